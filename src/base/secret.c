@@ -1,0 +1,161 @@
+/* Holds: slabs of secret memory. Invariants: a free slot is all zero; a slab is never unmapped while
+ * the process lives (its pages hold no secret once its slots are wiped).
+ * Source: memfd_secret(2), mlock(2), madvise(2), prctl(2).
+ */
+#include "loch/base/secret.h"
+#include "loch/base/check.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define SLAB_BYTES 65536u
+#define SLAB_SLOTS (SLAB_BYTES / LOCH_SECRET_MAX_BYTES)
+#define SLABS_MAX 64u
+
+struct slab {
+    uint8_t *base;
+    uint64_t used[SLAB_SLOTS / 64];
+};
+
+static pthread_mutex_t slab_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct slab slabs[SLABS_MAX];
+static size_t slab_count;
+static const char *backing = "none yet";
+static bool inheritable;
+
+void loch_wipe(void *bytes, size_t len)
+{
+    if (len > 0)
+        explicit_bzero(bytes, len);
+}
+
+static uint8_t *map_secret_memory(void)
+{
+    void *p = MAP_FAILED;
+    int fd = inheritable ? -1 : (int)syscall(SYS_memfd_secret, 0);
+
+    if (fd >= 0) {
+        if (ftruncate(fd, SLAB_BYTES) == 0)
+            p = mmap(NULL, SLAB_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        (void)close(fd);
+        if (p != MAP_FAILED) {
+            /* A child must never share these pages with us: writes would be seen by both. */
+            if (madvise(p, SLAB_BYTES, MADV_DONTFORK) == 0) {
+                backing = "memfd_secret";
+                return p;
+            }
+            (void)munmap(p, SLAB_BYTES);
+        }
+    }
+    p = mmap(NULL, SLAB_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    backing = mlock(p, SLAB_BYTES) == 0 ? "mlock" : "plain";
+    (void)madvise(p, SLAB_BYTES, MADV_DONTDUMP);
+    return p;
+}
+
+static uint8_t *slot_take(struct slab *slab)
+{
+    for (size_t w = 0; w < SLAB_SLOTS / 64; w++) {
+        if (slab->used[w] == UINT64_MAX)
+            continue;
+        unsigned bit = (unsigned)__builtin_ctzll(~slab->used[w]);
+        slab->used[w] |= UINT64_C(1) << bit;
+        return slab->base + (w * 64 + bit) * LOCH_SECRET_MAX_BYTES;
+    }
+    return NULL;
+}
+
+loch_status loch_secret_create(struct loch_secret *out, size_t len)
+{
+    uint8_t *p = NULL;
+
+    if (len == 0 || len > LOCH_SECRET_MAX_BYTES)
+        return LOCH_FAIL(LOCH_E_INVALID, "a secret has 1 to %u bytes, not %zu",
+                         LOCH_SECRET_MAX_BYTES, len);
+    (void)pthread_mutex_lock(&slab_lock);
+    for (size_t i = 0; i < slab_count && p == NULL; i++)
+        p = slot_take(&slabs[i]);
+    if (p == NULL && slab_count < SLABS_MAX) {
+        slabs[slab_count].base = map_secret_memory();
+        if (slabs[slab_count].base != NULL)
+            p = slot_take(&slabs[slab_count++]);
+    }
+    (void)pthread_mutex_unlock(&slab_lock);
+    if (p == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no secret memory left (see RLIMIT_MEMLOCK)");
+    *out = (struct loch_secret){p, len};
+    return LOCH_OK;
+}
+
+loch_status loch_secret_from(struct loch_secret *out, const void *bytes, size_t len)
+{
+    struct loch_secret s = {0};
+
+    LOCH_TRY(loch_secret_create(&s, len));
+    memcpy(s.bytes, bytes, len);
+    *out = s;
+    return LOCH_OK;
+}
+
+loch_status loch_secret_copy(struct loch_secret *out, const struct loch_secret *from)
+{
+    return loch_secret_from(out, from->bytes, from->len);
+}
+
+void loch_secret_fini(struct loch_secret *s)
+{
+    if (s->bytes == NULL)
+        return;
+    loch_wipe(s->bytes, LOCH_SECRET_MAX_BYTES);
+    (void)pthread_mutex_lock(&slab_lock);
+    for (size_t i = 0; i < slab_count; i++) {
+        if (s->bytes < slabs[i].base || s->bytes >= slabs[i].base + SLAB_BYTES)
+            continue;
+        size_t slot = (size_t)(s->bytes - slabs[i].base) / LOCH_SECRET_MAX_BYTES;
+        LOCH_ASSERT((slabs[i].used[slot / 64] >> (slot % 64)) & 1);
+        slabs[i].used[slot / 64] &= ~(UINT64_C(1) << (slot % 64));
+        break;
+    }
+    (void)pthread_mutex_unlock(&slab_lock);
+    *s = (struct loch_secret){0};
+}
+
+_Bool loch_secret_equal(const struct loch_secret *a, const struct loch_secret *b)
+{
+    uint8_t diff = 0;
+
+    if (a->len != b->len)
+        return 0;
+    for (size_t i = 0; i < a->len; i++)
+        diff |= (uint8_t)(a->bytes[i] ^ b->bytes[i]);
+    return diff == 0;
+}
+
+loch_status loch_process_harden(void)
+{
+    const struct rlimit none = {0, 0};
+
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0)
+        return LOCH_FAIL(LOCH_E_IO, "cannot make the process undumpable: %s", strerror(errno));
+    return LOCH_OK;
+}
+
+void loch_secret_keep_across_fork(void)
+{
+    LOCH_ASSERT(slab_count == 0);
+    inheritable = true;
+}
+
+const char *loch_secret_backing(void)
+{
+    return backing;
+}
