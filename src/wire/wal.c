@@ -432,11 +432,18 @@ loch_status loch_wal_pull_feedback_decode(struct loch_slice payload,
     return LOCH_OK;
 }
 
+struct loch_slice loch_wire_error_text(struct loch_slice text)
+{
+    if (text.len > LOCH_WIRE_ERROR_TEXT_BYTES)
+        text.len = LOCH_WIRE_ERROR_TEXT_BYTES;
+    return text;
+}
+
 void loch_wire_error_encode(struct loch_writer *w, const struct loch_wire_error *m)
 {
     size_t mark = loch_frame_begin(w, LOCH_WAL_ERROR);
     loch_write_u32(w, m->code);
-    loch_write_lp(w, m->text);
+    loch_write_lp(w, loch_wire_error_text(m->text));
     loch_frame_end(w, mark);
 }
 
@@ -446,7 +453,7 @@ loch_status loch_wire_error_decode(struct loch_slice payload, struct loch_wire_e
     struct loch_wire_error m = {0};
     loch_reader_init(&r, payload);
     m.code = loch_read_u32(&r);
-    m.text = loch_read_lp(&r, 1000);
+    m.text = loch_read_lp(&r, LOCH_WIRE_ERROR_TEXT_BYTES);
     LOCH_TRY(loch_reader_finish(&r, "ERROR"));
     *out = m;
     return LOCH_OK;

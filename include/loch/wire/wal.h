@@ -14,6 +14,7 @@
 #define LOCH_TERM_HISTORY_MAX 4096u
 #define LOCH_WAL_CHUNK_BYTES (128u << 10) /* most WAL in one APPEND or PULL_DATA */
 #define LOCH_MEMBERS_MAX 9u
+#define LOCH_WIRE_ERROR_TEXT_BYTES 1000u
 
 enum loch_wal_type {
     LOCH_WAL_HELLO = 1,       /* proposer -> safekeeper, first */
@@ -139,7 +140,7 @@ struct loch_wal_pull_feedback {
 
 struct loch_wire_error {
     uint32_t code; /* enum loch_code */
-    struct loch_slice text; /* borrowed, at most 1000 bytes, no secrets */
+    struct loch_slice text; /* borrowed, LOCH_WIRE_ERROR_TEXT_BYTES count, no secrets */
 };
 
 void loch_term_history_fini(struct loch_term_history *h);
@@ -173,7 +174,9 @@ LOCH_STATUS loch_read_term_history(struct loch_reader *r, struct loch_term_histo
 LOCH_WAL_MESSAGES(LOCH_WAL_DECLARE)
 #undef LOCH_WAL_DECLARE
 
-/* The error frame, shared by WAL and page protocols (type 31 in both). */
+/* The error frame of the WAL protocol; the page protocol has its own with a request id (type 31 in both).
+ * A longer text is cut when it is encoded, refused when it is decoded. */
+struct loch_slice loch_wire_error_text(struct loch_slice text);
 void loch_wire_error_encode(struct loch_writer *w, const struct loch_wire_error *m);
 LOCH_STATUS loch_wire_error_decode(struct loch_slice payload, struct loch_wire_error *out);
 
