@@ -1,0 +1,287 @@
+/* Holds: the directory of a local cluster: its making and reading, and the daemons' configuration. */
+#include "cluster.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define SCRATCH_LEAST_BYTES (UINT64_C(256) << 20)
+
+loch_status loch_mkdir(const char *path, mode_t mode)
+{
+    char part[700];
+
+    (void)snprintf(part, sizeof part, "%s", path);
+    for (char *p = part + 1; *p != '\0'; p++) {
+        if (*p != '/')
+            continue;
+        *p = '\0';
+        if (mkdir(part, 0755) != 0 && errno != EEXIST)
+            return LOCH_FAIL(LOCH_E_IO, "cannot make %s: %s", part, strerror(errno));
+        *p = '/';
+    }
+    if (mkdir(part, mode) != 0 && errno != EEXIST)
+        return LOCH_FAIL(LOCH_E_IO, "cannot make %s: %s", part, strerror(errno));
+    return LOCH_OK;
+}
+
+loch_status loch_text_write(const char *path, const char *text, mode_t mode)
+{
+    char tmp[720];
+    size_t len = strlen(text);
+
+    (void)snprintf(tmp, sizeof tmp, "%s.tmp", path);
+    (void)unlink(tmp);
+    int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    if (fd < 0)
+        return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", tmp, strerror(errno));
+    bool ok = write(fd, text, len) == (ssize_t)len && fsync(fd) == 0;
+    (void)close(fd);
+    if (!ok || rename(tmp, path) != 0)
+        return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
+    return LOCH_OK;
+}
+
+loch_status loch_json_write(const char *path, const json_t *value, mode_t mode)
+{
+    char *text = json_dumps(value, JSON_INDENT(2));
+
+    if (text == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %s", path);
+    loch_status st = loch_text_write(path, text, mode);
+    free(text);
+    return st;
+}
+
+loch_status loch_json_read(const char *path, json_t **out)
+{
+    json_error_t error;
+
+    if (access(path, F_OK) != 0)
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no %s", path);
+    json_t *value = json_load_file(path, 0, &error);
+    if (value == NULL)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "%s line %d: %s", path, error.line, error.text);
+    *out = value;
+    return LOCH_OK;
+}
+
+static loch_status id_member(const json_t *json, const char *name, struct loch_id *out)
+{
+    const char *text = json_string_value(json_object_get(json, name));
+
+    if (text == NULL)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "cluster.json has no \"%s\"", name);
+    return loch_id_parse(text, out);
+}
+
+loch_status loch_cluster_load(struct loch_cluster *c)
+{
+    char path[700];
+    json_t *json = NULL;
+    loch_status st;
+
+    (void)snprintf(path, sizeof path, "%s/cluster.json", c->dir);
+    st = loch_json_read(path, &json);
+    if (st.code == LOCH_E_NOT_FOUND)
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "no cluster in %s: run `loch up --dir %s` first", c->dir,
+                         c->dir);
+    LOCH_TRY(st);
+    const char *scratch = json_string_value(json_object_get(json, "scratch"));
+    c->port_base = (int)json_integer_value(json_object_get(json, "port_base"));
+    if (scratch == NULL || c->port_base <= 0) {
+        st = LOCH_FAIL(LOCH_E_CORRUPT, "%s lacks \"scratch\" or \"port_base\"", path);
+        goto out;
+    }
+    (void)snprintf(c->scratch, sizeof c->scratch, "%s", scratch);
+    (void)snprintf(c->lib_dir, sizeof c->lib_dir, "%s/lib", c->scratch);
+    LOCH_TRY_OUT(st, id_member(json, "cluster", &c->id));
+    LOCH_TRY_OUT(st, id_member(json, "pageserver", &c->pageserver_node));
+    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
+        LOCH_TRY_OUT(st, id_member(json, name, &c->safekeeper_node[i]));
+    }
+out:
+    json_decref(json);
+    return st;
+}
+
+/* Fails naming the first port of ours that somebody listens on. */
+static loch_status check_ports(const struct loch_cluster *c)
+{
+    static const int wanted[] = {1, 2, 3, 10, 21, 22, 23, 30, LOCH_PORT_COMPUTE_FIRST};
+
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+        int one = 1;
+        struct sockaddr_in addr = {.sin_family = AF_INET,
+                                   .sin_port = htons((uint16_t)(c->port_base + wanted[i])),
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0)
+            return LOCH_FAIL(LOCH_E_IO, "cannot make a socket: %s", strerror(errno));
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+        int rc = bind(fd, (struct sockaddr *)&addr, sizeof addr);
+        int why = errno;
+        (void)close(fd);
+        if (rc != 0)
+            return LOCH_FAIL(LOCH_E_IO, "port %d: %s; choose another --port-base (a cluster uses "
+                             "100 ports from there)", c->port_base + wanted[i], strerror(why));
+    }
+    return LOCH_OK;
+}
+
+static loch_status check_scratch(const struct loch_cluster *c)
+{
+    struct statvfs vfs;
+
+    if (statvfs("/dev/shm", &vfs) != 0)
+        return LOCH_FAIL(LOCH_E_IO, "no tmpfs at /dev/shm (%s): mount one "
+                         "(mount -t tmpfs tmpfs /dev/shm), computes keep their files there",
+                         strerror(errno));
+    uint64_t free_bytes = (uint64_t)vfs.f_bavail * vfs.f_frsize;
+    if (free_bytes < SCRATCH_LEAST_BYTES)
+        return LOCH_FAIL(LOCH_E_LIMIT, "/dev/shm has %llu MiB free, a compute wants at least %llu: "
+                         "enlarge it (mount -o remount,size=2G /dev/shm; --shm-size in a container)",
+                         (unsigned long long)(free_bytes >> 20),
+                         (unsigned long long)(SCRATCH_LEAST_BYTES >> 20));
+    return loch_mkdir(c->scratch, 0711);
+}
+
+static loch_status random_id(struct loch_id *id)
+{
+    if (getrandom(id->bytes, sizeof id->bytes, 0) != (ssize_t)sizeof id->bytes)
+        return LOCH_FAIL(LOCH_E_IO, "no random bytes: %s", strerror(errno));
+    return LOCH_OK;
+}
+
+static loch_status write_key(const struct loch_cluster *c)
+{
+    char path[700];
+    uint8_t key[32];
+
+    (void)snprintf(path, sizeof path, "%s/cmk.key", c->dir);
+    if (getrandom(key, sizeof key, 0) != (ssize_t)sizeof key)
+        return LOCH_FAIL(LOCH_E_IO, "no random bytes: %s", strerror(errno));
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    bool ok = fd >= 0 && write(fd, key, sizeof key) == (ssize_t)sizeof key && fsync(fd) == 0;
+    explicit_bzero(key, sizeof key);
+    if (fd >= 0)
+        (void)close(fd);
+    if (!ok)
+        return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
+    return LOCH_OK;
+}
+
+/* What every daemon of the cluster is told. */
+static void write_common(FILE *f, const struct loch_cluster *c)
+{
+    char text[LOCH_ID_TEXT_BYTES];
+
+    (void)fprintf(f, "[cluster]\nid = %s\n\n[safekeepers]\n", loch_id_format(&c->id, text));
+    for (int i = 0; i < LOCH_SAFEKEEPERS; i++)
+        (void)fprintf(f, "%s = 127.0.0.1:%d\n", loch_id_format(&c->safekeeper_node[i], text),
+                      loch_port_safekeeper(c, i));
+    (void)fprintf(f, "\n[pageserver]\nnode = %s\naddress = 127.0.0.1:%d\n",
+                  loch_id_format(&c->pageserver_node, text), loch_port_pageserver(c));
+    (void)fprintf(f, "\n[store]\npath = %s/store\n\n[kms]\nuri = file:%s/cmk.key\n", c->dir, c->dir);
+}
+
+static loch_status close_file(FILE *f, const char *path)
+{
+    if (ferror(f) || fclose(f) != 0)
+        return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
+    return LOCH_OK;
+}
+
+static loch_status write_configs(const struct loch_cluster *c)
+{
+    char path[700];
+    char text[LOCH_ID_TEXT_BYTES];
+
+    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+        (void)snprintf(path, sizeof path, "%s/conf/safekeeper-%d.ini", c->dir, i + 1);
+        FILE *f = fopen(path, "we");
+        if (f == NULL)
+            return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
+        (void)fprintf(f, "[safekeeper]\nnode = %s\ndata_dir = %s/safekeeper-%d\n"
+                      "listen = 127.0.0.1:%d\n\n[console]\nsocket = %s/run/.s.PGSQL.%d\n\n"
+                      "[metrics]\nport = %d\n\n",
+                      loch_id_format(&c->safekeeper_node[i], text), c->dir, i + 1,
+                      loch_port_safekeeper(c, i), c->dir, loch_port_safekeeper(c, i),
+                      c->port_base + 21 + i);
+        write_common(f, c);
+        LOCH_TRY(close_file(f, path));
+    }
+    (void)snprintf(path, sizeof path, "%s/conf/pageserver.ini", c->dir);
+    FILE *f = fopen(path, "we");
+    if (f == NULL)
+        return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
+    write_common(f, c); /* its own section stands in the common part: same node, same address */
+    (void)fprintf(f, "\n[daemon]\ndata_dir = %s/pageserver\nscratch = %s/pageserver\nlib_dir = %s\n\n"
+                  "[console]\nsocket = %s/run/.s.PGSQL.%d\n\n[metrics]\nport = %d\n",
+                  c->dir, c->scratch, c->lib_dir, c->dir, loch_port_pageserver(c),
+                  c->port_base + 30);
+    return close_file(f, path);
+}
+
+/* D must be short enough for unix sockets below it: 107 bytes, "/run/.s.PGSQL.12345". */
+static loch_status check_dir(const struct loch_cluster *c)
+{
+    if (strlen(c->dir) + strlen("/run/.s.PGSQL.12345") > 107)
+        return LOCH_FAIL(LOCH_E_LIMIT, "%s is too long a path for unix sockets: choose a --dir of "
+                         "at most 88 characters", c->dir);
+    return LOCH_OK;
+}
+
+loch_status loch_cluster_create(struct loch_cluster *c)
+{
+    static const char *const parts[] = {"",     "conf", "store",     "run",
+                                        "log",  "computes", "secrets", "pageserver",
+                                        "safekeeper-1", "safekeeper-2", "safekeeper-3"};
+    char path[700];
+    char text[LOCH_ID_TEXT_BYTES];
+    loch_status st;
+
+    LOCH_TRY(check_dir(c));
+    LOCH_TRY(random_id(&c->id));
+    LOCH_TRY(random_id(&c->pageserver_node));
+    for (int i = 0; i < LOCH_SAFEKEEPERS; i++)
+        LOCH_TRY(random_id(&c->safekeeper_node[i]));
+    (void)loch_id_format(&c->id, text);
+    (void)snprintf(c->scratch, sizeof c->scratch, "/dev/shm/loch-%d-%.8s", (int)getuid(), text);
+    (void)snprintf(c->lib_dir, sizeof c->lib_dir, "%s/lib", c->scratch);
+    LOCH_TRY(check_ports(c));
+    LOCH_TRY(check_scratch(c));
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        (void)snprintf(path, sizeof path, "%s%s%s", c->dir, parts[i][0] ? "/" : "", parts[i]);
+        LOCH_TRY(loch_mkdir(path, 0700));
+    }
+    (void)snprintf(path, sizeof path, "%s/cmk.key", c->dir);
+    if (access(path, F_OK) == 0)
+        return LOCH_FAIL(LOCH_E_EXISTS, "%s is there but cluster.json is not: this directory is half "
+                         "a cluster; nothing was changed", path);
+    LOCH_TRY(write_key(c));
+    LOCH_TRY(write_configs(c));
+    json_t *json = json_pack("{s:s, s:i, s:s}", "cluster", text, "port_base", c->port_base,
+                             "scratch", c->scratch);
+    json_object_set_new(json, "pageserver", json_string(loch_id_format(&c->pageserver_node, text)));
+    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
+        json_object_set_new(json, name, json_string(loch_id_format(&c->safekeeper_node[i], text)));
+    }
+    (void)snprintf(path, sizeof path, "%s/cluster.json", c->dir);
+    st = loch_json_write(path, json, 0600);
+    json_decref(json);
+    return st;
+}

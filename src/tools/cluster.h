@@ -1,0 +1,82 @@
+/* A local cluster: three safekeepers, a pageserver and computes on this machine, under one directory.
+ *
+ * There is no supervisor: the directory says what should run, /proc says what does, and `loch up`
+ * starts what is missing.
+ *
+ *   D/cluster.json             ids, port base, scratch
+ *   D/cmk.key                  the `file` provider's key (development: not customer-held)
+ *   D/conf/NAME.ini            one per daemon and compute
+ *   D/store/                   the object store (local back-end)
+ *   D/safekeeper-N/ D/pageserver/   the daemons' data
+ *   D/run/NAME.json            pid and start time; D/run/.s.PGSQL.PORT the consoles
+ *   D/log/NAME.log
+ *   D/computes/NAME.json       what a compute is attached to
+ *   D/secrets/TENANT           superuser passwords, 0600
+ *   SCRATCH/...                tmpfs: compute data directories, redo workers, libraries
+ */
+#ifndef LOCH_TOOLS_CLUSTER_H
+#define LOCH_TOOLS_CLUSTER_H
+
+#include "loch/base/status.h"
+#include "loch/base/types.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#define LOCH_SAFEKEEPERS 3
+
+struct loch_cluster {
+    char dir[512];
+    char scratch[128];
+    char bin_dir[512]; /* where this program lies, so that a build tree works in place */
+    char lib_dir[512];
+    int port_base;     /* a cluster uses port_base .. port_base + 99 */
+    struct loch_id id, pageserver_node, safekeeper_node[LOCH_SAFEKEEPERS];
+    bool json;         /* --json: results as JSON on standard output */
+};
+
+/* Reads D/cluster.json; LOCH_E_NOT_FOUND says to run `loch up`. dir and bin_dir are set by the caller. */
+LOCH_STATUS loch_cluster_load(struct loch_cluster *c);
+/* Makes the directory, ids, key and configuration of a new cluster. */
+LOCH_STATUS loch_cluster_create(struct loch_cluster *c);
+
+static inline int loch_port_safekeeper(const struct loch_cluster *c, int n)
+{
+    return c->port_base + 1 + n; /* n from 0 */
+}
+
+static inline int loch_port_pageserver(const struct loch_cluster *c)
+{
+    return c->port_base + 10;
+}
+
+#define LOCH_PORT_COMPUTE_FIRST 40
+#define LOCH_PORT_LAST 99
+
+/* ---- processes ---- */
+/* Is the process that D/run/NAME.json names still the one that was started? pid out when so. */
+bool loch_process_alive(const struct loch_cluster *c, const char *name, pid_t *pid);
+/* Starts argv detached, output to D/log/NAME.log, `input` (may be NULL) on descriptor 3, and notes it
+ * in D/run/NAME.json. */
+LOCH_STATUS loch_process_start(const struct loch_cluster *c, const char *name,
+                               const char *const *argv, const char *input, pid_t *pid);
+/* Sends the signal and waits until it is gone; LOCH_E_UNAVAILABLE after timeout_ms. Ok when it was not
+ * running. */
+LOCH_STATUS loch_process_stop(const struct loch_cluster *c, const char *name, int signo,
+                              int timeout_ms);
+/* The last lines of D/log/NAME.log, for error messages; returns `out`. */
+const char *loch_log_tail(const struct loch_cluster *c, const char *name, char *out, size_t len);
+
+/* ---- small files ---- */
+LOCH_STATUS loch_json_write(const char *path, const json_t *value, mode_t mode);
+/* LOCH_E_NOT_FOUND when there is none. The caller decrefs *out. */
+LOCH_STATUS loch_json_read(const char *path, json_t **out);
+LOCH_STATUS loch_text_write(const char *path, const char *text, mode_t mode);
+LOCH_STATUS loch_mkdir(const char *path, mode_t mode);
+
+/* ---- waiting ---- */
+uint64_t loch_now_ms(void);
+void loch_pause_ms(unsigned ms);
+
+#endif

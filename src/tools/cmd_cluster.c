@@ -1,0 +1,233 @@
+/* Holds: up, down, status. */
+#include "commands.h"
+#include "console_client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define START_TIMEOUT_MS 20000
+#define STOP_TIMEOUT_MS 30000
+
+/* The servers' user must be able to read the libraries wherever the build tree lies, and a rebuild
+ * must not change them under a running server: they are copied below the scratch. */
+static loch_status copy_library(const struct loch_cluster *c, const char *name)
+{
+    char from[700];
+    char to[700];
+    char tmp[720];
+    struct stat sb;
+
+    (void)snprintf(from, sizeof from, "%s/../lib/%s", c->bin_dir, name);
+    (void)snprintf(to, sizeof to, "%s/%s", c->lib_dir, name);
+    (void)snprintf(tmp, sizeof tmp, "%s.tmp", to);
+    int in = open(from, O_RDONLY | O_CLOEXEC);
+    if (in < 0)
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "%s is missing (%s): build it first", from,
+                         strerror(errno));
+    int out = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+    bool ok = out >= 0 && fstat(in, &sb) == 0 && fchmod(out, 0755) == 0;
+    for (off_t at = 0; ok && at < sb.st_size;)
+        ok = sendfile(out, in, &at, (size_t)(sb.st_size - at)) > 0;
+    (void)close(in);
+    if (out >= 0)
+        (void)close(out);
+    if (!ok || rename(tmp, to) != 0)
+        return LOCH_FAIL(LOCH_E_IO, "cannot copy %s to %s: %s", from, to, strerror(errno));
+    return LOCH_OK;
+}
+
+static loch_status prepare_scratch(const struct loch_cluster *c)
+{
+    char path[200];
+
+    LOCH_TRY(loch_mkdir(c->scratch, 0711));
+    LOCH_TRY(loch_mkdir(c->lib_dir, 0755));
+    (void)snprintf(path, sizeof path, "%s/pageserver", c->scratch);
+    LOCH_TRY(loch_mkdir(path, 0711));
+    LOCH_TRY(copy_library(c, "loch.so"));
+    LOCH_TRY(copy_library(c, "loch_redo.so"));
+    return copy_library(c, "loch.sql");
+}
+
+static loch_status start_daemon(const struct loch_cluster *c, const char *name, const char *program)
+{
+    char exe[700];
+    char config[700];
+    pid_t pid;
+
+    if (loch_process_alive(c, name, &pid))
+        return LOCH_OK;
+    loch_progress("starting %s", name);
+    (void)snprintf(exe, sizeof exe, "%s/%s", c->bin_dir, program);
+    (void)snprintf(config, sizeof config, "%s/conf/%s.ini", c->dir, name);
+    const char *argv[] = {exe, "--config", config, NULL};
+    return loch_process_start(c, name, argv, NULL, &pid);
+}
+
+static loch_status bring_up_one(struct loch_cluster *c, const char *name, void *arg)
+{
+    json_t *out = NULL;
+    json_t *note = NULL;
+    char path[700];
+
+    (void)arg;
+    (void)snprintf(path, sizeof path, "%s/computes/%s.json", c->dir, name);
+    LOCH_TRY(loch_json_read(path, &note));
+    bool wanted = json_is_true(json_object_get(note, "wanted"));
+    json_decref(note);
+    if (!wanted)
+        return LOCH_OK;
+    LOCH_TRY(loch_compute_bring_up(c, name, &out));
+    json_decref(out);
+    return LOCH_OK;
+}
+
+/* A cluster without a tenant gets `main`, with branch and compute of the same name. */
+static loch_status first_tenant(struct loch_cluster *c)
+{
+    json_t *rows = NULL;
+    char path[700];
+
+    LOCH_TRY(loch_console(c, loch_port_pageserver(c), "SHOW TENANTS", &rows));
+    bool none = json_array_size(rows) == 0;
+    json_decref(rows);
+    struct loch_options o = {0};
+    if (none)
+        LOCH_TRY(loch_cmd_tenant(c, &o, "create", "main"));
+    (void)snprintf(path, sizeof path, "%s/computes/main.json", c->dir);
+    if (none || access(path, F_OK) != 0) {
+        char tenant[33];
+        if (loch_is_ok(loch_tenant_find(c, "main", tenant)))
+            return loch_cmd_compute(c, &o, "start", "main");
+    }
+    return LOCH_OK;
+}
+
+loch_status loch_cmd_up(struct loch_cluster *c, const struct loch_options *o)
+{
+    char name[32];
+    char path[700];
+
+    (void)o;
+    (void)snprintf(path, sizeof path, "%s/cluster.json", c->dir);
+    if (access(path, F_OK) == 0)
+        LOCH_TRY(loch_cluster_load(c));
+    else
+        LOCH_TRY(loch_cluster_create(c));
+    LOCH_TRY(prepare_scratch(c));
+    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+        (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
+        LOCH_TRY(start_daemon(c, name, "loch-safekeeper"));
+    }
+    LOCH_TRY(start_daemon(c, "pageserver", "loch-pageserver"));
+    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+        (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
+        LOCH_TRY(loch_console_wait(c, name, loch_port_safekeeper(c, i), START_TIMEOUT_MS));
+    }
+    LOCH_TRY(loch_console_wait(c, "pageserver", loch_port_pageserver(c), START_TIMEOUT_MS));
+    bool was_json = c->json;
+    c->json = false;
+    LOCH_TRY(first_tenant(c));
+    LOCH_TRY(loch_compute_each(c, bring_up_one, NULL));
+    c->json = was_json;
+    return loch_cmd_compute(c, o, "list", NULL);
+}
+
+static loch_status take_down_one(struct loch_cluster *c, const char *name, void *arg)
+{
+    const struct loch_options *o = arg;
+    return loch_compute_take_down(c, name, o->immediate);
+}
+
+static int remove_entry(const char *path, const struct stat *sb, int type, struct FTW *ftw)
+{
+    (void)sb;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+static loch_status remove_tree(const char *path)
+{
+    if (access(path, F_OK) != 0)
+        return LOCH_OK;
+    if (nftw(path, remove_entry, 32, FTW_DEPTH | FTW_PHYS) != 0)
+        return LOCH_FAIL(LOCH_E_IO, "cannot remove %s: %s", path, strerror(errno));
+    return LOCH_OK;
+}
+
+loch_status loch_cmd_down(struct loch_cluster *c, const struct loch_options *o)
+{
+    char name[32];
+    struct loch_options copy = *o;
+
+    LOCH_TRY(loch_compute_each(c, take_down_one, &copy));
+    loch_progress("stopping the pageserver and the safekeepers");
+    LOCH_TRY(loch_process_stop(c, "pageserver", SIGTERM, STOP_TIMEOUT_MS));
+    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+        (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
+        LOCH_TRY(loch_process_stop(c, name, SIGTERM, STOP_TIMEOUT_MS));
+    }
+    LOCH_TRY(remove_tree(c->scratch));
+    if (o->wipe) {
+        loch_progress("deleting %s", c->dir);
+        return remove_tree(c->dir);
+    }
+    return LOCH_OK;
+}
+
+static void add_process(const struct loch_cluster *c, json_t *rows, const char *name, int port)
+{
+    pid_t pid = 0;
+    bool alive = loch_process_alive(c, name, &pid);
+    json_t *shown = NULL;
+    const char *state = "down";
+
+    if (alive) {
+        state = loch_is_ok(loch_console(c, port, "SHOW STATUS", &shown)) ? "up" : "not answering";
+        json_decref(shown);
+    }
+    json_array_append_new(rows, json_pack("{s:s, s:s, s:i, s:i}", "name", name, "state", state, "pid",
+                                          (int)pid, "port", port));
+}
+
+static loch_status add_compute(struct loch_cluster *c, const char *name, void *arg)
+{
+    json_t *compute = NULL;
+    char label[80];
+
+    LOCH_TRY(loch_compute_describe(c, name, &compute));
+    (void)snprintf(label, sizeof label, "compute-%s", name);
+    json_array_append_new(arg, json_pack("{s:s, s:O, s:O, s:O}", "name", label, "state",
+                                         json_object_get(compute, "state"), "pid",
+                                         json_object_get(compute, "pid"), "port",
+                                         json_object_get(compute, "port")));
+    json_decref(compute);
+    return LOCH_OK;
+}
+
+loch_status loch_cmd_status(struct loch_cluster *c, const struct loch_options *o)
+{
+    json_t *rows = json_array();
+    char name[32];
+
+    (void)o;
+    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+        (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
+        add_process(c, rows, name, loch_port_safekeeper(c, i));
+    }
+    add_process(c, rows, "pageserver", loch_port_pageserver(c));
+    loch_status st = loch_compute_each(c, add_compute, rows);
+    if (loch_is_ok(st))
+        loch_print_rows(c, rows);
+    json_decref(rows);
+    return st;
+}

@@ -1,0 +1,399 @@
+/* Holds: compute commands. A compute is a note (D/computes/NAME.json: what it is attached to) and, while
+ * it runs, an agent (loch-compute) whose state file lies in the compute's scratch. */
+#include "commands.h"
+#include "console_client.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <libpq-fe.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define READY_TIMEOUT_MS 60000
+#define STOP_TIMEOUT_MS 60000
+
+static void note_path(const struct loch_cluster *c, const char *name, char *path, size_t len)
+{
+    (void)snprintf(path, len, "%s/computes/%s.json", c->dir, name);
+}
+
+static void process_name(const char *name, char out[80])
+{
+    (void)snprintf(out, 80, "compute-%s", name);
+}
+
+static int json_int(const json_t *value, const char *name)
+{
+    return (int)json_integer_value(json_object_get(value, name));
+}
+
+loch_status loch_compute_each(struct loch_cluster *c,
+                              loch_status (*fn)(struct loch_cluster *c, const char *name, void *arg),
+                              void *arg)
+{
+    char path[700];
+    struct dirent **entries = NULL;
+    loch_status st = LOCH_OK;
+
+    (void)snprintf(path, sizeof path, "%s/computes", c->dir);
+    int n = scandir(path, &entries, NULL, alphasort);
+    if (n < 0)
+        return LOCH_FAIL(LOCH_E_IO, "cannot list %s: %s", path, strerror(errno));
+    for (int i = 0; i < n; i++) {
+        char *dot = strrchr(entries[i]->d_name, '.');
+        if (loch_is_ok(st) && entries[i]->d_name[0] != '.' && dot && strcmp(dot, ".json") == 0) {
+            *dot = '\0';
+            st = fn(c, entries[i]->d_name, arg);
+        }
+        free(entries[i]);
+    }
+    free(entries);
+    return st;
+}
+
+/* The agent's own account of itself, when it has written one. */
+static bool agent_state(const json_t *note, json_t **out)
+{
+    char path[300];
+
+    (void)snprintf(path, sizeof path, "%s/agent.json",
+                   json_string_value(json_object_get(note, "scratch")));
+    return loch_is_ok(loch_json_read(path, out));
+}
+
+static void make_url(const struct loch_cluster *c, const json_t *note, char *url, size_t len)
+{
+    char path[700];
+    char password[128] = "";
+
+    (void)snprintf(path, sizeof path, "%s/secrets/%s", c->dir, loch_field(note, "tenant"));
+    FILE *f = fopen(path, "re");
+    if (f != NULL) {
+        if (fgets(password, sizeof password, f) == NULL)
+            password[0] = '\0';
+        (void)fclose(f);
+    }
+    (void)snprintf(url, len, "postgresql://postgres:%s@127.0.0.1:%d/postgres", password,
+                   json_int(note, "port"));
+}
+
+loch_status loch_compute_describe(struct loch_cluster *c, const char *name, json_t **out)
+{
+    char path[700];
+    char proc[80];
+    char url[400];
+    json_t *note = NULL;
+    json_t *agent = NULL;
+    pid_t pid = 0;
+    const char *state = "stopped";
+    const char *pgdata = "";
+
+    note_path(c, name, path, sizeof path);
+    LOCH_TRY(loch_json_read(path, &note));
+    process_name(name, proc);
+    if (loch_process_alive(c, proc, &pid)) {
+        state = "starting";
+        if (agent_state(note, &agent) && json_int(agent, "pid") == (int)pid) {
+            state = loch_field(agent, "state");
+            pgdata = loch_field(agent, "pgdata");
+        }
+    } else if (json_is_true(json_object_get(note, "wanted"))) {
+        state = "failed";
+    }
+    make_url(c, note, url, sizeof url);
+    *out = json_pack("{s:s, s:O, s:O, s:s, s:s, s:i, s:s, s:i}", "name", name, "tenant",
+                     json_object_get(note, "tenant"), "branch", json_object_get(note, "branch"),
+                     "url", url, "state", state, "pid", (int)pid, "pgdata", pgdata, "port",
+                     json_int(note, "port"));
+    json_decref(agent);
+    json_decref(note);
+    return LOCH_OK;
+}
+
+struct port_use {
+    int port;
+    bool taken;
+};
+
+static loch_status check_port_use(struct loch_cluster *c, const char *name, void *arg)
+{
+    struct port_use *use = arg;
+    char path[700];
+    json_t *note = NULL;
+
+    note_path(c, name, path, sizeof path);
+    LOCH_TRY(loch_json_read(path, &note));
+    use->taken = use->taken || json_int(note, "port") == use->port;
+    json_decref(note);
+    return LOCH_OK;
+}
+
+static loch_status choose_port(struct loch_cluster *c, int wanted, int *out)
+{
+    int first = wanted > 0 ? wanted : c->port_base + LOCH_PORT_COMPUTE_FIRST;
+    int last = wanted > 0 ? wanted : c->port_base + LOCH_PORT_LAST;
+
+    for (int port = first; port <= last; port++) {
+        struct port_use use = {port, false};
+        LOCH_TRY(loch_compute_each(c, check_port_use, &use));
+        if (!use.taken) {
+            *out = port;
+            return LOCH_OK;
+        }
+    }
+    return LOCH_FAIL(LOCH_E_LIMIT, wanted > 0 ? "port %d is another compute's"
+                                              : "no port left for another compute (from %d on)",
+                     first);
+}
+
+/* Makes the note of a compute that is not known yet. */
+static loch_status compute_define(struct loch_cluster *c, const struct loch_options *o,
+                                  const char *name)
+{
+    char path[700];
+    char tenant_id[33];
+    char id_text[LOCH_ID_TEXT_BYTES];
+    char scratch[300];
+    struct loch_id id;
+    json_t *branch = NULL;
+    int port = 0;
+    const char *tenant = o->tenant ? o->tenant : "main";
+
+    LOCH_TRY(loch_tenant_find(c, tenant, tenant_id));
+    LOCH_TRY(loch_branch_find(c, tenant_id, o->branch ? o->branch : "main", &branch));
+    loch_status st = choose_port(c, o->port, &port);
+    if (!loch_is_ok(st)) {
+        json_decref(branch);
+        return st;
+    }
+    if (getrandom(id.bytes, sizeof id.bytes, 0) != (ssize_t)sizeof id.bytes) {
+        json_decref(branch);
+        return LOCH_FAIL(LOCH_E_IO, "no random bytes: %s", strerror(errno));
+    }
+    (void)snprintf(scratch, sizeof scratch, "%s/compute-%s", c->scratch, name);
+    json_t *note = json_pack("{s:s, s:s, s:s, s:s, s:O, s:O, s:i, s:s, s:b}", "name", name, "id",
+                             loch_id_format(&id, id_text), "tenant", tenant, "tenant_id", tenant_id,
+                             "branch", json_object_get(branch, "name"), "timeline",
+                             json_object_get(branch, "timeline"), "port", port, "scratch", scratch,
+                             "wanted", 1);
+    note_path(c, name, path, sizeof path);
+    st = loch_json_write(path, note, 0600);
+    json_decref(note);
+    json_decref(branch);
+    return st;
+}
+
+static loch_status write_agent_config(const struct loch_cluster *c, const json_t *note,
+                                      const char *name, char *path, size_t len)
+{
+    char cluster_id[LOCH_ID_TEXT_BYTES];
+
+    (void)snprintf(path, len, "%s/conf/compute-%s.ini", c->dir, name);
+    FILE *f = fopen(path, "we");
+    if (f == NULL)
+        return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
+    (void)fprintf(f, "[cluster]\nid = %s\n\n[compute]\nid = %s\nscratch = %s\nport = %d\n"
+                  "lib_dir = %s\n",
+                  loch_id_format(&c->id, cluster_id), loch_field(note, "id"),
+                  loch_field(note, "scratch"), json_int(note, "port"), c->lib_dir);
+    const char *settings = loch_field(note, "settings");
+    if (settings[0] != '\0')
+        (void)fprintf(f, "settings = %s\n", settings);
+    if (ferror(f) || fclose(f) != 0)
+        return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
+    return LOCH_OK;
+}
+
+static loch_status start_agent(struct loch_cluster *c, const json_t *note, const char *name)
+{
+    char proc[80];
+    char exe[700];
+    char config[700];
+    json_t *rows = NULL;
+    const char *column;
+    json_t *value;
+    loch_status st;
+    pid_t pid;
+
+    LOCH_TRY(write_agent_config(c, note, name, config, sizeof config));
+    LOCH_TRY(loch_mkdir(loch_field(note, "scratch"), 0711));
+    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "ISSUE CREDENTIAL %s %s %s",
+                           loch_field(note, "tenant_id"), loch_field(note, "timeline"),
+                           loch_field(note, "id")));
+    const char *credential = NULL;
+    json_object_foreach(json_array_get(rows, 0), column, value)
+        credential = json_string_value(value);
+    if (credential == NULL) {
+        st = LOCH_FAIL(LOCH_E_CORRUPT, "the pageserver issued no credential");
+        goto out;
+    }
+    process_name(name, proc);
+    (void)snprintf(exe, sizeof exe, "%s/loch-compute", c->bin_dir);
+    const char *argv[] = {exe, "--config", config, NULL};
+    st = loch_process_start(c, proc, argv, credential, &pid);
+out:
+    json_decref(rows);
+    return st;
+}
+
+/* One SELECT over the compute's own address. */
+static bool answers(const char *url)
+{
+    PGconn *conn = PQconnectdb(url);
+    bool ok = false;
+
+    if (PQstatus(conn) == CONNECTION_OK) {
+        PGresult *res = PQexec(conn, "SELECT 1");
+        ok = PQresultStatus(res) == PGRES_TUPLES_OK;
+        PQclear(res);
+    }
+    PQfinish(conn);
+    return ok;
+}
+
+static loch_status wait_ready(struct loch_cluster *c, const char *name, json_t **out)
+{
+    uint64_t until = loch_now_ms() + READY_TIMEOUT_MS;
+    char proc[80];
+    char tail[600];
+    pid_t pid;
+
+    process_name(name, proc);
+    for (;;) {
+        json_t *shown = NULL;
+        LOCH_TRY(loch_compute_describe(c, name, &shown));
+        bool ready = strcmp(loch_field(shown, "state"), "running") == 0 &&
+                     answers(loch_field(shown, "url"));
+        if (ready) {
+            *out = shown;
+            return LOCH_OK;
+        }
+        json_decref(shown);
+        if (!loch_process_alive(c, proc, &pid))
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "compute %s ended while it started; its log says: %s",
+                             name, loch_log_tail(c, proc, tail, sizeof tail));
+        if (loch_now_ms() > until)
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "compute %s does not answer after %d s (it keeps "
+                             "trying); its log says: %s", name, READY_TIMEOUT_MS / 1000,
+                             loch_log_tail(c, proc, tail, sizeof tail));
+        loch_pause_ms(3);
+    }
+}
+
+loch_status loch_compute_bring_up(struct loch_cluster *c, const char *name, json_t **out)
+{
+    char path[700];
+    char proc[80];
+    json_t *note = NULL;
+    pid_t pid;
+    loch_status st = LOCH_OK;
+
+    note_path(c, name, path, sizeof path);
+    LOCH_TRY(loch_json_read(path, &note));
+    process_name(name, proc);
+    if (!loch_process_alive(c, proc, &pid))
+        st = start_agent(c, note, name);
+    json_decref(note);
+    LOCH_TRY(st);
+    return wait_ready(c, name, out);
+}
+
+/* Notes whether `up` shall keep it running, and its PostgreSQL settings when given. */
+static loch_status set_wanted(struct loch_cluster *c, const char *name, bool wanted,
+                              const char *settings)
+{
+    char path[700];
+    json_t *note = NULL;
+
+    note_path(c, name, path, sizeof path);
+    if (access(path, F_OK) != 0)
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no compute %s (see loch compute list)", name);
+    LOCH_TRY(loch_json_read(path, &note));
+    json_object_set_new(note, "wanted", json_boolean(wanted));
+    if (settings != NULL)
+        json_object_set_new(note, "settings", json_string(settings));
+    loch_status st = loch_json_write(path, note, 0600);
+    json_decref(note);
+    return st;
+}
+
+loch_status loch_compute_take_down(struct loch_cluster *c, const char *name, bool immediate)
+{
+    char proc[80];
+    pid_t pid;
+
+    process_name(name, proc);
+    if (!loch_process_alive(c, proc, &pid))
+        return LOCH_OK;
+    loch_progress("stopping compute %s", name);
+    return loch_process_stop(c, proc, immediate ? SIGQUIT : SIGTERM, STOP_TIMEOUT_MS);
+}
+
+static loch_status compute_start(struct loch_cluster *c, const struct loch_options *o,
+                                 const char *name)
+{
+    char path[700];
+    json_t *shown = NULL;
+
+    LOCH_TRY(loch_name_check("compute", name));
+    if (o->read_only || (o->at != NULL))
+        return LOCH_FAIL(LOCH_E_UNSUPPORTED, "read-only computes and --at are not built yet: make a "
+                         "branch there (loch branch create NAME --at LSN) and start a compute on it");
+    note_path(c, name, path, sizeof path);
+    if (access(path, F_OK) != 0) {
+        LOCH_TRY(compute_define(c, o, name));
+    } else if (o->branch != NULL || o->tenant != NULL || o->port != 0) {
+        json_t *note = NULL;
+        LOCH_TRY(loch_json_read(path, &note));
+        bool same = (!o->branch || strcmp(o->branch, loch_field(note, "branch")) == 0) &&
+                    (!o->tenant || strcmp(o->tenant, loch_field(note, "tenant")) == 0) &&
+                    (o->port == 0 || o->port == json_int(note, "port"));
+        json_decref(note);
+        if (!same)
+            return LOCH_FAIL(LOCH_E_INVALID, "compute %s is attached to another tenant, branch or "
+                             "port (see loch compute list): choose another name", name);
+    }
+    LOCH_TRY(set_wanted(c, name, true, o->extra));
+    LOCH_TRY(loch_compute_bring_up(c, name, &shown));
+    json_t *rows = json_array();
+    json_array_append_new(rows, shown);
+    loch_print_rows(c, rows);
+    json_decref(rows);
+    return LOCH_OK;
+}
+
+static loch_status add_described(struct loch_cluster *c, const char *name, void *arg)
+{
+    json_t *shown = NULL;
+
+    LOCH_TRY(loch_compute_describe(c, name, &shown));
+    json_array_append_new(arg, shown);
+    return LOCH_OK;
+}
+
+loch_status loch_cmd_compute(struct loch_cluster *c, const struct loch_options *o, const char *verb,
+                             const char *name)
+{
+    if (strcmp(verb, "list") == 0) {
+        json_t *rows = json_array();
+        loch_status st = loch_compute_each(c, add_described, rows);
+        if (loch_is_ok(st))
+            loch_print_rows(c, rows);
+        json_decref(rows);
+        return st;
+    }
+    if (name == NULL)
+        name = "main";
+    if (strcmp(verb, "start") == 0)
+        return compute_start(c, o, name);
+    if (strcmp(verb, "stop") == 0) {
+        LOCH_TRY(loch_name_check("compute", name));
+        LOCH_TRY(set_wanted(c, name, false, NULL));
+        return loch_compute_take_down(c, name, o->immediate);
+    }
+    return LOCH_FAIL(LOCH_E_INVALID, "want: loch compute start|stop|list [NAME]");
+}

@@ -1,0 +1,49 @@
+/* The commands of `loch`. Each takes the words after its name and returns when it is done; results go
+ * to standard output (JSON under --json), progress to standard error. */
+#ifndef LOCH_TOOLS_COMMANDS_H
+#define LOCH_TOOLS_COMMANDS_H
+
+#include "cluster.h"
+
+/* Options every command shares, as parsed; NULL or 0 when not given. */
+struct loch_options {
+    const char *tenant, *branch, *from, *at, *extra; /* extra: "name=value,..." PostgreSQL settings */
+    int port;
+    bool immediate, read_only, wipe;
+};
+
+LOCH_STATUS loch_cmd_up(struct loch_cluster *c, const struct loch_options *o);
+LOCH_STATUS loch_cmd_down(struct loch_cluster *c, const struct loch_options *o);
+LOCH_STATUS loch_cmd_status(struct loch_cluster *c, const struct loch_options *o);
+LOCH_STATUS loch_cmd_tenant(struct loch_cluster *c, const struct loch_options *o, const char *verb,
+                            const char *name);
+LOCH_STATUS loch_cmd_branch(struct loch_cluster *c, const struct loch_options *o, const char *verb,
+                            const char *name);
+LOCH_STATUS loch_cmd_compute(struct loch_cluster *c, const struct loch_options *o, const char *verb,
+                             const char *name);
+
+/* ---- shared between the commands ---- */
+/* The tenant's id by its name; LOCH_E_NOT_FOUND. */
+LOCH_STATUS loch_tenant_find(const struct loch_cluster *c, const char *name, char id[33]);
+/* The row of SHOW TIMELINES for the branch; the caller decrefs *row. */
+LOCH_STATUS loch_branch_find(const struct loch_cluster *c, const char *tenant_id, const char *name,
+                             json_t **row);
+/* Tells every safekeeper of a new timeline; at least a quorum must take it. */
+LOCH_STATUS loch_timeline_announce(const struct loch_cluster *c, const json_t *row);
+/* Starts (or waits for) a compute that has D/computes/NAME.json. */
+LOCH_STATUS loch_compute_bring_up(struct loch_cluster *c, const char *name, json_t **out);
+/* Stops it; ok when it does not run. */
+LOCH_STATUS loch_compute_take_down(struct loch_cluster *c, const char *name, bool immediate);
+/* Calls fn for every D/computes/NAME.json. */
+LOCH_STATUS loch_compute_each(struct loch_cluster *c,
+                              loch_status (*fn)(struct loch_cluster *c, const char *name, void *arg),
+                              void *arg);
+/* The object `compute list` shows. The caller decrefs. */
+LOCH_STATUS loch_compute_describe(struct loch_cluster *c, const char *name, json_t **out);
+/* Letters, digits, '-' and '_', 1 to 63 characters. */
+LOCH_STATUS loch_name_check(const char *what, const char *name);
+/* Prints rows as JSON or as aligned columns. */
+void loch_print_rows(const struct loch_cluster *c, const json_t *rows);
+void loch_progress(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

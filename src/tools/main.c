@@ -1,0 +1,264 @@
+/* loch: the command line over a local cluster's consoles. Holds: options and dispatch. */
+#include "commands.h"
+
+#include "loch/base/log.h"
+
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char usage[] =
+    "Usage: loch COMMAND [options]\n"
+    "\n"
+    "  up                        start everything that is not running; the first time makes the\n"
+    "                            cluster with tenant, branch and compute `main`\n"
+    "  down [--wipe]             stop everything; --wipe also deletes the cluster's directory\n"
+    "  status                    what runs\n"
+    "  tenant create|list|show|delete [NAME]\n"
+    "  branch create NAME [--tenant T] [--from main] [--at LSN] | list | show NAME | delete NAME\n"
+    "  compute start|stop|list [NAME=main] [--tenant T] [--branch B] [--port P] [--immediate]\n"
+    "                            [--set name=value[,name=value...]]\n"
+    "\n"
+    "Options of every command:\n"
+    "  --dir D          the cluster's directory (default: $LOCH_DIR, else ~/.local/share/loch)\n"
+    "  --port-base N    first of the cluster's 100 ports, used when it is made (default 20100)\n"
+    "  --json           results as JSON\n"
+    "  --help           this text\n"
+    "  --version        the version\n";
+
+enum { OPT_DIR = 256, OPT_PORT_BASE, OPT_JSON, OPT_HELP, OPT_VERSION, OPT_TENANT, OPT_BRANCH,
+       OPT_FROM, OPT_AT, OPT_PORT, OPT_IMMEDIATE, OPT_READ_ONLY, OPT_WIPE, OPT_SET };
+
+static const struct option long_options[] = {
+    {"dir", required_argument, NULL, OPT_DIR},
+    {"port-base", required_argument, NULL, OPT_PORT_BASE},
+    {"json", no_argument, NULL, OPT_JSON},
+    {"help", no_argument, NULL, OPT_HELP},
+    {"version", no_argument, NULL, OPT_VERSION},
+    {"tenant", required_argument, NULL, OPT_TENANT},
+    {"branch", required_argument, NULL, OPT_BRANCH},
+    {"from", required_argument, NULL, OPT_FROM},
+    {"at", required_argument, NULL, OPT_AT},
+    {"port", required_argument, NULL, OPT_PORT},
+    {"immediate", no_argument, NULL, OPT_IMMEDIATE},
+    {"read-only", no_argument, NULL, OPT_READ_ONLY},
+    {"wipe", no_argument, NULL, OPT_WIPE},
+    {"set", required_argument, NULL, OPT_SET},
+    {NULL, 0, NULL, 0}};
+
+void loch_progress(const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    (void)vfprintf(stderr, fmt, args);
+    va_end(args);
+    (void)fputc('\n', stderr);
+}
+
+loch_status loch_name_check(const char *what, const char *name)
+{
+    size_t len = strlen(name);
+
+    if (len < 1 || len > 63 ||
+        strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != len)
+        return LOCH_FAIL(LOCH_E_INVALID, "\"%s\" is not a %s name: want 1 to 63 letters, digits, "
+                         "'-' or '_'", name, what);
+    return LOCH_OK;
+}
+
+static size_t column_width(const json_t *rows, const char *name)
+{
+    size_t width = strlen(name);
+    size_t i;
+    json_t *row;
+
+    json_array_foreach(rows, i, row) {
+        const char *text = json_string_value(json_object_get(row, name));
+        size_t len = text ? strlen(text) : 0;
+        width = len > width ? len : width;
+    }
+    return width;
+}
+
+static void print_table(const json_t *rows)
+{
+    const char *name;
+    json_t *value;
+    json_t *row;
+    size_t i;
+
+    json_object_foreach(json_array_get(rows, 0), name, value)
+        (void)printf("%-*s  ", (int)column_width(rows, name), name);
+    (void)printf("\n");
+    json_array_foreach(rows, i, row) {
+        json_object_foreach(row, name, value) {
+            char number[32] = "";
+            const char *text = json_string_value(value);
+            if (json_is_integer(value))
+                (void)snprintf(number, sizeof number, "%lld", (long long)json_integer_value(value));
+            (void)printf("%-*s  ", (int)column_width(rows, name), text ? text : number);
+        }
+        (void)printf("\n");
+    }
+}
+
+void loch_print_rows(const struct loch_cluster *c, const json_t *rows)
+{
+    if (!c->json) {
+        if (json_array_size(rows) > 0)
+            print_table(rows);
+        return;
+    }
+    char *text = json_dumps(rows, JSON_INDENT(2));
+    if (text != NULL)
+        (void)puts(text);
+    free(text);
+}
+
+static loch_status parse_port(const char *text, int *out)
+{
+    char *end;
+    long v = strtol(text, &end, 10);
+
+    if (*text == '\0' || *end != '\0' || v < 1024 || v > 65535)
+        return LOCH_FAIL(LOCH_E_INVALID, "\"%s\" is not a port (1024 to 65535)", text);
+    *out = (int)v;
+    return LOCH_OK;
+}
+
+static loch_status set_option(struct loch_cluster *c, struct loch_options *o, int opt)
+{
+    switch (opt) {
+    case OPT_DIR:
+        if (strlen(optarg) >= sizeof c->dir)
+            return LOCH_FAIL(LOCH_E_INVALID, "--dir is too long");
+        (void)snprintf(c->dir, sizeof c->dir, "%s", optarg);
+        return LOCH_OK;
+    case OPT_PORT_BASE:
+        LOCH_TRY(parse_port(optarg, &c->port_base));
+        if (c->port_base + LOCH_PORT_LAST > 65535)
+            return LOCH_FAIL(LOCH_E_INVALID, "--port-base must leave room for 100 ports");
+        return LOCH_OK;
+    case OPT_PORT:
+        return parse_port(optarg, &o->port);
+    case OPT_JSON:
+        c->json = true;
+        return LOCH_OK;
+    case OPT_TENANT:
+        o->tenant = optarg;
+        return LOCH_OK;
+    case OPT_BRANCH:
+        o->branch = optarg;
+        return LOCH_OK;
+    case OPT_FROM:
+        o->from = optarg;
+        return LOCH_OK;
+    case OPT_AT:
+        o->at = optarg;
+        return LOCH_OK;
+    case OPT_SET:
+        o->extra = optarg;
+        return LOCH_OK;
+    case OPT_IMMEDIATE:
+        o->immediate = true;
+        return LOCH_OK;
+    case OPT_READ_ONLY:
+        o->read_only = true;
+        return LOCH_OK;
+    case OPT_WIPE:
+        o->wipe = true;
+        return LOCH_OK;
+    default:
+        return LOCH_FAIL(LOCH_E_INVALID, "unknown option; see loch --help");
+    }
+}
+
+static loch_status default_dir(struct loch_cluster *c)
+{
+    char full[PATH_MAX];
+    const char *env = getenv("LOCH_DIR");
+    const char *home = getenv("HOME");
+
+    if (c->dir[0] == '\0' && env != NULL && env[0] != '\0')
+        (void)snprintf(c->dir, sizeof c->dir, "%.500s", env);
+    if (c->dir[0] == '\0')
+        (void)snprintf(c->dir, sizeof c->dir, "%.400s/.local/share/loch", home ? home : "/root");
+    if (c->dir[0] != '/') {
+        if (getcwd(full, sizeof full) == NULL)
+            return LOCH_FAIL(LOCH_E_IO, "cannot tell the current directory");
+        size_t len = strlen(full);
+        (void)snprintf(full + len, sizeof full - len, "/%s", c->dir);
+        if (strlen(full) >= sizeof c->dir)
+            return LOCH_FAIL(LOCH_E_INVALID, "--dir is too long");
+        memcpy(c->dir, full, strlen(full) + 1);
+    }
+    ssize_t n = readlink("/proc/self/exe", full, sizeof full - 1);
+    if (n <= 0)
+        return LOCH_FAIL(LOCH_E_IO, "cannot tell where this program lies (/proc not mounted?)");
+    full[n] = '\0';
+    char *slash = strrchr(full, '/');
+    *slash = '\0';
+    if (strlen(full) >= sizeof c->bin_dir)
+        return LOCH_FAIL(LOCH_E_INVALID, "this program's path is too long");
+    memcpy(c->bin_dir, full, strlen(full) + 1);
+    return LOCH_OK;
+}
+
+static loch_status dispatch(struct loch_cluster *c, const struct loch_options *o, int count,
+                            char **words)
+{
+    const char *verb = count > 1 ? words[1] : "";
+    const char *name = count > 2 ? words[2] : NULL;
+
+    if (count > 3)
+        return LOCH_FAIL(LOCH_E_INVALID, "too many words after \"%s\"", words[2]);
+    if (strcmp(words[0], "up") == 0)
+        return loch_cmd_up(c, o);
+    LOCH_TRY(loch_cluster_load(c));
+    if (strcmp(words[0], "down") == 0)
+        return loch_cmd_down(c, o);
+    if (strcmp(words[0], "status") == 0)
+        return loch_cmd_status(c, o);
+    if (strcmp(words[0], "tenant") == 0)
+        return loch_cmd_tenant(c, o, verb, name);
+    if (strcmp(words[0], "branch") == 0)
+        return loch_cmd_branch(c, o, verb, name);
+    if (strcmp(words[0], "compute") == 0)
+        return loch_cmd_compute(c, o, verb, name);
+    return LOCH_FAIL(LOCH_E_INVALID, "unknown command \"%s\"; see loch --help", words[0]);
+}
+
+int main(int argc, char **argv)
+{
+    struct loch_cluster cluster = {.port_base = 20100};
+    struct loch_options options = {0};
+    loch_status st = LOCH_OK;
+    int opt;
+
+    (void)signal(SIGPIPE, SIG_IGN);
+    loch_log_init("loch", LOCH_LOG_WARN);
+    while (loch_is_ok(st) && (opt = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+        if (opt == OPT_HELP || opt == OPT_VERSION) {
+            (void)fputs(opt == OPT_HELP ? usage : "loch " LOCH_VERSION "\n", stdout);
+            return 0;
+        }
+        st = set_option(&cluster, &options, opt);
+    }
+    if (loch_is_ok(st) && optind == argc) {
+        (void)fputs(usage, stderr);
+        return 2;
+    }
+    if (loch_is_ok(st))
+        st = default_dir(&cluster);
+    if (loch_is_ok(st))
+        st = dispatch(&cluster, &options, argc - optind, argv + optind);
+    if (loch_is_ok(st))
+        return 0;
+    (void)fprintf(stderr, "loch: %s\n", loch_error_text());
+    return st.code == LOCH_E_INVALID ? 2 : 1;
+}
