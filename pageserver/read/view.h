@@ -1,0 +1,47 @@
+/* Reads at an LSN, over an immutable snapshot of a timeline's layers. Any thread; blocking.
+ *
+ * A read at `lsn` sees the versions with LSN <= lsn. `lsn` must be one at which the timeline is ready
+ * (loch_timeline_ready). Truncate, drop and create cut a relation's history: nothing older than the
+ * newest cut at or below `lsn` that covers the block is ever used.
+ */
+#ifndef LOCH_PAGESERVER_READ_VIEW_H
+#define LOCH_PAGESERVER_READ_VIEW_H
+
+#include "loch/base/buf.h"
+#include "loch/base/types.h"
+#include "loch/pg/key.h"
+
+struct loch_timeline;
+struct loch_view;
+
+/* A view of everything the timeline holds now, its ancestors included. LOCH_E_NO_MEMORY. Any thread. */
+LOCH_STATUS loch_view_create(struct loch_timeline *t, struct loch_view **out);
+/* Takes NULL. */
+void loch_view_destroy(struct loch_view *view);
+/* last_record_lsn when the view was made. */
+loch_lsn loch_view_last_record_lsn(const struct loch_view *view);
+
+/* The newest value of a key at `lsn`; *found false when there is none or it is absent (dropped). Replaces
+ * the contents of *out. Pages of relations and SLRUs are reconstructed. version (may be NULL): the LSN
+ * of the newest version used. */
+LOCH_STATUS loch_view_get(struct loch_view *view, const struct loch_key *key, loch_lsn lsn,
+                          struct loch_buf *out, bool *found, loch_lsn *version);
+
+/* exists false: no such relation fork at lsn (blocks is 0 then). */
+LOCH_STATUS loch_view_rel_size(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
+                               loch_lsn lsn, bool *exists, uint32_t *blocks);
+
+/* The page as redo leaves it; zeros beyond the relation's end and in gaps. */
+LOCH_STATUS loch_view_page(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
+                           uint32_t block, loch_lsn lsn, uint8_t out[static LOCH_PAGE_BYTES]);
+
+/* Calls fn for each key in [first, end) that has a value at `lsn`, in key order, with what
+ * loch_view_get would return. Relation pages are not scannable (kind LOCH_KEY_PAGE: LOCH_E_INVALID):
+ * scan LOCH_KEY_REL_SIZE and read the blocks. A failure of fn ends the scan and is returned. */
+typedef LOCH_STATUS (*loch_view_scan_fn)(void *arg, const struct loch_key *key,
+                                         struct loch_slice value, loch_lsn version);
+LOCH_STATUS loch_view_scan(struct loch_view *view, const struct loch_key *first,
+                           const struct loch_key *end, loch_lsn lsn, loch_view_scan_fn fn,
+                           void *arg);
+
+#endif

@@ -1,0 +1,108 @@
+/* A timeline (branch) of the pageserver: the versions of its keys, in memory and in layer files.
+ *
+ * One writer at a time puts versions in LSN order (the loop's thread: ingest; or one pool thread: an
+ * import into a timeline that nobody else knows yet). Any thread may read through a view (read/view.h).
+ * A record is visible to readers when loch_timeline_advance has passed its end.
+ *
+ * Everything up to disk_consistent_lsn is in sealed immutable layer files named by the manifest in the
+ * object store; what is newer is in memory and comes again from the safekeepers after a crash.
+ */
+#ifndef LOCH_PAGESERVER_STORE_TIMELINE_H
+#define LOCH_PAGESERVER_STORE_TIMELINE_H
+
+#include "loch/base/buf.h"
+#include "loch/base/types.h"
+#include "loch/pg/key.h"
+
+struct loch_env;
+struct loch_keys;       /* loch/host/keys.h */
+struct loch_objstore;   /* loch/objstore/objstore.h */
+struct loch_page_cache; /* read/page_cache.h */
+struct loch_redo_pool;  /* redo_pool/redo_pool.h */
+struct loch_timeline;
+
+/* What all timelines of a process share. Borrowed; outlives them. */
+struct loch_store {
+    struct loch_env *env;
+    struct loch_objstore *objstore;
+    const char *dir; /* the pageserver's data directory */
+    struct loch_id node;
+    struct loch_redo_pool *redo;
+    struct loch_page_cache *cache; /* may be NULL */
+    size_t open_layer_bytes;       /* freeze the open layer at this size */
+};
+
+/* Never changes after creation. */
+struct loch_timeline_info {
+    struct loch_id tenant, timeline;
+    uint64_t system_id;
+    uint32_t pg_version;
+    uint32_t segment_bytes;
+    loch_lsn start_lsn; /* where its own WAL begins: the import's end, or the branch point */
+    struct loch_id ancestor; /* none: a root */
+    loch_lsn ancestor_lsn;   /* == start_lsn of a branch, else LOCH_LSN_NONE */
+};
+
+/* Creates a timeline that is not yet in the object store: put versions at LSNs <= info->start_lsn,
+ * then loch_timeline_commit. `parent` (retained) iff info->ancestor is set. Any thread. */
+LOCH_STATUS loch_timeline_create(const struct loch_store *store, struct loch_keys *keys,
+                                 const struct loch_timeline_info *info,
+                                 struct loch_timeline *parent, struct loch_timeline **out);
+/* Opens what the manifest names; sweeps files that it does not. LOCH_E_NOT_FOUND, LOCH_E_CORRUPT,
+ * LOCH_E_DENIED. Blocks (start-up or pool thread). */
+LOCH_STATUS loch_timeline_open(const struct loch_store *store, struct loch_keys *keys,
+                               const struct loch_id *tenant, const struct loch_id *timeline,
+                               struct loch_timeline *parent, struct loch_timeline **out);
+struct loch_timeline *loch_timeline_retain(struct loch_timeline *t);
+/* The last release frees it. Takes NULL. */
+void loch_timeline_release(struct loch_timeline *t);
+
+const struct loch_timeline_info *loch_timeline_info(const struct loch_timeline *t);
+loch_lsn loch_timeline_last_record_lsn(const struct loch_timeline *t);
+/* Start of the record that ends at last_record_lsn. */
+loch_lsn loch_timeline_prev_record_lsn(const struct loch_timeline *t);
+loch_lsn loch_timeline_disk_consistent_lsn(const struct loch_timeline *t);
+/* True when the versions at `lsn` can be read: ingested here and, for a branch, up to the branch point in
+ * every ancestor (an ancestor that restarted ingests again what was not yet on disk). */
+bool loch_timeline_ready(const struct loch_timeline *t, loch_lsn lsn);
+
+/* ---- the writer's side ---- */
+/* A whole value: a page image (LOCH_PAGE_BYTES), or the bytes of any other key; empty means absent from
+ * this LSN on. `lsn` must not be below that of an earlier put. LOCH_E_NO_MEMORY. */
+LOCH_STATUS loch_timeline_put_value(struct loch_timeline *t, const struct loch_key *key,
+                                    loch_lsn lsn, struct loch_slice bytes);
+
+/* One page that a WAL record changes. will_init: the record makes the page from nothing. */
+struct loch_put_ref {
+    struct loch_key key;
+    bool will_init;
+};
+/* A WAL record's bytes as one version of each page it changes, at its end LSN. */
+LOCH_STATUS loch_timeline_put_record(struct loch_timeline *t, const struct loch_put_ref *refs,
+                                     size_t count, loch_lsn start_lsn, loch_lsn end_lsn,
+                                     struct loch_slice record);
+/* A small change to a page that this store applies itself (visibility map, SLRU): the bytes mean what
+ * pg/effects.h says for that kind of key. */
+LOCH_STATUS loch_timeline_put_op(struct loch_timeline *t, const struct loch_key *key, loch_lsn lsn,
+                                 struct loch_slice op);
+/* Everything of the records up to `end` has been put; the last of them starts at `start`. */
+void loch_timeline_advance(struct loch_timeline *t, loch_lsn end, loch_lsn start);
+/* True when the open layer has reached its size: the writer then calls loch_timeline_freeze at the
+ * record boundary it has just advanced to. */
+bool loch_timeline_wants_freeze(const struct loch_timeline *t);
+/* Closes the open layer at last_record_lsn; `control`: the control snapshot there (pg/control.h), which
+ * the manifest keeps so that ingest can resume. No-op when nothing was put or advanced. */
+LOCH_STATUS loch_timeline_freeze(struct loch_timeline *t, struct loch_slice control);
+/* Memory held by frozen layers that wait to be written: ingest pauses above its limit. */
+size_t loch_timeline_frozen_bytes(const struct loch_timeline *t);
+/* Writes every frozen layer and commits the manifest; pool thread; one at a time per timeline. */
+LOCH_STATUS loch_timeline_flush(struct loch_timeline *t);
+/* For a new timeline: freezes at info->start_lsn with `control` (pg/control.h snapshot) and `prev_lsn`
+ * (start of the record that ends at start_lsn), flushes, and puts the first manifest
+ * (LOCH_E_EXISTS when there is one). Blocks. */
+LOCH_STATUS loch_timeline_commit(struct loch_timeline *t, loch_lsn prev_lsn,
+                                 struct loch_slice control);
+/* The control snapshot at disk_consistent_lsn. */
+LOCH_STATUS loch_timeline_control(const struct loch_timeline *t, struct loch_buf *out);
+
+#endif
