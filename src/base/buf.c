@@ -17,7 +17,8 @@ loch_status loch_buf_reserve(struct loch_buf *buf, size_t extra)
     size_t cap = buf->cap < 64 ? 64 : buf->cap;
 
     if (!loch_add_size(buf->len, extra, &want))
-        return LOCH_FAIL(LOCH_E_NO_MEMORY, "buffer of %zu bytes cannot grow by %zu", buf->len, extra);
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "buffer of %zu bytes cannot grow by %zu", buf->len,
+                         extra);
     if (want <= buf->cap)
         return LOCH_OK;
     while (cap < want)

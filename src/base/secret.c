@@ -1,6 +1,6 @@
-/* Holds: slabs of secret memory. Invariants: a free slot is all zero; a slab is never unmapped while
- * the process lives (its pages hold no secret once its slots are wiped).
- * Source: memfd_secret(2), mlock(2), madvise(2), prctl(2).
+/* Holds: slabs of secret memory. Invariants: a free slot is all zero; a slab is never unmapped
+ * while the process lives (its pages hold no secret once its slots are wiped). Source:
+ * memfd_secret(2), mlock(2), madvise(2), prctl(2).
  */
 #include "loch/base/secret.h"
 #include "loch/base/check.h"
@@ -17,7 +17,7 @@
 
 #define SLAB_BYTES 65536u
 #define SLAB_SLOTS (SLAB_BYTES / LOCH_SECRET_MAX_BYTES)
-#define SLABS_MAX 64u
+#define SLABS_MAX  64u
 
 struct slab {
     uint8_t *base;

@@ -1,4 +1,5 @@
-/* Holds: the directory of a local cluster: its making and reading, and the daemons' configuration. */
+/* Holds: the directory of a local cluster: its making and reading, and the daemons' configuration.
+ */
 #include "cluster.h"
 
 #include <arpa/inet.h>
@@ -134,8 +135,10 @@ static loch_status check_ports(const struct loch_cluster *c)
         int why = errno;
         (void)close(fd);
         if (rc != 0)
-            return LOCH_FAIL(LOCH_E_IO, "port %d: %s; choose another --port-base (a cluster uses "
-                             "100 ports from there)", c->port_base + wanted[i], strerror(why));
+            return LOCH_FAIL(LOCH_E_IO,
+                             "port %d: %s; choose another --port-base (a cluster uses "
+                             "100 ports from there)",
+                             c->port_base + wanted[i], strerror(why));
     }
     return LOCH_OK;
 }
@@ -145,15 +148,18 @@ static loch_status check_scratch(const struct loch_cluster *c)
     struct statvfs vfs;
 
     if (statvfs("/dev/shm", &vfs) != 0)
-        return LOCH_FAIL(LOCH_E_IO, "no tmpfs at /dev/shm (%s): mount one "
+        return LOCH_FAIL(LOCH_E_IO,
+                         "no tmpfs at /dev/shm (%s): mount one "
                          "(mount -t tmpfs tmpfs /dev/shm), computes keep their files there",
                          strerror(errno));
     uint64_t free_bytes = (uint64_t)vfs.f_bavail * vfs.f_frsize;
     if (free_bytes < SCRATCH_LEAST_BYTES)
-        return LOCH_FAIL(LOCH_E_LIMIT, "/dev/shm has %llu MiB free, a compute wants at least %llu: "
-                         "enlarge it (mount -o remount,size=2G /dev/shm; --shm-size in a container)",
-                         (unsigned long long)(free_bytes >> 20),
-                         (unsigned long long)(SCRATCH_LEAST_BYTES >> 20));
+        return LOCH_FAIL(
+            LOCH_E_LIMIT,
+            "/dev/shm has %llu MiB free, a compute wants at least %llu: "
+            "enlarge it (mount -o remount,size=2G /dev/shm; --shm-size in a container)",
+            (unsigned long long)(free_bytes >> 20),
+            (unsigned long long)(SCRATCH_LEAST_BYTES >> 20));
     return loch_mkdir(c->scratch, 0711);
 }
 
@@ -193,7 +199,8 @@ static void write_common(FILE *f, const struct loch_cluster *c)
                       loch_port_safekeeper(c, i));
     (void)fprintf(f, "\n[pageserver]\nnode = %s\naddress = 127.0.0.1:%d\n",
                   loch_id_format(&c->pageserver_node, text), loch_port_pageserver(c));
-    (void)fprintf(f, "\n[store]\npath = %s/store\n\n[kms]\nuri = file:%s/cmk.key\n", c->dir, c->dir);
+    (void)fprintf(f, "\n[store]\npath = %s/store\n\n[kms]\nuri = file:%s/cmk.key\n", c->dir,
+                  c->dir);
 }
 
 static loch_status close_file(FILE *f, const char *path)
@@ -213,7 +220,8 @@ static loch_status write_configs(const struct loch_cluster *c)
         FILE *f = fopen(path, "we");
         if (f == NULL)
             return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
-        (void)fprintf(f, "[safekeeper]\nnode = %s\ndata_dir = %s/safekeeper-%d\n"
+        (void)fprintf(f,
+                      "[safekeeper]\nnode = %s\ndata_dir = %s/safekeeper-%d\n"
                       "listen = 127.0.0.1:%d\n\n[console]\nsocket = %s/run/.s.PGSQL.%d\n\n"
                       "[metrics]\nport = %d\n\n",
                       loch_id_format(&c->safekeeper_node[i], text), c->dir, i + 1,
@@ -227,7 +235,8 @@ static loch_status write_configs(const struct loch_cluster *c)
     if (f == NULL)
         return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
     write_common(f, c); /* its own section stands in the common part: same node, same address */
-    (void)fprintf(f, "\n[daemon]\ndata_dir = %s/pageserver\nscratch = %s/pageserver\nlib_dir = %s\n\n"
+    (void)fprintf(f,
+                  "\n[daemon]\ndata_dir = %s/pageserver\nscratch = %s/pageserver\nlib_dir = %s\n\n"
                   "[console]\nsocket = %s/run/.s.PGSQL.%d\n\n[metrics]\nport = %d\n",
                   c->dir, c->scratch, c->lib_dir, c->dir, loch_port_pageserver(c),
                   c->port_base + 30);
@@ -238,16 +247,18 @@ static loch_status write_configs(const struct loch_cluster *c)
 static loch_status check_dir(const struct loch_cluster *c)
 {
     if (strlen(c->dir) + strlen("/run/.s.PGSQL.12345") > 107)
-        return LOCH_FAIL(LOCH_E_LIMIT, "%s is too long a path for unix sockets: choose a --dir of "
-                         "at most 88 characters", c->dir);
+        return LOCH_FAIL(LOCH_E_LIMIT,
+                         "%s is too long a path for unix sockets: choose a --dir of "
+                         "at most 88 characters",
+                         c->dir);
     return LOCH_OK;
 }
 
 loch_status loch_cluster_create(struct loch_cluster *c)
 {
-    static const char *const parts[] = {"",     "conf", "store",     "run",
-                                        "log",  "computes", "secrets", "pageserver",
-                                        "safekeeper-1", "safekeeper-2", "safekeeper-3"};
+    static const char *const parts[] = {
+        "",        "conf",       "store",        "run",          "log",         "computes",
+        "secrets", "pageserver", "safekeeper-1", "safekeeper-2", "safekeeper-3"};
     char path[700];
     char text[LOCH_ID_TEXT_BYTES];
     loch_status st;
@@ -268,8 +279,10 @@ loch_status loch_cluster_create(struct loch_cluster *c)
     }
     (void)snprintf(path, sizeof path, "%s/cmk.key", c->dir);
     if (access(path, F_OK) == 0)
-        return LOCH_FAIL(LOCH_E_EXISTS, "%s is there but cluster.json is not: this directory is half "
-                         "a cluster; nothing was changed", path);
+        return LOCH_FAIL(LOCH_E_EXISTS,
+                         "%s is there but cluster.json is not: this directory is half "
+                         "a cluster; nothing was changed",
+                         path);
     LOCH_TRY(write_key(c));
     LOCH_TRY(write_configs(c));
     json_t *json = json_pack("{s:s, s:i, s:s}", "cluster", text, "port_base", c->port_base,

@@ -1,4 +1,5 @@
-/* A local cluster: three safekeepers, a pageserver and computes on this machine, under one directory.
+/* A local cluster: three safekeepers, a pageserver and computes on this machine, under one
+ * directory.
  *
  * There is no supervisor: the directory says what should run, /proc says what does, and `loch up`
  * starts what is missing.
@@ -31,12 +32,13 @@ struct loch_cluster {
     char scratch[128];
     char bin_dir[512]; /* where this program lies, so that a build tree works in place */
     char lib_dir[512];
-    int port_base;     /* a cluster uses port_base .. port_base + 99 */
+    int port_base; /* a cluster uses port_base .. port_base + 99 */
     struct loch_id id, pageserver_node, safekeeper_node[LOCH_SAFEKEEPERS];
-    bool json;         /* --json: results as JSON on standard output */
+    bool json; /* --json: results as JSON on standard output */
 };
 
-/* Reads D/cluster.json; LOCH_E_NOT_FOUND says to run `loch up`. dir and bin_dir are set by the caller. */
+/* Reads D/cluster.json; LOCH_E_NOT_FOUND says to run `loch up`. dir and bin_dir are set by the
+ * caller. */
 LOCH_STATUS loch_cluster_load(struct loch_cluster *c);
 /* Makes the directory, ids, key and configuration of a new cluster. */
 LOCH_STATUS loch_cluster_create(struct loch_cluster *c);
@@ -52,17 +54,17 @@ static inline int loch_port_pageserver(const struct loch_cluster *c)
 }
 
 #define LOCH_PORT_COMPUTE_FIRST 40
-#define LOCH_PORT_LAST 99
+#define LOCH_PORT_LAST          99
 
 /* ---- processes ---- */
 /* Is the process that D/run/NAME.json names still the one that was started? pid out when so. */
 bool loch_process_alive(const struct loch_cluster *c, const char *name, pid_t *pid);
-/* Starts argv detached, output to D/log/NAME.log, `input` (may be NULL) on descriptor 3, and notes it
- * in D/run/NAME.json. */
+/* Starts argv detached, output to D/log/NAME.log, `input` (may be NULL) on descriptor 3, and notes
+ * it in D/run/NAME.json. */
 LOCH_STATUS loch_process_start(const struct loch_cluster *c, const char *name,
                                const char *const *argv, const char *input, pid_t *pid);
-/* Sends the signal and waits until it is gone; LOCH_E_UNAVAILABLE after timeout_ms. Ok when it was not
- * running. */
+/* Sends the signal and waits until it is gone; LOCH_E_UNAVAILABLE after timeout_ms. Ok when it was
+ * not running. */
 LOCH_STATUS loch_process_stop(const struct loch_cluster *c, const char *name, int signo,
                               int timeout_ms);
 /* The last lines of D/log/NAME.log, for error messages; returns `out`. */

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define START_TIMEOUT_MS 20000
-#define STOP_TIMEOUT_MS 30000
+#define STOP_TIMEOUT_MS  30000
 
 /* The servers' user must be able to read the libraries wherever the build tree lies, and a rebuild
  * must not change them under a running server: they are copied below the scratch. */
@@ -195,8 +195,8 @@ static void add_process(const struct loch_cluster *c, json_t *rows, const char *
         state = loch_is_ok(loch_console(c, port, "SHOW STATUS", &shown)) ? "up" : "not answering";
         json_decref(shown);
     }
-    json_array_append_new(rows, json_pack("{s:s, s:s, s:i, s:i}", "name", name, "state", state, "pid",
-                                          (int)pid, "port", port));
+    json_array_append_new(rows, json_pack("{s:s, s:s, s:i, s:i}", "name", name, "state", state,
+                                          "pid", (int)pid, "port", port));
 }
 
 static loch_status add_compute(struct loch_cluster *c, const char *name, void *arg)

@@ -1,5 +1,5 @@
-/* Holds: compute commands. A compute is a note (D/computes/NAME.json: what it is attached to) and, while
- * it runs, an agent (loch-compute) whose state file lies in the compute's scratch. */
+/* Holds: compute commands. A compute is a note (D/computes/NAME.json: what it is attached to) and,
+ * while it runs, an agent (loch-compute) whose state file lies in the compute's scratch. */
 #include "commands.h"
 #include "console_client.h"
 
@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define READY_TIMEOUT_MS 60000
-#define STOP_TIMEOUT_MS 60000
+#define STOP_TIMEOUT_MS  60000
 
 static void note_path(const struct loch_cluster *c, const char *name, char *path, size_t len)
 {
@@ -31,9 +31,9 @@ static int json_int(const json_t *value, const char *name)
     return (int)json_integer_value(json_object_get(value, name));
 }
 
-loch_status loch_compute_each(struct loch_cluster *c,
-                              loch_status (*fn)(struct loch_cluster *c, const char *name, void *arg),
-                              void *arg)
+loch_status
+loch_compute_each(struct loch_cluster *c,
+                  loch_status (*fn)(struct loch_cluster *c, const char *name, void *arg), void *arg)
 {
     char path[700];
     struct dirent **entries = NULL;
@@ -145,8 +145,9 @@ static loch_status choose_port(struct loch_cluster *c, int wanted, int *out)
             return LOCH_OK;
         }
     }
-    return LOCH_FAIL(LOCH_E_LIMIT, wanted > 0 ? "port %d is another compute's"
-                                              : "no port left for another compute (from %d on)",
+    return LOCH_FAIL(LOCH_E_LIMIT,
+                     wanted > 0 ? "port %d is another compute's"
+                                : "no port left for another compute (from %d on)",
                      first);
 }
 
@@ -175,11 +176,11 @@ static loch_status compute_define(struct loch_cluster *c, const struct loch_opti
         return LOCH_FAIL(LOCH_E_IO, "no random bytes: %s", strerror(errno));
     }
     (void)snprintf(scratch, sizeof scratch, "%s/compute-%s", c->scratch, name);
-    json_t *note = json_pack("{s:s, s:s, s:s, s:s, s:O, s:O, s:i, s:s, s:b}", "name", name, "id",
-                             loch_id_format(&id, id_text), "tenant", tenant, "tenant_id", tenant_id,
-                             "branch", json_object_get(branch, "name"), "timeline",
-                             json_object_get(branch, "timeline"), "port", port, "scratch", scratch,
-                             "wanted", 1);
+    json_t *note =
+        json_pack("{s:s, s:s, s:s, s:s, s:O, s:O, s:i, s:s, s:b}", "name", name, "id",
+                  loch_id_format(&id, id_text), "tenant", tenant, "tenant_id", tenant_id, "branch",
+                  json_object_get(branch, "name"), "timeline", json_object_get(branch, "timeline"),
+                  "port", port, "scratch", scratch, "wanted", 1);
     note_path(c, name, path, sizeof path);
     st = loch_json_write(path, note, 0600);
     json_decref(note);
@@ -196,7 +197,8 @@ static loch_status write_agent_config(const struct loch_cluster *c, const json_t
     FILE *f = fopen(path, "we");
     if (f == NULL)
         return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
-    (void)fprintf(f, "[cluster]\nid = %s\n\n[compute]\nid = %s\nscratch = %s\nport = %d\n"
+    (void)fprintf(f,
+                  "[cluster]\nid = %s\n\n[compute]\nid = %s\nscratch = %s\nport = %d\n"
                   "lib_dir = %s\n",
                   loch_id_format(&c->id, cluster_id), loch_field(note, "id"),
                   loch_field(note, "scratch"), json_int(note, "port"), c->lib_dir);
@@ -225,8 +227,8 @@ static loch_status start_agent(struct loch_cluster *c, const json_t *note, const
                            loch_field(note, "tenant_id"), loch_field(note, "timeline"),
                            loch_field(note, "id")));
     const char *credential = NULL;
-    json_object_foreach(json_array_get(rows, 0), column, value)
-        credential = json_string_value(value);
+    json_object_foreach(json_array_get(rows, 0), column, value) credential =
+        json_string_value(value);
     if (credential == NULL) {
         st = LOCH_FAIL(LOCH_E_CORRUPT, "the pageserver issued no credential");
         goto out;
@@ -266,19 +268,22 @@ static loch_status wait_ready(struct loch_cluster *c, const char *name, json_t *
     for (;;) {
         json_t *shown = NULL;
         LOCH_TRY(loch_compute_describe(c, name, &shown));
-        bool ready = strcmp(loch_field(shown, "state"), "running") == 0 &&
-                     answers(loch_field(shown, "url"));
+        bool ready =
+            strcmp(loch_field(shown, "state"), "running") == 0 && answers(loch_field(shown, "url"));
         if (ready) {
             *out = shown;
             return LOCH_OK;
         }
         json_decref(shown);
         if (!loch_process_alive(c, proc, &pid))
-            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "compute %s ended while it started; its log says: %s",
-                             name, loch_log_tail(c, proc, tail, sizeof tail));
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                             "compute %s ended while it started; its log says: %s", name,
+                             loch_log_tail(c, proc, tail, sizeof tail));
         if (loch_now_ms() > until)
-            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "compute %s does not answer after %d s (it keeps "
-                             "trying); its log says: %s", name, READY_TIMEOUT_MS / 1000,
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                             "compute %s does not answer after %d s (it keeps "
+                             "trying); its log says: %s",
+                             name, READY_TIMEOUT_MS / 1000,
                              loch_log_tail(c, proc, tail, sizeof tail));
         loch_pause_ms(3);
     }
@@ -341,8 +346,10 @@ static loch_status compute_start(struct loch_cluster *c, const struct loch_optio
 
     LOCH_TRY(loch_name_check("compute", name));
     if (o->read_only || (o->at != NULL))
-        return LOCH_FAIL(LOCH_E_UNSUPPORTED, "read-only computes and --at are not built yet: make a "
-                         "branch there (loch branch create NAME --at LSN) and start a compute on it");
+        return LOCH_FAIL(
+            LOCH_E_UNSUPPORTED,
+            "read-only computes and --at are not built yet: make a "
+            "branch there (loch branch create NAME --at LSN) and start a compute on it");
     note_path(c, name, path, sizeof path);
     if (access(path, F_OK) != 0) {
         LOCH_TRY(compute_define(c, o, name));
@@ -354,8 +361,10 @@ static loch_status compute_start(struct loch_cluster *c, const struct loch_optio
                     (o->port == 0 || o->port == json_int(note, "port"));
         json_decref(note);
         if (!same)
-            return LOCH_FAIL(LOCH_E_INVALID, "compute %s is attached to another tenant, branch or "
-                             "port (see loch compute list): choose another name", name);
+            return LOCH_FAIL(LOCH_E_INVALID,
+                             "compute %s is attached to another tenant, branch or "
+                             "port (see loch compute list): choose another name",
+                             name);
     }
     LOCH_TRY(set_wanted(c, name, true, o->extra));
     LOCH_TRY(loch_compute_bring_up(c, name, &shown));

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define QUORUM (LOCH_SAFEKEEPERS / 2 + 1)
+#define QUORUM      (LOCH_SAFEKEEPERS / 2 + 1)
 #define TIP_WAIT_MS 5000
 
 loch_status loch_tenant_find(const struct loch_cluster *c, const char *name, char id[33])
@@ -19,7 +19,8 @@ loch_status loch_tenant_find(const struct loch_cluster *c, const char *name, cha
     LOCH_TRY(loch_name_check("tenant", name));
     LOCH_TRY(loch_console(c, loch_port_pageserver(c), "SHOW TENANTS", &rows));
     bool found = false;
-    json_array_foreach(rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         if (strcmp(loch_field(row, "name"), name) != 0)
             continue;
         (void)snprintf(id, 33, "%s", loch_field(row, "tenant"));
@@ -27,7 +28,8 @@ loch_status loch_tenant_find(const struct loch_cluster *c, const char *name, cha
     }
     json_decref(rows);
     if (!found)
-        return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no tenant \"%s\" (see loch tenant list)", name);
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no tenant \"%s\" (see loch tenant list)",
+                         name);
     return LOCH_OK;
 }
 
@@ -41,13 +43,13 @@ loch_status loch_branch_find(const struct loch_cluster *c, const char *tenant_id
     LOCH_TRY(loch_name_check("branch", name));
     LOCH_TRY(loch_console(c, loch_port_pageserver(c), "SHOW TIMELINES", &rows));
     json_t *found = NULL;
-    json_array_foreach(rows, i, each)
-        if (strcmp(loch_field(each, "tenant"), tenant_id) == 0 &&
-            strcmp(loch_field(each, "name"), name) == 0)
-            found = json_incref(each);
+    json_array_foreach(rows, i, each) if (strcmp(loch_field(each, "tenant"), tenant_id) == 0 &&
+                                          strcmp(loch_field(each, "name"), name) == 0) found =
+        json_incref(each);
     json_decref(rows);
     if (found == NULL)
-        return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no branch \"%s\" (see loch branch list)", name);
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no branch \"%s\" (see loch branch list)",
+                         name);
     *row = found;
     return LOCH_OK;
 }
@@ -74,13 +76,16 @@ loch_status loch_timeline_announce(const struct loch_cluster *c, const json_t *r
         loch_progress("warning: %s", why);
     }
     if (taken < QUORUM)
-        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "only %d of %d safekeepers took the timeline (%s): run "
-                         "`loch up` and try again", taken, LOCH_SAFEKEEPERS, why);
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                         "only %d of %d safekeepers took the timeline (%s): run "
+                         "`loch up` and try again",
+                         taken, LOCH_SAFEKEEPERS, why);
     return LOCH_OK;
 }
 
 /* The password is kept for URLs; it is shown to nobody else. */
-static loch_status keep_password(const struct loch_cluster *c, const char *tenant, const char *password)
+static loch_status keep_password(const struct loch_cluster *c, const char *tenant,
+                                 const char *password)
 {
     char path[700];
 
@@ -165,17 +170,16 @@ static bool timeline_positions(const struct loch_cluster *c, int n, const char *
 
     if (!loch_is_ok(loch_console(c, loch_port_safekeeper(c, n), "SHOW TIMELINES", &rows)))
         return false;
-    json_array_foreach(rows, i, row)
-        if (strcmp(loch_field(row, "timeline"), timeline) == 0)
-            found = loch_is_ok(loch_lsn_parse(loch_field(row, "flush_lsn"), flush)) &&
-                    loch_is_ok(loch_lsn_parse(loch_field(row, "commit_lsn"), commit));
+    json_array_foreach(rows, i, row) if (strcmp(loch_field(row, "timeline"), timeline) == 0) found =
+        loch_is_ok(loch_lsn_parse(loch_field(row, "flush_lsn"), flush)) &&
+        loch_is_ok(loch_lsn_parse(loch_field(row, "commit_lsn"), commit));
     json_decref(rows);
     return found;
 }
 
-/* The branch's tip, by a quorum read: every acknowledged commit is flushed on a quorum, so the highest
- * flush among any quorum is at or beyond all of them. It must become committed before it may be
- * branched at. */
+/* The branch's tip, by a quorum read: every acknowledged commit is flushed on a quorum, so the
+ * highest flush among any quorum is at or beyond all of them. It must become committed before it
+ * may be branched at. */
 static loch_status read_tip(const struct loch_cluster *c, const char *timeline, loch_lsn *tip)
 {
     uint64_t until = loch_now_ms() + TIP_WAIT_MS;
@@ -195,8 +199,10 @@ static loch_status read_tip(const struct loch_cluster *c, const char *timeline, 
             best_commit = commit > best_commit ? commit : best_commit;
         }
         if (answers < QUORUM)
-            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "only %d of %d safekeepers answer: the tip cannot be "
-                             "known; name an LSN with --at", answers, LOCH_SAFEKEEPERS);
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                             "only %d of %d safekeepers answer: the tip cannot be "
+                             "known; name an LSN with --at",
+                             answers, LOCH_SAFEKEEPERS);
         if (target == LOCH_LSN_NONE)
             target = best_flush;
         if (best_commit >= target) {
@@ -204,10 +210,11 @@ static loch_status read_tip(const struct loch_cluster *c, const char *timeline, 
             return LOCH_OK;
         }
         if (loch_now_ms() > until)
-            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "WAL up to " LOCH_LSN_FMT " is flushed but only "
-                             LOCH_LSN_FMT " is committed, and no compute settles it: start the "
-                             "branch's compute, or name an LSN with --at", LOCH_LSN_ARG(target),
-                             LOCH_LSN_ARG(best_commit));
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                             "WAL up to " LOCH_LSN_FMT " is flushed but only " LOCH_LSN_FMT
+                             " is committed, and no compute settles it: start the "
+                             "branch's compute, or name an LSN with --at",
+                             LOCH_LSN_ARG(target), LOCH_LSN_ARG(best_commit));
         loch_pause_ms(20);
     }
 }
@@ -268,10 +275,9 @@ static loch_status branch_list(struct loch_cluster *c, const char *tenant, const
     json_t *shown = json_array();
 
     loch_status st = loch_console(c, loch_port_pageserver(c), "SHOW TIMELINES", &rows);
-    json_array_foreach(rows, i, row)
-        if (strcmp(loch_field(row, "tenant"), tenant) == 0 &&
-            (only == NULL || strcmp(loch_field(row, "name"), only) == 0))
-            json_array_append(shown, row);
+    json_array_foreach(rows, i, row) if (strcmp(loch_field(row, "tenant"), tenant) == 0 &&
+                                         (only == NULL || strcmp(loch_field(row, "name"), only) ==
+                                                              0)) json_array_append(shown, row);
     if (loch_is_ok(st) && only != NULL && json_array_size(shown) == 0)
         st = LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no branch \"%s\"", only);
     if (loch_is_ok(st))

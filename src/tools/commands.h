@@ -1,5 +1,5 @@
-/* The commands of `loch`. Each takes the words after its name and returns when it is done; results go
- * to standard output (JSON under --json), progress to standard error. */
+/* The commands of `loch`. Each takes the words after its name and returns when it is done; results
+ * go to standard output (JSON under --json), progress to standard error. */
 #ifndef LOCH_TOOLS_COMMANDS_H
 #define LOCH_TOOLS_COMMANDS_H
 
@@ -7,7 +7,8 @@
 
 /* Options every command shares, as parsed; NULL or 0 when not given. */
 struct loch_options {
-    const char *tenant, *branch, *from, *at, *extra; /* extra: "name=value,..." PostgreSQL settings */
+    const char *tenant, *branch, *from, *at,
+        *extra; /* extra: "name=value,..." PostgreSQL settings */
     int port;
     bool immediate, read_only, wipe;
 };
@@ -36,7 +37,8 @@ LOCH_STATUS loch_compute_bring_up(struct loch_cluster *c, const char *name, json
 LOCH_STATUS loch_compute_take_down(struct loch_cluster *c, const char *name, bool immediate);
 /* Calls fn for every D/computes/NAME.json. */
 LOCH_STATUS loch_compute_each(struct loch_cluster *c,
-                              loch_status (*fn)(struct loch_cluster *c, const char *name, void *arg),
+                              loch_status (*fn)(struct loch_cluster *c, const char *name,
+                                                void *arg),
                               void *arg);
 /* The object `compute list` shows. The caller decrefs. */
 LOCH_STATUS loch_compute_describe(struct loch_cluster *c, const char *name, json_t **out);

@@ -64,7 +64,8 @@ loch_status loch_console(const struct loch_cluster *c, int port, const char *com
     return st;
 }
 
-loch_status loch_consolef(const struct loch_cluster *c, int port, json_t **rows, const char *fmt, ...)
+loch_status loch_consolef(const struct loch_cluster *c, int port, json_t **rows, const char *fmt,
+                          ...)
 {
     char command[1024];
     va_list args;
@@ -94,8 +95,8 @@ loch_status loch_console_wait(const struct loch_cluster *c, const char *name, in
             return LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s ended at once; its log says: %s", name,
                              loch_log_tail(c, name, tail, sizeof tail));
         if (loch_now_ms() > until)
-            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s (pid %d) does not answer after %d ms: %s", name,
-                             (int)pid, timeout_ms, loch_error_text());
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s (pid %d) does not answer after %d ms: %s",
+                             name, (int)pid, timeout_ms, loch_error_text());
         loch_pause_ms(10);
     }
 }

@@ -4,9 +4,9 @@
 
 #include "cluster.h"
 
-/* Runs one console command of the daemon whose console has `port`; *rows is an array of objects with
- * the columns' names. LOCH_E_UNAVAILABLE when the daemon does not answer, LOCH_E_INVALID with the
- * daemon's own words when it refuses. The caller decrefs *rows. */
+/* Runs one console command of the daemon whose console has `port`; *rows is an array of objects
+ * with the columns' names. LOCH_E_UNAVAILABLE when the daemon does not answer, LOCH_E_INVALID with
+ * the daemon's own words when it refuses. The caller decrefs *rows. */
 LOCH_STATUS loch_console(const struct loch_cluster *c, int port, const char *command,
                          json_t **rows);
 LOCH_STATUS loch_consolef(const struct loch_cluster *c, int port, json_t **rows, const char *fmt,

@@ -30,25 +30,38 @@ static const char usage[] =
     "  --help           this text\n"
     "  --version        the version\n";
 
-enum { OPT_DIR = 256, OPT_PORT_BASE, OPT_JSON, OPT_HELP, OPT_VERSION, OPT_TENANT, OPT_BRANCH,
-       OPT_FROM, OPT_AT, OPT_PORT, OPT_IMMEDIATE, OPT_READ_ONLY, OPT_WIPE, OPT_SET };
+enum {
+    OPT_DIR = 256,
+    OPT_PORT_BASE,
+    OPT_JSON,
+    OPT_HELP,
+    OPT_VERSION,
+    OPT_TENANT,
+    OPT_BRANCH,
+    OPT_FROM,
+    OPT_AT,
+    OPT_PORT,
+    OPT_IMMEDIATE,
+    OPT_READ_ONLY,
+    OPT_WIPE,
+    OPT_SET
+};
 
-static const struct option long_options[] = {
-    {"dir", required_argument, NULL, OPT_DIR},
-    {"port-base", required_argument, NULL, OPT_PORT_BASE},
-    {"json", no_argument, NULL, OPT_JSON},
-    {"help", no_argument, NULL, OPT_HELP},
-    {"version", no_argument, NULL, OPT_VERSION},
-    {"tenant", required_argument, NULL, OPT_TENANT},
-    {"branch", required_argument, NULL, OPT_BRANCH},
-    {"from", required_argument, NULL, OPT_FROM},
-    {"at", required_argument, NULL, OPT_AT},
-    {"port", required_argument, NULL, OPT_PORT},
-    {"immediate", no_argument, NULL, OPT_IMMEDIATE},
-    {"read-only", no_argument, NULL, OPT_READ_ONLY},
-    {"wipe", no_argument, NULL, OPT_WIPE},
-    {"set", required_argument, NULL, OPT_SET},
-    {NULL, 0, NULL, 0}};
+static const struct option long_options[] = {{"dir", required_argument, NULL, OPT_DIR},
+                                             {"port-base", required_argument, NULL, OPT_PORT_BASE},
+                                             {"json", no_argument, NULL, OPT_JSON},
+                                             {"help", no_argument, NULL, OPT_HELP},
+                                             {"version", no_argument, NULL, OPT_VERSION},
+                                             {"tenant", required_argument, NULL, OPT_TENANT},
+                                             {"branch", required_argument, NULL, OPT_BRANCH},
+                                             {"from", required_argument, NULL, OPT_FROM},
+                                             {"at", required_argument, NULL, OPT_AT},
+                                             {"port", required_argument, NULL, OPT_PORT},
+                                             {"immediate", no_argument, NULL, OPT_IMMEDIATE},
+                                             {"read-only", no_argument, NULL, OPT_READ_ONLY},
+                                             {"wipe", no_argument, NULL, OPT_WIPE},
+                                             {"set", required_argument, NULL, OPT_SET},
+                                             {NULL, 0, NULL, 0}};
 
 void loch_progress(const char *fmt, ...)
 {
@@ -66,8 +79,10 @@ loch_status loch_name_check(const char *what, const char *name)
 
     if (len < 1 || len > 63 ||
         strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != len)
-        return LOCH_FAIL(LOCH_E_INVALID, "\"%s\" is not a %s name: want 1 to 63 letters, digits, "
-                         "'-' or '_'", name, what);
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "\"%s\" is not a %s name: want 1 to 63 letters, digits, "
+                         "'-' or '_'",
+                         name, what);
     return LOCH_OK;
 }
 
@@ -77,7 +92,8 @@ static size_t column_width(const json_t *rows, const char *name)
     size_t i;
     json_t *row;
 
-    json_array_foreach(rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         const char *text = json_string_value(json_object_get(row, name));
         size_t len = text ? strlen(text) : 0;
         width = len > width ? len : width;
@@ -92,11 +108,13 @@ static void print_table(const json_t *rows)
     json_t *row;
     size_t i;
 
-    json_object_foreach(json_array_get(rows, 0), name, value)
-        (void)printf("%-*s  ", (int)column_width(rows, name), name);
+    json_object_foreach(json_array_get(rows, 0), name, value)(void)
+        printf("%-*s  ", (int)column_width(rows, name), name);
     (void)printf("\n");
-    json_array_foreach(rows, i, row) {
-        json_object_foreach(row, name, value) {
+    json_array_foreach(rows, i, row)
+    {
+        json_object_foreach(row, name, value)
+        {
             char number[32] = "";
             const char *text = json_string_value(value);
             if (json_is_integer(value))

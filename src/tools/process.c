@@ -1,5 +1,5 @@
-/* Holds: processes of a local cluster. Invariant: a pid is only ever signalled when its start time is
- * the one noted at its start, so a recycled pid is never hit. */
+/* Holds: processes of a local cluster. Invariant: a pid is only ever signalled when its start time
+ * is the one noted at its start, so a recycled pid is never hit. */
 #include "cluster.h"
 
 #include <errno.h>
@@ -91,8 +91,8 @@ _Noreturn static void exec_detached(const char *const *argv, int log_fd, int inp
 static loch_status note_process(const struct loch_cluster *c, const char *name, pid_t pid)
 {
     char path[700];
-    json_t *note = json_pack("{s:i, s:I}", "pid", (int)pid, "start_ticks",
-                             (json_int_t)start_time(pid));
+    json_t *note =
+        json_pack("{s:i, s:I}", "pid", (int)pid, "start_ticks", (json_int_t)start_time(pid));
 
     (void)snprintf(path, sizeof path, "%s/run/%s.json", c->dir, name);
     loch_status st = loch_json_write(path, note, 0600);

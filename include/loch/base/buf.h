@@ -87,7 +87,8 @@ void loch_write_lp(struct loch_writer *w, struct loch_slice bytes);
 /* LOCH_E_NO_MEMORY when growth failed. */
 LOCH_STATUS loch_writer_finish(const struct loch_writer *w);
 
-/* Unaligned little-endian access for fixed layouts (PostgreSQL's own formats on x86-64, our headers). */
+/* Unaligned little-endian access for fixed layouts (PostgreSQL's own formats on x86-64, our
+ * headers). */
 uint16_t loch_get_u16(const uint8_t *p);
 uint32_t loch_get_u32(const uint8_t *p);
 uint64_t loch_get_u64(const uint8_t *p);

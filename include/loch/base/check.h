@@ -8,7 +8,8 @@
 
 _Noreturn void loch_assert_failed(const char *file, int line, const char *expr);
 
-/* For programmer errors only, one condition each. Bytes from disk, wire or KMS are never asserted. */
+/* For programmer errors only, one condition each. Bytes from disk, wire or KMS are never asserted.
+ */
 #define LOCH_ASSERT(cond_)                                                                         \
     do {                                                                                           \
         if (__builtin_expect(!(cond_), 0))                                                         \

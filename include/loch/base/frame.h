@@ -13,8 +13,8 @@
 size_t loch_frame_begin(struct loch_writer *w, uint8_t type);
 void loch_frame_end(struct loch_writer *w, size_t mark);
 
-/* Looks for one whole frame at the start of `bytes`. Not found (more bytes are needed): *found false.
- * LOCH_E_CORRUPT for a length of 0 or above the maximum. */
+/* Looks for one whole frame at the start of `bytes`. Not found (more bytes are needed): *found
+ * false. LOCH_E_CORRUPT for a length of 0 or above the maximum. */
 LOCH_STATUS loch_frame_next(struct loch_slice bytes, bool *found, uint8_t *type,
                             struct loch_slice *payload, size_t *consumed);
 

@@ -1,9 +1,9 @@
 /* Secret bytes: the only place where key material may live.
  *
- * A secret is a fixed-size slot in a slab that the process keeps in memfd_secret(2) memory where the
- * kernel has it, else in mlock'ed, MADV_DONTDUMP memory; wiped when freed. A fork()ed child must not use
- * secrets of its parent (memfd_secret slabs are not inherited); exec first.
- * Slabs, not one mapping each, because RLIMIT_MEMLOCK is commonly 8 MiB.
+ * A secret is a fixed-size slot in a slab that the process keeps in memfd_secret(2) memory where
+ * the kernel has it, else in mlock'ed, MADV_DONTDUMP memory; wiped when freed. A fork()ed child
+ * must not use secrets of its parent (memfd_secret slabs are not inherited); exec first. Slabs, not
+ * one mapping each, because RLIMIT_MEMLOCK is commonly 8 MiB.
  */
 #ifndef LOCH_BASE_SECRET_H
 #define LOCH_BASE_SECRET_H
@@ -21,7 +21,8 @@ struct loch_secret {
     size_t len;
 };
 
-/* Allocates a zeroed slot of `len` (1..LOCH_SECRET_MAX_BYTES) bytes. LOCH_E_NO_MEMORY, LOCH_E_INVALID. */
+/* Allocates a zeroed slot of `len` (1..LOCH_SECRET_MAX_BYTES) bytes. LOCH_E_NO_MEMORY,
+ * LOCH_E_INVALID. */
 LOCH_STATUS loch_secret_create(struct loch_secret *out, size_t len);
 /* Copies `bytes` into a fresh slot; the caller wipes its own copy. */
 LOCH_STATUS loch_secret_from(struct loch_secret *out, const void *bytes, size_t len);
@@ -35,10 +36,11 @@ _Bool loch_secret_equal(const struct loch_secret *a, const struct loch_secret *b
 void loch_wipe(void *bytes, size_t len);
 /* PR_SET_DUMPABLE 0 and RLIMIT_CORE 0: call at the start of every process (exec resets it). */
 LOCH_STATUS loch_process_harden(void);
-/* For a process whose fork()ed children need its secrets (a postmaster): slabs become private locked
- * memory that children inherit as copies. Call before the first secret is created. */
+/* For a process whose fork()ed children need its secrets (a postmaster): slabs become private
+ * locked memory that children inherit as copies. Call before the first secret is created. */
 void loch_secret_keep_across_fork(void);
-/* How secret memory is kept here: "memfd_secret", "mlock" or "plain" (when even mlock was refused). */
+/* How secret memory is kept here: "memfd_secret", "mlock" or "plain" (when even mlock was refused).
+ */
 const char *loch_secret_backing(void);
 
 #endif

@@ -30,7 +30,7 @@ typedef struct loch_status {
 } loch_status;
 
 #define LOCH_STATUS __attribute__((warn_unused_result)) loch_status
-#define LOCH_OK ((loch_status){LOCH_E_OK})
+#define LOCH_OK     ((loch_status){LOCH_E_OK})
 
 /* Records a failure for this thread and returns it. `code` must not be LOCH_E_OK. */
 loch_status loch_fail_at(const char *file, int line, enum loch_code code, const char *fmt, ...)

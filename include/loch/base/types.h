@@ -12,18 +12,19 @@
 /* A byte position in a timeline's WAL, as PostgreSQL's XLogRecPtr. 0 is "none". */
 typedef uint64_t loch_lsn;
 
-#define LOCH_LSN_NONE UINT64_C(0)
-#define LOCH_LSN_MAX UINT64_MAX
+#define LOCH_LSN_NONE   UINT64_C(0)
+#define LOCH_LSN_MAX    UINT64_MAX
 #define LOCH_PAGE_BYTES 8192u
 
 /* printf("%X/%X") in PostgreSQL's manner: printf(LOCH_LSN_FMT, LOCH_LSN_ARG(lsn)) */
-#define LOCH_LSN_FMT "%" PRIX32 "/%" PRIX32
+#define LOCH_LSN_FMT       "%" PRIX32 "/%" PRIX32
 #define LOCH_LSN_ARG(lsn_) (uint32_t)((lsn_) >> 32), (uint32_t)(lsn_)
 
 /* Parses "16/B374D848"; fails with LOCH_E_INVALID. */
 LOCH_STATUS loch_lsn_parse(const char *text, loch_lsn *out);
 
-/* A random 128-bit name of a tenant, timeline, cluster, file, boot or session. All zero is "none". */
+/* A random 128-bit name of a tenant, timeline, cluster, file, boot or session. All zero is "none".
+ */
 struct loch_id {
     uint8_t bytes[16];
 };

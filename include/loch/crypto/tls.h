@@ -3,8 +3,9 @@
  * No sockets here: io (event loop) and compute-ext (blocking) move the bytes. This is the one place
  * that knows how the handshake must be configured and checked (docs/protocol/wire.md):
  * TLS 1.3 only, psk_dhe_ke, TLS_AES_256_GCM_SHA384, X25519, 48-byte PSK, ALPN "loch/1", no tickets,
- * no early data, no certificates in the context; the client verifies peers against an empty store, and
- * both ends demand after the handshake: session reused, no peer certificate, cipher 0x1302, the ALPN.
+ * no early data, no certificates in the context; the client verifies peers against an empty store,
+ * and both ends demand after the handshake: session reused, no peer certificate, cipher 0x1302, the
+ * ALPN.
  */
 #ifndef LOCH_CRYPTO_TLS_H
 #define LOCH_CRYPTO_TLS_H
@@ -13,7 +14,7 @@
 #include "loch/base/secret.h"
 #include "loch/base/status.h"
 
-#define LOCH_PSK_BYTES 48u
+#define LOCH_PSK_BYTES              48u
 #define LOCH_PSK_IDENTITY_MAX_BYTES 256u
 
 struct loch_tls_server; /* shared by many connections, one per listener */

@@ -1,8 +1,8 @@
 /* The one table of the world: clock, random, timers, files, streams, children, threads.
  *
- * Real in production (loch_env_real_create), simulated in tests/sim. Everything here is called on the
- * loop's thread, except loch_env_post and loch_env_random. Callbacks come last in parameters, never
- * run before the call that registered them returns, and run on the loop's thread.
+ * Real in production (loch_env_real_create), simulated in tests/sim. Everything here is called on
+ * the loop's thread, except loch_env_post and loch_env_random. Callbacks come last in parameters,
+ * never run before the call that registered them returns, and run on the loop's thread.
  */
 #ifndef LOCH_IO_ENV_H
 #define LOCH_IO_ENV_H
@@ -27,8 +27,8 @@ typedef void (*loch_done_fn)(void *arg, loch_status st);
 typedef void (*loch_call_fn)(void *arg);
 
 /* ---- clock and random ---- */
-uint64_t loch_env_now_ns(struct loch_env *env);     /* CLOCK_BOOTTIME: leases and timeouts */
-int64_t loch_env_wall_us(struct loch_env *env);     /* microseconds since 1970, may jump */
+uint64_t loch_env_now_ns(struct loch_env *env); /* CLOCK_BOOTTIME: leases and timeouts */
+int64_t loch_env_wall_us(struct loch_env *env); /* microseconds since 1970, may jump */
 LOCH_STATUS loch_env_random(struct loch_env *env, void *out, size_t len);
 
 /* ---- timers: one-shot; the callback may start another ---- */
@@ -49,24 +49,28 @@ LOCH_STATUS loch_env_work(struct loch_env *env, loch_call_fn work, loch_call_fn 
 LOCH_STATUS loch_env_on_signal(struct loch_env *env, int signo, loch_call_fn fn, void *arg);
 
 /* ---- files ---- */
-/* flags: O_RDONLY, O_RDWR, O_CREAT, O_EXCL, ... (O_CLOEXEC is added). Directories are made durable by
- * loch_env_sync_dir. The status of asynchronous calls arrives in done. */
+/* flags: O_RDONLY, O_RDWR, O_CREAT, O_EXCL, ... (O_CLOEXEC is added). Directories are made durable
+ * by loch_env_sync_dir. The status of asynchronous calls arrives in done. */
 LOCH_STATUS loch_file_open(struct loch_env *env, const char *path, int flags,
                            struct loch_file **out);
 /* No operation may be in flight. Takes NULL. */
 void loch_file_close(struct loch_file *file);
 LOCH_STATUS loch_file_size(struct loch_file *file, uint64_t *out);
-/* Synchronous exact read; LOCH_E_CORRUPT when the file is shorter. May be called from pool threads. */
+/* Synchronous exact read; LOCH_E_CORRUPT when the file is shorter. May be called from pool threads.
+ */
 LOCH_STATUS loch_file_read(struct loch_file *file, uint64_t offset, void *out, size_t len);
-/* Asynchronous (io_uring, or the thread pool where that is blocked). `bytes` is borrowed until done. */
+/* Asynchronous (io_uring, or the thread pool where that is blocked). `bytes` is borrowed until
+ * done. */
 LOCH_STATUS loch_file_write(struct loch_file *file, uint64_t offset, struct loch_slice bytes,
                             loch_done_fn done, void *arg);
-/* fdatasync of everything written and DONE before the call. A failed sync is final: crash, never retry. */
+/* fdatasync of everything written and DONE before the call. A failed sync is final: crash, never
+ * retry. */
 LOCH_STATUS loch_file_sync(struct loch_file *file, loch_done_fn done, void *arg);
 /* Asynchronous fallocate (keep_size false) so that later fdatasync need not journal the size. */
 LOCH_STATUS loch_file_allocate(struct loch_file *file, uint64_t size, loch_done_fn done, void *arg);
 
-/* Synchronous, durable when they return (fsync of file and directory). For start-up and pool threads. */
+/* Synchronous, durable when they return (fsync of file and directory). For start-up and pool
+ * threads. */
 LOCH_STATUS loch_env_read_file(struct loch_env *env, const char *path, size_t max_bytes,
                                struct loch_buf *out);
 /* Writes path.tmp, syncs it, renames it over path, syncs the directory. */
@@ -86,10 +90,11 @@ LOCH_STATUS loch_env_replace_file_async(struct loch_env *env, const char *path,
 
 /* ---- streams of frames (loch/base/frame.h) over TCP + TLS 1.3 PSK ---- */
 struct loch_stream_events {
-    /* One whole frame; payload is borrowed for the call. A failure closes the stream with its text. */
+    /* One whole frame; payload is borrowed for the call. A failure closes the stream with its text.
+     */
     LOCH_STATUS (*frame)(void *arg, uint8_t type, struct loch_slice payload);
-    /* Exactly once, as the last event; st says why (ok: the peer closed cleanly). The stream is freed
-     * when it returns. Also called after loch_stream_close, later. */
+    /* Exactly once, as the last event; st says why (ok: the peer closed cleanly). The stream is
+     * freed when it returns. Also called after loch_stream_close, later. */
     void (*closed)(void *arg, loch_status st);
     /* Optional: everything queued has been handed to the kernel. */
     void (*drained)(void *arg);
@@ -135,11 +140,11 @@ struct loch_child_options {
     const char *cwd;         /* NULL: the parent's */
     uid_t uid;               /* 0: keep */
     gid_t gid;
-    int stdin_fd;            /* -1: /dev/null */
-    int stdout_fd;           /* -1: the parent's */
-    int stderr_fd;           /* -1: the parent's */
-    int pass_fd;             /* -1: none; else it becomes descriptor 3 of the child */
-    bool die_with_parent;    /* PR_SET_PDEATHSIG SIGKILL */
+    int stdin_fd;         /* -1: /dev/null */
+    int stdout_fd;        /* -1: the parent's */
+    int stderr_fd;        /* -1: the parent's */
+    int pass_fd;          /* -1: none; else it becomes descriptor 3 of the child */
+    bool die_with_parent; /* PR_SET_PDEATHSIG SIGKILL */
 };
 /* exited(arg, wait status as of waitpid(2)) once. */
 LOCH_STATUS loch_env_spawn(struct loch_env *env, const struct loch_child_options *options,

@@ -11,22 +11,29 @@
 #include <stdint.h>
 
 enum loch_key_kind {
-    LOCH_KEY_PAGE = 1,        /* spc db rel fork block: an 8 KiB page */
-    LOCH_KEY_REL_SIZE = 2,    /* spc db rel fork: u32 blocks, or absent */
-    LOCH_KEY_REL_CUT = 3,     /* spc db rel fork: u32 first block cut (0: created or dropped) */
-    LOCH_KEY_DATABASE = 4,    /* spc db: u8 1 exists, 0 dropped */
-    LOCH_KEY_SLRU_PAGE = 5,   /* rel = enum loch_slru, block = page number */
-    LOCH_KEY_SLRU_CUT = 6,    /* rel = enum loch_slru: u32 first page kept */
-    LOCH_KEY_RELMAP = 7,      /* spc db: the pg_filenode.map file (db 0: shared) */
-    LOCH_KEY_TWOPHASE = 8,    /* rel = xid: the state file, or absent */
-    LOCH_KEY_CONTROL = 9,     /* the control snapshot (pg/control.h) */
-    LOCH_KEY_AUX_FILE = 10,   /* rel = hash of the name: small files (PG_VERSION, configuration, ...) */
-    LOCH_KEY_COMMIT_TIME = 11,/* block = commit time in seconds: u64 LSN of the commit record's end */
-    LOCH_KEY_ORIGIN = 12      /* rel = replication origin id: u64 remote LSN, u64 local LSN */
+    LOCH_KEY_PAGE = 1,      /* spc db rel fork block: an 8 KiB page */
+    LOCH_KEY_REL_SIZE = 2,  /* spc db rel fork: u32 blocks, or absent */
+    LOCH_KEY_REL_CUT = 3,   /* spc db rel fork: u32 first block cut (0: created or dropped) */
+    LOCH_KEY_DATABASE = 4,  /* spc db: u8 1 exists, 0 dropped */
+    LOCH_KEY_SLRU_PAGE = 5, /* rel = enum loch_slru, block = page number */
+    LOCH_KEY_SLRU_CUT = 6,  /* rel = enum loch_slru: u32 first page kept */
+    LOCH_KEY_RELMAP = 7,    /* spc db: the pg_filenode.map file (db 0: shared) */
+    LOCH_KEY_TWOPHASE = 8,  /* rel = xid: the state file, or absent */
+    LOCH_KEY_CONTROL = 9,   /* the control snapshot (pg/control.h) */
+    LOCH_KEY_AUX_FILE =
+        10, /* rel = hash of the name: small files (PG_VERSION, configuration, ...) */
+    LOCH_KEY_COMMIT_TIME =
+        11,              /* block = commit time in seconds: u64 LSN of the commit record's end */
+    LOCH_KEY_ORIGIN = 12 /* rel = replication origin id: u64 remote LSN, u64 local LSN */
 };
 
 enum loch_fork { LOCH_FORK_MAIN = 0, LOCH_FORK_FSM = 1, LOCH_FORK_VM = 2, LOCH_FORK_INIT = 3 };
-enum loch_slru { LOCH_SLRU_XACT = 0, LOCH_SLRU_MULTI_OFFSETS = 1, LOCH_SLRU_MULTI_MEMBERS = 2, LOCH_SLRU_COMMIT_TS = 3 };
+enum loch_slru {
+    LOCH_SLRU_XACT = 0,
+    LOCH_SLRU_MULTI_OFFSETS = 1,
+    LOCH_SLRU_MULTI_MEMBERS = 2,
+    LOCH_SLRU_COMMIT_TS = 3
+};
 
 struct loch_rel {
     uint32_t spc, db, rel;
@@ -39,7 +46,8 @@ struct loch_key {
     uint32_t block;
 };
 
-#define LOCH_KEY_BYTES 18u /* kind, spc, db, rel (big-endian), fork, block (big-endian): memcmp order */
+#define LOCH_KEY_BYTES                                                                             \
+    18u /* kind, spc, db, rel (big-endian), fork, block (big-endian): memcmp order */
 
 static inline int loch_key_compare(const struct loch_key *a, const struct loch_key *b)
 {

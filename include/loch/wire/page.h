@@ -1,8 +1,8 @@
 /* Messages of the page service: compute -> pageserver requests, and their answers.
  *
- * Requests are pipelined: each carries an id that its answer repeats; answers may come in any order.
- * The identity proven by TLS-PSK names tenant, timeline and compute_epoch; `term` rises with HELLO.
- * Twin: docs/protocol/wire.md.
+ * Requests are pipelined: each carries an id that its answer repeats; answers may come in any
+ * order. The identity proven by TLS-PSK names tenant, timeline and compute_epoch; `term` rises with
+ * HELLO. Twin: docs/protocol/wire.md.
  */
 #ifndef LOCH_WIRE_PAGE_H
 #define LOCH_WIRE_PAGE_H
@@ -14,15 +14,15 @@
 #define LOCH_WIRE_PAGE_VERSION 1u
 
 enum loch_page_type {
-    LOCH_PAGE_HELLO = 1,        /* first: version, tenant, timeline, term, compute_epoch */
+    LOCH_PAGE_HELLO = 1, /* first: version, tenant, timeline, term, compute_epoch */
     LOCH_PAGE_HELLO_REPLY = 2,
     LOCH_PAGE_GET = 3,
     LOCH_PAGE_GET_REPLY = 4,
-    LOCH_PAGE_REL_SIZE = 5,     /* also existence */
+    LOCH_PAGE_REL_SIZE = 5, /* also existence */
     LOCH_PAGE_REL_SIZE_REPLY = 6,
     LOCH_PAGE_DB_SIZE = 7,
     LOCH_PAGE_DB_SIZE_REPLY = 8,
-    LOCH_PAGE_STATUS = 9,       /* how far ingestion is */
+    LOCH_PAGE_STATUS = 9, /* how far ingestion is */
     LOCH_PAGE_STATUS_REPLY = 10,
     LOCH_PAGE_BASEBACKUP = 11,
     LOCH_PAGE_BASEBACKUP_DATA = 12, /* bytes of a tar stream */
@@ -33,12 +33,12 @@ enum loch_page_type {
 struct loch_page_hello {
     uint32_t version;
     struct loch_id tenant, timeline;
-    uint64_t term;          /* the compute's elected term; 0: a tool or the agent before its election */
+    uint64_t term; /* the compute's elected term; 0: a tool or the agent before its election */
     uint64_t compute_epoch;
 };
 
 struct loch_page_hello_reply {
-    uint64_t term;          /* highest term start seen in the WAL */
+    uint64_t term; /* highest term start seen in the WAL */
     loch_lsn last_record_lsn;
 };
 
@@ -59,8 +59,9 @@ struct loch_page_get {
 
 struct loch_page_get_reply {
     uint64_t request_id;
-    loch_lsn lsn;            /* the LSN the page was read at */
-    struct loch_slice page;  /* borrowed; LOCH_PAGE_BYTES, zeros beyond the relation's end or in gaps */
+    loch_lsn lsn; /* the LSN the page was read at */
+    struct loch_slice
+        page; /* borrowed; LOCH_PAGE_BYTES, zeros beyond the relation's end or in gaps */
 };
 
 struct loch_page_rel_size {
@@ -97,13 +98,14 @@ struct loch_page_status_reply {
 };
 
 enum loch_basebackup_flags {
-    LOCH_BASEBACKUP_FULL = 1 /* every relation too: a data directory stock PostgreSQL starts alone */
+    LOCH_BASEBACKUP_FULL =
+        1 /* every relation too: a data directory stock PostgreSQL starts alone */
 };
 
 struct loch_page_basebackup {
     uint64_t request_id;
-    loch_lsn lsn;        /* waits until last_record_lsn >= lsn; exact; must be a record boundary */
-    loch_lsn prev_lsn;   /* start of the record that ends at lsn, LOCH_LSN_NONE: pageserver knows */
+    loch_lsn lsn;      /* waits until last_record_lsn >= lsn; exact; must be a record boundary */
+    loch_lsn prev_lsn; /* start of the record that ends at lsn, LOCH_LSN_NONE: pageserver knows */
     uint32_t flags;
 };
 
@@ -114,13 +116,14 @@ struct loch_page_basebackup_data {
 
 struct loch_page_basebackup_end {
     uint64_t request_id;
-    loch_lsn checkpoint_end; /* end of the synthetic checkpoint record: first LSN the server writes at */
+    loch_lsn
+        checkpoint_end; /* end of the synthetic checkpoint record: first LSN the server writes at */
 };
 
 struct loch_page_error {
-    uint64_t request_id;     /* 0: the connection as a whole */
-    uint32_t code;           /* enum loch_code */
-    struct loch_slice text;  /* borrowed */
+    uint64_t request_id;    /* 0: the connection as a whole */
+    uint32_t code;          /* enum loch_code */
+    struct loch_slice text; /* borrowed */
 };
 
 #define LOCH_PAGE_MESSAGES(X)                                                                      \

@@ -1,8 +1,8 @@
 /* Messages of the WAL service: proposer <-> safekeeper (push), reader <-> safekeeper (pull).
  *
- * The identity proven by TLS-PSK names tenant, timeline and compute_epoch; every message's tenant and
- * timeline are checked against it. consensus/ works on these structs directly.
- * Twin: docs/protocol/wire.md.
+ * The identity proven by TLS-PSK names tenant, timeline and compute_epoch; every message's tenant
+ * and timeline are checked against it. consensus/ works on these structs directly. Twin:
+ * docs/protocol/wire.md.
  */
 #ifndef LOCH_WIRE_WAL_H
 #define LOCH_WIRE_WAL_H
@@ -10,14 +10,14 @@
 #include "loch/base/buf.h"
 #include "loch/base/types.h"
 
-#define LOCH_WIRE_WAL_VERSION 1u
-#define LOCH_TERM_HISTORY_MAX 4096u
-#define LOCH_WAL_CHUNK_BYTES (128u << 10) /* most WAL in one APPEND or PULL_DATA */
-#define LOCH_MEMBERS_MAX 9u
+#define LOCH_WIRE_WAL_VERSION      1u
+#define LOCH_TERM_HISTORY_MAX      4096u
+#define LOCH_WAL_CHUNK_BYTES       (128u << 10) /* most WAL in one APPEND or PULL_DATA */
+#define LOCH_MEMBERS_MAX           9u
 #define LOCH_WIRE_ERROR_TEXT_BYTES 1000u
 
 enum loch_wal_type {
-    LOCH_WAL_HELLO = 1,       /* proposer -> safekeeper, first */
+    LOCH_WAL_HELLO = 1, /* proposer -> safekeeper, first */
     LOCH_WAL_HELLO_REPLY = 2,
     LOCH_WAL_VOTE = 3,
     LOCH_WAL_VOTE_REPLY = 4,
@@ -25,12 +25,12 @@ enum loch_wal_type {
     LOCH_WAL_ELECTED_REPLY = 6,
     LOCH_WAL_APPEND = 7,
     LOCH_WAL_APPEND_REPLY = 8,
-    LOCH_WAL_FENCED = 9,      /* safekeeper -> proposer: a higher term, epoch or generation; final */
-    LOCH_WAL_PULL = 16,       /* reader -> safekeeper, first */
+    LOCH_WAL_FENCED = 9, /* safekeeper -> proposer: a higher term, epoch or generation; final */
+    LOCH_WAL_PULL = 16,  /* reader -> safekeeper, first */
     LOCH_WAL_PULL_DATA = 17,
     LOCH_WAL_PULL_STATE = 18, /* safekeeper -> reader, at start, at every change, once a second */
     LOCH_WAL_PULL_FEEDBACK = 19, /* reader -> safekeeper: how far the reader is */
-    LOCH_WAL_ERROR = 31       /* either way: code and text, then close */
+    LOCH_WAL_ERROR = 31          /* either way: code and text, then close */
 };
 
 struct loch_term_start {
@@ -89,17 +89,18 @@ struct loch_wal_elected_reply {
 struct loch_wal_append {
     uint64_t term;
     uint64_t generation;
-    loch_lsn begin;  /* bytes start here; may be mid-record */
+    loch_lsn begin; /* bytes start here; may be mid-record */
     loch_lsn commit_lsn;
     struct loch_slice bytes; /* borrowed; may be empty */
 };
 
 struct loch_wal_append_reply {
     uint64_t term;
-    loch_lsn flush_lsn;  /* durable record boundary */
-    loch_lsn write_lsn;  /* where the next APPEND must begin */
+    loch_lsn flush_lsn; /* durable record boundary */
+    loch_lsn write_lsn; /* where the next APPEND must begin */
     loch_lsn commit_lsn;
-    loch_lsn reader_lsn; /* the pageserver's ingested position as this safekeeper knows it: backpressure */
+    loch_lsn reader_lsn;    /* the pageserver's ingested position as this safekeeper knows it:
+                               backpressure */
     loch_lsn persisted_lsn; /* the pageserver's disk_consistent_lsn likewise */
 };
 
@@ -109,14 +110,14 @@ struct loch_wal_fenced {
     uint64_t generation;
 };
 
-/* upto: committed WAL only (a pageserver), or up to flush under exactly `term` (a peer or an elected
- * proposer fetching L's prefix). */
+/* upto: committed WAL only (a pageserver), or up to flush under exactly `term` (a peer or an
+ * elected proposer fetching L's prefix). */
 enum loch_pull_mode { LOCH_PULL_COMMITTED = 1, LOCH_PULL_FLUSHED = 2 };
 
 struct loch_wal_pull {
     uint32_t version;
     struct loch_id tenant, timeline;
-    uint8_t mode; /* enum loch_pull_mode */
+    uint8_t mode;  /* enum loch_pull_mode */
     uint64_t term; /* for FLUSHED: refuse unless this term's history is installed or voted */
     loch_lsn from;
 };
@@ -127,7 +128,7 @@ struct loch_wal_pull_data {
 };
 
 struct loch_wal_pull_state {
-    uint64_t term;      /* last term whose history is installed */
+    uint64_t term; /* last term whose history is installed */
     loch_lsn term_start;
     uint64_t compute_epoch; /* smallest epoch still accepted */
     loch_lsn flush_lsn, commit_lsn, start_lsn;
@@ -139,12 +140,13 @@ struct loch_wal_pull_feedback {
 };
 
 struct loch_wire_error {
-    uint32_t code; /* enum loch_code */
+    uint32_t code;          /* enum loch_code */
     struct loch_slice text; /* borrowed, LOCH_WIRE_ERROR_TEXT_BYTES count, no secrets */
 };
 
 void loch_term_history_fini(struct loch_term_history *h);
-LOCH_STATUS loch_term_history_copy(struct loch_term_history *out, const struct loch_term_history *h);
+LOCH_STATUS loch_term_history_copy(struct loch_term_history *out,
+                                   const struct loch_term_history *h);
 /* Appends; term and start must not be below the last entry's. */
 LOCH_STATUS loch_term_history_add(struct loch_term_history *h, uint64_t term, loch_lsn start);
 void loch_write_term_history(struct loch_writer *w, const struct loch_term_history *h);
@@ -174,8 +176,8 @@ LOCH_STATUS loch_read_term_history(struct loch_reader *r, struct loch_term_histo
 LOCH_WAL_MESSAGES(LOCH_WAL_DECLARE)
 #undef LOCH_WAL_DECLARE
 
-/* The error frame of the WAL protocol; the page protocol has its own with a request id (type 31 in both).
- * A longer text is cut when it is encoded, refused when it is decoded. */
+/* The error frame of the WAL protocol; the page protocol has its own with a request id (type 31 in
+ * both). A longer text is cut when it is encoded, refused when it is decoded. */
 struct loch_slice loch_wire_error_text(struct loch_slice text);
 void loch_wire_error_encode(struct loch_writer *w, const struct loch_wire_error *m);
 LOCH_STATUS loch_wire_error_decode(struct loch_slice payload, struct loch_wire_error *out);
