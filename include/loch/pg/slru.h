@@ -1,0 +1,59 @@
+/* SLRU pages (pg_xact, pg_multixact/offsets, pg_multixact/members, pg_commit_ts): small operations
+ * on them as bytes to store, and their application.
+ *
+ * An op is self-contained and concerns one page. First byte: kind, never reused with another
+ * meaning. Numbers are little-endian.
+ *
+ *   0x10 ZERO          the page becomes all zeros
+ *   0x11 XACT_STATUS   u8 status, then u16 entries (xid index in the page, 0..32767): two bits each
+ *   0x12 OFFSET_SET    (u16 entry 0..2047, u32 offset)*: multixact offsets
+ *   0x13 MEMBER_SET    (u16 entry 0..1635, u8 status, u32 xid)*: multixact members
+ *   0x14 COMMIT_TS_SET u64 time, u16 origin, then u16 entries 0..818
+ *
+ * SLRU pages carry no LSN; the store orders ops by the record's end.
+ * Source: access/transam/{clog,multixact,commit_ts}.c.
+ */
+#ifndef LOCH_PG_SLRU_H
+#define LOCH_PG_SLRU_H
+
+#include "loch/base/buf.h"
+#include "loch/base/types.h"
+
+#include <stdint.h>
+
+#define LOCH_SLRU_PAGES_PER_SEGMENT  32u /* a file of pg_xact and the like: 32 pages of 8 KiB */
+#define LOCH_XIDS_PER_XACT_PAGE      32768u
+#define LOCH_OFFSETS_PER_PAGE        2048u
+#define LOCH_MEMBERS_PER_PAGE        1636u
+#define LOCH_XIDS_PER_COMMIT_TS_PAGE 819u
+
+enum loch_slru_op_kind {
+    LOCH_SLRU_ZERO = 0x10,
+    LOCH_SLRU_XACT_STATUS = 0x11,
+    LOCH_SLRU_OFFSET_SET = 0x12,
+    LOCH_SLRU_MEMBER_SET = 0x13,
+    LOCH_SLRU_COMMIT_TS_SET = 0x14
+};
+
+enum loch_xact_status {
+    LOCH_XACT_IN_PROGRESS = 0,
+    LOCH_XACT_COMMITTED = 1,
+    LOCH_XACT_ABORTED = 2,
+    LOCH_XACT_SUB_COMMITTED = 3
+};
+
+/* Applies one op to the page. LOCH_E_CORRUPT for bytes that are no op; the page is then unchanged.
+ */
+LOCH_STATUS loch_slru_apply(struct loch_slice op, uint8_t page[static LOCH_PAGE_BYTES]);
+/* Whether applying the op needs no earlier page (ZERO). */
+bool loch_slru_op_is_base(struct loch_slice op);
+
+/* Status of the xid whose page this is. */
+enum loch_xact_status loch_xact_page_status(const uint8_t page[static LOCH_PAGE_BYTES],
+                                            uint32_t xid);
+
+/* Which page numbers of a circular SLRU lie before the cutoff page and go away when it is cut
+ * there, as PostgreSQL's PagePrecedes says for that SLRU (enum loch_slru). */
+bool loch_slru_page_precedes(uint8_t slru, uint32_t page, uint32_t cutoff_page);
+
+#endif
