@@ -84,7 +84,7 @@ enum loch_wal_verdict {
     LOCH_WAL_CORRUPT = 3 /* durable bytes are damaged or gone: no vote, no donor, peer recovery */
 };
 
-struct loch_wal_scan {
+struct loch_wal_file_scan {
     enum loch_wal_verdict verdict;
     uint64_t offset;       /* end of the last good frame */
     loch_lsn end_lsn;      /* LSN after the last good frame's bytes */
@@ -107,6 +107,6 @@ typedef LOCH_STATUS (*loch_wal_read_at_fn)(void *arg, uint64_t offset, void *out
  * durable. The call succeeds whatever the verdict; it fails on read_at's or fn's failure. */
 LOCH_STATUS loch_wal_scan_file(struct loch_wal_reader *reader, uint64_t file_bytes,
                                loch_wal_read_at_fn read_at, void *read_arg, loch_lsn must_have_lsn,
-                               struct loch_wal_scan *out, loch_wal_scan_fn fn, void *arg);
+                               struct loch_wal_file_scan *out, loch_wal_scan_fn fn, void *arg);
 
 #endif
