@@ -1,0 +1,108 @@
+# Sourced by the end-to-end tests: a local cluster of our own, and what every test asks of it.
+# Each test is a program: exit 0 passed, anything else failed; its last lines say why.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+BUILD=${LOCH_BUILD:-$ROOT/build}
+LOCH=$BUILD/bin/loch
+LEDGER=$BUILD/bin/ledger
+PORT_BASE=${LOCH_TEST_PORT_BASE:-22000}
+WORK=$(mktemp -d /tmp/loch-e2e.XXXXXX)
+chmod 0711 "$WORK"
+DIR=$WORK/cluster
+export LOCH_DIR=$DIR
+BACKGROUND=()
+
+note() { printf '%s  %s\n' "$(date +%T)" "$*"; }
+fail() { note "FAILED: $*"; exit 1; }
+
+cleanup() {
+    local code=$? pid
+    for pid in "${BACKGROUND[@]}"; do kill "$pid" 2>/dev/null || true; done
+    if [ "$code" -ne 0 ] && [ -d "$DIR/log" ]; then
+        for f in "$DIR"/log/*.log; do printf -- '--- %s\n' "${f##*/}"; tail -n 15 "$f"; done
+        for f in "$(scratch)"/compute-*/*.log "$(scratch)"/compute-*/*/*.log; do
+            [ -f "$f" ] && { printf -- '--- %s\n' "${f##*/}"; tail -n 15 "$f"; }
+        done
+    fi
+    "$LOCH" down --immediate --wipe >/dev/null 2>&1 || { kill_all; rm -rf "$(scratch)"; }
+    [ -n "${LOCH_KEEP:-}" ] || rm -rf "$WORK"
+    exit "$code"
+}
+trap cleanup EXIT
+
+# Where this cluster keeps its computes' files (a name that cannot be empty or the root).
+scratch() { sed -n 's/.*"scratch": "\(\/dev\/shm\/loch-[^"]*\)".*/\1/p' "$DIR/cluster.json" 2>/dev/null || echo /nonexistent; }
+
+up() { "$LOCH" up --port-base "$PORT_BASE" >/dev/null || fail "loch up"; }
+
+# field NAME KEY: of `loch compute list`, for the compute NAME.
+field() {
+    "$LOCH" compute list --json | python3 -c '
+import json, sys
+print(next(c[sys.argv[2]] for c in json.load(sys.stdin) if c["name"] == sys.argv[1]))' "$1" "$2"
+}
+url() { field "${1:-main}" url; }
+q() { psql "$(url "${2:-main}")" -X -A -t -q -v ON_ERROR_STOP=1 -c "$1"; }
+
+# json TEXT KEY
+json() { python3 -c 'import json, sys; print(json.loads(sys.argv[1])[sys.argv[2]])' "$1" "$2"; }
+
+daemon_pid() { sed -n 's/.*"pid": \([0-9]*\).*/\1/p' "$DIR/run/$1.json"; }
+
+# Every process of a compute: its agent, the postmaster and all of its children.
+compute_pids() {
+    local agent pgdata pm
+    agent=$(daemon_pid "compute-$1")
+    pgdata=$(field "$1" pgdata)
+    pm=$(head -1 "$pgdata/postmaster.pid" 2>/dev/null || true)
+    echo "$agent"
+    [ -z "$pm" ] || { echo "$pm"; pgrep -P "$pm" || true; }
+}
+
+# kill -9 of all of them, and the data directory gone.
+destroy_compute() {
+    local pgdata pids
+    pgdata=$(field "$1" pgdata)
+    pids=$(compute_pids "$1")
+    # shellcheck disable=SC2086
+    kill -9 $pids 2>/dev/null || true
+    wait_gone $pids
+    [ -z "$pgdata" ] || rm -rf "$pgdata"
+}
+
+wait_gone() {
+    local pid
+    for pid in "$@"; do
+        for _ in $(seq 500); do kill -0 "$pid" 2>/dev/null || break; sleep 0.01; done
+    done
+}
+
+kill_all() {
+    local f pid
+    for f in "$DIR"/run/*.json; do
+        [ -f "$f" ] || continue
+        pid=$(sed -n 's/.*"pid": \([0-9]*\).*/\1/p' "$f")
+        [ -z "$pid" ] || kill -9 "$pid" 2>/dev/null || true
+    done
+}
+
+# wait_until SECONDS COMMAND...: until the command succeeds.
+wait_until() {
+    local until=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ "$SECONDS" -lt "$until" ] || return 1
+        sleep 0.05
+    done
+}
+
+amcheck() {
+    q "CREATE EXTENSION IF NOT EXISTS amcheck" "${1:-main}"
+    local n
+    n=$(q "SELECT count(bt_index_check(c.oid, true)) FROM pg_class c JOIN pg_am a ON a.oid = c.relam
+           WHERE a.amname = 'btree' AND c.relkind = 'i' AND c.relpersistence <> 't'" "${1:-main}")
+    q "SELECT count(*) FROM pg_class c, LATERAL verify_heapam(c.oid) v
+       WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'" "${1:-main}" | grep -qx 0 ||
+        fail "verify_heapam found corruption"
+    note "amcheck: $n B-tree indexes and every heap are clean"
+}

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Two safekeepers down: commits hang and acknowledge nothing, a cancel neither; one back: they complete.
+. "$(dirname "$0")/lib.sh"
+
+up
+"$LOCH" compute stop main
+"$LOCH" compute start main --set max_prepared_transactions=10 >/dev/null || fail "compute start --set"
+q "CREATE TABLE t (n int PRIMARY KEY)"
+q "INSERT INTO t VALUES (1)"
+q "BEGIN; INSERT INTO t VALUES (6); PREPARE TRANSACTION 'six'"
+kill -9 "$(daemon_pid safekeeper-1)"
+q "INSERT INTO t VALUES (2)" # one down: goes on
+kill -9 "$(daemon_pid safekeeper-2)"
+psql "$(url)" -X -q -c "INSERT INTO t VALUES (3)" >"$WORK/three" 2>&1 &
+three=$!
+psql "$(url)" -X -q -c "INSERT INTO t VALUES (4)" >"$WORK/four" 2>&1 &
+four=$!
+psql "$(url)" -X -q -c "BEGIN; INSERT INTO t VALUES (5); PREPARE TRANSACTION 'five'" >"$WORK/five" 2>&1 &
+five=$!
+psql "$(url)" -X -q -c "COMMIT PREPARED 'six'" >"$WORK/six" 2>&1 &
+six=$!
+BACKGROUND+=("$three" "$four" "$five" "$six")
+waiting() { [ "$(q "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")" -ge 4 ]; }
+wait_until 10 waiting || fail "the commits do not wait for the quorum"
+q "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO t VALUES (4)%' AND pid <> pg_backend_pid()" >/dev/null
+q "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE (query LIKE 'COMMIT PREPARED%' OR query LIKE 'BEGIN; INSERT INTO t VALUES (5)%') AND pid <> pg_backend_pid()" >/dev/null
+q "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO t VALUES (3)%' AND pid <> pg_backend_pid()" >/dev/null
+for _ in $(seq 60); do
+    for pid in "$three" "$four" "$five" "$six"; do
+        kill -0 "$pid" 2>/dev/null || fail "a commit came back without a quorum: $(cat "$WORK/three" "$WORK/four" "$WORK/five" "$WORK/six")"
+    done
+    sleep 0.05
+done
+[ "$(q "SELECT count(*) FROM t WHERE n >= 3")" = 0 ] || fail "an unacknowledged row is visible"
+note "commits hang without a quorum, through cancel and terminate"
+up
+ended() { ! kill -0 "$three" 2>/dev/null && ! kill -0 "$four" 2>/dev/null && ! kill -0 "$five" 2>/dev/null && ! kill -0 "$six" 2>/dev/null; }
+wait_until 20 ended || fail "the commits do not complete after the quorum is back"
+wait "$four" || fail "the cancelled commit failed: $(cat "$WORK/four")"
+[ ! -s "$WORK/four" ] || note "cancelled commit said: $(cat "$WORK/four")"
+[ "$(q "SELECT string_agg(n::text, ',' ORDER BY n) FROM t WHERE n <= 4")" = 1,2,3,4 ] || fail "rows: $(q 'TABLE t')"
+destroy_compute main
+"$LOCH" compute start main >/dev/null || fail "compute start"
+[ "$(q "SELECT count(*) FROM t WHERE n IN (1, 2, 3, 4, 6)")" = 5 ] || fail "rows lost"
+q "COMMIT PREPARED 'five'"
+[ "$(q "SELECT count(*) FROM t")" = 6 ] || fail "a prepared transaction was lost"
+note "passed"

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Ledger load, the whole compute killed and erased, reborn from storage: nothing acknowledged is missing;
+# ten rebirths timed.
+. "$(dirname "$0")/lib.sh"
+SECONDS_OF_LOAD=${1:-20}
+
+up
+mkdir "$WORK/ledger"
+"$LEDGER" init --url "$(url)"
+ran=$("$LEDGER" run --url "$(url)" --state "$WORK/ledger" --clients 8 --seconds "$SECONDS_OF_LOAD")
+note "load: $ran"
+[ "$(json "$ran" acked)" -ge 500 ] || fail "hardly any progress"
+[ "$(json "$ran" errors)" -eq 0 ] || fail "queries failed"
+
+# Killed while it works, not at rest.
+"$LEDGER" run --url "$(url)" --state "$WORK/ledger" --clients 8 --seconds 30 --stop-file "$WORK/stop" >"$WORK/run2" &
+sleep 3
+destroy_compute main
+"$LOCH" compute start main >/dev/null || fail "compute start after kill -9"
+touch "$WORK/stop"
+wait $!
+note "load across the kill: $(cat "$WORK/run2")"
+checked=$("$LEDGER" check --url "$(url)" --state "$WORK/ledger") || fail "ledger: $checked"
+note "check: $checked"
+amcheck
+
+times=()
+for _ in $(seq 10); do
+    destroy_compute main
+    begun=$(date +%s%N)
+    "$LOCH" compute start main >/dev/null || fail "rebirth"
+    [ "$(q 'SELECT 1')" = 1 ] || fail "SELECT 1"
+    times+=($((($(date +%s%N) - begun) / 1000000)))
+done
+median=$(printf '%s\n' "${times[@]}" | sort -n | sed -n 6p)
+note "rebirths, command to first SELECT, ms: ${times[*]}; median $median"
+[ "$median" -le 1000 ] || fail "median rebirth above 1 s"
+checked=$("$LEDGER" check --url "$(url)" --state "$WORK/ledger") || fail "ledger: $checked"
+"$LOCH" compute stop main || fail "clean stop"
+"$LOCH" compute start main >/dev/null || fail "start after a clean stop"
+checked=$("$LEDGER" check --url "$(url)" --state "$WORK/ledger") || fail "ledger: $checked"
+note "passed"
