@@ -114,24 +114,42 @@ out:
     return st;
 }
 
+/* Every safekeeper forgets the timeline; one that does not answer is named, not waited for. */
+static void timeline_forget(const struct loch_cluster *c, const char *tenant, const char *timeline)
+{
+    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+        json_t *reply = NULL;
+        if (!loch_is_ok(loch_consolef(c, loch_port_safekeeper(c, i), &reply, "DROP TIMELINE %s %s",
+                                      tenant, timeline)))
+            loch_progress("warning: safekeeper %d: %s", i + 1, loch_error_text());
+        json_decref(reply);
+    }
+}
+
 static loch_status tenant_delete(struct loch_cluster *c, const char *name)
 {
     char id[33];
+    char path[700];
+    json_t *timelines = NULL;
     json_t *rows = NULL;
+    json_t *row;
+    size_t i;
+    loch_status st;
 
     LOCH_TRY(loch_tenant_find(c, name, id));
-    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "DROP TENANT %s", id));
-    json_decref(rows);
-    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
-        rows = NULL;
-        if (!loch_is_ok(loch_consolef(c, loch_port_safekeeper(c, i), &rows, "DROP TENANT %s", id)))
-            loch_progress("warning: safekeeper %d: %s", i + 1, loch_error_text());
-        json_decref(rows);
+    LOCH_TRY(loch_console(c, loch_port_pageserver(c), "SHOW TIMELINES", &timelines));
+    LOCH_TRY_OUT(st, loch_consolef(c, loch_port_pageserver(c), &rows, "DROP TENANT %s", id));
+    json_array_foreach(timelines, i, row)
+    {
+        if (strcmp(loch_field(row, "tenant"), id) == 0)
+            timeline_forget(c, id, loch_field(row, "timeline"));
     }
-    char path[700];
     (void)snprintf(path, sizeof path, "%s/secrets/%s", c->dir, name);
     (void)unlink(path);
-    return LOCH_OK;
+out:
+    json_decref(rows);
+    json_decref(timelines);
+    return st;
 }
 
 loch_status loch_cmd_tenant(struct loch_cluster *c, const struct loch_options *o, const char *verb,
@@ -255,13 +273,8 @@ static loch_status branch_delete(struct loch_cluster *c, const char *tenant, con
     LOCH_TRY(loch_branch_find(c, tenant, name, &row));
     loch_status st = loch_consolef(c, loch_port_pageserver(c), &rows, "DROP BRANCH %s %s", tenant,
                                    loch_field(row, "timeline"));
-    for (int i = 0; i < LOCH_SAFEKEEPERS && loch_is_ok(st); i++) {
-        json_t *reply = NULL;
-        if (!loch_is_ok(loch_consolef(c, loch_port_safekeeper(c, i), &reply, "DROP TIMELINE %s %s",
-                                      tenant, loch_field(row, "timeline"))))
-            loch_progress("warning: safekeeper %d: %s", i + 1, loch_error_text());
-        json_decref(reply);
-    }
+    if (loch_is_ok(st))
+        timeline_forget(c, tenant, loch_field(row, "timeline"));
     json_decref(rows);
     json_decref(row);
     return st;

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Garbage on every port, a second daemon on the same directory, a wrong key, a flipped byte in stored files:
+# a clear refusal, nothing overwritten, and the cluster serves on.
+. "$(dirname "$0")/lib.sh"
+
+up
+q "CREATE TABLE t AS SELECT g FROM generate_series(1, 1000) g"
+for port in 1 2 3 10 21 22 23 30; do
+    for kind in random tls zeros; do
+        case $kind in
+        random) head -c 5000 /dev/urandom ;;
+        tls) printf '\026\003\001\002\000\001\000\001\374\003\003'; head -c 600 /dev/urandom ;;
+        zeros) head -c 5000 /dev/zero ;;
+        esac | timeout 2 bash -c "cat >/dev/tcp/127.0.0.1/$((PORT_BASE + port))" 2>/dev/null || true
+    done
+done
+python3 - "$DIR/run" "$PORT_BASE" <<'PY'
+import os, socket, sys
+for port in (1, 2, 3, 10):
+    for junk in (os.urandom(3000), b"\0\0\0\x08\x04\xd2\x16\x2f", b"\xff" * 100, b"\0\0\0\0", b"\x7f\xff\xff\xff" + b"x" * 100):
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(f"{sys.argv[1]}/.s.PGSQL.{int(sys.argv[2]) + port}")
+        s.settimeout(0.5)
+        try:
+            s.sendall(junk)
+            s.recv(100)
+        except OSError:
+            pass
+        s.close()
+PY
+q "INSERT INTO t VALUES (0)"
+[ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "rows"
+"$LOCH" status | grep -E 'safekeeper|pageserver' | grep -vq ' up ' && fail "a daemon did not survive garbage: $("$LOCH" status)"
+note "garbage on every port: served on"
+
+said=$("$BUILD/bin/loch-pageserver" --config "$DIR/conf/pageserver.ini" 2>&1) && fail "a second pageserver started"
+note "second pageserver: $(tail -1 <<<"$said")"
+said=$("$BUILD/bin/loch-safekeeper" --config "$DIR/conf/safekeeper-1.ini" 2>&1) && fail "a second safekeeper started"
+note "second safekeeper: $(tail -1 <<<"$said")"
+
+# A wrong key: the daemon says so, touches nothing, and the right key brings it all back.
+"$LOCH" compute stop main
+"$LOCH" down
+before=$(find "$DIR/store" "$DIR/pageserver" "$DIR/safekeeper-1" -type f ! -name 'daemon.*' -exec sha256sum {} + | sort | sha256sum)
+cp "$DIR/cmk.key" "$WORK/right.key"
+head -c 32 /dev/urandom >"$DIR/cmk.key"
+"$LOCH" up >"$WORK/wrong" 2>&1 && [ "$("$LOCH" compute list --json | grep -c running)" -gt 0 ] && fail "it runs with a wrong key"
+note "wrong key: $(tail -1 "$WORK/wrong" | cut -c1-200)"
+"$LOCH" down --immediate >/dev/null 2>&1 || true
+after=$(find "$DIR/store" "$DIR/pageserver" "$DIR/safekeeper-1" -type f ! -name 'daemon.*' -exec sha256sum {} + | sort | sha256sum)
+[ "$before" = "$after" ] || fail "something was overwritten under a wrong key"
+cp "$WORK/right.key" "$DIR/cmk.key"
+"$LOCH" compute start main >/dev/null 2>&1 || true
+"$LOCH" up >/dev/null || fail "up with the right key"
+"$LOCH" compute start main >/dev/null || fail "compute with the right key"
+[ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "rows after the wrong key"
+
+# A flipped byte in a safekeeper's control file: that safekeeper says which file; the others serve.
+"$LOCH" compute stop main
+"$LOCH" down
+control=$(find "$DIR/safekeeper-1" -name 'control*' -type f | head -1)
+[ -n "$control" ] || fail "no control file"
+python3 - "$control" <<'PY'
+import sys
+with open(sys.argv[1], "r+b") as f:
+    data = bytearray(f.read())
+    data[len(data) // 2] ^= 1
+    f.seek(0)
+    f.write(data)
+PY
+"$LOCH" up >/dev/null 2>&1 || true
+"$LOCH" compute start main >/dev/null || fail "two good safekeepers are a quorum"
+[ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "rows with one bad safekeeper"
+grep -rq "control" "$DIR/log/safekeeper-1.log" || fail "safekeeper 1 does not name the file"
+note "flipped control byte: $(grep control "$DIR/log/safekeeper-1.log" | tail -1 | cut -c1-200)"
+note "passed"
