@@ -188,19 +188,24 @@ static loch_status write_key(const struct loch_cluster *c)
     return LOCH_OK;
 }
 
-/* What every daemon of the cluster is told. */
-static void write_common(FILE *f, const struct loch_cluster *c)
+/* What every daemon of the cluster is told. The pageserver's own section comes last, so that its
+ * own settings can follow. */
+static void write_common(FILE *f, const struct loch_cluster *c, const char *name, int console_port,
+                         int metrics_port)
 {
     char text[LOCH_ID_TEXT_BYTES];
 
+    (void)fprintf(f, "[daemon]\ndir = %s/%s\nconsole = %s/run/.s.PGSQL.%d\n", c->dir, name, c->dir,
+                  console_port);
+    (void)fprintf(f, "metrics = 127.0.0.1:%d\n\n", metrics_port);
+    (void)fprintf(f, "[store]\npath = %s/store\n\n", c->dir);
+    (void)fprintf(f, "[kms]\nuri = file:%s/cmk.key\n\n", c->dir);
     (void)fprintf(f, "[cluster]\nid = %s\n\n[safekeepers]\n", loch_id_format(&c->id, text));
     for (int i = 0; i < LOCH_SAFEKEEPERS; i++)
         (void)fprintf(f, "%s = 127.0.0.1:%d\n", loch_id_format(&c->safekeeper_node[i], text),
                       loch_port_safekeeper(c, i));
     (void)fprintf(f, "\n[pageserver]\nnode = %s\naddress = 127.0.0.1:%d\n",
                   loch_id_format(&c->pageserver_node, text), loch_port_pageserver(c));
-    (void)fprintf(f, "\n[store]\npath = %s/store\n\n[kms]\nuri = file:%s/cmk.key\n", c->dir,
-                  c->dir);
 }
 
 static loch_status close_file(FILE *f, const char *path)
@@ -210,36 +215,34 @@ static loch_status close_file(FILE *f, const char *path)
     return LOCH_OK;
 }
 
+static loch_status open_config(const struct loch_cluster *c, const char *name, char path[700],
+                               FILE **out)
+{
+    (void)snprintf(path, 700, "%s/conf/%s.ini", c->dir, name);
+    *out = fopen(path, "we");
+    if (*out == NULL)
+        return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
+    return LOCH_OK;
+}
+
 static loch_status write_configs(const struct loch_cluster *c)
 {
     char path[700];
+    char name[32];
     char text[LOCH_ID_TEXT_BYTES];
+    FILE *f;
 
     for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
-        (void)snprintf(path, sizeof path, "%s/conf/safekeeper-%d.ini", c->dir, i + 1);
-        FILE *f = fopen(path, "we");
-        if (f == NULL)
-            return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
-        (void)fprintf(f,
-                      "[safekeeper]\nnode = %s\ndata_dir = %s/safekeeper-%d\n"
-                      "listen = 127.0.0.1:%d\n\n[console]\nsocket = %s/run/.s.PGSQL.%d\n\n"
-                      "[metrics]\nport = %d\n\n",
-                      loch_id_format(&c->safekeeper_node[i], text), c->dir, i + 1,
-                      loch_port_safekeeper(c, i), c->dir, loch_port_safekeeper(c, i),
-                      c->port_base + 21 + i);
-        write_common(f, c);
+        (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
+        LOCH_TRY(open_config(c, name, path, &f));
+        write_common(f, c, name, loch_port_safekeeper(c, i), c->port_base + 21 + i);
+        (void)fprintf(f, "\n[safekeeper]\nnode = %s\nlisten = 127.0.0.1:%d\n",
+                      loch_id_format(&c->safekeeper_node[i], text), loch_port_safekeeper(c, i));
         LOCH_TRY(close_file(f, path));
     }
-    (void)snprintf(path, sizeof path, "%s/conf/pageserver.ini", c->dir);
-    FILE *f = fopen(path, "we");
-    if (f == NULL)
-        return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
-    write_common(f, c); /* its own section stands in the common part: same node, same address */
-    (void)fprintf(f,
-                  "\n[daemon]\ndata_dir = %s/pageserver\nscratch = %s/pageserver\nlib_dir = %s\n\n"
-                  "[console]\nsocket = %s/run/.s.PGSQL.%d\n\n[metrics]\nport = %d\n",
-                  c->dir, c->scratch, c->lib_dir, c->dir, loch_port_pageserver(c),
-                  c->port_base + 30);
+    LOCH_TRY(open_config(c, "pageserver", path, &f));
+    write_common(f, c, "pageserver", loch_port_pageserver(c), c->port_base + 30);
+    (void)fprintf(f, "scratch = %s/pageserver\nlib_dir = %s\n", c->scratch, c->lib_dir);
     return close_file(f, path);
 }
 
