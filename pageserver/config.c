@@ -1,0 +1,119 @@
+/* Holds: the table of the pageserver's settings and its reading. */
+#include "config.h"
+
+#include "loch/host/daemon.h"
+
+#include <stdio.h>
+
+#define MIB (UINT64_C(1) << 20)
+
+static const struct loch_config_item items[] = {
+    LOCH_DAEMON_ITEMS,
+    {.section = "cluster",
+     .key = "id",
+     .type = LOCH_CONFIG_ID,
+     .help = "The cluster's id, the same in all of its daemons."},
+    {.section = "safekeepers",
+     .key = "*",
+     .type = LOCH_CONFIG_ADDRESS,
+     .key_is_id = true,
+     .help = "Node id and address of each safekeeper."},
+    {.section = "pageserver",
+     .key = "node",
+     .type = LOCH_CONFIG_ID,
+     .help = "This pageserver's node id."},
+    {.section = "pageserver",
+     .key = "address",
+     .type = LOCH_CONFIG_ADDRESS,
+     .help = "Where computes ask for pages."},
+    {.section = "pageserver",
+     .key = "scratch",
+     .type = LOCH_CONFIG_PATH,
+     .help = "Directory for redo workers and initdb, best on a tmpfs."},
+    {.section = "pageserver",
+     .key = "lib_dir",
+     .type = LOCH_CONFIG_PATH,
+     .help = "Directory with loch.so, loch_redo.so and loch.sql."},
+    {.section = "pageserver",
+     .key = "pg_bin_dir",
+     .type = LOCH_CONFIG_PATH,
+     .value = "/usr/lib/postgresql/15/bin",
+     .help = "Directory of the stock PostgreSQL's programs."},
+    {.section = "pageserver",
+     .key = "open_layer",
+     .type = LOCH_CONFIG_BYTES,
+     .value = "64MiB",
+     .min = MIB,
+     .max = 4096 * MIB,
+     .help = "Size at which a memory layer is frozen and written."},
+    {.section = "pageserver",
+     .key = "page_cache",
+     .type = LOCH_CONFIG_BYTES,
+     .value = "128MiB",
+     .min = MIB,
+     .max = 1024 * 1024 * MIB,
+     .help = "Memory for reconstructed pages."},
+    {.section = "pageserver",
+     .key = "redo_workers",
+     .type = LOCH_CONFIG_U64,
+     .value = "2",
+     .min = 1,
+     .max = 64,
+     .help = "Most redo processes per tenant."},
+    {.section = "store",
+     .key = "path",
+     .type = LOCH_CONFIG_PATH,
+     .help = "Directory of the object store."},
+    {.section = "kms",
+     .key = "uri",
+     .type = LOCH_CONFIG_STRING,
+     .min = 1,
+     .max = 1000,
+     .help = "The key service: file:/absolute/path of a 32-byte key."},
+};
+
+const struct loch_config_program loch_pageserver_program = {
+    .name = "loch-pageserver",
+    .summary = "replays WAL into versioned pages and serves them by LSN",
+    .items = items,
+    .item_count = sizeof items / sizeof items[0],
+};
+
+static bool add_safekeeper(void *arg, const char *key, const char *value)
+{
+    struct loch_pageserver_config *c = arg;
+
+    if (c->safekeeper_count == LOCH_SAFEKEEPERS_MAX)
+        return false;
+    struct loch_peer *peer = &c->safekeepers[c->safekeeper_count];
+    if (!loch_is_ok(loch_id_parse(key, &peer->node)))
+        return false;
+    (void)snprintf(peer->address, sizeof peer->address, "%s", value);
+    c->safekeeper_count++;
+    return true;
+}
+
+loch_status loch_pageserver_config_read(const struct loch_config *config,
+                                        struct loch_pageserver_config *out)
+{
+    struct loch_pageserver_config c = {
+        .cluster = loch_config_id(config, "cluster", "id"),
+        .node = loch_config_id(config, "pageserver", "node"),
+        .address = loch_config_string(config, "pageserver", "address"),
+        .scratch = loch_config_string(config, "pageserver", "scratch"),
+        .lib_dir = loch_config_string(config, "pageserver", "lib_dir"),
+        .pg_bin_dir = loch_config_string(config, "pageserver", "pg_bin_dir"),
+        .store_path = loch_config_string(config, "store", "path"),
+        .kms_uri = loch_config_string(config, "kms", "uri"),
+        .open_layer_bytes = loch_config_u64(config, "pageserver", "open_layer"),
+        .page_cache_bytes = loch_config_u64(config, "pageserver", "page_cache"),
+        .redo_workers = loch_config_u64(config, "pageserver", "redo_workers"),
+    };
+
+    size_t given = loch_config_each(config, "safekeepers", add_safekeeper, &c);
+    if (c.safekeeper_count == 0 || c.safekeeper_count != given)
+        return LOCH_FAIL(LOCH_E_INVALID, "[safekeepers] must name 1 to %u safekeepers, not %zu",
+                         LOCH_SAFEKEEPERS_MAX, given);
+    *out = c;
+    return LOCH_OK;
+}

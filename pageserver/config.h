@@ -1,0 +1,35 @@
+/* The pageserver's settings, as plain values. */
+#ifndef LOCH_PAGESERVER_CONFIG_H
+#define LOCH_PAGESERVER_CONFIG_H
+
+#include "loch/base/types.h"
+#include "loch/host/config.h"
+
+#define LOCH_SAFEKEEPERS_MAX 9u
+
+struct loch_peer {
+    struct loch_id node;
+    char address[128];
+};
+
+struct loch_pageserver_config {
+    struct loch_id cluster, node;
+    const char *address;    /* of the page port */
+    const char *scratch;    /* redo workers' and initdb's directories; tmpfs is best */
+    const char *lib_dir;    /* loch.so, loch_redo.so, loch.sql */
+    const char *pg_bin_dir; /* of the stock PostgreSQL */
+    const char *store_path, *kms_uri;
+    uint64_t open_layer_bytes; /* an open layer is frozen at this size */
+    uint64_t page_cache_bytes;
+    uint64_t redo_workers; /* most per tenant */
+    struct loch_peer safekeepers[LOCH_SAFEKEEPERS_MAX];
+    size_t safekeeper_count;
+};
+
+/* For loch_daemon_main: name, summary and table of settings. */
+extern const struct loch_config_program loch_pageserver_program;
+/* Strings borrow from `config`. LOCH_E_INVALID for what the table cannot check. */
+LOCH_STATUS loch_pageserver_config_read(const struct loch_config *config,
+                                        struct loch_pageserver_config *out);
+
+#endif
