@@ -1,0 +1,334 @@
+/* A layer in memory: an arena of bytes, an array of version nodes chained per key (newest first), and a
+ * hash of keys. The lock guards the arrays, which move when they grow; the arena's chunks never do. */
+#include "mem_layer.h"
+
+#include "loch/base/check.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#define CHUNK_BYTES ((size_t)1 << 20)
+#define NONE UINT32_MAX
+
+struct chunk {
+    struct chunk *next;
+    uint8_t bytes[];
+};
+
+struct node {
+    loch_lsn lsn, start_lsn;
+    const uint8_t *data;
+    uint32_t len;
+    uint32_t older; /* node of the same key, or NONE */
+    uint8_t kind;
+};
+
+struct slot_key {
+    struct loch_key key;
+    uint32_t newest;
+};
+
+struct loch_mem_layer {
+    atomic_uint refs;
+    pthread_rwlock_t lock;
+    loch_lsn start_lsn, end_lsn, newest_lsn;
+    struct chunk *chunks;
+    uint8_t *at; /* free space of the newest ordinary chunk */
+    size_t left;
+    struct node *nodes;
+    uint32_t node_count, node_cap;
+    struct slot_key *keys;
+    uint32_t key_count, key_cap;
+    uint32_t *table; /* index into keys, or NONE; a power of two, at most half full */
+    uint32_t table_size;
+    atomic_size_t bytes;
+};
+
+LOCH_STATUS loch_mem_layer_create(loch_lsn start_lsn, struct loch_mem_layer **out)
+{
+    struct loch_mem_layer *layer = calloc(1, sizeof *layer);
+    if (layer == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a layer");
+    atomic_init(&layer->refs, 1);
+    atomic_init(&layer->bytes, 0);
+    pthread_rwlock_init(&layer->lock, NULL);
+    layer->start_lsn = start_lsn;
+    layer->end_lsn = LOCH_LSN_MAX;
+    *out = layer;
+    return LOCH_OK;
+}
+
+struct loch_mem_layer *loch_mem_layer_retain(struct loch_mem_layer *layer)
+{
+    atomic_fetch_add_explicit(&layer->refs, 1, memory_order_relaxed);
+    return layer;
+}
+
+void loch_mem_layer_release(struct loch_mem_layer *layer)
+{
+    if (layer == NULL || atomic_fetch_sub_explicit(&layer->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    while (layer->chunks != NULL) {
+        struct chunk *next = layer->chunks->next;
+        free(layer->chunks);
+        layer->chunks = next;
+    }
+    free(layer->nodes);
+    free(layer->keys);
+    free(layer->table);
+    pthread_rwlock_destroy(&layer->lock);
+    free(layer);
+}
+
+loch_lsn loch_mem_layer_start_lsn(const struct loch_mem_layer *layer)
+{
+    return layer->start_lsn;
+}
+
+loch_lsn loch_mem_layer_end_lsn(const struct loch_mem_layer *layer)
+{
+    return layer->end_lsn;
+}
+
+size_t loch_mem_layer_bytes(const struct loch_mem_layer *layer)
+{
+    return atomic_load_explicit(&layer->bytes, memory_order_relaxed);
+}
+
+size_t loch_mem_layer_versions(const struct loch_mem_layer *layer)
+{
+    return layer->node_count;
+}
+
+void loch_mem_layer_freeze(struct loch_mem_layer *layer, loch_lsn end_lsn)
+{
+    LOCH_ASSERT(layer->end_lsn == LOCH_LSN_MAX);
+    LOCH_ASSERT(end_lsn >= layer->newest_lsn);
+    layer->end_lsn = end_lsn;
+}
+
+static uint32_t key_hash(const struct loch_key *key)
+{
+    uint64_t a = (uint64_t)key->rel << 32 | key->block;
+    uint64_t b = (uint64_t)key->db << 32 | ((uint64_t)key->spc << 8) | (uint64_t)key->fork << 4 |
+                 key->kind;
+    uint64_t h = (a ^ UINT64_C(0x9E3779B97F4A7C15)) * UINT64_C(0xBF58476D1CE4E5B9);
+    h ^= h >> 29;
+    h = (h ^ b) * UINT64_C(0x94D049BB133111EB);
+    h ^= h >> 32;
+    return (uint32_t)h;
+}
+
+/* The key's index in keys, or NONE; *slot: where it is or belongs in the table. */
+static uint32_t find_key(const struct loch_mem_layer *layer, const struct loch_key *key,
+                         uint32_t *slot)
+{
+    if (layer->table_size == 0)
+        return NONE;
+    uint32_t mask = layer->table_size - 1;
+    uint32_t i = key_hash(key) & mask;
+    while (layer->table[i] != NONE) {
+        if (loch_key_compare(&layer->keys[layer->table[i]].key, key) == 0) {
+            *slot = i;
+            return layer->table[i];
+        }
+        i = (i + 1) & mask;
+    }
+    *slot = i;
+    return NONE;
+}
+
+static void count_bytes(struct loch_mem_layer *layer, size_t more)
+{
+    atomic_fetch_add_explicit(&layer->bytes, more, memory_order_relaxed);
+}
+
+static loch_status arena_copy(struct loch_mem_layer *layer, struct loch_slice bytes,
+                              const uint8_t **out)
+{
+    if (bytes.len == 0) {
+        *out = NULL;
+        return LOCH_OK;
+    }
+    bool own = bytes.len > CHUNK_BYTES / 4;
+    if (own || bytes.len > layer->left) {
+        size_t size = own ? bytes.len : CHUNK_BYTES;
+        struct chunk *chunk = malloc(sizeof *chunk + size);
+        if (chunk == NULL)
+            return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %zu bytes of a layer", size);
+        chunk->next = layer->chunks;
+        layer->chunks = chunk;
+        count_bytes(layer, size);
+        if (own) {
+            memcpy(chunk->bytes, bytes.data, bytes.len);
+            *out = chunk->bytes;
+            return LOCH_OK;
+        }
+        layer->at = chunk->bytes;
+        layer->left = size;
+    }
+    memcpy(layer->at, bytes.data, bytes.len);
+    *out = layer->at;
+    layer->at += bytes.len;
+    layer->left -= bytes.len;
+    return LOCH_OK;
+}
+
+static loch_status rehash(struct loch_mem_layer *layer)
+{
+    uint32_t size = layer->table_size == 0 ? 1024 : layer->table_size * 2;
+    uint32_t *table = malloc(size * sizeof *table);
+    if (table == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a table of %u keys", size);
+    memset(table, 0xff, size * sizeof *table);
+    for (uint32_t k = 0; k < layer->key_count; k++) {
+        uint32_t i = key_hash(&layer->keys[k].key) & (size - 1);
+        while (table[i] != NONE)
+            i = (i + 1) & (size - 1);
+        table[i] = k;
+    }
+    count_bytes(layer, (size - layer->table_size) * sizeof *table);
+    free(layer->table);
+    layer->table = table;
+    layer->table_size = size;
+    return LOCH_OK;
+}
+
+/* Room for one more node and one more key. */
+static loch_status reserve(struct loch_mem_layer *layer)
+{
+    if (layer->node_count == layer->node_cap) {
+        uint32_t cap = layer->node_cap == 0 ? 1024 : layer->node_cap * 2;
+        struct node *nodes = cap == 0 ? NULL : reallocarray(layer->nodes, cap, sizeof *nodes);
+        if (nodes == NULL)
+            return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %u versions", cap);
+        count_bytes(layer, (cap - layer->node_cap) * sizeof *nodes);
+        layer->nodes = nodes;
+        layer->node_cap = cap;
+    }
+    if (layer->key_count == layer->key_cap) {
+        uint32_t cap = layer->key_cap == 0 ? 512 : layer->key_cap * 2;
+        struct slot_key *keys = cap == 0 ? NULL : reallocarray(layer->keys, cap, sizeof *keys);
+        if (keys == NULL)
+            return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %u keys", cap);
+        count_bytes(layer, (cap - layer->key_cap) * sizeof *keys);
+        layer->keys = keys;
+        layer->key_cap = cap;
+    }
+    if (layer->key_count >= layer->table_size / 2)
+        LOCH_TRY(rehash(layer));
+    return LOCH_OK;
+}
+
+static loch_status put_locked(struct loch_mem_layer *layer, const struct loch_key *keys,
+                              const uint8_t *kinds, size_t count,
+                              const struct loch_version *version)
+{
+    const uint8_t *data = NULL;
+    LOCH_TRY(arena_copy(layer, version->bytes, &data));
+    for (size_t i = 0; i < count; i++) {
+        LOCH_TRY(reserve(layer));
+        uint32_t slot = 0;
+        uint32_t k = find_key(layer, &keys[i], &slot);
+        if (k == NONE) {
+            k = layer->key_count++;
+            layer->keys[k] = (struct slot_key){keys[i], NONE};
+            layer->table[slot] = k;
+        }
+        layer->nodes[layer->node_count] = (struct node){
+            .lsn = version->lsn,
+            .start_lsn = version->start_lsn,
+            .data = data,
+            .len = (uint32_t)version->bytes.len,
+            .older = layer->keys[k].newest,
+            .kind = kinds != NULL ? kinds[i] : (uint8_t)version->kind,
+        };
+        layer->keys[k].newest = layer->node_count++;
+    }
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_mem_layer_put(struct loch_mem_layer *layer, const struct loch_key *keys,
+                               const uint8_t *kinds, size_t count,
+                               const struct loch_version *version)
+{
+    LOCH_ASSERT(layer->end_lsn == LOCH_LSN_MAX);
+    LOCH_ASSERT(version->lsn >= layer->newest_lsn);
+    if (version->bytes.len > UINT32_MAX)
+        return LOCH_FAIL(LOCH_E_LIMIT, "a version of %zu bytes", version->bytes.len);
+    pthread_rwlock_wrlock(&layer->lock);
+    layer->newest_lsn = version->lsn;
+    loch_status st = put_locked(layer, keys, kinds, count, version);
+    pthread_rwlock_unlock(&layer->lock);
+    return st;
+}
+
+static loch_status collect_locked(const struct loch_mem_layer *layer, const struct loch_key *key,
+                                  loch_lsn floor, loch_lsn lsn, struct loch_versions *out,
+                                  bool *base)
+{
+    uint32_t slot = 0;
+    uint32_t k = find_key(layer, key, &slot);
+    if (k == NONE)
+        return LOCH_OK;
+    for (uint32_t n = layer->keys[k].newest; n != NONE; n = layer->nodes[n].older) {
+        const struct node *node = &layer->nodes[n];
+        if (node->lsn > lsn)
+            continue;
+        if (node->lsn < floor)
+            return LOCH_OK;
+        struct loch_version v = {.lsn = node->lsn,
+                                 .start_lsn = node->start_lsn,
+                                 .kind = (enum loch_version_kind)node->kind,
+                                 .bytes = loch_slice_of(node->data, node->len)};
+        LOCH_TRY(loch_versions_add(out, &v));
+        if (loch_version_is_base(&v)) {
+            *base = true;
+            return LOCH_OK;
+        }
+    }
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_mem_layer_collect(struct loch_mem_layer *layer, const struct loch_key *key,
+                                   loch_lsn floor, loch_lsn lsn, struct loch_versions *out,
+                                   bool *base)
+{
+    *base = false;
+    pthread_rwlock_rdlock(&layer->lock);
+    loch_status st = collect_locked(layer, key, floor, lsn, out, base);
+    pthread_rwlock_unlock(&layer->lock);
+    return st;
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    return loch_key_compare(a, b);
+}
+
+LOCH_STATUS loch_mem_layer_keys(struct loch_mem_layer *layer, const struct loch_key *first,
+                                const struct loch_key *end, struct loch_key **out, size_t *count)
+{
+    pthread_rwlock_rdlock(&layer->lock);
+    size_t n = 0;
+    for (uint32_t k = 0; k < layer->key_count; k++)
+        n += loch_key_compare(&layer->keys[k].key, first) >= 0 &&
+             loch_key_compare(&layer->keys[k].key, end) < 0;
+    struct loch_key *keys = reallocarray(*out, *count + n + 1, sizeof *keys);
+    if (keys == NULL) {
+        pthread_rwlock_unlock(&layer->lock);
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %zu keys", n);
+    }
+    size_t at = *count;
+    for (uint32_t k = 0; k < layer->key_count; k++) {
+        const struct loch_key *key = &layer->keys[k].key;
+        if (loch_key_compare(key, first) >= 0 && loch_key_compare(key, end) < 0)
+            keys[at++] = *key;
+    }
+    pthread_rwlock_unlock(&layer->lock);
+    qsort(keys + *count, at - *count, sizeof *keys, compare_keys);
+    *out = keys;
+    *count = at;
+    return LOCH_OK;
+}
