@@ -264,6 +264,14 @@ LOCH_STATUS loch_mem_layer_put(struct loch_mem_layer *layer, const struct loch_k
     return st;
 }
 
+static struct loch_version node_version(const struct node *node)
+{
+    return (struct loch_version){.lsn = node->lsn,
+                                 .start_lsn = node->start_lsn,
+                                 .kind = (enum loch_version_kind)node->kind,
+                                 .bytes = loch_slice_of(node->data, node->len)};
+}
+
 static loch_status collect_locked(const struct loch_mem_layer *layer, const struct loch_key *key,
                                   loch_lsn floor, loch_lsn lsn, struct loch_versions *out,
                                   bool *base)
@@ -278,10 +286,7 @@ static loch_status collect_locked(const struct loch_mem_layer *layer, const stru
             continue;
         if (node->lsn < floor)
             return LOCH_OK;
-        struct loch_version v = {.lsn = node->lsn,
-                                 .start_lsn = node->start_lsn,
-                                 .kind = (enum loch_version_kind)node->kind,
-                                 .bytes = loch_slice_of(node->data, node->len)};
+        struct loch_version v = node_version(node);
         LOCH_TRY(loch_versions_add(out, &v));
         if (loch_version_is_base(&v)) {
             *base = true;
@@ -289,6 +294,22 @@ static loch_status collect_locked(const struct loch_mem_layer *layer, const stru
         }
     }
     return LOCH_OK;
+}
+
+LOCH_STATUS loch_mem_layer_history(struct loch_mem_layer *layer, const struct loch_key *key,
+                                   struct loch_versions *out)
+{
+    loch_status st = LOCH_OK;
+    uint32_t slot = 0;
+    pthread_rwlock_rdlock(&layer->lock);
+    uint32_t k = find_key(layer, key, &slot);
+    uint32_t n = k == NONE ? NONE : layer->keys[k].newest;
+    for (; n != NONE && loch_is_ok(st); n = layer->nodes[n].older) {
+        struct loch_version v = node_version(&layer->nodes[n]);
+        st = loch_versions_add(out, &v);
+    }
+    pthread_rwlock_unlock(&layer->lock);
+    return st;
 }
 
 LOCH_STATUS loch_mem_layer_collect(struct loch_mem_layer *layer, const struct loch_key *key,

@@ -38,6 +38,10 @@ LOCH_STATUS loch_mem_layer_collect(struct loch_mem_layer *layer, const struct lo
                                    loch_lsn floor, loch_lsn lsn, struct loch_versions *out,
                                    bool *base);
 
+/* Appends every version of `key`, newest first. */
+LOCH_STATUS loch_mem_layer_history(struct loch_mem_layer *layer, const struct loch_key *key,
+                                   struct loch_versions *out);
+
 /* The distinct keys in [first, end), sorted, appended to *out (a malloc'ed array the caller frees). */
 LOCH_STATUS loch_mem_layer_keys(struct loch_mem_layer *layer, const struct loch_key *first,
                                 const struct loch_key *end, struct loch_key **out, size_t *count);

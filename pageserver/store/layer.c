@@ -1,0 +1,269 @@
+/* Reading layer files. The index is parsed once into sorted runs; see layer_write.c for the format. */
+#include "layer.h"
+#include "timeline.h"
+
+#include "loch/base/check.h"
+#include "loch/format/layer_file.h"
+#include "loch/host/keys.h"
+#include "loch/io/env.h"
+
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#define INDEX_FORMAT 1u
+#define RUN_BYTES (LOCH_KEY_BYTES + 16u)
+
+struct run {
+    uint8_t key[LOCH_KEY_BYTES];
+    uint32_t frame, offset;
+    loch_lsn first_lsn;
+};
+
+struct loch_layer {
+    atomic_uint refs;
+    struct loch_layer_desc desc;
+    struct loch_file *file;
+    struct loch_layer_reader *reader;
+    struct loch_layer_ref *frames;
+    uint32_t frame_count;
+    struct run *runs;
+    uint32_t run_count;
+};
+
+struct loch_layer *loch_layer_retain(struct loch_layer *layer)
+{
+    atomic_fetch_add_explicit(&layer->refs, 1, memory_order_relaxed);
+    return layer;
+}
+
+void loch_layer_release(struct loch_layer *layer)
+{
+    if (layer == NULL || atomic_fetch_sub_explicit(&layer->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    loch_layer_reader_destroy(layer->reader);
+    loch_file_close(layer->file);
+    free(layer->frames);
+    free(layer->runs);
+    free(layer);
+}
+
+const struct loch_layer_desc *loch_layer_desc(const struct loch_layer *layer)
+{
+    return &layer->desc;
+}
+
+size_t loch_layer_index_bytes(const struct loch_layer *layer)
+{
+    return layer->run_count * sizeof *layer->runs + layer->frame_count * sizeof *layer->frames;
+}
+
+static int compare_runs(const struct run *a, const struct run *b)
+{
+    int c = memcmp(a->key, b->key, LOCH_KEY_BYTES);
+    if (c != 0)
+        return c;
+    return a->first_lsn < b->first_lsn ? -1 : a->first_lsn > b->first_lsn;
+}
+
+static loch_status parse_runs(struct loch_layer *layer, struct loch_reader *r)
+{
+    layer->run_count = loch_read_u32(r);
+    if (r->bad || layer->run_count == 0 || layer->run_count > loch_reader_left(r) / RUN_BYTES)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a layer's index is cut short");
+    layer->runs = calloc(layer->run_count, sizeof *layer->runs);
+    if (layer->runs == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for an index of %u runs", layer->run_count);
+    for (uint32_t i = 0; i < layer->run_count; i++) {
+        struct run *run = &layer->runs[i];
+        struct loch_key key;
+        loch_read_into(r, run->key, sizeof run->key);
+        run->first_lsn = loch_read_u64(r);
+        run->frame = loch_read_u32(r);
+        run->offset = loch_read_u32(r);
+        LOCH_TRY(loch_key_decode(run->key, &key));
+        if (run->frame >= layer->frame_count ||
+            (i > 0 && compare_runs(&layer->runs[i - 1], run) > 0))
+            return LOCH_FAIL(LOCH_E_CORRUPT, "a layer's index is out of order at run %u", i);
+    }
+    return LOCH_OK;
+}
+
+static loch_status parse_index(struct loch_layer *layer)
+{
+    struct loch_reader r;
+    loch_reader_init(&r, loch_layer_reader_index(layer->reader));
+    uint32_t format = loch_read_u32(&r);
+    if (format != INDEX_FORMAT)
+        return LOCH_FAIL(LOCH_E_UNSUPPORTED, "a layer's index has format %u", format);
+    layer->frame_count = loch_read_u32(&r);
+    if (r.bad || layer->frame_count != loch_layer_reader_frames(layer->reader) ||
+        layer->frame_count > loch_reader_left(&r) / LOCH_LAYER_REF_BYTES)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a layer's index is cut short");
+    layer->frames = calloc((size_t)layer->frame_count + 1, sizeof *layer->frames);
+    if (layer->frames == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for an index");
+    for (uint32_t i = 0; i < layer->frame_count; i++) {
+        uint8_t ref[LOCH_LAYER_REF_BYTES];
+        loch_read_into(&r, ref, sizeof ref);
+        layer->frames[i] = loch_layer_ref_decode(ref);
+    }
+    LOCH_TRY(parse_runs(layer, &r));
+    return loch_reader_finish(&r, "a layer's index");
+}
+
+static loch_status read_at(void *arg, uint64_t offset, void *out, size_t len)
+{
+    return loch_file_read(arg, offset, out, len);
+}
+
+static loch_status open_file(const struct loch_store *store, struct loch_keys *keys,
+                             const struct loch_timeline_info *info, struct loch_layer *layer)
+{
+    char path[LOCH_LAYER_PATH_BYTES];
+    uint64_t size = 0;
+    const struct loch_layer_desc *desc = &layer->desc;
+    LOCH_TRY(loch_layer_path(store, info, desc, path));
+    LOCH_TRY(loch_file_open(store->env, path, O_RDONLY, &layer->file));
+    LOCH_TRY(loch_file_size(layer->file, &size));
+    if (size != desc->file_bytes)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "%s has %" PRIu64 " bytes instead of %" PRIu64, path,
+                         size, desc->file_bytes);
+    struct loch_place place = {.kind = LOCH_KIND_LAYER,
+                               .tenant = info->tenant,
+                               .timeline = info->timeline,
+                               .file_id = desc->file_id,
+                               .generation = desc->generation};
+    struct loch_key_source source = loch_keys_source(keys);
+    LOCH_TRY(loch_layer_reader_open(&place, &source, size, read_at, layer->file, &layer->reader));
+    return parse_index(layer);
+}
+
+LOCH_STATUS loch_layer_open(const struct loch_store *store, struct loch_keys *keys,
+                            const struct loch_timeline_info *info,
+                            const struct loch_layer_desc *desc, struct loch_layer **out)
+{
+    struct loch_layer *layer = calloc(1, sizeof *layer);
+    if (layer == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a layer");
+    atomic_init(&layer->refs, 1);
+    layer->desc = *desc;
+    loch_status st = open_file(store, keys, info, layer);
+    if (!loch_is_ok(st)) {
+        loch_layer_release(layer);
+        return st;
+    }
+    *out = layer;
+    return LOCH_OK;
+}
+
+/* The number of runs that are <= (key, lsn). */
+static uint32_t runs_upto(const struct loch_layer *layer, const struct run *wanted)
+{
+    uint32_t lo = 0, hi = layer->run_count;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (compare_runs(&layer->runs[mid], wanted) <= 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+static loch_status load_frame(struct loch_layer *layer, uint32_t number, struct loch_versions *hold,
+                              struct loch_slice *bytes)
+{
+    struct loch_buf raw = {0};
+    loch_status st = loch_layer_reader_frame(layer->reader, &layer->frames[number], &raw);
+    if (!loch_is_ok(st)) {
+        loch_buf_fini(&raw);
+        return st;
+    }
+    struct loch_frame *frame = NULL;
+    LOCH_TRY(loch_frame_create(&raw, &frame));
+    *bytes = loch_frame_bytes(frame);
+    return loch_versions_hold(hold, frame);
+}
+
+static loch_status read_version(struct loch_reader *r, struct loch_version *v)
+{
+    uint8_t kind = loch_read_u8(r);
+    *v = (struct loch_version){.lsn = loch_read_u64(r)};
+    if (kind == LOCH_VERSION_RECORD || kind == LOCH_VERSION_RECORD_INIT)
+        v->start_lsn = loch_read_u64(r);
+    v->bytes = loch_read_lp(r, UINT32_MAX);
+    if (r->bad || kind < LOCH_VERSION_VALUE || kind > LOCH_VERSION_OP)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a layer's frame holds a malformed version");
+    v->kind = (enum loch_version_kind)kind;
+    return LOCH_OK;
+}
+
+/* Appends a run's versions within floor..lsn, newest first, up to the first base. */
+static loch_status collect_run(struct loch_slice frame, uint32_t offset, loch_lsn floor,
+                               loch_lsn lsn, struct loch_versions *out, bool *base)
+{
+    if (offset > frame.len)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a layer's index points beyond a frame");
+    struct loch_reader r;
+    loch_reader_init(&r, loch_slice_of(frame.data + offset, frame.len - offset));
+    uint32_t count = loch_read_u32(&r);
+    struct loch_versions run = {0};
+    loch_status st = LOCH_OK;
+    for (uint32_t i = 0; i < count && loch_is_ok(st); i++) {
+        struct loch_version v;
+        st = read_version(&r, &v);
+        if (!loch_is_ok(st) || v.lsn > lsn)
+            break;
+        if (v.lsn < floor)
+            continue;
+        if (loch_version_is_base(&v))
+            run.count = 0;
+        st = loch_versions_add(&run, &v);
+    }
+    for (size_t i = run.count; i-- > 0 && loch_is_ok(st);) {
+        *base = *base || loch_version_is_base(&run.items[i]);
+        st = loch_versions_add(out, &run.items[i]);
+    }
+    loch_versions_fini(&run);
+    return st;
+}
+
+LOCH_STATUS loch_layer_collect(struct loch_layer *layer, const struct loch_key *key,
+                               loch_lsn floor, loch_lsn lsn, struct loch_versions *out, bool *base)
+{
+    struct run wanted = {.first_lsn = lsn};
+    loch_key_encode(key, wanted.key);
+    *base = false;
+    for (uint32_t i = runs_upto(layer, &wanted); i-- > 0 && !*base;) {
+        const struct run *run = &layer->runs[i];
+        struct loch_slice frame;
+        if (memcmp(run->key, wanted.key, LOCH_KEY_BYTES) != 0)
+            break;
+        LOCH_TRY(load_frame(layer, run->frame, out, &frame));
+        LOCH_TRY(collect_run(frame, run->offset, floor, lsn, out, base));
+        if (run->first_lsn < floor)
+            break;
+    }
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_layer_keys(struct loch_layer *layer, const struct loch_key *first,
+                            const struct loch_key *end, struct loch_key **out, size_t *count)
+{
+    struct run from = {0}, upto = {0};
+    loch_key_encode(first, from.key);
+    loch_key_encode(end, upto.key);
+    uint32_t at = runs_upto(layer, &from), stop = runs_upto(layer, &upto);
+    struct loch_key *keys = reallocarray(*out, *count + (stop - at) + 1, sizeof *keys);
+    if (keys == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %u keys", stop - at);
+    *out = keys;
+    for (; at < stop; at++) {
+        struct loch_key key;
+        LOCH_TRY(loch_key_decode(layer->runs[at].key, &key));
+        if (*count == 0 || loch_key_compare(&keys[*count - 1], &key) != 0)
+            keys[(*count)++] = key;
+    }
+    return LOCH_OK;
+}
