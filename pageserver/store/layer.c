@@ -1,4 +1,5 @@
-/* Reading layer files. The index is parsed once into sorted runs; see layer_write.c for the format. */
+/* Reading layer files. The index is parsed once into sorted runs; see layer_write.c for the format.
+ */
 #include "layer.h"
 #include "timeline.h"
 
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 
 #define INDEX_FORMAT 1u
-#define RUN_BYTES (LOCH_KEY_BYTES + 16u)
+#define RUN_BYTES    (LOCH_KEY_BYTES + 16u)
 
 struct run {
     uint8_t key[LOCH_KEY_BYTES];
@@ -127,8 +128,8 @@ static loch_status open_file(const struct loch_store *store, struct loch_keys *k
     LOCH_TRY(loch_file_open(store->env, path, O_RDONLY, &layer->file));
     LOCH_TRY(loch_file_size(layer->file, &size));
     if (size != desc->file_bytes)
-        return LOCH_FAIL(LOCH_E_CORRUPT, "%s has %" PRIu64 " bytes instead of %" PRIu64, path,
-                         size, desc->file_bytes);
+        return LOCH_FAIL(LOCH_E_CORRUPT, "%s has %" PRIu64 " bytes instead of %" PRIu64, path, size,
+                         desc->file_bytes);
     struct loch_place place = {.kind = LOCH_KIND_LAYER,
                                .tenant = info->tenant,
                                .timeline = info->timeline,
@@ -229,8 +230,8 @@ static loch_status collect_run(struct loch_slice frame, uint32_t offset, loch_ls
     return st;
 }
 
-LOCH_STATUS loch_layer_collect(struct loch_layer *layer, const struct loch_key *key,
-                               loch_lsn floor, loch_lsn lsn, struct loch_versions *out, bool *base)
+LOCH_STATUS loch_layer_collect(struct loch_layer *layer, const struct loch_key *key, loch_lsn floor,
+                               loch_lsn lsn, struct loch_versions *out, bool *base)
 {
     struct run wanted = {.first_lsn = lsn};
     loch_key_encode(key, wanted.key);

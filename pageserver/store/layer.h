@@ -1,7 +1,8 @@
 /* A layer file: what a frozen memory layer becomes. Immutable, sealed (loch/format/layer_file.h).
  *
- * Its index stays in memory while it is open: 32 bytes a run, where a run is the versions of one key
- * within one frame. Frames are read, opened and decompressed on demand. Format: docs/format/layer.md.
+ * Its index stays in memory while it is open: 32 bytes a run, where a run is the versions of one
+ * key within one frame. Frames are read, opened and decompressed on demand. Format:
+ * docs/format/layer.md.
  */
 #ifndef LOCH_PAGESERVER_STORE_LAYER_H
 #define LOCH_PAGESERVER_STORE_LAYER_H
@@ -9,19 +10,19 @@
 #include "mem_layer.h"
 #include "version.h"
 
+#include "loch/layers/plan.h"
+
 struct loch_layer;
 struct loch_keys;
 struct loch_store;
 struct loch_timeline_info;
 
-/* What the manifest says about a layer. Keys: first and last, both inclusive; versions: start_lsn < lsn
- * <= end_lsn (start_lsn == end_lsn: an import, everything at or below end_lsn). */
+/* What the manifest says about a layer. */
 struct loch_layer_desc {
     struct loch_id file_id;
     uint64_t generation;
     uint64_t file_bytes;
-    loch_lsn start_lsn, end_lsn;
-    struct loch_key first, last;
+    struct loch_layer_span span;
 };
 
 /* Room for a layer file's path. */
@@ -42,13 +43,14 @@ struct loch_layer_imager {
     size_t chain_max; /* a page with more records than this since its last base gets an image */
 };
 
-/* Writes a frozen layer as a sealed file, durable on return. The file is nobody's until the manifest
- * names it. Blocks. */
+/* Writes a frozen layer as a sealed file, durable on return. The file is nobody's until the
+ * manifest names it. Blocks. */
 LOCH_STATUS loch_layer_write(const struct loch_store *store, struct loch_keys *keys,
                              const struct loch_timeline_info *info, struct loch_mem_layer *mem,
                              const struct loch_layer_imager *imager, struct loch_layer_desc *out);
 
-/* Opens and checks header, footer and index. Blocks. LOCH_E_CORRUPT, LOCH_E_NOT_FOUND (file or key). */
+/* Opens and checks header, footer and index. Blocks. LOCH_E_CORRUPT, LOCH_E_NOT_FOUND (file or
+ * key). */
 LOCH_STATUS loch_layer_open(const struct loch_store *store, struct loch_keys *keys,
                             const struct loch_timeline_info *info,
                             const struct loch_layer_desc *desc, struct loch_layer **out);
@@ -59,9 +61,8 @@ const struct loch_layer_desc *loch_layer_desc(const struct loch_layer *layer);
 size_t loch_layer_index_bytes(const struct loch_layer *layer);
 
 /* As loch_mem_layer_collect. Any thread; blocks on the file. */
-LOCH_STATUS loch_layer_collect(struct loch_layer *layer, const struct loch_key *key,
-                               loch_lsn floor, loch_lsn lsn, struct loch_versions *out,
-                               bool *base);
+LOCH_STATUS loch_layer_collect(struct loch_layer *layer, const struct loch_key *key, loch_lsn floor,
+                               loch_lsn lsn, struct loch_versions *out, bool *base);
 /* As loch_mem_layer_keys. */
 LOCH_STATUS loch_layer_keys(struct loch_layer *layer, const struct loch_key *first,
                             const struct loch_key *end, struct loch_key **out, size_t *count);

@@ -1,9 +1,10 @@
 /* Writing a layer file: keys in order, each key's versions oldest first, in frames of about 32 KiB.
  *
- * A run (the versions of one key within one frame) is u32 count, then for each version u8 kind, u64 lsn,
- * for the record kinds u64 start_lsn, u32 length, bytes. Index: u32 format (1), u32 frames, the frames'
- * refs (16 bytes each), u32 runs, and for each run the key (18 bytes), u64 lsn of its first version, u32
- * frame, u32 offset within the frame. Runs ascend by (key, first lsn). Twin: docs/format/layer.md.
+ * A run (the versions of one key within one frame) is u32 count, then for each version u8 kind, u64
+ * lsn, for the record kinds u64 start_lsn, u32 length, bytes. Index: u32 format (1), u32 frames,
+ * the frames' refs (16 bytes each), u32 runs, and for each run the key (18 bytes), u64 lsn of its
+ * first version, u32 frame, u32 offset within the frame. Runs ascend by (key, first lsn). Twin:
+ * docs/format/layer.md.
  */
 #include "layer.h"
 #include "timeline.h"
@@ -18,7 +19,7 @@
 #include <stdlib.h>
 
 #define FRAME_TARGET_BYTES ((size_t)32 << 10)
-#define INDEX_FORMAT 1u
+#define INDEX_FORMAT       1u
 
 struct writing {
     struct loch_layer_writer *writer;
@@ -110,7 +111,8 @@ static loch_status write_key(struct writing *w, const struct loch_key *key,
     return LOCH_OK;
 }
 
-/* An image on top of a long chain: a version with the LSN of the chain's newest record, after it. */
+/* An image on top of a long chain: a version with the LSN of the chain's newest record, after it.
+ */
 static loch_status add_image(struct writing *w, const struct loch_key *key,
                              struct loch_versions *list, uint8_t page[LOCH_PAGE_BYTES])
 {
@@ -202,15 +204,15 @@ LOCH_STATUS loch_layer_write(const struct loch_store *store, struct loch_keys *k
     size_t count = 0;
     char path[LOCH_LAYER_PATH_BYTES];
     struct loch_layer_desc desc = {.generation = 1,
-                                   .start_lsn = loch_mem_layer_start_lsn(mem),
-                                   .end_lsn = loch_mem_layer_end_lsn(mem)};
+                                   .span = {.start_lsn = loch_mem_layer_start_lsn(mem),
+                                            .end_lsn = loch_mem_layer_end_lsn(mem)}};
     loch_status st = LOCH_OK;
 
     all_keys(&first, &end);
     LOCH_TRY_OUT(st, loch_mem_layer_keys(mem, &first, &end, &list, &count));
     LOCH_ASSERT(count > 0);
-    desc.first = list[0];
-    desc.last = list[count - 1];
+    desc.span.first = list[0];
+    desc.span.last = list[count - 1];
     LOCH_TRY_OUT(st, begin_file(store, keys, info, &w, &desc));
     LOCH_TRY_OUT(st, write_keys(&w, mem, list, count));
     LOCH_TRY_OUT(st, finish_file(&w, &desc.file_bytes));

@@ -1,5 +1,6 @@
-/* A layer in memory: an arena of bytes, an array of version nodes chained per key (newest first), and a
- * hash of keys. The lock guards the arrays, which move when they grow; the arena's chunks never do. */
+/* A layer in memory: an arena of bytes, an array of version nodes chained per key (newest first),
+ * and a hash of keys. The lock guards the arrays, which move when they grow; the arena's chunks
+ * never do. */
 #include "mem_layer.h"
 
 #include "loch/base/check.h"
@@ -9,7 +10,7 @@
 #include <stdlib.h>
 
 #define CHUNK_BYTES ((size_t)1 << 20)
-#define NONE UINT32_MAX
+#define NONE        UINT32_MAX
 
 struct chunk {
     struct chunk *next;
@@ -111,8 +112,8 @@ void loch_mem_layer_freeze(struct loch_mem_layer *layer, loch_lsn end_lsn)
 static uint32_t key_hash(const struct loch_key *key)
 {
     uint64_t a = (uint64_t)key->rel << 32 | key->block;
-    uint64_t b = (uint64_t)key->db << 32 | ((uint64_t)key->spc << 8) | (uint64_t)key->fork << 4 |
-                 key->kind;
+    uint64_t b =
+        (uint64_t)key->db << 32 | ((uint64_t)key->spc << 8) | (uint64_t)key->fork << 4 | key->kind;
     uint64_t h = (a ^ UINT64_C(0x9E3779B97F4A7C15)) * UINT64_C(0xBF58476D1CE4E5B9);
     h ^= h >> 29;
     h = (h ^ b) * UINT64_C(0x94D049BB133111EB);

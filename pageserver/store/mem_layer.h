@@ -1,8 +1,8 @@
 /* A layer in memory: the newest versions of a timeline's keys, in the order of their LSNs.
  *
  * One writer at a time, any number of readers on other threads. Bytes never move: what a reader
- * collected stays valid for as long as it holds a reference on the layer. A frozen layer takes no more
- * versions; it is read until it has become a layer file.
+ * collected stays valid for as long as it holds a reference on the layer. A frozen layer takes no
+ * more versions; it is read until it has become a layer file.
  */
 #ifndef LOCH_PAGESERVER_STORE_MEM_LAYER_H
 #define LOCH_PAGESERVER_STORE_MEM_LAYER_H
@@ -16,10 +16,10 @@ LOCH_STATUS loch_mem_layer_create(loch_lsn start_lsn, struct loch_mem_layer **ou
 struct loch_mem_layer *loch_mem_layer_retain(struct loch_mem_layer *layer);
 void loch_mem_layer_release(struct loch_mem_layer *layer);
 
-/* Puts one version of each of `count` keys: version->bytes are copied once, and shared. kinds[i] (of
- * enum loch_version_kind) overrides version->kind when kinds is not NULL. version->lsn must not be below
- * an earlier one's. LOCH_E_NO_MEMORY (a part of the keys may have it then: the layer must not be used
- * any further). */
+/* Puts one version of each of `count` keys: version->bytes are copied once, and shared. kinds[i]
+ * (of enum loch_version_kind) overrides version->kind when kinds is not NULL. version->lsn must not
+ * be below an earlier one's. LOCH_E_NO_MEMORY (a part of the keys may have it then: the layer must
+ * not be used any further). */
 LOCH_STATUS loch_mem_layer_put(struct loch_mem_layer *layer, const struct loch_key *keys,
                                const uint8_t *kinds, size_t count,
                                const struct loch_version *version);
@@ -29,11 +29,12 @@ void loch_mem_layer_freeze(struct loch_mem_layer *layer, loch_lsn end_lsn);
 loch_lsn loch_mem_layer_start_lsn(const struct loch_mem_layer *layer);
 /* LOCH_LSN_MAX while open. */
 loch_lsn loch_mem_layer_end_lsn(const struct loch_mem_layer *layer);
-size_t loch_mem_layer_bytes(const struct loch_mem_layer *layer); /* memory used, roughly; any thread */
+size_t
+loch_mem_layer_bytes(const struct loch_mem_layer *layer); /* memory used, roughly; any thread */
 size_t loch_mem_layer_versions(const struct loch_mem_layer *layer);
 
-/* Appends the versions of `key` with floor <= lsn <= `lsn`, newest first, up to and including the first
- * base; *base tells whether one was met. */
+/* Appends the versions of `key` with floor <= lsn <= `lsn`, newest first, up to and including the
+ * first base; *base tells whether one was met. */
 LOCH_STATUS loch_mem_layer_collect(struct loch_mem_layer *layer, const struct loch_key *key,
                                    loch_lsn floor, loch_lsn lsn, struct loch_versions *out,
                                    bool *base);
@@ -42,7 +43,8 @@ LOCH_STATUS loch_mem_layer_collect(struct loch_mem_layer *layer, const struct lo
 LOCH_STATUS loch_mem_layer_history(struct loch_mem_layer *layer, const struct loch_key *key,
                                    struct loch_versions *out);
 
-/* The distinct keys in [first, end), sorted, appended to *out (a malloc'ed array the caller frees). */
+/* The distinct keys in [first, end), sorted, appended to *out (a malloc'ed array the caller frees).
+ */
 LOCH_STATUS loch_mem_layer_keys(struct loch_mem_layer *layer, const struct loch_key *first,
                                 const struct loch_key *end, struct loch_key **out, size_t *count);
 

@@ -1,7 +1,8 @@
 /* One version of a key, and a growing list of them: what layers hold and what reads collect.
  *
- * Bytes of a version are borrowed from a memory layer or from a frame of a layer file; the list holds
- * a reference on each frame it borrows from, and the view that collects keeps the layers alive.
+ * Bytes of a version are borrowed from a memory layer or from a frame of a layer file; the list
+ * holds a reference on each frame it borrows from, and the view that collects keeps the layers
+ * alive.
  */
 #ifndef LOCH_PAGESERVER_STORE_VERSION_H
 #define LOCH_PAGESERVER_STORE_VERSION_H
@@ -46,7 +47,8 @@ LOCH_STATUS loch_versions_add(struct loch_versions *list, const struct loch_vers
 LOCH_STATUS loch_versions_hold(struct loch_versions *list, struct loch_frame *take_frame);
 void loch_versions_fini(struct loch_versions *list);
 
-/* Bytes of a layer file's frame, opened and decompressed; shared by reference counting. Any thread. */
+/* Bytes of a layer file's frame, opened and decompressed; shared by reference counting. Any thread.
+ */
 LOCH_STATUS loch_frame_create(struct loch_buf *take_bytes, struct loch_frame **out);
 struct loch_frame *loch_frame_retain(struct loch_frame *frame);
 void loch_frame_release(struct loch_frame *frame);

@@ -1,0 +1,146 @@
+/* The stream side of ingest: scan, decode, derive, apply, advance; freeze when the layer is full.
+ */
+#include "ingest_impl.h"
+
+#include "loch/base/check.h"
+
+#include <stdlib.h>
+
+static loch_status begin(struct loch_ingest *ingest)
+{
+    const struct loch_timeline *t = ingest->timeline;
+    return loch_wal_scan_init(&ingest->scan, LOCH_WAL_SCAN_RECORDS,
+                              loch_timeline_last_record_lsn(t), loch_timeline_prev_record_lsn(t),
+                              loch_timeline_info(t)->segment_bytes);
+}
+
+LOCH_STATUS loch_ingest_create(struct loch_timeline *t, struct loch_ingest **out)
+{
+    struct loch_ingest *ingest = calloc(1, sizeof *ingest);
+    if (ingest == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for ingest");
+    struct loch_buf control = {0};
+    ingest->timeline = loch_timeline_retain(t);
+    ingest->commit_second = INT64_MIN;
+    loch_status st = loch_timeline_control(t, &control);
+    if (loch_is_ok(st))
+        st = loch_control_decode(loch_buf_slice(&control), &ingest->control);
+    loch_buf_fini(&control);
+    if (loch_is_ok(st))
+        st = begin(ingest);
+    if (!loch_is_ok(st)) {
+        loch_ingest_destroy(ingest);
+        return st;
+    }
+    *out = ingest;
+    return LOCH_OK;
+}
+
+void loch_ingest_destroy(struct loch_ingest *ingest)
+{
+    if (ingest == NULL)
+        return;
+    loch_wal_scan_fini(&ingest->scan);
+    loch_effects_fini(&ingest->effects);
+    loch_size_cache_fini(&ingest->sizes);
+    loch_timeline_release(ingest->timeline);
+    free(ingest);
+}
+
+loch_lsn loch_ingest_position(const struct loch_ingest *ingest)
+{
+    return ingest->scan.position;
+}
+
+LOCH_STATUS loch_ingest_rewind(struct loch_ingest *ingest)
+{
+    if (ingest->failed)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "ingest stopped at a record it could not apply");
+    loch_wal_scan_fini(&ingest->scan);
+    return begin(ingest);
+}
+
+void loch_ingest_control(const struct loch_ingest *ingest, struct loch_control *out)
+{
+    *out = ingest->control;
+}
+
+void loch_ingest_stats(const struct loch_ingest *ingest, struct loch_ingest_stats *out)
+{
+    *out = ingest->stats;
+}
+
+static loch_status encode_control(const struct loch_ingest *ingest, struct loch_buf *out)
+{
+    struct loch_writer w;
+    loch_writer_init(&w, out);
+    LOCH_TRY(loch_control_encode(&ingest->control, &w));
+    return loch_writer_finish(&w);
+}
+
+/* One snapshot of the control state in each WAL segment, at the first boundary in it. */
+static loch_status put_control(struct loch_ingest *ingest, loch_lsn end)
+{
+    uint64_t segment = end / loch_timeline_info(ingest->timeline)->segment_bytes;
+    if (segment == ingest->control_segment)
+        return LOCH_OK;
+    struct loch_key key = {.kind = LOCH_KEY_CONTROL};
+    struct loch_buf bytes = {0};
+    loch_status st = encode_control(ingest, &bytes);
+    if (loch_is_ok(st))
+        st = loch_timeline_put_value(ingest->timeline, &key, end, loch_buf_slice(&bytes));
+    loch_buf_fini(&bytes);
+    if (loch_is_ok(st))
+        ingest->control_segment = segment;
+    return st;
+}
+
+LOCH_STATUS loch_ingest_freeze(struct loch_ingest *ingest)
+{
+    struct loch_buf bytes = {0};
+    loch_status st = encode_control(ingest, &bytes);
+    if (loch_is_ok(st))
+        st = loch_timeline_freeze(ingest->timeline, loch_buf_slice(&bytes));
+    loch_buf_fini(&bytes);
+    return st;
+}
+
+static loch_status take_record(struct loch_ingest *ingest, const struct loch_wal_span *span)
+{
+    struct loch_wal_record *record = &ingest->record;
+    LOCH_TRY(loch_wal_record_decode(span->bytes, record));
+    LOCH_TRY(loch_effects_derive(&ingest->effects, record, span->end, &ingest->control));
+    LOCH_TRY(loch_ingest_apply(ingest, span));
+    LOCH_TRY(loch_control_follow(&ingest->control, record, span->start, span->end, NULL));
+    LOCH_TRY(put_control(ingest, span->end));
+    loch_timeline_advance(ingest->timeline, span->end, span->start);
+    ingest->stats.records++;
+    if (loch_timeline_wants_freeze(ingest->timeline))
+        LOCH_TRY(loch_ingest_freeze(ingest));
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_ingest_feed(struct loch_ingest *ingest, struct loch_slice bytes)
+{
+    if (ingest->failed)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "ingest stopped at a record it could not apply");
+    ingest->stats.bytes += bytes.len;
+    while (bytes.len > 0) {
+        struct loch_wal_span span;
+        bool found = false;
+        LOCH_TRY(loch_wal_scan_next(&ingest->scan, &bytes, &found, &span));
+        if (!found) {
+            if (ingest->scan.ended)
+                return LOCH_FAIL(LOCH_E_CORRUPT,
+                                 "the stream holds no record at " LOCH_LSN_FMT " but zeros",
+                                 LOCH_LSN_ARG(ingest->scan.last_end));
+            continue;
+        }
+        loch_status st = take_record(ingest, &span);
+        if (!loch_is_ok(st)) {
+            ingest->failed = true;
+            return st;
+        }
+    }
+    return LOCH_OK;
+}

@@ -1,0 +1,42 @@
+/* Inside of ingest: shared by ingest.c (the stream) and effects.c (what effects do). Private. */
+#ifndef LOCH_PAGESERVER_INGEST_IMPL_H
+#define LOCH_PAGESERVER_INGEST_IMPL_H
+
+#include "ingest.h"
+#include "read/view.h"
+#include "size_cache.h"
+
+#include "loch/pg/effects.h"
+#include "loch/pg/wal_scan.h"
+
+#define SLRU_CACHE 8u
+
+/* An SLRU page as of now, so that every so many operations an image of it can be put. */
+struct slru_entry {
+    bool used;
+    uint8_t slru;
+    uint32_t page;
+    uint32_t ops; /* since the last image */
+    uint64_t tick;
+    uint8_t bytes[LOCH_PAGE_BYTES];
+};
+
+struct loch_ingest {
+    struct loch_timeline *timeline;
+    struct loch_wal_scan scan;
+    struct loch_control control;
+    struct loch_effects effects;
+    struct loch_wal_record record;
+    struct loch_size_cache sizes;
+    struct slru_entry slru[SLRU_CACHE];
+    uint64_t tick;
+    uint64_t control_segment; /* of the newest control snapshot */
+    int64_t commit_second;    /* of the newest COMMIT_TIME key; INT64_MIN: none yet */
+    bool failed;
+    struct loch_ingest_stats stats;
+};
+
+/* Puts what the effects of ingest->record (start..end, `bytes`) say. */
+LOCH_STATUS loch_ingest_apply(struct loch_ingest *ingest, const struct loch_wal_span *span);
+
+#endif

@@ -1,0 +1,44 @@
+/* Gathering the versions of a key over a view's layers and its ancestors'. Private to read/. */
+#ifndef LOCH_PAGESERVER_READ_COLLECT_H
+#define LOCH_PAGESERVER_READ_COLLECT_H
+
+#include "read/view.h"
+#include "store/layer_set.h"
+#include "store/timeline.h"
+#include "store/version.h"
+
+struct loch_view {
+    struct loch_timeline *timeline; /* retained */
+    struct loch_layer_set *set;
+    loch_lsn last_record_lsn;
+    struct loch_view *parent; /* owned; NULL for a root */
+};
+
+/* Appends versions with floor <= lsn <= `lsn`, newest first, through layers and ancestors, up to
+ * and including the first base. *base: one was met. */
+LOCH_STATUS loch_collect(struct loch_view *view, const struct loch_key *key, loch_lsn floor,
+                         loch_lsn lsn, struct loch_versions *out, bool *base);
+
+/* The newest whole value within floor..lsn; empty values count. The bytes are appended to *out (may
+ * be NULL). For keys whose versions are all values. */
+LOCH_STATUS loch_collect_value(struct loch_view *view, const struct loch_key *key, loch_lsn floor,
+                               loch_lsn lsn, struct loch_buf *out, bool *found, loch_lsn *version);
+
+/* Everything in (spc, db) older than *floor is hidden at `lsn`; *dropped: the database is gone. */
+LOCH_STATUS loch_database_floor(struct loch_view *view, uint32_t spc, uint32_t db, loch_lsn lsn,
+                                loch_lsn *floor, bool *dropped);
+/* Versions of the block older than *floor are hidden by a cut of the relation's fork. */
+LOCH_STATUS loch_page_floor(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
+                            uint32_t block, loch_lsn lsn, loch_lsn db_floor, loch_lsn *floor);
+/* The same for an SLRU's page. */
+LOCH_STATUS loch_slru_floor(struct loch_view *view, uint8_t slru, uint32_t page, loch_lsn lsn,
+                            loch_lsn *floor);
+
+/* An SLRU page at `lsn`; *found false when it was never made or was cut away. */
+LOCH_STATUS loch_slru_page(struct loch_view *view, const struct loch_key *key, loch_lsn lsn,
+                           uint8_t out[static LOCH_PAGE_BYTES], bool *found, loch_lsn *version);
+/* A relation's page within its size. */
+LOCH_STATUS loch_reconstruct(struct loch_view *view, const struct loch_key *key, loch_lsn floor,
+                             loch_lsn lsn, uint8_t out[static LOCH_PAGE_BYTES], loch_lsn *version);
+
+#endif

@@ -1,0 +1,30 @@
+/* Pages that reads have materialised, so that the next read of a hot page replays only what is
+ * newer.
+ *
+ * An entry is the page as of the newest version it was made from. It serves as base for any read at
+ * or above that LSN whose cut floor is not above it. Bounded; any thread; never blocks on I/O.
+ */
+#ifndef LOCH_PAGESERVER_READ_PAGE_CACHE_H
+#define LOCH_PAGESERVER_READ_PAGE_CACHE_H
+
+#include "loch/base/types.h"
+#include "loch/pg/key.h"
+
+struct loch_page_cache;
+
+/* Room for budget_bytes / 8 KiB pages, at least 16. LOCH_E_NO_MEMORY. */
+LOCH_STATUS loch_page_cache_create(size_t budget_bytes, struct loch_page_cache **out);
+/* Takes NULL. */
+void loch_page_cache_destroy(struct loch_page_cache *cache);
+/* Copies the entry out if its version lies in floor..lsn. */
+bool loch_page_cache_get(struct loch_page_cache *cache, const struct loch_id *timeline,
+                         const struct loch_key *key, loch_lsn floor, loch_lsn lsn,
+                         loch_lsn *version, uint8_t page[static LOCH_PAGE_BYTES]);
+/* Keeps the page unless a newer version of it is there. */
+void loch_page_cache_put(struct loch_page_cache *cache, const struct loch_id *timeline,
+                         const struct loch_key *key, loch_lsn version,
+                         const uint8_t page[static LOCH_PAGE_BYTES]);
+/* Wipes every page of a timeline (dropped, or its key was revoked). */
+void loch_page_cache_drop(struct loch_page_cache *cache, const struct loch_id *timeline);
+
+#endif

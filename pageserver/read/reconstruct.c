@@ -1,0 +1,124 @@
+/* Pages out of versions: images as they are, VM and SLRU operations here, records by the redo pool.
+ */
+#include "collect.h"
+#include "page_cache.h"
+#include "redo_pool/redo_pool.h"
+
+#include "loch/pg/page.h"
+#include "loch/pg/slru.h"
+#include "loch/pg/vm.h"
+
+#include <stdlib.h>
+
+/* Copies a whole-page value. */
+static loch_status take_image(const struct loch_version *v, uint8_t page[LOCH_PAGE_BYTES])
+{
+    if (v->bytes.len != LOCH_PAGE_BYTES)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a page image of %zu bytes", v->bytes.len);
+    memcpy(page, v->bytes.data, LOCH_PAGE_BYTES);
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_slru_page(struct loch_view *view, const struct loch_key *key, loch_lsn lsn,
+                           uint8_t out[static LOCH_PAGE_BYTES], bool *found, loch_lsn *version)
+{
+    struct loch_versions list = {0};
+    uint8_t page[LOCH_PAGE_BYTES] = {0};
+    bool base = false;
+    loch_lsn floor = LOCH_LSN_NONE;
+    loch_status st = LOCH_OK;
+    LOCH_TRY_OUT(st, loch_slru_floor(view, (uint8_t)key->rel, key->block, lsn, &floor));
+    LOCH_TRY_OUT(st, loch_collect(view, key, floor, lsn, &list, &base));
+    for (size_t i = list.count; i-- > 0;) {
+        const struct loch_version *v = &list.items[i];
+        if (v->kind == LOCH_VERSION_VALUE)
+            LOCH_TRY_OUT(st, take_image(v, page));
+        else
+            LOCH_TRY_OUT(st, loch_slru_apply(v->bytes, page));
+    }
+    *found = list.count > 0;
+    *version = list.count > 0 ? list.items[0].lsn : LOCH_LSN_NONE;
+    memcpy(out, page, LOCH_PAGE_BYTES);
+out:
+    loch_versions_fini(&list);
+    return st;
+}
+
+/* Applies items[count-1] .. items[0], all of them records of the page, on top of `base` (NULL:
+ * none). */
+static loch_status apply_records(struct loch_view *view, const struct loch_key *key,
+                                 const struct loch_version *items, size_t count,
+                                 const uint8_t *base, uint8_t page[LOCH_PAGE_BYTES])
+{
+    const struct loch_store *store = loch_timeline_store(view->timeline);
+    struct loch_rel rel = {key->spc, key->db, key->rel};
+    struct loch_redo_record *records = calloc(count, sizeof *records);
+    if (records == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %zu records", count);
+    for (size_t i = 0; i < count; i++) {
+        const struct loch_version *v = &items[count - 1 - i];
+        records[i] = (struct loch_redo_record){v->start_lsn, v->lsn, v->bytes};
+    }
+    loch_status st = store->redo == NULL
+                         ? LOCH_FAIL(LOCH_E_UNAVAILABLE, "there is no redo process here")
+                         : loch_redo_pool_apply(
+                               store->redo, &loch_timeline_info(view->timeline)->tenant, &rel,
+                               (enum loch_fork)key->fork, key->block, base, records, count, page);
+    free(records);
+    return st;
+}
+
+/* Builds the page from versions (newest first) and the base in `page` (have_base). */
+static loch_status build(struct loch_view *view, const struct loch_key *key,
+                         const struct loch_versions *list, bool have_base,
+                         uint8_t page[LOCH_PAGE_BYTES])
+{
+    size_t left = list->count;
+    while (left > 0) {
+        const struct loch_version *v = &list->items[left - 1];
+        size_t run = 0;
+        while (run < left && (list->items[left - 1 - run].kind == LOCH_VERSION_RECORD ||
+                              list->items[left - 1 - run].kind == LOCH_VERSION_RECORD_INIT))
+            run++;
+        if (run > 0) {
+            uint8_t made[LOCH_PAGE_BYTES];
+            bool fresh = v->kind == LOCH_VERSION_RECORD_INIT || !have_base;
+            LOCH_TRY(apply_records(view, key, v - (run - 1), run, fresh ? NULL : page, made));
+            memcpy(page, made, LOCH_PAGE_BYTES);
+            left -= run;
+        } else {
+            if (v->kind == LOCH_VERSION_VALUE)
+                LOCH_TRY(take_image(v, page));
+            else
+                LOCH_TRY(loch_vm_apply(v->bytes, v->lsn, page));
+            left--;
+        }
+        have_base = true;
+    }
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_reconstruct(struct loch_view *view, const struct loch_key *key, loch_lsn floor,
+                             loch_lsn lsn, uint8_t out[static LOCH_PAGE_BYTES], loch_lsn *version)
+{
+    struct loch_page_cache *cache = loch_timeline_store(view->timeline)->cache;
+    const struct loch_id *id = &loch_timeline_info(view->timeline)->timeline;
+    uint8_t page[LOCH_PAGE_BYTES] = {0};
+    loch_lsn cached = LOCH_LSN_NONE;
+    struct loch_versions list = {0};
+    bool base = false;
+    bool hit = cache != NULL && loch_page_cache_get(cache, id, key, floor, lsn, &cached, page);
+    loch_status st = LOCH_OK;
+    if (hit)
+        floor = cached + 1;
+    if (floor <= lsn)
+        LOCH_TRY_OUT(st, loch_collect(view, key, floor, lsn, &list, &base));
+    LOCH_TRY_OUT(st, build(view, key, &list, hit && !base, page));
+    *version = list.count > 0 ? list.items[0].lsn : cached;
+    if (cache != NULL && list.count > 0)
+        loch_page_cache_put(cache, id, key, *version, page);
+    memcpy(out, page, LOCH_PAGE_BYTES);
+out:
+    loch_versions_fini(&list);
+    return st;
+}

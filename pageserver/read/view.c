@@ -1,0 +1,184 @@
+/* The face of reading: values, sizes, pages and scans at an LSN. */
+#include "read/view.h"
+
+#include "collect.h"
+
+#include "loch/base/check.h"
+#include "loch/layers/plan.h"
+
+#include <stdlib.h>
+
+LOCH_STATUS loch_view_create(struct loch_timeline *t, struct loch_view **out)
+{
+    struct loch_view *head = NULL, **link = &head;
+    for (; t != NULL; t = loch_timeline_parent(t)) {
+        struct loch_view *view = calloc(1, sizeof *view);
+        if (view == NULL) {
+            loch_view_destroy(head);
+            return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a view");
+        }
+        view->timeline = loch_timeline_retain(t);
+        view->set = loch_timeline_layers(t, &view->last_record_lsn);
+        *link = view;
+        link = &view->parent;
+    }
+    *out = head;
+    return LOCH_OK;
+}
+
+void loch_view_destroy(struct loch_view *view)
+{
+    while (view != NULL) {
+        struct loch_view *parent = view->parent;
+        loch_layer_set_release(view->set);
+        loch_timeline_release(view->timeline);
+        free(view);
+        view = parent;
+    }
+}
+
+loch_lsn loch_view_last_record_lsn(const struct loch_view *view)
+{
+    return view->last_record_lsn;
+}
+
+/* The floor for a key of a database (0 for others); *dropped: nothing of it is there at `lsn`. */
+static loch_status floor_of(struct loch_view *view, const struct loch_key *key, loch_lsn lsn,
+                            loch_lsn *floor, bool *dropped)
+{
+    *floor = LOCH_LSN_NONE;
+    *dropped = false;
+    if (key->kind != LOCH_KEY_PAGE && key->kind != LOCH_KEY_REL_SIZE &&
+        key->kind != LOCH_KEY_REL_CUT && key->kind != LOCH_KEY_RELMAP)
+        return LOCH_OK;
+    return loch_database_floor(view, key->spc, key->db, lsn, floor, dropped);
+}
+
+/* A page of a relation (kind PAGE); zeros where there is none. */
+static loch_status get_page(struct loch_view *view, const struct loch_key *key, loch_lsn lsn,
+                            uint8_t out[LOCH_PAGE_BYTES], bool *found, loch_lsn *version)
+{
+    struct loch_rel rel = {key->spc, key->db, key->rel};
+    loch_lsn floor = LOCH_LSN_NONE, cut = LOCH_LSN_NONE;
+    bool dropped = false, exists = false;
+    uint32_t blocks = 0;
+    *found = false;
+    *version = LOCH_LSN_NONE;
+    LOCH_TRY(loch_view_rel_size(view, &rel, key->fork, lsn, &exists, &blocks));
+    if (!exists || key->block >= blocks) {
+        memset(out, 0, LOCH_PAGE_BYTES);
+        return LOCH_OK;
+    }
+    LOCH_TRY(floor_of(view, key, lsn, &floor, &dropped));
+    LOCH_TRY(loch_page_floor(view, &rel, key->fork, key->block, lsn, floor, &cut));
+    LOCH_TRY(loch_reconstruct(view, key, cut, lsn, out, version));
+    *found = true;
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_view_page(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
+                           uint32_t block, loch_lsn lsn, uint8_t out[static LOCH_PAGE_BYTES])
+{
+    struct loch_key key = {.kind = LOCH_KEY_PAGE,
+                           .fork = fork,
+                           .spc = rel->spc,
+                           .db = rel->db,
+                           .rel = rel->rel,
+                           .block = block};
+    bool found = false;
+    loch_lsn version = LOCH_LSN_NONE;
+    return get_page(view, &key, lsn, out, &found, &version);
+}
+
+LOCH_STATUS loch_view_rel_size(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
+                               loch_lsn lsn, bool *exists, uint32_t *blocks)
+{
+    struct loch_key key = {
+        .kind = LOCH_KEY_REL_SIZE, .fork = fork, .spc = rel->spc, .db = rel->db, .rel = rel->rel};
+    struct loch_buf value = {0};
+    bool found = false;
+    loch_status st = loch_view_get(view, &key, lsn, &value, &found, NULL);
+    if (loch_is_ok(st) && found && value.len != 4)
+        st = LOCH_FAIL(LOCH_E_CORRUPT, "a relation size of %zu bytes", value.len);
+    if (loch_is_ok(st)) {
+        *exists = found;
+        *blocks = found ? loch_get_u32(value.data) : 0;
+    }
+    loch_buf_fini(&value);
+    return st;
+}
+
+LOCH_STATUS loch_view_get(struct loch_view *view, const struct loch_key *key, loch_lsn lsn,
+                          struct loch_buf *out, bool *found, loch_lsn *version)
+{
+    uint8_t page[LOCH_PAGE_BYTES];
+    loch_lsn floor = LOCH_LSN_NONE, at = LOCH_LSN_NONE;
+    bool dropped = false, is_there = false;
+    bool is_page = key->kind == LOCH_KEY_PAGE || key->kind == LOCH_KEY_SLRU_PAGE;
+    out->len = 0;
+    if (key->kind == LOCH_KEY_PAGE) {
+        LOCH_TRY(get_page(view, key, lsn, page, &is_there, &at));
+    } else if (key->kind == LOCH_KEY_SLRU_PAGE) {
+        LOCH_TRY(loch_slru_page(view, key, lsn, page, &is_there, &at));
+    } else {
+        LOCH_TRY(floor_of(view, key, lsn, &floor, &dropped));
+        if (!dropped)
+            LOCH_TRY(loch_collect_value(view, key, floor, lsn, out, &is_there, &at));
+        is_there = is_there && out->len > 0;
+    }
+    if (is_page && is_there)
+        LOCH_TRY(loch_buf_append(out, page, sizeof page));
+    *found = is_there;
+    if (version != NULL)
+        *version = at;
+    return LOCH_OK;
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    return loch_key_compare(a, b);
+}
+
+static loch_status gather_keys(struct loch_view *view, const struct loch_key *first,
+                               const struct loch_key *end, loch_lsn lsn, struct loch_key **keys,
+                               size_t *count)
+{
+    for (; view != NULL; view = view->parent) {
+        const struct loch_layer_set *set = view->set;
+        for (size_t i = 0; i < set->mem_count; i++)
+            LOCH_TRY(loch_mem_layer_keys(set->mem[i], first, end, keys, count));
+        for (size_t i = 0; i < set->file_count; i++) {
+            const struct loch_layer_span *span = &loch_layer_desc(set->files[i])->span;
+            if (loch_layer_span_meets(span, first, end, lsn))
+                LOCH_TRY(loch_layer_keys(set->files[i], first, end, keys, count));
+        }
+        lsn = loch_ancestor_read_lsn(lsn, loch_timeline_info(view->timeline)->ancestor_lsn);
+    }
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_view_scan(struct loch_view *view, const struct loch_key *first,
+                           const struct loch_key *end, loch_lsn lsn, loch_view_scan_fn fn,
+                           void *arg)
+{
+    if (first->kind == LOCH_KEY_PAGE)
+        return LOCH_FAIL(LOCH_E_INVALID, "relation pages are read by block, not scanned");
+    struct loch_key *keys = NULL;
+    struct loch_buf value = {0};
+    size_t count = 0;
+    loch_status st = gather_keys(view, first, end, lsn, &keys, &count);
+    if (loch_is_ok(st) && count > 0)
+        qsort(keys, count, sizeof *keys, compare_keys);
+    for (size_t i = 0; i < count && loch_is_ok(st); i++) {
+        bool found = false;
+        loch_lsn version = LOCH_LSN_NONE;
+        if (i > 0 && loch_key_compare(&keys[i - 1], &keys[i]) == 0)
+            continue;
+        st = loch_view_get(view, &keys[i], lsn, &value, &found, &version);
+        if (loch_is_ok(st) && found)
+            st = fn(arg, &keys[i], loch_buf_slice(&value), version);
+    }
+    loch_buf_fini(&value);
+    free(keys);
+    return st;
+}

@@ -1,0 +1,364 @@
+/* Encoding of manifests, and their way through seal and object store.
+ * Timeline: u32 format, u64 generation, tenant, timeline, u64 system_id, u32 pg_version, u32
+ * segment_bytes, u64 start_lsn, ancestor, u64 ancestor_lsn, u64 disk_consistent_lsn, u64 prev_lsn,
+ * control (u32 length, bytes), u32 layers: file_id, u64 generation, u64 bytes, u64 start, u64 end,
+ * first key, last key. Tenant: u32 format, u64 generation, tenant, name, u8 dropping, u32
+ * timelines: name, id, ancestor, u64 ancestor_lsn, u8 dropping. */
+#include "manifest.h"
+
+#include "loch/base/check.h"
+#include "loch/format/sealed_object.h"
+#include "loch/host/keys.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define MANIFEST_FORMAT    1u
+#define LAYER_BYTES        (16u + 8u * 4u + 2u * LOCH_KEY_BYTES)
+#define TIMELINE_MIN_BYTES (4u + 16u + 16u + 8u + 1u)
+#define CONTROL_MAX_BYTES  ((size_t)64 << 10)
+
+void loch_manifest_fini(struct loch_manifest *m)
+{
+    loch_buf_fini(&m->control);
+    free(m->layers);
+    *m = (struct loch_manifest){0};
+}
+
+static void write_key(struct loch_writer *w, const struct loch_key *key)
+{
+    uint8_t bytes[LOCH_KEY_BYTES];
+    loch_key_encode(key, bytes);
+    loch_write_bytes(w, bytes, sizeof bytes);
+}
+
+LOCH_STATUS loch_manifest_encode(const struct loch_manifest *m, struct loch_buf *out)
+{
+    struct loch_writer w;
+    loch_writer_init(&w, out);
+    loch_write_u32(&w, MANIFEST_FORMAT);
+    loch_write_u64(&w, m->generation);
+    loch_write_id(&w, &m->info.tenant);
+    loch_write_id(&w, &m->info.timeline);
+    loch_write_u64(&w, m->info.system_id);
+    loch_write_u32(&w, m->info.pg_version);
+    loch_write_u32(&w, m->info.segment_bytes);
+    loch_write_u64(&w, m->info.start_lsn);
+    loch_write_id(&w, &m->info.ancestor);
+    loch_write_u64(&w, m->info.ancestor_lsn);
+    loch_write_u64(&w, m->disk_consistent_lsn);
+    loch_write_u64(&w, m->prev_lsn);
+    loch_write_lp(&w, loch_buf_slice(&m->control));
+    loch_write_u32(&w, m->layer_count);
+    for (uint32_t i = 0; i < m->layer_count; i++) {
+        const struct loch_layer_desc *d = &m->layers[i];
+        loch_write_id(&w, &d->file_id);
+        loch_write_u64(&w, d->generation);
+        loch_write_u64(&w, d->file_bytes);
+        loch_write_u64(&w, d->span.start_lsn);
+        loch_write_u64(&w, d->span.end_lsn);
+        write_key(&w, &d->span.first);
+        write_key(&w, &d->span.last);
+    }
+    return loch_writer_finish(&w);
+}
+
+static loch_status read_layers(struct loch_reader *r, struct loch_manifest *m)
+{
+    uint32_t count = loch_read_u32(r);
+    if (r->bad || count > loch_reader_left(r) / LAYER_BYTES)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a manifest's list of layers is cut short");
+    struct loch_layer_span *spans = calloc((size_t)count + 1, sizeof *spans);
+    m->layers = calloc((size_t)count + 1, sizeof *m->layers);
+    loch_status st = LOCH_OK;
+    if (spans == NULL || m->layers == NULL)
+        st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %u layers", count);
+    for (uint32_t i = 0; i < count && loch_is_ok(st); i++) {
+        struct loch_layer_desc *d = &m->layers[i];
+        uint8_t first[LOCH_KEY_BYTES], last[LOCH_KEY_BYTES];
+        d->file_id = loch_read_id(r);
+        d->generation = loch_read_u64(r);
+        d->file_bytes = loch_read_u64(r);
+        d->span.start_lsn = loch_read_u64(r);
+        d->span.end_lsn = loch_read_u64(r);
+        loch_read_into(r, first, sizeof first);
+        loch_read_into(r, last, sizeof last);
+        st = loch_key_decode(first, &d->span.first);
+        if (loch_is_ok(st))
+            st = loch_key_decode(last, &d->span.last);
+        spans[i] = d->span;
+        m->layer_count = i + 1;
+    }
+    if (loch_is_ok(st))
+        st = loch_layers_check(spans, count);
+    free(spans);
+    return st;
+}
+
+static loch_status check_manifest(const struct loch_manifest *m)
+{
+    bool branch = !loch_id_is_none(&m->info.ancestor);
+    if (m->disk_consistent_lsn < m->info.start_lsn || m->prev_lsn >= m->disk_consistent_lsn)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a manifest's LSNs do not go together");
+    if (branch != (m->info.ancestor_lsn != LOCH_LSN_NONE))
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a manifest's ancestor lacks its LSN");
+    if (m->layer_count > 0 && m->layers[0].span.end_lsn > m->disk_consistent_lsn)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a manifest's newest layer is beyond its LSN");
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_manifest_decode(struct loch_slice bytes, struct loch_manifest *out)
+{
+    struct loch_reader r;
+    loch_reader_init(&r, bytes);
+    uint32_t format = loch_read_u32(&r);
+    if (format != MANIFEST_FORMAT)
+        return LOCH_FAIL(LOCH_E_UNSUPPORTED, "a manifest has format %u", format);
+    out->generation = loch_read_u64(&r);
+    out->info.tenant = loch_read_id(&r);
+    out->info.timeline = loch_read_id(&r);
+    out->info.system_id = loch_read_u64(&r);
+    out->info.pg_version = loch_read_u32(&r);
+    out->info.segment_bytes = loch_read_u32(&r);
+    out->info.start_lsn = loch_read_u64(&r);
+    out->info.ancestor = loch_read_id(&r);
+    out->info.ancestor_lsn = loch_read_u64(&r);
+    out->disk_consistent_lsn = loch_read_u64(&r);
+    out->prev_lsn = loch_read_u64(&r);
+    struct loch_slice control = loch_read_lp(&r, CONTROL_MAX_BYTES);
+    LOCH_TRY(loch_buf_append(&out->control, control.data, control.len));
+    LOCH_TRY(read_layers(&r, out));
+    LOCH_TRY(loch_reader_finish(&r, "a timeline's manifest"));
+    return check_manifest(out);
+}
+
+/* Name and place of a manifest; timeline NULL: the tenant's own. */
+static void locate(const struct loch_id *tenant, const struct loch_id *timeline,
+                   char name[LOCH_OBJECT_NAME_MAX], struct loch_place *place)
+{
+    char a[LOCH_ID_TEXT_BYTES], b[LOCH_ID_TEXT_BYTES];
+    *place = (struct loch_place){.kind = LOCH_KIND_TENANT_MANIFEST, .tenant = *tenant};
+    if (timeline == NULL) {
+        snprintf(name, LOCH_OBJECT_NAME_MAX, "tenants/%s/manifest", loch_id_format(tenant, a));
+        return;
+    }
+    place->kind = LOCH_KIND_TIMELINE_MANIFEST;
+    place->timeline = *timeline;
+    snprintf(name, LOCH_OBJECT_NAME_MAX, "tenants/%s/timelines/%s/manifest",
+             loch_id_format(tenant, a), loch_id_format(timeline, b));
+}
+
+static loch_status get_object(const struct loch_store *store, struct loch_keys *keys,
+                              const struct loch_id *tenant, const struct loch_id *timeline,
+                              struct loch_buf *plain, uint64_t *generation, struct loch_etag *etag)
+{
+    char name[LOCH_OBJECT_NAME_MAX];
+    struct loch_place place;
+    struct loch_buf sealed = {0};
+    locate(tenant, timeline, name, &place);
+    loch_status st = loch_objstore_get(store->objstore, name, LOCH_SEALED_OBJECT_MAX_BYTES + 4096,
+                                       &sealed, etag);
+    struct loch_key_source source = loch_keys_source(keys);
+    if (loch_is_ok(st))
+        st = loch_sealed_object_open(&place, &source, loch_buf_slice(&sealed), plain, generation);
+    loch_buf_fini(&sealed);
+    return st;
+}
+
+static loch_status put_object(const struct loch_store *store, struct loch_keys *keys,
+                              const struct loch_id *tenant, const struct loch_id *timeline,
+                              uint64_t generation, struct loch_slice plain, struct loch_etag *etag)
+{
+    static const struct loch_id none;
+    char name[LOCH_OBJECT_NAME_MAX];
+    struct loch_place place;
+    struct loch_wrap_key key = {0};
+    struct loch_buf sealed = {0};
+    locate(tenant, timeline, name, &place);
+    place.generation = generation;
+    LOCH_TRY(loch_keys_wrap_key(keys, tenant, timeline != NULL ? timeline : &none,
+                                timeline != NULL ? LOCH_PURPOSE_PAGE : LOCH_PURPOSE_META, &key));
+    loch_status st = loch_sealed_object_seal(&place, &key, plain, true, &sealed);
+    loch_wrap_key_fini(&key);
+    struct loch_etag next = {0};
+    if (loch_is_ok(st) && etag->text[0] == '\0')
+        st = loch_objstore_put_if_absent(store->objstore, name, loch_buf_slice(&sealed), &next);
+    else if (loch_is_ok(st))
+        st =
+            loch_objstore_put_if_match(store->objstore, name, etag, loch_buf_slice(&sealed), &next);
+    loch_buf_fini(&sealed);
+    if (loch_is_ok(st))
+        *etag = next;
+    return st;
+}
+
+LOCH_STATUS loch_manifest_get(const struct loch_store *store, struct loch_keys *keys,
+                              const struct loch_id *tenant, const struct loch_id *timeline,
+                              struct loch_manifest *out, struct loch_etag *etag)
+{
+    struct loch_buf plain = {0};
+    struct loch_manifest m = {0};
+    uint64_t generation = 0;
+    loch_status st = get_object(store, keys, tenant, timeline, &plain, &generation, etag);
+    if (loch_is_ok(st))
+        st = loch_manifest_decode(loch_buf_slice(&plain), &m);
+    loch_buf_fini(&plain);
+    if (loch_is_ok(st) && (m.generation != generation || !loch_id_equal(&m.info.tenant, tenant) ||
+                           !loch_id_equal(&m.info.timeline, timeline)))
+        st = LOCH_FAIL(LOCH_E_CORRUPT, "a timeline's manifest names another timeline");
+    if (!loch_is_ok(st)) {
+        loch_manifest_fini(&m);
+        return st;
+    }
+    *out = m;
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_manifest_put(const struct loch_store *store, struct loch_keys *keys,
+                              const struct loch_manifest *m, struct loch_etag *etag)
+{
+    struct loch_buf plain = {0};
+    LOCH_ASSERT(m->disk_consistent_lsn >= m->info.start_lsn);
+    loch_status st = loch_manifest_encode(m, &plain);
+    if (loch_is_ok(st))
+        st = put_object(store, keys, &m->info.tenant, &m->info.timeline, m->generation,
+                        loch_buf_slice(&plain), etag);
+    loch_buf_fini(&plain);
+    return st;
+}
+
+void loch_tenant_manifest_fini(struct loch_tenant_manifest *m)
+{
+    free(m->timelines);
+    *m = (struct loch_tenant_manifest){0};
+}
+
+LOCH_STATUS loch_tenant_manifest_copy(struct loch_tenant_manifest *out,
+                                      const struct loch_tenant_manifest *m)
+{
+    struct loch_tenant_timeline *list = calloc((size_t)m->count + 1, sizeof *list);
+    if (list == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a manifest");
+    if (m->count > 0)
+        memcpy(list, m->timelines, m->count * sizeof *list);
+    *out = *m;
+    out->timelines = list;
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_tenant_manifest_add(struct loch_tenant_manifest *m,
+                                     const struct loch_tenant_timeline *timeline)
+{
+    struct loch_tenant_timeline *list =
+        reallocarray(m->timelines, (size_t)m->count + 1, sizeof *list);
+    if (list == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a manifest");
+    list[m->count++] = *timeline;
+    m->timelines = list;
+    return LOCH_OK;
+}
+
+static void write_name(struct loch_writer *w, const char *name)
+{
+    loch_write_lp(w, loch_slice_of(name, strlen(name)));
+}
+
+static loch_status read_name(struct loch_reader *r, char name[LOCH_NAME_MAX_BYTES + 1])
+{
+    struct loch_slice text = loch_read_lp(r, LOCH_NAME_MAX_BYTES);
+    if (r->bad)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a tenant's manifest is cut short");
+    memcpy(name, text.data, text.len);
+    name[text.len] = '\0';
+    return loch_name_check(name);
+}
+
+static loch_status encode_tenant(const struct loch_tenant_manifest *m, struct loch_buf *out)
+{
+    struct loch_writer w;
+    loch_writer_init(&w, out);
+    loch_write_u32(&w, MANIFEST_FORMAT);
+    loch_write_u64(&w, m->generation);
+    loch_write_id(&w, &m->tenant);
+    write_name(&w, m->name);
+    loch_write_u8(&w, m->dropping);
+    loch_write_u32(&w, m->count);
+    for (uint32_t i = 0; i < m->count; i++) {
+        const struct loch_tenant_timeline *t = &m->timelines[i];
+        write_name(&w, t->name);
+        loch_write_id(&w, &t->timeline);
+        loch_write_id(&w, &t->ancestor);
+        loch_write_u64(&w, t->ancestor_lsn);
+        loch_write_u8(&w, t->dropping);
+    }
+    return loch_writer_finish(&w);
+}
+
+static loch_status decode_tenant(struct loch_slice bytes, struct loch_tenant_manifest *m)
+{
+    struct loch_reader r;
+    loch_reader_init(&r, bytes);
+    uint32_t format = loch_read_u32(&r);
+    if (format != MANIFEST_FORMAT)
+        return LOCH_FAIL(LOCH_E_UNSUPPORTED, "a tenant's manifest has format %u", format);
+    m->generation = loch_read_u64(&r);
+    m->tenant = loch_read_id(&r);
+    LOCH_TRY(read_name(&r, m->name));
+    m->dropping = loch_read_u8(&r) != 0;
+    uint32_t count = loch_read_u32(&r);
+    if (r.bad || count > loch_reader_left(&r) / TIMELINE_MIN_BYTES)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a tenant's manifest is cut short");
+    for (uint32_t i = 0; i < count; i++) {
+        struct loch_tenant_timeline t = {0};
+        LOCH_TRY(read_name(&r, t.name));
+        t.timeline = loch_read_id(&r);
+        t.ancestor = loch_read_id(&r);
+        t.ancestor_lsn = loch_read_u64(&r);
+        t.dropping = loch_read_u8(&r) != 0;
+        LOCH_TRY(loch_tenant_manifest_add(m, &t));
+    }
+    return loch_reader_finish(&r, "a tenant's manifest");
+}
+
+LOCH_STATUS loch_tenant_manifest_get(const struct loch_store *store, struct loch_keys *keys,
+                                     const struct loch_id *tenant, struct loch_tenant_manifest *out,
+                                     struct loch_etag *etag)
+{
+    struct loch_buf plain = {0};
+    struct loch_tenant_manifest m = {0};
+    uint64_t generation = 0;
+    loch_status st = get_object(store, keys, tenant, NULL, &plain, &generation, etag);
+    if (loch_is_ok(st))
+        st = decode_tenant(loch_buf_slice(&plain), &m);
+    loch_buf_fini(&plain);
+    if (loch_is_ok(st) && (m.generation != generation || !loch_id_equal(&m.tenant, tenant)))
+        st = LOCH_FAIL(LOCH_E_CORRUPT, "a tenant's manifest names another tenant");
+    if (!loch_is_ok(st)) {
+        loch_tenant_manifest_fini(&m);
+        return st;
+    }
+    *out = m;
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_tenant_manifest_put(const struct loch_store *store, struct loch_keys *keys,
+                                     const struct loch_tenant_manifest *m, struct loch_etag *etag)
+{
+    struct loch_buf plain = {0};
+    loch_status st = encode_tenant(m, &plain);
+    if (loch_is_ok(st))
+        st = put_object(store, keys, &m->tenant, NULL, m->generation, loch_buf_slice(&plain), etag);
+    loch_buf_fini(&plain);
+    return st;
+}
+
+LOCH_STATUS loch_name_check(const char *name)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    size_t len = strlen(name);
+    if (len == 0 || len > LOCH_NAME_MAX_BYTES || strchr(letters, name[0]) == NULL ||
+        strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") != len)
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "a name is a letter and up to 62 more letters, digits, '_' or '-'");
+    return LOCH_OK;
+}

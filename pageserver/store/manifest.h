@@ -1,0 +1,73 @@
+/* The manifests in the object store: sealed objects, replaced by conditional put only.
+ *
+ * A timeline's manifest names its layers and is the commit point of a flush; a tenant's manifest
+ * names its timelines and is the commit point of creating, naming and dropping them. Format:
+ * docs/format/manifest.md. Blocking; any thread.
+ */
+#ifndef LOCH_PAGESERVER_STORE_MANIFEST_H
+#define LOCH_PAGESERVER_STORE_MANIFEST_H
+
+#include "layer.h"
+#include "timeline.h"
+
+#include "loch/objstore/objstore.h"
+
+#define LOCH_NAME_MAX_BYTES 63u
+
+/* Zero-initialised is valid; owns layers and control. */
+struct loch_manifest {
+    uint64_t generation; /* rises by one with every put */
+    struct loch_timeline_info info;
+    loch_lsn disk_consistent_lsn;
+    loch_lsn prev_lsn;              /* start of the record that ends at disk_consistent_lsn */
+    struct loch_buf control;        /* pg/control.h snapshot at disk_consistent_lsn */
+    struct loch_layer_desc *layers; /* newest first */
+    uint32_t layer_count;
+};
+
+void loch_manifest_fini(struct loch_manifest *m);
+LOCH_STATUS loch_manifest_encode(const struct loch_manifest *m, struct loch_buf *out);
+/* LOCH_E_CORRUPT, LOCH_E_UNSUPPORTED. *out is to be fini'ed also on failure. */
+LOCH_STATUS loch_manifest_decode(struct loch_slice bytes, struct loch_manifest *out);
+
+/* LOCH_E_NOT_FOUND, LOCH_E_CORRUPT, LOCH_E_DENIED. */
+LOCH_STATUS loch_manifest_get(const struct loch_store *store, struct loch_keys *keys,
+                              const struct loch_id *tenant, const struct loch_id *timeline,
+                              struct loch_manifest *out, struct loch_etag *etag);
+/* Seals and puts: if there is none when `etag` is empty (LOCH_E_EXISTS), else over exactly the one
+ * it names (LOCH_E_STALE). *etag is then the new one. */
+LOCH_STATUS loch_manifest_put(const struct loch_store *store, struct loch_keys *keys,
+                              const struct loch_manifest *m, struct loch_etag *etag);
+
+struct loch_tenant_timeline {
+    char name[LOCH_NAME_MAX_BYTES + 1];
+    struct loch_id timeline, ancestor; /* ancestor none: a root */
+    loch_lsn ancestor_lsn;
+    bool dropping; /* being deleted: no longer served */
+};
+
+struct loch_tenant_manifest {
+    uint64_t generation;
+    struct loch_id tenant;
+    char name[LOCH_NAME_MAX_BYTES + 1];
+    bool dropping;
+    struct loch_tenant_timeline *timelines; /* owned */
+    uint32_t count;
+};
+
+void loch_tenant_manifest_fini(struct loch_tenant_manifest *m);
+LOCH_STATUS loch_tenant_manifest_copy(struct loch_tenant_manifest *out,
+                                      const struct loch_tenant_manifest *m);
+LOCH_STATUS loch_tenant_manifest_add(struct loch_tenant_manifest *m,
+                                     const struct loch_tenant_timeline *timeline);
+LOCH_STATUS loch_tenant_manifest_get(const struct loch_store *store, struct loch_keys *keys,
+                                     const struct loch_id *tenant, struct loch_tenant_manifest *out,
+                                     struct loch_etag *etag);
+/* As loch_manifest_put. */
+LOCH_STATUS loch_tenant_manifest_put(const struct loch_store *store, struct loch_keys *keys,
+                                     const struct loch_tenant_manifest *m, struct loch_etag *etag);
+
+/* 1 to 63 characters of [A-Za-z0-9_-], beginning with a letter. LOCH_E_INVALID. */
+LOCH_STATUS loch_name_check(const char *name);
+
+#endif

@@ -1,0 +1,524 @@
+/* A timeline: its open and frozen memory layers, its layer files, its manifest.
+ *
+ * The lock guards the pointers to the current list of layers and the LSNs that go with it; the
+ * writer alone touches the open layer's end, a flush alone the manifest. */
+#include "timeline.h"
+
+#include "layer_set.h"
+#include "manifest.h"
+#include "read/view.h"
+
+#include "loch/base/check.h"
+#include "loch/base/log.h"
+#include "loch/host/keys.h"
+#include "loch/io/env.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A page whose chain of records within one layer is longer gets an image at the flush. */
+#define IMAGE_CHAIN_MAX 32u
+
+/* A frozen layer and where ingest would go on behind it. */
+struct frozen {
+    struct loch_mem_layer *layer; /* may be empty: only LSN and control moved */
+    loch_lsn end_lsn, prev_lsn;
+    struct loch_buf control;
+    struct frozen *newer;
+};
+
+struct loch_timeline {
+    atomic_uint refs;
+    struct loch_store store;
+    struct loch_keys *keys;
+    struct loch_timeline *parent;
+    struct loch_timeline_info info;
+
+    pthread_mutex_t lock; /* guards what follows, up to the writer's part */
+    struct loch_layer_set *set;
+    struct frozen *oldest, *newest; /* to be written, oldest first */
+    size_t frozen_bytes;
+    loch_lsn last_record_lsn, prev_record_lsn;
+    loch_lsn disk_consistent_lsn;
+
+    /* the writer's */
+    struct loch_mem_layer *open;
+
+    /* a flush's */
+    struct loch_manifest manifest;
+    struct loch_etag etag;
+};
+
+/* ---- the current list ---- */
+
+struct loch_layer_set *loch_timeline_layers(struct loch_timeline *t, loch_lsn *last_record_lsn)
+{
+    pthread_mutex_lock(&t->lock);
+    struct loch_layer_set *set = loch_layer_set_retain(t->set);
+    *last_record_lsn = t->last_record_lsn;
+    pthread_mutex_unlock(&t->lock);
+    return set;
+}
+
+struct loch_timeline *loch_timeline_parent(struct loch_timeline *t)
+{
+    return t->parent;
+}
+
+const struct loch_store *loch_timeline_store(const struct loch_timeline *t)
+{
+    return &t->store;
+}
+
+const struct loch_timeline_info *loch_timeline_info(const struct loch_timeline *t)
+{
+    return &t->info;
+}
+
+/* pthread_mutex_lock wants a pointer to non-const; the timeline is never a const object. */
+static loch_lsn read_lsn(const struct loch_timeline *t, const loch_lsn *field)
+{
+    pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&t->lock;
+    pthread_mutex_lock(lock);
+    loch_lsn lsn = *field;
+    pthread_mutex_unlock(lock);
+    return lsn;
+}
+
+loch_lsn loch_timeline_last_record_lsn(const struct loch_timeline *t)
+{
+    return read_lsn(t, &t->last_record_lsn);
+}
+
+loch_lsn loch_timeline_prev_record_lsn(const struct loch_timeline *t)
+{
+    return read_lsn(t, &t->prev_record_lsn);
+}
+
+loch_lsn loch_timeline_disk_consistent_lsn(const struct loch_timeline *t)
+{
+    return read_lsn(t, &t->disk_consistent_lsn);
+}
+
+bool loch_timeline_ready(const struct loch_timeline *t, loch_lsn lsn)
+{
+    for (; t != NULL; t = t->parent) {
+        if (loch_timeline_last_record_lsn(t) < lsn)
+            return false;
+        lsn = loch_ancestor_read_lsn(lsn, t->info.ancestor_lsn);
+    }
+    return true;
+}
+
+size_t loch_timeline_frozen_bytes(const struct loch_timeline *t)
+{
+    pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&t->lock;
+    pthread_mutex_lock(lock);
+    size_t bytes = t->frozen_bytes;
+    pthread_mutex_unlock(lock);
+    return bytes;
+}
+
+/* Puts a list of the open layer, the frozen ones and the files in place; lock held. new_file: just
+ * written out of the oldest frozen layer. */
+static loch_status install_set(struct loch_timeline *t, struct loch_mem_layer *open,
+                               struct loch_layer *new_file)
+{
+    size_t n = 0;
+    for (struct frozen *f = t->oldest; f != NULL; f = f->newer)
+        n++;
+    struct loch_mem_layer **frozen = calloc(n + 1, sizeof(struct loch_mem_layer *));
+    if (frozen == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of layers");
+    size_t at = n;
+    for (struct frozen *f = t->oldest; f != NULL; f = f->newer)
+        frozen[--at] = f->layer;
+    struct loch_layer_set *set = NULL;
+    loch_status st =
+        loch_layer_set_create(open, frozen, n, new_file, t->set != NULL ? t->set->files : NULL,
+                              t->set != NULL ? t->set->file_count : 0, &set);
+    free(frozen);
+    LOCH_TRY(st);
+    loch_layer_set_release(t->set);
+    t->set = set;
+    return LOCH_OK;
+}
+
+/* ---- birth and end ---- */
+
+static loch_status allocate(const struct loch_store *store, struct loch_keys *keys,
+                            struct loch_timeline *parent, struct loch_timeline **out)
+{
+    struct loch_timeline *t = calloc(1, sizeof *t);
+    if (t == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a timeline");
+    atomic_init(&t->refs, 1);
+    pthread_mutex_init(&t->lock, NULL);
+    t->store = *store;
+    t->keys = keys;
+    if (parent != NULL)
+        t->parent = loch_timeline_retain(parent);
+    *out = t;
+    return LOCH_OK;
+}
+
+struct loch_timeline *loch_timeline_retain(struct loch_timeline *t)
+{
+    atomic_fetch_add_explicit(&t->refs, 1, memory_order_relaxed);
+    return t;
+}
+
+static void free_frozen(struct frozen *f)
+{
+    loch_mem_layer_release(f->layer);
+    loch_buf_fini(&f->control);
+    free(f);
+}
+
+void loch_timeline_release(struct loch_timeline *t)
+{
+    while (t != NULL && atomic_fetch_sub_explicit(&t->refs, 1, memory_order_acq_rel) == 1) {
+        struct loch_timeline *parent = t->parent;
+        while (t->oldest != NULL) {
+            struct frozen *next = t->oldest->newer;
+            free_frozen(t->oldest);
+            t->oldest = next;
+        }
+        loch_layer_set_release(t->set);
+        loch_mem_layer_release(t->open);
+        loch_manifest_fini(&t->manifest);
+        pthread_mutex_destroy(&t->lock);
+        free(t);
+        t = parent;
+    }
+}
+
+static loch_status make_dir(const struct loch_timeline *t)
+{
+    char path[LOCH_LAYER_PATH_BYTES];
+    LOCH_TRY(loch_timeline_dir(&t->store, &t->info.tenant, &t->info.timeline, path));
+    return loch_env_mkdirs(t->store.env, path);
+}
+
+static loch_status begin_at(struct loch_timeline *t, loch_lsn lsn, loch_lsn prev)
+{
+    t->last_record_lsn = t->disk_consistent_lsn = lsn;
+    t->prev_record_lsn = prev;
+    LOCH_TRY(loch_mem_layer_create(lsn, &t->open));
+    pthread_mutex_lock(&t->lock);
+    loch_status st = install_set(t, t->open, NULL);
+    pthread_mutex_unlock(&t->lock);
+    return st;
+}
+
+LOCH_STATUS loch_timeline_create(const struct loch_store *store, struct loch_keys *keys,
+                                 const struct loch_timeline_info *info,
+                                 struct loch_timeline *parent, struct loch_timeline **out)
+{
+    LOCH_ASSERT((parent != NULL) == !loch_id_is_none(&info->ancestor));
+    struct loch_timeline *t = NULL;
+    LOCH_TRY(allocate(store, keys, parent, &t));
+    t->info = *info;
+    loch_status st = make_dir(t);
+    if (loch_is_ok(st))
+        st = begin_at(t, info->start_lsn, LOCH_LSN_NONE);
+    if (!loch_is_ok(st)) {
+        loch_timeline_release(t);
+        return st;
+    }
+    *out = t;
+    return LOCH_OK;
+}
+
+struct sweep {
+    struct loch_timeline *t;
+    const char *dir;
+    size_t removed;
+};
+
+static bool sweep_file(void *arg, const char *name)
+{
+    struct sweep *s = arg;
+    char path[LOCH_LAYER_PATH_BYTES], wanted[LOCH_LAYER_PATH_BYTES];
+    int n = snprintf(path, sizeof path, "%s/%s", s->dir, name);
+    if (n < 0 || (size_t)n >= sizeof path)
+        return true;
+    for (uint32_t i = 0; i < s->t->manifest.layer_count; i++) {
+        loch_status st =
+            loch_layer_path(&s->t->store, &s->t->info, &s->t->manifest.layers[i], wanted);
+        if (!loch_is_ok(st) || strcmp(path, wanted) == 0)
+            return true;
+    }
+    if (loch_is_ok(loch_env_unlink(s->t->store.env, path)))
+        s->removed++;
+    return true;
+}
+
+static loch_status open_layers(struct loch_timeline *t)
+{
+    uint32_t n = t->manifest.layer_count;
+    struct loch_layer **files = calloc((size_t)n + 1, sizeof(struct loch_layer *));
+    if (files == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %u layers", n);
+    loch_status st = LOCH_OK;
+    for (uint32_t i = 0; i < n && loch_is_ok(st); i++)
+        st = loch_layer_open(&t->store, t->keys, &t->info, &t->manifest.layers[i], &files[i]);
+    if (loch_is_ok(st))
+        st = loch_layer_set_create(NULL, NULL, 0, NULL, files, n, &t->set);
+    for (uint32_t i = 0; i < n; i++)
+        loch_layer_release(files[i]);
+    free(files);
+    return st;
+}
+
+static loch_status open_existing(struct loch_timeline *t, const struct loch_id *tenant,
+                                 const struct loch_id *timeline)
+{
+    char dir[LOCH_LAYER_PATH_BYTES];
+    LOCH_TRY(loch_manifest_get(&t->store, t->keys, tenant, timeline, &t->manifest, &t->etag));
+    t->info = t->manifest.info;
+    if ((t->parent != NULL) != !loch_id_is_none(&t->info.ancestor))
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a timeline's manifest and its tenant's disagree about "
+                                         "its ancestor");
+    LOCH_TRY(make_dir(t));
+    LOCH_TRY(open_layers(t));
+    LOCH_TRY(loch_timeline_dir(&t->store, tenant, timeline, dir));
+    struct sweep sweep = {t, dir, 0};
+    LOCH_TRY(loch_env_list_dir(t->store.env, dir, sweep_file, &sweep));
+    if (sweep.removed > 0)
+        LOCH_INFO("removed %zu layer files that no manifest names", sweep.removed);
+    return begin_at(t, t->manifest.disk_consistent_lsn, t->manifest.prev_lsn);
+}
+
+LOCH_STATUS loch_timeline_open(const struct loch_store *store, struct loch_keys *keys,
+                               const struct loch_id *tenant, const struct loch_id *timeline,
+                               struct loch_timeline *parent, struct loch_timeline **out)
+{
+    struct loch_timeline *t = NULL;
+    LOCH_TRY(allocate(store, keys, parent, &t));
+    loch_status st = open_existing(t, tenant, timeline);
+    if (!loch_is_ok(st)) {
+        loch_timeline_release(t);
+        return st;
+    }
+    *out = t;
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_timeline_control(const struct loch_timeline *t, struct loch_buf *out)
+{
+    return loch_buf_append(out, t->manifest.control.data, t->manifest.control.len);
+}
+
+/* ---- putting ---- */
+
+LOCH_STATUS loch_timeline_put_value(struct loch_timeline *t, const struct loch_key *key,
+                                    loch_lsn lsn, struct loch_slice bytes)
+{
+    struct loch_version v = {.lsn = lsn, .kind = LOCH_VERSION_VALUE, .bytes = bytes};
+    return loch_mem_layer_put(t->open, key, NULL, 1, &v);
+}
+
+LOCH_STATUS loch_timeline_put_op(struct loch_timeline *t, const struct loch_key *key, loch_lsn lsn,
+                                 struct loch_slice op)
+{
+    struct loch_version v = {.lsn = lsn, .kind = LOCH_VERSION_OP, .bytes = op};
+    return loch_mem_layer_put(t->open, key, NULL, 1, &v);
+}
+
+LOCH_STATUS loch_timeline_put_record(struct loch_timeline *t, const struct loch_put_ref *refs,
+                                     size_t count, loch_lsn start_lsn, loch_lsn end_lsn,
+                                     struct loch_slice record)
+{
+    struct loch_key keys[64];
+    uint8_t kinds[64];
+    LOCH_ASSERT(count <= sizeof kinds);
+    if (count == 0)
+        return LOCH_OK;
+    for (size_t i = 0; i < count; i++) {
+        keys[i] = refs[i].key;
+        kinds[i] = refs[i].will_init ? LOCH_VERSION_RECORD_INIT : LOCH_VERSION_RECORD;
+    }
+    struct loch_version v = {
+        .lsn = end_lsn, .start_lsn = start_lsn, .kind = LOCH_VERSION_RECORD, .bytes = record};
+    return loch_mem_layer_put(t->open, keys, kinds, count, &v);
+}
+
+void loch_timeline_advance(struct loch_timeline *t, loch_lsn end, loch_lsn start)
+{
+    pthread_mutex_lock(&t->lock);
+    LOCH_ASSERT(end > t->last_record_lsn);
+    t->last_record_lsn = end;
+    t->prev_record_lsn = start;
+    pthread_mutex_unlock(&t->lock);
+}
+
+bool loch_timeline_wants_freeze(const struct loch_timeline *t)
+{
+    return loch_mem_layer_bytes(t->open) >= t->store.open_layer_bytes;
+}
+
+/* Moves the open layer to the list of frozen ones; a fresh one takes its place. Lock held. */
+static loch_status freeze_locked(struct loch_timeline *t, struct frozen *f,
+                                 struct loch_mem_layer *fresh)
+{
+    struct loch_mem_layer *closed = t->open;
+    loch_mem_layer_freeze(closed, t->last_record_lsn);
+    f->layer = closed;
+    f->end_lsn = t->last_record_lsn;
+    f->prev_lsn = t->prev_record_lsn;
+    if (t->newest != NULL)
+        t->newest->newer = f;
+    else
+        t->oldest = f;
+    t->newest = f;
+    t->open = fresh;
+    t->frozen_bytes += loch_mem_layer_bytes(closed);
+    return install_set(t, fresh, NULL);
+}
+
+LOCH_STATUS loch_timeline_freeze(struct loch_timeline *t, struct loch_slice control)
+{
+    loch_lsn last = loch_timeline_last_record_lsn(t);
+    if (loch_mem_layer_versions(t->open) == 0 && last == loch_mem_layer_start_lsn(t->open))
+        return LOCH_OK;
+    struct frozen *f = calloc(1, sizeof *f);
+    struct loch_mem_layer *fresh = NULL;
+    if (f == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a frozen layer");
+    loch_status st = loch_buf_append(&f->control, control.data, control.len);
+    if (loch_is_ok(st))
+        st = loch_mem_layer_create(last, &fresh);
+    if (!loch_is_ok(st)) {
+        loch_buf_fini(&f->control);
+        free(f);
+        return st;
+    }
+    pthread_mutex_lock(&t->lock);
+    st = freeze_locked(t, f, fresh);
+    pthread_mutex_unlock(&t->lock);
+    return st;
+}
+
+/* ---- flushing ---- */
+
+static loch_status make_image(void *arg, const struct loch_key *key, loch_lsn lsn,
+                              uint8_t page[LOCH_PAGE_BYTES], bool *made)
+{
+    struct loch_rel rel = {key->spc, key->db, key->rel};
+    loch_status st = loch_view_page(arg, &rel, key->fork, key->block, lsn, page);
+    *made = loch_is_ok(st);
+    if (st.code == LOCH_E_NO_MEMORY)
+        return st;
+    if (!*made)
+        loch_log_failure("no image of a page with a long chain; its records are kept");
+    return LOCH_OK;
+}
+
+static loch_status write_layer(struct loch_timeline *t, struct loch_mem_layer *mem,
+                               struct loch_layer **out)
+{
+    struct loch_view *view = NULL;
+    struct loch_layer_desc desc;
+    LOCH_TRY(loch_view_create(t, &view));
+    struct loch_layer_imager imager = {make_image, view, IMAGE_CHAIN_MAX};
+    loch_status st = loch_layer_write(&t->store, t->keys, &t->info, mem, &imager, &desc);
+    if (loch_is_ok(st))
+        st = loch_layer_open(&t->store, t->keys, &t->info, &desc, out);
+    loch_view_destroy(view);
+    return st;
+}
+
+/* The manifest that names `layer` (may be NULL) too and stands at f's end. */
+static loch_status next_manifest(const struct loch_timeline *t, const struct frozen *f,
+                                 const struct loch_layer *layer, struct loch_manifest *next)
+{
+    const struct loch_manifest *m = &t->manifest;
+    *next = (struct loch_manifest){.generation = m->generation + 1,
+                                   .info = t->info,
+                                   .disk_consistent_lsn = f->end_lsn,
+                                   .prev_lsn = f->prev_lsn};
+    next->layers = calloc((size_t)m->layer_count + 1, sizeof *next->layers);
+    if (next->layers == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a manifest");
+    if (layer != NULL)
+        next->layers[next->layer_count++] = *loch_layer_desc(layer);
+    for (uint32_t i = 0; i < m->layer_count; i++)
+        next->layers[next->layer_count++] = m->layers[i];
+    return loch_buf_append(&next->control, f->control.data, f->control.len);
+}
+
+/* Takes the oldest frozen layer out and its file in; lock held. */
+static loch_status replace_locked(struct loch_timeline *t, struct frozen *f,
+                                  struct loch_layer *layer)
+{
+    t->oldest = f->newer;
+    if (t->oldest == NULL)
+        t->newest = NULL;
+    t->frozen_bytes -= loch_mem_layer_bytes(f->layer);
+    t->disk_consistent_lsn = f->end_lsn;
+    return install_set(t, t->open, layer);
+}
+
+static loch_status flush_one(struct loch_timeline *t, struct frozen *f)
+{
+    struct loch_layer *layer = NULL;
+    struct loch_manifest next = {0};
+    loch_status st = LOCH_OK;
+    if (loch_mem_layer_versions(f->layer) > 0)
+        st = write_layer(t, f->layer, &layer);
+    if (loch_is_ok(st))
+        st = next_manifest(t, f, layer, &next);
+    if (loch_is_ok(st))
+        st = loch_manifest_put(&t->store, t->keys, &next, &t->etag);
+    if (loch_is_ok(st)) {
+        loch_manifest_fini(&t->manifest);
+        t->manifest = next;
+        next = (struct loch_manifest){0};
+        pthread_mutex_lock(&t->lock);
+        st = replace_locked(t, f, layer);
+        pthread_mutex_unlock(&t->lock);
+        free_frozen(f);
+    }
+    loch_layer_release(layer);
+    loch_manifest_fini(&next);
+    return st;
+}
+
+LOCH_STATUS loch_timeline_flush(struct loch_timeline *t)
+{
+    for (;;) {
+        pthread_mutex_lock(&t->lock);
+        struct frozen *f = t->oldest;
+        pthread_mutex_unlock(&t->lock);
+        if (f == NULL)
+            return LOCH_OK;
+        LOCH_TRY(flush_one(t, f));
+    }
+}
+
+LOCH_STATUS loch_timeline_commit(struct loch_timeline *t, loch_lsn prev_lsn,
+                                 struct loch_slice control)
+{
+    pthread_mutex_lock(&t->lock);
+    t->prev_record_lsn = prev_lsn;
+    pthread_mutex_unlock(&t->lock);
+    if (loch_mem_layer_versions(t->open) > 0) {
+        LOCH_TRY(loch_timeline_freeze(t, control));
+        return loch_timeline_flush(t);
+    }
+    struct frozen at = {.end_lsn = t->last_record_lsn, .prev_lsn = prev_lsn};
+    struct loch_manifest next = {0};
+    LOCH_TRY(loch_buf_append(&at.control, control.data, control.len));
+    loch_status st = next_manifest(t, &at, NULL, &next);
+    loch_buf_fini(&at.control);
+    if (loch_is_ok(st))
+        st = loch_manifest_put(&t->store, t->keys, &next, &t->etag);
+    if (loch_is_ok(st)) {
+        t->manifest = next;
+        next = (struct loch_manifest){0};
+    }
+    loch_manifest_fini(&next);
+    return st;
+}
