@@ -1,30 +1,33 @@
 /* The proposer: the compute's half of the consensus, as a pure machine.
  *
- * Event in, effects out; times and randomness arrive in events. It never sees a byte of WAL: the host
- * keeps a window [start, end) of recent WAL in memory and attaches bytes to APPENDs.
- * One proposer per boot of a compute and elected term; used on one thread.
+ * Event in, effects out; times and randomness arrive in events. It never sees a byte of WAL: the
+ * host keeps a window [start, end) of recent WAL in memory and attaches bytes to APPENDs. One
+ * proposer per boot of a compute and elected term; used on one thread.
  *
- * What it guarantees: COMMIT(c) is announced only when a quorum has durably installed (term, L) and holds
- * c >= L durably; commit_lsn is monotone and lies on a record boundary; after FENCED it does nothing more.
+ * What it guarantees: COMMIT(c) is announced only when a quorum has durably installed (term, L) and
+ * holds c >= L durably; commit_lsn is monotone and lies on a record boundary; after FENCED it does
+ * nothing more.
  *
  * ---- Its course ----
- * connected -> HELLO to each; when a quorum has answered: VOTE (term = highest seen + 1); a quorum of
- * grants -> the donor is the voter with the highest (last term of its cut history, flush_lsn), L is its
- * flush_lsn, the history is the donor's with (term, L) added: effect ELECTED, and ELECTED to all. A
- * member that has installed it gets APPENDs. A member whose WAL ends below the window is told where the
- * window begins by an empty APPEND and recovers from its peers until it is in range.
- * A vote that does not come to an end is tried again with a higher term after a random delay.
+ * connected -> HELLO to each; when a quorum has answered: VOTE (a term above all seen, and above
+ * all that any older compute_epoch can have: terms begin at epoch << LOCH_TERM_EPOCH_SHIFT, so that
+ * a promise to a candidate that is gone can never lock a safekeeper against its successor); a
+ * quorum of grants -> the donor is the voter with the highest (last term of its cut history,
+ * flush_lsn), L is its flush_lsn, the history is the donor's with (term, L) added: effect ELECTED,
+ * and ELECTED to all. A member that has installed it gets APPENDs. A member whose WAL ends below
+ * the window is told where the window begins by an empty APPEND and recovers from its peers until
+ * it is in range. A vote that does not come to an end is tried again with a higher term after a
+ * random delay.
  *
  * ---- What the host must do for each effect (at once, in order) ----
  *   SEND      encode `message` for member `member`; an APPEND's bytes are the window's
  *             [append.begin, append.begin + len).
- *   CLOSE     close the member's connection (it does not answer in time or is out of line); connect anew
- *             with back-off; `text` says why.
- *   ELECTED   loch_proposer_look tells term, L, history, donor. Appends may be proposed from L on, once
- *             COMMIT(L) has come and a server has been started there.
+ *   CLOSE     close the member's connection (it does not answer in time or is out of line); connect
+ * anew with back-off; `text` says why. ELECTED   loch_proposer_look tells term, L, history, donor.
+ * Appends may be proposed from L on, once COMMIT(L) has come and a server has been started there.
  *   COMMIT    `lsn` is committed: report it to the walsender at once.
- *   FENCED    another leader, epoch or membership has taken over: stop answering the walsender, kill
- *             PostgreSQL, exit. Final.
+ *   FENCED    another leader, epoch or membership has taken over: stop answering the walsender,
+ * kill PostgreSQL, exit. Final.
  */
 #ifndef LOCH_CONSENSUS_PROPOSER_H
 #define LOCH_CONSENSUS_PROPOSER_H
@@ -33,15 +36,19 @@
 #include "loch/base/types.h"
 #include "loch/wire/wal.h"
 
+/* Each compute_epoch has this many bits of terms of its own. */
+#define LOCH_TERM_EPOCH_SHIFT 16u
+
 struct loch_proposer_config {
-    struct loch_wal_hello hello;    /* sent as it is */
+    struct loch_wal_hello hello; /* sent as it is */
     uint64_t compute_epoch;
-    uint32_t member_count;          /* 1..LOCH_MEMBERS_MAX */
+    uint64_t highest_term; /* of an earlier proposer of this boot (its view tells), else 0 */
+    uint32_t member_count; /* 1..LOCH_MEMBERS_MAX */
     struct loch_id members[LOCH_MEMBERS_MAX]; /* node ids; a HELLO_REPLY must come from its own */
-    uint64_t window_bytes;          /* most WAL sent to a member and not yet written there */
-    uint64_t reply_timeout_ms;      /* a member that owes an answer longer is closed */
-    uint64_t election_timeout_ms;   /* a vote without an end is tried again */
-    uint64_t heartbeat_ms;          /* an idle member gets an empty APPEND */
+    uint64_t window_bytes;        /* most WAL sent to a member and not yet written there */
+    uint64_t reply_timeout_ms;    /* a member that owes an answer longer is closed */
+    uint64_t election_timeout_ms; /* a vote without an end is tried again */
+    uint64_t heartbeat_ms;        /* an idle member gets an empty APPEND */
 };
 
 enum loch_proposer_effect_kind {
@@ -65,9 +72,9 @@ struct loch_proposer_message {
 
 struct loch_proposer_effect {
     enum loch_proposer_effect_kind kind;
-    uint32_t member;     /* SEND, CLOSE, FENCED: index */
-    loch_lsn lsn;        /* COMMIT */
-    const char *text;    /* CLOSE, FENCED: static text */
+    uint32_t member;  /* SEND, CLOSE, FENCED: index */
+    loch_lsn lsn;     /* COMMIT */
+    const char *text; /* CLOSE, FENCED: static text */
     struct loch_proposer_message message;
 };
 
@@ -112,8 +119,8 @@ LOCH_STATUS loch_proposer_fenced(struct loch_proposer *p, uint32_t member,
                                  struct loch_proposer_effects *out);
 /* The window of WAL that can be sent is now [start, end). Neither bound goes back; start >= L once
  * elected (both are L at first). Call it after dropping from the front as well. */
-LOCH_STATUS loch_proposer_wal(struct loch_proposer *p, struct loch_proposer_now now,
-                              loch_lsn start, loch_lsn end, struct loch_proposer_effects *out);
+LOCH_STATUS loch_proposer_wal(struct loch_proposer *p, struct loch_proposer_now now, loch_lsn start,
+                              loch_lsn end, struct loch_proposer_effects *out);
 /* About every 100 ms. */
 LOCH_STATUS loch_proposer_tick(struct loch_proposer *p, struct loch_proposer_now now,
                                struct loch_proposer_effects *out);
@@ -128,20 +135,21 @@ enum loch_proposer_state {
 
 struct loch_proposer_member_view {
     bool connected, greeted, installed;
-    bool recovering;             /* below the window: waits for its peers' WAL */
+    bool recovering; /* below the window: waits for its peers' WAL */
     loch_lsn flush_lsn, write_lsn, sent_lsn;
 };
 
 struct loch_proposer_view {
     enum loch_proposer_state state;
     uint64_t term;
-    loch_lsn start_lsn;          /* L; 0 before ELECTED */
-    loch_lsn start_prev_lsn;     /* start of the record that ends at L */
-    loch_lsn commit_lsn;         /* 0 before the first COMMIT */
+    uint64_t highest_term;   /* seen anywhere: for the next proposer of this boot */
+    loch_lsn start_lsn;      /* L; 0 before ELECTED */
+    loch_lsn start_prev_lsn; /* start of the record that ends at L */
+    loch_lsn commit_lsn;     /* 0 before the first COMMIT */
     uint32_t donor, quorum;
     loch_lsn reader_lsn, persisted_lsn; /* the pageserver's, as far as any member told */
-    /* No connected member in range still needs WAL below this; the host may drop it, and must drop more
-     * when its memory's limit wants it. */
+    /* No connected member in range still needs WAL below this; the host may drop it, and must drop
+     * more when its memory's limit wants it. */
     loch_lsn needed_from;
     const struct loch_term_history *history; /* borrowed; empty before ELECTED */
     struct loch_proposer_member_view members[LOCH_MEMBERS_MAX];

@@ -1,0 +1,559 @@
+/* Holds: the proposer. Its source: the consensus protocol of Loch (docs/consensus.md).
+ *
+ * Nothing here is durable: a proposer that dies is replaced by one with a higher term. What a
+ * member holds durably under this term is kept over its reconnects (`held`), because acceptors do
+ * not forget.
+ */
+#include "loch/consensus/proposer.h"
+#include "loch/base/check.h"
+#include "loch/consensus/history.h"
+#include "mutation.h"
+
+#include <stdlib.h>
+
+struct member {
+    bool connected, greeted;
+    bool installed; /* on this connection: may be sent APPENDs */
+    bool voted;
+    struct loch_wal_vote_reply vote; /* valid when voted; owns its history */
+    loch_lsn held; /* durable under this term; 0: the term is not known to be installed */
+    loch_lsn write_lsn, sent_lsn;
+    loch_lsn told_commit;
+    bool recovering;
+    uint64_t owes_ms; /* since when an answer is awaited; 0: none is */
+    uint64_t sent_ms; /* when something was sent last */
+};
+
+struct loch_proposer {
+    struct loch_proposer_config config;
+    enum loch_proposer_state state;
+    uint32_t quorum;
+    uint64_t term;
+    uint64_t highest_term; /* seen anywhere */
+    uint64_t vote_deadline_ms;
+    uint32_t donor;
+    loch_lsn start_lsn, start_prev_lsn, commit_lsn;
+    loch_lsn window_start, window_end;
+    loch_lsn reader_lsn, persisted_lsn;
+    struct loch_term_history history;
+    struct member members[LOCH_MEMBERS_MAX];
+};
+
+/* ---- life and effects ---- */
+
+loch_status loch_proposer_create(const struct loch_proposer_config *config,
+                                 struct loch_proposer **out)
+{
+    if (config->member_count == 0 || config->member_count > LOCH_MEMBERS_MAX)
+        return LOCH_FAIL(LOCH_E_INVALID, "a membership has 1 to %u safekeepers, not %" PRIu32,
+                         LOCH_MEMBERS_MAX, config->member_count);
+    for (uint32_t i = 0; i < config->member_count; i++) {
+        for (uint32_t j = 0; j < i; j++) {
+            if (loch_id_equal(&config->members[i], &config->members[j]))
+                return LOCH_FAIL(LOCH_E_INVALID, "a safekeeper is named twice");
+        }
+    }
+    if (config->compute_epoch == 0 || config->compute_epoch >> (63 - LOCH_TERM_EPOCH_SHIFT) != 0)
+        return LOCH_FAIL(LOCH_E_INVALID, "compute epoch %" PRIu64 " is out of range",
+                         config->compute_epoch);
+    if (config->window_bytes == 0 || config->election_timeout_ms == 0)
+        return LOCH_FAIL(LOCH_E_INVALID, "a window and time-outs must not be 0");
+    struct loch_proposer *p = calloc(1, sizeof *p);
+    if (p == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a proposer");
+    p->config = *config;
+    p->highest_term = config->highest_term;
+    p->state = LOCH_PROPOSER_GATHERING;
+    p->quorum = config->member_count / 2 + 1;
+    *out = p;
+    return LOCH_OK;
+}
+
+static void drop_votes(struct loch_proposer *p)
+{
+    for (uint32_t i = 0; i < p->config.member_count; i++) {
+        if (p->members[i].voted)
+            loch_term_history_fini(&p->members[i].vote.history);
+        p->members[i].voted = false;
+    }
+}
+
+void loch_proposer_destroy(struct loch_proposer *p)
+{
+    if (p == NULL)
+        return;
+    drop_votes(p);
+    loch_term_history_fini(&p->history);
+    free(p);
+}
+
+void loch_proposer_effects_fini(struct loch_proposer_effects *effects)
+{
+    free(effects->items);
+    *effects = (struct loch_proposer_effects){0};
+}
+
+static loch_status push(struct loch_proposer_effects *out, const struct loch_proposer_effect *e)
+{
+    if (out->count == out->cap) {
+        size_t cap = out->cap == 0 ? 16 : out->cap * 2;
+        struct loch_proposer_effect *items = realloc(out->items, cap * sizeof *items);
+        if (items == NULL)
+            return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %zu effects", cap);
+        out->items = items;
+        out->cap = cap;
+    }
+    out->items[out->count++] = *e;
+    return LOCH_OK;
+}
+
+static loch_status push_send(struct loch_proposer *p, struct loch_proposer_now now, uint32_t i,
+                             const struct loch_proposer_message *message, bool wants_answer,
+                             struct loch_proposer_effects *out)
+{
+    const struct loch_proposer_effect e = {
+        .kind = LOCH_PROPOSER_SEND, .member = i, .message = *message};
+    struct member *m = &p->members[i];
+
+    m->sent_ms = now.ms;
+    if (wants_answer && m->owes_ms == 0)
+        m->owes_ms = now.ms;
+    return push(out, &e);
+}
+
+/* The member's connection is of no more use. */
+static void forget_connection(struct member *m)
+{
+    m->connected = m->greeted = m->installed = m->recovering = false;
+    m->owes_ms = 0;
+}
+
+static loch_status push_close(struct loch_proposer *p, uint32_t i, const char *text,
+                              struct loch_proposer_effects *out)
+{
+    const struct loch_proposer_effect e = {.kind = LOCH_PROPOSER_CLOSE, .member = i, .text = text};
+
+    forget_connection(&p->members[i]);
+    return push(out, &e);
+}
+
+static loch_status become_fenced(struct loch_proposer *p, uint32_t i, const char *text,
+                                 struct loch_proposer_effects *out)
+{
+    const struct loch_proposer_effect e = {.kind = LOCH_PROPOSER_FENCED, .member = i, .text = text};
+
+    if (LOCH_MUTATED(NO_FENCING))
+        return LOCH_OK;
+    p->state = LOCH_PROPOSER_IS_FENCED;
+    return push(out, &e);
+}
+
+static bool is_fenced(const struct loch_proposer *p)
+{
+    return p->state == LOCH_PROPOSER_IS_FENCED;
+}
+
+/* ---- election ---- */
+
+static loch_status send_vote(struct loch_proposer *p, struct loch_proposer_now now, uint32_t i,
+                             struct loch_proposer_effects *out)
+{
+    const struct loch_proposer_message message = {
+        .type = LOCH_WAL_VOTE,
+        .u.vote = {.term = p->term,
+                   .compute_epoch = p->config.compute_epoch,
+                   .generation = p->config.hello.generation}};
+    return push_send(p, now, i, &message, true, out);
+}
+
+static uint32_t count_greeted(const struct loch_proposer *p)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < p->config.member_count; i++)
+        n += p->members[i].greeted;
+    return n;
+}
+
+static loch_status start_election(struct loch_proposer *p, struct loch_proposer_now now,
+                                  struct loch_proposer_effects *out)
+{
+    drop_votes(p);
+    p->state = LOCH_PROPOSER_VOTING;
+    p->term = loch_max_u64(p->highest_term + 1, p->config.compute_epoch << LOCH_TERM_EPOCH_SHIFT);
+    p->highest_term = p->term;
+    p->vote_deadline_ms =
+        now.ms + p->config.election_timeout_ms + now.random % p->config.election_timeout_ms;
+    for (uint32_t i = 0; i < p->config.member_count; i++) {
+        if (p->members[i].greeted)
+            LOCH_TRY(send_vote(p, now, i, out));
+    }
+    return LOCH_OK;
+}
+
+static loch_status send_elected(struct loch_proposer *p, struct loch_proposer_now now, uint32_t i,
+                                struct loch_proposer_effects *out)
+{
+    const struct loch_proposer_message message = {
+        .type = LOCH_WAL_ELECTED,
+        .u.elected = {
+            .term = p->term, .generation = p->config.hello.generation, .history = p->history}};
+    return push_send(p, now, i, &message, true, out);
+}
+
+/* Is b's log further than a's? */
+static bool is_further(const struct loch_wal_vote_reply *b, const struct loch_wal_vote_reply *a)
+{
+    const uint64_t term_a = loch_history_term(&a->history, a->history.count);
+    const uint64_t term_b = loch_history_term(&b->history, b->history.count);
+
+    if (LOCH_MUTATED(DONOR_BY_LSN) || term_a == term_b)
+        return b->flush_lsn > a->flush_lsn;
+    return term_b > term_a;
+}
+
+static uint32_t pick_donor(const struct loch_proposer *p)
+{
+    uint32_t donor = p->config.member_count;
+
+    for (uint32_t i = 0; i < p->config.member_count; i++) {
+        const struct member *m = &p->members[i];
+        if (m->voted &&
+            (donor == p->config.member_count || is_further(&m->vote, &p->members[donor].vote)))
+            donor = i;
+    }
+    LOCH_ASSERT(donor < p->config.member_count);
+    return donor;
+}
+
+static loch_lsn pick_start(const struct loch_proposer *p, uint32_t donor)
+{
+    loch_lsn lsn = p->members[donor].vote.flush_lsn;
+
+    if (LOCH_MUTATED(START_AT_COMMIT)) {
+        loch_lsn commit = p->members[donor].vote.start_lsn;
+        for (uint32_t i = 0; i < p->config.member_count; i++) {
+            if (p->members[i].voted)
+                commit = loch_max_u64(commit, p->members[i].vote.commit_lsn);
+        }
+        lsn = loch_min_u64(lsn, commit);
+    }
+    return lsn;
+}
+
+static loch_status become_leader(struct loch_proposer *p, struct loch_proposer_now now,
+                                 struct loch_proposer_effects *out)
+{
+    const struct loch_proposer_effect elected = {.kind = LOCH_PROPOSER_ELECTED};
+    struct loch_term_history cut;
+
+    p->donor = pick_donor(p);
+    p->start_lsn = pick_start(p, p->donor);
+    p->start_prev_lsn = p->members[p->donor].vote.prev_lsn;
+    cut = p->members[p->donor].vote.history;
+    cut.count = loch_history_cut(&cut, p->start_lsn);
+    loch_term_history_fini(&p->history);
+    LOCH_TRY(loch_term_history_copy(&p->history, &cut));
+    loch_status st = loch_term_history_add(&p->history, p->term, p->start_lsn);
+    if (st.code == LOCH_E_LIMIT)
+        return become_fenced(p, p->donor, "the timeline has had too many terms", out);
+    LOCH_TRY(st);
+    p->window_start = p->window_end = p->start_lsn;
+    p->state = LOCH_PROPOSER_LEADING;
+    LOCH_TRY(push(out, &elected));
+    for (uint32_t i = 0; i < p->config.member_count; i++) {
+        if (LOCH_MUTATED(ACK_UNINSTALLED) && p->members[i].voted)
+            p->members[i].held = p->members[i].vote.flush_lsn;
+        if (p->members[i].greeted)
+            LOCH_TRY(send_elected(p, now, i, out));
+    }
+    drop_votes(p);
+    return LOCH_OK;
+}
+
+/* ---- leading ---- */
+
+static loch_status send_append(struct loch_proposer *p, struct loch_proposer_now now, uint32_t i,
+                               loch_lsn begin, uint64_t len, struct loch_proposer_effects *out)
+{
+    struct member *m = &p->members[i];
+    const bool news = m->told_commit < p->commit_lsn;
+    const struct loch_proposer_message message = {
+        .type = LOCH_WAL_APPEND,
+        .append_len = len,
+        .u.append = {.term = p->term,
+                     .generation = p->config.hello.generation,
+                     .begin = begin,
+                     .commit_lsn = p->commit_lsn}};
+    m->told_commit = p->commit_lsn;
+    /* A bare commit_lsn is not answered. */
+    return push_send(p, now, i, &message, len > 0 || !news, out);
+}
+
+/* Sends what the window lets through; at least the news of a commit_lsn. */
+static loch_status pump(struct loch_proposer *p, struct loch_proposer_now now, uint32_t i,
+                        struct loch_proposer_effects *out)
+{
+    struct member *m = &p->members[i];
+
+    if (!m->installed)
+        return LOCH_OK;
+    if (m->recovering && m->write_lsn >= p->window_start) {
+        m->recovering = false;
+        m->sent_lsn = loch_max_u64(m->sent_lsn, m->write_lsn);
+    }
+    if (!m->recovering && m->sent_lsn < p->window_start) {
+        m->recovering = true;
+        return send_append(p, now, i, p->window_start, 0, out);
+    }
+    while (!m->recovering && m->sent_lsn < p->window_end) {
+        const uint64_t flying = m->sent_lsn - loch_min_u64(m->sent_lsn, m->write_lsn);
+        if (flying >= p->config.window_bytes)
+            break;
+        uint64_t len = loch_min_u64(p->window_end - m->sent_lsn, LOCH_WAL_CHUNK_BYTES);
+        LOCH_TRY(send_append(p, now, i, m->sent_lsn, len, out));
+        m->sent_lsn += len;
+    }
+    if (m->told_commit < p->commit_lsn)
+        return send_append(p, now, i, m->recovering ? p->window_start : m->sent_lsn, 0, out);
+    return LOCH_OK;
+}
+
+/* The highest LSN that a quorum holds. */
+static loch_lsn quorum_lsn(const struct loch_proposer *p)
+{
+    loch_lsn best = 0;
+
+    for (uint32_t i = 0; i < p->config.member_count; i++) {
+        uint32_t holders = 0;
+        for (uint32_t j = 0; j < p->config.member_count; j++)
+            holders += p->members[j].held >= p->members[i].held;
+        if (holders >= p->quorum)
+            best = loch_max_u64(best, p->members[i].held);
+    }
+    return best;
+}
+
+static loch_status advance_commit(struct loch_proposer *p, struct loch_proposer_now now,
+                                  struct loch_proposer_effects *out)
+{
+    const loch_lsn lsn = quorum_lsn(p);
+
+    if (lsn <= p->commit_lsn || (lsn < p->start_lsn && !LOCH_MUTATED(COMMIT_BELOW_L)) ||
+        (lsn == p->start_lsn && LOCH_MUTATED(NO_COMMIT_AT_L)))
+        return LOCH_OK;
+    p->commit_lsn = lsn;
+    const struct loch_proposer_effect e = {.kind = LOCH_PROPOSER_COMMIT, .lsn = lsn};
+    LOCH_TRY(push(out, &e));
+    for (uint32_t i = 0; i < p->config.member_count; i++)
+        LOCH_TRY(pump(p, now, i, out));
+    return LOCH_OK;
+}
+
+/* ---- events ---- */
+
+loch_status loch_proposer_connected(struct loch_proposer *p, struct loch_proposer_now now,
+                                    uint32_t member, struct loch_proposer_effects *out)
+{
+    struct member *m = &p->members[member];
+    const struct loch_proposer_message message = {.type = LOCH_WAL_HELLO,
+                                                  .u.hello = p->config.hello};
+    LOCH_ASSERT(member < p->config.member_count);
+    if (is_fenced(p))
+        return LOCH_OK;
+    forget_connection(m);
+    m->connected = true;
+    return push_send(p, now, member, &message, true, out);
+}
+
+void loch_proposer_disconnected(struct loch_proposer *p, uint32_t member)
+{
+    LOCH_ASSERT(member < p->config.member_count);
+    forget_connection(&p->members[member]);
+}
+
+/* An answer has come: the member lives. */
+static struct member *answered(struct loch_proposer *p, uint32_t i, uint64_t term)
+{
+    LOCH_ASSERT(i < p->config.member_count);
+    p->highest_term = loch_max_u64(p->highest_term, term);
+    p->members[i].owes_ms = 0;
+    return &p->members[i];
+}
+
+loch_status loch_proposer_hello_reply(struct loch_proposer *p, struct loch_proposer_now now,
+                                      uint32_t member, const struct loch_wal_hello_reply *m,
+                                      struct loch_proposer_effects *out)
+{
+    struct member *who = answered(p, member, m->term);
+
+    if (is_fenced(p) || !who->connected || who->greeted)
+        return LOCH_OK;
+    if (!loch_id_equal(&m->node, &p->config.members[member]))
+        return push_close(p, member, "another node answers at this address", out);
+    if (m->min_compute_epoch > p->config.compute_epoch)
+        return become_fenced(p, member, "a newer compute has taken over", out);
+    if (m->generation != p->config.hello.generation)
+        return become_fenced(p, member, "the membership has changed", out);
+    who->greeted = true;
+    switch (p->state) {
+    case LOCH_PROPOSER_GATHERING:
+        if (count_greeted(p) >= p->quorum)
+            return start_election(p, now, out);
+        return LOCH_OK;
+    case LOCH_PROPOSER_VOTING:
+        return who->voted ? LOCH_OK : send_vote(p, now, member, out);
+    case LOCH_PROPOSER_LEADING:
+        return send_elected(p, now, member, out);
+    case LOCH_PROPOSER_IS_FENCED:
+        break;
+    }
+    return LOCH_OK;
+}
+
+loch_status loch_proposer_vote_reply(struct loch_proposer *p, struct loch_proposer_now now,
+                                     uint32_t member, const struct loch_wal_vote_reply *m,
+                                     struct loch_proposer_effects *out)
+{
+    struct member *who = answered(p, member, m->term);
+    uint32_t votes = 0;
+
+    if (p->state != LOCH_PROPOSER_VOTING || !m->granted || m->term != p->term || who->voted)
+        return LOCH_OK;
+    if (m->history.count == 0 || m->history.entries[0].start > m->flush_lsn)
+        return push_close(p, member, "a vote without a term history", out);
+    who->vote = *m;
+    who->vote.history = (struct loch_term_history){0};
+    LOCH_TRY(loch_term_history_copy(&who->vote.history, &m->history));
+    if (!LOCH_MUTATED(UNCUT_HISTORY))
+        who->vote.history.count = loch_history_cut(&m->history, m->flush_lsn);
+    who->voted = true;
+    for (uint32_t i = 0; i < p->config.member_count; i++)
+        votes += p->members[i].voted;
+    return votes >= p->quorum ? become_leader(p, now, out) : LOCH_OK;
+}
+
+static bool out_of_term(const struct loch_proposer *p, uint64_t term)
+{
+    return p->state != LOCH_PROPOSER_LEADING || (term != p->term && !LOCH_MUTATED(NO_FENCING));
+}
+
+loch_status loch_proposer_elected_reply(struct loch_proposer *p, struct loch_proposer_now now,
+                                        uint32_t member, const struct loch_wal_elected_reply *m,
+                                        struct loch_proposer_effects *out)
+{
+    struct member *who = answered(p, member, m->term);
+
+    if (out_of_term(p, m->term) || !who->connected || who->installed)
+        return LOCH_OK;
+    if (m->flush_lsn > p->window_end)
+        return push_close(p, member, "holds WAL that was never sent", out);
+    who->installed = true;
+    who->held = loch_max_u64(who->held, m->flush_lsn);
+    who->write_lsn = who->sent_lsn = m->flush_lsn;
+    who->told_commit = 0;
+    LOCH_TRY(advance_commit(p, now, out));
+    return pump(p, now, member, out);
+}
+
+loch_status loch_proposer_append_reply(struct loch_proposer *p, struct loch_proposer_now now,
+                                       uint32_t member, const struct loch_wal_append_reply *m,
+                                       struct loch_proposer_effects *out)
+{
+    struct member *who = answered(p, member, m->term);
+
+    if (out_of_term(p, m->term) || !who->installed)
+        return LOCH_OK;
+    if (m->write_lsn > p->window_end || m->flush_lsn > m->write_lsn)
+        return push_close(p, member, "holds WAL that was never sent", out);
+    who->held = loch_max_u64(who->held, m->flush_lsn);
+    who->write_lsn = loch_max_u64(who->write_lsn, m->write_lsn);
+    p->reader_lsn = loch_max_u64(p->reader_lsn, m->reader_lsn);
+    p->persisted_lsn = loch_max_u64(p->persisted_lsn, m->persisted_lsn);
+    if (who->sent_lsn > who->write_lsn && !who->recovering)
+        who->owes_ms = now.ms;
+    LOCH_TRY(advance_commit(p, now, out));
+    return pump(p, now, member, out);
+}
+
+loch_status loch_proposer_fenced(struct loch_proposer *p, uint32_t member,
+                                 const struct loch_wal_fenced *m, struct loch_proposer_effects *out)
+{
+    (void)answered(p, member, m->term);
+    if (is_fenced(p))
+        return LOCH_OK;
+    if (m->min_compute_epoch > p->config.compute_epoch)
+        return become_fenced(p, member, "a newer compute has taken over", out);
+    if (m->generation != p->config.hello.generation)
+        return become_fenced(p, member, "the membership has changed", out);
+    if (p->state == LOCH_PROPOSER_LEADING && m->term > p->term)
+        return become_fenced(p, member, "a higher term has been voted", out);
+    return LOCH_OK; /* meant for an earlier term of ours */
+}
+
+loch_status loch_proposer_wal(struct loch_proposer *p, struct loch_proposer_now now, loch_lsn start,
+                              loch_lsn end, struct loch_proposer_effects *out)
+{
+    if (is_fenced(p))
+        return LOCH_OK;
+    LOCH_ASSERT(p->state == LOCH_PROPOSER_LEADING);
+    LOCH_ASSERT(start >= p->window_start && end >= p->window_end);
+    LOCH_ASSERT(start <= end);
+    p->window_start = start;
+    p->window_end = end;
+    for (uint32_t i = 0; i < p->config.member_count; i++)
+        LOCH_TRY(pump(p, now, i, out));
+    return LOCH_OK;
+}
+
+loch_status loch_proposer_tick(struct loch_proposer *p, struct loch_proposer_now now,
+                               struct loch_proposer_effects *out)
+{
+    if (is_fenced(p))
+        return LOCH_OK;
+    for (uint32_t i = 0; i < p->config.member_count; i++) {
+        struct member *m = &p->members[i];
+        if (!m->connected)
+            continue;
+        if (m->owes_ms != 0 && now.ms - m->owes_ms > p->config.reply_timeout_ms)
+            LOCH_TRY(push_close(p, i, "does not answer", out));
+        else if (m->installed && now.ms - m->sent_ms >= p->config.heartbeat_ms)
+            LOCH_TRY(send_append(p, now, i, m->recovering ? p->window_start : m->sent_lsn, 0, out));
+    }
+    if (p->state == LOCH_PROPOSER_VOTING && now.ms >= p->vote_deadline_ms) {
+        if (count_greeted(p) >= p->quorum)
+            return start_election(p, now, out);
+        p->state = LOCH_PROPOSER_GATHERING;
+    }
+    return LOCH_OK;
+}
+
+/* ---- what others may see ---- */
+
+void loch_proposer_look(const struct loch_proposer *p, struct loch_proposer_view *out)
+{
+    *out = (struct loch_proposer_view){.state = p->state,
+                                       .term = p->term,
+                                       .highest_term = p->highest_term,
+                                       .start_lsn = p->start_lsn,
+                                       .start_prev_lsn = p->start_prev_lsn,
+                                       .commit_lsn = p->commit_lsn,
+                                       .donor = p->donor,
+                                       .quorum = p->quorum,
+                                       .reader_lsn = p->reader_lsn,
+                                       .persisted_lsn = p->persisted_lsn,
+                                       .needed_from = p->window_end,
+                                       .history = &p->history};
+    for (uint32_t i = 0; i < p->config.member_count; i++) {
+        const struct member *m = &p->members[i];
+        out->members[i] = (struct loch_proposer_member_view){.connected = m->connected,
+                                                             .greeted = m->greeted,
+                                                             .installed = m->installed,
+                                                             .recovering = m->recovering,
+                                                             .flush_lsn = m->held,
+                                                             .write_lsn = m->write_lsn,
+                                                             .sent_lsn = m->sent_lsn};
+        if (m->installed && !m->recovering)
+            out->needed_from = loch_min_u64(out->needed_from, m->held);
+    }
+}

@@ -1,0 +1,308 @@
+/* Holds: one test for each rule of the proposer. */
+#include "../unit.h"
+#include "loch/consensus/proposer.h"
+
+#define L    1000u
+#define TERM (UINT64_C(3) << LOCH_TERM_EPOCH_SHIFT)
+
+static struct loch_proposer_now at(uint64_t ms)
+{
+    return (struct loch_proposer_now){.ms = ms, .random = 17};
+}
+
+static struct loch_proposer_config config(void)
+{
+    struct loch_proposer_config c = {.hello = {.generation = 7},
+                                     .compute_epoch = 3,
+                                     .member_count = 3,
+                                     .window_bytes = 1u << 20,
+                                     .reply_timeout_ms = 1000,
+                                     .election_timeout_ms = 500,
+                                     .heartbeat_ms = 100};
+    for (uint32_t i = 0; i < 3; i++)
+        c.members[i].bytes[0] = (uint8_t)(i + 1);
+    return c;
+}
+
+static void greet(struct loch_proposer *p, uint32_t i, uint64_t term,
+                  struct loch_proposer_effects *e)
+{
+    struct loch_wal_hello_reply m = {.node = {{(uint8_t)(i + 1)}}, .term = term, .generation = 7};
+    e->count = 0;
+    assert_ok(loch_proposer_connected(p, at(1), i, e));
+    assert_int_equal(e->count, 1);
+    assert_int_equal(e->items[0].message.type, LOCH_WAL_HELLO);
+    e->count = 0;
+    assert_ok(loch_proposer_hello_reply(p, at(1), i, &m, e));
+}
+
+static void grant(struct loch_proposer *p, uint32_t i, uint64_t term, uint64_t last_term,
+                  loch_lsn flush, struct loch_proposer_effects *e)
+{
+    struct loch_term_start h[] = {{0, 100}, {last_term, 200}, {last_term + 1, flush + 1}};
+    const struct loch_wal_vote_reply m = {.granted = true,
+                                          .term = term,
+                                          .flush_lsn = flush,
+                                          .prev_lsn = flush - 8,
+                                          .start_lsn = 100,
+                                          .history = {h, 3}};
+    e->count = 0;
+    assert_ok(loch_proposer_vote_reply(p, at(2), i, &m, e));
+}
+
+static void installed(struct loch_proposer *p, uint32_t i, loch_lsn flush,
+                      struct loch_proposer_effects *e)
+{
+    const struct loch_wal_elected_reply m = {.term = TERM, .flush_lsn = flush};
+    e->count = 0;
+    assert_ok(loch_proposer_elected_reply(p, at(3), i, &m, e));
+}
+
+static void acked(struct loch_proposer *p, uint32_t i, loch_lsn flush, loch_lsn write,
+                  struct loch_proposer_effects *e)
+{
+    const struct loch_wal_append_reply m = {.term = TERM,
+                                            .flush_lsn = flush,
+                                            .write_lsn = write,
+                                            .reader_lsn = 900,
+                                            .persisted_lsn = 800};
+    e->count = 0;
+    assert_ok(loch_proposer_append_reply(p, at(4), i, &m, e));
+}
+
+static uint32_t count_of(const struct loch_proposer_effects *e, enum loch_proposer_effect_kind k)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < e->count; i++)
+        n += e->items[i].kind == k;
+    return n;
+}
+
+static struct loch_proposer_view look(const struct loch_proposer *p)
+{
+    struct loch_proposer_view v;
+    loch_proposer_look(p, &v);
+    return v;
+}
+
+/* A leader of TERM from L = 1000, donor 1, with nobody installed. */
+static struct loch_proposer *leader(struct loch_proposer_effects *e)
+{
+    struct loch_proposer_config c = config();
+    struct loch_proposer *p = NULL;
+
+    assert_ok(loch_proposer_create(&c, &p));
+    greet(p, 0, 1, e);
+    assert_int_equal(e->count, 0);
+    greet(p, 1, 2, e); /* the quorum: VOTE to both */
+    assert_int_equal(e->count, 2);
+    assert_int_equal(e->items[0].message.u.vote.term, TERM);
+    assert_int_equal(e->items[0].message.u.vote.compute_epoch, 3);
+    grant(p, 0, TERM, 1, 2000, e); /* longer, but of an older term */
+    assert_int_equal(e->count, 0);
+    grant(p, 1, TERM, 2, L, e);
+    assert_int_equal(count_of(e, LOCH_PROPOSER_ELECTED), 1);
+    assert_int_equal(count_of(e, LOCH_PROPOSER_SEND), 2);
+    return p;
+}
+
+static void the_donor_has_the_last_term(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer *p = leader(&e);
+    const struct loch_proposer_view v = look(p);
+
+    assert_int_equal(v.state, LOCH_PROPOSER_LEADING);
+    assert_int_equal(v.donor, 1);
+    assert_int_equal(v.start_lsn, L);
+    assert_int_equal(v.start_prev_lsn, L - 8);
+    assert_int_equal(v.history->count, 3); /* the entry beyond the donor's flush_lsn is cut */
+    assert_int_equal(v.history->entries[2].term, TERM);
+    assert_int_equal(v.history->entries[2].start, L);
+    assert_int_equal(v.commit_lsn, 0);
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
+}
+
+static void l_is_committed_by_its_installation(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer *p = leader(&e);
+
+    installed(p, 0, 900, &e); /* below L: no holder of L; told where the window begins */
+    assert_int_equal(count_of(&e, LOCH_PROPOSER_COMMIT), 0);
+    assert_int_equal(e.items[0].message.type, LOCH_WAL_APPEND);
+    assert_int_equal(e.items[0].message.u.append.begin, L);
+    assert_int_equal(e.items[0].message.append_len, 0);
+    assert_true(look(p).members[0].recovering);
+    installed(p, 1, L, &e);
+    assert_int_equal(count_of(&e, LOCH_PROPOSER_COMMIT), 0);
+    acked(p, 0, L, L, &e); /* recovered */
+    assert_int_equal(e.items[0].kind, LOCH_PROPOSER_COMMIT);
+    assert_int_equal(e.items[0].lsn, L);
+    assert_int_equal(count_of(&e, LOCH_PROPOSER_SEND), 2); /* told at once, by empty appends */
+    assert_int_equal(e.items[1].message.u.append.commit_lsn, L);
+    assert_false(look(p).members[0].recovering);
+    assert_int_equal(look(p).reader_lsn, 900);
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
+}
+
+static void a_quorum_commits(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer *p = leader(&e);
+
+    installed(p, 0, L, &e);
+    installed(p, 1, L, &e);
+    e.count = 0;
+    assert_ok(loch_proposer_wal(p, at(5), L, L + 200000, &e));
+    assert_int_equal(e.count, 4); /* two chunks for each of two */
+    assert_int_equal(e.items[0].message.append_len, LOCH_WAL_CHUNK_BYTES);
+    acked(p, 0, L + 500, L + 600, &e);
+    assert_int_equal(count_of(&e, LOCH_PROPOSER_COMMIT), 0);
+    acked(p, 1, L + 400, L + 600, &e);
+    assert_int_equal(e.items[0].lsn, L + 400);
+    acked(p, 1, L + 300, L + 600, &e); /* an old answer takes nothing back */
+    assert_int_equal(count_of(&e, LOCH_PROPOSER_COMMIT), 0);
+    assert_int_equal(look(p).commit_lsn, L + 400);
+    assert_int_equal(look(p).needed_from, L + 400);
+    loch_proposer_disconnected(p, 1); /* what it holds still counts */
+    acked(p, 0, L + 600, L + 600, &e);
+    assert_int_equal(look(p).commit_lsn, L + 400);
+    assert_int_equal(look(p).needed_from, L + 600);
+    acked(p, 0, L + 900000, L + 900000, &e);
+    assert_int_equal(count_of(&e, LOCH_PROPOSER_CLOSE), 1); /* WAL that was never sent */
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
+}
+
+static void the_window_limits_what_flies(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer *p = leader(&e);
+
+    installed(p, 0, L, &e);
+    e.count = 0;
+    assert_ok(loch_proposer_wal(p, at(5), L, L + (4u << 20), &e));
+    assert_int_equal(e.count, 8); /* 1 MiB in chunks of 128 KiB */
+    acked(p, 0, L, L + (256u << 10), &e);
+    assert_int_equal(e.count, 2);
+    e.count = 0;
+    /* The memory's limit drops WAL a slow member has not got: it recovers from its peers. */
+    assert_ok(loch_proposer_wal(p, at(6), L + (3u << 20), L + (4u << 20), &e));
+    assert_int_equal(e.count, 1);
+    assert_int_equal(e.items[0].message.u.append.begin, L + (3u << 20));
+    assert_true(look(p).members[0].recovering);
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
+}
+
+static void fenced_is_final(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer *p = leader(&e);
+    const struct loch_wal_fenced old = {.term = TERM - 1, .min_compute_epoch = 3, .generation = 7};
+    const struct loch_wal_fenced newer = {
+        .term = TERM + 1, .min_compute_epoch = 4, .generation = 7};
+
+    e.count = 0;
+    assert_ok(loch_proposer_fenced(p, 0, &old, &e)); /* meant for an earlier term of ours */
+    assert_int_equal(e.count, 0);
+    assert_ok(loch_proposer_fenced(p, 0, &newer, &e));
+    assert_int_equal(e.items[0].kind, LOCH_PROPOSER_FENCED);
+    assert_int_equal(look(p).state, LOCH_PROPOSER_IS_FENCED);
+    installed(p, 0, L, &e);
+    installed(p, 1, L, &e);
+    assert_int_equal(e.count, 0);
+    assert_ok(loch_proposer_tick(p, at(100000), &e));
+    assert_int_equal(e.count, 0);
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
+}
+
+static void silence_closes_and_votes_are_tried_again(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer_config c = config();
+    struct loch_proposer *p = NULL;
+
+    assert_ok(loch_proposer_create(&c, &p));
+    greet(p, 0, 1, &e);
+    greet(p, 1, TERM + 40, &e);
+    assert_int_equal(e.items[0].message.u.vote.term, TERM + 41);
+    grant(p, 0, TERM, 1, L, &e); /* of another term */
+    assert_int_equal(e.count, 0);
+    assert_ok(loch_proposer_tick(p, at(600), &e));
+    assert_int_equal(e.count, 2); /* again, higher */
+    assert_int_equal(e.items[0].message.u.vote.term, TERM + 42);
+    e.count = 0;
+    assert_ok(loch_proposer_tick(p, at(1100), &e)); /* member 1 owed its vote since 1 ms */
+    assert_int_equal(count_of(&e, LOCH_PROPOSER_CLOSE), 2 - look(p).members[0].connected);
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
+}
+
+static void heartbeats_and_wrong_nodes(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer *p = leader(&e);
+    const struct loch_wal_hello_reply other = {.node = {{9}}, .generation = 7};
+
+    installed(p, 0, L, &e);
+    e.count = 0;
+    assert_ok(loch_proposer_tick(p, at(150), &e));
+    assert_int_equal(e.count, 1);
+    assert_int_equal(e.items[0].message.type, LOCH_WAL_APPEND);
+    assert_int_equal(e.items[0].message.append_len, 0);
+    e.count = 0;
+    assert_ok(loch_proposer_connected(p, at(150), 2, &e));
+    e.count = 0;
+    assert_ok(loch_proposer_hello_reply(p, at(150), 2, &other, &e));
+    assert_int_equal(e.items[0].kind, LOCH_PROPOSER_CLOSE);
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
+}
+
+static void impossible_configs_are_refused(void **state)
+{
+    (void)state;
+    struct loch_proposer *p = NULL;
+    struct loch_proposer_config c = config();
+
+    c.member_count = 0;
+    assert_code(loch_proposer_create(&c, &p), LOCH_E_INVALID);
+    c = config();
+    c.members[2] = c.members[0];
+    assert_code(loch_proposer_create(&c, &p), LOCH_E_INVALID);
+    c = config();
+    c.compute_epoch = 0;
+    assert_code(loch_proposer_create(&c, &p), LOCH_E_INVALID);
+    c = config();
+    c.window_bytes = 0;
+    assert_code(loch_proposer_create(&c, &p), LOCH_E_INVALID);
+    assert_null(p);
+    loch_proposer_destroy(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_donor_has_the_last_term),
+        cmocka_unit_test(l_is_committed_by_its_installation),
+        cmocka_unit_test(a_quorum_commits),
+        cmocka_unit_test(the_window_limits_what_flies),
+        cmocka_unit_test(fenced_is_final),
+        cmocka_unit_test(silence_closes_and_votes_are_tried_again),
+        cmocka_unit_test(heartbeats_and_wrong_nodes),
+        cmocka_unit_test(impossible_configs_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
