@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""TPC-B side by side in one run: a stock PostgreSQL with three synchronous pg_receivewal (ANY 2 of 3) against a Loch
+cluster, on the same disk. Prints one JSON object: transactions per second, p99 latency, WAL bytes and CPU
+seconds per transaction of each, and their ratios. Not a timed test: figures of a shared machine are quoted as ratios.
+
+    tests/bench/oltp.py [--scale 60] [--clients 16] [--seconds 180] [--rounds 1] [--warmup 15]
+"""
+import argparse
+import glob
+import json
+import os
+import pathlib
+import pwd
+import shutil
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("LOCH_BUILD", ROOT / "build"))
+BIN = pathlib.Path("/usr/lib/postgresql/15/bin")
+SETTINGS = {"shared_buffers": "128MB", "checkpoint_timeout": "30s", "max_connections": "100",
+            "autovacuum_naptime": "10s"}
+STOCK_PORT = 24001
+LOCH_PORT_BASE = 24100
+
+
+def note(text):
+    print(f"{time.strftime('%T')}  {text}", file=os.sys.stderr, flush=True)
+
+
+def run(argv, **more):
+    return subprocess.run([str(a) for a in argv], check=True, capture_output=True, text=True, **more).stdout
+
+
+def as_postgres(argv):
+    if os.geteuid() != 0:
+        return [str(a) for a in argv]
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *map(str, argv)]
+
+
+def cpu_seconds(roots):
+    """User and system time of the processes and all their descendants, reaped ones included."""
+    ticks, children = {}, {}
+    for stat in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            text = pathlib.Path(stat).read_text()
+        except OSError:
+            continue
+        pid, rest = int(text.split(" ", 1)[0]), text.rpartition(")")[2].split()
+        children.setdefault(int(rest[1]), []).append(pid)
+        ticks[pid] = sum(map(int, rest[11:15]))
+    total, todo = 0, list(roots)
+    while todo:
+        pid = todo.pop()
+        total += ticks.get(pid, 0)
+        todo += children.get(pid, [])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+class Stock:
+    """A stock server with fsync on, and three receivers whose fsync answers commits."""
+
+    def __init__(self, work):
+        self.dir, self.procs = work / "stock", []
+        self.dir.mkdir()
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(self.dir, user.pw_uid, user.pw_gid)
+        run(as_postgres([BIN / "initdb", "-D", self.dir / "data", "-A", "trust", "-U", "postgres", "--locale=C",
+                         "--encoding=UTF8"]))
+        self.url = f"postgresql://postgres@127.0.0.1:{STOCK_PORT}/postgres"
+
+    def start(self):
+        options = {**SETTINGS, "synchronous_standby_names": "'ANY 2 (r1, r2, r3)'", "unix_socket_directories": "''",
+                   "listen_addresses": "'127.0.0.1'", "port": STOCK_PORT, "synchronous_commit": "on"}
+        conf = "".join(f"{k} = {v if str(v).startswith(chr(39)) else repr(str(v))}\n" for k, v in options.items())
+        with open(self.dir / "data" / "postgresql.auto.conf", "a", encoding="utf8") as f:
+            f.write(conf)
+        log = open(self.dir / "log", "w", encoding="utf8")
+        self.spawn([BIN / "postgres", "-D", self.dir / "data"], log)
+        for _ in range(200):
+            if subprocess.run([BIN / "pg_isready", "-q", "-d", self.url], check=False).returncode == 0:
+                break
+            time.sleep(0.1)
+        for n in (1, 2, 3):
+            (self.dir / f"r{n}").mkdir()
+            if os.geteuid() == 0:
+                shutil.chown(self.dir / f"r{n}", "postgres", "postgres")
+            self.spawn([BIN / "pg_receivewal", "-D", self.dir / f"r{n}", "--synchronous", "-d",
+                        f"{self.url.rsplit('/', 1)[0]}/?application_name=r{n}"], log)
+
+    def spawn(self, argv, log):
+        self.procs.append(subprocess.Popen(as_postgres(argv), stdout=log, stderr=log))
+
+    def roots(self):
+        return [p.pid for p in self.procs]
+
+    def stop(self):
+        for p in reversed(self.procs):
+            p.send_signal(signal.SIGINT)
+        for p in reversed(self.procs):
+            p.wait(60)
+
+
+class Loch:
+    """A local cluster: three safekeepers, a pageserver, one compute."""
+
+    def __init__(self, work):
+        self.dir = work / "loch"
+
+    def loch(self, *words):
+        return run([BUILD / "bin" / "loch", *words, "--dir", self.dir, "--port-base", LOCH_PORT_BASE])
+
+    def start(self):
+        self.loch("up")
+        self.loch("compute", "stop", "main")
+        self.loch("compute", "start", "main", "--set", ",".join(f"{k}={v}" for k, v in SETTINGS.items()))
+        self.url = json.loads(self.loch("compute", "list", "--json"))[0]["url"]
+
+    def roots(self):
+        return [json.loads(p.read_text())["pid"] for p in (self.dir / "run").glob("*.json")]
+
+    def stop(self):
+        self.loch("down", "--wipe")
+
+
+def sql(url, text):
+    return run(["psql", url, "-X", "-A", "-t", "-q", "-c", text]).strip()
+
+
+def wal_bytes(url):
+    return int(sql(url, "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
+
+
+def measure(side, args, work):
+    """One pgbench run against a running side."""
+    logs = pathlib.Path(tempfile.mkdtemp(dir=work))
+    cpu, wal = cpu_seconds(side.roots()), wal_bytes(side.url)
+    out = run(["pgbench", "-n", "-c", args.clients, "-j", 2, "-T", args.seconds, "-l", "--log-prefix", logs / "l",
+               side.url])
+    cpu, wal = cpu_seconds(side.roots()) - cpu, wal_bytes(side.url) - wal
+    latency = sorted(int(line.split()[2]) for f in logs.iterdir() for line in f.open())
+    shutil.rmtree(logs)
+    tps = float(next(line for line in out.splitlines() if line.startswith("tps")).split()[2])
+    return {"tps": round(tps, 1), "p50_ms": latency[len(latency) // 2] / 1000,
+            "p99_ms": latency[int(len(latency) * 0.99)] / 1000, "max_ms": latency[-1] / 1000,
+            "transactions": len(latency), "wal_bytes_per_tx": round(wal / len(latency)),
+            "cpu_ms_per_tx": round(cpu * 1000 / len(latency), 3)}
+
+
+def bench(side, args, work):
+    side.start()
+    try:
+        note(f"{type(side).__name__}: loading scale {args.scale}")
+        run(["pgbench", "-i", "-q", "-s", args.scale, side.url])
+        sql(side.url, "CHECKPOINT")
+        run(["pgbench", "-n", "-c", args.clients, "-j", 2, "-T", args.warmup, side.url])
+        rounds = []
+        for n in range(args.rounds):
+            rounds.append(measure(side, args, work))
+            note(f"{type(side).__name__}: round {n + 1}: {rounds[-1]}")
+        return {k: statistics.median(r[k] for r in rounds) for k in rounds[0]}
+    finally:
+        side.stop()
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in (("scale", 60), ("clients", 16), ("seconds", 180), ("rounds", 1), ("warmup", 15)):
+        p.add_argument(f"--{name}", type=int, default=value)
+    args = p.parse_args()
+    work = pathlib.Path(tempfile.mkdtemp(prefix="loch-bench.", dir="/tmp"))
+    os.chmod(work, 0o711)
+    try:
+        stock, loch = bench(Stock(work), args, work), bench(Loch(work), args, work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    print(json.dumps({"scale": args.scale, "clients": args.clients, "seconds": args.seconds, "rounds": args.rounds,
+                      "stock_quorum": stock, "loch": loch,
+                      "tps_ratio": round(loch["tps"] / stock["tps"], 3),
+                      "wal_ratio": round(loch["wal_bytes_per_tx"] / stock["wal_bytes_per_tx"], 3),
+                      "cpu_ratio": round(loch["cpu_ms_per_tx"] / stock["cpu_ms_per_tx"], 3)}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
