@@ -191,17 +191,13 @@ static loch_status compute_define(struct loch_cluster *c, const struct loch_opti
 static loch_status write_agent_config(const struct loch_cluster *c, const json_t *note,
                                       const char *name, char *path, size_t len)
 {
-    char cluster_id[LOCH_ID_TEXT_BYTES];
-
     (void)snprintf(path, len, "%s/conf/compute-%s.ini", c->dir, name);
     FILE *f = fopen(path, "we");
     if (f == NULL)
         return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
-    (void)fprintf(f,
-                  "[cluster]\nid = %s\n\n[compute]\nid = %s\nscratch = %s\nport = %d\n"
-                  "lib_dir = %s\n",
-                  loch_id_format(&c->id, cluster_id), loch_field(note, "id"),
-                  loch_field(note, "scratch"), json_int(note, "port"), c->lib_dir);
+    (void)fprintf(f, "[daemon]\ndir = %s\n\n", loch_field(note, "scratch"));
+    (void)fprintf(f, "[compute]\nid = %s\nport = %d\nlib_dir = %s\n", loch_field(note, "id"),
+                  json_int(note, "port"), c->lib_dir);
     const char *settings = loch_field(note, "settings");
     if (settings[0] != '\0')
         (void)fprintf(f, "settings = %s\n", settings);

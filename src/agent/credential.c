@@ -1,0 +1,198 @@
+/* Holds: the reading of a credential. Invariant: PSKs leave the JSON for secret memory, and every
+ * other copy of them is wiped before this returns. */
+#include "credential.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CREDENTIAL_MAX_BYTES 65536u
+
+static loch_status text_member(const json_t *json, const char *name, const char **out)
+{
+    *out = json_string_value(json_object_get(json, name));
+    if (*out == NULL)
+        return LOCH_FAIL(LOCH_E_INVALID, "the credential lacks \"%s\"", name);
+    return LOCH_OK;
+}
+
+static loch_status id_member(const json_t *json, const char *name, struct loch_id *out)
+{
+    const char *text;
+
+    LOCH_TRY(text_member(json, name, &text));
+    if (!loch_is_ok(loch_id_parse(text, out)))
+        return LOCH_FAIL(LOCH_E_INVALID, "the credential's \"%s\" is not an id", name);
+    return LOCH_OK;
+}
+
+static loch_status number_member(const json_t *json, const char *name, uint64_t max, uint64_t *out)
+{
+    const json_t *value = json_object_get(json, name);
+    json_int_t v = json_integer_value(value);
+
+    if (!json_is_integer(value) || v <= 0 || (uint64_t)v > max)
+        return LOCH_FAIL(LOCH_E_INVALID, "the credential's \"%s\" is no number in range", name);
+    *out = (uint64_t)v;
+    return LOCH_OK;
+}
+
+static loch_status read_psk(const json_t *server, struct loch_secret *out)
+{
+    const char *text;
+
+    LOCH_TRY(text_member(server, "psk", &text));
+    LOCH_TRY(loch_secret_create(out, LOCH_PSK_BYTES));
+    if (!loch_is_ok(loch_hex_parse(text, out->bytes, LOCH_PSK_BYTES))) {
+        loch_secret_fini(out);
+        return LOCH_FAIL(LOCH_E_INVALID, "a PSK in the credential is malformed");
+    }
+    return LOCH_OK;
+}
+
+static loch_status read_identity(const json_t *server, struct loch_buf *out)
+{
+    const char *text;
+
+    LOCH_TRY(text_member(server, "identity", &text));
+    size_t len = strlen(text) / 2;
+    if (len == 0 || len > LOCH_PSK_IDENTITY_MAX_BYTES)
+        return LOCH_FAIL(LOCH_E_INVALID, "an identity in the credential has %zu bytes", len);
+    LOCH_TRY(loch_buf_reserve(out, len));
+    LOCH_TRY(loch_hex_parse(text, out->data, len));
+    out->len = len;
+    return LOCH_OK;
+}
+
+static loch_status read_server(struct loch_credential *c, const json_t *json)
+{
+    const char *role;
+    const char *address;
+    struct loch_credential_server server = {0};
+    struct loch_secret psk = {0};
+    struct loch_buf identity = {0};
+    loch_status st;
+
+    LOCH_TRY(text_member(json, "role", &role));
+    LOCH_TRY(text_member(json, "address", &address));
+    LOCH_TRY(id_member(json, "node", &server.node));
+    bool pages = strcmp(role, "pageserver") == 0;
+    if (strlen(address) >= sizeof server.address || (pages && c->pageserver.tls != NULL) ||
+        c->safekeeper_count == LOCH_MEMBERS_MAX)
+        return LOCH_FAIL(LOCH_E_INVALID, "the credential's servers are out of bounds");
+    memcpy(server.address, address, strlen(address) + 1);
+    LOCH_TRY_OUT(st, read_psk(json, &psk));
+    LOCH_TRY_OUT(st, read_identity(json, &identity));
+    LOCH_TRY_OUT(st, loch_tls_client_create(loch_buf_slice(&identity), &psk, &server.tls));
+    if (pages) {
+        c->pageserver = server;
+        c->pageserver_identity = identity;
+        c->pageserver_psk = psk;
+        return LOCH_OK;
+    }
+    c->safekeepers[c->safekeeper_count++] = server;
+out:
+    loch_secret_fini(&psk);
+    loch_buf_fini(&identity);
+    return st;
+}
+
+static loch_status read_all(const json_t *json, struct loch_credential *c)
+{
+    const char *system_id;
+    const json_t *servers = json_object_get(json, "servers");
+    const json_t *server;
+    uint64_t v;
+    size_t i;
+    char *end;
+
+    LOCH_TRY(id_member(json, "cluster", &c->cluster));
+    LOCH_TRY(id_member(json, "tenant", &c->tenant));
+    LOCH_TRY(id_member(json, "timeline", &c->timeline));
+    LOCH_TRY(id_member(json, "compute", &c->compute));
+    LOCH_TRY(id_member(json, "boot", &c->boot));
+    LOCH_TRY(number_member(json, "compute_epoch", INT64_MAX, &c->compute_epoch));
+    LOCH_TRY(number_member(json, "pg_version", UINT32_MAX, &v));
+    c->pg_version = (uint32_t)v;
+    LOCH_TRY(number_member(json, "segment_bytes", UINT32_C(1) << 30, &v));
+    c->segment_bytes = (uint32_t)v;
+    LOCH_TRY(text_member(json, "system_id", &system_id));
+    errno = 0;
+    c->system_id = strtoull(system_id, &end, 10);
+    if (errno != 0 || *system_id == '\0' || *end != '\0')
+        return LOCH_FAIL(LOCH_E_INVALID, "the credential's \"system_id\" is no number");
+    json_array_foreach(servers, i, server) LOCH_TRY(read_server(c, server));
+    if (c->pageserver.tls == NULL || c->safekeeper_count == 0)
+        return LOCH_FAIL(LOCH_E_INVALID, "the credential names no pageserver or no safekeeper");
+    return LOCH_OK;
+}
+
+/* jansson frees without wiping. */
+static void wipe_psks(const json_t *json)
+{
+    const json_t *server;
+    size_t i;
+
+    json_array_foreach(json_object_get(json, "servers"), i, server)
+    {
+        const json_t *psk = json_object_get(server, "psk");
+        loch_wipe((void *)(uintptr_t)json_string_value(psk), json_string_length(psk));
+    }
+}
+
+loch_status loch_credential_parse(struct loch_slice bytes, struct loch_credential *out)
+{
+    struct loch_credential c = {0};
+    json_t *json = json_loadb((const char *)bytes.data, bytes.len, 0, NULL);
+
+    if (json == NULL)
+        return LOCH_FAIL(LOCH_E_INVALID, "the credential (%zu bytes) is not JSON", bytes.len);
+    loch_status st = read_all(json, &c);
+    wipe_psks(json);
+    json_decref(json);
+    if (!loch_is_ok(st)) {
+        loch_credential_fini(&c);
+        return st;
+    }
+    *out = c;
+    return LOCH_OK;
+}
+
+loch_status loch_credential_read(int fd, struct loch_credential *out)
+{
+    static uint8_t bytes[CREDENTIAL_MAX_BYTES];
+    size_t len = 0;
+    ssize_t n = 1;
+
+    while (n > 0 && len < sizeof bytes) {
+        n = read(fd, bytes + len, sizeof bytes - len);
+        if (n < 0 && errno == EINTR)
+            n = 1;
+        else if (n > 0)
+            len += (size_t)n;
+    }
+    int why = errno;
+    (void)close(fd);
+    loch_status st;
+    if (n < 0)
+        st = LOCH_FAIL(LOCH_E_INVALID,
+                       "no credential on descriptor %d (%s): start computes with `loch compute "
+                       "start`, or pass one there",
+                       fd, strerror(why));
+    else
+        st = loch_credential_parse(loch_slice_of(bytes, len), out);
+    loch_wipe(bytes, sizeof bytes);
+    return st;
+}
+
+void loch_credential_fini(struct loch_credential *c)
+{
+    loch_tls_client_destroy(c->pageserver.tls);
+    for (uint32_t i = 0; i < c->safekeeper_count; i++)
+        loch_tls_client_destroy(c->safekeepers[i].tls);
+    loch_buf_fini(&c->pageserver_identity);
+    loch_secret_fini(&c->pageserver_psk);
+    *c = (struct loch_credential){0};
+}

@@ -1,0 +1,36 @@
+/* What a compute is allowed to do: the JSON that it receives on a descriptor at its start. */
+#ifndef LOCH_AGENT_CREDENTIAL_H
+#define LOCH_AGENT_CREDENTIAL_H
+
+#include "loch/base/buf.h"
+#include "loch/base/secret.h"
+#include "loch/base/types.h"
+#include "loch/crypto/tls.h"
+#include "loch/wire/wal.h"
+
+#define LOCH_CREDENTIAL_FD 3
+
+struct loch_credential_server {
+    struct loch_id node;
+    char address[128];
+    struct loch_tls_client *tls; /* owned */
+};
+
+struct loch_credential {
+    struct loch_id cluster, tenant, timeline, compute, boot;
+    uint64_t compute_epoch, system_id;
+    uint32_t pg_version, segment_bytes;
+    struct loch_credential_server pageserver;
+    struct loch_buf pageserver_identity; /* encoded, for the extension */
+    struct loch_secret pageserver_psk;   /* likewise */
+    struct loch_credential_server safekeepers[LOCH_MEMBERS_MAX];
+    uint32_t safekeeper_count;
+};
+
+/* Reads the descriptor to its end and closes it. LOCH_E_INVALID names the member that is wrong,
+ * never its value. */
+LOCH_STATUS loch_credential_read(int fd, struct loch_credential *out);
+LOCH_STATUS loch_credential_parse(struct loch_slice json, struct loch_credential *out);
+void loch_credential_fini(struct loch_credential *credential);
+
+#endif

@@ -1,0 +1,368 @@
+/* Holds: the start and watch of a stock PostgreSQL.
+ *
+ * Everything the design relies on stands on the command line, where neither ALTER SYSTEM nor an
+ * edited file can undo it. The PSK for the pageserver goes in by a pipe on descriptor 3. Source of
+ * the settings: PostgreSQL 15 documentation, chapter 20.
+ */
+#include "postmaster.h"
+
+#include "loch/base/log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define ARGS_MAX 256
+
+struct loch_postmaster {
+    struct loch_postmaster_order o;
+    char boot[300], pgdata[320], sock[320], log[330];
+    struct loch_child *child;
+    pid_t pid;
+    void (*exited)(void *arg, int wait_status);
+    void *arg;
+};
+
+/* A command line under construction; owns its strings. */
+struct args {
+    char *list[ARGS_MAX + 1];
+    size_t count;
+    bool bad;
+};
+
+static void add(struct args *a, const char *text)
+{
+    char *copy = strdup(text);
+
+    if (copy == NULL || a->count == ARGS_MAX) {
+        free(copy);
+        a->bad = true;
+        return;
+    }
+    a->list[a->count++] = copy;
+}
+
+__attribute__((format(printf, 2, 3))) static void set(struct args *a, const char *fmt, ...)
+{
+    char *text = NULL;
+    va_list list;
+
+    va_start(list, fmt);
+    int n = vasprintf(&text, fmt, list);
+    va_end(list);
+    if (n < 0) {
+        a->bad = true;
+        return;
+    }
+    add(a, "-c");
+    add(a, text);
+    free(text);
+}
+
+static void args_fini(struct args *a)
+{
+    for (size_t i = 0; i < a->count; i++)
+        free(a->list[i]);
+    a->count = 0;
+}
+
+static int remove_entry(const char *path, const struct stat *sb, int type, struct FTW *ftw)
+{
+    (void)sb;
+    (void)type;
+    (void)ftw;
+    return remove(path) == 0 || errno == ENOENT ? 0 : -1;
+}
+
+static loch_status remove_tree(const char *path)
+{
+    if (nftw(path, remove_entry, 32, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
+        return LOCH_FAIL(LOCH_E_IO, "cannot remove %s: %s", path, strerror(errno));
+    return LOCH_OK;
+}
+
+static loch_status make_dir(const struct loch_postmaster *p, const char *path, mode_t mode)
+{
+    if (mkdir(path, mode) != 0)
+        return LOCH_FAIL(LOCH_E_IO, "cannot make %s: %s", path, strerror(errno));
+    if (geteuid() == 0 && chown(path, p->o.config->uid, p->o.config->gid) != 0)
+        return LOCH_FAIL(LOCH_E_IO, "cannot give %s to the server's user: %s", path,
+                         strerror(errno));
+    return LOCH_OK;
+}
+
+static void remove_old_boots(const char *scratch)
+{
+    char path[600];
+    DIR *dir = opendir(scratch);
+    const struct dirent *entry;
+
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        if (strncmp(entry->d_name, "boot-", 5) != 0)
+            continue;
+        (void)snprintf(path, sizeof path, "%s/%s", scratch, entry->d_name);
+        if (!loch_is_ok(remove_tree(path)))
+            LOCH_WARN("an earlier boot's directory stays: %s", loch_error_text());
+    }
+    if (dir != NULL)
+        (void)closedir(dir);
+}
+
+loch_status loch_postmaster_prepare(const struct loch_postmaster_order *order,
+                                    struct loch_postmaster **out)
+{
+    struct loch_postmaster *p = calloc(1, sizeof *p);
+    uint8_t random[8];
+    char text[17];
+    loch_status st;
+
+    if (p == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a server");
+    p->o = *order;
+    LOCH_TRY_OUT(st, loch_env_random(order->env, random, sizeof random));
+    loch_hex_format(random, sizeof random, text);
+    (void)snprintf(p->boot, sizeof p->boot, "%s/boot-%s", order->config->scratch, text);
+    (void)snprintf(p->pgdata, sizeof p->pgdata, "%s/data", p->boot);
+    (void)snprintf(p->sock, sizeof p->sock, "%s/sock", p->boot);
+    (void)snprintf(p->log, sizeof p->log, "%s/postgres.log", p->boot);
+    if (strlen(p->sock) > 80) {
+        st = LOCH_FAIL(LOCH_E_LIMIT, "%s is too long a path for a unix socket", p->sock);
+        goto out;
+    }
+    remove_old_boots(order->config->scratch);
+    LOCH_TRY_OUT(st, make_dir(p, p->boot, 0700));
+    LOCH_TRY_OUT(st, make_dir(p, p->pgdata, 0700));
+    LOCH_TRY_OUT(st, make_dir(p, p->sock, 0700));
+    *out = p;
+    return LOCH_OK;
+out:
+    free(p);
+    return st;
+}
+
+const char *loch_postmaster_pgdata(const struct loch_postmaster *p)
+{
+    return p->pgdata;
+}
+
+const char *loch_postmaster_socket_dir(const struct loch_postmaster *p)
+{
+    return p->sock;
+}
+
+loch_status loch_postmaster_clear(struct loch_postmaster *p)
+{
+    LOCH_TRY(remove_tree(p->pgdata));
+    return make_dir(p, p->pgdata, 0700);
+}
+
+/* The agent reads the WAL over the private socket directory without a password; the line stands
+ * before the tenant's own. */
+static loch_status allow_proposer(const struct loch_postmaster *p)
+{
+    char path[400];
+    struct loch_buf buf = {0};
+    static const char line[] = "local replication all trust # the agent, by its private socket\n";
+    loch_status st;
+
+    (void)snprintf(path, sizeof path, "%s/pg_hba.conf", p->pgdata);
+    LOCH_TRY(loch_env_read_file(p->o.env, path, 1 << 20, &buf));
+    int fd = -1;
+    if (buf.len < sizeof line - 1 || memcmp(buf.data, line, sizeof line - 1) != 0)
+        fd = open(path, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC);
+    else
+        goto out;
+    if (fd < 0 || write(fd, line, sizeof line - 1) != (ssize_t)(sizeof line - 1) ||
+        write(fd, buf.data, buf.len) != (ssize_t)buf.len) {
+        st = LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
+        if (fd >= 0)
+            (void)close(fd);
+        loch_buf_fini(&buf);
+        return st;
+    }
+    (void)close(fd);
+out:
+    loch_buf_fini(&buf);
+    return LOCH_OK;
+}
+
+static void add_safety(struct args *a)
+{
+    /* Durability is the quorum's: a local flush is a memory copy. */
+    set(a, "fsync=off");
+    set(a, "full_page_writes=off");
+    set(a, "wal_init_zero=off");
+    set(a, "wal_level=replica");
+    set(a, "wal_log_hints=off");
+    set(a, "archive_mode=off");
+    set(a, "synchronous_standby_names=loch_proposer");
+    /* A crash loses local pages that storage has: start again from there. */
+    set(a, "restart_after_crash=off");
+    /* The proposer's connection is never given up for silence. */
+    set(a, "wal_sender_timeout=0");
+    set(a, "tcp_keepalives_idle=0");
+    set(a, "logging_collector=off");
+    set(a, "log_destination=stderr");
+}
+
+static void add_identity(struct args *a, const struct loch_postmaster *p, uint64_t term,
+                         loch_lsn start_lsn)
+{
+    const struct loch_credential *c = p->o.credential;
+    char text[LOCH_ID_TEXT_BYTES];
+    char identity[2 * LOCH_PSK_IDENTITY_MAX_BYTES + 1];
+
+    set(a, "shared_preload_libraries=loch");
+    set(a, "dynamic_library_path=%s:$libdir", p->o.config->lib_dir);
+    set(a, "loch.pageserver=%s", c->pageserver.address);
+    set(a, "loch.tenant=%s", loch_id_format(&c->tenant, text));
+    set(a, "loch.timeline=%s", loch_id_format(&c->timeline, text));
+    set(a, "loch.term=%" PRIu64, term);
+    set(a, "loch.compute_epoch=%" PRIu64, c->compute_epoch);
+    set(a, "loch.start_lsn=" LOCH_LSN_FMT, LOCH_LSN_ARG(start_lsn));
+    loch_hex_format(c->pageserver_identity.data, c->pageserver_identity.len, identity);
+    set(a, "loch.identity=%s", identity);
+}
+
+static void build_args(struct args *a, const struct loch_postmaster *p, uint64_t term,
+                       loch_lsn start_lsn)
+{
+    const struct loch_agent_config *c = p->o.config;
+    char path[600];
+
+    (void)snprintf(path, sizeof path, "%s/postgres", c->pg_bin_dir);
+    add(a, path);
+    add(a, "-D");
+    add(a, p->pgdata);
+    /* Defaults that suit WAL on a tmpfs; users may set them otherwise. */
+    set(a, "max_wal_size=256MB");
+    set(a, "min_wal_size=64MB");
+    set(a, "wal_keep_size=0");
+    set(a, "max_slot_wal_keep_size=256MB");
+    set(a, "max_wal_senders=10");
+    for (size_t i = 0; i < c->setting_count; i++)
+        set(a, "%s=%s", c->settings[i].name, c->settings[i].value);
+    add_safety(a);
+    set(a, "listen_addresses=%s", c->listen);
+    set(a, "port=%u", c->port);
+    set(a, "unix_socket_directories=%s", p->sock);
+    set(a, "unix_socket_permissions=0700");
+    set(a, "data_directory=%s", p->pgdata);
+    set(a, "hba_file=%s/pg_hba.conf", p->pgdata);
+    set(a, "ident_file=%s/pg_ident.conf", p->pgdata);
+    add_identity(a, p, term, start_lsn);
+}
+
+static void on_exit_of_child(void *arg, int wait_status)
+{
+    struct loch_postmaster *p = arg;
+
+    p->pid = 0;
+    p->child = NULL;
+    p->exited(p->arg, wait_status);
+}
+
+/* A pipe that holds the PSK, to be read once. */
+static loch_status psk_pipe(const struct loch_secret *psk, int *read_fd)
+{
+    int fd[2];
+
+    if (pipe2(fd, O_CLOEXEC) != 0)
+        return LOCH_FAIL(LOCH_E_IO, "cannot make a pipe: %s", strerror(errno));
+    ssize_t n = write(fd[1], psk->bytes, psk->len);
+    (void)close(fd[1]);
+    if (n != (ssize_t)psk->len) {
+        (void)close(fd[0]);
+        return LOCH_FAIL(LOCH_E_IO, "cannot hand over the page key");
+    }
+    *read_fd = fd[0];
+    return LOCH_OK;
+}
+
+loch_status loch_postmaster_start(struct loch_postmaster *p, uint64_t term, loch_lsn start_lsn,
+                                  void (*exited)(void *arg, int wait_status), void *arg)
+{
+    static const char *const environment[] = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "LOCH_PSK_FD=3",
+                                              NULL};
+    struct args args = {0};
+    int psk_fd = -1;
+    loch_status st;
+
+    LOCH_TRY(allow_proposer(p));
+    build_args(&args, p, term, start_lsn);
+    int log_fd = open(p->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (args.bad || log_fd < 0) {
+        st = args.bad ? LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for the command line")
+                      : LOCH_FAIL(LOCH_E_IO, "cannot open %s: %s", p->log, strerror(errno));
+        goto out;
+    }
+    LOCH_TRY_OUT(st, psk_pipe(&p->o.credential->pageserver_psk, &psk_fd));
+    p->exited = exited;
+    p->arg = arg;
+    struct loch_child_options options = {.argv = (const char *const *)args.list,
+                                         .env = environment,
+                                         .cwd = p->boot,
+                                         .uid = p->o.config->uid,
+                                         .gid = p->o.config->gid,
+                                         .stdin_fd = -1,
+                                         .stdout_fd = log_fd,
+                                         .stderr_fd = log_fd,
+                                         .pass_fd = psk_fd,
+                                         .die_with_parent = true};
+    LOCH_TRY_OUT(st, loch_env_spawn(p->o.env, &options, &p->child, on_exit_of_child, p));
+    p->pid = loch_child_pid(p->child);
+out:
+    if (log_fd >= 0)
+        (void)close(log_fd);
+    if (psk_fd >= 0)
+        (void)close(psk_fd);
+    args_fini(&args);
+    return st;
+}
+
+pid_t loch_postmaster_pid(const struct loch_postmaster *p)
+{
+    return p->pid;
+}
+
+bool loch_postmaster_ready(const struct loch_postmaster *p)
+{
+    char path[400];
+    char line[200];
+    int n = 0;
+    bool ready = false;
+
+    (void)snprintf(path, sizeof path, "%s/postmaster.pid", p->pgdata);
+    FILE *f = fopen(path, "re");
+    if (f == NULL)
+        return false;
+    /* The eighth line is the state. Source: miscadmin.h, LOCK_FILE_LINE_PM_STATUS. */
+    while (fgets(line, sizeof line, f) != NULL)
+        if (++n == 8)
+            ready = strncmp(line, "ready", 5) == 0;
+    (void)fclose(f);
+    return ready && p->pid != 0;
+}
+
+void loch_postmaster_signal(struct loch_postmaster *p, int signo)
+{
+    if (p->child != NULL)
+        loch_child_kill(p->child, signo);
+}
+
+void loch_postmaster_destroy(struct loch_postmaster *p)
+{
+    if (p == NULL)
+        return;
+    if (!loch_is_ok(remove_tree(p->boot)))
+        LOCH_WARN("the boot's directory stays: %s", loch_error_text());
+    free(p);
+}
