@@ -1,0 +1,111 @@
+/* Holds: the guard around every call site of SyncRepWaitForLSN.
+ * Source: access/transam/{xact,twophase}.c, replication/syncrep.c, PostgreSQL 15: the call sites are
+ * RecordTransactionCommit and EndPrepare (between PRE_COMMIT or PRE_PREPARE and COMMIT or PREPARE of the
+ * transaction callbacks), and the two halves of FinishPreparedTransaction (in the statement). */
+#include "commit_guard.h"
+
+#include "postgres.h"
+
+#include "settings.h"
+#include "shared.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "replication/syncrep.h"
+
+#include <signal.h>
+#include <time.h>
+
+static bool guarding;
+static sigset_t mask_before;
+static bool level_raised;
+static int level_before;
+
+/* `off` stays what PostgreSQL documents: acknowledged before it is safe. Every other level means the
+ * quorum; assign_ also sets the mode that the wait uses. */
+static void raise_sync_level(void)
+{
+    if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF ||
+        synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_FLUSH || !loch_fix_on(sync_level))
+        return;
+    level_before = synchronous_commit;
+    level_raised = true;
+    synchronous_commit = SYNCHRONOUS_COMMIT_REMOTE_FLUSH;
+    assign_synchronous_commit(synchronous_commit, NULL);
+}
+
+static void restore_sync_level(void)
+{
+    if (!level_raised)
+        return;
+    level_raised = false;
+    synchronous_commit = level_before;
+    assign_synchronous_commit(synchronous_commit, NULL);
+}
+
+static void hold_signals(void)
+{
+    sigset_t held;
+
+    sigemptyset(&held);
+    sigaddset(&held, SIGINT);
+    sigaddset(&held, SIGTERM);
+    (void)sigprocmask(SIG_BLOCK, &held, &mask_before);
+    guarding = true;
+}
+
+void loch_commit_guard_begin(void)
+{
+    raise_sync_level();
+    if (guarding)
+        return;
+    hold_signals();
+    loch_count(commits_guarded);
+    /* What came before takes effect now, while nothing is decided yet. */
+    CHECK_FOR_INTERRUPTS();
+    if (QueryCancelPending || ProcDiePending)
+        ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
+                        errmsg("canceling statement before its commit")));
+}
+
+void loch_commit_guard_end(void)
+{
+    restore_sync_level();
+    if (guarding) {
+        static const struct timespec at_once;
+        sigset_t late_cancel;
+
+        sigemptyset(&late_cancel);
+        sigaddset(&late_cancel, SIGINT);
+        while (sigtimedwait(&late_cancel, NULL, &at_once) == SIGINT)
+            ;
+        guarding = false;
+        (void)sigprocmask(SIG_SETMASK, &mask_before, NULL);
+    }
+}
+
+static void on_transaction(XactEvent event, void *arg)
+{
+    (void)arg;
+    switch (event) {
+    case XACT_EVENT_PRE_COMMIT:
+    case XACT_EVENT_PRE_PREPARE:
+        if (loch_fix_on(commit))
+            loch_commit_guard_begin();
+        break;
+    case XACT_EVENT_COMMIT:
+    case XACT_EVENT_ABORT:
+    case XACT_EVENT_PREPARE:
+        loch_commit_guard_end();
+        break;
+    case XACT_EVENT_PARALLEL_PRE_COMMIT: /* parallel workers have no transaction id of their own */
+    case XACT_EVENT_PARALLEL_COMMIT:
+    case XACT_EVENT_PARALLEL_ABORT:
+        break;
+    }
+}
+
+void loch_commit_guard_register(void)
+{
+    RegisterXactCallback(on_transaction, NULL);
+}

@@ -1,0 +1,26 @@
+/* Forks that the pageserver is known not to have, so that it is asked once and not at every insert
+ * (heaps look for their free space map all the time). Only a cache: forgetting is always right,
+ * because the compute is the only writer and a fork appears by smgr create here first. */
+#ifndef LOCH_EXT_KNOWN_ABSENT_H
+#define LOCH_EXT_KNOWN_ABSENT_H
+
+#include "postgres.h"
+
+#include "common/relpath.h"
+#include "storage/relfilenode.h"
+
+struct known_absent {
+    RelFileNode rnode; /* the key: first */
+    uint32 forks;      /* bit per ForkNumber */
+};
+
+#define LOCH_FORK_BIT(fork_) (UINT32_C(1) << (uint32)(fork_))
+
+bool loch_absent_known(RelFileNode rnode, ForkNumber fork);
+/* Adds the forks in `forks` (LOCH_FORK_BIT); may forget everything else to make room. */
+void loch_absent_add(RelFileNode rnode, uint32 forks);
+void loch_absent_remove(RelFileNode rnode, ForkNumber fork);
+/* For changes behind the storage manager's back (databases created, moved or dropped). */
+void loch_absent_clear(void);
+
+#endif

@@ -1,0 +1,78 @@
+/* Holds: the array of last-written LSNs. Invariant: a slot never falls while the server runs. */
+#include "last_lsn.h"
+
+#include "shared.h"
+
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogrecovery.h"
+#include "common/hashfn.h"
+
+static pg_atomic_uint64 *slot_of(RelFileNode rnode, ForkNumber fork, BlockNumber block)
+{
+    struct {
+        RelFileNode rnode;
+        int32 fork;
+        BlockNumber block;
+    } tag;
+    uint32 hash;
+
+    memset(&tag, 0, sizeof tag);
+    tag.rnode = rnode;
+    tag.fork = (int32)fork;
+    tag.block = block;
+    hash = hash_bytes((const unsigned char *)&tag, (int)sizeof tag);
+    return &loch_shared->last_lsn[hash & (LOCH_LAST_LSN_SLOTS - 1)];
+}
+
+static void raise_atomic(pg_atomic_uint64 *slot, XLogRecPtr lsn)
+{
+    uint64 seen = pg_atomic_read_u64(slot);
+
+    while (seen < lsn && !pg_atomic_compare_exchange_u64(slot, &seen, lsn))
+        ;
+}
+
+XLogRecPtr loch_last_lsn_get(RelFileNode rnode, ForkNumber fork, BlockNumber block)
+{
+    XLogRecPtr of_page = pg_atomic_read_u64(slot_of(rnode, fork, block));
+    XLogRecPtr of_fork = pg_atomic_read_u64(slot_of(rnode, fork, InvalidBlockNumber));
+    XLogRecPtr floor_lsn = pg_atomic_read_u64(&loch_shared->floor_lsn);
+
+    return Max(Max(of_page, of_fork), floor_lsn);
+}
+
+void loch_last_lsn_raise_page(RelFileNode rnode, ForkNumber fork, BlockNumber block, XLogRecPtr lsn)
+{
+    raise_atomic(slot_of(rnode, fork, block), lsn);
+}
+
+void loch_last_lsn_raise_fork(RelFileNode rnode, ForkNumber fork, XLogRecPtr lsn)
+{
+    raise_atomic(slot_of(rnode, fork, InvalidBlockNumber), lsn);
+}
+
+void loch_last_lsn_raise_floor(XLogRecPtr lsn)
+{
+    raise_atomic(&loch_shared->floor_lsn, lsn);
+}
+
+XLogRecPtr loch_insert_lsn(void)
+{
+    XLogRecPtr lsn;
+
+    if (RecoveryInProgress())
+        return GetXLogReplayRecPtr(NULL);
+    lsn = GetXLogInsertRecPtr();
+    if (XLogSegmentOffset(lsn, (XLogRecPtr)wal_segment_size) == SizeOfXLogLongPHD)
+        return lsn - (XLogRecPtr)SizeOfXLogLongPHD;
+    if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+        return lsn - (XLogRecPtr)SizeOfXLogShortPHD;
+    return lsn;
+}
+
+void loch_wal_flush_to(XLogRecPtr lsn)
+{
+    if (!RecoveryInProgress())
+        XLogFlush(lsn);
+}

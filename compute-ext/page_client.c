@@ -1,0 +1,293 @@
+/* Holds: requests, their answers and the patience between them.
+ *
+ * Answers carry the request's id: one that belongs to a request given up by an ERROR is dropped, so the
+ * connection need not be. */
+#include "page_client.h"
+
+#include "page_conn.h"
+#include "report.h"
+#include "shared.h"
+#include "wait.h"
+
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+
+#include "loch/base/frame.h"
+
+#define PAUSE_FIRST_MS 20
+#define PAUSE_MOST_MS 1000
+#define COMPLAIN_AFTER_MS 5000
+
+enum kind { ASK_PAGE, ASK_SIZE, ASK_DB_BYTES, ASK_STATUS };
+
+/* One request and where its answer goes. */
+struct exchange {
+    enum kind kind;
+    struct loch_page_at at;
+    struct loch_rel rel;
+    uint8_t fork;
+    uint32_t block;
+    char *page;
+    bool exists;
+    uint32_t blocks;
+    uint64_t bytes;
+    struct loch_page_status_reply *status;
+};
+
+static uint64_t last_request_id;
+
+static struct loch_rel rel_of(RelFileNode rnode)
+{
+    return (struct loch_rel){rnode.spcNode, rnode.dbNode, rnode.relNode};
+}
+
+static struct loch_page_at latest(XLogRecPtr lsn)
+{
+    return (struct loch_page_at){LOCH_LSN_MAX, lsn};
+}
+
+static void encode_request(struct loch_writer *w, const struct exchange *x, uint64_t id)
+{
+    static const uint8_t types[] = {
+        [ASK_PAGE] = LOCH_PAGE_GET,
+        [ASK_SIZE] = LOCH_PAGE_REL_SIZE,
+        [ASK_DB_BYTES] = LOCH_PAGE_DB_SIZE,
+        [ASK_STATUS] = LOCH_PAGE_STATUS,
+    };
+    size_t mark = loch_frame_begin(w, types[x->kind]);
+
+    switch (x->kind) {
+    case ASK_PAGE: {
+        struct loch_page_get m = {id, x->at, x->rel, x->fork, x->block};
+        loch_page_get_encode(w, &m);
+        break;
+    }
+    case ASK_SIZE: {
+        struct loch_page_rel_size m = {id, x->at, x->rel, x->fork};
+        loch_page_rel_size_encode(w, &m);
+        break;
+    }
+    case ASK_DB_BYTES: {
+        struct loch_page_db_size m = {id, x->at, x->rel.spc, x->rel.db};
+        loch_page_db_size_encode(w, &m);
+        break;
+    }
+    case ASK_STATUS: {
+        struct loch_page_status m = {id};
+        loch_page_status_encode(w, &m);
+        break;
+    }
+    }
+    loch_frame_end(w, mark);
+}
+
+static loch_status take_page(struct exchange *x, struct loch_slice payload, uint64_t *id,
+                             uint64_t wanted)
+{
+    struct loch_page_get_reply m;
+
+    LOCH_TRY(loch_page_get_reply_decode(payload, &m));
+    *id = m.request_id;
+    if (m.request_id != wanted)
+        return LOCH_OK;
+    if (m.page.len != BLCKSZ)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a page of %zu bytes", m.page.len);
+    memcpy(x->page, m.page.data, BLCKSZ);
+    return LOCH_OK;
+}
+
+static loch_status take_size(struct exchange *x, struct loch_slice payload, uint64_t *id)
+{
+    struct loch_page_rel_size_reply m;
+
+    LOCH_TRY(loch_page_rel_size_reply_decode(payload, &m));
+    *id = m.request_id;
+    x->exists = m.exists;
+    x->blocks = m.blocks;
+    return LOCH_OK;
+}
+
+static loch_status take_db_bytes(struct exchange *x, struct loch_slice payload, uint64_t *id)
+{
+    struct loch_page_db_size_reply m;
+
+    LOCH_TRY(loch_page_db_size_reply_decode(payload, &m));
+    *id = m.request_id;
+    x->bytes = m.bytes;
+    return LOCH_OK;
+}
+
+static loch_status take_error(struct loch_slice payload, uint64_t *id, uint64_t wanted)
+{
+    struct loch_page_error m;
+
+    LOCH_TRY(loch_page_error_decode(payload, &m));
+    *id = m.request_id;
+    if (m.request_id != 0 && m.request_id != wanted)
+        return LOCH_OK; /* of a request that was given up */
+    if (m.code == LOCH_E_OK || m.code > LOCH_E_UNSUPPORTED)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "unknown error code %u from the pageserver", m.code);
+    return LOCH_FAIL((enum loch_code)m.code, "%.*s", (int)m.text.len, (const char *)m.text.data);
+}
+
+/* Decodes one frame; *id says whose answer it was. */
+static loch_status take_reply(struct exchange *x, uint8_t type, struct loch_slice payload,
+                              uint64_t *id, uint64_t wanted)
+{
+    struct loch_page_status_reply status;
+
+    switch (type) {
+    case LOCH_PAGE_GET_REPLY:
+        return take_page(x, payload, id, wanted);
+    case LOCH_PAGE_REL_SIZE_REPLY:
+        return take_size(x, payload, id);
+    case LOCH_PAGE_DB_SIZE_REPLY:
+        return take_db_bytes(x, payload, id);
+    case LOCH_PAGE_STATUS_REPLY:
+        LOCH_TRY(loch_page_status_reply_decode(payload, &status));
+        *id = status.request_id;
+        if (*id == wanted && x->status != NULL)
+            *x->status = status;
+        return LOCH_OK;
+    case LOCH_PAGE_ERROR:
+        return take_error(payload, id, wanted);
+    default:
+        return LOCH_FAIL(LOCH_E_CORRUPT, "unexpected frame type %u", type);
+    }
+}
+
+/* One attempt. *answered tells a refusal by the pageserver (keep the connection) from a failure of the
+ * connection. */
+static loch_status attempt(struct exchange *x, bool *answered)
+{
+    static struct loch_buf request;
+    uint64_t id = 0, wanted = ++last_request_id;
+    struct loch_writer w;
+
+    *answered = false;
+    LOCH_TRY(loch_page_conn_ready());
+    request.len = 0;
+    loch_writer_init(&w, &request);
+    encode_request(&w, x, wanted);
+    LOCH_TRY(loch_writer_finish(&w));
+    LOCH_TRY(loch_page_conn_send(loch_buf_slice(&request)));
+    while (id != wanted) {
+        struct loch_slice payload;
+        uint8_t type;
+        loch_status st;
+
+        LOCH_TRY(loch_page_conn_receive(&type, &payload));
+        st = take_reply(x, type, payload, &id, wanted);
+        *answered = type == LOCH_PAGE_ERROR && id == wanted;
+        LOCH_TRY(st);
+    }
+    *answered = true;
+    return LOCH_OK;
+}
+
+/* Ends the process or the statement for what repeating cannot mend. */
+static void give_up_if_final(loch_status st)
+{
+    switch (st.code) {
+    case LOCH_E_STALE:
+        ereport(FATAL, (errcode(ERRCODE_ADMIN_SHUTDOWN),
+                        errmsg("loch: this compute is fenced: another one has taken over"),
+                        errdetail_internal("%s", loch_error_text())));
+        break;
+    case LOCH_E_CORRUPT:
+    case LOCH_E_INVALID:
+    case LOCH_E_NOT_FOUND:
+    case LOCH_E_EXISTS:
+    case LOCH_E_UNSUPPORTED:
+        if (CritSectionCount == 0)
+            loch_report(ERROR, st, "the pageserver refused a request");
+        break;
+    case LOCH_E_OK:
+    case LOCH_E_IO:
+    case LOCH_E_DENIED:
+    case LOCH_E_UNAVAILABLE:
+    case LOCH_E_LIMIT:
+    case LOCH_E_NO_MEMORY:
+        break;
+    }
+}
+
+static void ask(struct exchange *x)
+{
+    long pause_ms = PAUSE_FIRST_MS, waited_ms = 0;
+
+    for (;;) {
+        bool answered;
+        loch_status st = attempt(x, &answered);
+
+        if (loch_is_ok(st))
+            break;
+        if (!answered)
+            loch_page_conn_close();
+        if (answered || st.code == LOCH_E_STALE)
+            give_up_if_final(st);
+        if (waited_ms / COMPLAIN_AFTER_MS != (waited_ms + pause_ms) / COMPLAIN_AFTER_MS)
+            loch_report(LOG, st, "waiting for the pageserver");
+        loch_wait_socket(-1, false, pause_ms);
+        waited_ms += pause_ms;
+        pause_ms = Min(pause_ms * 2, PAUSE_MOST_MS);
+    }
+    loch_wait_done();
+}
+
+static void count_read(const instr_time *start)
+{
+    instr_time end;
+
+    INSTR_TIME_SET_CURRENT(end);
+    INSTR_TIME_SUBTRACT(end, *start);
+    loch_count(read_remote);
+    loch_count_add(LOCH_C_read_wait_us, INSTR_TIME_GET_MICROSEC(end));
+    if (CritSectionCount > 0)
+        loch_count(read_in_critical_section);
+    else if (InterruptHoldoffCount > 0)
+        loch_count(read_under_lock);
+}
+
+void loch_page_client_get(RelFileNode rnode, ForkNumber fork, BlockNumber block, XLogRecPtr lsn,
+                          char *page)
+{
+    struct exchange x = {.kind = ASK_PAGE, .at = latest(lsn), .rel = rel_of(rnode)};
+    instr_time start;
+
+    x.fork = (uint8_t)fork;
+    x.block = block;
+    x.page = page;
+    INSTR_TIME_SET_CURRENT(start);
+    ask(&x);
+    count_read(&start);
+}
+
+bool loch_page_client_size(RelFileNode rnode, ForkNumber fork, XLogRecPtr lsn, BlockNumber *blocks)
+{
+    struct exchange x = {.kind = ASK_SIZE, .at = latest(lsn), .rel = rel_of(rnode)};
+
+    x.fork = (uint8_t)fork;
+    ask(&x);
+    loch_count(size_asked);
+    if (x.exists)
+        *blocks = x.blocks;
+    return x.exists;
+}
+
+uint64 loch_page_client_db_bytes(Oid spc, Oid db, XLogRecPtr lsn)
+{
+    struct exchange x = {.kind = ASK_DB_BYTES, .at = latest(lsn)};
+
+    x.rel = (struct loch_rel){spc, db, 0};
+    ask(&x);
+    return x.bytes;
+}
+
+void loch_page_client_status(struct loch_page_status_reply *out)
+{
+    struct exchange x = {.kind = ASK_STATUS};
+
+    x.status = out;
+    ask(&x);
+}

@@ -1,0 +1,258 @@
+/* Holds: the connection. Protocol: docs/protocol/wire.md, loch/wire/page.h.
+ *
+ * Invariant: `conn.fd` is -1 exactly when there is no connection. A connection belongs to one process
+ * (conn.owner); a forked child that finds its parent's forgets it without touching the session. */
+#include "page_conn.h"
+
+#include "postgres.h"
+
+#include "settings.h"
+#include "shared.h"
+#include "wait.h"
+
+#include "miscadmin.h"
+
+#include "loch/base/frame.h"
+#include "loch/crypto/tls.h"
+#include "loch/wire/page.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CONNECT_TIMEOUT_MS 5000
+#define WAIT_SLICE_MS 1000
+#define RECEIVE_BYTES 16384
+
+static struct {
+    int fd;
+    pid_t owner;
+    struct loch_tls_client *client; /* one for the life of the process */
+    struct loch_tls *tls;
+    struct loch_buf wire;  /* ciphertext to send */
+    struct loch_buf plain; /* plaintext received; `taken` bytes of it are used up */
+    size_t taken;
+    bool greeted;
+} conn = {.fd = -1};
+
+void loch_page_conn_close(void)
+{
+    if (conn.owner == MyProcPid) {
+        loch_tls_destroy(conn.tls);
+        if (conn.fd >= 0)
+            (void)close(conn.fd);
+    }
+    conn.tls = NULL;
+    conn.fd = -1;
+    conn.wire.len = 0;
+    conn.plain.len = 0;
+    conn.taken = 0;
+    conn.greeted = false;
+}
+
+static loch_status set_options(int fd)
+{
+    int one = 1, idle_s = 10, interval_s = 5, probes = 3;
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
+        fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+        return LOCH_FAIL(LOCH_E_IO, "fcntl: %s", strerror(errno));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+    return LOCH_OK;
+}
+
+static loch_status begin_connect(const struct addrinfo *ai)
+{
+    conn.fd = socket(ai->ai_family, SOCK_STREAM, 0);
+    conn.owner = MyProcPid;
+    if (conn.fd < 0)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "socket: %s", strerror(errno));
+    LOCH_TRY(set_options(conn.fd));
+    if (connect(conn.fd, ai->ai_addr, ai->ai_addrlen) != 0 && errno != EINPROGRESS)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "connect: %s", strerror(errno));
+    return LOCH_OK;
+}
+
+static loch_status open_socket(void)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC};
+    struct addrinfo *list = NULL;
+    loch_status st;
+    int rc;
+
+    hints.ai_flags = AI_NUMERICSERV;
+    rc = getaddrinfo(loch_settings.host, loch_settings.port, &hints, &list);
+    if (rc != 0)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s: %s", loch_settings.host, gai_strerror(rc));
+    st = begin_connect(list);
+    freeaddrinfo(list);
+    return st;
+}
+
+static loch_status finish_connect(void)
+{
+    for (int waited_ms = 0;; waited_ms += WAIT_SLICE_MS) {
+        struct sockaddr_storage peer;
+        socklen_t len = sizeof peer;
+        int error = 0;
+        socklen_t error_len = sizeof error;
+
+        if (getpeername(conn.fd, (struct sockaddr *)&peer, &len) == 0)
+            return LOCH_OK;
+        if (getsockopt(conn.fd, SOL_SOCKET, SO_ERROR, &error, &error_len) == 0 && error != 0)
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "connect: %s", strerror(error));
+        if (waited_ms >= CONNECT_TIMEOUT_MS)
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "connect: no answer within %d ms",
+                             CONNECT_TIMEOUT_MS);
+        loch_wait_socket(conn.fd, true, WAIT_SLICE_MS);
+    }
+}
+
+static loch_status flush_wire(void)
+{
+    while (conn.wire.len > 0) {
+        ssize_t n = send(conn.fd, conn.wire.data, conn.wire.len, MSG_NOSIGNAL);
+
+        if (n > 0)
+            loch_buf_consume(&conn.wire, (size_t)n);
+        else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            loch_wait_socket(conn.fd, true, WAIT_SLICE_MS);
+        else if (n < 0 && errno != EINTR)
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "send: %s", strerror(errno));
+    }
+    return LOCH_OK;
+}
+
+/* Waits for bytes and feeds them to the TLS engine. */
+static loch_status pump(void)
+{
+    uint8_t bytes[RECEIVE_BYTES];
+    loch_status st, sent;
+    bool closed = false;
+    ssize_t n;
+
+    for (;;) {
+        n = recv(conn.fd, bytes, sizeof bytes, 0);
+        if (n > 0)
+            break;
+        if (n == 0)
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the pageserver closed the connection");
+        if (errno == EAGAIN || errno == EWOULDBLOCK)
+            loch_wait_socket(conn.fd, false, WAIT_SLICE_MS);
+        else if (errno != EINTR)
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "recv: %s", strerror(errno));
+    }
+    st = loch_tls_receive(conn.tls, loch_slice_of(bytes, (size_t)n), &conn.plain, &conn.wire,
+                          &closed);
+    sent = flush_wire();
+    LOCH_TRY(st);
+    LOCH_TRY(sent);
+    if (closed)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the pageserver closed the session");
+    return LOCH_OK;
+}
+
+static loch_status handshake(void)
+{
+    bool closed = false;
+
+    if (conn.client == NULL)
+        LOCH_TRY(loch_tls_client_create(loch_buf_slice(&loch_settings.identity_bytes),
+                                        &loch_settings.psk, &conn.client));
+    LOCH_TRY(loch_tls_connect(conn.client, &conn.tls));
+    LOCH_TRY(loch_tls_receive(conn.tls, loch_slice_of(NULL, 0), &conn.plain, &conn.wire, &closed));
+    LOCH_TRY(flush_wire());
+    while (!loch_tls_ready(conn.tls))
+        LOCH_TRY(pump());
+    return LOCH_OK;
+}
+
+static loch_status refusal(struct loch_slice payload)
+{
+    struct loch_page_error e;
+
+    LOCH_TRY(loch_page_error_decode(payload, &e));
+    if (e.code == LOCH_E_OK || e.code > LOCH_E_UNSUPPORTED)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "unknown error code %u from the pageserver", e.code);
+    return LOCH_FAIL((enum loch_code)e.code, "%.*s", (int)e.text.len, (const char *)e.text.data);
+}
+
+static loch_status greet(void)
+{
+    static struct loch_buf frame;
+    struct loch_page_hello hello = {.version = LOCH_WIRE_PAGE_VERSION};
+    struct loch_page_hello_reply reply;
+    struct loch_slice payload;
+    struct loch_writer w;
+    uint8_t type;
+    size_t mark;
+
+    hello.tenant = loch_settings.tenant_id;
+    hello.timeline = loch_settings.timeline_id;
+    hello.term = loch_settings.term_value;
+    hello.compute_epoch = loch_settings.compute_epoch_value;
+    frame.len = 0;
+    loch_writer_init(&w, &frame);
+    mark = loch_frame_begin(&w, LOCH_PAGE_HELLO);
+    loch_page_hello_encode(&w, &hello);
+    loch_frame_end(&w, mark);
+    LOCH_TRY(loch_writer_finish(&w));
+    LOCH_TRY(loch_page_conn_send(loch_buf_slice(&frame)));
+    LOCH_TRY(loch_page_conn_receive(&type, &payload));
+    if (type == LOCH_PAGE_ERROR)
+        return refusal(payload);
+    if (type != LOCH_PAGE_HELLO_REPLY)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "frame type %u instead of the greeting", type);
+    return loch_page_hello_reply_decode(payload, &reply);
+}
+
+loch_status loch_page_conn_ready(void)
+{
+    if (conn.greeted && conn.owner == MyProcPid)
+        return LOCH_OK;
+    /* Half a connection is left by an ERROR in the middle of one: begin again. */
+    loch_page_conn_close();
+    LOCH_TRY(open_socket());
+    LOCH_TRY(finish_connect());
+    LOCH_TRY(handshake());
+    LOCH_TRY(greet());
+    conn.greeted = true;
+    loch_count(reconnects);
+    return LOCH_OK;
+}
+
+loch_status loch_page_conn_send(struct loch_slice frames)
+{
+    LOCH_TRY(loch_tls_send(conn.tls, frames, &conn.wire));
+    return flush_wire();
+}
+
+loch_status loch_page_conn_receive(uint8_t *type, struct loch_slice *payload)
+{
+    for (;;) {
+        struct loch_slice bytes;
+        size_t consumed = 0;
+        bool found = false;
+
+        if (conn.taken > 0) {
+            loch_buf_consume(&conn.plain, conn.taken);
+            conn.taken = 0;
+        }
+        bytes = loch_buf_slice(&conn.plain);
+        LOCH_TRY(loch_frame_next(bytes, &found, type, payload, &consumed));
+        if (found) {
+            conn.taken = consumed;
+            return LOCH_OK;
+        }
+        LOCH_TRY(pump());
+    }
+}

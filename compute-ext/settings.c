@@ -1,0 +1,199 @@
+/* Holds: settings, their parsing, and the reading of the credential. */
+#include "settings.h"
+
+#include "report.h"
+
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "loch/crypto/psk.h"
+#include "loch/crypto/tls.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct loch_settings loch_settings;
+
+#ifdef LOCH_TEST_SWITCHES
+bool loch_fix_disabled[LOCH_FIX_COUNT];
+
+static const char *const fix_names[] = {
+#define LOCH_FIX_NAME(name_) #name_,
+    LOCH_FIXES(LOCH_FIX_NAME)
+#undef LOCH_FIX_NAME
+};
+
+/* Fills out[] from a comma list; false and *bad when a name is unknown. */
+static bool parse_fixes(const char *list, bool out[LOCH_FIX_COUNT], char bad[64])
+{
+    const char *at = list;
+
+    memset(out, 0, LOCH_FIX_COUNT * sizeof out[0]);
+    while (*at != '\0') {
+        size_t len = strcspn(at, ", ");
+        bool known = len == 0;
+
+        for (size_t i = 0; i < LOCH_FIX_COUNT && len > 0; i++) {
+            if (strlen(fix_names[i]) == len && strncmp(at, fix_names[i], len) == 0) {
+                out[i] = true;
+                known = true;
+            }
+        }
+        if (!known) {
+            strlcpy(bad, at, Min(len + 1, 64));
+            return false;
+        }
+        at += len;
+        at += strspn(at, ", ");
+    }
+    return true;
+}
+
+static bool check_test_disable(char **value, void **extra, GucSource source)
+{
+    bool out[LOCH_FIX_COUNT];
+    char bad[64];
+
+    (void)extra;
+    (void)source;
+    if (*value == NULL || parse_fixes(*value, out, bad))
+        return true;
+    GUC_check_errdetail("\"%s\" is not the name of a fix.", bad);
+    return false;
+}
+
+static void assign_test_disable(const char *value, void *extra)
+{
+    char bad[64];
+
+    (void)extra;
+    (void)parse_fixes(value == NULL ? "" : value, loch_fix_disabled, bad);
+}
+#endif
+
+static void define_string(const char *name, const char *help, char **variable)
+{
+    DefineCustomStringVariable(name, help, NULL, variable, "", PGC_POSTMASTER, GUC_SUPERUSER_ONLY,
+                               NULL, NULL, NULL);
+}
+
+void loch_settings_define(void)
+{
+    define_string("loch.pageserver", "Address of the pageserver, host:port.",
+                  &loch_settings.pageserver);
+    define_string("loch.tenant", "Tenant id, 32 hex digits.", &loch_settings.tenant);
+    define_string("loch.timeline", "Timeline (branch) id, 32 hex digits.", &loch_settings.timeline);
+    define_string("loch.term", "Term this compute was elected for.", &loch_settings.term);
+    define_string("loch.compute_epoch", "Epoch of this compute's credential.",
+                  &loch_settings.compute_epoch);
+    define_string("loch.start_lsn", "LSN this compute was started at.", &loch_settings.start_lsn);
+    define_string("loch.identity", "Encoded PSK identity for the pageserver, hex.",
+                  &loch_settings.identity);
+    DefineCustomIntVariable("loch.max_lag", "WAL the pageserver may be behind before writers are slowed.",
+                            "0 switches it off.", &loch_settings.max_lag_kb, 256 * 1024, 0, INT_MAX,
+                            PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+#ifdef LOCH_TEST_SWITCHES
+    DefineCustomStringVariable("loch.test_disable", "Fixes to switch off, for negative tests.", NULL,
+                               &loch_settings.test_disable, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+                               check_test_disable, assign_test_disable, NULL);
+#endif
+    MarkGUCPrefixReserved("loch");
+}
+
+static loch_status parse_u64(const char *name, const char *text, uint64 *out)
+{
+    char *end;
+    unsigned long long v;
+
+    errno = 0;
+    v = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0)
+        return LOCH_FAIL(LOCH_E_INVALID, "%s is not a number: \"%s\"", name, text);
+    *out = v;
+    return LOCH_OK;
+}
+
+static loch_status parse_address(const char *text)
+{
+    const char *colon = strrchr(text, ':');
+    size_t host_len = colon == NULL ? 0 : (size_t)(colon - text);
+
+    if (colon == NULL || host_len == 0 || host_len >= sizeof loch_settings.host ||
+        colon[1] == '\0' || strlen(colon + 1) >= sizeof loch_settings.port)
+        return LOCH_FAIL(LOCH_E_INVALID, "loch.pageserver is not host:port: \"%s\"", text);
+    memcpy(loch_settings.host, text, host_len);
+    loch_settings.host[host_len] = '\0';
+    strlcpy(loch_settings.port, colon + 1, sizeof loch_settings.port);
+    return LOCH_OK;
+}
+
+static loch_status parse_identity(const char *hex)
+{
+    struct loch_buf *bytes = &loch_settings.identity_bytes;
+    struct loch_psk_identity id;
+    size_t digits = strlen(hex);
+
+    if (digits == 0 || digits % 2 != 0 || digits / 2 > LOCH_PSK_IDENTITY_MAX_BYTES)
+        return LOCH_FAIL(LOCH_E_INVALID, "loch.identity has %zu hex digits", digits);
+    LOCH_TRY(loch_buf_reserve(bytes, digits / 2));
+    LOCH_TRY(loch_hex_parse(hex, bytes->data, digits / 2));
+    bytes->len = digits / 2;
+    LOCH_TRY(loch_psk_identity_decode(loch_buf_slice(bytes), &id));
+    if (!loch_id_equal(&id.tenant, &loch_settings.tenant_id) ||
+        !loch_id_equal(&id.timeline, &loch_settings.timeline_id))
+        return LOCH_FAIL(LOCH_E_INVALID, "loch.identity is for another tenant or timeline");
+    return LOCH_OK;
+}
+
+static loch_status parse_all(void)
+{
+    struct loch_settings *s = &loch_settings;
+
+    LOCH_TRY(parse_address(s->pageserver));
+    LOCH_TRY(loch_id_parse(s->tenant, &s->tenant_id));
+    LOCH_TRY(loch_id_parse(s->timeline, &s->timeline_id));
+    LOCH_TRY(parse_u64("loch.term", s->term, &s->term_value));
+    LOCH_TRY(parse_u64("loch.compute_epoch", s->compute_epoch, &s->compute_epoch_value));
+    LOCH_TRY(loch_lsn_parse(s->start_lsn, &s->start_lsn_value));
+    return parse_identity(s->identity);
+}
+
+static loch_status read_psk(void)
+{
+    const char *text = getenv("LOCH_PSK_FD");
+    uint8_t bytes[LOCH_PSK_BYTES + 1];
+    size_t got = 0;
+    uint64 fd = 0;
+    loch_status st;
+
+    if (text == NULL)
+        return LOCH_FAIL(LOCH_E_INVALID, "no credential: LOCH_PSK_FD is not set");
+    LOCH_TRY(parse_u64("LOCH_PSK_FD", text, &fd));
+    if (fd > 1024)
+        return LOCH_FAIL(LOCH_E_INVALID, "LOCH_PSK_FD is out of range: %s", text);
+    while (got < sizeof bytes) {
+        ssize_t n = read((int)fd, bytes + got, sizeof bytes - got);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        got += (size_t)n;
+    }
+    (void)close((int)fd);
+    (void)unsetenv("LOCH_PSK_FD");
+    if (got == LOCH_PSK_BYTES)
+        st = loch_secret_from(&loch_settings.psk, bytes, got);
+    else
+        st = LOCH_FAIL(LOCH_E_INVALID, "the credential has %zu bytes, not %u", got, LOCH_PSK_BYTES);
+    loch_wipe(bytes, sizeof bytes);
+    return st;
+}
+
+void loch_settings_load(void)
+{
+    loch_require(parse_all(), "settings");
+    loch_require(read_psk(), "credential");
+}

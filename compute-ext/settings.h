@@ -1,0 +1,80 @@
+/* The extension's settings (all set by the agent on the postmaster's command line) and the credential
+ * it reads from a descriptor. */
+#ifndef LOCH_EXT_SETTINGS_H
+#define LOCH_EXT_SETTINGS_H
+
+#include "postgres.h"
+
+#include "access/xlogdefs.h"
+
+#include "loch/base/buf.h"
+#include "loch/base/secret.h"
+#include "loch/base/types.h"
+
+struct loch_settings {
+    /* as given; strings owned by PostgreSQL's settings machinery */
+    char *pageserver;
+    char *tenant;
+    char *timeline;
+    char *term;
+    char *compute_epoch;
+    char *start_lsn;
+    char *identity;
+    int max_lag_kb;
+    char *test_disable;
+    /* parsed once in the postmaster */
+    struct loch_id tenant_id;
+    struct loch_id timeline_id;
+    uint64 term_value;
+    uint64 compute_epoch_value;
+    XLogRecPtr start_lsn_value;
+    char host[256];
+    char port[16];
+    struct loch_buf identity_bytes;
+    struct loch_secret psk;
+};
+
+extern struct loch_settings loch_settings;
+
+void loch_settings_define(void);
+/* Parses what must be there and reads the PSK (LOCH_PSK_FD, closed afterwards); FATAL when wrong. */
+void loch_settings_load(void);
+
+/* Single fixes that a test may switch off (loch.test_disable, a comma list of these names), to show
+ * that its negative test fails without them. Compiled in only with LOCH_TEST_SWITCHES. */
+#define LOCH_FIXES(X)                                                                              \
+    X(cid)                                                                                         \
+    X(overlay)                                                                                     \
+    X(speculative)                                                                                 \
+    X(not_logged)                                                                                  \
+    X(btree_cycle)                                                                                 \
+    X(all_visible)                                                                                 \
+    X(vm)                                                                                          \
+    X(truncate)                                                                                    \
+    X(sequence)                                                                                    \
+    X(createdb)                                                                                    \
+    X(dropdb)                                                                                      \
+    X(unlogged)                                                                                    \
+    X(temp)                                                                                        \
+    X(fsm)                                                                                         \
+    X(collision)                                                                                   \
+    X(commit)                                                                                      \
+    X(commit_prepared)                                                                             \
+    X(sync_level)                                                                                  \
+    X(sizes)
+
+enum loch_fix {
+#define LOCH_FIX_ENUM(name_) LOCH_FIX_##name_,
+    LOCH_FIXES(LOCH_FIX_ENUM)
+#undef LOCH_FIX_ENUM
+        LOCH_FIX_COUNT
+};
+
+#ifdef LOCH_TEST_SWITCHES
+extern bool loch_fix_disabled[LOCH_FIX_COUNT];
+#define loch_fix_on(name_) (!loch_fix_disabled[LOCH_FIX_##name_])
+#else
+#define loch_fix_on(name_) true
+#endif
+
+#endif

@@ -1,0 +1,95 @@
+/* Holds: sizing and making the extension's shared memory. */
+#include "shared.h"
+
+#include "cid_overlay.h"
+#include "known_absent.h"
+#include "settings.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+
+#define TRANCHE "loch"
+
+struct loch_shared *loch_shared;
+HTAB *loch_overlay_table;
+HTAB *loch_absent_table;
+LWLock *loch_overlay_lock;
+LWLock *loch_absent_lock;
+
+static LWLockPadded *create_locks;
+static shmem_request_hook_type previous_request;
+static shmem_startup_hook_type previous_startup;
+static void (*ready_callback)(void);
+
+LWLock *loch_create_lock(uint32 hash)
+{
+    return &create_locks[hash % LOCH_CREATE_LOCKS].lock;
+}
+
+static void request_memory(void)
+{
+    if (previous_request != NULL)
+        previous_request();
+    RequestAddinShmemSpace(sizeof(struct loch_shared));
+    RequestAddinShmemSpace(hash_estimate_size(LOCH_OVERLAY_MAX, sizeof(struct cid_overlay)));
+    RequestAddinShmemSpace(hash_estimate_size(LOCH_ABSENT_MAX, sizeof(struct known_absent)));
+    RequestNamedLWLockTranche(TRANCHE, LOCH_CREATE_LOCKS + 2);
+}
+
+static void init_shared(struct loch_shared *s)
+{
+    pg_atomic_init_u64(&s->floor_lsn, loch_settings.start_lsn_value);
+    pg_atomic_init_u64(&s->throttle_us, 0);
+    pg_atomic_init_u64(&s->throttle_round, 0);
+    pg_atomic_init_u64(&s->overlay_count, 0);
+    for (size_t i = 0; i < LOCH_COUNTER_COUNT; i++)
+        pg_atomic_init_u64(&s->counters[i], 0);
+    for (size_t i = 0; i < LOCH_LAST_LSN_SLOTS; i++)
+        pg_atomic_init_u64(&s->last_lsn[i], 0);
+}
+
+static HTAB *init_table(const char *name, long size, Size key_bytes, Size entry_bytes)
+{
+    HASHCTL control;
+
+    memset(&control, 0, sizeof control);
+    control.keysize = key_bytes;
+    control.entrysize = entry_bytes;
+    return ShmemInitHash(name, size, size, &control, HASH_ELEM | HASH_BLOBS);
+}
+
+static void make_memory(void)
+{
+    bool found;
+    LWLockPadded *locks;
+    struct loch_shared *s;
+
+    if (previous_startup != NULL)
+        previous_startup();
+    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+    s = ShmemInitStruct("loch", sizeof(struct loch_shared), &found);
+    if (!found)
+        init_shared(s);
+    loch_overlay_table = init_table("loch command ids", LOCH_OVERLAY_MAX,
+                                    sizeof(struct cid_overlay_key), sizeof(struct cid_overlay));
+    loch_absent_table = init_table("loch absent forks", LOCH_ABSENT_MAX, sizeof(RelFileNode),
+                                   sizeof(struct known_absent));
+    LWLockRelease(AddinShmemInitLock);
+    locks = GetNamedLWLockTranche(TRANCHE);
+    loch_overlay_lock = &locks[0].lock;
+    loch_absent_lock = &locks[1].lock;
+    create_locks = &locks[2];
+    loch_shared = s;
+    if (!IsUnderPostmaster && ready_callback != NULL)
+        ready_callback();
+}
+
+void loch_shared_register(void (*ready)(void))
+{
+    ready_callback = ready;
+    previous_request = shmem_request_hook;
+    shmem_request_hook = request_memory;
+    previous_startup = shmem_startup_hook;
+    shmem_startup_hook = make_memory;
+}

@@ -1,0 +1,81 @@
+/* The extension's shared memory: counters, last-written LSNs, locks, and the knowledge tables' homes.
+ * Made once in the postmaster; every child inherits the mapping. */
+#ifndef LOCH_EXT_SHARED_H
+#define LOCH_EXT_SHARED_H
+
+#include "postgres.h"
+
+#include "port/atomics.h"
+#include "storage/lwlock.h"
+#include "utils/hsearch.h"
+
+#define LOCH_COUNTERS(X)                                                                           \
+    X(read_remote, "pages fetched from the pageserver")                                            \
+    X(read_local, "pages found kept locally")                                                      \
+    X(read_wait_us, "microseconds spent waiting for pages")                                        \
+    X(read_under_lock, "remote reads while interrupts were held off")                              \
+    X(read_in_critical_section, "remote reads inside a critical section")                          \
+    X(size_asked, "relation sizes asked of the pageserver")                                        \
+    X(fork_materialised, "relation forks whose local file was made on first use")                  \
+    X(reconnects, "connections made to the pageserver")                                            \
+    X(write_dropped, "page writes that needed no local copy")                                      \
+    X(write_zero, "writes of all-zero pages")                                                      \
+    X(spill_cid, "pages kept: command ids of a running transaction")                               \
+    X(spill_speculative, "pages kept: speculative insertion in progress")                          \
+    X(spill_not_logged, "pages kept: not written to WAL yet")                                      \
+    X(spill_btree_cycle, "pages kept: B-tree vacuum cycle id")                                     \
+    X(spill_sequence, "pages kept: sequence")                                                      \
+    X(spill_fsm, "pages kept: free space map")                                                     \
+    X(spill_vm, "pages kept: visibility map")                                                      \
+    X(spill_odd, "pages kept: header the extension does not know")                                 \
+    X(unspill, "local copies dropped because the pageserver can make the page")                    \
+    X(cid_overlay_put, "command ids remembered instead of keeping the page")                       \
+    X(cid_overlay_applied, "command ids put back into a fetched page")                             \
+    X(all_visible_raised, "LSNs raised for PD_ALL_VISIBLE")                                        \
+    X(local_write, "writes of temporary, unlogged and shared relations")                           \
+    X(throttled, "times a backend was slowed for the pageserver's lag")                            \
+    X(commits_guarded, "commits that waited uncancellably")
+
+enum loch_counter {
+#define LOCH_COUNTER_ENUM(name_, help_) LOCH_C_##name_,
+    LOCH_COUNTERS(LOCH_COUNTER_ENUM)
+#undef LOCH_COUNTER_ENUM
+        LOCH_COUNTER_COUNT
+};
+
+#define LOCH_LAST_LSN_SLOTS (UINT32_C(1) << 18)
+#define LOCH_CREATE_LOCKS 16
+#define LOCH_OVERLAY_MAX 100000
+#define LOCH_ABSENT_MAX 32768
+
+struct loch_shared {
+    pg_atomic_uint64 floor_lsn;      /* no read may be older than this */
+    pg_atomic_uint64 throttle_us;    /* greater than 0 while the pageserver lags */
+    pg_atomic_uint64 throttle_round; /* rises with every barrier the throttle emits */
+    pg_atomic_uint64 overlay_count;
+    pg_atomic_uint64 counters[LOCH_COUNTER_COUNT];
+    pg_atomic_uint64 last_lsn[LOCH_LAST_LSN_SLOTS];
+};
+
+extern struct loch_shared *loch_shared; /* NULL before shared memory exists */
+extern HTAB *loch_overlay_table;
+extern HTAB *loch_absent_table;
+extern LWLock *loch_overlay_lock;
+extern LWLock *loch_absent_lock;
+
+/* One of LOCH_CREATE_LOCKS, held while a local file is made. */
+LWLock *loch_create_lock(uint32 hash);
+
+/* Sets the hooks that size and make the shared memory; `ready` runs in the postmaster after it is
+ * there. Call from _PG_init in the postmaster. */
+void loch_shared_register(void (*ready)(void));
+
+static inline void loch_count_add(enum loch_counter c, uint64 n)
+{
+    if (loch_shared != NULL)
+        pg_atomic_fetch_add_u64(&loch_shared->counters[c], (int64)n);
+}
+
+#define loch_count(name_) loch_count_add(LOCH_C_##name_, 1)
+
+#endif

@@ -1,0 +1,58 @@
+/* Holds: functions that tests create for themselves (tests/compute/functions.sql). Compiled only with
+ * LOCH_TEST_SWITCHES. */
+#include "postgres.h"
+
+#ifdef LOCH_TEST_SWITCHES
+
+#include "last_lsn.h"
+#include "settings.h"
+
+#include "access/relation.h"
+#include "fmgr.h"
+#include "storage/bufmgr.h"
+#include "storage/smgr.h"
+#include "utils/pg_lsn.h"
+#include "utils/rel.h"
+
+PG_FUNCTION_INFO_V1(loch_test_evict);
+PG_FUNCTION_INFO_V1(loch_test_extend_zero);
+PG_FUNCTION_INFO_V1(loch_test_last_lsn);
+PGDLLEXPORT Datum loch_test_evict(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum loch_test_extend_zero(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum loch_test_last_lsn(PG_FUNCTION_ARGS);
+
+/* Writes out and forgets every buffer of a relation. Only for a test that knows nobody else uses it. */
+Datum loch_test_evict(PG_FUNCTION_ARGS)
+{
+    Relation rel = relation_open(PG_GETARG_OID(0), AccessShareLock);
+    ForkNumber forks[] = {MAIN_FORKNUM, FSM_FORKNUM, VISIBILITYMAP_FORKNUM, INIT_FORKNUM};
+    BlockNumber from[] = {0, 0, 0, 0};
+
+    FlushRelationBuffers(rel);
+    DropRelFileNodeBuffers(RelationGetSmgr(rel), forks, (int)lengthof(forks), from);
+    relation_close(rel, AccessShareLock);
+    PG_RETURN_VOID();
+}
+
+/* Extends a relation by a page that is never initialised, as bulk extension does. */
+Datum loch_test_extend_zero(PG_FUNCTION_ARGS)
+{
+    Relation rel = relation_open(PG_GETARG_OID(0), RowExclusiveLock);
+    Buffer buffer = ReadBufferExtended(rel, MAIN_FORKNUM, P_NEW, RBM_NORMAL, NULL);
+
+    ReleaseBuffer(buffer);
+    relation_close(rel, RowExclusiveLock);
+    PG_RETURN_VOID();
+}
+
+/* The LSN a read of the relation's block would ask for. */
+Datum loch_test_last_lsn(PG_FUNCTION_ARGS)
+{
+    Relation rel = relation_open(PG_GETARG_OID(0), AccessShareLock);
+    XLogRecPtr lsn = loch_last_lsn_get(rel->rd_node, MAIN_FORKNUM, (BlockNumber)PG_GETARG_INT32(1));
+
+    relation_close(rel, AccessShareLock);
+    PG_RETURN_LSN(lsn);
+}
+
+#endif

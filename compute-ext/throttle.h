@@ -1,0 +1,10 @@
+/* Backpressure: writers are slowed while the pageserver is far behind, so that no read ever has to wait
+ * long for it. */
+#ifndef LOCH_EXT_THROTTLE_H
+#define LOCH_EXT_THROTTLE_H
+
+void loch_throttle_register(void);
+/* Sleeps a moment when this backend wrote WAL since the last round; else returns at once. */
+void loch_throttle_maybe_sleep(void);
+
+#endif

@@ -1,0 +1,159 @@
+/* Holds: the ProcessUtility hook.
+ *
+ * CREATE DATABASE is made to log (STRATEGY wal_log): a file copy would copy holes. After CREATE, ALTER
+ * and DROP DATABASE every read must be newer than the statement, because files changed, and file numbers
+ * became free, behind the storage manager's back. */
+#include "utility.h"
+
+#include "postgres.h"
+
+#include "cid_overlay.h"
+#include "commit_guard.h"
+#include "known_absent.h"
+#include "last_lsn.h"
+#include "settings.h"
+#include "shared.h"
+
+#include "commands/dbcommands.h"
+#include "nodes/makefuncs.h"
+#include "nodes/parsenodes.h"
+#include "tcop/utility.h"
+
+static ProcessUtility_hook_type previous_utility;
+
+static void refuse_tablespace(const CreateTableSpaceStmt *stmt)
+{
+    if (stmt->location != NULL && stmt->location[0] != '\0')
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("tablespaces with a location are not supported on Loch"),
+                        errdetail("Data lies in the storage service, not in a directory of the "
+                                  "compute.")));
+}
+
+/* A copy of the statement whose only strategy is wal_log. */
+static PlannedStmt *force_wal_log(const PlannedStmt *pstmt)
+{
+    PlannedStmt *copy = (PlannedStmt *)copyObjectImpl(pstmt);
+    CreatedbStmt *stmt = castNode(CreatedbStmt, copy->utilityStmt);
+    ListCell *cell;
+
+    foreach (cell, stmt->options) {
+        DefElem *option = lfirst_node(DefElem, cell);
+
+        if (strcmp(option->defname, "strategy") == 0)
+            stmt->options = foreach_delete_current(stmt->options, cell);
+    }
+    stmt->options =
+        lappend(stmt->options,
+                makeDefElem(pstrdup("strategy"), (Node *)makeString(pstrdup("wal_log")), -1));
+    return copy;
+}
+
+static bool changes_databases(NodeTag tag)
+{
+    return tag == T_CreatedbStmt || tag == T_AlterDatabaseStmt || tag == T_DropdbStmt;
+}
+
+/* Waits for the quorum inside the statement, not at the end of a transaction. */
+static bool finishes_prepared(const Node *stmt)
+{
+    const TransactionStmt *t;
+
+    if (!IsA(stmt, TransactionStmt))
+        return false;
+    t = (const TransactionStmt *)stmt;
+    return t->kind == TRANS_STMT_COMMIT_PREPARED || t->kind == TRANS_STMT_ROLLBACK_PREPARED;
+}
+
+static Oid database_dropped_by(const Node *stmt)
+{
+    return IsA(stmt, DropdbStmt)
+               ? get_database_oid(((const DropdbStmt *)stmt)->dbname, true)
+               : InvalidOid;
+}
+
+/* Forgets what is known about databases whose files changed unseen. */
+static void after_database_change(Oid dropped)
+{
+    RelFileNode all = {InvalidOid, dropped, InvalidOid};
+
+    if (!loch_fix_on(dropdb))
+        return;
+    loch_last_lsn_raise_floor(loch_insert_lsn());
+    loch_absent_clear();
+    if (dropped != InvalidOid)
+        loch_overlay_forget_range(all, 0);
+}
+
+static void run_next(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+                     ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *env,
+                     DestReceiver *dest, QueryCompletion *qc)
+{
+    if (previous_utility != NULL)
+        previous_utility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+    else
+        standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+}
+
+/* The statement under what it needs around it. */
+static void run_guarded(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+                        ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *env,
+                        DestReceiver *dest, QueryCompletion *qc)
+{
+    PG_TRY();
+    {
+        if (finishes_prepared(pstmt->utilityStmt) && loch_fix_on(commit_prepared))
+            loch_commit_guard_begin();
+        run_next(pstmt, query, read_only_tree, context, params, env, dest, qc);
+    }
+    PG_CATCH();
+    {
+        loch_commit_guard_end();
+        PG_RE_THROW();
+    }
+    PG_END_TRY();
+    loch_commit_guard_end();
+}
+
+static void run_database_change(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+                                ProcessUtilityContext context, ParamListInfo params,
+                                QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+    Oid dropped = database_dropped_by(pstmt->utilityStmt);
+
+    PG_TRY();
+    {
+        run_next(pstmt, query, read_only_tree, context, params, env, dest, qc);
+    }
+    PG_CATCH();
+    {
+        after_database_change(dropped);
+        PG_RE_THROW();
+    }
+    PG_END_TRY();
+    after_database_change(dropped);
+}
+
+static void on_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+                       ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *env,
+                       DestReceiver *dest, QueryCompletion *qc)
+{
+    NodeTag tag = nodeTag(pstmt->utilityStmt);
+
+    if (tag == T_CreateTableSpaceStmt)
+        refuse_tablespace((const CreateTableSpaceStmt *)pstmt->utilityStmt);
+    if (tag == T_CreatedbStmt && loch_fix_on(createdb))
+        pstmt = force_wal_log(pstmt);
+    if (changes_databases(tag))
+        run_database_change(pstmt, query, read_only_tree, context, params, env, dest, qc);
+    else if (finishes_prepared(pstmt->utilityStmt))
+        run_guarded(pstmt, query, read_only_tree, context, params, env, dest, qc);
+    else
+        run_next(pstmt, query, read_only_tree, context, params, env, dest, qc);
+}
+
+void loch_utility_register(void)
+{
+    previous_utility = ProcessUtility_hook;
+    ProcessUtility_hook = on_utility;
+}
