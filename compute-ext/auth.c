@@ -1,5 +1,5 @@
-/* Holds: the ClientAuthentication hook. A base backup taken from a compute would hold holes instead of
- * pages, and a standby of it could not follow; both are the storage's business. */
+/* Holds: the ClientAuthentication hook. A base backup taken from a compute would hold holes instead
+ * of pages, and a standby of it could not follow; both are the storage's business. */
 #include "auth.h"
 
 #include "postgres.h"

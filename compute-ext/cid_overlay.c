@@ -72,8 +72,8 @@ static void remove_locked(const struct cid_overlay_key *key)
         pg_atomic_fetch_sub_u64(&loch_shared->overlay_count, 1);
 }
 
-/* Drops entries whose transaction has ended. The caller holds no lock: TransactionIdIsInProgress may
- * take others. */
+/* Drops entries whose transaction has ended. The caller holds no lock: TransactionIdIsInProgress
+ * may take others. */
 static void reap(void)
 {
     HASH_SEQ_STATUS scan;

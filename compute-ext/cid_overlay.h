@@ -1,10 +1,10 @@
 /* Command ids of a running transaction, remembered beside a page instead of keeping the whole page.
  *
- * cmin is not in WAL: a page rebuilt by redo has command id 0 in every tuple. When ALL tuples that one
- * live xid put on the page carry the same command id and none of them is updated or deleted, (xid, cid)
- * says everything that would be lost: 24 bytes instead of 8192.
- * Invariants: every eviction of a page replaces or removes its entry before the page may be read again;
- * an entry is only applied while its xid is in progress (a subtransaction counts until its top ends). */
+ * cmin is not in WAL: a page rebuilt by redo has command id 0 in every tuple. When ALL tuples that
+ * one live xid put on the page carry the same command id and none of them is updated or deleted,
+ * (xid, cid) says everything that would be lost: 24 bytes instead of 8192. Invariants: every
+ * eviction of a page replaces or removes its entry before the page may be read again; an entry is
+ * only applied while its xid is in progress (a subtransaction counts until its top ends). */
 #ifndef LOCH_EXT_CID_OVERLAY_H
 #define LOCH_EXT_CID_OVERLAY_H
 

@@ -1,7 +1,8 @@
 /* Holds: the guard around every call site of SyncRepWaitForLSN.
- * Source: access/transam/{xact,twophase}.c, replication/syncrep.c, PostgreSQL 15: the call sites are
- * RecordTransactionCommit and EndPrepare (between PRE_COMMIT or PRE_PREPARE and COMMIT or PREPARE of the
- * transaction callbacks), and the two halves of FinishPreparedTransaction (in the statement). */
+ * Source: access/transam/{xact,twophase}.c, replication/syncrep.c, PostgreSQL 15: the call sites
+ * are RecordTransactionCommit and EndPrepare (between PRE_COMMIT or PRE_PREPARE and COMMIT or
+ * PREPARE of the transaction callbacks), and the two halves of FinishPreparedTransaction (in the
+ * statement). */
 #include "commit_guard.h"
 
 #include "postgres.h"
@@ -21,8 +22,8 @@ static sigset_t mask_before;
 static bool level_raised;
 static int level_before;
 
-/* `off` stays what PostgreSQL documents: acknowledged before it is safe. Every other level means the
- * quorum; assign_ also sets the mode that the wait uses. */
+/* `off` stays what PostgreSQL documents: acknowledged before it is safe. Every other level means
+ * the quorum; assign_ also sets the mode that the wait uses. */
 static void raise_sync_level(void)
 {
     if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF ||
@@ -64,8 +65,8 @@ void loch_commit_guard_begin(void)
     /* What came before takes effect now, while nothing is decided yet. */
     CHECK_FOR_INTERRUPTS();
     if (QueryCancelPending || ProcDiePending)
-        ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
-                        errmsg("canceling statement before its commit")));
+        ereport(ERROR,
+                (errcode(ERRCODE_QUERY_CANCELED), errmsg("canceling statement before its commit")));
 }
 
 void loch_commit_guard_end(void)

@@ -1,9 +1,10 @@
 /* Makes the wait for the quorum uncancellable.
  *
- * Stock PostgreSQL answers "committed" (with a warning) when a statement is cancelled or its session
- * terminated while the commit waits for synchronous replication; on Loch that would acknowledge a
- * transaction that may be lost. While a commit is under way SIGINT and SIGTERM are held back; afterwards
- * a SIGINT is dropped, as it would have come too late, and a SIGTERM takes effect. */
+ * Stock PostgreSQL answers "committed" (with a warning) when a statement is cancelled or its
+ * session terminated while the commit waits for synchronous replication; on Loch that would
+ * acknowledge a transaction that may be lost. While a commit is under way SIGINT and SIGTERM are
+ * held back; afterwards a SIGINT is dropped, as it would have come too late, and a SIGTERM takes
+ * effect. */
 #ifndef LOCH_EXT_COMMIT_GUARD_H
 #define LOCH_EXT_COMMIT_GUARD_H
 

@@ -1,7 +1,7 @@
 /* Holds: the library's entry, and what a server must be for it to take over.
  *
- * Loaded by CREATE FUNCTION or LOAD in an ordinary server (the one that makes the schema `loch` in a new
- * tenant, say) it does nothing at all. */
+ * Loaded by CREATE FUNCTION or LOAD in an ordinary server (the one that makes the schema `loch` in
+ * a new tenant, say) it does nothing at all. */
 #include "postgres.h"
 
 #include "auth.h"
@@ -28,8 +28,8 @@ PGDLLEXPORT void _PG_init(void);
 
 static void refuse(const char *why, const char *hint)
 {
-    ereport(FATAL, (errcode(ERRCODE_CONFIG_FILE_ERROR), errmsg("loch: %s", why),
-                    errhint("%s", hint)));
+    ereport(FATAL,
+            (errcode(ERRCODE_CONFIG_FILE_ERROR), errmsg("loch: %s", why), errhint("%s", hint)));
 }
 
 static void require_version(void)
@@ -38,12 +38,13 @@ static void require_version(void)
     int version = text == NULL ? 0 : atoi(text);
 
     if (!loch_compat_server_ok(version))
-        ereport(FATAL,
-                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                 errmsg("loch: this extension was built for PostgreSQL %s and does not know version "
-                        "number %d",
-                        PG_VERSION, version),
-                 errhint("Rebuild Loch against the headers of the installed server.")));
+        ereport(
+            FATAL,
+            (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+             errmsg("loch: this extension was built for PostgreSQL %s and does not know version "
+                    "number %d",
+                    PG_VERSION, version),
+             errhint("Rebuild Loch against the headers of the installed server.")));
 }
 
 static void require_option(const char *name, const char *wanted)
@@ -62,7 +63,8 @@ static void require_server(void)
     if (!IsPostmasterEnvironment)
         refuse("cannot be preloaded in single-user mode", "Start the compute with loch-compute.");
     if (wal_level == WAL_LEVEL_MINIMAL)
-        refuse("wal_level must not be minimal: pages are rebuilt from WAL", "Set wal_level=replica.");
+        refuse("wal_level must not be minimal: pages are rebuilt from WAL",
+               "Set wal_level=replica.");
     if (wal_level == WAL_LEVEL_LOGICAL)
         refuse("wal_level=logical is not supported: logical slots would not survive a restart",
                "Set wal_level=replica.");

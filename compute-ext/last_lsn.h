@@ -1,8 +1,8 @@
 /* Last-written LSN of pages: how new the pageserver's answer to a read must be.
  *
- * A fixed array of atomics indexed by a hash, each only ever raised; a slot for the (relation, fork);
- * a global floor. A read takes the greatest of the three: conservative under collisions, lossless,
- * without locks or eviction. */
+ * A fixed array of atomics indexed by a hash, each only ever raised; a slot for the (relation,
+ * fork); a global floor. A read takes the greatest of the three: conservative under collisions,
+ * lossless, without locks or eviction. */
 #ifndef LOCH_EXT_LAST_LSN_H
 #define LOCH_EXT_LAST_LSN_H
 
@@ -23,7 +23,8 @@ void loch_last_lsn_raise_floor(XLogRecPtr lsn);
 
 /* End of the last record inserted, moved back over a page header: a position ingestion reaches. */
 XLogRecPtr loch_insert_lsn(void);
-/* Sees to it that the WAL up to lsn leaves this process's buffers, so that waiting for it can end. */
+/* Sees to it that the WAL up to lsn leaves this process's buffers, so that waiting for it can end.
+ */
 void loch_wal_flush_to(XLogRecPtr lsn);
 
 #endif

@@ -108,8 +108,8 @@ void loch_local_punch(RelFileNode rnode, ForkNumber fork, BlockNumber block)
     fd = BasicOpenFile(path, O_RDWR | PG_BINARY);
     if (fd < 0)
         fail_on("open", path);
-    rc = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset_in_segment(block),
-                   BLCKSZ);
+    rc =
+        fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset_in_segment(block), BLCKSZ);
     if (rc != 0) { /* a file system without holes: zeros mean the same */
         static const PGAlignedBlock zero;
 
@@ -162,8 +162,7 @@ static void publish_first(RelFileNode rnode, ForkNumber fork, BlockNumber blocks
 
 void loch_local_publish(RelFileNode rnode, ForkNumber fork, BlockNumber blocks, const char *pages)
 {
-    LWLock *lock = loch_create_lock(
-        hash_bytes((const unsigned char *)&rnode, (int)sizeof rnode));
+    LWLock *lock = loch_create_lock(hash_bytes((const unsigned char *)&rnode, (int)sizeof rnode));
 
     Assert(CritSectionCount == 0);
     Assert(pages == NULL || blocks <= SEGMENT_BLOCKS);
@@ -174,7 +173,8 @@ void loch_local_publish(RelFileNode rnode, ForkNumber fork, BlockNumber blocks, 
             char path[MAXPGPATH];
 
             segment_path(path, rnode, fork, s);
-            grow_segment(path, (off_t)BLCKSZ * (off_t)Min(blocks - s * SEGMENT_BLOCKS, SEGMENT_BLOCKS));
+            grow_segment(path,
+                         (off_t)BLCKSZ * (off_t)Min(blocks - s * SEGMENT_BLOCKS, SEGMENT_BLOCKS));
         }
         publish_first(rnode, fork, blocks, pages);
         loch_count(fork_materialised);

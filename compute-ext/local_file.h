@@ -1,7 +1,8 @@
 /* A relation fork's file on the scratch: the fork's length and the pages that must be kept, in one.
  *
  * The file has the real path and the real length; a page that is kept lies at its natural offset; a
- * hole means: ask the pageserver. md.c works on these files unchanged (sizes, unlink, truncation). */
+ * hole means: ask the pageserver. md.c works on these files unchanged (sizes, unlink, truncation).
+ */
 #ifndef LOCH_EXT_LOCAL_FILE_H
 #define LOCH_EXT_LOCAL_FILE_H
 
@@ -17,8 +18,8 @@ bool loch_local_exists(RelFileNode rnode, ForkNumber fork);
 void loch_local_extend(RelFileNode rnode, ForkNumber fork, BlockNumber block);
 /* Turns a page into a hole again. ERROR when the file system refuses. */
 void loch_local_punch(RelFileNode rnode, ForkNumber fork, BlockNumber block);
-/* Makes the file appear at once with its whole length: holes only, or the given pages. Nothing happens
- * when it is there already. Not in a critical section. */
+/* Makes the file appear at once with its whole length: holes only, or the given pages. Nothing
+ * happens when it is there already. Not in a critical section. */
 void loch_local_publish(RelFileNode rnode, ForkNumber fork, BlockNumber blocks, const char *pages);
 
 #endif

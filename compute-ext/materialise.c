@@ -1,8 +1,9 @@
 /* Holds: first use of a fork.
  *
- * Invariants: the main fork's file is there before any other fork is asked for; when the relation has
- * an init fork (it is unlogged), that file is there before the main fork's, so every process that sees
- * the one sees the other. An unlogged main fork begins as a copy of its init fork, as after a crash. */
+ * Invariants: the main fork's file is there before any other fork is asked for; when the relation
+ * has an init fork (it is unlogged), that file is there before the main fork's, so every process
+ * that sees the one sees the other. An unlogged main fork begins as a copy of its init fork, as
+ * after a crash. */
 #include "materialise.h"
 
 #include "known_absent.h"

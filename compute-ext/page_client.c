@@ -1,7 +1,7 @@
 /* Holds: requests, their answers and the patience between them.
  *
- * Answers carry the request's id: one that belongs to a request given up by an ERROR is dropped, so the
- * connection need not be. */
+ * Answers carry the request's id: one that belongs to a request given up by an ERROR is dropped, so
+ * the connection need not be. */
 #include "page_client.h"
 
 #include "page_conn.h"
@@ -14,8 +14,8 @@
 
 #include "loch/base/frame.h"
 
-#define PAUSE_FIRST_MS 20
-#define PAUSE_MOST_MS 1000
+#define PAUSE_FIRST_MS    20
+#define PAUSE_MOST_MS     1000
 #define COMPLAIN_AFTER_MS 5000
 
 enum kind { ASK_PAGE, ASK_SIZE, ASK_DB_BYTES, ASK_STATUS };
@@ -156,8 +156,8 @@ static loch_status take_reply(struct exchange *x, uint8_t type, struct loch_slic
     }
 }
 
-/* One attempt. *answered tells a refusal by the pageserver (keep the connection) from a failure of the
- * connection. */
+/* One attempt. *answered tells a refusal by the pageserver (keep the connection) from a failure of
+ * the connection. */
 static loch_status attempt(struct exchange *x, bool *answered)
 {
     static struct loch_buf request;

@@ -1,8 +1,8 @@
 /* Asks the pageserver, from any kind of server process, one request at a time.
  *
  * Every call waits for as long as it takes: while the pageserver is away it connects again with
- * growing pauses. It raises ERROR only for a cancel or termination where that is safe, or for an answer
- * that repeating cannot mend; FATAL when the pageserver says that this compute is fenced. */
+ * growing pauses. It raises ERROR only for a cancel or termination where that is safe, or for an
+ * answer that repeating cannot mend; FATAL when the pageserver says that this compute is fenced. */
 #ifndef LOCH_EXT_PAGE_CLIENT_H
 #define LOCH_EXT_PAGE_CLIENT_H
 
@@ -19,8 +19,7 @@
 void loch_page_client_get(RelFileNode rnode, ForkNumber fork, BlockNumber block, XLogRecPtr lsn,
                           char *page);
 /* False when the fork does not exist. */
-bool loch_page_client_size(RelFileNode rnode, ForkNumber fork, XLogRecPtr lsn,
-                           BlockNumber *blocks);
+bool loch_page_client_size(RelFileNode rnode, ForkNumber fork, XLogRecPtr lsn, BlockNumber *blocks);
 /* All forks of all relations of a database; spc InvalidOid: in all tablespaces. */
 uint64 loch_page_client_db_bytes(Oid spc, Oid db, XLogRecPtr lsn);
 void loch_page_client_status(struct loch_page_status_reply *out);

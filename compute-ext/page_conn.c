@@ -1,7 +1,8 @@
 /* Holds: the connection. Protocol: docs/protocol/wire.md, loch/wire/page.h.
  *
- * Invariant: `conn.fd` is -1 exactly when there is no connection. A connection belongs to one process
- * (conn.owner); a forked child that finds its parent's forgets it without touching the session. */
+ * Invariant: `conn.fd` is -1 exactly when there is no connection. A connection belongs to one
+ * process (conn.owner); a forked child that finds its parent's forgets it without touching the
+ * session. */
 #include "page_conn.h"
 
 #include "postgres.h"
@@ -25,8 +26,8 @@
 #include <unistd.h>
 
 #define CONNECT_TIMEOUT_MS 5000
-#define WAIT_SLICE_MS 1000
-#define RECEIVE_BYTES 16384
+#define WAIT_SLICE_MS      1000
+#define RECEIVE_BYTES      16384
 
 static struct {
     int fd;

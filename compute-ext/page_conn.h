@@ -1,14 +1,15 @@
-/* One backend's connection to the pageserver: socket, TLS-PSK engine, frames. Nothing of it lives on a
- * C stack, so an ERROR raised while waiting leaves it in a state that the next request goes on from. */
+/* One backend's connection to the pageserver: socket, TLS-PSK engine, frames. Nothing of it lives
+ * on a C stack, so an ERROR raised while waiting leaves it in a state that the next request goes on
+ * from. */
 #ifndef LOCH_EXT_PAGE_CONN_H
 #define LOCH_EXT_PAGE_CONN_H
 
 #include "loch/base/buf.h"
 #include "loch/base/status.h"
 
-/* Connects, does the handshake and HELLO unless that is done already. LOCH_E_UNAVAILABLE when it did
- * not work now; LOCH_E_STALE, LOCH_E_DENIED and others when the pageserver refused. May raise ERROR
- * (cancel). */
+/* Connects, does the handshake and HELLO unless that is done already. LOCH_E_UNAVAILABLE when it
+ * did not work now; LOCH_E_STALE, LOCH_E_DENIED and others when the pageserver refused. May raise
+ * ERROR (cancel). */
 LOCH_STATUS loch_page_conn_ready(void);
 /* Sends whole frames. May raise ERROR. */
 LOCH_STATUS loch_page_conn_send(struct loch_slice frames);

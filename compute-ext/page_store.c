@@ -1,9 +1,9 @@
 /* Holds: the storage manager's operations. What stays local and why: rules.c; where: local_file.c.
  *
- * Invariants: writes and truncations need no network and create no file (checkpoints can finish while
- * the pageserver is away, and truncation runs in a critical section); before a page's bytes are let go
- * its last-written LSN has been raised; a page of a permanent relation is either a hole (the pageserver
- * has it) or non-zero (this copy is the newest). */
+ * Invariants: writes and truncations need no network and create no file (checkpoints can finish
+ * while the pageserver is away, and truncation runs in a critical section); before a page's bytes
+ * are let go its last-written LSN has been raised; a page of a permanent relation is either a hole
+ * (the pageserver has it) or non-zero (this copy is the newest). */
 #include "page_store.h"
 
 #include "cid_overlay.h"

@@ -34,8 +34,9 @@ static int sqlstate_of(enum loch_code code)
 
 void loch_report(int elevel, loch_status st, const char *doing)
 {
-    ereport(elevel, (errcode(sqlstate_of(st.code)), errmsg("loch: %s: %s", doing, loch_error_text()),
-                     errdetail_log("detected at %s", loch_error_where())));
+    ereport(elevel,
+            (errcode(sqlstate_of(st.code)), errmsg("loch: %s: %s", doing, loch_error_text()),
+             errdetail_log("detected at %s", loch_error_where())));
 }
 
 void loch_require(loch_status st, const char *doing)

@@ -119,8 +119,8 @@ static enum keep_reason keep_heap(Page page)
     return why;
 }
 
-/* GIN, GiST and SP-GiST builds, and unlogged indexes before their init fork exists, write pages whose
- * LSN is none, or a small made-up one, and log them (or never) later. */
+/* GIN, GiST and SP-GiST builds, and unlogged indexes before their init fork exists, write pages
+ * whose LSN is none, or a small made-up one, and log them (or never) later. */
 static bool not_logged_yet(Page page)
 {
     return PageGetLSN(page) < (XLogRecPtr)wal_segment_size;

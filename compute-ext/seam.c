@@ -1,7 +1,7 @@
 /* Holds: finding, swapping and probing the switch. Source: storage/smgr/smgr.c, PostgreSQL 15.
  *
- * In Debian's binaries the compiler turns init, open and immedsync into direct calls to md.c (there is
- * one storage manager only), so those three are not ours. Everything else must come through. */
+ * In Debian's binaries the compiler turns init, open and immedsync into direct calls to md.c (there
+ * is one storage manager only), so those three are not ours. Everything else must come through. */
 #include "seam.h"
 
 #include "page_store.h"
@@ -27,13 +27,14 @@ bool loch_seam_probed(enum seam_op op)
 static void require_reached(uint32 wanted)
 {
     if ((reached & wanted) != wanted)
-        ereport(FATAL, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                        errmsg("loch: this server's binary does not call its storage manager through "
-                               "the switch (reached %x of %x)",
-                               reached & wanted, wanted),
-                        errhint("Use the distribution's PostgreSQL package this extension was built "
-                                "for (%s).",
-                                PG_VERSION)));
+        ereport(FATAL,
+                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                 errmsg("loch: this server's binary does not call its storage manager through "
+                        "the switch (reached %x of %x)",
+                        reached & wanted, wanted),
+                 errhint("Use the distribution's PostgreSQL package this extension was built "
+                         "for (%s).",
+                         PG_VERSION)));
 }
 
 /* No relation has this number in database 0. */

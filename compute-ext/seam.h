@@ -1,5 +1,5 @@
-/* The seam: swaps the server's storage manager switch for ours, and proves by probing that the binary
- * really calls through it. */
+/* The seam: swaps the server's storage manager switch for ours, and proves by probing that the
+ * binary really calls through it. */
 #ifndef LOCH_EXT_SEAM_H
 #define LOCH_EXT_SEAM_H
 
@@ -20,8 +20,8 @@ enum seam_op {
     SEAM_OP_COUNT
 };
 
-/* In the postmaster, once, before anything forks. FATAL when the switch cannot be found or a call does
- * not come through it. */
+/* In the postmaster, once, before anything forks. FATAL when the switch cannot be found or a call
+ * does not come through it. */
 void loch_seam_install(void);
 /* The two operations that need shared memory; FATAL likewise. */
 void loch_seam_probe_shared(void);

@@ -91,13 +91,14 @@ void loch_settings_define(void)
     define_string("loch.start_lsn", "LSN this compute was started at.", &loch_settings.start_lsn);
     define_string("loch.identity", "Encoded PSK identity for the pageserver, hex.",
                   &loch_settings.identity);
-    DefineCustomIntVariable("loch.max_lag", "WAL the pageserver may be behind before writers are slowed.",
+    DefineCustomIntVariable("loch.max_lag",
+                            "WAL the pageserver may be behind before writers are slowed.",
                             "0 switches it off.", &loch_settings.max_lag_kb, 256 * 1024, 0, INT_MAX,
                             PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 #ifdef LOCH_TEST_SWITCHES
-    DefineCustomStringVariable("loch.test_disable", "Fixes to switch off, for negative tests.", NULL,
-                               &loch_settings.test_disable, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
-                               check_test_disable, assign_test_disable, NULL);
+    DefineCustomStringVariable("loch.test_disable", "Fixes to switch off, for negative tests.",
+                               NULL, &loch_settings.test_disable, "", PGC_SIGHUP,
+                               GUC_SUPERUSER_ONLY, check_test_disable, assign_test_disable, NULL);
 #endif
     MarkGUCPrefixReserved("loch");
 }

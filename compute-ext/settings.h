@@ -1,5 +1,5 @@
-/* The extension's settings (all set by the agent on the postmaster's command line) and the credential
- * it reads from a descriptor. */
+/* The extension's settings (all set by the agent on the postmaster's command line) and the
+ * credential it reads from a descriptor. */
 #ifndef LOCH_EXT_SETTINGS_H
 #define LOCH_EXT_SETTINGS_H
 
@@ -37,7 +37,8 @@ struct loch_settings {
 extern struct loch_settings loch_settings;
 
 void loch_settings_define(void);
-/* Parses what must be there and reads the PSK (LOCH_PSK_FD, closed afterwards); FATAL when wrong. */
+/* Parses what must be there and reads the PSK (LOCH_PSK_FD, closed afterwards); FATAL when wrong.
+ */
 void loch_settings_load(void);
 
 /* Single fixes that a test may switch off (loch.test_disable, a comma list of these names), to show

@@ -1,5 +1,5 @@
-/* The extension's shared memory: counters, last-written LSNs, locks, and the knowledge tables' homes.
- * Made once in the postmaster; every child inherits the mapping. */
+/* The extension's shared memory: counters, last-written LSNs, locks, and the knowledge tables'
+ * homes. Made once in the postmaster; every child inherits the mapping. */
 #ifndef LOCH_EXT_SHARED_H
 #define LOCH_EXT_SHARED_H
 
@@ -44,9 +44,9 @@ enum loch_counter {
 };
 
 #define LOCH_LAST_LSN_SLOTS (UINT32_C(1) << 18)
-#define LOCH_CREATE_LOCKS 16
-#define LOCH_OVERLAY_MAX 100000
-#define LOCH_ABSENT_MAX 32768
+#define LOCH_CREATE_LOCKS   16
+#define LOCH_OVERLAY_MAX    100000
+#define LOCH_ABSENT_MAX     32768
 
 struct loch_shared {
     pg_atomic_uint64 floor_lsn;      /* no read may be older than this */

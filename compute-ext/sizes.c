@@ -1,9 +1,9 @@
 /* Holds: pg_relation_size and its family, pg_database_size.
  *
- * utils/adt/dbsize.c stats the files of a relation. Files appear here on first use, so ours first make
- * them appear and then call the server's. The table of built-in functions (utils/fmgrtab.h) is an
- * exported constant array: its entries are replaced as the storage manager's switch is, and nothing in
- * the catalogs changes. pg_tablespace_size still sees only what is here. */
+ * utils/adt/dbsize.c stats the files of a relation. Files appear here on first use, so ours first
+ * make them appear and then call the server's. The table of built-in functions (utils/fmgrtab.h) is
+ * an exported constant array: its entries are replaced as the storage manager's switch is, and
+ * nothing in the catalogs changes. pg_tablespace_size still sees only what is here. */
 #include "sizes.h"
 
 #include "postgres.h"
@@ -50,9 +50,9 @@ static void materialise_family(Oid relid, bool deep)
     if (rel == NULL)
         return;
     materialise_one(rel);
-    if (deep && (rel->rd_rel->relkind == RELKIND_RELATION ||
-                 rel->rd_rel->relkind == RELKIND_MATVIEW ||
-                 rel->rd_rel->relkind == RELKIND_TOASTVALUE)) {
+    if (deep &&
+        (rel->rd_rel->relkind == RELKIND_RELATION || rel->rd_rel->relkind == RELKIND_MATVIEW ||
+         rel->rd_rel->relkind == RELKIND_TOASTVALUE)) {
         foreach (cell, RelationGetIndexList(rel))
             materialise_family(lfirst_oid(cell), false);
         toast = rel->rd_rel->reltoastrelid;

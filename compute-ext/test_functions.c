@@ -1,5 +1,5 @@
-/* Holds: functions that tests create for themselves (tests/compute/functions.sql). Compiled only with
- * LOCH_TEST_SWITCHES. */
+/* Holds: functions that tests create for themselves (tests/compute/functions.sql). Compiled only
+ * with LOCH_TEST_SWITCHES. */
 #include "postgres.h"
 
 #ifdef LOCH_TEST_SWITCHES
@@ -21,7 +21,8 @@ PGDLLEXPORT Datum loch_test_evict(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_extend_zero(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_last_lsn(PG_FUNCTION_ARGS);
 
-/* Writes out and forgets every buffer of a relation. Only for a test that knows nobody else uses it. */
+/* Writes out and forgets every buffer of a relation. Only for a test that knows nobody else uses
+ * it. */
 Datum loch_test_evict(PG_FUNCTION_ARGS)
 {
     Relation rel = relation_open(PG_GETARG_OID(0), AccessShareLock);

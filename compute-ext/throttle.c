@@ -23,9 +23,9 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 
-#define LOOK_EVERY_MS 100
+#define LOOK_EVERY_MS  100
 #define SLEEP_FIRST_US 1000u
-#define SLEEP_MOST_US 200000u
+#define SLEEP_MOST_US  200000u
 
 PGDLLEXPORT void loch_throttle_main(Datum arg) pg_attribute_noreturn();
 

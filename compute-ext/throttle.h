@@ -1,5 +1,5 @@
-/* Backpressure: writers are slowed while the pageserver is far behind, so that no read ever has to wait
- * long for it. */
+/* Backpressure: writers are slowed while the pageserver is far behind, so that no read ever has to
+ * wait long for it. */
 #ifndef LOCH_EXT_THROTTLE_H
 #define LOCH_EXT_THROTTLE_H
 

@@ -1,8 +1,8 @@
 /* Holds: the ProcessUtility hook.
  *
- * CREATE DATABASE is made to log (STRATEGY wal_log): a file copy would copy holes. After CREATE, ALTER
- * and DROP DATABASE every read must be newer than the statement, because files changed, and file numbers
- * became free, behind the storage manager's back. */
+ * CREATE DATABASE is made to log (STRATEGY wal_log): a file copy would copy holes. After CREATE,
+ * ALTER and DROP DATABASE every read must be newer than the statement, because files changed, and
+ * file numbers became free, behind the storage manager's back. */
 #include "utility.h"
 
 #include "postgres.h"
@@ -43,9 +43,8 @@ static PlannedStmt *force_wal_log(const PlannedStmt *pstmt)
         if (strcmp(option->defname, "strategy") == 0)
             stmt->options = foreach_delete_current(stmt->options, cell);
     }
-    stmt->options =
-        lappend(stmt->options,
-                makeDefElem(pstrdup("strategy"), (Node *)makeString(pstrdup("wal_log")), -1));
+    stmt->options = lappend(stmt->options, makeDefElem(pstrdup("strategy"),
+                                                       (Node *)makeString(pstrdup("wal_log")), -1));
     return copy;
 }
 
@@ -67,9 +66,8 @@ static bool finishes_prepared(const Node *stmt)
 
 static Oid database_dropped_by(const Node *stmt)
 {
-    return IsA(stmt, DropdbStmt)
-               ? get_database_oid(((const DropdbStmt *)stmt)->dbname, true)
-               : InvalidOid;
+    return IsA(stmt, DropdbStmt) ? get_database_oid(((const DropdbStmt *)stmt)->dbname, true)
+                                 : InvalidOid;
 }
 
 /* Forgets what is known about databases whose files changed unseen. */

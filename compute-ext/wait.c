@@ -1,8 +1,8 @@
 /* Holds: the one wait of the extension.
  *
- * CHECK_FOR_INTERRUPTS does nothing while an LWLock is held, and about one read in a hundred happens
- * under one; there the ERROR is raised here, which is safe outside critical sections because aborting
- * releases the locks. */
+ * CHECK_FOR_INTERRUPTS does nothing while an LWLock is held, and about one read in a hundred
+ * happens under one; there the ERROR is raised here, which is safe outside critical sections
+ * because aborting releases the locks. */
 #include "wait.h"
 
 #include "access/xact.h"

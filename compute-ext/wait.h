@@ -4,8 +4,9 @@
 
 #include "postgres.h"
 
-/* Waits until fd is readable (or writable), or timeout_ms passed; fd -1: only time. Returns early and
- * without saying so when the process's latch was set. Raises ERROR for a cancel where that is safe. */
+/* Waits until fd is readable (or writable), or timeout_ms passed; fd -1: only time. Returns early
+ * and without saying so when the process's latch was set. Raises ERROR for a cancel where that is
+ * safe. */
 void loch_wait_socket(int fd, bool for_write, long timeout_ms);
 /* Gives back a latch that loch_wait_socket consumed: call when the whole wait is over. */
 void loch_wait_done(void);
