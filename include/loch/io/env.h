@@ -1,7 +1,8 @@
 /* The one table of the world: clock, random, timers, files, streams, children, threads.
  *
  * Real in production (loch_env_real_create), simulated in tests/sim. Everything here is called on
- * the loop's thread, except loch_env_post and loch_env_random. Callbacks come last in parameters,
+ * the loop's thread, except loch_env_post, loch_env_now_ns, loch_env_wall_us, loch_env_random and
+ * the synchronous file functions, which any thread may call. Callbacks come last in parameters,
  * never run before the call that registered them returns, and run on the loop's thread.
  */
 #ifndef LOCH_IO_ENV_H
@@ -45,7 +46,7 @@ void loch_env_stop(struct loch_env *env);
 void loch_env_post(struct loch_env *env, loch_call_fn fn, void *arg);
 /* Runs work(arg) on a pool thread, then done(arg) on the loop's thread. */
 LOCH_STATUS loch_env_work(struct loch_env *env, loch_call_fn work, loch_call_fn done, void *arg);
-/* Calls fn(arg) on the loop's thread at SIGTERM or SIGINT. */
+/* Calls fn(arg) on the loop's thread at every such signal. */
 LOCH_STATUS loch_env_on_signal(struct loch_env *env, int signo, loch_call_fn fn, void *arg);
 
 /* ---- files ---- */
@@ -122,13 +123,15 @@ void loch_stream_send(struct loch_stream *stream, struct loch_buf *take_frames);
 size_t loch_stream_queued(const struct loch_stream *stream);
 /* Stops (false) or resumes (true) reading: backpressure. */
 void loch_stream_read(struct loch_stream *stream, bool on);
-/* Idempotent; flushes nothing. `closed` follows. */
+/* Idempotent. What is queued is offered to the kernel once and not waited for. `closed` follows. */
 void loch_stream_close(struct loch_stream *stream);
 
 /* ---- descriptors and children ---- */
 struct loch_watch;
 enum { LOCH_READABLE = 1, LOCH_WRITABLE = 2 };
-/* Calls ready(arg, events) while fd is ready (level-triggered); fd stays the caller's. */
+/* Calls ready(arg, events) while fd is ready (level-triggered); a hang-up or error counts as
+ * whatever was asked for. fd stays the caller's, is made non-blocking, has one watch at most, and
+ * is closed after loch_watch_stop only. */
 LOCH_STATUS loch_env_watch_fd(struct loch_env *env, int fd, int events, struct loch_watch **out,
                               void (*ready)(void *arg, int events), void *arg);
 LOCH_STATUS loch_watch_change(struct loch_watch *watch, int events);
@@ -151,11 +154,14 @@ LOCH_STATUS loch_env_spawn(struct loch_env *env, const struct loch_child_options
                            struct loch_child **out, void (*exited)(void *arg, int wait_status),
                            void *arg);
 pid_t loch_child_pid(const struct loch_child *child);
-/* No-op once it has exited. */
+/* The handle is gone when `exited` has returned. */
 void loch_child_kill(struct loch_child *child, int signo);
 
 /* ---- the real world ---- */
 LOCH_STATUS loch_env_real_create(struct loch_env **out);
+/* Waits for file operations and pool work in flight (their callbacks run); then streams, timers and
+ * watches that are still there end without events, posts that did not run are dropped. Takes NULL.
+ */
 void loch_env_real_destroy(struct loch_env *env);
 
 #endif

@@ -1,0 +1,447 @@
+/* Holds: streams of frames over TCP and TLS: reading, writing, ending.
+ *
+ * Invariants: everything queued in one turn of the loop is sealed and written in one go; one
+ * uv_write at a time; `closed` is called exactly once, last; what a peer sends before it is
+ * authenticated is bounded by the TLS engine and a time-out.
+ */
+#include "real_stream.h"
+
+#include "loch/base/frame.h"
+#include "loch/base/log.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define SEAL_BYTES    (256u << 10) /* sealed at a time: bounds the second copy of a long queue */
+#define REFUSED_LINES 10u          /* log lines about refused peers a second */
+
+static void dirty_add(struct real_stream *s)
+{
+    struct real_env *env = real_env_of(s->base.env);
+
+    if (s->is_dirty)
+        return;
+    s->is_dirty = true;
+    s->next_dirty = env->dirty;
+    s->prev_dirty = &env->dirty;
+    if (env->dirty != NULL)
+        env->dirty->prev_dirty = &s->next_dirty;
+    env->dirty = s;
+    real_env_wake(env);
+}
+
+static void dirty_remove(struct real_stream *s)
+{
+    if (!s->is_dirty)
+        return;
+    s->is_dirty = false;
+    *s->prev_dirty = s->next_dirty;
+    if (s->next_dirty != NULL)
+        s->next_dirty->prev_dirty = s->prev_dirty;
+}
+
+static size_t unsealed(const struct real_stream *s);
+static loch_status seal_some(struct real_stream *s);
+
+/* ---- birth and death ---- */
+static void stream_free(struct real_stream *s)
+{
+    loch_tls_destroy(s->tls);
+    loch_buf_fini(&s->plain);
+    loch_buf_fini(&s->queue);
+    loch_buf_fini(&s->wire);
+    loch_buf_fini(&s->flight);
+    free(s);
+}
+
+void stream_handle_gone(struct real_stream *s)
+{
+    if (--s->handles > 0)
+        return;
+    bool dying = real_env_of(s->base.env)->dying;
+    loch_status st = s->end;
+    if (!loch_is_ok(st))
+        st = LOCH_FAIL(st.code, "%s", s->end_text);
+    if (!dying && s->connected != NULL)
+        s->connected(s->connected_arg, st, NULL);
+    else if (!dying && s->base.events != NULL)
+        s->base.events->closed(s->base.arg, st);
+    stream_free(s);
+}
+
+static void handle_closed(uv_handle_t *handle)
+{
+    stream_handle_gone(((struct real_owner *)handle->data)->self);
+}
+
+void stream_end(struct real_stream *s, loch_status st)
+{
+    bool was_open = s->state == STREAM_OPEN;
+    if (s->state == STREAM_CLOSING)
+        return;
+    s->state = STREAM_CLOSING;
+    s->end = st;
+    if (!loch_is_ok(st)) {
+        size_t n = strnlen(loch_error_text(), sizeof s->end_text - 1);
+        memcpy(s->end_text, loch_error_text(), n);
+    }
+    dirty_remove(s);
+    stream_leave_listener(s);
+    /* What can go at once goes: an error message, a TLS alert. */
+    if (was_open && !s->in_flight && unsealed(s) > 0 && !loch_is_ok(seal_some(s)))
+        s->wire.len = 0;
+    if (!s->in_flight && s->wire.len > 0) {
+        uv_buf_t last = uv_buf_init((char *)s->wire.data, (unsigned)s->wire.len);
+        (void)uv_try_write((uv_stream_t *)&s->tcp, &last, 1);
+    }
+    if (s->is_resolving)
+        (void)uv_cancel((uv_req_t *)&s->resolving);
+    uv_close((uv_handle_t *)&s->tcp, handle_closed);
+    uv_close((uv_handle_t *)&s->timer, handle_closed);
+}
+
+/* At loch_env_real_destroy. */
+static void end_owner(void *self)
+{
+    stream_end(self, LOCH_OK);
+}
+
+loch_status stream_create(struct real_env *env, struct real_stream **out)
+{
+    struct real_stream *s = calloc(1, sizeof *s);
+
+    if (s == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a stream");
+    s->base.env = &env->base;
+    s->owner = (struct real_owner){s, end_owner};
+    s->want_read = true;
+    s->handles = 2;
+    LOCH_ASSERT(uv_tcp_init(&env->loop, &s->tcp) == 0);
+    LOCH_ASSERT(uv_timer_init(&env->loop, &s->timer) == 0);
+    s->tcp.data = &s->owner;
+    s->timer.data = &s->owner;
+    *out = s;
+    return LOCH_OK;
+}
+
+void stream_no_delay(struct real_stream *s)
+{
+    const unsigned dead_ms = 30000; /* unanswered bytes or probes for so long: the peer is gone */
+    uv_os_fd_t fd;
+
+    (void)uv_tcp_nodelay(&s->tcp, 1);
+    (void)uv_tcp_keepalive(&s->tcp, 1, 10);
+    if (uv_fileno((uv_handle_t *)&s->tcp, &fd) == 0)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof dead_ms);
+}
+
+void stream_log_refused(struct real_stream *s, const char *why)
+{
+    struct real_env *env = real_env_of(s->base.env);
+    uint64_t second = env->base.ops->now_ns(&env->base) / UINT64_C(1000000000);
+
+    if (second != env->log_second) {
+        if (env->log_dropped > 0)
+            LOCH_WARN("%u more peers were refused", env->log_dropped);
+        env->log_second = second;
+        env->log_lines = 0;
+        env->log_dropped = 0;
+    }
+    if (env->log_lines >= REFUSED_LINES) {
+        env->log_dropped++;
+        return;
+    }
+    env->log_lines++;
+    LOCH_WARN("peer %s is refused: %s", s->peer, why);
+}
+
+/* ---- writing ---- */
+static void written(uv_write_t *write, int status)
+{
+    struct real_stream *s = write->data;
+
+    s->in_flight = false;
+    s->flight.len = 0;
+    if (s->state == STREAM_CLOSING)
+        return;
+    if (status != 0) {
+        stream_end(s, LOCH_FAIL(LOCH_E_UNAVAILABLE, "cannot write to %s: %s", s->peer,
+                                uv_strerror(status)));
+        return;
+    }
+    dirty_add(s); /* more may have been queued; else `drained` is due */
+}
+
+/* Hands s->wire to the kernel; what it does not take goes in flight. False: the stream has ended.
+ */
+static bool write_wire(struct real_stream *s)
+{
+    uv_buf_t buf = uv_buf_init((char *)s->wire.data, (unsigned)s->wire.len);
+    int n = uv_try_write((uv_stream_t *)&s->tcp, &buf, 1);
+
+    if (n < 0 && n != UV_EAGAIN) {
+        stream_end(
+            s, LOCH_FAIL(LOCH_E_UNAVAILABLE, "cannot write to %s: %s", s->peer, uv_strerror(n)));
+        return false;
+    }
+    if (n > 0)
+        loch_buf_consume(&s->wire, (size_t)n);
+    if (s->wire.len == 0)
+        return true;
+    struct loch_buf empty = s->flight;
+    s->flight = s->wire;
+    s->wire = empty;
+    s->wire.len = 0;
+    buf = uv_buf_init((char *)s->flight.data, (unsigned)s->flight.len);
+    s->write.data = s;
+    int rc = uv_write(&s->write, (uv_stream_t *)&s->tcp, &buf, 1, written);
+    if (rc != 0) {
+        stream_end(
+            s, LOCH_FAIL(LOCH_E_UNAVAILABLE, "cannot write to %s: %s", s->peer, uv_strerror(rc)));
+        return false;
+    }
+    s->in_flight = true;
+    return true;
+}
+
+static size_t unsealed(const struct real_stream *s)
+{
+    return s->queue.len - s->queue_at;
+}
+
+/* Seals the next piece of the queue into s->wire. */
+static loch_status seal_some(struct real_stream *s)
+{
+    size_t n = unsealed(s) < SEAL_BYTES ? unsealed(s) : SEAL_BYTES;
+
+    LOCH_TRY(loch_tls_send(s->tls, loch_slice_of(s->queue.data + s->queue_at, n), &s->wire));
+    s->queue_at += n;
+    if (unsealed(s) == 0) {
+        s->queue.len = 0;
+        s->queue_at = 0;
+        if (s->queue.cap > SEAL_BYTES)
+            loch_buf_fini(&s->queue);
+    } else if (s->queue_at > s->queue.len / 2) {
+        loch_buf_consume(&s->queue, s->queue_at);
+        s->queue_at = 0;
+    }
+    return LOCH_OK;
+}
+
+/* Seals and writes what is queued, until the kernel takes no more. */
+static void stream_flush(struct real_stream *s)
+{
+    if (s->state == STREAM_CONNECTING || s->state == STREAM_CLOSING)
+        return;
+    while (!s->in_flight) {
+        if (s->state == STREAM_OPEN && unsealed(s) > 0) {
+            loch_status st = seal_some(s);
+            if (!loch_is_ok(st)) {
+                stream_end(s, st);
+                return;
+            }
+        }
+        if (s->wire.len == 0)
+            break;
+        if (!write_wire(s))
+            return;
+    }
+    if (!s->in_flight && unsealed(s) == 0 && s->owes_drained) {
+        s->owes_drained = false;
+        if (s->base.events != NULL && s->base.events->drained != NULL)
+            s->base.events->drained(s->base.arg);
+    }
+}
+
+void real_stream_send(struct loch_stream *stream, struct loch_buf *take_frames)
+{
+    struct real_stream *s = real_stream_of(stream);
+    struct loch_buf frames = *take_frames;
+
+    *take_frames = (struct loch_buf){0};
+    if (s->state == STREAM_CLOSING || frames.len == 0) {
+        loch_buf_fini(&frames);
+        return;
+    }
+    if (unsealed(s) == 0) {
+        loch_buf_fini(&s->queue);
+        s->queue = frames;
+    } else {
+        loch_status st = loch_buf_append(&s->queue, frames.data, frames.len);
+        loch_buf_fini(&frames);
+        if (!loch_is_ok(st)) {
+            stream_end(s, st);
+            return;
+        }
+    }
+    s->owes_drained = true;
+    if (!s->in_flight)
+        dirty_add(s);
+}
+
+size_t real_stream_queued(const struct loch_stream *stream)
+{
+    const struct real_stream *s = real_stream_of(stream);
+
+    return unsealed(s) + s->wire.len + (s->in_flight ? s->flight.len : 0);
+}
+
+/* ---- reading ---- */
+static void give_bytes(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+{
+    struct real_stream *s = ((struct real_owner *)handle->data)->self;
+    struct real_env *env = real_env_of(s->base.env);
+
+    (void)suggested;
+    /* Shared by all streams: libuv fills it and calls got_bytes at once. */
+    *buf = uv_buf_init((char *)env->read_bytes, sizeof env->read_bytes);
+}
+
+/* Hands out whole frames while the owner wants them. */
+static void give_frames(struct real_stream *s)
+{
+    if (s->in_frames)
+        return;
+    s->in_frames = true;
+    while (s->state == STREAM_OPEN && s->want_read) {
+        struct loch_slice rest =
+            loch_slice_of(s->plain.data + s->plain_at, s->plain.len - s->plain_at);
+        bool found = false;
+        uint8_t type = 0;
+        struct loch_slice payload = {0};
+        size_t consumed = 0;
+        loch_status st = LOCH_OK;
+        if (rest.len > 0)
+            st = loch_frame_next(rest, &found, &type, &payload, &consumed);
+        if (loch_is_ok(st) && !found)
+            break;
+        if (!loch_is_ok(st))
+            stream_log_refused(s, loch_error_text());
+        s->plain_at += consumed;
+        if (loch_is_ok(st) && s->base.events != NULL)
+            st = s->base.events->frame(s->base.arg, type, payload);
+        if (!loch_is_ok(st))
+            stream_end(s, st);
+    }
+    loch_buf_consume(&s->plain, s->plain_at);
+    s->plain_at = 0;
+    if (s->plain.len == 0 && s->plain.cap > SEAL_BYTES)
+        loch_buf_fini(&s->plain);
+    s->in_frames = false;
+}
+
+static void peer_gone(struct real_stream *s, ssize_t n)
+{
+    if (n != UV_EOF)
+        stream_end(
+            s, LOCH_FAIL(LOCH_E_UNAVAILABLE, "connection to %s: %s", s->peer, uv_strerror((int)n)));
+    else if (s->state != STREAM_OPEN)
+        stream_end(s, LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s hung up during the handshake", s->peer));
+    else if (s->plain.len > s->plain_at && s->want_read)
+        stream_end(s, LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s hung up inside a message", s->peer));
+    else
+        stream_end(s, LOCH_OK);
+}
+
+/* Ciphertext in; wire bytes, frames and changes of state out. */
+static void take_cipher(struct real_stream *s, struct loch_slice cipher)
+{
+    bool closed = false;
+    bool greeting = s->state == STREAM_HANDSHAKE;
+    loch_status st = loch_tls_receive(s->tls, cipher, &s->plain, &s->wire, &closed);
+
+    if (!loch_is_ok(st)) {
+        char why[200];
+        size_t n = strnlen(loch_error_text(), sizeof why - 1);
+        memcpy(why, loch_error_text(), n);
+        why[n] = '\0';
+        if (s->connected == NULL)
+            stream_log_refused(s, why);
+        stream_end(s, LOCH_FAIL(st.code, "TLS with %s: %s", s->peer, why));
+        return;
+    }
+    if (s->wire.len > 0)
+        dirty_add(s);
+    if (greeting && loch_tls_ready(s->tls))
+        stream_opened(s);
+    if (s->state == STREAM_OPEN)
+        give_frames(s);
+    if (closed && s->state != STREAM_CLOSING)
+        peer_gone(s, UV_EOF);
+}
+
+static void got_bytes(uv_stream_t *tcp, ssize_t n, const uv_buf_t *buf)
+{
+    struct real_stream *s = ((struct real_owner *)tcp->data)->self;
+
+    if (s->state == STREAM_CLOSING || n == 0)
+        return;
+    if (n < 0)
+        peer_gone(s, n);
+    else
+        take_cipher(s, loch_slice_of(buf->base, (size_t)n));
+}
+
+static void set_reading(struct real_stream *s)
+{
+    bool on = s->state == STREAM_HANDSHAKE || (s->state == STREAM_OPEN && s->want_read);
+
+    if (s->state == STREAM_CLOSING || s->state == STREAM_CONNECTING || on == s->is_reading)
+        return;
+    s->is_reading = on;
+    if (on)
+        LOCH_ASSERT(uv_read_start((uv_stream_t *)&s->tcp, give_bytes, got_bytes) == 0);
+    else
+        (void)uv_read_stop((uv_stream_t *)&s->tcp);
+}
+
+void real_stream_read(struct loch_stream *stream, bool on)
+{
+    struct real_stream *s = real_stream_of(stream);
+
+    if (s->want_read == on || s->state == STREAM_CLOSING)
+        return;
+    s->want_read = on;
+    set_reading(s);
+    if (on && s->plain.len > 0)
+        dirty_add(s); /* frames that lie here already */
+}
+
+void stream_begin(struct real_stream *s)
+{
+    s->state = STREAM_HANDSHAKE;
+    set_reading(s);
+    if (s->connected != NULL) /* the client speaks first */
+        take_cipher(s, loch_slice_of(NULL, 0));
+}
+
+/* ---- the face's other steps ---- */
+void real_streams_flush(struct real_env *env)
+{
+    struct real_stream *s = env->dirty;
+
+    /* Those that become dirty again meanwhile come in the next turn: the list is taken as it is. */
+    env->dirty = NULL;
+    if (s != NULL)
+        s->prev_dirty = &s;
+    while (s != NULL) {
+        struct real_stream *one = s;
+        dirty_remove(one);
+        stream_flush(one);
+        if (one->state == STREAM_OPEN && one->want_read && one->plain.len > 0)
+            give_frames(one);
+    }
+}
+
+struct loch_slice real_stream_identity(const struct loch_stream *stream)
+{
+    return loch_tls_identity(real_stream_of(stream)->tls);
+}
+
+void real_stream_close(struct loch_stream *stream)
+{
+    stream_end(real_stream_of(stream), LOCH_OK);
+}

@@ -1,0 +1,334 @@
+/* Files: asynchronous writes and syncs by io_uring and by the pool, whole files, every injected fault. */
+#include "../unit.h"
+
+#include "loch/io/env.h"
+#include "loch/io/fault.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct loch_env *env;
+static char dir[64];
+static int pending;
+static loch_status last;
+
+static const char *path_of(const char *name)
+{
+    static char path[4][128];
+    static unsigned turn;
+    char *p = path[turn++ % 4];
+    (void)snprintf(p, 128, "%s/%s", dir, name);
+    return p;
+}
+
+static int begin_with(const char *no_uring)
+{
+    (void)setenv("LOCH_NO_URING", no_uring, 1);
+    (void)strcpy(dir, "/tmp/io-files-XXXXXX");
+    if (mkdtemp(dir) == NULL)
+        return -1;
+    loch_io_fault_set(0, 0);
+    return loch_is_ok(loch_env_real_create(&env)) ? 0 : -1;
+}
+
+static int begin_ring(void **state)
+{
+    (void)state;
+    return begin_with("0");
+}
+
+static int begin_pool(void **state)
+{
+    (void)state;
+    return begin_with("1");
+}
+
+static int end(void **state)
+{
+    char command[96];
+    (void)state;
+    loch_io_fault_set(0, 0);
+    loch_env_real_destroy(env);
+    (void)snprintf(command, sizeof command, "rm -rf %s", dir);
+    return system(command);
+}
+
+static void done(void *arg, loch_status st)
+{
+    if (arg != NULL)
+        *(loch_status *)arg = st;
+    last = st;
+    if (--pending == 0)
+        loch_env_stop(env);
+}
+
+static void wait_all(void)
+{
+    if (pending > 0)
+        loch_env_run(env);
+    assert_int_equal(pending, 0);
+}
+
+static void write_sync_read(void **state)
+{
+    struct loch_file *f = NULL;
+    uint64_t size = 0;
+    char got[11] = {0};
+    (void)state;
+    assert_code(loch_file_open(env, path_of("a"), O_RDWR, &f), LOCH_E_NOT_FOUND);
+    assert_ok(loch_file_open(env, path_of("a"), O_RDWR | O_CREAT | O_EXCL, &f));
+    pending = 2;
+    assert_ok(loch_file_write(f, 0, loch_slice_of("hello", 5), done, NULL));
+    assert_ok(loch_file_write(f, 5, loch_slice_of("world", 5), done, NULL));
+    assert_int_equal(pending, 2); /* never before the call returns */
+    wait_all();
+    pending = 1;
+    assert_ok(loch_file_sync(f, done, NULL));
+    wait_all();
+    assert_ok(last);
+    assert_ok(loch_file_size(f, &size));
+    assert_int_equal(size, 10);
+    assert_ok(loch_file_read(f, 0, got, 10));
+    assert_string_equal(got, "helloworld");
+    assert_code(loch_file_read(f, 1, got, 10), LOCH_E_CORRUPT);
+    assert_code(loch_file_read(f, UINT64_MAX, got, 10), LOCH_E_CORRUPT);
+    loch_file_close(f);
+    assert_code(loch_file_open(env, path_of("a"), O_RDWR | O_CREAT | O_EXCL, &f), LOCH_E_EXISTS);
+    loch_file_close(NULL);
+}
+
+static void allocate(void **state)
+{
+    struct loch_file *f = NULL;
+    uint64_t size = 0;
+    (void)state;
+    assert_ok(loch_file_open(env, path_of("a"), O_RDWR | O_CREAT, &f));
+    pending = 1;
+    assert_ok(loch_file_allocate(f, 1 << 20, done, NULL));
+    wait_all();
+    assert_ok(last);
+    assert_ok(loch_file_size(f, &size));
+    assert_int_equal(size, 1 << 20);
+    assert_code(loch_file_allocate(f, 0, done, NULL), LOCH_E_INVALID);
+    assert_code(loch_file_write(f, UINT64_MAX, loch_slice_of("x", 1), done, NULL), LOCH_E_INVALID);
+    loch_file_close(f);
+}
+
+/* More operations than the ring has room for; large ones among them. */
+static void many_writes(void **state)
+{
+    enum { MANY = 2000, BIG = 4 << 20 };
+    struct loch_file *f = NULL;
+    static uint32_t values[MANY];
+    uint8_t *big = malloc(BIG);
+    uint8_t *back = malloc(BIG);
+    (void)state;
+    assert_non_null(big);
+    assert_non_null(back);
+    for (size_t i = 0; i < BIG; i++)
+        big[i] = (uint8_t)(i * 7 + i / 4096);
+    assert_ok(loch_file_open(env, path_of("a"), O_RDWR | O_CREAT, &f));
+    pending = MANY + 1;
+    for (uint32_t i = 0; i < MANY; i++) {
+        values[i] = i;
+        assert_ok(loch_file_write(f, BIG + i * sizeof values[0],
+                                  loch_slice_of(&values[i], sizeof values[0]), done, NULL));
+    }
+    assert_ok(loch_file_write(f, 0, loch_slice_of(big, BIG), done, NULL));
+    wait_all();
+    assert_ok(loch_file_read(f, 0, back, BIG));
+    assert_memory_equal(big, back, BIG);
+    assert_ok(loch_file_read(f, BIG, back, sizeof values));
+    assert_memory_equal(values, back, sizeof values);
+    loch_file_close(f);
+    free(big);
+    free(back);
+}
+
+static void async_faults(void **state)
+{
+    struct loch_file *f = NULL;
+    loch_status first = LOCH_OK;
+    loch_status second = LOCH_OK;
+    (void)state;
+    assert_ok(loch_file_open(env, path_of("a"), O_RDWR | O_CREAT, &f));
+    loch_io_fault_set(2, EIO);
+    pending = 2;
+    assert_ok(loch_file_write(f, 0, loch_slice_of("x", 1), done, &first));
+    assert_ok(loch_file_sync(f, done, &second));
+    wait_all();
+    assert_code(first, LOCH_E_OK);
+    assert_code(second, LOCH_E_IO);
+    loch_io_fault_set(1, ENOSPC);
+    pending = 1;
+    assert_ok(loch_file_write(f, 0, loch_slice_of("x", 1), done, &first));
+    wait_all();
+    assert_code(first, LOCH_E_IO);
+    loch_io_fault_set(1, EIO);
+    char byte;
+    assert_code(loch_file_read(f, 0, &byte, 1), LOCH_E_IO);
+    assert_ok(loch_file_read(f, 0, &byte, 1));
+    loch_io_fault_set(1, EMFILE);
+    struct loch_file *g = NULL;
+    assert_code(loch_file_open(env, path_of("b"), O_RDWR | O_CREAT, &g), LOCH_E_IO);
+    loch_file_close(f);
+}
+
+static void text_of(const char *name, char *out, size_t max)
+{
+    struct loch_buf buf = {0};
+    assert_ok(loch_env_read_file(env, path_of(name), max - 1, &buf));
+    if (buf.len > 0)
+        memcpy(out, buf.data, buf.len);
+    out[buf.len] = '\0';
+    loch_buf_fini(&buf);
+}
+
+static void whole_files(void **state)
+{
+    char got[32];
+    struct loch_buf buf = {0};
+    (void)state;
+    assert_code(loch_env_read_file(env, path_of("a"), 10, &buf), LOCH_E_NOT_FOUND);
+    assert_ok(loch_env_create_file(env, path_of("a"), loch_slice_of("one", 3)));
+    assert_code(loch_env_create_file(env, path_of("a"), loch_slice_of("two", 3)), LOCH_E_EXISTS);
+    text_of("a", got, sizeof got);
+    assert_string_equal(got, "one");
+    assert_ok(loch_env_replace_file(env, path_of("a"), loch_slice_of("three", 5)));
+    text_of("a", got, sizeof got);
+    assert_string_equal(got, "three");
+    assert_code(loch_env_read_file(env, path_of("a"), 4, &buf), LOCH_E_LIMIT);
+    assert_int_equal(buf.len, 0);
+    assert_ok(loch_env_read_file(env, path_of("a"), 5, &buf));
+    assert_int_equal(buf.len, 5);
+    loch_buf_fini(&buf);
+    assert_ok(loch_env_truncate_file(env, path_of("a"), 2));
+    text_of("a", got, sizeof got);
+    assert_string_equal(got, "th");
+    assert_code(loch_env_truncate_file(env, path_of("b"), 2), LOCH_E_NOT_FOUND);
+    assert_ok(loch_env_replace_file(env, path_of("empty"), loch_slice_of(NULL, 0)));
+    text_of("empty", got, sizeof got);
+    assert_string_equal(got, "");
+    assert_ok(loch_env_unlink(env, path_of("a")));
+    assert_code(loch_env_unlink(env, path_of("a")), LOCH_E_NOT_FOUND);
+    assert_int_not_equal(access(path_of("a.tmp"), F_OK), 0);
+}
+
+static bool join_names(void *arg, const char *name)
+{
+    (void)strcat(arg, name);
+    (void)strcat(arg, " ");
+    return strcmp(name, "stop") != 0;
+}
+
+static void directories(void **state)
+{
+    char names[64] = "";
+    (void)state;
+    assert_ok(loch_env_mkdirs(env, path_of("x/y/z")));
+    assert_ok(loch_env_mkdirs(env, path_of("x/y/z")));
+    assert_ok(loch_env_mkdirs(env, path_of("x/y/b/")));
+    assert_ok(loch_env_create_file(env, path_of("x/y/a"), loch_slice_of("", 0)));
+    assert_ok(loch_env_list_dir(env, path_of("x/y"), join_names, names));
+    assert_string_equal(names, "a b z ");
+    assert_ok(loch_env_create_file(env, path_of("x/y/stop"), loch_slice_of("", 0)));
+    names[0] = '\0';
+    assert_ok(loch_env_list_dir(env, path_of("x/y"), join_names, names));
+    assert_string_equal(names, "a b stop ");
+    assert_code(loch_env_mkdirs(env, path_of("x/y/a/c")), LOCH_E_IO);
+    assert_code(loch_env_list_dir(env, path_of("none"), join_names, names), LOCH_E_NOT_FOUND);
+    assert_ok(loch_env_sync_dir(env, path_of("x")));
+    assert_code(loch_env_sync_dir(env, path_of("none")), LOCH_E_NOT_FOUND);
+}
+
+static void replace_async(void **state)
+{
+    char got[32];
+    struct loch_buf buf = {0};
+    (void)state;
+    assert_ok(loch_buf_append(&buf, "later", 5));
+    pending = 1;
+    assert_ok(loch_env_replace_file_async(env, path_of("a"), &buf, done, NULL));
+    assert_null(buf.data);
+    wait_all();
+    assert_ok(last);
+    text_of("a", got, sizeof got);
+    assert_string_equal(got, "later");
+    assert_ok(loch_buf_append(&buf, "never", 5));
+    pending = 1;
+    assert_ok(loch_env_replace_file_async(env, path_of("none/a"), &buf, done, NULL));
+    wait_all();
+    assert_code(last, LOCH_E_NOT_FOUND);
+    assert_non_null(strstr(loch_error_text(), "none/a"));
+}
+
+/* Whichever step of a replacement fails: the file is the old one or the new one, whole. */
+static void replace_faults(void **state)
+{
+    char got[32];
+    (void)state;
+    assert_ok(loch_env_replace_file(env, path_of("a"), loch_slice_of("old", 3)));
+    for (uint64_t n = 1;; n++) {
+        loch_io_fault_set(n, EIO);
+        loch_status st = loch_env_replace_file(env, path_of("a"), loch_slice_of("newer", 5));
+        bool was_hit = loch_io_fault_count() >= n;
+        loch_io_fault_set(0, 0);
+        text_of("a", got, sizeof got);
+        assert_int_not_equal(access(path_of("a.tmp"), F_OK), 0);
+        if (!was_hit) {
+            assert_ok(st);
+            assert_true(n > 5);
+            assert_string_equal(got, "newer");
+            break;
+        }
+        assert_code(st, LOCH_E_IO);
+        assert_true(strcmp(got, "old") == 0 || strcmp(got, "newer") == 0);
+    }
+}
+
+static void create_faults(void **state)
+{
+    (void)state;
+    for (uint64_t n = 1;; n++) {
+        loch_io_fault_set(n, EIO);
+        loch_status st = loch_env_create_file(env, path_of("a"), loch_slice_of("bytes", 5));
+        bool was_hit = loch_io_fault_count() >= n;
+        loch_io_fault_set(0, 0);
+        if (!was_hit) {
+            assert_ok(st);
+            break;
+        }
+        assert_code(st, LOCH_E_IO);
+        assert_int_not_equal(access(path_of("a.tmp"), F_OK), 0);
+        (void)unlink(path_of("a"));
+    }
+    loch_io_fault_set(1, EIO);
+    assert_code(loch_env_mkdirs(env, path_of("m")), LOCH_E_IO);
+    loch_io_fault_set(1, EIO);
+    assert_code(loch_env_unlink(env, path_of("a")), LOCH_E_IO);
+    assert_int_equal(access(path_of("a"), F_OK), 0);
+}
+
+int main(void)
+{
+#define BOTH(name_)                                                                                \
+    {#name_ ", io_uring", name_, begin_ring, end, NULL}, {                                         \
+        #name_ ", pool", name_, begin_pool, end, NULL                                              \
+    }
+    const struct CMUnitTest tests[] = {
+        BOTH(write_sync_read),
+        BOTH(allocate),
+        BOTH(many_writes),
+        BOTH(async_faults),
+        cmocka_unit_test_setup_teardown(whole_files, begin_ring, end),
+        cmocka_unit_test_setup_teardown(directories, begin_ring, end),
+        cmocka_unit_test_setup_teardown(replace_async, begin_ring, end),
+        cmocka_unit_test_setup_teardown(replace_faults, begin_ring, end),
+        cmocka_unit_test_setup_teardown(create_faults, begin_ring, end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
