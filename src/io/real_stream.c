@@ -93,6 +93,8 @@ void stream_end(struct real_stream *s, loch_status st)
     /* What can go at once goes: an error message, a TLS alert. */
     if (was_open && !s->in_flight && unsealed(s) > 0 && !loch_is_ok(seal_some(s)))
         s->wire.len = 0;
+    if (was_open && !s->in_flight && unsealed(s) == 0)
+        (void)loch_tls_close(s->tls, &s->wire).code;
     if (!s->in_flight && s->wire.len > 0) {
         uv_buf_t last = uv_buf_init((char *)s->wire.data, (unsigned)s->wire.len);
         (void)uv_try_write((uv_stream_t *)&s->tcp, &last, 1);

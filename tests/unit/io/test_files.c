@@ -1,4 +1,5 @@
-/* Files: asynchronous writes and syncs by io_uring and by the pool, whole files, every injected fault. */
+/* Files: asynchronous writes and syncs by io_uring and by the pool, whole files, every injected
+ * fault. */
 #include "../unit.h"
 
 #include "loch/io/env.h"
@@ -316,8 +317,9 @@ static void create_faults(void **state)
 int main(void)
 {
 #define BOTH(name_)                                                                                \
-    {#name_ ", io_uring", name_, begin_ring, end, NULL}, {                                         \
-        #name_ ", pool", name_, begin_pool, end, NULL                                              \
+    {#name_ ", io_uring", name_, begin_ring, end, NULL},                                           \
+    {                                                                                              \
+#name_ ", pool", name_, begin_pool, end, NULL                                              \
     }
     const struct CMUnitTest tests[] = {
         BOTH(write_sync_read),
