@@ -10,7 +10,7 @@ struct loch_world_ops {
     uint64_t (*now_ns)(struct loch_env *env);
     int64_t (*wall_us)(struct loch_env *env);
     LOCH_STATUS (*random)(struct loch_env *env, void *out, size_t len);
-    LOCH_STATUS (*timer)
+    LOCH_STATUS(*timer)
     (struct loch_env *env, uint64_t delay_ms, struct loch_timer **out, loch_call_fn fire,
      void *arg);
     void (*timer_cancel)(struct loch_timer *timer);
@@ -20,19 +20,19 @@ struct loch_world_ops {
     LOCH_STATUS (*work)(struct loch_env *env, loch_call_fn work, loch_call_fn done, void *arg);
     LOCH_STATUS (*on_signal)(struct loch_env *env, int signo, loch_call_fn fn, void *arg);
 
-    LOCH_STATUS (*file_open)
+    LOCH_STATUS(*file_open)
     (struct loch_env *env, const char *path, int flags, struct loch_file **out);
     void (*file_close)(struct loch_file *file);
     LOCH_STATUS (*file_size)(struct loch_file *file, uint64_t *out);
     LOCH_STATUS (*file_read)(struct loch_file *file, uint64_t offset, void *out, size_t len);
-    LOCH_STATUS (*file_write)
+    LOCH_STATUS(*file_write)
     (struct loch_file *file, uint64_t offset, struct loch_slice bytes, loch_done_fn done,
      void *arg);
     LOCH_STATUS (*file_sync)(struct loch_file *file, loch_done_fn done, void *arg);
-    LOCH_STATUS (*file_allocate)
+    LOCH_STATUS(*file_allocate)
     (struct loch_file *file, uint64_t size, loch_done_fn done, void *arg);
 
-    LOCH_STATUS (*read_file)
+    LOCH_STATUS(*read_file)
     (struct loch_env *env, const char *path, size_t max_bytes, struct loch_buf *out);
     LOCH_STATUS (*replace_file)(struct loch_env *env, const char *path, struct loch_slice bytes);
     LOCH_STATUS (*create_file)(struct loch_env *env, const char *path, struct loch_slice bytes);
@@ -40,14 +40,14 @@ struct loch_world_ops {
     LOCH_STATUS (*unlink)(struct loch_env *env, const char *path);
     LOCH_STATUS (*mkdirs)(struct loch_env *env, const char *path);
     LOCH_STATUS (*sync_dir)(struct loch_env *env, const char *path);
-    LOCH_STATUS (*list_dir)
+    LOCH_STATUS(*list_dir)
     (struct loch_env *env, const char *path, bool (*fn)(void *arg, const char *name), void *arg);
 
-    LOCH_STATUS (*listen)
+    LOCH_STATUS(*listen)
     (struct loch_env *env, const char *address, struct loch_tls_server *tls,
      struct loch_listener **out, loch_accept_fn accepted, void *arg);
     void (*listener_close)(struct loch_listener *listener);
-    LOCH_STATUS (*connect)
+    LOCH_STATUS(*connect)
     (struct loch_env *env, const char *address, struct loch_tls_client *tls, uint64_t timeout_ms,
      loch_connected_fn connected, void *arg);
     struct loch_slice (*stream_identity)(const struct loch_stream *stream);
@@ -56,12 +56,12 @@ struct loch_world_ops {
     void (*stream_read)(struct loch_stream *stream, bool on);
     void (*stream_close)(struct loch_stream *stream);
 
-    LOCH_STATUS (*watch_fd)
+    LOCH_STATUS(*watch_fd)
     (struct loch_env *env, int fd, int events, struct loch_watch **out,
      void (*ready)(void *arg, int events), void *arg);
     LOCH_STATUS (*watch_change)(struct loch_watch *watch, int events);
     void (*watch_stop)(struct loch_watch *watch);
-    LOCH_STATUS (*spawn)
+    LOCH_STATUS(*spawn)
     (struct loch_env *env, const struct loch_child_options *options, struct loch_child **out,
      void (*exited)(void *arg, int wait_status), void *arg);
     pid_t (*child_pid)(const struct loch_child *child);

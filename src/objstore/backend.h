@@ -13,19 +13,19 @@ struct put_condition {
 
 struct objstore_ops {
     void (*close)(struct loch_objstore *store);
-    LOCH_STATUS (*get)
+    LOCH_STATUS(*get)
     (struct loch_objstore *store, const char *name, size_t max_bytes, struct loch_buf *out,
      struct loch_etag *etag);
-    LOCH_STATUS (*get_range)
+    LOCH_STATUS(*get_range)
     (struct loch_objstore *store, const char *name, uint64_t offset, size_t len,
      struct loch_buf *out);
-    LOCH_STATUS (*head)
+    LOCH_STATUS(*head)
     (struct loch_objstore *store, const char *name, uint64_t *size, struct loch_etag *etag);
-    LOCH_STATUS (*put)
+    LOCH_STATUS(*put)
     (struct loch_objstore *store, const char *name, struct put_condition cond,
      struct loch_slice bytes, struct loch_etag *etag);
     LOCH_STATUS (*delete)(struct loch_objstore *store, const char *name);
-    LOCH_STATUS (*list)
+    LOCH_STATUS(*list)
     (struct loch_objstore *store, const char *prefix,
      bool (*fn)(void *arg, const char *name, uint64_t size), void *arg);
 };

@@ -283,6 +283,22 @@ static void echo_large_frames(void **state)
     close_client(&c);
 }
 
+static unsigned sum_connected(const struct client *c, size_t count)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < count; i++)
+        n += c[i].connected;
+    return n;
+}
+
+static unsigned sum_frames(const struct client *c, size_t count)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < count; i++)
+        n += c[i].frames;
+    return n;
+}
+
 static void many_connections(void **state)
 {
     enum { MANY = 60 };
@@ -291,22 +307,16 @@ static void many_connections(void **state)
     memset(c, 0, sizeof c);
     for (size_t i = 0; i < MANY; i++)
         assert_ok(loch_env_connect(env, ADDRESS, client_tls, 5000, client_connected, &c[i]));
-    for (size_t i = 0, up = 0; up < MANY; up = 0) {
+    while (sum_connected(c, MANY) < MANY)
         run_for(10000);
-        for (i = 0; i < MANY; i++)
-            up += c[i].connected;
-    }
     for (size_t i = 0; i < MANY; i++) {
         assert_non_null(c[i].stream);
         c[i].stop_at = 10;
         for (uint64_t n = 0; n < 10; n++)
             send_numbered(&c[i], n, 1000);
     }
-    for (size_t i = 0, back = 0; back < MANY; back = 0) {
+    while (sum_frames(c, MANY) < MANY * 10)
         run_for(10000);
-        for (i = 0; i < MANY; i++)
-            back += c[i].frames == 10;
-    }
     for (size_t i = 0; i < MANY; i++)
         loch_stream_close(c[i].stream);
     run_a_while(100);
