@@ -170,7 +170,7 @@ static void unlink_slot(struct loch_redo_pool *pool, struct slot *slot)
             return;
         }
     }
-    LOCH_ASSERT(!"slot is in the list");
+    LOCH_ASSERT(false); /* a slot is always in the list */
 }
 
 /* Without the lock. */

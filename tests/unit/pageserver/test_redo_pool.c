@@ -238,6 +238,8 @@ static void test_poison(void **state)
     r.bytes.len = 4u << 20;
     assert_code(loch_redo_pool_apply(pool, &tenant_a, &rel, LOCH_FORK_MAIN, 7, NULL, &r, 1, page),
                 LOCH_E_LIMIT);
+    loch_buf_fini(&insert);
+    loch_buf_fini(&other);
     /* and the pool goes on */
     assert_ok(apply_image(&tenant_a, 3, page));
     assert_int_equal(page[100], 3);
