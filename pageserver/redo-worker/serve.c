@@ -80,16 +80,11 @@ void serve_catch_errors(void)
     stack_t stack = {.ss_sp = signal_stack, .ss_size = sizeof signal_stack};
     struct sigaction action = {.sa_handler = answer_signal, .sa_flags = SA_ONSTACK};
 
-    sigset_t none;
-
-    sigemptyset(&none);
     if (sigaltstack(&stack, NULL) != 0)
         elog(FATAL, "redo worker: sigaltstack: %m");
     for (size_t i = 0; i < lengthof(caught); i++)
         if (sigaction(caught[i], &action, NULL) != 0)
             elog(FATAL, "redo worker: sigaction: %m");
-    if (sigprocmask(SIG_SETMASK, &none, NULL) != 0)
-        elog(FATAL, "redo worker: sigprocmask: %m");
     PG_exception_stack = NULL;
     error_context_stack = NULL;
     emit_log_hook = answer_error;

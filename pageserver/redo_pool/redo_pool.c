@@ -9,10 +9,10 @@
 #include "loch/base/check.h"
 #include "loch/base/log.h"
 #include "redo_pool/redo_process.h"
+#include "redo_pool/spawn.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,24 +70,6 @@ static LOCH_STATUS join_path(const char *dir, const char *name, char **out)
     return LOCH_OK;
 }
 
-static LOCH_STATUS resolve_user(const char *name, uid_t *uid, gid_t *gid)
-{
-    struct passwd found, *result = NULL;
-    char names[4096];
-
-    if (geteuid() != 0)
-        return LOCH_OK;
-    if (name == NULL)
-        name = "postgres";
-    if (getpwnam_r(name, &found, names, sizeof names, &result) != 0 || result == NULL)
-        return LOCH_FAIL(LOCH_E_INVALID, "no user %s to run redo workers as", name);
-    if (found.pw_uid == 0)
-        return LOCH_FAIL(LOCH_E_INVALID, "redo workers cannot run as root: PostgreSQL refuses");
-    *uid = found.pw_uid;
-    *gid = found.pw_gid;
-    return LOCH_OK;
-}
-
 static LOCH_STATUS fill_launch(const struct loch_redo_pool_options *options,
                                struct redo_launch *launch)
 {
@@ -95,7 +77,7 @@ static LOCH_STATUS fill_launch(const struct loch_redo_pool_options *options,
 
     LOCH_TRY(join_path(options->postgres_bin_dir, "postgres", &launch->postgres));
     LOCH_TRY(join_path(options->lib_dir, "loch_redo.so", &launch->library));
-    LOCH_TRY(resolve_user(options->run_as_user, &launch->uid, &launch->gid));
+    LOCH_TRY(loch_spawn_user(options->run_as_user, &launch->uid, &launch->gid));
     if (options->scratch_dir == NULL || stat(options->scratch_dir, &st) != 0 ||
         !S_ISDIR(st.st_mode))
         return LOCH_FAIL(LOCH_E_INVALID, "the redo pool's scratch directory %s is missing",

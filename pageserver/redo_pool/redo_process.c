@@ -6,9 +6,10 @@
  */
 #include "redo_pool/redo_process.h"
 
-#include "loch/base/check.h"
 #include "loch/base/log.h"
+#include "redo_pool/spawn.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -18,8 +19,6 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -129,42 +128,6 @@ static void log_tail(const char *dir, char *out, size_t size)
 
 /* ---- the child ---- */
 
-struct child_plan {
-    const char *postgres;
-    char *const *argv;
-    char *const *envp;
-    const char *dir;
-    int socket_fd, log_fd, null_fd;
-    uid_t uid;
-    gid_t gid;
-};
-
-/* Runs in the vfork child: raw calls only, no return. */
-_Noreturn static void become_worker(const struct child_plan *plan)
-{
-    bool ok = true;
-
-    /* Above 3 first, so that no dup2 overwrites one that is still needed. */
-    int sock = fcntl(plan->socket_fd, F_DUPFD, 10);
-    int log = fcntl(plan->log_fd, F_DUPFD, 10);
-    int null = fcntl(plan->null_fd, F_DUPFD, 10);
-
-    ok = ok && sock >= 0 && log >= 0 && null >= 0;
-    ok = ok && dup2(null, 0) == 0 && dup2(null, 1) == 1 && dup2(log, 2) == 2 &&
-         dup2(sock, LOCH_REDO_FD) == LOCH_REDO_FD;
-    (void)syscall(SYS_close_range, LOCH_REDO_FD + 1, ~0u, 0); /* what Loch opens closes on exec */
-    ok = ok && syscall(SYS_setsid) >= 0;
-    if (plan->uid != 0) {
-        ok = ok && syscall(SYS_setgroups, 0, NULL) == 0;
-        ok = ok && syscall(SYS_setresgid, plan->gid, plan->gid, plan->gid) == 0;
-        ok = ok && syscall(SYS_setresuid, plan->uid, plan->uid, plan->uid) == 0;
-    }
-    ok = ok && chdir(plan->dir) == 0;
-    if (ok)
-        execve(plan->postgres, plan->argv, plan->envp);
-    _exit(127);
-}
-
 static LOCH_STATUS spawn(const struct redo_launch *launch, struct redo_process *p, int socket_fd,
                          int log_fd, int null_fd)
 {
@@ -179,30 +142,21 @@ static LOCH_STATUS spawn(const struct redo_launch *launch, struct redo_process *
                     fd_text,
                     hints,
                     NULL};
-    struct child_plan plan = {launch->postgres, argv,    envp,        p->dir,     socket_fd,
-                              log_fd,           null_fd, launch->uid, launch->gid};
-    sigset_t all, before;
-    pid_t pid;
-    int error;
+    struct loch_spawn plan = {.path = launch->postgres,
+                              .argv = argv,
+                              .envp = envp,
+                              .cwd = p->dir,
+                              .fds = {null_fd, null_fd, log_fd, socket_fd},
+                              .uid = launch->uid,
+                              .gid = launch->gid};
 
+    static_assert(LOCH_REDO_FD == 3, "the socket's place in loch_spawn.fds");
     if (snprintf(preload, sizeof preload, "shared_preload_libraries=%s", launch->library) >=
         (int)sizeof preload)
         return LOCH_FAIL(LOCH_E_INVALID, "the library's path is too long");
     snprintf(fd_text, sizeof fd_text, "%s=%d", LOCH_REDO_ENV, LOCH_REDO_FD);
     snprintf(hints, sizeof hints, "%s=%d", LOCH_REDO_ENV_HINTS, launch->hint_lsn ? 1 : 0);
-    /* No handler of ours may run in the child while it shares our memory. The worker starts with
-     * signals blocked and unblocks them when its own handlers are there. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid = vfork();
-    if (pid == 0)
-        become_worker(&plan);
-    error = errno;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (pid < 0)
-        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "no process for a redo worker: %s", strerror(error));
-    p->pid = pid;
-    return LOCH_OK;
+    return loch_spawn(&plan, &p->pid);
 }
 
 /* ---- socket ---- */
@@ -357,11 +311,11 @@ out:
 void redo_process_end(struct redo_process *p)
 {
     if (p->pid > 0) {
-        int status;
+        int ignored;
 
         (void)kill(p->pid, SIGKILL);
-        while (waitpid(p->pid, &status, 0) < 0 && errno == EINTR)
-            ;
+        if (!loch_is_ok(loch_spawn_wait(p->pid, &ignored)))
+            loch_log_failure("a redo worker's end");
     }
     if (p->fd >= 0)
         close(p->fd);
