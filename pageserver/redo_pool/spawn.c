@@ -12,8 +12,8 @@
 
 #define ABOVE 10 /* descriptors are moved here before they take their places */
 
-/* Runs in the vfork child: raw calls only, no return. Handlers of the parent cannot run in it, because
- * every signal is blocked until all have been reset to their defaults. */
+/* Runs in the vfork child: raw calls only, no return. Handlers of the parent cannot run in it,
+ * because every signal is blocked until all have been reset to their defaults. */
 _Noreturn static void become_child(const struct loch_spawn *plan)
 {
     struct sigaction normal = {.sa_handler = SIG_DFL};

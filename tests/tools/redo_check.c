@@ -5,7 +5,8 @@
  *   BASE_DIR   copy of the cluster's data directory, cleanly shut down, taken before the workload
  *   WAL_DIR    pg_wal with everything since
  *   START_LSN  "Latest checkpoint location" of BASE_DIR
- * Prints counts; exit 1 when an image differs, a chain fails, or a resource manager was not reached.
+ * Prints counts; exit 1 when an image differs, a chain fails, or a resource manager was not
+ * reached.
  */
 #include "redo_pool/redo_pool.h"
 
@@ -21,7 +22,7 @@
 #include <unistd.h>
 
 #define SEGMENT_BYTES (16u << 20)
-#define BUCKETS (1u << 20)
+#define BUCKETS       (1u << 20)
 
 struct record {
     loch_lsn start, end;
@@ -62,7 +63,8 @@ static void *need(void *p)
 
 static struct page *find_page(const struct loch_wal_block *ref)
 {
-    uint64_t h = ref->rel.rel * UINT64_C(0x9E3779B97F4A7C15) ^ ref->block * UINT64_C(0xC2B2AE3D27D4EB4F) ^
+    uint64_t h = ref->rel.rel * UINT64_C(0x9E3779B97F4A7C15) ^
+                 ref->block * UINT64_C(0xC2B2AE3D27D4EB4F) ^
                  ref->rel.db * UINT64_C(0x165667B19E3779F9) ^ ref->fork;
     struct page **at = &buckets[(h ^ h >> 31) % BUCKETS];
 
@@ -114,8 +116,8 @@ static void scan_wal(const char *dir, loch_lsn start)
     struct loch_wal_scan scan;
     loch_lsn at = start;
 
-    if (!loch_is_ok(loch_wal_scan_init(&scan, LOCH_WAL_SCAN_RECORDS, start, LOCH_LSN_NONE,
-                                       SEGMENT_BYTES)))
+    if (!loch_is_ok(
+            loch_wal_scan_init(&scan, LOCH_WAL_SCAN_RECORDS, start, LOCH_LSN_NONE, SEGMENT_BYTES)))
         die("scan");
     while (!scan.ended) {
         char name[LOCH_WAL_SEGMENT_NAME_BYTES], path[4096];
@@ -208,8 +210,8 @@ static void explain(struct loch_redo_pool *pool, const struct loch_id *tenant,
 
 static bool report_coverage(void)
 {
-    static const uint8_t wanted[] = {LOCH_RM_XLOG, LOCH_RM_HEAP2, LOCH_RM_HEAP,   LOCH_RM_BTREE,
-                                     LOCH_RM_HASH, LOCH_RM_GIN,   LOCH_RM_GIST,   LOCH_RM_SEQ,
+    static const uint8_t wanted[] = {LOCH_RM_XLOG, LOCH_RM_HEAP2,  LOCH_RM_HEAP,   LOCH_RM_BTREE,
+                                     LOCH_RM_HASH, LOCH_RM_GIN,    LOCH_RM_GIST,   LOCH_RM_SEQ,
                                      LOCH_RM_BRIN, LOCH_RM_SPGIST, LOCH_RM_GENERIC};
     unsigned kinds = 0;
     bool all = true;
@@ -234,8 +236,7 @@ static bool report_coverage(void)
 
 int main(int argc, char **argv)
 {
-    struct loch_redo_pool_options options = {.lib_dir = LOCH_LIB_DIR,
-                                             .max_workers_per_tenant = 1};
+    struct loch_redo_pool_options options = {.lib_dir = LOCH_LIB_DIR, .max_workers_per_tenant = 1};
     const struct loch_id tenant = {{7}};
     struct loch_redo_pool *pool;
     struct loch_redo_stats stats;

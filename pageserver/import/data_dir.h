@@ -1,0 +1,46 @@
+/* Reading files of a data directory, for the import's own files. */
+#ifndef LOCH_PAGESERVER_IMPORT_DATA_DIR_H
+#define LOCH_PAGESERVER_IMPORT_DATA_DIR_H
+
+#include "import/import.h"
+
+#include <sys/stat.h>
+
+#define IMPORT_PATH_MAX 4096u
+/* The directory of a version below a tablespace. */
+#define IMPORT_TABLESPACE_VERSION_DIR "PG_15_202209061"
+
+struct import {
+    const char *data_dir;
+    const struct loch_import_facts *facts;
+    loch_import_put_fn put;
+    void *arg;
+    struct loch_import_stats *stats;
+    struct loch_buf value; /* reused */
+};
+
+/* Joins data_dir and a relative path. LOCH_E_LIMIT. */
+LOCH_STATUS import_path(const char *data_dir, const char *relative,
+                        char out[static IMPORT_PATH_MAX]);
+/* Reads a whole regular file of at most `max` bytes into *out (replaced). LOCH_E_NOT_FOUND. */
+LOCH_STATUS import_read_file(const char *data_dir, const char *relative, size_t max,
+                             struct loch_buf *out);
+/* Calls fn for each entry of the directory but "." and "..", unsorted. LOCH_E_NOT_FOUND. */
+LOCH_STATUS import_each(const char *data_dir, const char *relative,
+                        LOCH_STATUS (*fn)(void *arg, const char *name, const struct stat *st),
+                        void *arg);
+/* Whole decimal number up to UINT32_MAX, no sign or space; returns the first character behind it,
+ * NULL when there is no number. */
+const char *import_number(const char *text, uint32_t *out);
+
+/* ---- relations.c ---- */
+/* Relation files, maps and PG_VERSION of one database directory (relative path). */
+LOCH_STATUS import_database(struct import *import, const char *relative, uint32_t spc, uint32_t db);
+/* ---- slru.c ---- */
+LOCH_STATUS import_slrus(struct import *import);
+LOCH_STATUS import_twophase(struct import *import);
+LOCH_STATUS import_origins(struct import *import);
+/* ---- import.c ---- */
+LOCH_STATUS import_aux(struct import *import, const char *relative, bool optional);
+
+#endif

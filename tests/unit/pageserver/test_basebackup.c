@@ -1,0 +1,198 @@
+/* Small formats of base backup and import: auxiliary files, origins, the tar stream's errors, and
+ * what inspection refuses. Whole backups that a server starts on:
+ * tests/integration/import_basebackup.sh. */
+#include "../unit.h"
+
+#include "basebackup/aux_file.h"
+#include "basebackup/basebackup.h"
+#include "basebackup/origins.h"
+#include "import/import.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void test_aux_round_trip(void **state)
+{
+    struct loch_buf value = {0};
+    struct loch_slice contents;
+    char path[LOCH_AUX_PATH_MAX + 1];
+
+    (void)state;
+    assert_ok(loch_aux_encode("pg_hba.conf", loch_slice_of("local all", 9), &value));
+    assert_ok(loch_aux_decode(loch_buf_slice(&value), path, &contents));
+    assert_string_equal(path, "pg_hba.conf");
+    assert_int_equal(contents.len, 9);
+    assert_memory_equal(contents.data, "local all", 9);
+    assert_ok(loch_aux_encode("base/5/PG_VERSION", loch_slice_of(NULL, 0), &value));
+    assert_ok(loch_aux_decode(loch_buf_slice(&value), path, &contents));
+    assert_int_equal(contents.len, 0);
+    struct loch_key a = loch_aux_key("PG_VERSION"), b = loch_aux_key("pg_hba.conf");
+    assert_int_equal(a.kind, LOCH_KEY_AUX_FILE);
+    assert_int_not_equal(a.rel, b.rel);
+    loch_buf_fini(&value);
+}
+
+static void test_aux_refuses(void **state)
+{
+    static const char *const bad[] = {"/etc/passwd", "../x", "a/../b", "a//b", "",
+                                      "a/",          ".",    "a/./b",  "a\nb"};
+    static const uint8_t forged[] = {4, 0, '.', '.', '/', 'x', 'y'};
+    struct loch_buf value = {0};
+    struct loch_slice contents;
+    char path[LOCH_AUX_PATH_MAX + 1];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_code(loch_aux_encode(bad[i], loch_slice_of("x", 1), &value), LOCH_E_INVALID);
+    assert_code(loch_aux_encode("big", loch_slice_of("x", LOCH_AUX_FILE_MAX + 1), &value),
+                LOCH_E_LIMIT);
+    assert_code(loch_aux_decode(loch_slice_of(forged, sizeof forged), path, &contents),
+                LOCH_E_CORRUPT);
+    assert_code(loch_aux_decode(loch_slice_of(forged, 4), path, &contents), LOCH_E_CORRUPT);
+    assert_code(loch_aux_decode(loch_slice_of(NULL, 0), path, &contents), LOCH_E_CORRUPT);
+    loch_buf_fini(&value);
+}
+
+static LOCH_STATUS sum_origin(void *arg, uint16_t origin, loch_lsn remote)
+{
+    uint64_t *sum = arg;
+    *sum += origin * UINT64_C(1000) + remote;
+    return LOCH_OK;
+}
+
+static void test_origins(void **state)
+{
+    struct loch_buf file = {0};
+    uint64_t sum = 0;
+
+    (void)state;
+    assert_ok(loch_origins_begin(&file));
+    assert_ok(loch_origins_add(&file, 1, 5));
+    assert_ok(loch_origins_add(&file, 2, 7));
+    assert_ok(loch_origins_finish(&file));
+    assert_int_equal(file.len, 4 + 2 * 16 + 4);
+    assert_ok(loch_origins_parse(loch_buf_slice(&file), sum_origin, &sum));
+    assert_int_equal(sum, 3012);
+    file.data[10] ^= 1;
+    assert_code(loch_origins_parse(loch_buf_slice(&file), sum_origin, &sum), LOCH_E_CORRUPT);
+    assert_code(loch_origins_parse(loch_slice_of(file.data, 7), sum_origin, &sum), LOCH_E_CORRUPT);
+    assert_code(loch_origins_parse(loch_slice_of(file.data, 20), sum_origin, &sum), LOCH_E_CORRUPT);
+    loch_buf_fini(&file);
+}
+
+/* ---- a backup of almost nothing ---- */
+
+static LOCH_STATUS no_page(void *arg, const struct loch_rel *rel, uint8_t fork, uint32_t block,
+                           loch_lsn lsn, uint8_t out[static LOCH_PAGE_BYTES])
+{
+    (void)arg;
+    (void)rel;
+    (void)fork;
+    (void)block;
+    (void)lsn;
+    memset(out, 0, LOCH_PAGE_BYTES);
+    return LOCH_OK;
+}
+
+static LOCH_STATUS one_value(void *arg, const struct loch_key *first, const struct loch_key *end,
+                             loch_lsn lsn, loch_view_scan_fn fn, void *fn_arg)
+{
+    const uint8_t *kind = arg;
+    const struct loch_key key = {.kind = first->kind, .spc = 1664, .rel = 9};
+
+    (void)end;
+    if (first->kind != *kind)
+        return LOCH_OK;
+    return fn(fn_arg, &key, loch_slice_of("abc", 3), lsn);
+}
+
+static LOCH_STATUS count_bytes(void *arg, struct loch_slice bytes)
+{
+    size_t *left = arg;
+
+    if (bytes.len > *left)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the peer is gone");
+    *left -= bytes.len;
+    return LOCH_OK;
+}
+
+static loch_status backup(uint8_t kind, loch_lsn lsn, size_t room, loch_lsn *end)
+{
+    struct loch_control control = {.system_id = 1,
+                                   .state = LOCH_DB_SHUTDOWNED,
+                                   .checkpoint = {.tli = 1, .prev_tli = 1},
+                                   .segment_bytes = 16u << 20,
+                                   .last_start = 0x1000028,
+                                   .last_end = 0x10000A0};
+    struct loch_basebackup_source source = {no_page, one_value, &kind};
+    struct loch_basebackup_request request = {
+        .lsn = lsn, .prev_lsn = 0x1000028, .control = &control, .time = 1};
+
+    return loch_basebackup_send(&source, &request, count_bytes, &room, end);
+}
+
+static void test_backup_errors(void **state)
+{
+    loch_lsn end = 7;
+
+    (void)state;
+    assert_ok(backup(0, 0x10000A0, SIZE_MAX, &end));
+    assert_true(end > 0x10000A0 && end < 0x10000A0 + 200);
+    end = 7;
+    assert_code(backup(0, 0x10000A8, SIZE_MAX, &end), LOCH_E_INVALID); /* control of another LSN */
+    assert_code(backup(0, 0x10000A0, 1u << 20, &end),
+                LOCH_E_UNAVAILABLE); /* the writer's failure */
+    assert_code(backup(LOCH_KEY_AUX_FILE, 0x10000A0, SIZE_MAX, &end), LOCH_E_CORRUPT);
+    assert_code(backup(LOCH_KEY_SLRU_PAGE, 0x10000A0, SIZE_MAX, &end), LOCH_E_CORRUPT);
+    assert_code(backup(LOCH_KEY_REL_SIZE, 0x10000A0, SIZE_MAX, &end), LOCH_E_CORRUPT);
+    assert_code(backup(LOCH_KEY_ORIGIN, 0x10000A0, SIZE_MAX, &end), LOCH_E_CORRUPT);
+    assert_int_equal(end, 7);
+}
+
+static void put_text(const char *dir, const char *name, const char *text)
+{
+    char path[256];
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static void test_inspect_refuses(void **state)
+{
+    struct loch_import_facts facts;
+    char dir[] = "/tmp/redo-inspect-XXXXXX", path[256];
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    assert_code(loch_import_inspect(dir, &facts), LOCH_E_INVALID);
+    put_text(dir, "PG_VERSION", "14\n");
+    assert_code(loch_import_inspect(dir, &facts), LOCH_E_UNSUPPORTED);
+    put_text(dir, "PG_VERSION", "15\n");
+    put_text(dir, "backup_label", "");
+    assert_code(loch_import_inspect(dir, &facts), LOCH_E_INVALID);
+    snprintf(path, sizeof path, "%s/backup_label", dir);
+    unlink(path);
+    assert_code(loch_import_inspect(dir, &facts), LOCH_E_NOT_FOUND); /* no pg_control */
+    snprintf(path, sizeof path, "%s/global", dir);
+    assert_int_equal(mkdir(path, 0700), 0);
+    put_text(dir, "global/pg_control", "nonsense");
+    assert_code(loch_import_inspect(dir, &facts), LOCH_E_CORRUPT);
+    loch_import_remove_dir(dir);
+    assert_int_not_equal(access(dir, F_OK), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_aux_round_trip),  cmocka_unit_test(test_aux_refuses),
+        cmocka_unit_test(test_origins),         cmocka_unit_test(test_backup_errors),
+        cmocka_unit_test(test_inspect_refuses),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
