@@ -1,9 +1,9 @@
 /* The keyring of a tenant: which keys exist, under which key each is wrapped, in which state.
  *
- * A pure machine: it holds wrapped keys and commitments, never a secret, and does no cryptography; host
- * feeds it what the KMS and the ciphers said. One writer: the generation holder.
- * A version goes PENDING -> (put, read back, unwrap matches its commitment) -> ACTIVE -> RETIRED ->
- * REVOKED or destroyed; only ACTIVE seals, ACTIVE and RETIRED open. Format: docs/format/keyring.md.
+ * A pure machine: it holds wrapped keys and commitments, never a secret, and does no cryptography;
+ * host feeds it what the KMS and the ciphers said. One writer: the generation holder. A version
+ * goes PENDING -> (put, read back, unwrap matches its commitment) -> ACTIVE -> RETIRED -> REVOKED
+ * or destroyed; only ACTIVE seals, ACTIVE and RETIRED open. Format: docs/format/keyring.md.
  */
 #ifndef LOCH_KEYRING_KEYRING_H
 #define LOCH_KEYRING_KEYRING_H
@@ -12,10 +12,10 @@
 #include "loch/base/types.h"
 
 #define LOCH_KEYRING_WRAP_MAX_BYTES 4096u
-#define LOCH_KEYRING_URI_MAX_BYTES 1024u
-#define LOCH_KEYRING_ENTRIES_MAX 65536u
-#define LOCH_KEYRING_MAC_BYTES 32u
-#define LOCH_KEYRING_HASH_BYTES 32u
+#define LOCH_KEYRING_URI_MAX_BYTES  1024u
+#define LOCH_KEYRING_ENTRIES_MAX    16384u
+#define LOCH_KEYRING_MAC_BYTES      32u
+#define LOCH_KEYRING_HASH_BYTES     32u
 
 /* On disk; values never change meaning. */
 enum loch_purpose {
@@ -35,7 +35,12 @@ enum loch_key_state {
     LOCH_STATE_REVOKED = 4,
     LOCH_STATE_DESTROYED = 5 /* the wrap is gone: shredded */
 };
-enum loch_provider { LOCH_PROVIDER_FILE = 1, LOCH_PROVIDER_PKCS11 = 2, LOCH_PROVIDER_AWS_KMS = 3, LOCH_PROVIDER_VAULT = 4 };
+enum loch_provider {
+    LOCH_PROVIDER_FILE = 1,
+    LOCH_PROVIDER_PKCS11 = 2,
+    LOCH_PROVIDER_AWS_KMS = 3,
+    LOCH_PROVIDER_VAULT = 4
+};
 
 struct loch_keyring_entry {
     struct loch_id key_id;
@@ -47,14 +52,15 @@ struct loch_keyring_entry {
     uint8_t provider;        /* KEK: enum loch_provider; TK: 0 */
     struct loch_buf cmk_uri; /* KEK: pinned again in the daemon's configuration */
     struct loch_buf wrap;
-    uint8_t salt[32];        /* of commitment and wrap */
+    uint8_t salt[32]; /* of commitment and wrap */
     uint8_t commitment[32];
 };
 
 struct loch_keyring {
     struct loch_id cluster, tenant;
     uint64_t generation;
-    uint8_t previous_hash[LOCH_KEYRING_HASH_BYTES]; /* of the whole object before this one; 0 in the first */
+    uint8_t previous_hash[LOCH_KEYRING_HASH_BYTES]; /* of the whole object before this one; 0 in the
+                                                       first */
     uint8_t previous_mac[LOCH_KEYRING_MAC_BYTES];
     bool tombstone;
     struct loch_keyring_entry *entries; /* owned; count of them */
@@ -70,7 +76,8 @@ LOCH_STATUS loch_keyring_copy(struct loch_keyring *out, const struct loch_keyrin
 /* Adds a version in state PENDING; takes the entry's buffers. LOCH_E_INVALID: parent unknown or of
  * another level or purpose, version not the next, fields that do not go together; LOCH_E_LIMIT. */
 LOCH_STATUS loch_keyring_add(struct loch_keyring *ring, struct loch_keyring_entry *take_entry);
-/* PENDING -> ACTIVE; the version active before becomes RETIRED. LOCH_E_INVALID, LOCH_E_NOT_FOUND. */
+/* PENDING -> ACTIVE; the version active before becomes RETIRED. LOCH_E_INVALID, LOCH_E_NOT_FOUND.
+ */
 LOCH_STATUS loch_keyring_activate(struct loch_keyring *ring, const struct loch_id *key_id,
                                   uint32_t version);
 /* To REVOKED, or to DESTROYED, which drops the wrap for good. */
@@ -78,7 +85,8 @@ LOCH_STATUS loch_keyring_revoke(struct loch_keyring *ring, const struct loch_id 
                                 uint32_t version);
 LOCH_STATUS loch_keyring_destroy_version(struct loch_keyring *ring, const struct loch_id *key_id,
                                          uint32_t version);
-/* Replaces the wrap of a version (rotation of its parent): same key, same commitment. Takes wrap. */
+/* Replaces the wrap of a version (rotation of its parent): same key, same commitment. Takes wrap.
+ */
 LOCH_STATUS loch_keyring_rewrap(struct loch_keyring *ring, const struct loch_id *key_id,
                                 uint32_t version, uint32_t parent_version,
                                 struct loch_buf *take_wrap);
@@ -90,8 +98,8 @@ const struct loch_keyring_entry *loch_keyring_active(const struct loch_keyring *
                                                      enum loch_purpose purpose,
                                                      const struct loch_id *scope);
 
-/* Appends head and entries, without the MAC, which the caller computes over exactly these bytes with the
- * tenant's META key and appends. */
+/* Appends head and entries, without the MAC, which the caller computes over exactly these bytes
+ * with the tenant's META key and appends. */
 LOCH_STATUS loch_keyring_encode(const struct loch_keyring *ring, struct loch_buf *out);
 /* `bytes` ends in the MAC; *body is what it covers, *mac points at it. Nothing is proven before the
  * caller has checked the MAC. LOCH_E_CORRUPT, LOCH_E_UNSUPPORTED. */

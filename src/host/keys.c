@@ -1,0 +1,366 @@
+/* Holds: the tenants whose keys this daemon has opened.
+ *
+ * A tenant's keys are one immutable object, replaced as a whole: `lock` is held only to look
+ * something up or to swap, never across I/O; `change` lets one thread at a time read or write
+ * keyrings. A keyring older than the one held is refused.
+ */
+#include "keys_internal.h"
+#include "loch/base/check.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* How often a change is tried again when another writer was quicker. */
+#define CHANGE_TRIES 8
+
+struct loch_keys {
+    struct loch_keys_options o;
+    pthread_rwlock_t lock;
+    pthread_mutex_t change;
+    struct keys_tenant **tenants; /* under lock */
+    size_t count;
+    size_t cap;
+};
+
+static const struct loch_id none;
+
+loch_status loch_keys_create(const struct loch_keys_options *options, struct loch_keys **out)
+{
+    if (loch_id_is_none(&options->cluster))
+        return LOCH_FAIL(LOCH_E_INVALID, "a daemon's keys want the cluster id");
+    struct loch_keys *keys = calloc(1, sizeof *keys);
+    if (keys == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for the daemon's keys");
+    keys->o = *options;
+    if (pthread_rwlock_init(&keys->lock, NULL) != 0) {
+        free(keys);
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no lock for the daemon's keys");
+    }
+    if (pthread_mutex_init(&keys->change, NULL) != 0) {
+        (void)pthread_rwlock_destroy(&keys->lock);
+        free(keys);
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no lock for the daemon's keys");
+    }
+    *out = keys;
+    return LOCH_OK;
+}
+
+void loch_keys_destroy(struct loch_keys *keys)
+{
+    if (keys == NULL)
+        return;
+    for (size_t i = 0; i < keys->count; i++)
+        keys_tenant_destroy(keys->tenants[i]);
+    free(keys->tenants);
+    (void)pthread_rwlock_destroy(&keys->lock);
+    (void)pthread_mutex_destroy(&keys->change);
+    free(keys);
+}
+
+static void reading(struct loch_keys *keys)
+{
+    const int rc = pthread_rwlock_rdlock(&keys->lock);
+    LOCH_ASSERT(rc == 0);
+}
+
+static void writing(struct loch_keys *keys)
+{
+    const int rc = pthread_rwlock_wrlock(&keys->lock);
+    LOCH_ASSERT(rc == 0);
+}
+
+static void release(struct loch_keys *keys)
+{
+    (void)pthread_rwlock_unlock(&keys->lock);
+}
+
+/* Under lock. */
+static struct keys_tenant **slot_of(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    for (size_t i = 0; i < keys->count; i++)
+        if (loch_id_equal(&keys->tenants[i]->ring.tenant, tenant))
+            return &keys->tenants[i];
+    return NULL;
+}
+
+/* May `next` take the place of `held`? Equal generations must be the same object. */
+static loch_status check_newer(const struct keys_tenant *held, const struct keys_tenant *next)
+{
+    if (next->ring.generation == held->ring.generation) {
+        if (memcmp(next->hash, held->hash, sizeof next->hash) != 0)
+            return LOCH_FAIL(LOCH_E_CORRUPT, "two keyrings of one generation differ");
+        return LOCH_OK;
+    }
+    return loch_keyring_check_successor(&held->ring, held->hash, &next->ring);
+}
+
+/* Puts the tenant into the set, in place of an older one. */
+static loch_status install(struct loch_keys *keys, struct keys_tenant *take_tenant)
+{
+    struct keys_tenant *gone = take_tenant;
+    loch_status st = LOCH_OK;
+
+    writing(keys);
+    struct keys_tenant **slot = slot_of(keys, &take_tenant->ring.tenant);
+    if (slot != NULL) {
+        st = check_newer(*slot, take_tenant);
+        if (loch_is_ok(st)) {
+            gone = *slot;
+            *slot = take_tenant;
+        }
+    } else {
+        if (keys->count == keys->cap) {
+            const size_t cap = keys->cap < 8 ? 8 : keys->cap * 2;
+            struct keys_tenant **p = realloc(keys->tenants, cap * sizeof(struct keys_tenant *));
+            if (p == NULL)
+                st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %zu tenants' keys", cap);
+            else {
+                keys->tenants = p;
+                keys->cap = cap;
+            }
+        }
+        if (loch_is_ok(st)) {
+            keys->tenants[keys->count++] = take_tenant;
+            gone = NULL;
+        }
+    }
+    release(keys);
+    keys_tenant_destroy(gone);
+    return st;
+}
+
+static loch_status load(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    struct keys_tenant *t = NULL;
+
+    LOCH_TRY(keys_ring_get(&keys->o, tenant, &t));
+    return install(keys, t);
+}
+
+/* Brings PENDING keys to life: read back, unwrapped anew, then put as ACTIVE; and loads the result.
+ */
+static loch_status settle(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    struct keys_tenant *t = NULL;
+    bool changed = false;
+
+    LOCH_TRY(keys_ring_get(&keys->o, tenant, &t));
+    const loch_status st = keys_ring_activate(&keys->o, t, &changed);
+    if (!loch_is_ok(st) || changed) {
+        keys_tenant_destroy(t);
+        LOCH_TRY(st);
+        return load(keys, tenant);
+    }
+    return install(keys, t);
+}
+
+static loch_status add_timeline(struct loch_keys *keys, const struct loch_id *tenant,
+                                const struct loch_id *timeline)
+{
+    struct keys_tenant *t = NULL;
+    bool changed = false;
+
+    LOCH_TRY(keys_ring_get(&keys->o, tenant, &t));
+    const loch_status st = keys_ring_add_timeline(&keys->o, t, timeline, &changed);
+    keys_tenant_destroy(t);
+    LOCH_TRY(st);
+    return settle(keys, tenant);
+}
+
+loch_status loch_keys_tenant_create(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    LOCH_ASSERT(!loch_id_is_none(tenant));
+    (void)pthread_mutex_lock(&keys->change);
+    loch_status st = keys_ring_create(&keys->o, tenant);
+    if (loch_is_ok(st))
+        st = settle(keys, tenant);
+    (void)pthread_mutex_unlock(&keys->change);
+    return st;
+}
+
+loch_status loch_keys_tenant_load(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    (void)pthread_mutex_lock(&keys->change);
+    const loch_status st = load(keys, tenant);
+    (void)pthread_mutex_unlock(&keys->change);
+    return st;
+}
+
+void loch_keys_tenant_drop(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    struct keys_tenant *gone = NULL;
+
+    writing(keys);
+    struct keys_tenant **slot = slot_of(keys, tenant);
+    if (slot != NULL) {
+        gone = *slot;
+        *slot = keys->tenants[--keys->count];
+    }
+    release(keys);
+    keys_tenant_destroy(gone);
+}
+
+loch_status loch_keys_add_timeline(struct loch_keys *keys, const struct loch_id *tenant,
+                                   const struct loch_id *timeline)
+{
+    loch_status st = LOCH_OK;
+
+    LOCH_ASSERT(!loch_id_is_none(timeline));
+    (void)pthread_mutex_lock(&keys->change);
+    for (int i = 0; i < CHANGE_TRIES; i++) {
+        st = add_timeline(keys, tenant, timeline);
+        if (st.code != LOCH_E_STALE)
+            break;
+    }
+    (void)pthread_mutex_unlock(&keys->change);
+    return st;
+}
+
+/* Under lock. The active key's opened form, or NULL. */
+static const struct opened_key *active_key(const struct keys_tenant *t, uint8_t level,
+                                           uint8_t purpose, const struct loch_id *scope)
+{
+    for (uint32_t i = 0; i < t->ring.count; i++) {
+        const struct opened_key *k = &t->keys[i];
+        if (k->state == LOCH_STATE_ACTIVE && k->level == level && k->purpose == purpose &&
+            loch_id_equal(&k->scope, scope))
+            return k;
+    }
+    return NULL;
+}
+
+static bool knows_timeline(const struct keys_tenant *t, const struct loch_id *timeline)
+{
+    return loch_id_is_none(timeline) ||
+           (active_key(t, LOCH_LEVEL_TK, LOCH_PURPOSE_PAGE, timeline) != NULL &&
+            active_key(t, LOCH_LEVEL_TK, LOCH_PURPOSE_WAL, timeline) != NULL);
+}
+
+bool loch_keys_has(struct loch_keys *keys, const struct loch_id *tenant,
+                   const struct loch_id *timeline)
+{
+    reading(keys);
+    struct keys_tenant **slot = slot_of(keys, tenant);
+    const bool has = slot != NULL && knows_timeline(*slot, timeline);
+    release(keys);
+    return has;
+}
+
+uint64_t loch_keys_generation(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    reading(keys);
+    struct keys_tenant **slot = slot_of(keys, tenant);
+    const uint64_t generation = slot != NULL ? (*slot)->ring.generation : 0;
+    release(keys);
+    return generation;
+}
+
+loch_status loch_keys_wrap_key(struct loch_keys *keys, const struct loch_id *tenant,
+                               const struct loch_id *timeline, enum loch_purpose purpose,
+                               struct loch_wrap_key *out)
+{
+    const uint8_t level = purpose == LOCH_PURPOSE_META ? LOCH_LEVEL_KEK : LOCH_LEVEL_TK;
+    struct loch_wrap_key key = {0};
+    loch_status st;
+
+    reading(keys);
+    struct keys_tenant **slot = slot_of(keys, tenant);
+    const struct opened_key *k = slot == NULL ? NULL : active_key(*slot, level, purpose, timeline);
+    if (slot == NULL) {
+        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "the tenant's keys are not open");
+    } else if (k == NULL) {
+        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no active %s key for the timeline",
+                       loch_purpose_name(purpose));
+    } else {
+        key.key_id = k->key_id;
+        key.version = k->version;
+        st = loch_secret_copy(&key.secret, &k->secret);
+    }
+    release(keys);
+    LOCH_TRY(st);
+    *out = key;
+    return LOCH_OK;
+}
+
+static loch_status find_key(void *arg, const struct loch_id *key_id, uint32_t version,
+                            struct loch_secret *out)
+{
+    struct loch_keys *keys = arg;
+    const struct opened_key *found = NULL;
+    loch_status st;
+
+    reading(keys);
+    for (size_t i = 0; i < keys->count && found == NULL; i++) {
+        const struct keys_tenant *t = keys->tenants[i];
+        for (uint32_t k = 0; k < t->ring.count && found == NULL; k++)
+            if (t->keys[k].version == version && loch_id_equal(&t->keys[k].key_id, key_id))
+                found = &t->keys[k];
+    }
+    if (found == NULL)
+        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "no open keyring has the key that a file names");
+    else if (found->state != LOCH_STATE_ACTIVE && found->state != LOCH_STATE_RETIRED)
+        st = LOCH_FAIL(LOCH_E_DENIED, "the key that a file names is %s",
+                       loch_key_state_name(found->state));
+    else
+        st = loch_secret_copy(out, &found->secret);
+    release(keys);
+    return st;
+}
+
+struct loch_key_source loch_keys_source(struct loch_keys *keys)
+{
+    return (struct loch_key_source){find_key, keys};
+}
+
+/* Under lock. The tenant's wire key of that epoch, while it may still be used. */
+static const struct opened_key *wire_key(const struct keys_tenant *t, uint32_t epoch)
+{
+    for (uint32_t i = 0; i < t->ring.count; i++) {
+        const struct opened_key *k = &t->keys[i];
+        if (k->level == LOCH_LEVEL_TK && k->purpose == LOCH_PURPOSE_WIRE && k->version == epoch &&
+            (k->state == LOCH_STATE_ACTIVE || k->state == LOCH_STATE_RETIRED))
+            return k;
+    }
+    return NULL;
+}
+
+loch_status loch_keys_psk(struct loch_keys *keys, struct loch_psk_identity *identity,
+                          struct loch_secret *out)
+{
+    const struct opened_key *k = NULL;
+    loch_status st;
+
+    if (!loch_id_equal(&identity->cluster, &keys->o.cluster))
+        return LOCH_FAIL(LOCH_E_INVALID, "the connection identity is of another cluster");
+    reading(keys);
+    struct keys_tenant **slot = slot_of(keys, &identity->tenant);
+    if (slot != NULL && identity->wire_epoch == 0)
+        k = active_key(*slot, LOCH_LEVEL_TK, LOCH_PURPOSE_WIRE, &none);
+    else if (slot != NULL)
+        k = wire_key(*slot, identity->wire_epoch);
+    if (k == NULL) {
+        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "no wire key for the connection's tenant and epoch");
+    } else {
+        identity->wire_epoch = k->version;
+        st = loch_psk_derive(&k->secret, identity, out);
+    }
+    release(keys);
+    return st;
+}
+
+bool loch_keys_psk_lookup(void *arg, struct loch_slice identity, struct loch_secret *psk)
+{
+    struct loch_keys *keys = arg;
+    struct loch_psk_identity id;
+
+    if (!loch_is_ok(loch_psk_identity_decode(identity, &id)))
+        return false;
+    if (!loch_id_equal(&id.cluster, &keys->o.cluster) || id.server_role != keys->o.role ||
+        !loch_id_equal(&id.server_node, &keys->o.node) ||
+        loch_id_equal(&id.client_id, &keys->o.node))
+        return false;
+    if (!loch_keys_has(keys, &id.tenant, &id.timeline))
+        return false;
+    return loch_is_ok(loch_keys_psk(keys, &id, psk));
+}

@@ -1,0 +1,364 @@
+/* Holds: one tenant's keyring between object store, KMS and ciphers.
+ *
+ * The order in which a key comes to life (docs/format/keyring.md): PENDING is put, read back,
+ * unwrapped anew and compared with its commitment, and only then put again as ACTIVE; nothing is
+ * sealed under a key that is not ACTIVE. The CMK is the one of this daemon's configuration; what
+ * the keyring says about it never chooses.
+ */
+#include "keys_internal.h"
+#include "loch/base/check.h"
+#include "loch/crypto/hkdf.h"
+#include "loch/crypto/random.h"
+#include "loch/kms/kms.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RING_MAX_BYTES (96u << 20)
+#define NAME_BYTES     64u
+#define TK_PLACE_BYTES 77u
+
+static const char mac_label[] = "loch keyring mac v1";
+static const char tk_label[8] = "loch tk";
+static const struct loch_id none;
+
+static void object_name(const struct loch_id *tenant, char name[static NAME_BYTES])
+{
+    char text[LOCH_ID_TEXT_BYTES];
+
+    (void)snprintf(name, NAME_BYTES, "tenants/%s/keyring", loch_id_format(tenant, text));
+}
+
+void keys_tenant_destroy(struct keys_tenant *t)
+{
+    if (t == NULL)
+        return;
+    for (uint32_t i = 0; t->keys != NULL && i < t->ring.count; i++)
+        loch_secret_fini(&t->keys[i].secret);
+    free(t->keys);
+    loch_keyring_fini(&t->ring);
+    free(t);
+}
+
+static struct loch_kms_context kms_context(const struct loch_keyring *ring,
+                                           const struct loch_keyring_entry *e)
+{
+    return (struct loch_kms_context){ring->cluster, ring->tenant, e->key_id,
+                                     e->purpose,    e->scope,     e->version};
+}
+
+/* What the wrap of a TK is bound to: 8 label | 16 cluster | 16 tenant | 16 key id | 16 scope |
+ * u32 version | u8 purpose. */
+static struct loch_slice tk_place(const struct loch_keyring *ring,
+                                  const struct loch_keyring_entry *e,
+                                  uint8_t out[static TK_PLACE_BYTES])
+{
+    memcpy(out, tk_label, sizeof tk_label);
+    memcpy(out + 8, ring->cluster.bytes, 16);
+    memcpy(out + 24, ring->tenant.bytes, 16);
+    memcpy(out + 40, e->key_id.bytes, 16);
+    memcpy(out + 56, e->scope.bytes, 16);
+    loch_put_u32(out + 72, e->version);
+    out[76] = e->purpose;
+    return loch_slice_of(out, TK_PLACE_BYTES);
+}
+
+/* ---- opening ---- */
+
+static const struct loch_secret *opened_secret(const struct keys_tenant *t,
+                                               const struct loch_id *key_id, uint32_t version)
+{
+    for (uint32_t i = 0; i < t->ring.count; i++)
+        if (t->keys[i].version == version && loch_id_equal(&t->keys[i].key_id, key_id) &&
+            t->keys[i].secret.bytes != NULL)
+            return &t->keys[i].secret;
+    return NULL;
+}
+
+static loch_status entry_unwrap(const struct loch_keys_options *o, const struct keys_tenant *t,
+                                const struct loch_keyring_entry *e, struct loch_secret *out)
+{
+    uint8_t place[TK_PLACE_BYTES];
+    uint8_t check[LOCH_COMMITMENT_BYTES];
+    struct loch_secret s = {0};
+    const struct loch_slice salt = loch_slice_of(e->salt, sizeof e->salt);
+
+    if (e->level == LOCH_LEVEL_KEK) {
+        const struct loch_kms_context context = kms_context(&t->ring, e);
+        if (e->provider != loch_kms_provider(o->kms))
+            return LOCH_FAIL(LOCH_E_INVALID, "the keyring's keys are held by another KMS provider "
+                                             "than the configured one");
+        LOCH_TRY(loch_kms_unwrap(o->kms, &context, loch_buf_slice(&e->wrap), &s));
+    } else {
+        const struct loch_secret *kek = opened_secret(t, &e->parent, e->parent_version);
+        if (kek == NULL)
+            return LOCH_FAIL(LOCH_E_DENIED, "the KEK above a %s key is revoked",
+                             loch_purpose_name(e->purpose));
+        LOCH_TRY(
+            loch_dek_unwrap(kek, salt, tk_place(&t->ring, e, place), loch_buf_slice(&e->wrap), &s));
+    }
+    loch_status st = loch_key_commitment(&s, salt, check);
+    if (loch_is_ok(st) && !loch_bytes_equal(check, e->commitment, sizeof check))
+        st = LOCH_FAIL(LOCH_E_CORRUPT, "an unwrapped key is not the one the keyring commits to");
+    if (!loch_is_ok(st)) {
+        loch_secret_fini(&s);
+        return st;
+    }
+    *out = s;
+    return LOCH_OK;
+}
+
+static loch_status keys_unwrap(const struct loch_keys_options *o, struct keys_tenant *t)
+{
+    t->keys = calloc(t->ring.count > 0 ? t->ring.count : 1, sizeof *t->keys);
+    if (t->keys == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %" PRIu32 " keys", t->ring.count);
+    for (uint32_t i = 0; i < t->ring.count; i++) {
+        const struct loch_keyring_entry *e = &t->ring.entries[i];
+        struct opened_key *k = &t->keys[i];
+        k->key_id = e->key_id;
+        k->version = e->version;
+        k->level = e->level;
+        k->purpose = e->purpose;
+        k->state = e->state;
+        k->scope = e->scope;
+        if (e->state != LOCH_STATE_REVOKED && e->state != LOCH_STATE_DESTROYED)
+            LOCH_TRY(entry_unwrap(o, t, e, &k->secret));
+    }
+    return LOCH_OK;
+}
+
+/* The MAC's key: from the active META KEK, or from the pending one of a keyring just made. */
+static loch_status mac_of(const struct keys_tenant *t, struct loch_slice body,
+                          uint8_t out[static LOCH_KEYRING_MAC_BYTES])
+{
+    const struct opened_key *meta = NULL;
+    struct loch_secret key = {0};
+
+    for (uint32_t i = 0; i < t->ring.count; i++) {
+        const struct opened_key *k = &t->keys[i];
+        if (k->level != LOCH_LEVEL_KEK || k->purpose != LOCH_PURPOSE_META ||
+            k->secret.bytes == NULL)
+            continue;
+        if (k->state == LOCH_STATE_ACTIVE || (k->state == LOCH_STATE_PENDING && k->version == 1))
+            meta = k;
+    }
+    if (meta == NULL)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "the keyring has no key for its own MAC");
+    LOCH_TRY(loch_hkdf(LOCH_HASH_SHA256, &meta->secret, loch_slice_of(NULL, 0),
+                       loch_slice_of(mac_label, sizeof mac_label), LOCH_SHA256_BYTES, &key));
+    const loch_status st = loch_hmac_sha256(&key, body, out);
+    loch_secret_fini(&key);
+    return st;
+}
+
+loch_status keys_ring_get(const struct loch_keys_options *o, const struct loch_id *tenant,
+                          struct keys_tenant **out)
+{
+    char name[NAME_BYTES];
+    struct loch_buf bytes = {0};
+    struct loch_slice body = {NULL, 0};
+    struct loch_slice mac = {NULL, 0};
+    uint8_t check[LOCH_KEYRING_MAC_BYTES];
+    loch_status st;
+    struct keys_tenant *t = calloc(1, sizeof *t);
+
+    if (t == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a tenant's keys");
+    object_name(tenant, name);
+    LOCH_TRY_OUT(st, loch_objstore_get(o->store, name, RING_MAX_BYTES, &bytes, &t->etag));
+    LOCH_TRY_OUT(st, loch_keyring_decode(loch_buf_slice(&bytes), &t->ring, &body, &mac));
+    if (!loch_id_equal(&t->ring.cluster, &o->cluster) || !loch_id_equal(&t->ring.tenant, tenant)) {
+        st = LOCH_FAIL(LOCH_E_CORRUPT, "%s belongs to another cluster or tenant", name);
+        goto out;
+    }
+    LOCH_TRY_OUT(st, keys_unwrap(o, t));
+    LOCH_TRY_OUT(st, mac_of(t, body, check));
+    if (!loch_bytes_equal(check, mac.data, sizeof check)) {
+        st = LOCH_FAIL(LOCH_E_CORRUPT, "%s has been altered: its MAC does not match", name);
+        goto out;
+    }
+    memcpy(t->mac, mac.data, sizeof t->mac);
+    const struct loch_slice whole = loch_buf_slice(&bytes);
+    LOCH_TRY_OUT(st, loch_sha256(&whole, 1, t->hash));
+    *out = t;
+    t = NULL;
+out:
+    keys_tenant_destroy(t);
+    loch_buf_fini(&bytes);
+    return st;
+}
+
+/* ---- changing ---- */
+
+/* Makes a key, PENDING in the ring; `kek` NULL: a KEK of its own. The secret goes to *secret. */
+static loch_status key_make(const struct loch_keys_options *o, struct loch_keyring *ring,
+                            uint8_t purpose, const struct loch_id *scope,
+                            const struct loch_keyring_entry *parent, const struct loch_secret *kek,
+                            struct loch_secret *secret)
+{
+    struct loch_keyring_entry e = {.version = 1, .purpose = purpose, .scope = *scope};
+    uint8_t place[TK_PLACE_BYTES];
+    struct loch_secret s = {0};
+    loch_status st;
+
+    LOCH_TRY_OUT(st, loch_random_id(&e.key_id));
+    LOCH_TRY_OUT(st, loch_random_bytes(e.salt, sizeof e.salt));
+    LOCH_TRY_OUT(st, loch_random_secret(&s, LOCH_DEK_BYTES));
+    const struct loch_slice salt = loch_slice_of(e.salt, sizeof e.salt);
+    LOCH_TRY_OUT(st, loch_key_commitment(&s, salt, e.commitment));
+    if (kek == NULL) {
+        const char *uri = loch_kms_uri(o->kms);
+        const struct loch_kms_context context = kms_context(ring, &e);
+        e.level = LOCH_LEVEL_KEK;
+        e.provider = loch_kms_provider(o->kms);
+        LOCH_TRY_OUT(st, loch_buf_append(&e.cmk_uri, uri, strlen(uri)));
+        LOCH_TRY_OUT(st, loch_kms_wrap(o->kms, &context, &s, &e.wrap));
+    } else {
+        e.level = LOCH_LEVEL_TK;
+        e.parent = parent->key_id;
+        e.parent_version = parent->version;
+        LOCH_TRY_OUT(st, loch_buf_reserve(&e.wrap, LOCH_WRAPPED_DEK_BYTES));
+        LOCH_TRY_OUT(st, loch_dek_wrap(kek, salt, tk_place(ring, &e, place), &s, e.wrap.data));
+        e.wrap.len = LOCH_WRAPPED_DEK_BYTES;
+    }
+    st = loch_keyring_add(ring, &e);
+    e = (struct loch_keyring_entry){0};
+    if (!loch_is_ok(st))
+        goto out;
+    *secret = s;
+    s = (struct loch_secret){0};
+out:
+    loch_secret_fini(&s);
+    loch_buf_fini(&e.cmk_uri);
+    loch_buf_fini(&e.wrap);
+    return st;
+}
+
+/* MACs with the keys of `signer` and puts; expect NULL: only when there is none yet. */
+static loch_status ring_put(const struct loch_keys_options *o, const struct loch_keyring *ring,
+                            const struct keys_tenant *signer, const struct loch_etag *expect)
+{
+    char name[NAME_BYTES];
+    struct loch_buf bytes = {0};
+    uint8_t mac[LOCH_KEYRING_MAC_BYTES];
+    loch_status st;
+
+    object_name(&ring->tenant, name);
+    LOCH_TRY_OUT(st, loch_keyring_encode(ring, &bytes));
+    LOCH_TRY_OUT(st, mac_of(signer, loch_buf_slice(&bytes), mac));
+    LOCH_TRY_OUT(st, loch_buf_append(&bytes, mac, sizeof mac));
+    if (expect == NULL)
+        st = loch_objstore_put_if_absent(o->store, name, loch_buf_slice(&bytes), NULL);
+    else
+        st = loch_objstore_put_if_match(o->store, name, expect, loch_buf_slice(&bytes), NULL);
+out:
+    loch_buf_fini(&bytes);
+    return st;
+}
+
+loch_status keys_ring_create(const struct loch_keys_options *o, const struct loch_id *tenant)
+{
+    static const uint8_t purposes[] = {LOCH_PURPOSE_PAGE, LOCH_PURPOSE_WAL, LOCH_PURPOSE_WIRE,
+                                       LOCH_PURPOSE_META};
+    struct keys_tenant t = {0};
+    struct opened_key opened[5] = {0};
+    loch_status st = LOCH_OK;
+
+    loch_keyring_init(&t.ring, &o->cluster, tenant);
+    for (size_t i = 0; i < 4; i++)
+        LOCH_TRY_OUT(st, key_make(o, &t.ring, purposes[i], &none, NULL, NULL, &opened[i].secret));
+    /* The tenant's wire key, K_wire, hangs below the wire KEK (index 2). */
+    LOCH_TRY_OUT(st, key_make(o, &t.ring, LOCH_PURPOSE_WIRE, &none, &t.ring.entries[2],
+                              &opened[2].secret, &opened[4].secret));
+    for (uint32_t i = 0; i < t.ring.count; i++) {
+        opened[i].version = 1;
+        opened[i].level = t.ring.entries[i].level;
+        opened[i].purpose = t.ring.entries[i].purpose;
+        opened[i].state = LOCH_STATE_PENDING;
+    }
+    t.keys = opened;
+    LOCH_TRY_OUT(st, ring_put(o, &t.ring, &t, NULL));
+out:
+    for (size_t i = 0; i < 5; i++)
+        loch_secret_fini(&opened[i].secret);
+    loch_keyring_fini(&t.ring);
+    return st;
+}
+
+/* A copy of t's ring, numbered and chained as its successor. */
+static loch_status successor(const struct keys_tenant *t, struct loch_keyring *next)
+{
+    LOCH_TRY(loch_keyring_copy(next, &t->ring));
+    next->generation++;
+    memcpy(next->previous_hash, t->hash, sizeof next->previous_hash);
+    memcpy(next->previous_mac, t->mac, sizeof next->previous_mac);
+    return LOCH_OK;
+}
+
+static bool has_live_tk(const struct loch_keyring *ring, uint8_t purpose,
+                        const struct loch_id *scope)
+{
+    for (uint32_t i = 0; i < ring->count; i++) {
+        const struct loch_keyring_entry *e = &ring->entries[i];
+        if (e->level == LOCH_LEVEL_TK && e->purpose == purpose && loch_id_equal(&e->scope, scope) &&
+            (e->state == LOCH_STATE_ACTIVE || e->state == LOCH_STATE_PENDING))
+            return true;
+    }
+    return false;
+}
+
+loch_status keys_ring_add_timeline(const struct loch_keys_options *o, const struct keys_tenant *t,
+                                   const struct loch_id *timeline, bool *changed)
+{
+    static const enum loch_purpose purposes[] = {LOCH_PURPOSE_PAGE, LOCH_PURPOSE_WAL};
+    struct loch_keyring next = {0};
+    struct loch_secret made = {0};
+    loch_status st;
+
+    *changed = false;
+    LOCH_TRY(successor(t, &next));
+    for (size_t i = 0; i < 2; i++) {
+        if (has_live_tk(&next, purposes[i], timeline))
+            continue;
+        const struct loch_keyring_entry *kek =
+            loch_keyring_active(&t->ring, LOCH_LEVEL_KEK, purposes[i], &none);
+        const struct loch_secret *secret =
+            kek == NULL ? NULL : opened_secret(t, &kek->key_id, kek->version);
+        if (secret == NULL) {
+            st = LOCH_FAIL(LOCH_E_DENIED, "the tenant has no active %s KEK",
+                           loch_purpose_name(purposes[i]));
+            goto out;
+        }
+        LOCH_TRY_OUT(st, key_make(o, &next, purposes[i], timeline, kek, secret, &made));
+        loch_secret_fini(&made);
+        *changed = true;
+    }
+    st = *changed ? ring_put(o, &next, t, &t->etag) : LOCH_OK;
+out:
+    loch_keyring_fini(&next);
+    return st;
+}
+
+loch_status keys_ring_activate(const struct loch_keys_options *o, const struct keys_tenant *t,
+                               bool *changed)
+{
+    struct loch_keyring next = {0};
+    loch_status st = LOCH_OK;
+
+    *changed = false;
+    LOCH_TRY(successor(t, &next));
+    for (uint32_t i = 0; i < next.count; i++) {
+        if (next.entries[i].state != LOCH_STATE_PENDING)
+            continue;
+        LOCH_TRY_OUT(
+            st, loch_keyring_activate(&next, &next.entries[i].key_id, next.entries[i].version));
+        *changed = true;
+    }
+    if (*changed)
+        st = ring_put(o, &next, t, &t->etag);
+out:
+    loch_keyring_fini(&next);
+    return st;
+}

@@ -1,0 +1,377 @@
+/* A daemon's keys against a real local store and the file KMS: creation, sharing between daemons,
+ * PSKs, tampering with the keyring, an old keyring, the CMK gone. */
+#include "../unit.h"
+
+#include "loch/crypto/hkdf.h"
+#include "loch/crypto/random.h"
+#include "loch/crypto/tls.h"
+#include "loch/format/sealed_object.h"
+#include "loch/host/keys.h"
+#include "loch/kms/kms.h"
+#include "loch/objstore/objstore.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct site {
+    char dir[64];
+    char cmk[96];
+    char name[80]; /* of the keyring object */
+    struct loch_env *env;
+    struct loch_objstore *store;
+    struct loch_kms *kms;
+    struct loch_id cluster, node, tenant, timeline;
+};
+
+static int site_up(void **state)
+{
+    struct site *s = calloc(1, sizeof *s);
+    char path[128];
+    char text[LOCH_ID_TEXT_BYTES];
+
+    assert_non_null(s);
+    (void)snprintf(s->dir, sizeof s->dir, "/tmp/loch-test-keys-XXXXXX");
+    assert_non_null(mkdtemp(s->dir));
+    (void)snprintf(s->cmk, sizeof s->cmk, "%s/cmk.key", s->dir);
+    assert_ok(loch_kms_file_create(s->cmk));
+    (void)snprintf(path, sizeof path, "file:%s", s->cmk);
+    assert_ok(loch_kms_open(path, NULL, &s->kms));
+    assert_ok(loch_env_real_create(&s->env));
+    (void)snprintf(path, sizeof path, "%s/store", s->dir);
+    assert_ok(loch_objstore_open_local(s->env, path, &s->store));
+    assert_ok(loch_random_id(&s->cluster));
+    assert_ok(loch_random_id(&s->node));
+    assert_ok(loch_random_id(&s->tenant));
+    assert_ok(loch_random_id(&s->timeline));
+    (void)snprintf(s->name, sizeof s->name, "tenants/%s/keyring", loch_id_format(&s->tenant, text));
+    *state = s;
+    return 0;
+}
+
+static int site_down(void **state)
+{
+    struct site *s = *state;
+    char command[128];
+
+    loch_objstore_close(s->store);
+    loch_env_real_destroy(s->env);
+    loch_kms_close(s->kms);
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", s->dir);
+    assert_int_equal(system(command), 0);
+    free(s);
+    return 0;
+}
+
+static struct loch_keys *keys_of(struct site *s, uint8_t role, const struct loch_id *node)
+{
+    const struct loch_keys_options o = {s->store, s->kms, s->cluster, *node, role};
+    struct loch_keys *keys = NULL;
+
+    assert_ok(loch_keys_create(&o, &keys));
+    return keys;
+}
+
+static struct loch_keys *created(struct site *s)
+{
+    struct loch_keys *keys = keys_of(s, LOCH_ROLE_PAGESERVER, &s->node);
+
+    assert_ok(loch_keys_tenant_create(keys, &s->tenant));
+    assert_ok(loch_keys_add_timeline(keys, &s->tenant, &s->timeline));
+    return keys;
+}
+
+static const struct loch_id none;
+
+static void create_add_and_share(void **state)
+{
+    struct site *s = *state;
+    struct loch_keys *writer = keys_of(s, LOCH_ROLE_PAGESERVER, &s->node);
+    struct loch_keys *reader;
+    struct loch_id other_node;
+    struct loch_wrap_key a = {0};
+    struct loch_wrap_key b = {0};
+
+    assert_code(loch_keys_tenant_load(writer, &s->tenant), LOCH_E_NOT_FOUND);
+    assert_code(loch_keys_add_timeline(writer, &s->tenant, &s->timeline), LOCH_E_NOT_FOUND);
+    assert_int_equal(loch_keys_generation(writer, &s->tenant), 0);
+    assert_ok(loch_keys_tenant_create(writer, &s->tenant));
+    assert_int_equal(loch_keys_generation(writer, &s->tenant), 2); /* pending, active */
+    assert_code(loch_keys_tenant_create(writer, &s->tenant), LOCH_E_EXISTS);
+    assert_true(loch_keys_has(writer, &s->tenant, &none));
+    assert_false(loch_keys_has(writer, &s->tenant, &s->timeline));
+    assert_ok(loch_keys_add_timeline(writer, &s->tenant, &s->timeline));
+    assert_int_equal(loch_keys_generation(writer, &s->tenant), 4);
+    assert_ok(loch_keys_add_timeline(writer, &s->tenant, &s->timeline));
+    assert_int_equal(loch_keys_generation(writer, &s->tenant), 4); /* nothing to do */
+    assert_true(loch_keys_has(writer, &s->tenant, &s->timeline));
+
+    assert_ok(loch_random_id(&other_node));
+    reader = keys_of(s, LOCH_ROLE_SAFEKEEPER, &other_node);
+    assert_code(loch_keys_wrap_key(reader, &s->tenant, &s->timeline, LOCH_PURPOSE_WAL, &a),
+                LOCH_E_NOT_FOUND);
+    assert_ok(loch_keys_tenant_load(reader, &s->tenant));
+    const enum loch_purpose purposes[] = {LOCH_PURPOSE_PAGE, LOCH_PURPOSE_WAL};
+    for (size_t i = 0; i < 2; i++) {
+        assert_ok(loch_keys_wrap_key(writer, &s->tenant, &s->timeline, purposes[i], &a));
+        assert_ok(loch_keys_wrap_key(reader, &s->tenant, &s->timeline, purposes[i], &b));
+        assert_true(loch_secret_equal(&a.secret, &b.secret));
+        assert_true(loch_id_equal(&a.key_id, &b.key_id));
+        loch_wrap_key_fini(&a);
+        loch_wrap_key_fini(&b);
+    }
+    assert_ok(loch_keys_wrap_key(reader, &s->tenant, &none, LOCH_PURPOSE_META, &a));
+    loch_wrap_key_fini(&a);
+    assert_code(loch_keys_wrap_key(reader, &s->tenant, &none, LOCH_PURPOSE_PAGE, &a),
+                LOCH_E_NOT_FOUND);
+    loch_keys_tenant_drop(reader, &s->tenant);
+    loch_keys_tenant_drop(reader, &s->tenant);
+    assert_false(loch_keys_has(reader, &s->tenant, &none));
+    loch_keys_destroy(reader);
+    loch_keys_destroy(writer);
+    loch_keys_destroy(NULL);
+}
+
+static void seals_with_the_source(void **state)
+{
+    struct site *s = *state;
+    struct loch_keys *keys = created(s);
+    const struct loch_key_source source = loch_keys_source(keys);
+    const struct loch_place place = {.kind = LOCH_KIND_TIMELINE_MANIFEST,
+                                     .tenant = s->tenant,
+                                     .timeline = s->timeline,
+                                     .generation = 3};
+    struct loch_wrap_key key = {0};
+    struct loch_buf sealed = {0};
+    struct loch_buf plain = {0};
+    uint64_t generation = 0;
+
+    assert_ok(loch_keys_wrap_key(keys, &s->tenant, &s->timeline, LOCH_PURPOSE_PAGE, &key));
+    assert_ok(loch_sealed_object_seal(&place, &key, loch_slice_of("m", 1), true, &sealed));
+    assert_ok(
+        loch_sealed_object_open(&place, &source, loch_buf_slice(&sealed), &plain, &generation));
+    assert_int_equal(generation, 3);
+    loch_keys_tenant_drop(keys, &s->tenant);
+    assert_code(
+        loch_sealed_object_open(&place, &source, loch_buf_slice(&sealed), &plain, &generation),
+        LOCH_E_NOT_FOUND);
+    loch_wrap_key_fini(&key);
+    loch_buf_fini(&sealed);
+    loch_buf_fini(&plain);
+    loch_keys_destroy(keys);
+}
+
+static struct loch_psk_identity identity_of(struct site *s)
+{
+    struct loch_psk_identity id = {
+        .version = 1,
+        .client_role = LOCH_ROLE_COMPUTE,
+        .server_role = LOCH_ROLE_PAGESERVER,
+        .rights = LOCH_RIGHT_PAGES,
+        .cluster = s->cluster,
+        .tenant = s->tenant,
+        .timeline = s->timeline,
+        .server_node = s->node,
+        .compute_epoch = 1,
+    };
+    assert_ok(loch_random_id(&id.client_id));
+    assert_ok(loch_random_id(&id.client_boot));
+    return id;
+}
+
+static bool looked_up(struct loch_keys *keys, const struct loch_psk_identity *id,
+                      struct loch_secret *psk)
+{
+    struct loch_buf b = {0};
+
+    assert_ok(loch_psk_identity_encode(id, &b));
+    const bool found = loch_keys_psk_lookup(keys, loch_buf_slice(&b), psk);
+    loch_buf_fini(&b);
+    return found;
+}
+
+static void psks_are_found_by_their_server_only(void **state)
+{
+    struct site *s = *state;
+    struct loch_keys *keys = created(s);
+    struct loch_psk_identity id = identity_of(s);
+    struct loch_psk_identity bad;
+    struct loch_secret issued = {0};
+    struct loch_secret found = {0};
+
+    assert_ok(loch_keys_psk(keys, &id, &issued));
+    assert_int_equal(id.wire_epoch, 1);
+    assert_int_equal(issued.len, LOCH_PSK_BYTES);
+    assert_true(looked_up(keys, &id, &found));
+    assert_true(loch_secret_equal(&issued, &found));
+    loch_secret_fini(&found);
+    for (int i = 0; i < 7; i++) {
+        bad = id;
+        if (i == 0)
+            bad.cluster.bytes[0] ^= 1;
+        if (i == 1)
+            bad.server_role = LOCH_ROLE_SAFEKEEPER;
+        if (i == 2)
+            bad.server_node.bytes[0] ^= 1;
+        if (i == 3)
+            bad.client_id = s->node; /* ourselves */
+        if (i == 4)
+            bad.tenant.bytes[0] ^= 1;
+        if (i == 5)
+            bad.timeline.bytes[0] ^= 1;
+        if (i == 6)
+            bad.wire_epoch = 2;
+        assert_false(looked_up(keys, &bad, &found));
+    }
+    assert_false(loch_keys_psk_lookup(keys, loch_slice_of("junk", 4), &found));
+    bad = id;
+    bad.cluster.bytes[0] ^= 1;
+    assert_code(loch_keys_psk(keys, &bad, &found), LOCH_E_INVALID);
+    bad = id;
+    bad.tenant.bytes[0] ^= 1;
+    assert_code(loch_keys_psk(keys, &bad, &found), LOCH_E_NOT_FOUND);
+    loch_secret_fini(&issued);
+    loch_keys_destroy(keys);
+}
+
+static void get_ring(struct site *s, struct loch_buf *out)
+{
+    out->len = 0;
+    assert_ok(loch_objstore_get(s->store, s->name, 1u << 20, out, NULL));
+}
+
+static void put_ring(struct site *s, const struct loch_buf *b)
+{
+    assert_ok(loch_objstore_put(s->store, s->name, loch_buf_slice(b), NULL));
+}
+
+static void altered_keyrings_are_refused(void **state)
+{
+    struct site *s = *state;
+    struct loch_keys *keys = created(s);
+    struct loch_keys *fresh = keys_of(s, LOCH_ROLE_SAFEKEEPER, &s->timeline);
+    struct loch_buf b = {0};
+
+    get_ring(s, &b);
+    for (size_t at = 0; at < b.len; at += at < 124 ? 1 : 5) {
+        b.data[at] ^= 1;
+        put_ring(s, &b);
+        const loch_status st = loch_keys_tenant_load(fresh, &s->tenant);
+        if (loch_is_ok(st))
+            fail_msg("byte %zu of the keyring went unnoticed", at);
+        b.data[at] ^= 1;
+    }
+    for (size_t n = 0; n < b.len; n += 101) {
+        struct loch_buf cut = b;
+        cut.len = n;
+        put_ring(s, &cut);
+        assert_false(loch_is_ok(loch_keys_tenant_load(fresh, &s->tenant)));
+    }
+    assert_false(loch_keys_has(fresh, &s->tenant, &none));
+    put_ring(s, &b);
+    assert_ok(loch_keys_tenant_load(fresh, &s->tenant));
+    loch_buf_fini(&b);
+    loch_keys_destroy(fresh);
+    loch_keys_destroy(keys);
+}
+
+static void an_old_keyring_is_refused(void **state)
+{
+    struct site *s = *state;
+    struct loch_keys *keys = keys_of(s, LOCH_ROLE_PAGESERVER, &s->node);
+    struct loch_buf old = {0};
+    struct loch_buf now = {0};
+
+    assert_ok(loch_keys_tenant_create(keys, &s->tenant));
+    get_ring(s, &old);
+    assert_ok(loch_keys_add_timeline(keys, &s->tenant, &s->timeline));
+    get_ring(s, &now);
+    put_ring(s, &old);
+    assert_code(loch_keys_tenant_load(keys, &s->tenant), LOCH_E_STALE);
+    assert_true(loch_keys_has(keys, &s->tenant, &s->timeline)); /* keeps what it has */
+    put_ring(s, &now);
+    assert_ok(loch_keys_tenant_load(keys, &s->tenant));
+    loch_buf_fini(&old);
+    loch_buf_fini(&now);
+    loch_keys_destroy(keys);
+}
+
+/* The keyring of one tenant in the place of another's. */
+static void a_moved_keyring_is_refused(void **state)
+{
+    struct site *s = *state;
+    struct loch_keys *keys = created(s);
+    struct loch_id other;
+    char name[80];
+    char text[LOCH_ID_TEXT_BYTES];
+    struct loch_buf b = {0};
+
+    assert_ok(loch_random_id(&other));
+    get_ring(s, &b);
+    (void)snprintf(name, sizeof name, "tenants/%s/keyring", loch_id_format(&other, text));
+    assert_ok(loch_objstore_put(s->store, name, loch_buf_slice(&b), NULL));
+    assert_code(loch_keys_tenant_load(keys, &other), LOCH_E_CORRUPT);
+    /* With the head forged too, the KMS refuses the context. */
+    memcpy(b.data + 32, other.bytes, 16);
+    assert_ok(loch_objstore_put(s->store, name, loch_buf_slice(&b), NULL));
+    assert_code(loch_keys_tenant_load(keys, &other), LOCH_E_CORRUPT);
+    loch_buf_fini(&b);
+    loch_keys_destroy(keys);
+}
+
+static void the_cmk_decides(void **state)
+{
+    struct site *s = *state;
+    struct loch_keys *keys = created(s);
+    struct loch_keys *fresh = keys_of(s, LOCH_ROLE_SAFEKEEPER, &s->timeline);
+    char away[128];
+
+    (void)snprintf(away, sizeof away, "%s.away", s->cmk);
+    assert_int_equal(rename(s->cmk, away), 0);
+    assert_code(loch_keys_tenant_load(fresh, &s->tenant), LOCH_E_DENIED);
+    assert_ok(loch_kms_file_create(s->cmk)); /* another CMK in its place */
+    assert_code(loch_keys_tenant_load(fresh, &s->tenant), LOCH_E_DENIED);
+    assert_int_equal(rename(away, s->cmk), 0);
+    assert_int_equal(chmod(s->cmk, 0644), 0);
+    assert_code(loch_keys_tenant_load(fresh, &s->tenant), LOCH_E_UNAVAILABLE);
+    assert_int_equal(chmod(s->cmk, 0600), 0);
+    assert_ok(loch_keys_tenant_load(fresh, &s->tenant));
+    loch_keys_destroy(fresh);
+    loch_keys_destroy(keys);
+}
+
+/* Two writers at once: both timelines are there in the end. */
+static void writers_do_not_lose_keys(void **state)
+{
+    struct site *s = *state;
+    struct loch_keys *a = created(s);
+    struct loch_keys *b = keys_of(s, LOCH_ROLE_PAGESERVER, &s->timeline);
+    struct loch_id timelines[6];
+
+    assert_ok(loch_keys_tenant_load(b, &s->tenant));
+    for (size_t i = 0; i < 6; i++) {
+        assert_ok(loch_random_id(&timelines[i]));
+        assert_ok(loch_keys_add_timeline(i % 2 == 0 ? a : b, &s->tenant, &timelines[i]));
+    }
+    assert_ok(loch_keys_tenant_load(a, &s->tenant));
+    for (size_t i = 0; i < 6; i++)
+        assert_true(loch_keys_has(a, &s->tenant, &timelines[i]));
+    loch_keys_destroy(a);
+    loch_keys_destroy(b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(create_add_and_share, site_up, site_down),
+        cmocka_unit_test_setup_teardown(seals_with_the_source, site_up, site_down),
+        cmocka_unit_test_setup_teardown(psks_are_found_by_their_server_only, site_up, site_down),
+        cmocka_unit_test_setup_teardown(altered_keyrings_are_refused, site_up, site_down),
+        cmocka_unit_test_setup_teardown(an_old_keyring_is_refused, site_up, site_down),
+        cmocka_unit_test_setup_teardown(a_moved_keyring_is_refused, site_up, site_down),
+        cmocka_unit_test_setup_teardown(the_cmk_decides, site_up, site_down),
+        cmocka_unit_test_setup_teardown(writers_do_not_lose_keys, site_up, site_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
