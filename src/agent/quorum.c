@@ -1,7 +1,7 @@
 /* Holds: the hands of the proposer machine.
  *
- * A peer's connection attempt cannot be taken back, so a closed quorum lives on, silent, until its last
- * connection has reported its end (`busy` counts them).
+ * A peer's connection attempt cannot be taken back, so a closed quorum lives on, silent, until its
+ * last connection has reported its end (`busy` counts them).
  */
 #include "quorum.h"
 
@@ -32,8 +32,8 @@ struct peer {
     struct loch_stream *stream; /* NULL: none, or on its way */
     struct loch_timer *retry;
     uint64_t retry_ms;
-    uint64_t lost_ms;           /* since when there is no connection; 0: there is one */
-    bool told;                  /* the log knows that it is away */
+    uint64_t lost_ms; /* since when there is no connection; 0: there is one */
+    bool told;        /* the log knows that it is away */
     char why[160];
 };
 
@@ -43,8 +43,8 @@ struct loch_quorum {
     struct loch_wal_window window;
     struct loch_timer *tick;
     uint32_t peer_count;
-    uint32_t busy;   /* connections that will still call back */
-    uint32_t depth;  /* calls of ours on the stack */
+    uint32_t busy;  /* connections that will still call back */
+    uint32_t depth; /* calls of ours on the stack */
     bool closed;
     bool was_full;
     struct peer peers[LOCH_MEMBERS_MAX];
@@ -402,10 +402,8 @@ loch_status loch_quorum_create(const struct loch_quorum_order *order, struct loc
     LOCH_TRY_OUT(st, loch_env_timer(order->env, TICK_MS, &q->tick, tick, q));
     q->peer_count = order->credential->safekeeper_count;
     for (uint32_t i = 0; i < q->peer_count; i++) {
-        q->peers[i] = (struct peer){.q = q,
-                                    .index = i,
-                                    .server = &order->credential->safekeepers[i],
-                                    .lost_ms = now_ms(q)};
+        q->peers[i] = (struct peer){
+            .q = q, .index = i, .server = &order->credential->safekeepers[i], .lost_ms = now_ms(q)};
         connect_peer(&q->peers[i]);
     }
     *out = q;
@@ -492,9 +490,8 @@ void loch_quorum_describe(const struct loch_quorum *q, char *text, size_t len)
                          "%ssafekeeper %u at %s unreachable since %" PRIu64 " s (%s)", gap, i + 1,
                          p->server->address, (now_ms(q) - p->lost_ms) / 1000, p->why);
         else if (view.state == LOCH_PROPOSER_LEADING && m->recovering)
-            n = snprintf(text + at, len - at,
-                         "%ssafekeeper %u is catching up, at " LOCH_LSN_FMT, gap, i + 1,
-                         LOCH_LSN_ARG(m->write_lsn));
+            n = snprintf(text + at, len - at, "%ssafekeeper %u is catching up, at " LOCH_LSN_FMT,
+                         gap, i + 1, LOCH_LSN_ARG(m->write_lsn));
         else if (view.state == LOCH_PROPOSER_LEADING && !m->installed)
             n = snprintf(text + at, len - at, "%ssafekeeper %u has not taken the term yet", gap,
                          i + 1);

@@ -1,5 +1,5 @@
-/* The safekeepers as the agent sees them: one stream to each, the proposer machine, and the memory window
- * of recent WAL that they are sent from.
+/* The safekeepers as the agent sees them: one stream to each, the proposer machine, and the memory
+ * window of recent WAL that they are sent from.
  *
  * Called on the loop's thread. Callbacks may call loch_quorum_close.
  */
@@ -13,7 +13,8 @@
 struct loch_quorum;
 
 struct loch_quorum_events {
-    /* Won the election: WAL goes on at lsn, in `term`; prev_lsn starts the record that ends there. */
+    /* Won the election: WAL goes on at lsn, in `term`; prev_lsn starts the record that ends there.
+     */
     void (*elected)(void *arg, uint64_t term, loch_lsn lsn, loch_lsn prev_lsn);
     /* Durable on a quorum up to lsn; first called with L itself. */
     void (*committed)(void *arg, loch_lsn lsn);
@@ -34,7 +35,8 @@ struct loch_quorum_order {
 
 /* Connects and campaigns by itself, for ever. */
 LOCH_STATUS loch_quorum_create(const struct loch_quorum_order *order, struct loch_quorum **out);
-/* No callback comes any more; the streams close and the memory goes when the last is gone. Takes NULL. */
+/* No callback comes any more; the streams close and the memory goes when the last is gone. Takes
+ * NULL. */
 void loch_quorum_close(struct loch_quorum *q);
 
 /* WAL at `begin` (the end of what was pushed before; L at first). LOCH_E_INVALID for a gap,
@@ -51,7 +53,8 @@ struct loch_quorum_view {
     loch_lsn reader_lsn, persisted_lsn;
 };
 void loch_quorum_look(const struct loch_quorum *q, struct loch_quorum_view *out);
-/* One line on who is missing, for the log: "safekeeper 1 at 127.0.0.1:7001 unreachable since 12 s: ..." */
+/* One line on who is missing, for the log: "safekeeper 1 at 127.0.0.1:7001 unreachable since 12 s:
+ * ..." */
 void loch_quorum_describe(const struct loch_quorum *q, char *text, size_t len);
 
 #endif
