@@ -8,9 +8,11 @@
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
+#include "loch/pg/control.h"
 #include "redo_pool/redo_process.h"
 #include "redo_pool/spawn.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -70,6 +72,29 @@ static LOCH_STATUS join_path(const char *dir, const char *name, char **out)
     return LOCH_OK;
 }
 
+/* The pg_control of a worker's data directory only has to pass the server's checks of version,
+ * layout and CRC; nothing of it is used. */
+static void minimal_control(uint8_t out[static LOCH_PAGE_BYTES])
+{
+    const struct loch_control control = {
+        .system_id = 1,
+        .state = LOCH_DB_SHUTDOWNED,
+        .checkpoint_lsn = (16u << 20) + LOCH_WAL_LONG_PAGE_HEADER_BYTES,
+        .checkpoint = {.redo = (16u << 20) + LOCH_WAL_LONG_PAGE_HEADER_BYTES,
+                       .tli = 1,
+                       .prev_tli = 1},
+        .parameters = {.wal_level = 1,
+                       .max_connections = 100,
+                       .max_worker_processes = 8,
+                       .max_wal_senders = 10,
+                       .max_locks_per_xact = 64},
+        .segment_bytes = 16u << 20,
+    };
+
+    static_assert(LOCH_PG_CONTROL_FILE_BYTES == LOCH_PAGE_BYTES, "one buffer fits both");
+    loch_control_format(&control, out);
+}
+
 static LOCH_STATUS fill_launch(const struct loch_redo_pool_options *options,
                                struct redo_launch *launch)
 {
@@ -98,7 +123,7 @@ static LOCH_STATUS fill_launch(const struct loch_redo_pool_options *options,
     if (options->pg_control != NULL)
         memcpy(launch->control, options->pg_control, sizeof launch->control);
     else
-        redo_minimal_control(launch->control);
+        minimal_control(launch->control);
     launch->hint_lsn = options->hint_lsn;
     launch->timeout_ms =
         options->request_timeout_ms != 0 ? options->request_timeout_ms : DEFAULT_TIMEOUT_MS;

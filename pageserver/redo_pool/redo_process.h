@@ -52,7 +52,4 @@ enum redo_end redo_process_ask(struct redo_process *p, unsigned timeout_ms,
                                uint8_t page_out[static LOCH_PAGE_BYTES],
                                struct redo_answer *answer);
 
-/* A pg_control that PostgreSQL 15 accepts as that of an empty, cleanly shut down cluster. */
-void redo_minimal_control(uint8_t out[static LOCH_PAGE_BYTES]);
-
 #endif
