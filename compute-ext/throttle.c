@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "config_files.h"
 #include "last_lsn.h"
 #include "page_client.h"
 #include "settings.h"
@@ -90,6 +91,7 @@ void loch_throttle_main(Datum arg)
             ConfigReloadPending = false;
             ProcessConfigFile(PGC_SIGHUP);
         }
+        loch_config_files_look();
         look();
     }
 }

@@ -1,6 +1,8 @@
 /* What the effects of a WAL record do to the timeline's keys, and the database copy. */
 #include "ingest_impl.h"
 
+#include "../basebackup/aux_file.h"
+
 #include "loch/base/check.h"
 #include "loch/pg/page.h"
 #include "loch/pg/slru.h"
@@ -364,6 +366,19 @@ static loch_status origin_set(struct loch_ingest *ingest, const struct loch_effe
     return loch_timeline_put_value(ingest->timeline, &key, lsn, loch_slice_of(bytes, sizeof bytes));
 }
 
+static loch_status put_file(struct loch_ingest *ingest, const struct loch_effect *e, loch_lsn lsn)
+{
+    const char *path = (const char *)e->file.path.data;
+    struct loch_key key = loch_aux_key(path);
+    struct loch_buf value = {0};
+
+    loch_status st = loch_aux_encode(path, e->file.contents, &value);
+    if (loch_is_ok(st))
+        st = loch_timeline_put_value(ingest->timeline, &key, lsn, loch_buf_slice(&value));
+    loch_buf_fini(&value);
+    return st;
+}
+
 static loch_status apply_one(struct loch_ingest *ingest, const struct loch_effect *e, loch_lsn lsn)
 {
     struct loch_key key = {0};
@@ -409,6 +424,8 @@ static loch_status apply_one(struct loch_ingest *ingest, const struct loch_effec
     case LOCH_EFFECT_ORIGIN_DROP:
         key = (struct loch_key){.kind = LOCH_KEY_ORIGIN, .rel = e->origin.origin};
         return put_absent(ingest, &key, lsn);
+    case LOCH_EFFECT_FILE:
+        return put_file(ingest, e, lsn);
     }
     return LOCH_FAIL(LOCH_E_INVALID, "an unknown effect");
 }

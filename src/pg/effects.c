@@ -3,12 +3,14 @@
 #include "loch/pg/effects.h"
 
 #include "effect_list.h"
+
 #include "loch/base/check.h"
 #include "loch/pg/slru.h"
 #include "loch/pg/vm.h"
 #include "v15.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 void loch_effects_fini(struct loch_effects *effects)
 {
@@ -413,6 +415,37 @@ static LOCH_STATUS effects_of_origin(struct loch_effects *list, const struct eff
     }
 }
 
+/* A configuration file that the extension logged (docs/protocol/wal_messages.md). Only a process
+ * without a database can have logged it: no SQL function can. Source: replication/message.h,
+ * xl_logical_message. */
+static LOCH_STATUS effects_of_message(struct loch_effects *list,
+                                      const struct loch_wal_record *record)
+{
+    static const char prefix[] = "loch.file";
+    struct loch_effect *e = NULL;
+    struct loch_reader r;
+
+    loch_reader_init(&r, record->main_data);
+    uint32_t db = loch_read_u32(&r);
+    bool transactional = loch_read_u32(&r) & 0xff;
+    uint64_t prefix_bytes = loch_read_u64(&r);
+    uint64_t message_bytes = loch_read_u64(&r);
+    if (r.bad || db != 0 || transactional || prefix_bytes != sizeof prefix ||
+        loch_reader_left(&r) < sizeof prefix || memcmp(r.at, prefix, sizeof prefix) != 0)
+        return LOCH_OK;
+    (void)loch_read_bytes(&r, sizeof prefix);
+    if (loch_reader_left(&r) != message_bytes)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a logged file has %zu bytes, not %llu",
+                         loch_reader_left(&r), (unsigned long long)message_bytes);
+    size_t path = strnlen((const char *)r.at, message_bytes);
+    if (path == 0 || path == message_bytes)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a logged file has no path");
+    LOCH_TRY(effect_add(list, LOCH_EFFECT_FILE, &e));
+    e->file.path = loch_slice_of(r.at, path);
+    e->file.contents = loch_slice_of(r.at + path + 1, message_bytes - path - 1);
+    return LOCH_OK;
+}
+
 static LOCH_STATUS derive(struct loch_effects *list, const struct effect_source *src)
 {
     switch ((enum loch_rmgr)src->record->rmid) {
@@ -448,8 +481,9 @@ static LOCH_STATUS derive(struct loch_effects *list, const struct effect_source 
         return effects_of_commit_ts(list, src);
     case LOCH_RM_REPLORIGIN:
         return effects_of_origin(list, src);
-    case LOCH_RM_STANDBY:
     case LOCH_RM_LOGICALMSG:
+        return effects_of_message(list, src->record);
+    case LOCH_RM_STANDBY:
         return LOCH_OK;
     case LOCH_RM_CUSTOM_FIRST:
         break;

@@ -40,7 +40,8 @@ enum loch_effect_kind {
     LOCH_EFFECT_XACT_END,   /* a commit or abort, with its time */
     LOCH_EFFECT_ORIGIN_SET, /* replication origin advanced */
     LOCH_EFFECT_ORIGIN_DROP,
-    LOCH_EFFECT_CHECKPOINT /* a checkpoint record of PostgreSQL's went by */
+    LOCH_EFFECT_CHECKPOINT, /* a checkpoint record of PostgreSQL's went by */
+    LOCH_EFFECT_FILE        /* a configuration file of the data directory, whole */
 };
 
 struct loch_effect {
@@ -100,6 +101,10 @@ struct loch_effect {
             bool shutdown;
             loch_lsn redo;
         } checkpoint;
+        struct {
+            struct loch_slice path; /* relative, NUL-ended, the NUL not counted */
+            struct loch_slice contents;
+        } file;
     };
 };
 

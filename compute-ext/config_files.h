@@ -1,0 +1,13 @@
+/* Configuration files that users change (ALTER SYSTEM, pg_hba.conf) go into the WAL, so that they
+ * survive the compute: the pageserver keeps them and the next basebackup brings them.
+ *
+ * They travel as non-transactional logical messages with prefix "loch.file" and without a database,
+ * which no SQL function can emit: path, NUL, contents. */
+#ifndef LOCH_EXT_CONFIG_FILES_H
+#define LOCH_EXT_CONFIG_FILES_H
+
+/* In the worker, about ten times a second: logs what has changed since the last look. The first
+ * look only takes note, as the files have just come from storage. */
+void loch_config_files_look(void);
+
+#endif
