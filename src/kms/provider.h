@@ -11,9 +11,9 @@ struct kms_provider {
     /* `location` is the URI after the scheme. */
     LOCH_STATUS (*open)(const char *location, const char *const *data_dirs, void **state);
     void (*close)(void *state);
-    LOCH_STATUS (*wrap)
+    LOCH_STATUS(*wrap)
     (void *state, struct loch_slice context, const struct loch_secret *key, struct loch_buf *out);
-    LOCH_STATUS (*unwrap)
+    LOCH_STATUS(*unwrap)
     (void *state, struct loch_slice context, struct loch_slice blob, struct loch_secret *out);
 };
 

@@ -27,16 +27,16 @@ LOCH_STATUS loch_aead_create(const struct loch_secret *key, enum loch_aead_use u
                              struct loch_aead **out);
 void loch_aead_destroy(struct loch_aead *aead);
 
-/* Writes plain.len bytes of ciphertext and then the tag (LOCH_AEAD_TAG_BYTES) to `out`, which may be
- * plain.data itself. The associated data are the `aad_count` slices one after the other. */
+/* Writes plain.len bytes of ciphertext and then the tag (LOCH_AEAD_TAG_BYTES) to `out`, which may
+ * be plain.data itself. The associated data are the `aad_count` slices one after the other. */
 LOCH_STATUS loch_aead_seal(struct loch_aead *aead, struct loch_nonce nonce,
                            const struct loch_slice *aad, size_t aad_count, struct loch_slice plain,
                            uint8_t *out);
 /* `sealed` is ciphertext and tag; writes sealed.len - LOCH_AEAD_TAG_BYTES bytes, which hold nothing
  * (zeros) when it fails. LOCH_E_CORRUPT when the tag does not match or sealed is too short. */
 LOCH_STATUS loch_aead_open(struct loch_aead *aead, struct loch_nonce nonce,
-                           const struct loch_slice *aad, size_t aad_count,
-                           struct loch_slice sealed, uint8_t *out);
+                           const struct loch_slice *aad, size_t aad_count, struct loch_slice sealed,
+                           uint8_t *out);
 
 /* Keyed contexts for many threads: each borrows one for a call. Lock-free; keeps a few, makes more
  * when they are out. Embedded. */

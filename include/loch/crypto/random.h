@@ -20,8 +20,8 @@ LOCH_STATUS loch_random_id(struct loch_id *out);
 /* A fresh secret of `len` (1..LOCH_SECRET_MAX_BYTES) bytes, owned by the caller. */
 LOCH_STATUS loch_random_secret(struct loch_secret *out, size_t len);
 
-/* For golden tests only: from now on bytes follow from `seed` alone. 0 returns to the real generator.
- * The process must be single-threaded. */
+/* For golden tests only: from now on bytes follow from `seed` alone. 0 returns to the real
+ * generator. The process must be single-threaded. */
 void loch_random_test_seed(uint64_t seed);
 
 #endif

@@ -11,10 +11,10 @@
 #include "loch/base/secret.h"
 #include "loch/base/types.h"
 
-#define LOCH_DEK_BYTES 32u
-#define LOCH_SALT_BYTES 32u
+#define LOCH_DEK_BYTES         32u
+#define LOCH_SALT_BYTES        32u
 #define LOCH_WRAPPED_DEK_BYTES 40u
-#define LOCH_COMMITMENT_BYTES 32u
+#define LOCH_COMMITMENT_BYTES  32u
 
 /* A named version of a key that wraps DEKs. Owns its secret. */
 struct loch_wrap_key {
@@ -29,8 +29,8 @@ void loch_wrap_key_fini(struct loch_wrap_key *key);
  * block, and gives the caller a secret of its own.
  * LOCH_E_NOT_FOUND: unknown key or version; LOCH_E_DENIED: revoked. */
 struct loch_key_source {
-    LOCH_STATUS (*find)(void *arg, const struct loch_id *key_id, uint32_t version,
-                        struct loch_secret *out);
+    LOCH_STATUS (*find)
+    (void *arg, const struct loch_id *key_id, uint32_t version, struct loch_secret *out);
     void *arg;
 };
 

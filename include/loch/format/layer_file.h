@@ -2,9 +2,9 @@
  *
  *   header | frame 0 | frame 1 | ... | index | footer
  *
- * A frame is one AEAD message (an image, a run of deltas, a block of an index: the engine's choice) with
- * its number as the nonce, optionally compressed. The sealed index (the engine's bytes) and the sealed
- * footer (frame count, length, hash of the index) make truncation and splicing visible.
+ * A frame is one AEAD message (an image, a run of deltas, a block of an index: the engine's choice)
+ * with its number as the nonce, optionally compressed. The sealed index (the engine's bytes) and
+ * the sealed footer (frame count, length, hash of the index) make truncation and splicing visible.
  * A retry of an upload sends the same bytes; a new attempt at a file is a new file id and DEK.
  * Format: docs/format/layer.md.
  */
@@ -16,7 +16,7 @@
 
 #define LOCH_LAYER_FRAME_MAX_BYTES (16u << 20) /* raw */
 #define LOCH_LAYER_INDEX_MAX_BYTES (256u << 20)
-#define LOCH_LAYER_REF_BYTES 16u /* encoded */
+#define LOCH_LAYER_REF_BYTES       16u /* encoded */
 
 /* Names a frame within its file. 16 bytes, for use in the engine's index. */
 struct loch_layer_ref {
@@ -41,13 +41,14 @@ struct loch_layer_options {
  * place: kind LAYER, tenant, timeline, file_id (fresh), generation. One thread at a time. */
 LOCH_STATUS loch_layer_writer_create(const struct loch_place *place,
                                      const struct loch_wrap_key *key,
-                                     const struct loch_layer_options *options,
-                                     struct loch_buf *out, struct loch_layer_writer **writer);
+                                     const struct loch_layer_options *options, struct loch_buf *out,
+                                     struct loch_layer_writer **writer);
 void loch_layer_writer_destroy(struct loch_layer_writer *writer);
 /* Seals one frame and says where it is. LOCH_E_LIMIT above LOCH_LAYER_FRAME_MAX_BYTES. */
 LOCH_STATUS loch_layer_writer_frame(struct loch_layer_writer *writer, struct loch_slice raw,
                                     struct loch_buf *out, struct loch_layer_ref *ref);
-/* Seals index and footer: the file is complete; *file_bytes is its whole length. Nothing may follow. */
+/* Seals index and footer: the file is complete; *file_bytes is its whole length. Nothing may
+ * follow. */
 LOCH_STATUS loch_layer_writer_finish(struct loch_layer_writer *writer, struct loch_slice index,
                                      struct loch_buf *out, uint64_t *file_bytes);
 /* Bytes of the file produced so far. */
@@ -59,7 +60,8 @@ typedef LOCH_STATUS (*loch_read_at_fn)(void *arg, uint64_t offset, void *out, si
 struct loch_layer_reader;
 
 /* Reads and checks header, footer and index. `read_at` and `arg` are kept until destroy.
- * LOCH_E_CORRUPT, LOCH_E_UNSUPPORTED, LOCH_E_NOT_FOUND/LOCH_E_DENIED (keys), or read_at's failure. */
+ * LOCH_E_CORRUPT, LOCH_E_UNSUPPORTED, LOCH_E_NOT_FOUND/LOCH_E_DENIED (keys), or read_at's failure.
+ */
 LOCH_STATUS loch_layer_reader_open(const struct loch_place *expected,
                                    const struct loch_key_source *keys, uint64_t file_bytes,
                                    loch_read_at_fn read_at, void *arg,
@@ -74,7 +76,7 @@ LOCH_STATUS loch_layer_reader_frame(struct loch_layer_reader *reader,
                                     const struct loch_layer_ref *ref, struct loch_buf *raw);
 /* The same on bytes the caller read itself (ref->stored_bytes at ref->offset). */
 LOCH_STATUS loch_layer_reader_open_frame(struct loch_layer_reader *reader,
-                                         const struct loch_layer_ref *ref,
-                                         struct loch_slice stored, struct loch_buf *raw);
+                                         const struct loch_layer_ref *ref, struct loch_slice stored,
+                                         struct loch_buf *raw);
 
 #endif

@@ -1,5 +1,5 @@
-/* The place of a sealed file: what it is and where it belongs. A reader states the place it expects,
- * and a file that was made for another one does not open.
+/* The place of a sealed file: what it is and where it belongs. A reader states the place it
+ * expects, and a file that was made for another one does not open.
  */
 #ifndef LOCH_FORMAT_PLACE_H
 #define LOCH_FORMAT_PLACE_H
@@ -39,7 +39,8 @@ struct loch_file_peek {
     struct loch_id key_id;
     uint32_t key_version;
 };
-/* `bytes` begins with the file's header. Nothing of it is proven. LOCH_E_CORRUPT: not a sealed file. */
+/* `bytes` begins with the file's header. Nothing of it is proven. LOCH_E_CORRUPT: not a sealed
+ * file. */
 LOCH_STATUS loch_file_peek(struct loch_slice bytes, struct loch_file_peek *out);
 const char *loch_kind_name(uint8_t kind);
 

@@ -1,8 +1,8 @@
-/* The opened keys of a daemon's tenants: keyring in the object store, KEKs through the KMS, timeline
- * keys and wire keys unwrapped in secret memory.
+/* The opened keys of a daemon's tenants: keyring in the object store, KEKs through the KMS,
+ * timeline keys and wire keys unwrapped in secret memory.
  *
- * Any thread may call anything here; load, create and add_timeline block (object store and KMS): pool
- * threads or start-up only. The others never block on I/O.
+ * Any thread may call anything here; load, create and add_timeline block (object store and KMS):
+ * pool threads or start-up only. The others never block on I/O.
  */
 #ifndef LOCH_HOST_KEYS_H
 #define LOCH_HOST_KEYS_H
@@ -30,21 +30,23 @@ LOCH_STATUS loch_keys_create(const struct loch_keys_options *options, struct loc
 /* Wipes every key. */
 void loch_keys_destroy(struct loch_keys *keys);
 
-/* Makes a tenant's keyring: KEKs page, wal, wire, meta and K_wire. LOCH_E_EXISTS. Pageserver only. */
+/* Makes a tenant's keyring: KEKs page, wal, wire, meta and K_wire. LOCH_E_EXISTS. Pageserver only.
+ */
 LOCH_STATUS loch_keys_tenant_create(struct loch_keys *keys, const struct loch_id *tenant);
-/* Reads (again) the keyring and opens its keys. An older generation than the one held is refused with
- * LOCH_E_STALE. LOCH_E_NOT_FOUND, LOCH_E_CORRUPT, LOCH_E_DENIED, LOCH_E_UNAVAILABLE. */
+/* Reads (again) the keyring and opens its keys. An older generation than the one held is refused
+ * with LOCH_E_STALE. LOCH_E_NOT_FOUND, LOCH_E_CORRUPT, LOCH_E_DENIED, LOCH_E_UNAVAILABLE. */
 LOCH_STATUS loch_keys_tenant_load(struct loch_keys *keys, const struct loch_id *tenant);
 /* Wipes a tenant's keys; nothing of it opens any more until it is loaded again. */
 void loch_keys_tenant_drop(struct loch_keys *keys, const struct loch_id *tenant);
-/* Adds the timeline's keys (page, wal) to the keyring; existing ones are left (idempotent). Pageserver
- * only. */
+/* Adds the timeline's keys (page, wal) to the keyring; existing ones are left (idempotent).
+ * Pageserver only. */
 LOCH_STATUS loch_keys_add_timeline(struct loch_keys *keys, const struct loch_id *tenant,
                                    const struct loch_id *timeline);
 /* True when the tenant is loaded and (timeline not none) has active keys for the timeline. */
 bool loch_keys_has(struct loch_keys *keys, const struct loch_id *tenant,
                    const struct loch_id *timeline);
-uint64_t loch_keys_generation(struct loch_keys *keys, const struct loch_id *tenant); /* 0: not loaded */
+uint64_t loch_keys_generation(struct loch_keys *keys,
+                              const struct loch_id *tenant); /* 0: not loaded */
 
 /* The key to seal with now: timeline key for PAGE or WAL; timeline none and META: the tenant's own
  * objects. A copy, owned by the caller (loch_wrap_key_fini). LOCH_E_NOT_FOUND, LOCH_E_DENIED. */
@@ -55,12 +57,13 @@ LOCH_STATUS loch_keys_wrap_key(struct loch_keys *keys, const struct loch_id *ten
  * key of another tenant does not unwrap: the place binds it. */
 struct loch_key_source loch_keys_source(struct loch_keys *keys);
 
-/* The PSK for an identity whose tenant is loaded. An identity's wire_epoch 0 is replaced by the tenant's
- * active one. The identity must be of this cluster. */
+/* The PSK for an identity whose tenant is loaded. An identity's wire_epoch 0 is replaced by the
+ * tenant's active one. The identity must be of this cluster. */
 LOCH_STATUS loch_keys_psk(struct loch_keys *keys, struct loch_psk_identity *identity,
                           struct loch_secret *out);
-/* loch_psk_lookup_fn for listeners: arg is struct loch_keys. Refuses another cluster, server role or
- * node than ours, ourselves as client, an unknown tenant or wire epoch, a timeline the tenant lacks. */
+/* loch_psk_lookup_fn for listeners: arg is struct loch_keys. Refuses another cluster, server role
+ * or node than ours, ourselves as client, an unknown tenant or wire epoch, a timeline the tenant
+ * lacks. */
 bool loch_keys_psk_lookup(void *arg, struct loch_slice identity, struct loch_secret *psk);
 
 #endif

@@ -1,10 +1,10 @@
 /* The customer's key service: wraps and unwraps KEKs under the CMK, which never leaves it.
  *
- * Every call carries the encryption context; a blob unwraps only under the context it was wrapped with.
- * DENIED (the key says no: final until it says yes) and UNAVAILABLE (no answer: try again) are never
- * mixed up; a damaged blob is LOCH_E_CORRUPT, neither of them. Calls may block: pool threads or
- * start-up only. Safe from any thread.
- * Provider "file": file:/absolute/path, 32 raw bytes, mode 0600; embedded default, not customer-held.
+ * Every call carries the encryption context; a blob unwraps only under the context it was wrapped
+ * with. DENIED (the key says no: final until it says yes) and UNAVAILABLE (no answer: try again)
+ * are never mixed up; a damaged blob is LOCH_E_CORRUPT, neither of them. Calls may block: pool
+ * threads or start-up only. Safe from any thread. Provider "file": file:/absolute/path, 32 raw
+ * bytes, mode 0600; embedded default, not customer-held.
  */
 #ifndef LOCH_KMS_KMS_H
 #define LOCH_KMS_KMS_H
@@ -20,13 +20,14 @@ struct loch_kms;
 
 struct loch_kms_context {
     struct loch_id cluster, tenant, key_id;
-    uint8_t purpose;        /* enum loch_purpose */
-    struct loch_id scope;   /* timeline, or none: the tenant */
+    uint8_t purpose;      /* enum loch_purpose */
+    struct loch_id scope; /* timeline, or none: the tenant */
     uint32_t version;
 };
 
 /* `data_dirs` (may be NULL): directories the key file must not lie in; NULL-ended.
- * LOCH_E_INVALID: URI not understood, file permissions, place; LOCH_E_DENIED, LOCH_E_UNAVAILABLE. */
+ * LOCH_E_INVALID: URI not understood, file permissions, place; LOCH_E_DENIED, LOCH_E_UNAVAILABLE.
+ */
 LOCH_STATUS loch_kms_open(const char *uri, const char *const *data_dirs, struct loch_kms **out);
 void loch_kms_close(struct loch_kms *kms);
 const char *loch_kms_uri(const struct loch_kms *kms);
