@@ -29,7 +29,7 @@ void loch_wrap_key_fini(struct loch_wrap_key *key);
  * block, and gives the caller a secret of its own.
  * LOCH_E_NOT_FOUND: unknown key or version; LOCH_E_DENIED: revoked. */
 struct loch_key_source {
-    LOCH_STATUS (*find)
+    LOCH_STATUS(*find)
     (void *arg, const struct loch_id *key_id, uint32_t version, struct loch_secret *out);
     void *arg;
 };

@@ -1,0 +1,294 @@
+/* The keyring's rules, its life of versions, its bytes. */
+#include "../unit.h"
+
+#include "loch/keyring/keyring.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const struct loch_id cluster = {{1}};
+static const struct loch_id tenant = {{2}};
+static const struct loch_id none;
+
+static struct loch_id id_of(uint8_t b)
+{
+    struct loch_id id = {{0}};
+
+    id.bytes[0] = b;
+    return id;
+}
+
+static struct loch_keyring_entry kek(uint8_t id, uint32_t version, uint8_t purpose)
+{
+    struct loch_keyring_entry e = {.key_id = id_of(id),
+                                   .version = version,
+                                   .level = LOCH_LEVEL_KEK,
+                                   .purpose = purpose,
+                                   .provider = LOCH_PROVIDER_FILE};
+
+    assert_ok(loch_buf_append(&e.cmk_uri, "file:/x", 7));
+    assert_ok(loch_buf_append(&e.wrap, "wrapped", 7));
+    memset(e.salt, id, sizeof e.salt);
+    memset(e.commitment, id + 1, sizeof e.commitment);
+    return e;
+}
+
+static struct loch_keyring_entry tk(uint8_t id, uint32_t version, uint8_t purpose, uint8_t parent)
+{
+    struct loch_keyring_entry e = kek(id, version, purpose);
+
+    e.level = LOCH_LEVEL_TK;
+    e.provider = 0;
+    loch_buf_fini(&e.cmk_uri);
+    e.parent = id_of(parent);
+    e.parent_version = 1;
+    e.scope = id_of(0x77);
+    return e;
+}
+
+static loch_status add(struct loch_keyring *ring, struct loch_keyring_entry take_entry)
+{
+    return loch_keyring_add(ring, &take_entry);
+}
+
+/* KEK 10 (page), KEK 11 (wal), TK 20 below 10, version 2 of KEK 10; 10/1 and 20/1 active. */
+static void ring_fill(struct loch_keyring *ring)
+{
+    const struct loch_id k10 = id_of(10);
+    const struct loch_id k20 = id_of(20);
+
+    loch_keyring_init(ring, &cluster, &tenant);
+    assert_ok(add(ring, kek(10, 1, LOCH_PURPOSE_PAGE)));
+    assert_ok(add(ring, kek(11, 1, LOCH_PURPOSE_WAL)));
+    assert_ok(add(ring, tk(20, 1, LOCH_PURPOSE_PAGE, 10)));
+    assert_ok(add(ring, kek(10, 2, LOCH_PURPOSE_PAGE)));
+    assert_ok(loch_keyring_activate(ring, &k10, 1));
+    assert_ok(loch_keyring_activate(ring, &k20, 1));
+}
+
+static void entries_must_fit(void **state)
+{
+    struct loch_keyring ring;
+    struct loch_keyring_entry e;
+
+    (void)state;
+    ring_fill(&ring);
+    assert_code(add(&ring, kek(10, 2, LOCH_PURPOSE_PAGE)), LOCH_E_INVALID); /* there already */
+    assert_code(add(&ring, kek(10, 4, LOCH_PURPOSE_PAGE)), LOCH_E_INVALID); /* leaves one out */
+    assert_code(add(&ring, kek(10, 3, LOCH_PURPOSE_WAL)), LOCH_E_INVALID);  /* another purpose */
+    assert_code(add(&ring, kek(12, 2, LOCH_PURPOSE_WAL)), LOCH_E_INVALID);  /* begins at 2 */
+    assert_code(add(&ring, kek(0, 1, LOCH_PURPOSE_WAL)), LOCH_E_INVALID);
+    assert_code(add(&ring, kek(12, 1, 9)), LOCH_E_INVALID);
+    assert_code(add(&ring, tk(21, 1, LOCH_PURPOSE_WAL, 10)), LOCH_E_INVALID);  /* page KEK above */
+    assert_code(add(&ring, tk(21, 1, LOCH_PURPOSE_PAGE, 20)), LOCH_E_INVALID); /* TK above */
+    assert_code(add(&ring, tk(21, 1, LOCH_PURPOSE_PAGE, 99)), LOCH_E_INVALID);
+    e = kek(12, 1, LOCH_PURPOSE_WAL);
+    e.provider = 0;
+    assert_code(add(&ring, e), LOCH_E_INVALID);
+    e = kek(12, 1, LOCH_PURPOSE_WAL);
+    e.parent = id_of(10);
+    assert_code(add(&ring, e), LOCH_E_INVALID);
+    e = kek(12, 1, LOCH_PURPOSE_WAL);
+    loch_buf_fini(&e.wrap);
+    assert_code(add(&ring, e), LOCH_E_INVALID);
+    assert_int_equal(ring.count, 4);
+    loch_keyring_fini(&ring);
+}
+
+static void versions_live_and_die(void **state)
+{
+    struct loch_keyring ring;
+    const struct loch_id k10 = id_of(10);
+    const struct loch_id k99 = id_of(99);
+
+    (void)state;
+    ring_fill(&ring);
+    assert_int_equal(loch_keyring_active(&ring, LOCH_LEVEL_KEK, LOCH_PURPOSE_PAGE, &none)->version,
+                     1);
+    assert_null(loch_keyring_active(&ring, LOCH_LEVEL_KEK, LOCH_PURPOSE_WAL, &none));
+    assert_ok(loch_keyring_activate(&ring, &k10, 2));
+    assert_int_equal(loch_keyring_find(&ring, &k10, 1)->state, LOCH_STATE_RETIRED);
+    assert_int_equal(loch_keyring_active(&ring, LOCH_LEVEL_KEK, LOCH_PURPOSE_PAGE, &none)->version,
+                     2);
+    assert_code(loch_keyring_activate(&ring, &k10, 1), LOCH_E_INVALID);
+    assert_code(loch_keyring_activate(&ring, &k99, 1), LOCH_E_NOT_FOUND);
+    assert_ok(loch_keyring_revoke(&ring, &k10, 1));
+    assert_int_equal(loch_keyring_find(&ring, &k10, 1)->state, LOCH_STATE_REVOKED);
+    assert_code(loch_keyring_revoke(&ring, &k99, 1), LOCH_E_NOT_FOUND);
+    assert_ok(loch_keyring_destroy_version(&ring, &k10, 1));
+    assert_int_equal(loch_keyring_find(&ring, &k10, 1)->wrap.len, 0);
+    assert_code(loch_keyring_revoke(&ring, &k10, 1), LOCH_E_INVALID);
+    assert_code(loch_keyring_destroy_version(&ring, &k99, 1), LOCH_E_NOT_FOUND);
+    assert_string_equal(loch_key_state_name(LOCH_STATE_DESTROYED), "destroyed");
+    assert_string_equal(loch_key_state_name(0), "unknown");
+    assert_string_equal(loch_purpose_name(LOCH_PURPOSE_META), "meta");
+    assert_string_equal(loch_purpose_name(0), "unknown");
+    loch_keyring_fini(&ring);
+}
+
+static struct loch_buf text(const char *s)
+{
+    struct loch_buf b = {0};
+
+    assert_ok(loch_buf_append(&b, s, strlen(s)));
+    return b;
+}
+
+static void rotation_rewraps(void **state)
+{
+    struct loch_keyring ring;
+    const struct loch_id k10 = id_of(10);
+    const struct loch_id k20 = id_of(20);
+    const struct loch_id k99 = id_of(99);
+    struct loch_buf b;
+
+    (void)state;
+    ring_fill(&ring);
+    b = text("anew");
+    assert_ok(loch_keyring_rewrap(&ring, &k20, 1, 2, &b));
+    assert_null(b.data);
+    assert_int_equal(loch_keyring_find(&ring, &k20, 1)->parent_version, 2);
+    assert_memory_equal(loch_keyring_find(&ring, &k20, 1)->wrap.data, "anew", 4);
+    b = text("anew");
+    assert_code(loch_keyring_rewrap(&ring, &k20, 1, 3, &b), LOCH_E_NOT_FOUND);
+    assert_null(b.data); /* taken on failure too */
+    b = text("anew");
+    assert_code(loch_keyring_rewrap(&ring, &k99, 1, 1, &b), LOCH_E_NOT_FOUND);
+    b = text("anew");
+    assert_code(loch_keyring_rewrap(&ring, &k10, 1, 1, &b), LOCH_E_INVALID);
+    b = text("");
+    assert_code(loch_keyring_rewrap(&ring, &k10, 1, 0, &b), LOCH_E_INVALID);
+    b = text("kms");
+    assert_ok(loch_keyring_rewrap(&ring, &k10, 1, 0, &b));
+    loch_keyring_fini(&ring);
+}
+
+static void encoded(const struct loch_keyring *ring, struct loch_buf *out)
+{
+    uint8_t mac[LOCH_KEYRING_MAC_BYTES];
+
+    out->len = 0;
+    memset(mac, 0x5A, sizeof mac);
+    assert_ok(loch_keyring_encode(ring, out));
+    assert_ok(loch_buf_append(out, mac, sizeof mac));
+}
+
+static void bytes_round_trip(void **state)
+{
+    struct loch_keyring ring;
+    struct loch_keyring back = {0};
+    struct loch_keyring copy = {0};
+    struct loch_buf a = {0};
+    struct loch_buf b = {0};
+    struct loch_slice body;
+    struct loch_slice mac;
+    const struct loch_id k10 = id_of(10);
+
+    (void)state;
+    ring_fill(&ring);
+    ring.tombstone = true;
+    ring.generation = 77;
+    memset(ring.previous_hash, 3, 32);
+    memset(ring.previous_mac, 4, 32);
+    assert_ok(loch_keyring_activate(&ring, &k10, 2));
+    assert_ok(loch_keyring_destroy_version(&ring, &k10, 1));
+    encoded(&ring, &a);
+    assert_ok(loch_keyring_decode(loch_buf_slice(&a), &back, &body, &mac));
+    assert_int_equal(body.len, a.len - 32);
+    assert_int_equal(mac.data[31], 0x5A);
+    assert_ok(loch_keyring_copy(&copy, &back));
+    loch_keyring_fini(&back);
+    encoded(&copy, &b);
+    assert_int_equal(a.len, b.len);
+    assert_memory_equal(a.data, b.data, a.len);
+    loch_keyring_fini(&copy);
+    loch_keyring_fini(&ring);
+    loch_buf_fini(&a);
+    loch_buf_fini(&b);
+}
+
+static void bad_bytes_are_refused(void **state)
+{
+    struct loch_keyring ring;
+    struct loch_keyring back = {0};
+    struct loch_buf a = {0};
+    struct loch_slice body;
+    struct loch_slice mac;
+
+    (void)state;
+    ring_fill(&ring);
+    encoded(&ring, &a);
+    for (size_t n = 0; n < a.len; n++) {
+        const loch_status st = loch_keyring_decode(loch_slice_of(a.data, n), &back, &body, &mac);
+        assert_code(st, LOCH_E_CORRUPT);
+    }
+    for (size_t at = 8; at < 16; at++) {
+        a.data[at] ^= 0x40;
+        assert_code(loch_keyring_decode(loch_buf_slice(&a), &back, &body, &mac),
+                    at <= 9 ? LOCH_E_OK : LOCH_E_UNSUPPORTED); /* a newer format may be readable */
+        loch_keyring_fini(&back);
+        a.data[at] ^= 0x40;
+    }
+    assert_ok(loch_buf_append(&a, "x", 1));
+    assert_code(loch_keyring_decode(loch_buf_slice(&a), &back, &body, &mac), LOCH_E_CORRUPT);
+    loch_keyring_fini(&ring);
+    loch_buf_fini(&a);
+}
+
+static void successors_follow(void **state)
+{
+    struct loch_keyring ring;
+    struct loch_keyring next = {0};
+    uint8_t hash[32];
+
+    (void)state;
+    ring_fill(&ring);
+    memset(hash, 9, sizeof hash);
+    assert_ok(loch_keyring_copy(&next, &ring));
+    assert_code(loch_keyring_check_successor(&ring, hash, &next), LOCH_E_STALE);
+    next.generation = ring.generation + 1;
+    assert_code(loch_keyring_check_successor(&ring, hash, &next), LOCH_E_CORRUPT);
+    memcpy(next.previous_hash, hash, sizeof hash);
+    assert_ok(loch_keyring_check_successor(&ring, hash, &next));
+    next.generation++; /* versions in between were not seen here */
+    memset(next.previous_hash, 0, sizeof hash);
+    assert_ok(loch_keyring_check_successor(&ring, hash, &next));
+    next.tenant.bytes[3] = 1;
+    assert_code(loch_keyring_check_successor(&ring, hash, &next), LOCH_E_CORRUPT);
+    loch_keyring_fini(&next);
+    loch_keyring_fini(&ring);
+}
+
+static void golden_keyring(void **state)
+{
+    struct loch_keyring ring;
+    struct loch_buf a = {0};
+    uint8_t was[4096];
+
+    (void)state;
+    ring_fill(&ring);
+    encoded(&ring, &a);
+    FILE *f = fopen(LOCH_SOURCE_DIR "/tests/golden/format/keyring.bin",
+                    getenv("LOCH_GOLDEN_WRITE") != NULL ? "wb" : "rb");
+    assert_non_null(f);
+    if (getenv("LOCH_GOLDEN_WRITE") != NULL) {
+        assert_int_equal(fwrite(a.data, 1, a.len, f), a.len);
+    } else {
+        assert_int_equal(fread(was, 1, sizeof was, f), a.len);
+        assert_memory_equal(was, a.data, a.len);
+    }
+    assert_int_equal(fclose(f), 0);
+    loch_keyring_fini(&ring);
+    loch_buf_fini(&a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(entries_must_fit),      cmocka_unit_test(versions_live_and_die),
+        cmocka_unit_test(rotation_rewraps),      cmocka_unit_test(bytes_round_trip),
+        cmocka_unit_test(bad_bytes_are_refused), cmocka_unit_test(successors_follow),
+        cmocka_unit_test(golden_keyring),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
