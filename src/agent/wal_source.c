@@ -453,7 +453,7 @@ loch_status loch_wal_source_create(const struct loch_wal_source_order *order,
     int n = snprintf(s->conninfo, sizeof s->conninfo,
                      "host='%s' port=%u user='%s' dbname=replication replication=true "
                      "application_name=loch_proposer sslmode=disable gssencmode=disable "
-                     "passfile=/dev/null",
+                     "password=none",
                      order->socket_dir, order->port, order->user);
     loch_status st = n < 0 || (size_t)n >= sizeof s->conninfo ||
                              strpbrk(order->user, "'\\") != NULL ||
