@@ -252,6 +252,9 @@ static loch_status become_leader(struct loch_proposer *p, struct loch_proposer_n
     p->start_prev_lsn = p->members[p->donor].vote.prev_lsn;
     cut = p->members[p->donor].vote.history;
     cut.count = loch_history_cut(&cut, p->start_lsn);
+    /* A term that wrote nothing says nothing about the log, and the new one is higher anyway. */
+    while (cut.count > 1 && cut.entries[cut.count - 1].start == p->start_lsn)
+        cut.count--;
     loch_term_history_fini(&p->history);
     LOCH_TRY(loch_term_history_copy(&p->history, &cut));
     loch_status st = loch_term_history_add(&p->history, p->term, p->start_lsn);

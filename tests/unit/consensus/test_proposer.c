@@ -125,6 +125,26 @@ static void the_donor_has_the_last_term(void **state)
     loch_proposer_destroy(p);
 }
 
+static void terms_that_wrote_nothing_leave_the_history(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer_config c = config();
+    struct loch_proposer *p = NULL;
+
+    assert_ok(loch_proposer_create(&c, &p));
+    greet(p, 0, 1, &e);
+    greet(p, 1, 1, &e);
+    grant(p, 0, TERM, 1, 200, &e); /* its terms 1 and 2 begin at 200 and 201 */
+    grant(p, 1, TERM, 1, 200, &e);
+    const struct loch_proposer_view v = look(p);
+    assert_int_equal(v.history->count, 2);
+    assert_int_equal(v.history->entries[0].term, 0);
+    assert_int_equal(v.history->entries[1].term, TERM);
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
+}
+
 static void l_is_committed_by_its_installation(void **state)
 {
     (void)state;
@@ -296,6 +316,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_donor_has_the_last_term),
+        cmocka_unit_test(terms_that_wrote_nothing_leave_the_history),
         cmocka_unit_test(l_is_committed_by_its_installation),
         cmocka_unit_test(a_quorum_commits),
         cmocka_unit_test(the_window_limits_what_flies),
