@@ -1,0 +1,387 @@
+/* The console of the pageserver. */
+#include "care/credential.h"
+#include "served.h"
+#include "tenants.h"
+
+#include "ingest/ingest.h"
+
+#include "loch/host/console.h"
+#include "loch/host/keys.h"
+#include "loch/io/env.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Several columns of text for one row. */
+#define TEXT_BYTES 40u
+
+static const char *text_lsn(loch_lsn lsn, char text[TEXT_BYTES])
+{
+    snprintf(text, TEXT_BYTES, LOCH_LSN_FMT, LOCH_LSN_ARG(lsn));
+    return text;
+}
+
+static const char *text_u64(uint64_t v, char text[TEXT_BYTES])
+{
+    snprintf(text, TEXT_BYTES, "%" PRIu64, v);
+    return text;
+}
+
+/* ---- creating ---- */
+
+struct creating {
+    struct loch_console_request *request;
+    const char *tag;
+};
+
+static void created(void *arg, loch_status st, const struct loch_created *made)
+{
+    static const char *const names[] = {"tenant",        "timeline",  "name",       "start_lsn",
+                                        "prev_lsn",      "system_id", "pg_version", "segment_bytes",
+                                        "ancestor",      "password"};
+    struct creating *c = arg;
+    char ids[3][LOCH_ID_TEXT_BYTES], text[5][TEXT_BYTES];
+    if (!loch_is_ok(st)) {
+        loch_console_fail(c->request, st);
+        free(c);
+        return;
+    }
+    const struct loch_timeline_info *info = &made->info;
+    bool root = loch_id_is_none(&info->ancestor);
+    const char *values[] = {loch_id_format(&info->tenant, ids[0]),
+                            loch_id_format(&info->timeline, ids[1]),
+                            made->name,
+                            text_lsn(info->start_lsn, text[0]),
+                            text_lsn(made->prev_lsn, text[1]),
+                            text_u64(info->system_id, text[2]),
+                            text_u64(info->pg_version, text[3]),
+                            text_u64(info->segment_bytes, text[4]),
+                            root ? NULL : loch_id_format(&info->ancestor, ids[2]),
+                            root ? made->password : NULL};
+    loch_console_columns(c->request, names, sizeof names / sizeof names[0]);
+    loch_console_row(c->request, values);
+    loch_console_done(c->request, c->tag);
+    free(c);
+}
+
+static struct creating *creating_new(struct loch_console_request *request, const char *tag)
+{
+    struct creating *c = malloc(sizeof *c);
+    if (c == NULL) {
+        loch_console_fail(request, LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a command"));
+        return NULL;
+    }
+    *c = (struct creating){request, tag};
+    return c;
+}
+
+static void create_tenant(void *arg, struct loch_console_request *request)
+{
+    struct creating *c = creating_new(request, "CREATE TENANT");
+    if (c != NULL)
+        loch_tenant_create(arg, loch_console_arg(request, "name"), created, c);
+}
+
+/* The tenant named by argument <tenant>, an id or a name. */
+static loch_status tenant_arg(struct loch_pageserver *ps, const struct loch_console_request *request,
+                              struct loch_tenant **out)
+{
+    const char *text = loch_console_arg(request, "tenant");
+    struct loch_id id;
+    struct loch_tenant *tenant = loch_tenant_by_name(ps, text);
+    if (tenant == NULL && loch_is_ok(loch_id_parse(text, &id)))
+        tenant = loch_tenant_find(ps, &id);
+    if (tenant == NULL)
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no tenant %s", text);
+    *out = tenant;
+    return LOCH_OK;
+}
+
+/* The timeline named by argument <timeline>, an id or a branch's name. */
+static loch_status timeline_arg(const struct loch_tenant *tenant,
+                                const struct loch_console_request *request, struct loch_id *out)
+{
+    const char *text = loch_console_arg(request, "timeline");
+    struct loch_id id;
+    bool is_id = loch_is_ok(loch_id_parse(text, &id));
+    for (uint32_t i = 0; i < tenant->manifest.count; i++) {
+        const struct loch_tenant_timeline *entry = &tenant->manifest.timelines[i];
+        if (strcmp(entry->name, text) != 0 && !(is_id && loch_id_equal(&entry->timeline, &id)))
+            continue;
+        *out = entry->timeline;
+        return LOCH_OK;
+    }
+    return LOCH_FAIL(LOCH_E_NOT_FOUND, "tenant %s has no timeline %s", tenant->manifest.name, text);
+}
+
+static loch_status begin_branch(struct loch_pageserver *ps, struct loch_console_request *request)
+{
+    struct loch_tenant *tenant = NULL;
+    struct loch_id from;
+    loch_lsn lsn = LOCH_LSN_NONE;
+    LOCH_TRY(tenant_arg(ps, request, &tenant));
+    LOCH_TRY(timeline_arg(tenant, request, &from));
+    if (loch_console_arg(request, "lsn") != NULL)
+        LOCH_TRY(loch_console_arg_lsn(request, "lsn", &lsn));
+    struct creating *c = creating_new(request, "CREATE BRANCH");
+    if (c != NULL)
+        loch_branch_create(ps, tenant, loch_console_arg(request, "name"), &from, lsn, created, c);
+    return LOCH_OK;
+}
+
+static void create_branch(void *arg, struct loch_console_request *request)
+{
+    loch_status st = begin_branch(arg, request);
+    if (!loch_is_ok(st))
+        loch_console_fail(request, st);
+}
+
+/* ---- dropping ---- */
+
+static void dropped(void *arg, loch_status st)
+{
+    struct creating *c = arg;
+    if (loch_is_ok(st))
+        loch_console_done(c->request, c->tag);
+    else
+        loch_console_fail(c->request, st);
+    free(c);
+}
+
+static void drop_tenant(void *arg, struct loch_console_request *request)
+{
+    struct loch_tenant *tenant = NULL;
+    loch_status st = tenant_arg(arg, request, &tenant);
+    if (!loch_is_ok(st)) {
+        loch_console_fail(request, st);
+        return;
+    }
+    struct creating *c = creating_new(request, "DROP TENANT");
+    if (c != NULL)
+        loch_tenant_drop(arg, tenant, dropped, c);
+}
+
+static void drop_branch(void *arg, struct loch_console_request *request)
+{
+    struct loch_tenant *tenant = NULL;
+    struct loch_id timeline;
+    loch_status st = tenant_arg(arg, request, &tenant);
+    if (loch_is_ok(st))
+        st = timeline_arg(tenant, request, &timeline);
+    if (!loch_is_ok(st)) {
+        loch_console_fail(request, st);
+        return;
+    }
+    struct creating *c = creating_new(request, "DROP BRANCH");
+    if (c != NULL)
+        loch_branch_drop(arg, tenant, &timeline, dropped, c);
+}
+
+/* ---- showing ---- */
+
+static void show_tenants(void *arg, struct loch_console_request *request)
+{
+    static const char *const names[] = {"tenant", "name", "timelines", "state", "problem"};
+    struct loch_pageserver *ps = arg;
+    loch_console_columns(request, names, sizeof names / sizeof names[0]);
+    for (struct loch_tenant *t = ps->tenants; t != NULL; t = t->next) {
+        char id[LOCH_ID_TEXT_BYTES], count[TEXT_BYTES];
+        if (loch_id_is_none(&t->id) || (t->busy && t->manifest.count == 0))
+            continue; /* being created */
+        const char *values[] = {loch_id_format(&t->id, id), t->manifest.name,
+                                text_u64(t->manifest.count, count),
+                                t->problem[0] == '\0' ? "active" : "broken",
+                                t->problem[0] == '\0' ? NULL : t->problem};
+        loch_console_row(request, values);
+    }
+    loch_console_done(request, NULL);
+}
+
+static void timeline_row(struct loch_console_request *request, const struct loch_tenant *tenant,
+                         const struct loch_tenant_timeline *entry, const struct loch_served *s)
+{
+    char ids[3][LOCH_ID_TEXT_BYTES], text[9][TEXT_BYTES];
+    const struct loch_timeline *t = s != NULL ? loch_served_timeline(s) : NULL;
+    const char *problem = s != NULL ? loch_served_problem(s) : tenant->problem;
+    bool root = loch_id_is_none(&entry->ancestor);
+    const char *values[16] = {loch_id_format(&tenant->id, ids[0]), tenant->manifest.name,
+                              loch_id_format(&entry->timeline, ids[1]), entry->name,
+                              root ? NULL : loch_id_format(&entry->ancestor, ids[2]),
+                              root ? NULL : text_lsn(entry->ancestor_lsn, text[0])};
+    if (t != NULL) {
+        const struct loch_timeline_info *info = loch_timeline_info(t);
+        values[6] = text_lsn(info->start_lsn, text[1]);
+        values[7] = text_lsn(loch_timeline_last_record_lsn(t), text[2]);
+        values[8] = text_lsn(loch_timeline_disk_consistent_lsn(t), text[3]);
+        values[9] = text_u64(info->system_id, text[4]);
+        values[10] = text_u64(info->pg_version, text[5]);
+        values[11] = text_u64(info->segment_bytes, text[6]);
+        values[12] = text_u64(loch_served_term(s), text[7]);
+        values[13] = loch_served_source(s);
+    }
+    values[14] = problem[0] != '\0' ? "broken" : t != NULL ? "active" : "absent";
+    values[15] = problem[0] != '\0' ? problem : NULL;
+    loch_console_row(request, values);
+}
+
+static void show_timelines(void *arg, struct loch_console_request *request)
+{
+    static const char *const names[] = {
+        "tenant",    "tenant_name",     "timeline",            "name",      "ancestor",
+        "ancestor_lsn", "start_lsn",    "last_record_lsn",     "disk_consistent_lsn",
+        "system_id", "pg_version",      "segment_bytes",       "term",      "wal_from",
+        "state",     "problem"};
+    struct loch_pageserver *ps = arg;
+    loch_console_columns(request, names, sizeof names / sizeof names[0]);
+    for (struct loch_tenant *t = ps->tenants; t != NULL; t = t->next) {
+        for (uint32_t i = 0; i < t->manifest.count; i++) {
+            const struct loch_tenant_timeline *entry = &t->manifest.timelines[i];
+            timeline_row(request, t, entry, loch_served_find(ps, &t->id, &entry->timeline));
+        }
+    }
+    loch_console_done(request, NULL);
+}
+
+static void show_status(void *arg, struct loch_console_request *request)
+{
+    static const char *const names[] = {"daemon", "node", "address", "tenants", "timelines",
+                                        "broken", "state"};
+    struct loch_pageserver *ps = arg;
+    char node[LOCH_ID_TEXT_BYTES], text[3][TEXT_BYTES];
+    uint64_t tenants = 0, timelines = 0, broken = 0;
+    for (struct loch_tenant *t = ps->tenants; t != NULL; t = t->next) {
+        tenants++;
+        broken += t->problem[0] != '\0';
+    }
+    for (struct loch_served *s = ps->served; s != NULL; s = loch_served_next(s)) {
+        timelines++;
+        broken += loch_served_problem(s)[0] != '\0';
+    }
+    const char *values[] = {"loch-pageserver",
+                            loch_id_format(&ps->config.node, node),
+                            ps->config.address,
+                            text_u64(tenants, text[0]),
+                            text_u64(timelines, text[1]),
+                            text_u64(broken, text[2]),
+                            ps->stopping ? "stopping" : "up"};
+    loch_console_columns(request, names, sizeof names / sizeof names[0]);
+    loch_console_row(request, values);
+    loch_console_done(request, NULL);
+}
+
+/* ---- credentials ---- */
+
+struct issue {
+    struct loch_console_request *request;
+    struct loch_credential_order order;
+    struct loch_buf json;
+    struct loch_failure result;
+};
+
+static void issue_work(void *arg)
+{
+    struct issue *issue = arg;
+    loch_failure_set(&issue->result, loch_credential_issue(&issue->order, &issue->json));
+}
+
+static void issue_done(void *arg)
+{
+    static const char *const names[] = {"credential"};
+    struct issue *issue = arg;
+    loch_status st = loch_failure_raise(&issue->result);
+    if (loch_is_ok(st)) {
+        const char *values[] = {(const char *)issue->json.data};
+        loch_console_columns(issue->request, names, 1);
+        loch_console_row(issue->request, values);
+        loch_console_done(issue->request, "ISSUE CREDENTIAL");
+    } else {
+        loch_console_fail(issue->request, st);
+    }
+    if (issue->json.data != NULL)
+        loch_wipe(issue->json.data, issue->json.cap);
+    loch_buf_fini(&issue->json);
+    free(issue);
+}
+
+static loch_status begin_issue(struct loch_pageserver *ps, struct loch_console_request *request)
+{
+    struct loch_tenant *tenant = NULL;
+    struct loch_id timeline, compute;
+    LOCH_TRY(tenant_arg(ps, request, &tenant));
+    LOCH_TRY(timeline_arg(tenant, request, &timeline));
+    LOCH_TRY(loch_console_arg_id(request, "compute", &compute));
+    const struct loch_served *served = loch_served_find(ps, &tenant->id, &timeline);
+    if (served == NULL)
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "the timeline is not served here");
+    LOCH_TRY(loch_served_usable(served));
+    const struct loch_timeline_info *info = loch_timeline_info(loch_served_timeline(served));
+    struct issue *issue = calloc(1, sizeof *issue);
+    if (issue == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a credential");
+    issue->request = request;
+    issue->order = (struct loch_credential_order){.config = &ps->config,
+                                                  .keys = ps->keys,
+                                                  .store = ps->objstore,
+                                                  .env = ps->env,
+                                                  .tenant = tenant->id,
+                                                  .timeline = timeline,
+                                                  .compute = compute,
+                                                  .system_id = info->system_id,
+                                                  .pg_version = info->pg_version,
+                                                  .segment_bytes = info->segment_bytes};
+    loch_status st = loch_env_work(ps->env, issue_work, issue_done, issue);
+    if (!loch_is_ok(st))
+        free(issue);
+    return st;
+}
+
+static void issue_credential(void *arg, struct loch_console_request *request)
+{
+    loch_status st = begin_issue(arg, request);
+    if (!loch_is_ok(st))
+        loch_console_fail(request, st);
+}
+
+static void flush_timeline(void *arg, struct loch_console_request *request)
+{
+    struct loch_pageserver *ps = arg;
+    struct loch_tenant *tenant = NULL;
+    struct loch_id timeline;
+    loch_status st = tenant_arg(ps, request, &tenant);
+    if (loch_is_ok(st))
+        st = timeline_arg(tenant, request, &timeline);
+    struct loch_served *served =
+        loch_is_ok(st) ? loch_served_find(ps, &tenant->id, &timeline) : NULL;
+    if (loch_is_ok(st) && served == NULL)
+        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "the timeline is not served here");
+    if (loch_is_ok(st))
+        st = loch_served_usable(served);
+    if (!loch_is_ok(st)) {
+        loch_console_fail(request, st);
+        return;
+    }
+    loch_served_flush_soon(served);
+    loch_console_done(request, "FLUSH");
+}
+
+const struct loch_console_command loch_pageserver_commands[] = {
+    {"CREATE TENANT <name>", "Makes a tenant with a fresh PostgreSQL and the timeline main.",
+     create_tenant},
+    {"DROP TENANT <tenant>", "Removes a tenant, its timelines and its keys, for good.",
+     drop_tenant},
+    {"SHOW TENANTS", "One row a tenant.", show_tenants},
+    {"SHOW TIMELINES", "One row a timeline of every tenant.", show_timelines},
+    {"SHOW STATUS", "One row about this daemon.", show_status},
+    {"ISSUE CREDENTIAL <tenant> <timeline> <compute>",
+     "A compute's keys and its epoch, as JSON; earlier ones of the timeline are fenced.",
+     issue_credential},
+    {"CREATE BRANCH <tenant> <name> FROM <timeline> [AT <lsn>]",
+     "A timeline that goes on from another at a record boundary; nothing is copied.",
+     create_branch},
+    {"DROP BRANCH <tenant> <timeline>", "Removes a timeline that no other stands on.",
+     drop_branch},
+    {"FLUSH <tenant> <timeline>", "Writes what is in memory to a layer file soon.",
+     flush_timeline},
+};
+const size_t loch_pageserver_command_count =
+    sizeof loch_pageserver_commands / sizeof loch_pageserver_commands[0];

@@ -1,0 +1,350 @@
+/* Creating tenants and branches. */
+#include "tenants.h"
+
+#include "history.h"
+#include "served.h"
+#include "tenant_files.h"
+
+#include "import/import.h"
+
+#include "loch/base/check.h"
+#include "loch/base/log.h"
+#include "loch/host/keys.h"
+#include "loch/io/env.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* How long a branch waits for WAL up to its LSN. */
+#define BRANCH_TIMEOUT_MS 30000u
+#define FIRST_TIMELINE "main"
+
+struct creation {
+    struct loch_pageserver *ps;
+    struct loch_tenant *tenant;
+    struct loch_created made;
+    struct loch_tenant_manifest manifest; /* to be put, owned */
+    struct loch_etag etag;
+    struct loch_timeline *parent; /* retained */
+    struct loch_timeline *timeline;
+    struct loch_history_point point;
+    struct loch_history *history;
+    struct loch_failure result;
+    loch_created_fn fn;
+    void *arg;
+};
+
+static void finish(struct creation *c, loch_status st)
+{
+    c->tenant->busy = false;
+    c->fn(c->arg, st, &c->made);
+    loch_tenant_manifest_fini(&c->manifest);
+    loch_timeline_release(c->parent);
+    loch_timeline_release(c->timeline);
+    free(c);
+}
+
+/* Answers from the loop, later. */
+static void finish_later(void *arg)
+{
+    struct creation *c = arg;
+    finish(c, loch_failure_raise(&c->result));
+}
+
+static void fail_later(struct creation *c, loch_status st)
+{
+    loch_failure_set(&c->result, st);
+    loch_env_post(c->ps->env, finish_later, c);
+}
+
+static loch_status commit_timeline(struct creation *c, const struct loch_control *control)
+{
+    struct loch_buf bytes = {0};
+    struct loch_writer w;
+    loch_writer_init(&w, &bytes);
+    loch_status st = loch_control_encode(control, &w);
+    if (loch_is_ok(st))
+        st = loch_writer_finish(&w);
+    if (loch_is_ok(st))
+        st = loch_timeline_commit(c->timeline, c->made.prev_lsn, loch_buf_slice(&bytes));
+    loch_buf_fini(&bytes);
+    return st;
+}
+
+/* Adds the new timeline to the tenant's manifest: the commit point. */
+static loch_status commit_tenant(struct creation *c)
+{
+    struct loch_tenant_timeline entry = {.timeline = c->made.info.timeline,
+                                         .ancestor = c->made.info.ancestor,
+                                         .ancestor_lsn = c->made.info.ancestor_lsn};
+    snprintf(entry.name, sizeof entry.name, "%s", c->made.name);
+    LOCH_TRY(loch_tenant_manifest_add(&c->manifest, &entry));
+    c->manifest.generation++;
+    return loch_tenant_manifest_put(&c->ps->store, c->ps->keys, &c->manifest, &c->etag);
+}
+
+/* ---- a tenant ---- */
+
+static loch_status import_data(struct creation *c, const char *dir)
+{
+    struct loch_import_facts facts;
+    struct loch_import_stats stats = {0};
+    struct loch_timeline_info *info = &c->made.info;
+    LOCH_TRY(loch_import_inspect(dir, &facts));
+    info->system_id = facts.system_id;
+    info->pg_version = facts.pg_version;
+    info->segment_bytes = facts.segment_bytes;
+    info->start_lsn = facts.start_lsn;
+    c->made.prev_lsn = facts.prev_lsn;
+    LOCH_TRY(loch_timeline_create(&c->ps->store, c->ps->keys, info, NULL, &c->timeline));
+    LOCH_TRY(loch_import_into_timeline(dir, &facts, c->timeline, &stats));
+    LOCH_INFO("imported %" PRIu64 " relations, %" PRIu64 " pages, up to " LOCH_LSN_FMT,
+              stats.relations, stats.pages, LOCH_LSN_ARG(info->start_lsn));
+    facts.control.last_start = facts.prev_lsn;
+    facts.control.last_end = facts.start_lsn;
+    return commit_timeline(c, &facts.control);
+}
+
+static loch_status make_tenant(struct creation *c)
+{
+    struct loch_pageserver *ps = c->ps;
+    struct loch_initdb_options options = {.postgres_bin_dir = ps->config.pg_bin_dir,
+                                          .lib_dir = ps->config.lib_dir,
+                                          .scratch_dir = ps->config.scratch};
+    char sql[LOCH_LAYER_PATH_BYTES], password[LOCH_PASSWORD_BYTES];
+    uint8_t random[16];
+    char *dir = NULL;
+    LOCH_TRY(loch_keys_tenant_create(ps->keys, &c->made.info.tenant));
+    LOCH_TRY(loch_keys_add_timeline(ps->keys, &c->made.info.tenant, &c->made.info.timeline));
+    LOCH_TRY(loch_env_random(ps->env, random, sizeof random));
+    snprintf(sql, sizeof sql, "%s/loch.sql", ps->config.lib_dir);
+    options.extension_sql = sql;
+    LOCH_TRY(loch_import_initdb(&options, random, password, &dir));
+    snprintf(c->made.password, sizeof c->made.password, "%s", password);
+    loch_wipe(password, sizeof password);
+    loch_wipe(random, sizeof random);
+    loch_status st = import_data(c, dir);
+    loch_import_remove_dir(dir);
+    free(dir);
+    LOCH_TRY(st);
+    return commit_tenant(c);
+}
+
+static void tenant_work(void *arg)
+{
+    struct creation *c = arg;
+    loch_failure_set(&c->result, make_tenant(c));
+    if (loch_is_ok(c->result.st))
+        return;
+    if (!loch_is_ok(tenant_remove(c->ps, &c->made.info.tenant)))
+        loch_log_failure("cannot remove what a failed creation left");
+    loch_keys_tenant_drop(c->ps->keys, &c->made.info.tenant);
+}
+
+/* The new timeline begins its service; takes over what the creation made. */
+static loch_status serve(struct creation *c)
+{
+    struct loch_served *served = NULL;
+    struct loch_timeline *timeline = c->timeline;
+    loch_tenant_manifest_fini(&c->tenant->manifest);
+    c->tenant->manifest = c->manifest;
+    c->manifest = (struct loch_tenant_manifest){0};
+    c->tenant->etag = c->etag;
+    c->timeline = NULL;
+    loch_status st = loch_served_create(c->ps, timeline, &served);
+    if (!loch_is_ok(st)) {
+        loch_log_failure("the new timeline is not served");
+        LOCH_TRY(loch_served_create_broken(c->ps, &c->made.info.tenant, &c->made.info.timeline, st,
+                                           &served));
+    }
+    return LOCH_OK;
+}
+
+static void unlink_tenant(struct loch_pageserver *ps, struct loch_tenant *tenant)
+{
+    struct loch_tenant **link = &ps->tenants;
+    while (*link != tenant)
+        link = &(*link)->next;
+    *link = tenant->next;
+    loch_tenant_manifest_fini(&tenant->manifest);
+    free(tenant);
+}
+
+static void tenant_done(void *arg)
+{
+    struct creation *c = arg;
+    loch_status st = loch_failure_raise(&c->result);
+    if (loch_is_ok(st)) {
+        finish(c, serve(c));
+        return;
+    }
+    struct loch_pageserver *ps = c->ps;
+    struct loch_tenant *tenant = c->tenant;
+    finish(c, st);
+    unlink_tenant(ps, tenant);
+}
+
+/* Failures before anything was made: the answer still comes later. */
+static loch_status begin_tenant(struct creation *c, const char *name)
+{
+    struct loch_pageserver *ps = c->ps;
+    LOCH_TRY(loch_name_check(name));
+    if (loch_tenant_by_name(ps, name) != NULL)
+        return LOCH_FAIL(LOCH_E_EXISTS, "there is a tenant %s already", name);
+    LOCH_TRY(loch_env_random(ps->env, c->made.info.tenant.bytes, sizeof(struct loch_id)));
+    LOCH_TRY(loch_env_random(ps->env, c->made.info.timeline.bytes, sizeof(struct loch_id)));
+    c->tenant->id = c->manifest.tenant = c->made.info.tenant;
+    snprintf(c->tenant->manifest.name, sizeof c->tenant->manifest.name, "%s", name);
+    snprintf(c->manifest.name, sizeof c->manifest.name, "%s", name);
+    snprintf(c->made.name, sizeof c->made.name, "%s", FIRST_TIMELINE);
+    return loch_env_work(ps->env, tenant_work, tenant_done, c);
+}
+
+static void refuse_tenant(void *arg)
+{
+    struct creation *c = arg;
+    struct loch_tenant *tenant = c->tenant;
+    finish(c, loch_failure_raise(&c->result));
+    free(tenant);
+}
+
+void loch_tenant_create(struct loch_pageserver *ps, const char *name, loch_created_fn fn, void *arg)
+{
+    struct creation *c = calloc(1, sizeof *c);
+    struct loch_tenant *tenant = calloc(1, sizeof *tenant);
+    if (c == NULL || tenant == NULL) {
+        free(c);
+        free(tenant);
+        fn(arg, LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a tenant"), NULL);
+        return;
+    }
+    *c = (struct creation){.ps = ps, .tenant = tenant, .fn = fn, .arg = arg};
+    tenant->busy = true;
+    loch_status st = begin_tenant(c, name);
+    if (!loch_is_ok(st)) {
+        loch_failure_set(&c->result, st);
+        loch_env_post(ps->env, refuse_tenant, c);
+        return;
+    }
+    tenant->next = ps->tenants;
+    ps->tenants = tenant;
+}
+
+/* ---- a branch ---- */
+
+/* As initdb makes it: unique enough, and rising with time. */
+static uint64_t fresh_system_id(struct loch_env *env)
+{
+    uint64_t us = (uint64_t)loch_env_wall_us(env);
+    uint16_t low = 0;
+    if (!loch_is_ok(loch_env_random(env, &low, sizeof low)))
+        low = (uint16_t)us;
+    return (us / 1000000) << 32 | (us % 1000000) << 12 | (low & 0xfff);
+}
+
+static loch_status make_branch(struct creation *c)
+{
+    const struct loch_timeline_info *info = &c->made.info;
+    LOCH_TRY(loch_keys_add_timeline(c->ps->keys, &info->tenant, &info->timeline));
+    LOCH_TRY(loch_timeline_create(&c->ps->store, c->ps->keys, info, c->parent, &c->timeline));
+    c->point.control.system_id = info->system_id;
+    c->point.control.last_start = c->point.prev_lsn;
+    c->point.control.last_end = c->point.lsn;
+    LOCH_TRY(commit_timeline(c, &c->point.control));
+    return commit_tenant(c);
+}
+
+static void branch_work(void *arg)
+{
+    struct creation *c = arg;
+    loch_failure_set(&c->result, make_branch(c));
+    if (!loch_is_ok(c->result.st) &&
+        !loch_is_ok(tenant_remove_timeline(c->ps, &c->made.info.tenant, &c->made.info.timeline)))
+        loch_log_failure("cannot remove what a failed branch left");
+}
+
+static void branch_done(void *arg)
+{
+    struct creation *c = arg;
+    loch_status st = loch_failure_raise(&c->result);
+    finish(c, loch_is_ok(st) ? serve(c) : st);
+}
+
+static void point_found(void *arg, loch_status st, const struct loch_history_point *point)
+{
+    struct creation *c = arg;
+    struct loch_timeline_info *info = &c->made.info;
+    c->history = NULL;
+    if (!loch_is_ok(st)) {
+        finish(c, st);
+        return;
+    }
+    const struct loch_timeline_info *above = loch_timeline_info(c->parent);
+    c->point = *point;
+    c->made.prev_lsn = point->prev_lsn;
+    info->start_lsn = info->ancestor_lsn = point->lsn;
+    info->ancestor = above->timeline;
+    info->pg_version = above->pg_version;
+    info->segment_bytes = above->segment_bytes;
+    info->system_id = fresh_system_id(c->ps->env);
+    st = loch_env_work(c->ps->env, branch_work, branch_done, c);
+    if (!loch_is_ok(st))
+        finish(c, st);
+}
+
+/* The timeline whose own WAL holds `lsn`: `from`, or an ancestor when it lies before the branch point. */
+static loch_status find_owner(struct creation *c, const struct loch_id *from, loch_lsn *lsn,
+                              struct loch_served **out)
+{
+    struct loch_id id = *from;
+    for (;;) {
+        struct loch_served *served = loch_served_find(c->ps, &c->tenant->id, &id);
+        if (served == NULL)
+            return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no such timeline to branch from");
+        LOCH_TRY(loch_served_usable(served));
+        struct loch_timeline *t = loch_served_timeline(served);
+        const struct loch_timeline_info *info = loch_timeline_info(t);
+        if (*lsn == LOCH_LSN_NONE)
+            *lsn = loch_timeline_last_record_lsn(t);
+        if (*lsn >= info->start_lsn || loch_id_is_none(&info->ancestor)) {
+            c->parent = loch_timeline_retain(t);
+            *out = served;
+            return LOCH_OK;
+        }
+        id = info->ancestor;
+    }
+}
+
+static loch_status begin_branch(struct creation *c, const char *name, const struct loch_id *from,
+                                loch_lsn lsn)
+{
+    struct loch_served *served = NULL;
+    LOCH_TRY(loch_name_check(name));
+    for (uint32_t i = 0; i < c->tenant->manifest.count; i++) {
+        if (strcmp(c->tenant->manifest.timelines[i].name, name) == 0)
+            return LOCH_FAIL(LOCH_E_EXISTS, "there is a branch %s already", name);
+    }
+    snprintf(c->made.name, sizeof c->made.name, "%s", name);
+    c->made.info.tenant = c->tenant->id;
+    LOCH_TRY(loch_env_random(c->ps->env, c->made.info.timeline.bytes, sizeof(struct loch_id)));
+    LOCH_TRY(loch_tenant_manifest_copy(&c->manifest, &c->tenant->manifest));
+    c->etag = c->tenant->etag;
+    LOCH_TRY(find_owner(c, from, &lsn, &served));
+    return loch_history_find(served, c->ps, lsn, BRANCH_TIMEOUT_MS, point_found, c, &c->history);
+}
+
+void loch_branch_create(struct loch_pageserver *ps, struct loch_tenant *tenant, const char *name,
+                        const struct loch_id *from, loch_lsn lsn, loch_created_fn fn, void *arg)
+{
+    struct creation *c = calloc(1, sizeof *c);
+    if (c == NULL || tenant->busy) {
+        free(c);
+        fn(arg, LOCH_FAIL(LOCH_E_UNAVAILABLE, "another change of the tenant is in progress"), NULL);
+        return;
+    }
+    *c = (struct creation){.ps = ps, .tenant = tenant, .fn = fn, .arg = arg};
+    tenant->busy = true;
+    loch_status st = begin_branch(c, name, from, lsn);
+    if (!loch_is_ok(st))
+        fail_later(c, st);
+}

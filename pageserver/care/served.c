@@ -1,0 +1,607 @@
+/* Timelines in service. */
+#include "served.h"
+
+#include "ingest/wal_receiver.h"
+
+#include "loch/base/check.h"
+#include "loch/base/log.h"
+#include "loch/host/metrics.h"
+#include "loch/io/env.h"
+#include "loch/layers/plan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* WAL that waits for the ingest in flight: above it the receiver pauses. */
+#define PENDING_MAX_BYTES ((size_t)8 << 20)
+/* What is in memory for so long is written even if the layer is not full. */
+#define FREEZE_AFTER_MS (10u * 60u * 1000u)
+#define RETRY_MS 1000u
+
+struct loch_served {
+    struct loch_pageserver *ps;
+    struct loch_served *next, **prev;
+    struct loch_id tenant, timeline_id;
+    struct loch_timeline *timeline;
+    struct loch_ingest *ingest;
+    struct loch_wal_receiver *receiver;
+    struct loch_waiter *waiters;
+    struct loch_served_watch *watches;
+    struct loch_waiter parents; /* a branch pulls when its ancestors have what it stands on */
+    struct loch_timer *timer;
+    struct loch_buf pending;
+    loch_lsn pulled_lsn; /* end of what the receiver delivered */
+    bool ingesting, flushing, paused, waiting_parents, freeze_wanted, flush_failed;
+    unsigned work; /* in flight */
+    uint64_t term, min_epoch;
+    loch_status problem_st;
+    char problem[400];
+    bool stopping;
+    void (*stopped)(void *arg);
+    void *stopped_arg;
+    struct loch_metric *m_last, *m_disk, *m_memory;
+    uint64_t records_told;
+};
+
+static void pull_wal(struct loch_served *s);
+static void consider_ingest(struct loch_served *s);
+static void consider_flush(struct loch_served *s);
+static void arm_timer(struct loch_served *s, uint64_t ms);
+
+/* ---- plain questions ---- */
+
+struct loch_served *loch_served_find(struct loch_pageserver *ps, const struct loch_id *tenant,
+                                     const struct loch_id *timeline)
+{
+    for (struct loch_served *s = ps->served; s != NULL; s = s->next) {
+        if (loch_id_equal(&s->tenant, tenant) && loch_id_equal(&s->timeline_id, timeline) &&
+            !s->stopping)
+            return s;
+    }
+    return NULL;
+}
+
+struct loch_served *loch_served_next(const struct loch_served *s)
+{
+    return s->next;
+}
+
+struct loch_timeline *loch_served_timeline(const struct loch_served *s)
+{
+    return s->timeline;
+}
+
+const struct loch_id *loch_served_tenant_id(const struct loch_served *s)
+{
+    return &s->tenant;
+}
+
+const struct loch_id *loch_served_timeline_id(const struct loch_served *s)
+{
+    return &s->timeline_id;
+}
+
+LOCH_STATUS loch_served_usable(const struct loch_served *s)
+{
+    if (s->timeline == NULL)
+        return LOCH_FAIL(s->problem_st.code, "the timeline is not served: %s", s->problem);
+    return LOCH_OK;
+}
+
+const char *loch_served_problem(const struct loch_served *s)
+{
+    return s->problem;
+}
+
+const char *loch_served_source(const struct loch_served *s)
+{
+    return s->receiver != NULL ? loch_wal_receiver_source(s->receiver) : NULL;
+}
+
+uint64_t loch_served_term(const struct loch_served *s)
+{
+    return s->term;
+}
+
+uint64_t loch_served_min_epoch(const struct loch_served *s)
+{
+    return s->min_epoch;
+}
+
+bool loch_served_control(const struct loch_served *s, struct loch_control *out)
+{
+    if (s->ingest == NULL || s->ingesting)
+        return false;
+    loch_ingest_control(s->ingest, out);
+    return true;
+}
+
+/* ---- waiters and watchers ---- */
+
+void loch_served_wait(struct loch_served *s, struct loch_waiter *waiter)
+{
+    waiter->next = s->waiters;
+    waiter->prev = &s->waiters;
+    if (s->waiters != NULL)
+        s->waiters->prev = &waiter->next;
+    s->waiters = waiter;
+}
+
+void loch_served_unwait(struct loch_waiter *waiter)
+{
+    if (waiter->prev == NULL)
+        return;
+    *waiter->prev = waiter->next;
+    if (waiter->next != NULL)
+        waiter->next->prev = waiter->prev;
+    waiter->prev = NULL;
+}
+
+void loch_served_watch_add(struct loch_served *s, struct loch_served_watch *watch)
+{
+    watch->next = s->watches;
+    watch->prev = &s->watches;
+    if (s->watches != NULL)
+        s->watches->prev = &watch->next;
+    s->watches = watch;
+}
+
+void loch_served_watch_remove(struct loch_served_watch *watch)
+{
+    if (watch->prev == NULL)
+        return;
+    *watch->prev = watch->next;
+    if (watch->next != NULL)
+        watch->next->prev = watch->prev;
+    watch->prev = NULL;
+}
+
+static void wake(struct loch_served *s)
+{
+    struct loch_waiter *w = s->waiters;
+    while (w != NULL) {
+        struct loch_waiter *next = w->next;
+        if (loch_timeline_ready(s->timeline, w->lsn)) {
+            loch_served_unwait(w);
+            w->fn(w->arg, LOCH_OK);
+            next = s->waiters; /* the callback may have changed the list */
+        }
+        w = next;
+    }
+}
+
+/* Wakes the waiters of all timelines of the tenant: a branch waits for its ancestors too. */
+static void progressed(struct loch_served *s)
+{
+    if (s->m_last != NULL) {
+        loch_metric_set(s->m_last, (int64_t)loch_timeline_last_record_lsn(s->timeline));
+        loch_metric_set(s->m_disk, (int64_t)loch_timeline_disk_consistent_lsn(s->timeline));
+        loch_metric_set(s->m_memory, (int64_t)loch_timeline_frozen_bytes(s->timeline));
+    }
+    for (struct loch_served *each = s->ps->served, *next; each != NULL; each = next) {
+        next = each->next;
+        if (each->timeline != NULL && each->waiters != NULL &&
+            loch_id_equal(&each->tenant, &s->tenant))
+            wake(each);
+    }
+    if (s->receiver != NULL)
+        loch_wal_receiver_moved(s->receiver);
+}
+
+static void fail_waiters(struct loch_served *s, loch_status st)
+{
+    char text[400];
+    snprintf(text, sizeof text, "%s", loch_error_text());
+    while (s->waiters != NULL) {
+        struct loch_waiter *w = s->waiters;
+        loch_served_unwait(w);
+        w->fn(w->arg, LOCH_FAIL(st.code, "%s", text));
+    }
+}
+
+/* Ingest cannot go on; what is there can still be read. */
+static void break_down(struct loch_served *s, const struct loch_failure *why)
+{
+    char id[LOCH_ID_TEXT_BYTES];
+    s->problem_st = why->st;
+    snprintf(s->problem, sizeof s->problem, "%s", why->text);
+    LOCH_ERROR("timeline %s stops: %s", loch_id_format(&s->timeline_id, id), why->text);
+    loch_wal_receiver_destroy(s->receiver);
+    s->receiver = NULL;
+    loch_served_unwait(&s->parents);
+    fail_waiters(s, loch_failure_raise(why));
+}
+
+/* ---- the end of work ---- */
+
+static void free_served(struct loch_served *s)
+{
+    struct loch_metrics *metrics = s->ps->metrics;
+    *s->prev = s->next;
+    if (s->next != NULL)
+        s->next->prev = s->prev;
+    loch_ingest_destroy(s->ingest);
+    loch_timeline_release(s->timeline);
+    loch_buf_fini(&s->pending);
+    if (s->m_last != NULL) {
+        loch_metrics_drop(metrics, s->m_last);
+        loch_metrics_drop(metrics, s->m_disk);
+        loch_metrics_drop(metrics, s->m_memory);
+    }
+    free(s);
+}
+
+static void finish_stop(void *arg)
+{
+    struct loch_served *s = arg;
+    void (*stopped)(void *) = s->stopped;
+    void *stopped_arg = s->stopped_arg;
+    s->timer = NULL;
+    free_served(s);
+    if (stopped != NULL)
+        stopped(stopped_arg);
+}
+
+static void consider_stop(struct loch_served *s)
+{
+    if (s->stopping && s->work == 0 && s->timer == NULL)
+        loch_env_post(s->ps->env, finish_stop, s);
+}
+
+void loch_served_stop(struct loch_served *s, void (*done)(void *arg), void *arg)
+{
+    LOCH_ASSERT(!s->stopping);
+    s->stopping = true;
+    s->stopped = done;
+    s->stopped_arg = arg;
+    loch_timer_cancel(s->timer);
+    s->timer = NULL;
+    loch_wal_receiver_destroy(s->receiver);
+    s->receiver = NULL;
+    loch_served_unwait(&s->parents);
+    loch_status st = LOCH_FAIL(LOCH_E_NOT_FOUND, "the timeline is no longer served here");
+    while (s->watches != NULL) {
+        struct loch_served_watch *w = s->watches;
+        loch_served_watch_remove(w);
+        w->gone(w->arg, st);
+    }
+    fail_waiters(s, st);
+    consider_stop(s);
+}
+
+/* ---- ingest ---- */
+
+struct ingest_job {
+    struct loch_served *served;
+    struct loch_buf bytes;
+    bool freeze; /* afterwards, whatever the size */
+    bool rewound; /* the stream was not WAL: begin again */
+    struct loch_failure result;
+};
+
+static void ingest_work(void *arg)
+{
+    struct ingest_job *job = arg;
+    struct loch_ingest *ingest = job->served->ingest;
+    loch_status st = loch_ingest_feed(ingest, loch_buf_slice(&job->bytes));
+    if (loch_is_ok(st) && job->freeze)
+        st = loch_ingest_freeze(ingest);
+    loch_failure_set(&job->result, st);
+    if (!loch_is_ok(st) && loch_is_ok(loch_ingest_rewind(ingest)))
+        job->rewound = true;
+}
+
+static void count_ingest(struct loch_served *s, size_t bytes)
+{
+    struct loch_ingest_stats stats;
+    loch_ingest_stats(s->ingest, &stats);
+    loch_metric_add(s->ps->m_records, stats.records - s->records_told);
+    loch_metric_add(s->ps->m_wal_bytes, bytes);
+    s->records_told = stats.records;
+}
+
+static void ingest_done(void *arg)
+{
+    struct ingest_job *job = arg;
+    struct loch_served *s = job->served;
+    s->ingesting = false;
+    s->work--;
+    count_ingest(s, job->bytes.len);
+    loch_buf_fini(&job->bytes);
+    if (s->stopping) {
+        consider_stop(s);
+    } else if (loch_is_ok(job->result.st)) {
+        progressed(s);
+        consider_flush(s);
+        consider_ingest(s);
+    } else if (job->rewound) {
+        LOCH_WARN("WAL is asked for again: %s", job->result.text);
+        loch_wal_receiver_destroy(s->receiver);
+        s->receiver = NULL;
+        s->pending.len = 0;
+        arm_timer(s, RETRY_MS);
+        progressed(s);
+    } else {
+        progressed(s);
+        break_down(s, &job->result);
+    }
+    free(job);
+}
+
+static bool memory_full(const struct loch_served *s)
+{
+    return loch_timeline_frozen_bytes(s->timeline) > 2 * s->ps->store.open_layer_bytes;
+}
+
+/* Pauses or resumes reading from the safekeeper, by what waits in memory. */
+static void adjust_flow(struct loch_served *s)
+{
+    bool pause = s->pending.len > PENDING_MAX_BYTES || memory_full(s);
+    if (s->receiver == NULL || pause == s->paused)
+        return;
+    s->paused = pause;
+    loch_wal_receiver_flow(s->receiver, !pause);
+}
+
+static void consider_ingest(struct loch_served *s)
+{
+    bool idle_freeze = s->freeze_wanted && s->pending.len == 0;
+    if (s->ingesting || s->stopping || s->ingest == NULL || s->problem[0] != '\0')
+        return;
+    if (s->pending.len == 0 && !idle_freeze)
+        return;
+    if (memory_full(s)) {
+        adjust_flow(s);
+        return;
+    }
+    struct ingest_job *job = calloc(1, sizeof *job);
+    if (job == NULL)
+        return; /* the next chunk or the timer tries again */
+    job->served = s;
+    job->bytes = s->pending;
+    job->freeze = s->freeze_wanted;
+    s->pending = (struct loch_buf){0};
+    s->freeze_wanted = false;
+    s->ingesting = true;
+    s->work++;
+    if (!loch_is_ok(loch_env_work(s->ps->env, ingest_work, ingest_done, job))) {
+        s->pending = job->bytes;
+        s->ingesting = false;
+        s->work--;
+        free(job);
+    }
+    adjust_flow(s);
+}
+
+/* ---- flush ---- */
+
+struct flush_job {
+    struct loch_served *served;
+    struct loch_failure result;
+};
+
+static void flush_work(void *arg)
+{
+    struct flush_job *job = arg;
+    loch_failure_set(&job->result, loch_timeline_flush(job->served->timeline));
+}
+
+static void flush_done(void *arg)
+{
+    struct flush_job *job = arg;
+    struct loch_served *s = job->served;
+    s->flushing = false;
+    s->work--;
+    loch_metric_add(s->ps->m_flushes, 1);
+    if (s->stopping) {
+        consider_stop(s);
+    } else if (job->result.st.code == LOCH_E_STALE || job->result.st.code == LOCH_E_EXISTS) {
+        struct loch_failure why = job->result;
+        snprintf(why.text, sizeof why.text, "another pageserver has taken the timeline over (%s)",
+                 job->result.text);
+        break_down(s, &why);
+    } else if (!loch_is_ok(job->result.st)) {
+        LOCH_ERROR("a layer could not be written, will try again: %s", job->result.text);
+        s->flush_failed = true;
+        arm_timer(s, RETRY_MS);
+    } else {
+        progressed(s);
+        consider_flush(s);
+        consider_ingest(s);
+        adjust_flow(s);
+    }
+    free(job);
+}
+
+static void consider_flush(struct loch_served *s)
+{
+    if (s->flushing || s->stopping || s->flush_failed || s->timeline == NULL ||
+        loch_timeline_frozen_bytes(s->timeline) == 0)
+        return;
+    struct flush_job *job = calloc(1, sizeof *job);
+    if (job == NULL)
+        return;
+    job->served = s;
+    s->flushing = true;
+    s->work++;
+    if (!loch_is_ok(loch_env_work(s->ps->env, flush_work, flush_done, job))) {
+        s->flushing = false;
+        s->work--;
+        free(job);
+    }
+}
+
+void loch_served_flush_soon(struct loch_served *s)
+{
+    s->freeze_wanted = true;
+    consider_ingest(s);
+}
+
+/* ---- the receiver's events ---- */
+
+static loch_status on_wal(void *arg, loch_lsn begin, struct loch_slice bytes)
+{
+    struct loch_served *s = arg;
+    LOCH_TRY(loch_buf_append(&s->pending, bytes.data, bytes.len));
+    s->pulled_lsn = begin + bytes.len;
+    consider_ingest(s);
+    adjust_flow(s);
+    return LOCH_OK;
+}
+
+/* Only out of memory in on_wal leads here: go on behind what was taken. */
+static loch_lsn on_restart(void *arg)
+{
+    const struct loch_served *s = arg;
+    return s->pulled_lsn;
+}
+
+static void on_state(void *arg, const struct loch_wal_pull_state *state)
+{
+    struct loch_served *s = arg;
+    if (state->term <= s->term && state->compute_epoch <= s->min_epoch)
+        return;
+    s->term = loch_max_u64(s->term, state->term);
+    s->min_epoch = loch_max_u64(s->min_epoch, state->compute_epoch);
+    for (struct loch_served_watch *w = s->watches, *next; w != NULL; w = next) {
+        next = w->next;
+        w->term(w->arg);
+    }
+}
+
+static void on_positions(void *arg, struct loch_wal_pull_feedback *out)
+{
+    struct loch_served *s = arg;
+    out->last_record_lsn = loch_timeline_last_record_lsn(s->timeline);
+    out->disk_consistent_lsn = loch_timeline_disk_consistent_lsn(s->timeline);
+    out->remote_consistent_lsn = out->disk_consistent_lsn;
+}
+
+static void pull_wal(struct loch_served *s)
+{
+    struct loch_wal_receiver_options options = {
+        .env = s->ps->env,
+        .keys = s->ps->keys,
+        .config = &s->ps->config,
+        .tenant = s->tenant,
+        .timeline = s->timeline_id,
+        .from = loch_timeline_last_record_lsn(s->timeline),
+        .events = {on_wal, on_restart, on_state, on_positions},
+        .arg = s};
+    s->paused = false;
+    s->pulled_lsn = options.from;
+    if (!loch_is_ok(loch_wal_receiver_create(&options, &s->receiver))) {
+        loch_log_failure("cannot pull WAL, will try again");
+        s->receiver = NULL;
+        arm_timer(s, RETRY_MS);
+    }
+}
+
+/* ---- timers and birth ---- */
+
+static void timer_fired(void *arg)
+{
+    struct loch_served *s = arg;
+    s->timer = NULL;
+    if (s->problem[0] != '\0')
+        return;
+    s->flush_failed = false;
+    if (s->receiver == NULL && !s->waiting_parents)
+        pull_wal(s);
+    else
+        s->freeze_wanted = true;
+    consider_ingest(s);
+    consider_flush(s);
+    if (s->timer == NULL)
+        arm_timer(s, FREEZE_AFTER_MS);
+}
+
+static void arm_timer(struct loch_served *s, uint64_t ms)
+{
+    if (s->timer != NULL)
+        loch_timer_cancel(s->timer);
+    s->timer = NULL;
+    if (!loch_is_ok(loch_env_timer(s->ps->env, ms, &s->timer, timer_fired, s)))
+        loch_log_failure("cannot set a timer of a timeline");
+}
+
+static void parents_ready(void *arg, loch_status st)
+{
+    struct loch_served *s = arg;
+    s->waiting_parents = false;
+    if (loch_is_ok(st))
+        pull_wal(s);
+}
+
+static loch_status link_served(struct loch_pageserver *ps, const struct loch_id *tenant,
+                               const struct loch_id *timeline, struct loch_served **out)
+{
+    struct loch_served *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a timeline");
+    s->ps = ps;
+    s->tenant = *tenant;
+    s->timeline_id = *timeline;
+    s->next = ps->served;
+    s->prev = &ps->served;
+    if (ps->served != NULL)
+        ps->served->prev = &s->next;
+    ps->served = s;
+    *out = s;
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_served_create_broken(struct loch_pageserver *ps, const struct loch_id *tenant,
+                                      const struct loch_id *timeline, loch_status why,
+                                      struct loch_served **out)
+{
+    char text[400];
+    snprintf(text, sizeof text, "%s", loch_error_text());
+    LOCH_TRY(link_served(ps, tenant, timeline, out));
+    (*out)->problem_st = why;
+    snprintf((*out)->problem, sizeof(*out)->problem, "%s", text);
+    return LOCH_OK;
+}
+
+static void make_metrics(struct loch_served *s)
+{
+    char tenant[LOCH_ID_TEXT_BYTES], timeline[LOCH_ID_TEXT_BYTES];
+    struct loch_label labels[2] = {{"tenant", loch_id_format(&s->tenant, tenant)},
+                                   {"timeline", loch_id_format(&s->timeline_id, timeline)}};
+    s->m_last = loch_metrics_gauge(s->ps->metrics, "loch_pageserver_last_record_lsn",
+                                   "End of the last ingested record.", labels, 2);
+    s->m_disk = loch_metrics_gauge(s->ps->metrics, "loch_pageserver_disk_consistent_lsn",
+                                   "LSN up to which layers are written.", labels, 2);
+    s->m_memory = loch_metrics_gauge(s->ps->metrics, "loch_pageserver_frozen_bytes",
+                                     "Frozen layers that wait to be written.", labels, 2);
+}
+
+LOCH_STATUS loch_served_create(struct loch_pageserver *ps, struct loch_timeline *take_timeline,
+                               struct loch_served **out)
+{
+    struct loch_served *s = NULL;
+    struct loch_ingest *ingest = NULL;
+    const struct loch_timeline_info *info = loch_timeline_info(take_timeline);
+    loch_status st = loch_ingest_create(take_timeline, &ingest);
+    if (loch_is_ok(st))
+        st = link_served(ps, &info->tenant, &info->timeline, &s);
+    if (!loch_is_ok(st)) {
+        loch_ingest_destroy(ingest);
+        loch_timeline_release(take_timeline);
+        return st;
+    }
+    s->timeline = take_timeline;
+    s->ingest = ingest;
+    make_metrics(s);
+    arm_timer(s, FREEZE_AFTER_MS);
+    loch_lsn here = loch_timeline_last_record_lsn(take_timeline);
+    if (loch_timeline_ready(take_timeline, here)) {
+        pull_wal(s);
+    } else {
+        s->waiting_parents = true;
+        s->parents = (struct loch_waiter){.lsn = here, .fn = parents_ready, .arg = s};
+        loch_served_wait(s, &s->parents);
+    }
+    *out = s;
+    return LOCH_OK;
+}

@@ -1,0 +1,77 @@
+/* A timeline in service: pulls its WAL, ingests it on pool threads, flushes, and lets readers wait for
+ * an LSN. Loop's thread only, unless said otherwise.
+ *
+ * At most one ingest and one flush of a timeline run at a time, each as a piece of pool work; while
+ * memory is full the receiver does not read. A timeline that cannot be opened or ingested is marked with
+ * the reason and goes on serving what it can; others are not touched.
+ */
+#ifndef LOCH_PAGESERVER_CARE_SERVED_H
+#define LOCH_PAGESERVER_CARE_SERVED_H
+
+#include "../pageserver.h"
+#include "ingest/ingest.h"
+
+#include "loch/wire/wal.h"
+
+struct loch_wal_receiver;
+struct loch_served;
+
+/* Embedded by whoever waits. */
+struct loch_waiter {
+    loch_lsn lsn;
+    /* Once: when versions at lsn can be read, or with why they never will (dropped, broken, stop). */
+    void (*fn)(void *arg, loch_status st);
+    void *arg;
+    struct loch_waiter *next; /* private, as is prev */
+    struct loch_waiter **prev;
+};
+
+/* Told when a term or epoch rises, and before the timeline goes. */
+struct loch_served_watch {
+    void (*term)(void *arg);
+    void (*gone)(void *arg, loch_status st);
+    void *arg;
+    struct loch_served_watch *next, **prev; /* private */
+};
+
+/* Takes over one reference of the timeline and begins to pull. */
+LOCH_STATUS loch_served_create(struct loch_pageserver *ps, struct loch_timeline *take_timeline,
+                               struct loch_served **out);
+/* A timeline that could not be opened: known, refused with `why`. */
+LOCH_STATUS loch_served_create_broken(struct loch_pageserver *ps, const struct loch_id *tenant,
+                                      const struct loch_id *timeline, loch_status why,
+                                      struct loch_served **out);
+/* Stops pulling, fails the waiters with LOCH_E_NOT_FOUND and tells the watchers; `done` is called later, when no
+ * work of it is in flight any more and it has been freed. */
+void loch_served_stop(struct loch_served *served, void (*done)(void *arg), void *arg);
+/* NULL when there is none. */
+struct loch_served *loch_served_find(struct loch_pageserver *ps, const struct loch_id *tenant,
+                                     const struct loch_id *timeline);
+struct loch_served *loch_served_next(const struct loch_served *served);
+
+/* NULL for a broken one; borrowed. */
+struct loch_timeline *loch_served_timeline(const struct loch_served *served);
+const struct loch_id *loch_served_tenant_id(const struct loch_served *served);
+const struct loch_id *loch_served_timeline_id(const struct loch_served *served);
+/* LOCH_OK when it can be read; else why not. */
+LOCH_STATUS loch_served_usable(const struct loch_served *served);
+/* Why it does not go on, or "" (also for one that still can be read). */
+const char *loch_served_problem(const struct loch_served *served);
+/* The safekeeper that WAL comes from, or NULL. */
+const char *loch_served_source(const struct loch_served *served);
+uint64_t loch_served_term(const struct loch_served *served);
+uint64_t loch_served_min_epoch(const struct loch_served *served);
+/* True when ingest rests: the control state is that of last_record_lsn. */
+bool loch_served_control(const struct loch_served *served, struct loch_control *out);
+
+/* Calls back (later) when loch_timeline_ready(lsn); the waiter is linked until then. */
+void loch_served_wait(struct loch_served *served, struct loch_waiter *waiter);
+/* Before it was called back. */
+void loch_served_unwait(struct loch_waiter *waiter);
+void loch_served_watch_add(struct loch_served *served, struct loch_served_watch *watch);
+void loch_served_watch_remove(struct loch_served_watch *watch);
+
+/* Freezes what is in memory, if it can right now (ingest rests), and writes it. */
+void loch_served_flush_soon(struct loch_served *served);
+
+#endif

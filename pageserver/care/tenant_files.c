@@ -1,0 +1,153 @@
+/* Removing what no manifest names any more. */
+#include "tenant_files.h"
+
+#include "store/layer.h"
+
+#include "loch/base/log.h"
+#include "loch/io/env.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct names {
+    char **items;
+    size_t count;
+    bool no_memory;
+};
+
+static void names_fini(struct names *names)
+{
+    for (size_t i = 0; i < names->count; i++)
+        free(names->items[i]);
+    free(names->items);
+}
+
+static bool add_name(void *arg, const char *name)
+{
+    struct names *names = arg;
+    char **items = reallocarray(names->items, names->count + 1, sizeof(char *));
+    char *copy = strdup(name);
+    if (items != NULL)
+        names->items = items;
+    names->no_memory = items == NULL || copy == NULL;
+    if (names->no_memory) {
+        free(copy);
+        return false;
+    }
+    names->items[names->count++] = copy;
+    return true;
+}
+
+static bool add_object(void *arg, const char *name, uint64_t size)
+{
+    (void)size;
+    return add_name(arg, name);
+}
+
+static loch_status remove_objects(struct loch_pageserver *ps, const char *prefix)
+{
+    struct names names = {0};
+    loch_status st = loch_objstore_list(ps->objstore, prefix, add_object, &names);
+    if (loch_is_ok(st) && names.no_memory)
+        st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of objects");
+    for (size_t i = 0; i < names.count && loch_is_ok(st); i++)
+        st = loch_objstore_delete(ps->objstore, names.items[i]);
+    names_fini(&names);
+    return st;
+}
+
+static loch_status list(struct loch_pageserver *ps, const char *dir, struct names *names)
+{
+    loch_status st = loch_env_list_dir(ps->env, dir, add_name, names);
+    if (st.code == LOCH_E_NOT_FOUND)
+        return LOCH_OK;
+    if (loch_is_ok(st) && names->no_memory)
+        st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of files");
+    return st;
+}
+
+/* The files of a directory, and itself. */
+static loch_status remove_dir(struct loch_pageserver *ps, const char *dir)
+{
+    struct names names = {0};
+    loch_status st = list(ps, dir, &names);
+    for (size_t i = 0; i < names.count && loch_is_ok(st); i++) {
+        char path[LOCH_LAYER_PATH_BYTES + 300];
+        snprintf(path, sizeof path, "%s/%s", dir, names.items[i]);
+        st = loch_env_unlink(ps->env, path);
+    }
+    names_fini(&names);
+    if (loch_is_ok(st))
+        (void)rmdir(dir);
+    return st;
+}
+
+LOCH_STATUS tenant_remove_timeline(struct loch_pageserver *ps, const struct loch_id *tenant,
+                                   const struct loch_id *timeline)
+{
+    char a[LOCH_ID_TEXT_BYTES], b[LOCH_ID_TEXT_BYTES], prefix[LOCH_OBJECT_NAME_MAX];
+    char dir[LOCH_LAYER_PATH_BYTES];
+    snprintf(prefix, sizeof prefix, "tenants/%s/timelines/%s/", loch_id_format(tenant, a),
+             loch_id_format(timeline, b));
+    LOCH_TRY(remove_objects(ps, prefix));
+    LOCH_TRY(loch_timeline_dir(&ps->store, tenant, timeline, dir));
+    return remove_dir(ps, dir);
+}
+
+static loch_status timelines_dir(const struct loch_pageserver *ps, const struct loch_id *tenant,
+                                 char dir[LOCH_LAYER_PATH_BYTES])
+{
+    char a[LOCH_ID_TEXT_BYTES];
+    int n = snprintf(dir, LOCH_LAYER_PATH_BYTES, "%s/tenants/%s/timelines", ps->store.dir,
+                     loch_id_format(tenant, a));
+    if (n < 0 || (size_t)n >= LOCH_LAYER_PATH_BYTES)
+        return LOCH_FAIL(LOCH_E_LIMIT, "the data directory's path is too long");
+    return LOCH_OK;
+}
+
+LOCH_STATUS tenant_remove(struct loch_pageserver *ps, const struct loch_id *tenant)
+{
+    char a[LOCH_ID_TEXT_BYTES], name[LOCH_OBJECT_NAME_MAX], dir[LOCH_LAYER_PATH_BYTES];
+    struct names names = {0};
+    loch_id_format(tenant, a);
+    snprintf(name, sizeof name, "tenants/%s/keyring", a);
+    LOCH_TRY(loch_objstore_delete(ps->objstore, name));
+    snprintf(name, sizeof name, "tenants/%s/", a);
+    LOCH_TRY(remove_objects(ps, name));
+    LOCH_TRY(timelines_dir(ps, tenant, dir));
+    loch_status st = list(ps, dir, &names);
+    for (size_t i = 0; i < names.count && loch_is_ok(st); i++) {
+        char path[LOCH_LAYER_PATH_BYTES + 300];
+        snprintf(path, sizeof path, "%s/%s", dir, names.items[i]);
+        st = remove_dir(ps, path);
+    }
+    names_fini(&names);
+    (void)rmdir(dir);
+    dir[strlen(dir) - strlen("/timelines")] = '\0';
+    (void)rmdir(dir);
+    return st;
+}
+
+void tenant_sweep(struct loch_pageserver *ps, const struct loch_tenant_manifest *manifest)
+{
+    char dir[LOCH_LAYER_PATH_BYTES];
+    struct names names = {0};
+    loch_status st = timelines_dir(ps, &manifest->tenant, dir);
+    if (loch_is_ok(st))
+        st = list(ps, dir, &names);
+    for (size_t i = 0; i < names.count && loch_is_ok(st); i++) {
+        struct loch_id id;
+        bool named = !loch_is_ok(loch_id_parse(names.items[i], &id)); /* not ours: left alone */
+        for (uint32_t k = 0; k < manifest->count; k++)
+            named = named || loch_id_equal(&manifest->timelines[k].timeline, &id);
+        if (named)
+            continue;
+        LOCH_INFO("removing timeline %s, which tenant %s does not name", names.items[i],
+                  manifest->name);
+        st = tenant_remove_timeline(ps, &manifest->tenant, &id);
+    }
+    names_fini(&names);
+    if (!loch_is_ok(st))
+        loch_log_failure("cannot remove what an unfinished change left");
+}

@@ -1,0 +1,16 @@
+/* Objects and files of tenants and timelines that are to go. Blocking. */
+#ifndef LOCH_PAGESERVER_CARE_TENANT_FILES_H
+#define LOCH_PAGESERVER_CARE_TENANT_FILES_H
+
+#include "../pageserver.h"
+#include "store/manifest.h"
+
+/* Removes every object and file of the timeline. Nothing there is fine. */
+LOCH_STATUS tenant_remove_timeline(struct loch_pageserver *ps, const struct loch_id *tenant,
+                                   const struct loch_id *timeline);
+/* Removes all of the tenant: the keyring first, so that whatever is left cannot be read. */
+LOCH_STATUS tenant_remove(struct loch_pageserver *ps, const struct loch_id *tenant);
+/* Removes timelines that the manifest does not name: changes that a crash cut short. Logs failures. */
+void tenant_sweep(struct loch_pageserver *ps, const struct loch_tenant_manifest *manifest);
+
+#endif

@@ -1,0 +1,144 @@
+/* The list of tenants, and opening everything at start. */
+#include "tenants.h"
+
+#include "tenant_files.h"
+
+#include "served.h"
+
+#include "loch/base/log.h"
+#include "loch/host/keys.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct loch_tenant *loch_tenant_find(struct loch_pageserver *ps, const struct loch_id *id)
+{
+    for (struct loch_tenant *t = ps->tenants; t != NULL; t = t->next) {
+        if (loch_id_equal(&t->id, id))
+            return t;
+    }
+    return NULL;
+}
+
+struct loch_tenant *loch_tenant_by_name(struct loch_pageserver *ps, const char *name)
+{
+    for (struct loch_tenant *t = ps->tenants; t != NULL; t = t->next) {
+        if (strcmp(t->manifest.name, name) == 0)
+            return t;
+    }
+    return NULL;
+}
+
+const struct loch_tenant_timeline *loch_tenant_timeline_find(const struct loch_tenant *tenant,
+                                                             const struct loch_id *timeline)
+{
+    for (uint32_t i = 0; i < tenant->manifest.count; i++) {
+        if (loch_id_equal(&tenant->manifest.timelines[i].timeline, timeline))
+            return &tenant->manifest.timelines[i];
+    }
+    return NULL;
+}
+
+struct found_ids {
+    struct loch_id *items;
+    size_t count;
+    bool no_memory;
+};
+
+/* Objects "tenants/<id>/manifest". */
+static bool see_object(void *arg, const char *name, uint64_t size)
+{
+    struct found_ids *found = arg;
+    char text[LOCH_ID_TEXT_BYTES] = {0};
+    struct loch_id id;
+    (void)size;
+    if (strlen(name) != 8 + 32 + 9 || strcmp(name + 40, "/manifest") != 0)
+        return true;
+    memcpy(text, name + 8, 32);
+    if (!loch_is_ok(loch_id_parse(text, &id)))
+        return true;
+    struct loch_id *items = reallocarray(found->items, found->count + 1, sizeof *items);
+    if (items == NULL) {
+        found->no_memory = true;
+        return false;
+    }
+    found->items = items;
+    items[found->count++] = id;
+    return true;
+}
+
+static loch_status open_timeline(struct loch_pageserver *ps, struct loch_tenant *tenant,
+                                 const struct loch_tenant_timeline *entry)
+{
+    struct loch_timeline *parent = NULL, *timeline = NULL;
+    struct loch_served *served = NULL;
+    if (!loch_id_is_none(&entry->ancestor)) {
+        struct loch_served *above = loch_served_find(ps, &tenant->id, &entry->ancestor);
+        if (above == NULL)
+            return LOCH_FAIL(LOCH_E_CORRUPT, "its ancestor is not in the tenant's manifest");
+        LOCH_TRY(loch_served_usable(above));
+        parent = loch_served_timeline(above);
+    }
+    LOCH_TRY(loch_timeline_open(&ps->store, ps->keys, &tenant->id, &entry->timeline, parent,
+                                &timeline));
+    return loch_served_create(ps, timeline, &served);
+}
+
+static void open_timelines(struct loch_pageserver *ps, struct loch_tenant *tenant)
+{
+    for (uint32_t i = 0; i < tenant->manifest.count; i++) {
+        const struct loch_tenant_timeline *entry = &tenant->manifest.timelines[i];
+        struct loch_served *served = NULL;
+        loch_status st = open_timeline(ps, tenant, entry);
+        if (loch_is_ok(st))
+            continue;
+        LOCH_ERROR("timeline %s of tenant %s is not served: %s", entry->name,
+                   tenant->manifest.name, loch_error_text());
+        if (!loch_is_ok(loch_served_create_broken(ps, &tenant->id, &entry->timeline, st, &served)))
+            loch_log_failure("no memory to remember it");
+    }
+}
+
+static loch_status open_tenant(struct loch_pageserver *ps, const struct loch_id *id)
+{
+    struct loch_tenant *tenant = calloc(1, sizeof *tenant);
+    if (tenant == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a tenant");
+    tenant->id = *id;
+    tenant->next = ps->tenants;
+    ps->tenants = tenant;
+    loch_status st = loch_keys_tenant_load(ps->keys, id);
+    if (loch_is_ok(st))
+        st = loch_tenant_manifest_get(&ps->store, ps->keys, id, &tenant->manifest, &tenant->etag);
+    if (!loch_is_ok(st)) {
+        char text[LOCH_ID_TEXT_BYTES];
+        snprintf(tenant->problem, sizeof tenant->problem, "%s", loch_error_text());
+        LOCH_ERROR("tenant %s is not served: %s", loch_id_format(id, text), tenant->problem);
+        return LOCH_OK;
+    }
+    tenant_sweep(ps, &tenant->manifest);
+    open_timelines(ps, tenant);
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_tenants_open(struct loch_pageserver *ps)
+{
+    struct found_ids found = {0};
+    loch_status st = loch_objstore_list(ps->objstore, "tenants/", see_object, &found);
+    if (loch_is_ok(st) && found.no_memory)
+        st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of tenants");
+    for (size_t i = 0; i < found.count && loch_is_ok(st); i++)
+        st = open_tenant(ps, &found.items[i]);
+    free(found.items);
+    return st;
+}
+
+void loch_tenants_close(struct loch_pageserver *ps)
+{
+    while (ps->tenants != NULL) {
+        struct loch_tenant *next = ps->tenants->next;
+        loch_tenant_manifest_fini(&ps->tenants->manifest);
+        free(ps->tenants);
+        ps->tenants = next;
+    }
+}

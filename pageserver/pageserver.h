@@ -1,0 +1,50 @@
+/* What the parts of the running daemon share. The loop's thread owns it. */
+#ifndef LOCH_PAGESERVER_PAGESERVER_H
+#define LOCH_PAGESERVER_PAGESERVER_H
+
+#include "config.h"
+#include "store/timeline.h"
+
+#include "loch/base/status.h"
+
+struct loch_env;
+struct loch_kms;
+struct loch_listener;
+struct loch_metric;
+struct loch_metrics;
+struct loch_served;
+struct loch_tenant;
+struct loch_tls_server;
+
+struct loch_pageserver {
+    struct loch_env *env;
+    struct loch_pageserver_config config;
+    struct loch_metrics *metrics;
+    struct loch_kms *kms;
+    struct loch_keys *keys;
+    struct loch_objstore *objstore;
+    struct loch_redo_pool *redo;
+    struct loch_page_cache *cache;
+    struct loch_store store;
+    struct loch_tls_server *tls;
+    struct loch_listener *listener;
+    struct loch_tenant *tenants; /* care/tenants.h */
+    struct loch_served *served;  /* care/served.h: every timeline of every tenant */
+    bool stopping;
+
+    struct loch_metric *m_get_seconds, *m_wait_seconds, *m_gets, *m_errors, *m_connections;
+    struct loch_metric *m_records, *m_wal_bytes, *m_flushes;
+};
+
+/* A status with its text, to be carried from a pool thread to the loop. */
+struct loch_failure {
+    loch_status st;
+    char text[400];
+};
+
+/* Takes the thread's failure text along when st is a failure. */
+void loch_failure_set(struct loch_failure *failure, loch_status st);
+/* Records the text again on this thread and returns the status. */
+LOCH_STATUS loch_failure_raise(const struct loch_failure *failure);
+
+#endif

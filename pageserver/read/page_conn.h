@@ -1,0 +1,67 @@
+/* Inside of the page service: a connection and a request. Private to read/. Loop's thread. */
+#ifndef LOCH_PAGESERVER_READ_PAGE_CONN_H
+#define LOCH_PAGESERVER_READ_PAGE_CONN_H
+
+#include "../pageserver.h"
+#include "care/history.h"
+#include "care/served.h"
+#include "read/view.h"
+
+#include "loch/crypto/psk.h"
+#include "loch/io/env.h"
+#include "loch/wire/page.h"
+
+struct basebackup;
+struct page_request;
+
+struct page_conn {
+    struct loch_pageserver *ps;
+    struct loch_stream *stream; /* NULL once closed */
+    struct loch_psk_identity identity;
+    struct loch_served *served; /* after HELLO; NULL when it is gone */
+    struct loch_served_watch watch;
+    bool greeted;
+    bool closing; /* an error is on its way out; nothing more is taken in */
+    bool paused;
+    bool held; /* not to be freed now */
+    uint64_t term;
+    struct page_request *requests; /* all that are not answered */
+    unsigned count;
+    struct basebackup *backup; /* basebackup_stream.c */
+};
+
+struct page_request {
+    struct page_conn *conn;
+    struct page_request *next, **prev;
+    uint8_t type; /* enum loch_page_type */
+    uint64_t id;
+    struct loch_page_at at;
+    struct loch_key key; /* GET: the page; REL_SIZE: the fork; DB_SIZE: spc and db */
+    struct loch_waiter waiter;
+    bool waiting;
+    uint64_t began_ns;
+    struct loch_view *view;
+    loch_lsn lsn; /* read at */
+    /* results */
+    struct loch_failure result;
+    uint8_t *page;
+    bool exists;
+    uint32_t blocks;
+    uint64_t bytes;
+};
+
+/* Queues frames; drops them when the connection is gone. Takes the buffer. */
+void page_conn_send(struct page_conn *conn, struct loch_buf *take_frames);
+/* An error answer; request_id 0 concerns the whole connection, which is then closed. */
+void page_conn_error(struct page_conn *conn, uint64_t request_id, loch_status st);
+/* Links a request; *out NULL and an error sent when there is no memory. */
+struct page_request *page_request_create(struct page_conn *conn, uint8_t type, uint64_t id);
+/* Answered: unlinks and frees; frees the connection too if it is closed and this was its last. */
+void page_request_destroy(struct page_request *request);
+
+/* basebackup_stream.c */
+void page_basebackup(struct page_conn *conn, const struct loch_page_basebackup *m);
+/* The socket drained, or the connection closed. */
+void page_basebackup_moved(struct page_conn *conn);
+
+#endif

@@ -1,0 +1,468 @@
+/* Connections of the page port: greeting, requests in, answers out. */
+#include "page_service.h"
+
+#include "page_conn.h"
+
+#include "loch/base/check.h"
+#include "loch/base/frame.h"
+#include "loch/base/log.h"
+#include "loch/host/metrics.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Requests of one connection in flight: above it nothing is read from it. */
+#define REQUESTS_MAX 512u
+
+/* ---- connection ---- */
+
+void page_conn_send(struct page_conn *conn, struct loch_buf *take_frames)
+{
+    if (conn->stream != NULL && take_frames->len > 0)
+        loch_stream_send(conn->stream, take_frames);
+    else
+        loch_buf_fini(take_frames);
+}
+
+/* An error goes out first, if the peer still reads. */
+static void close_soon(struct page_conn *conn)
+{
+    conn->closing = true;
+    if (conn->stream != NULL && loch_stream_queued(conn->stream) == 0)
+        loch_stream_close(conn->stream);
+}
+
+void page_conn_error(struct page_conn *conn, uint64_t request_id, loch_status st)
+{
+    const char *text = loch_error_text();
+    struct loch_page_error m = {.request_id = request_id,
+                                .code = (uint32_t)st.code,
+                                .text = loch_slice_of(text, strnlen(text, 1000))};
+    struct loch_buf buf = {0};
+    struct loch_writer w;
+    loch_writer_init(&w, &buf);
+    loch_page_error_encode(&w, &m);
+    loch_metric_add(conn->ps->m_errors, 1);
+    if (request_id == 0 || st.code != LOCH_E_STALE)
+        LOCH_WARN("page service: %s", text);
+    page_conn_send(conn, &buf);
+    if (request_id == 0)
+        close_soon(conn);
+}
+
+static void consider_free(struct page_conn *conn)
+{
+    if (conn->stream != NULL || conn->requests != NULL || conn->held)
+        return;
+    loch_served_watch_remove(&conn->watch);
+    loch_metric_move(conn->ps->m_connections, -1);
+    free(conn);
+}
+
+static void on_closed(void *arg, loch_status st)
+{
+    struct page_conn *conn = arg;
+    (void)st;
+    conn->stream = NULL;
+    loch_served_watch_remove(&conn->watch);
+    for (struct page_request *r = conn->requests, *next; r != NULL; r = next) {
+        next = r->next;
+        if (!r->waiting)
+            continue;
+        loch_served_unwait(&r->waiter);
+        *r->prev = r->next;
+        if (r->next != NULL)
+            r->next->prev = r->prev;
+        conn->count--;
+        free(r->page);
+        free(r);
+    }
+    conn->held = true;
+    page_basebackup_moved(conn);
+    conn->held = false;
+    consider_free(conn);
+}
+
+static void on_drained(void *arg)
+{
+    struct page_conn *conn = arg;
+    page_basebackup_moved(conn);
+    if (conn->closing && conn->stream != NULL)
+        loch_stream_close(conn->stream);
+}
+
+/* LOCH_E_STALE when a newer compute is known. */
+static loch_status check_fresh(const struct page_conn *conn)
+{
+    uint64_t term = loch_served_term(conn->served), epoch = loch_served_min_epoch(conn->served);
+    if (conn->term != 0 && conn->term < term)
+        return LOCH_FAIL(LOCH_E_STALE, "a compute of term %" PRIu64 " asks, but %" PRIu64 " began",
+                         conn->term, term);
+    if (conn->identity.client_role == LOCH_ROLE_COMPUTE && conn->identity.compute_epoch < epoch)
+        return LOCH_FAIL(LOCH_E_STALE,
+                         "a compute of epoch %" PRIu64 " asks, but %" PRIu64 " is the least",
+                         conn->identity.compute_epoch, epoch);
+    return LOCH_OK;
+}
+
+static void on_term(void *arg)
+{
+    struct page_conn *conn = arg;
+    loch_status st = check_fresh(conn);
+    if (!loch_is_ok(st) && !conn->closing)
+        page_conn_error(conn, 0, st);
+}
+
+static void on_gone(void *arg, loch_status st)
+{
+    struct page_conn *conn = arg;
+    conn->served = NULL;
+    page_conn_error(conn, 0, st);
+}
+
+/* ---- requests ---- */
+
+struct page_request *page_request_create(struct page_conn *conn, uint8_t type, uint64_t id)
+{
+    struct page_request *r = calloc(1, sizeof *r);
+    if (r == NULL) {
+        page_conn_error(conn, id, LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a request"));
+        return NULL;
+    }
+    r->conn = conn;
+    r->type = type;
+    r->id = id;
+    r->began_ns = loch_env_now_ns(conn->ps->env);
+    r->next = conn->requests;
+    r->prev = &conn->requests;
+    if (r->next != NULL)
+        r->next->prev = &r->next;
+    conn->requests = r;
+    if (++conn->count >= REQUESTS_MAX && !conn->paused && conn->stream != NULL) {
+        conn->paused = true;
+        loch_stream_read(conn->stream, false);
+    }
+    return r;
+}
+
+void page_request_destroy(struct page_request *r)
+{
+    struct page_conn *conn = r->conn;
+    *r->prev = r->next;
+    if (r->next != NULL)
+        r->next->prev = r->prev;
+    free(r->page);
+    free(r);
+    if (--conn->count < REQUESTS_MAX / 2 && conn->paused && conn->stream != NULL) {
+        conn->paused = false;
+        loch_stream_read(conn->stream, true);
+    }
+    consider_free(conn);
+}
+
+static loch_status add_size(void *arg, const struct loch_key *key, struct loch_slice value,
+                            loch_lsn version)
+{
+    struct page_request *r = arg;
+    (void)version;
+    if (key->db == r->key.db && value.len == 4)
+        r->bytes += (uint64_t)loch_get_u32(value.data) * LOCH_PAGE_BYTES;
+    return LOCH_OK;
+}
+
+static loch_status read_db_size(struct page_request *r)
+{
+    struct loch_key first = {.kind = LOCH_KEY_REL_SIZE, .spc = r->key.spc, .db = r->key.db};
+    struct loch_key end = first;
+    if (r->key.spc == 0) {
+        first.db = 0;
+        end = (struct loch_key){.kind = LOCH_KEY_REL_CUT};
+    } else {
+        end.db++;
+    }
+    return loch_view_scan(r->view, &first, &end, r->lsn, add_size, r);
+}
+
+static loch_status read_request(struct page_request *r)
+{
+    struct loch_rel rel = {r->key.spc, r->key.db, r->key.rel};
+    if (r->type == LOCH_PAGE_REL_SIZE)
+        return loch_view_rel_size(r->view, &rel, r->key.fork, r->lsn, &r->exists, &r->blocks);
+    if (r->type == LOCH_PAGE_DB_SIZE)
+        return read_db_size(r);
+    r->page = malloc(LOCH_PAGE_BYTES);
+    if (r->page == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a page");
+    return loch_view_page(r->view, &rel, r->key.fork, r->key.block, r->lsn, r->page);
+}
+
+static void read_work(void *arg)
+{
+    struct page_request *r = arg;
+    loch_failure_set(&r->result, read_request(r));
+    loch_view_destroy(r->view);
+    r->view = NULL;
+}
+
+static void encode_answer(struct page_request *r, struct loch_writer *w)
+{
+    if (r->type == LOCH_PAGE_GET) {
+        struct loch_page_get_reply m = {r->id, r->lsn, loch_slice_of(r->page, LOCH_PAGE_BYTES)};
+        loch_page_get_reply_encode(w, &m);
+    } else if (r->type == LOCH_PAGE_REL_SIZE) {
+        struct loch_page_rel_size_reply m = {r->id, r->exists, r->blocks};
+        loch_page_rel_size_reply_encode(w, &m);
+    } else {
+        struct loch_page_db_size_reply m = {r->id, r->bytes};
+        loch_page_db_size_reply_encode(w, &m);
+    }
+}
+
+static void fail_request(struct page_request *r, loch_status st)
+{
+    page_conn_error(r->conn, r->id, st);
+    page_request_destroy(r);
+}
+
+static void read_done(void *arg)
+{
+    struct page_request *r = arg;
+    struct page_conn *conn = r->conn;
+    struct loch_buf buf = {0};
+    struct loch_writer w;
+    loch_status st = loch_failure_raise(&r->result);
+    if (loch_is_ok(st) && conn->served != NULL)
+        st = check_fresh(conn); /* a newer term may have begun while it was read */
+    if (!loch_is_ok(st)) {
+        fail_request(r, st);
+        return;
+    }
+    loch_metric_observe_ns(conn->ps->m_get_seconds,
+                           loch_env_now_ns(conn->ps->env) - r->began_ns);
+    loch_writer_init(&w, &buf);
+    encode_answer(r, &w);
+    if (loch_is_ok(loch_writer_finish(&w)))
+        page_conn_send(conn, &buf);
+    else
+        page_conn_error(conn, r->id, LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for an answer"));
+    page_request_destroy(r);
+}
+
+static void start_read(struct page_request *r)
+{
+    loch_status st = loch_view_create(loch_served_timeline(r->conn->served), &r->view);
+    if (loch_is_ok(st)) {
+        r->lsn = r->at.request_lsn == LOCH_LSN_MAX ? loch_view_last_record_lsn(r->view)
+                                                   : r->at.request_lsn;
+        st = loch_env_work(r->conn->ps->env, read_work, read_done, r);
+        if (!loch_is_ok(st))
+            loch_view_destroy(r->view);
+    }
+    if (!loch_is_ok(st))
+        fail_request(r, st);
+}
+
+static void waited(void *arg, loch_status st)
+{
+    struct page_request *r = arg;
+    r->waiting = false;
+    loch_metric_observe_ns(r->conn->ps->m_wait_seconds,
+                           loch_env_now_ns(r->conn->ps->env) - r->began_ns);
+    if (!loch_is_ok(st))
+        fail_request(r, st);
+    else
+        start_read(r);
+}
+
+static void begin_request(struct page_request *r)
+{
+    const struct loch_timeline *t = loch_served_timeline(r->conn->served);
+    bool latest = r->at.request_lsn == LOCH_LSN_MAX;
+    loch_lsn wanted = latest ? loch_max_u64(r->at.not_modified_since,
+                                            loch_timeline_last_record_lsn(t))
+                             : r->at.request_lsn;
+    const struct loch_timeline_info *info = loch_timeline_info(t);
+    loch_metric_add(r->conn->ps->m_gets, 1);
+    if (wanted < info->start_lsn && loch_id_is_none(&info->ancestor)) {
+        fail_request(r, LOCH_FAIL(LOCH_E_INVALID, LOCH_LSN_FMT " lies before the timeline's "
+                                                  "beginning at " LOCH_LSN_FMT,
+                                  LOCH_LSN_ARG(wanted), LOCH_LSN_ARG(info->start_lsn)));
+        return;
+    }
+    if (loch_timeline_ready(t, wanted)) {
+        start_read(r);
+        return;
+    }
+    if (loch_served_problem(r->conn->served)[0] != '\0') {
+        fail_request(r, LOCH_FAIL(LOCH_E_UNAVAILABLE, "the timeline stands still: %s",
+                                  loch_served_problem(r->conn->served)));
+        return;
+    }
+    r->waiting = true;
+    r->waiter = (struct loch_waiter){.lsn = wanted, .fn = waited, .arg = r};
+    loch_served_wait(r->conn->served, &r->waiter);
+}
+
+/* ---- messages ---- */
+
+static loch_status on_hello(struct page_conn *conn, struct loch_slice payload)
+{
+    struct loch_page_hello m;
+    const struct loch_psk_identity *id = &conn->identity;
+    LOCH_TRY(loch_page_hello_decode(payload, &m));
+    if (m.version != LOCH_WIRE_PAGE_VERSION)
+        return LOCH_FAIL(LOCH_E_UNSUPPORTED, "page protocol version %u, not %u", m.version,
+                         LOCH_WIRE_PAGE_VERSION);
+    if (!loch_id_equal(&m.tenant, &id->tenant) ||
+        (!loch_id_is_none(&id->timeline) && !loch_id_equal(&m.timeline, &id->timeline)) ||
+        m.compute_epoch != id->compute_epoch)
+        return LOCH_FAIL(LOCH_E_DENIED, "a greeting and the key it came with disagree");
+    if (conn->greeted && m.term < conn->term)
+        return LOCH_FAIL(LOCH_E_INVALID, "a connection's term cannot go back");
+    struct loch_served *served = loch_served_find(conn->ps, &m.tenant, &m.timeline);
+    if (served == NULL)
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no such timeline here");
+    LOCH_TRY(loch_served_usable(served));
+    if (conn->greeted && conn->served != served)
+        return LOCH_FAIL(LOCH_E_INVALID, "a connection cannot change its timeline");
+    conn->served = served;
+    conn->term = m.term;
+    LOCH_TRY(check_fresh(conn));
+    if (!conn->greeted)
+        loch_served_watch_add(served, &conn->watch);
+    conn->greeted = true;
+    struct loch_page_hello_reply reply = {
+        loch_served_term(served), loch_timeline_last_record_lsn(loch_served_timeline(served))};
+    struct loch_buf buf = {0};
+    struct loch_writer w;
+    loch_writer_init(&w, &buf);
+    loch_page_hello_reply_encode(&w, &reply);
+    LOCH_TRY(loch_writer_finish(&w));
+    page_conn_send(conn, &buf);
+    return LOCH_OK;
+}
+
+static loch_status on_get(struct page_conn *conn, struct loch_slice payload)
+{
+    struct loch_page_get m;
+    LOCH_TRY(loch_page_get_decode(payload, &m));
+    struct page_request *r = page_request_create(conn, LOCH_PAGE_GET, m.request_id);
+    if (r == NULL)
+        return LOCH_OK;
+    r->at = m.at;
+    r->key = (struct loch_key){.kind = LOCH_KEY_PAGE,
+                               .fork = m.fork,
+                               .spc = m.rel.spc,
+                               .db = m.rel.db,
+                               .rel = m.rel.rel,
+                               .block = m.block};
+    begin_request(r);
+    return LOCH_OK;
+}
+
+static loch_status on_rel_size(struct page_conn *conn, struct loch_slice payload)
+{
+    struct loch_page_rel_size m;
+    LOCH_TRY(loch_page_rel_size_decode(payload, &m));
+    struct page_request *r = page_request_create(conn, LOCH_PAGE_REL_SIZE, m.request_id);
+    if (r == NULL)
+        return LOCH_OK;
+    r->at = m.at;
+    r->key = (struct loch_key){.kind = LOCH_KEY_REL_SIZE,
+                               .fork = m.fork,
+                               .spc = m.rel.spc,
+                               .db = m.rel.db,
+                               .rel = m.rel.rel};
+    begin_request(r);
+    return LOCH_OK;
+}
+
+static loch_status on_db_size(struct page_conn *conn, struct loch_slice payload)
+{
+    struct loch_page_db_size m;
+    LOCH_TRY(loch_page_db_size_decode(payload, &m));
+    struct page_request *r = page_request_create(conn, LOCH_PAGE_DB_SIZE, m.request_id);
+    if (r == NULL)
+        return LOCH_OK;
+    r->at = m.at;
+    r->key = (struct loch_key){.kind = LOCH_KEY_REL_SIZE, .spc = m.spc, .db = m.db};
+    begin_request(r);
+    return LOCH_OK;
+}
+
+static loch_status on_status(struct page_conn *conn, struct loch_slice payload)
+{
+    struct loch_page_status m;
+    LOCH_TRY(loch_page_status_decode(payload, &m));
+    const struct loch_timeline *t = loch_served_timeline(conn->served);
+    loch_lsn disk = loch_timeline_disk_consistent_lsn(t);
+    struct loch_page_status_reply reply = {m.request_id, loch_timeline_last_record_lsn(t), disk,
+                                           disk};
+    struct loch_buf buf = {0};
+    struct loch_writer w;
+    loch_writer_init(&w, &buf);
+    loch_page_status_reply_encode(&w, &reply);
+    LOCH_TRY(loch_writer_finish(&w));
+    page_conn_send(conn, &buf);
+    return LOCH_OK;
+}
+
+static loch_status on_basebackup(struct page_conn *conn, struct loch_slice payload)
+{
+    struct loch_page_basebackup m;
+    LOCH_TRY(loch_page_basebackup_decode(payload, &m));
+    if ((conn->identity.rights & LOCH_RIGHT_BASEBACKUP) == 0)
+        return LOCH_FAIL(LOCH_E_DENIED, "the key does not allow basebackups");
+    page_basebackup(conn, &m);
+    return LOCH_OK;
+}
+
+static loch_status on_request(struct page_conn *conn, uint8_t type, struct loch_slice payload)
+{
+    if (!conn->greeted || conn->served == NULL)
+        return LOCH_FAIL(LOCH_E_INVALID, "a request before the greeting");
+    LOCH_TRY(check_fresh(conn));
+    if (type == LOCH_PAGE_BASEBACKUP)
+        return on_basebackup(conn, payload);
+    if ((conn->identity.rights & LOCH_RIGHT_PAGES) == 0)
+        return LOCH_FAIL(LOCH_E_DENIED, "the key does not allow reading pages");
+    if (type == LOCH_PAGE_GET)
+        return on_get(conn, payload);
+    if (type == LOCH_PAGE_REL_SIZE)
+        return on_rel_size(conn, payload);
+    if (type == LOCH_PAGE_DB_SIZE)
+        return on_db_size(conn, payload);
+    if (type == LOCH_PAGE_STATUS)
+        return on_status(conn, payload);
+    return LOCH_FAIL(LOCH_E_CORRUPT, "an unexpected message of type %u", type);
+}
+
+static loch_status on_frame(void *arg, uint8_t type, struct loch_slice payload)
+{
+    struct page_conn *conn = arg;
+    if (conn->closing)
+        return LOCH_OK;
+    loch_status st = type == LOCH_PAGE_HELLO ? on_hello(conn, payload)
+                                             : on_request(conn, type, payload);
+    if (!loch_is_ok(st))
+        page_conn_error(conn, 0, st);
+    return LOCH_OK;
+}
+
+void loch_page_service_accept(void *arg, struct loch_stream *stream)
+{
+    static const struct loch_stream_events events = {on_frame, on_closed, on_drained};
+    struct loch_pageserver *ps = arg;
+    struct page_conn *conn = calloc(1, sizeof *conn);
+    if (conn == NULL || !loch_is_ok(loch_psk_identity_decode(loch_stream_identity(stream),
+                                                             &conn->identity))) {
+        free(conn);
+        loch_stream_close(stream);
+        return;
+    }
+    conn->ps = ps;
+    conn->stream = stream;
+    conn->watch = (struct loch_served_watch){.term = on_term, .gone = on_gone, .arg = conn};
+    loch_metric_move(ps->m_connections, 1);
+    loch_stream_attach(stream, &events, conn);
+}
