@@ -36,9 +36,9 @@ struct creating {
 
 static void created(void *arg, loch_status st, const struct loch_created *made)
 {
-    static const char *const names[] = {"tenant",        "timeline",  "name",       "start_lsn",
-                                        "prev_lsn",      "system_id", "pg_version", "segment_bytes",
-                                        "ancestor",      "password"};
+    static const char *const names[] = {"tenant",   "timeline",  "name",       "start_lsn",
+                                        "prev_lsn", "system_id", "pg_version", "segment_bytes",
+                                        "ancestor", "password"};
     struct creating *c = arg;
     char ids[3][LOCH_ID_TEXT_BYTES], text[5][TEXT_BYTES];
     if (!loch_is_ok(st)) {
@@ -83,8 +83,8 @@ static void create_tenant(void *arg, struct loch_console_request *request)
 }
 
 /* The tenant named by argument <tenant>, an id or a name. */
-static loch_status tenant_arg(struct loch_pageserver *ps, const struct loch_console_request *request,
-                              struct loch_tenant **out)
+static loch_status tenant_arg(struct loch_pageserver *ps,
+                              const struct loch_console_request *request, struct loch_tenant **out)
 {
     const char *text = loch_console_arg(request, "tenant");
     struct loch_id id;
@@ -188,10 +188,9 @@ static void show_tenants(void *arg, struct loch_console_request *request)
         char id[LOCH_ID_TEXT_BYTES], count[TEXT_BYTES];
         if (loch_id_is_none(&t->id) || (t->busy && t->manifest.count == 0))
             continue; /* being created */
-        const char *values[] = {loch_id_format(&t->id, id), t->manifest.name,
-                                text_u64(t->manifest.count, count),
-                                t->problem[0] == '\0' ? "active" : "broken",
-                                t->problem[0] == '\0' ? NULL : t->problem};
+        const char *values[] = {
+            loch_id_format(&t->id, id), t->manifest.name, text_u64(t->manifest.count, count),
+            t->problem[0] == '\0' ? "active" : "broken", t->problem[0] == '\0' ? NULL : t->problem};
         loch_console_row(request, values);
     }
     loch_console_done(request, NULL);
@@ -204,8 +203,10 @@ static void timeline_row(struct loch_console_request *request, const struct loch
     const struct loch_timeline *t = s != NULL ? loch_served_timeline(s) : NULL;
     const char *problem = s != NULL ? loch_served_problem(s) : tenant->problem;
     bool root = loch_id_is_none(&entry->ancestor);
-    const char *values[16] = {loch_id_format(&tenant->id, ids[0]), tenant->manifest.name,
-                              loch_id_format(&entry->timeline, ids[1]), entry->name,
+    const char *values[16] = {loch_id_format(&tenant->id, ids[0]),
+                              tenant->manifest.name,
+                              loch_id_format(&entry->timeline, ids[1]),
+                              entry->name,
                               root ? NULL : loch_id_format(&entry->ancestor, ids[2]),
                               root ? NULL : text_lsn(entry->ancestor_lsn, text[0])};
     if (t != NULL) {
@@ -226,11 +227,12 @@ static void timeline_row(struct loch_console_request *request, const struct loch
 
 static void show_timelines(void *arg, struct loch_console_request *request)
 {
-    static const char *const names[] = {
-        "tenant",    "tenant_name",     "timeline",            "name",      "ancestor",
-        "ancestor_lsn", "start_lsn",    "last_record_lsn",     "disk_consistent_lsn",
-        "system_id", "pg_version",      "segment_bytes",       "term",      "wal_from",
-        "state",     "problem"};
+    static const char *const names[] = {"tenant",    "tenant_name",     "timeline",
+                                        "name",      "ancestor",        "ancestor_lsn",
+                                        "start_lsn", "last_record_lsn", "disk_consistent_lsn",
+                                        "system_id", "pg_version",      "segment_bytes",
+                                        "term",      "wal_from",        "state",
+                                        "problem"};
     struct loch_pageserver *ps = arg;
     loch_console_columns(request, names, sizeof names / sizeof names[0]);
     for (struct loch_tenant *t = ps->tenants; t != NULL; t = t->next) {
@@ -244,8 +246,8 @@ static void show_timelines(void *arg, struct loch_console_request *request)
 
 static void show_status(void *arg, struct loch_console_request *request)
 {
-    static const char *const names[] = {"daemon", "node", "address", "tenants", "timelines",
-                                        "broken", "state"};
+    static const char *const names[] = {"daemon",    "node",   "address", "tenants",
+                                        "timelines", "broken", "state"};
     struct loch_pageserver *ps = arg;
     char node[LOCH_ID_TEXT_BYTES], text[3][TEXT_BYTES];
     uint64_t tenants = 0, timelines = 0, broken = 0;
@@ -378,10 +380,8 @@ const struct loch_console_command loch_pageserver_commands[] = {
     {"CREATE BRANCH <tenant> <name> FROM <timeline> [AT <lsn>]",
      "A timeline that goes on from another at a record boundary; nothing is copied.",
      create_branch},
-    {"DROP BRANCH <tenant> <timeline>", "Removes a timeline that no other stands on.",
-     drop_branch},
-    {"FLUSH <tenant> <timeline>", "Writes what is in memory to a layer file soon.",
-     flush_timeline},
+    {"DROP BRANCH <tenant> <timeline>", "Removes a timeline that no other stands on.", drop_branch},
+    {"FLUSH <tenant> <timeline>", "Writes what is in memory to a layer file soon.", flush_timeline},
 };
 const size_t loch_pageserver_command_count =
     sizeof loch_pageserver_commands / sizeof loch_pageserver_commands[0];

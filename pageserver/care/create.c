@@ -17,7 +17,7 @@
 
 /* How long a branch waits for WAL up to its LSN. */
 #define BRANCH_TIMEOUT_MS 30000u
-#define FIRST_TIMELINE "main"
+#define FIRST_TIMELINE    "main"
 
 struct creation {
     struct loch_pageserver *ps;
@@ -292,7 +292,8 @@ static void point_found(void *arg, loch_status st, const struct loch_history_poi
         finish(c, st);
 }
 
-/* The timeline whose own WAL holds `lsn`: `from`, or an ancestor when it lies before the branch point. */
+/* The timeline whose own WAL holds `lsn`: `from`, or an ancestor when it lies before the branch
+ * point. */
 static loch_status find_owner(struct creation *c, const struct loch_id *from, loch_lsn *lsn,
                               struct loch_served **out)
 {

@@ -224,10 +224,10 @@ static void timed_out(void *arg)
 {
     struct loch_history *h = arg;
     h->timer = NULL;
-    end(h, LOCH_FAIL(LOCH_E_UNAVAILABLE,
-                     "WAL up to " LOCH_LSN_FMT " is not here yet (ingested up to " LOCH_LSN_FMT ")",
-                     LOCH_LSN_ARG(h->target),
-                     LOCH_LSN_ARG(loch_timeline_last_record_lsn(h->store))));
+    end(h,
+        LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                  "WAL up to " LOCH_LSN_FMT " is not here yet (ingested up to " LOCH_LSN_FMT ")",
+                  LOCH_LSN_ARG(h->target), LOCH_LSN_ARG(loch_timeline_last_record_lsn(h->store))));
 }
 
 static void begin(void *arg)
@@ -245,8 +245,8 @@ LOCH_STATUS loch_history_find(struct loch_served *served, struct loch_pageserver
     LOCH_TRY(loch_served_usable(served));
     struct loch_timeline *t = loch_served_timeline(served);
     if (lsn < loch_timeline_info(t)->start_lsn)
-        return LOCH_FAIL(LOCH_E_INVALID, LOCH_LSN_FMT " lies before the timeline's beginning at "
-                                         LOCH_LSN_FMT,
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         LOCH_LSN_FMT " lies before the timeline's beginning at " LOCH_LSN_FMT,
                          LOCH_LSN_ARG(lsn), LOCH_LSN_ARG(loch_timeline_info(t)->start_lsn));
     struct loch_history *h = calloc(1, sizeof *h);
     if (h == NULL)

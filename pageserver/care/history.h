@@ -1,7 +1,8 @@
-/* A point in a timeline's past: the record boundary at or below an LSN, and the exact control state there.
+/* A point in a timeline's past: the record boundary at or below an LSN, and the exact control state
+ * there.
  *
- * Starts from the control snapshot of the WAL segment and follows at most a segment of WAL, pulled again
- * from a safekeeper; at the tip nothing is pulled. Loop's thread.
+ * Starts from the control snapshot of the WAL segment and follows at most a segment of WAL, pulled
+ * again from a safekeeper; at the tip nothing is pulled. Loop's thread.
  */
 #ifndef LOCH_PAGESERVER_CARE_HISTORY_H
 #define LOCH_PAGESERVER_CARE_HISTORY_H
@@ -18,9 +19,9 @@ struct loch_history_point {
 
 struct loch_history;
 
-/* `lsn` lies in this timeline's own WAL (>= its start_lsn); waits until it is ingested. Calls fn later,
- * once: point is borrowed, NULL on failure. LOCH_E_UNAVAILABLE when that takes longer than timeout_ms,
- * LOCH_E_INVALID below start_lsn. */
+/* `lsn` lies in this timeline's own WAL (>= its start_lsn); waits until it is ingested. Calls fn
+ * later, once: point is borrowed, NULL on failure. LOCH_E_UNAVAILABLE when that takes longer than
+ * timeout_ms, LOCH_E_INVALID below start_lsn. */
 LOCH_STATUS loch_history_find(struct loch_served *served, struct loch_pageserver *ps, loch_lsn lsn,
                               uint64_t timeout_ms,
                               void (*fn)(void *arg, loch_status st,

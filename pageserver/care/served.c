@@ -16,7 +16,7 @@
 #define PENDING_MAX_BYTES ((size_t)8 << 20)
 /* What is in memory for so long is written even if the layer is not full. */
 #define FREEZE_AFTER_MS (10u * 60u * 1000u)
-#define RETRY_MS 1000u
+#define RETRY_MS        1000u
 
 struct loch_served {
     struct loch_pageserver *ps;
@@ -274,7 +274,7 @@ void loch_served_stop(struct loch_served *s, void (*done)(void *arg), void *arg)
 struct ingest_job {
     struct loch_served *served;
     struct loch_buf bytes;
-    bool freeze; /* afterwards, whatever the size */
+    bool freeze;  /* afterwards, whatever the size */
     bool rewound; /* the stream was not WAL: begin again */
     struct loch_failure result;
 };

@@ -1,9 +1,9 @@
-/* A timeline in service: pulls its WAL, ingests it on pool threads, flushes, and lets readers wait for
- * an LSN. Loop's thread only, unless said otherwise.
+/* A timeline in service: pulls its WAL, ingests it on pool threads, flushes, and lets readers wait
+ * for an LSN. Loop's thread only, unless said otherwise.
  *
  * At most one ingest and one flush of a timeline run at a time, each as a piece of pool work; while
- * memory is full the receiver does not read. A timeline that cannot be opened or ingested is marked with
- * the reason and goes on serving what it can; others are not touched.
+ * memory is full the receiver does not read. A timeline that cannot be opened or ingested is marked
+ * with the reason and goes on serving what it can; others are not touched.
  */
 #ifndef LOCH_PAGESERVER_CARE_SERVED_H
 #define LOCH_PAGESERVER_CARE_SERVED_H
@@ -19,7 +19,8 @@ struct loch_served;
 /* Embedded by whoever waits. */
 struct loch_waiter {
     loch_lsn lsn;
-    /* Once: when versions at lsn can be read, or with why they never will (dropped, broken, stop). */
+    /* Once: when versions at lsn can be read, or with why they never will (dropped, broken, stop).
+     */
     void (*fn)(void *arg, loch_status st);
     void *arg;
     struct loch_waiter *next; /* private, as is prev */
@@ -41,8 +42,8 @@ LOCH_STATUS loch_served_create(struct loch_pageserver *ps, struct loch_timeline 
 LOCH_STATUS loch_served_create_broken(struct loch_pageserver *ps, const struct loch_id *tenant,
                                       const struct loch_id *timeline, loch_status why,
                                       struct loch_served **out);
-/* Stops pulling, fails the waiters with LOCH_E_NOT_FOUND and tells the watchers; `done` is called later, when no
- * work of it is in flight any more and it has been freed. */
+/* Stops pulling, fails the waiters with LOCH_E_NOT_FOUND and tells the watchers; `done` is called
+ * later, when no work of it is in flight any more and it has been freed. */
 void loch_served_stop(struct loch_served *served, void (*done)(void *arg), void *arg);
 /* NULL when there is none. */
 struct loch_served *loch_served_find(struct loch_pageserver *ps, const struct loch_id *tenant,

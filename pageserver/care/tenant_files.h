@@ -10,7 +10,8 @@ LOCH_STATUS tenant_remove_timeline(struct loch_pageserver *ps, const struct loch
                                    const struct loch_id *timeline);
 /* Removes all of the tenant: the keyring first, so that whatever is left cannot be read. */
 LOCH_STATUS tenant_remove(struct loch_pageserver *ps, const struct loch_id *tenant);
-/* Removes timelines that the manifest does not name: changes that a crash cut short. Logs failures. */
+/* Removes timelines that the manifest does not name: changes that a crash cut short. Logs failures.
+ */
 void tenant_sweep(struct loch_pageserver *ps, const struct loch_tenant_manifest *manifest);
 
 #endif

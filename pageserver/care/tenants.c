@@ -79,8 +79,8 @@ static loch_status open_timeline(struct loch_pageserver *ps, struct loch_tenant 
         LOCH_TRY(loch_served_usable(above));
         parent = loch_served_timeline(above);
     }
-    LOCH_TRY(loch_timeline_open(&ps->store, ps->keys, &tenant->id, &entry->timeline, parent,
-                                &timeline));
+    LOCH_TRY(
+        loch_timeline_open(&ps->store, ps->keys, &tenant->id, &entry->timeline, parent, &timeline));
     return loch_served_create(ps, timeline, &served);
 }
 
@@ -92,8 +92,8 @@ static void open_timelines(struct loch_pageserver *ps, struct loch_tenant *tenan
         loch_status st = open_timeline(ps, tenant, entry);
         if (loch_is_ok(st))
             continue;
-        LOCH_ERROR("timeline %s of tenant %s is not served: %s", entry->name,
-                   tenant->manifest.name, loch_error_text());
+        LOCH_ERROR("timeline %s of tenant %s is not served: %s", entry->name, tenant->manifest.name,
+                   loch_error_text());
         if (!loch_is_ok(loch_served_create_broken(ps, &tenant->id, &entry->timeline, st, &served)))
             loch_log_failure("no memory to remember it");
     }

@@ -1,14 +1,16 @@
 /* Tenants and their timelines: opening them at start, creating, branching, dropping.
  *
- * The tenant's manifest is the commit point of each change; a change that did not reach it leaves only
- * objects and files that no manifest names, which opening sweeps. One change of a tenant at a time.
- * Loop's thread; blocking parts run on pool threads.
+ * The tenant's manifest is the commit point of each change; a change that did not reach it leaves
+ * only objects and files that no manifest names, which opening sweeps. One change of a tenant at a
+ * time. Loop's thread; blocking parts run on pool threads.
  */
 #ifndef LOCH_PAGESERVER_CARE_TENANTS_H
 #define LOCH_PAGESERVER_CARE_TENANTS_H
 
 #include "../pageserver.h"
 #include "store/manifest.h"
+
+#include "loch/host/console.h"
 
 struct loch_tenant {
     struct loch_tenant *next;
@@ -19,7 +21,8 @@ struct loch_tenant {
     char problem[400]; /* why it is not served, or "" */
 };
 
-/* Opens every tenant of the store. Blocks: start-up. What is broken is marked and logged, not fatal. */
+/* Opens every tenant of the store. Blocks: start-up. What is broken is marked and logged, not
+ * fatal. */
 LOCH_STATUS loch_tenants_open(struct loch_pageserver *ps);
 void loch_tenants_close(struct loch_pageserver *ps);
 struct loch_tenant *loch_tenant_find(struct loch_pageserver *ps, const struct loch_id *id);
@@ -37,10 +40,12 @@ struct loch_created {
 typedef void (*loch_created_fn)(void *arg, loch_status st, const struct loch_created *created);
 typedef void (*loch_changed_fn)(void *arg, loch_status st);
 
-/* initdb, import, first layers, manifests, timeline `main`; then it is served. fn is called later. */
+/* initdb, import, first layers, manifests, timeline `main`; then it is served. fn is called later.
+ */
 void loch_tenant_create(struct loch_pageserver *ps, const char *name, loch_created_fn fn,
                         void *arg);
-/* A branch of `from` at the record boundary at or below `lsn` (LOCH_LSN_NONE: what is ingested now). */
+/* A branch of `from` at the record boundary at or below `lsn` (LOCH_LSN_NONE: what is ingested
+ * now). */
 void loch_branch_create(struct loch_pageserver *ps, struct loch_tenant *tenant, const char *name,
                         const struct loch_id *from, loch_lsn lsn, loch_created_fn fn, void *arg);
 /* LOCH_E_INVALID while it has branches of its own. */
@@ -51,7 +56,6 @@ void loch_tenant_drop(struct loch_pageserver *ps, struct loch_tenant *tenant, lo
                       void *arg);
 
 /* The console's commands; handlers get struct loch_pageserver. */
-struct loch_console_command;
 extern const struct loch_console_command loch_pageserver_commands[];
 extern const size_t loch_pageserver_command_count;
 

@@ -1,5 +1,6 @@
-/* A basebackup over a connection: the control state at its LSN is found, then a pool thread makes the tar
- * stream and posts it to the loop in frames, never more than a few MiB ahead of the socket. */
+/* A basebackup over a connection: the control state at its LSN is found, then a pool thread makes
+ * the tar stream and posts it to the loop in frames, never more than a few MiB ahead of the socket.
+ */
 #include "page_conn.h"
 
 #include "basebackup/basebackup.h"
@@ -9,7 +10,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#define AHEAD_MAX_BYTES ((size_t)8 << 20)
+#define AHEAD_MAX_BYTES    ((size_t)8 << 20)
 #define HISTORY_TIMEOUT_MS 60000u
 
 struct basebackup {
@@ -114,20 +115,20 @@ static void backup_work(void *arg)
 {
     struct basebackup *b = arg;
     struct loch_basebackup_source source = loch_basebackup_view_source(b->request->view);
-    struct loch_basebackup_request request = {
-        .lsn = b->point.lsn,
-        .prev_lsn = b->point.prev_lsn,
-        .control = &b->point.control,
-        .time = b->time,
-        .full = (b->wanted.flags & LOCH_BASEBACKUP_FULL) != 0};
+    struct loch_basebackup_request request = {.lsn = b->point.lsn,
+                                              .prev_lsn = b->point.prev_lsn,
+                                              .control = &b->point.control,
+                                              .time = b->time,
+                                              .full =
+                                                  (b->wanted.flags & LOCH_BASEBACKUP_FULL) != 0};
     loch_failure_set(&b->result,
                      loch_basebackup_send(&source, &request, write_bytes, b, &b->checkpoint_end));
     loch_view_destroy(b->request->view);
     b->request->view = NULL;
 }
 
-/* Runs behind every delivery: posts and the end of work come to the loop in order, but not among each
- * other, so the end is posted too. */
+/* Runs behind every delivery: posts and the end of work come to the loop in order, but not among
+ * each other, so the end is posted too. */
 static void backup_end(void *arg)
 {
     struct basebackup *b = arg;
@@ -166,13 +167,14 @@ static void found(void *arg, loch_status st, const struct loch_history_point *po
     struct page_conn *conn = b->request->conn;
     b->history = NULL;
     if (loch_is_ok(st) && point->lsn != b->wanted.lsn)
-        st = LOCH_FAIL(LOCH_E_INVALID, LOCH_LSN_FMT " is inside a record; one ends at "
-                                       LOCH_LSN_FMT,
-                       LOCH_LSN_ARG(b->wanted.lsn), LOCH_LSN_ARG(point->lsn));
+        st =
+            LOCH_FAIL(LOCH_E_INVALID, LOCH_LSN_FMT " is inside a record; one ends at " LOCH_LSN_FMT,
+                      LOCH_LSN_ARG(b->wanted.lsn), LOCH_LSN_ARG(point->lsn));
     if (loch_is_ok(st) && b->wanted.prev_lsn != LOCH_LSN_NONE &&
         b->wanted.prev_lsn != point->prev_lsn)
-        st = LOCH_FAIL(LOCH_E_INVALID, "the record that ends at " LOCH_LSN_FMT " starts at "
-                                       LOCH_LSN_FMT ", not " LOCH_LSN_FMT,
+        st = LOCH_FAIL(LOCH_E_INVALID,
+                       "the record that ends at " LOCH_LSN_FMT " starts at " LOCH_LSN_FMT
+                       ", not " LOCH_LSN_FMT,
                        LOCH_LSN_ARG(point->lsn), LOCH_LSN_ARG(point->prev_lsn),
                        LOCH_LSN_ARG(b->wanted.prev_lsn));
     if (loch_is_ok(st) && conn->served == NULL)

@@ -237,8 +237,7 @@ static void read_done(void *arg)
         fail_request(r, st);
         return;
     }
-    loch_metric_observe_ns(conn->ps->m_get_seconds,
-                           loch_env_now_ns(conn->ps->env) - r->began_ns);
+    loch_metric_observe_ns(conn->ps->m_get_seconds, loch_env_now_ns(conn->ps->env) - r->began_ns);
     loch_writer_init(&w, &buf);
     encode_answer(r, &w);
     if (loch_is_ok(loch_writer_finish(&w)))
@@ -278,14 +277,15 @@ static void begin_request(struct page_request *r)
 {
     const struct loch_timeline *t = loch_served_timeline(r->conn->served);
     bool latest = r->at.request_lsn == LOCH_LSN_MAX;
-    loch_lsn wanted = latest ? loch_max_u64(r->at.not_modified_since,
-                                            loch_timeline_last_record_lsn(t))
-                             : r->at.request_lsn;
+    loch_lsn wanted = latest
+                          ? loch_max_u64(r->at.not_modified_since, loch_timeline_last_record_lsn(t))
+                          : r->at.request_lsn;
     const struct loch_timeline_info *info = loch_timeline_info(t);
     loch_metric_add(r->conn->ps->m_gets, 1);
     if (wanted < info->start_lsn && loch_id_is_none(&info->ancestor)) {
-        fail_request(r, LOCH_FAIL(LOCH_E_INVALID, LOCH_LSN_FMT " lies before the timeline's "
-                                                  "beginning at " LOCH_LSN_FMT,
+        fail_request(r, LOCH_FAIL(LOCH_E_INVALID,
+                                  LOCH_LSN_FMT " lies before the timeline's "
+                                               "beginning at " LOCH_LSN_FMT,
                                   LOCH_LSN_ARG(wanted), LOCH_LSN_ARG(info->start_lsn)));
         return;
     }
@@ -442,8 +442,8 @@ static loch_status on_frame(void *arg, uint8_t type, struct loch_slice payload)
     struct page_conn *conn = arg;
     if (conn->closing)
         return LOCH_OK;
-    loch_status st = type == LOCH_PAGE_HELLO ? on_hello(conn, payload)
-                                             : on_request(conn, type, payload);
+    loch_status st =
+        type == LOCH_PAGE_HELLO ? on_hello(conn, payload) : on_request(conn, type, payload);
     if (!loch_is_ok(st))
         page_conn_error(conn, 0, st);
     return LOCH_OK;
@@ -454,8 +454,8 @@ void loch_page_service_accept(void *arg, struct loch_stream *stream)
     static const struct loch_stream_events events = {on_frame, on_closed, on_drained};
     struct loch_pageserver *ps = arg;
     struct page_conn *conn = calloc(1, sizeof *conn);
-    if (conn == NULL || !loch_is_ok(loch_psk_identity_decode(loch_stream_identity(stream),
-                                                             &conn->identity))) {
+    if (conn == NULL ||
+        !loch_is_ok(loch_psk_identity_decode(loch_stream_identity(stream), &conn->identity))) {
         free(conn);
         loch_stream_close(stream);
         return;
