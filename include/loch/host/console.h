@@ -43,7 +43,7 @@ LOCH_STATUS loch_console_listen(struct loch_env *env, const char *socket_path,
                                 const struct loch_console_command *commands, size_t count,
                                 void *arg, struct loch_console **out);
 /* Closes the socket and all connections; running requests may still be answered (and are dropped).
- * Takes NULL. */
+ * Not from inside a handler. Takes NULL. */
 void loch_console_close(struct loch_console *console);
 
 /* The text of argument <name>, or NULL when its optional part was left out. Lives with the request.
