@@ -4,6 +4,8 @@
  * a new tenant, say) it does nothing at all. */
 #include "postgres.h"
 
+#include "compat/export.h"
+
 #include "auth.h"
 #include "commit_guard.h"
 #include "compat/smgr.h"

@@ -1,6 +1,8 @@
 /* Holds: what the schema `loch` calls (loch.sql). */
 #include "postgres.h"
 
+#include "compat/export.h"
+
 #include "shared.h"
 
 #include "fmgr.h"

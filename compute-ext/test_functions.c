@@ -2,6 +2,8 @@
  * with LOCH_TEST_SWITCHES. */
 #include "postgres.h"
 
+#include "compat/export.h"
+
 #ifdef LOCH_TEST_SWITCHES
 
 #include "last_lsn.h"

@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "compat/export.h"
+
 #include "config_files.h"
 #include "last_lsn.h"
 #include "page_client.h"

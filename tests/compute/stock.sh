@@ -1,0 +1,152 @@
+#!/bin/bash
+# The extension in a stock server, without a pageserver: inertness, refusals, the seam's self-check, replication refused,
+# commits that no cancel can acknowledge. usage: stock.sh LIBDIR [PORT]
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+lib=$(cd "${1:?directory of loch.so}" && pwd)
+port=${2:-21700}
+bin=${PGBIN:-/usr/lib/postgresql/15/bin}
+work=$(mktemp -d /dev/shm/loch-stock-XXXXXX)
+data=$work/d
+server=
+passed=0
+failed=0
+
+as_postgres() {
+    if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups env HOME="$work" "$@"; else "$@"; fi
+}
+stop() {
+    [ -n "$server" ] && kill -QUIT "$(head -1 "$data/postmaster.pid")" 2>/dev/null && wait "$server" 2>/dev/null
+    server=
+}
+trap 'stop; rm -rf "$work"' EXIT
+ok() { if [ "$1" = 0 ]; then passed=$((passed + 1)); echo "ok   $2"; else failed=$((failed + 1)); echo "FAIL $2"; fi; }
+sql() { psql -XAtq -h "$data" -p "$port" -U postgres -d postgres "$@"; }
+fresh() { # a start without a pageserver forgets pages: every one gets its own copy
+    rm -rf "$data"
+    cp -a "$work/pristine" "$data"
+}
+start() { # options...: leaves $server, waits until it answers or is gone
+    as_postgres python3 "$here/stock_start.py" "$lib" "$data" "$port" "$@" >"$work/log" 2>&1 &
+    server=$!
+    for _ in $(seq 100); do
+        sql -c "select 1" >/dev/null 2>&1 && return 0
+        kill -0 "$server" 2>/dev/null || { server=; return 1; }
+        sleep 0.1
+    done
+    return 1
+}
+refused() { # name, pattern, options...
+    local name=$1 pattern=$2
+    shift 2
+    if start "$@"; then stop; ok 1 "$name: the server started"; return; fi
+    grep -q "$pattern" "$work/log"
+    ok $? "refused: $name"
+}
+
+[ "$(id -u)" = 0 ] && chown postgres "$work"
+as_postgres "$bin/initdb" -D "$data" -U postgres --no-sync -A trust >/dev/null || exit 1
+
+# An ordinary server loads it by CREATE FUNCTION: nothing changes.
+as_postgres "$bin/postgres" -D "$data" -p "$port" -k "$data" -c listen_addresses= -c fsync=off \
+    -c dynamic_library_path="$lib:\$libdir" >"$work/log" 2>&1 &
+server=$!
+for _ in $(seq 50); do sql -c "select 1" >/dev/null 2>&1 && break; sleep 0.1; done
+sql -v ON_ERROR_STOP=1 -f "$lib/loch.sql"
+ok $? "loch.sql in an ordinary server"
+[ "$(sql -c 'create table t(a int)' -c 'insert into t select generate_series(1, 1000)' -c checkpoint \
+    -c "select count(*) from loch.stats" -c 'select count(*) from t' | tr '\n' ' ')" = "0 1000 " ]
+ok $? "inert when it is not preloaded"
+sql -c "vacuum freeze" -c checkpoint
+stop_fast() { as_postgres "$bin/pg_ctl" -D "$data" -m fast -w stop >/dev/null; wait "$server" 2>/dev/null; server=; }
+stop_fast
+mv "$data" "$work/pristine"
+fresh
+
+refused "wal_level=minimal" "wal_level must not be minimal" -c wal_level=minimal -c max_wal_senders=0
+refused "wal_level=logical" "logical" -c wal_level=logical
+refused "restart_after_crash=on" "restart_after_crash must be off" -c restart_after_crash=on
+refused "no credential" "no credential" --no-credential
+refused "bad tenant" "settings" -c loch.tenant=xyz
+refused "bad pageserver" "host:port" -c loch.pageserver=nowhere
+refused "identity of another timeline" "another tenant or timeline" -c loch.timeline=ffffffffffffffffffffffffffffffff
+as_postgres "$bin/pg_checksums" -e -D "$data" >/dev/null
+refused "data checksums" "checksums" -c wal_level=replica
+as_postgres "$bin/pg_checksums" -d -D "$data" >/dev/null
+
+fresh
+start -c synchronous_standby_names=loch_proposer -c synchronous_commit=on
+ok $? "the seam is found, swapped and probed"
+[ "$(sql -c "select value > 0 from loch.stats where name = 'read_local'")" = t ]
+ok $? "reads come through the seam"
+grep -q "replication connections" <(as_postgres "$bin/pg_basebackup" -h "$data" -p "$port" -U postgres -D "$work/bb" 2>&1)
+ok $? "pg_basebackup is refused and told where to go"
+grep -q "replication connections" <(psql "host=$data port=$port user=postgres dbname=postgres replication=database" \
+    -c IDENTIFY_SYSTEM 2>&1)
+ok $? "a logical replication connection is refused"
+grep -q "not supported on Loch" <(sql -c "create tablespace x location '$work'" 2>&1)
+ok $? "a tablespace with a location is refused"
+
+# Commits wait for the quorum and nothing acknowledges them early.
+waits() { # name, sql, [PGOPTIONS]: the statement must not come back while there is no quorum
+    local name=$1 statement=$2 pid back
+    PGOPTIONS=${3:-} sql -c "set application_name='waiter'" -c "$statement" >"$work/out" 2>&1 &
+    pid=$!
+    sleep 1.2
+    back=$(sql -c "select pid from pg_stat_activity where application_name='waiter' and wait_event='SyncRep'")
+    [ -n "$back" ]
+    ok $? "$name: waits for the quorum"
+    sql -c "select pg_cancel_backend($back)" -c "select pg_terminate_backend($back)" >/dev/null
+    sleep 0.5
+    kill -0 "$pid" 2>/dev/null && [ ! -s "$work/out" ]
+    ok $? "$name: neither cancel nor termination acknowledges it"
+    as_postgres "$bin/pg_receivewal" -D "$work" --synchronous --no-loop \
+        -d "host=$data port=$port user=postgres application_name=loch_proposer" >"$work/receive" 2>&1 &
+    local receiver=$!
+    for _ in $(seq 50); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+    ! kill -0 "$pid" 2>/dev/null
+    ok $? "$name: comes back with the quorum"
+    pkill -TERM -P "$receiver" 2>/dev/null
+    kill "$receiver" 2>/dev/null
+    wait "$receiver" "$pid" 2>/dev/null
+    rm -f "$work"/0000*
+}
+waits "insert" "insert into t values (1)" "-c statement_timeout=300"
+waits "synchronous_commit=local" "insert into t values (2)" "-c synchronous_commit=local -c statement_timeout=300"
+waits "synchronous_commit=remote_write" "insert into t values (2)" "-c synchronous_commit=remote_write"
+sql -c "set synchronous_commit=off" -c "insert into t values (3)" >/dev/null
+ok $? "synchronous_commit=off stays PostgreSQL's own trade"
+stop
+
+fresh
+start -c synchronous_standby_names=loch_proposer -c synchronous_commit=on -c max_prepared_transactions=5
+waits "prepare" "begin; insert into t values (4); prepare transaction 'a'"
+waits "commit prepared" "commit prepared 'a'"
+sql -c "set synchronous_commit=off" -c "begin" -c "insert into t values (5)" -c "prepare transaction 'b'"
+waits "rollback prepared" "rollback prepared 'b'"
+stop
+
+# The same waits, with the fix off, must fail: the test sees what it claims to see.
+early() { # name, fix, sql
+    fresh
+    start -c synchronous_standby_names=loch_proposer -c max_prepared_transactions=5 -c "loch.test_disable=$2" || return
+    sql -c "set synchronous_commit=off" -c "begin" -c "insert into t values (6)" -c "prepare transaction 'c$2'"
+    timeout 5 psql -XAtq -h "$data" -p "$port" -U postgres -d postgres -c "$3" >"$work/out" 2>&1 &
+    local pid=$!
+    sleep 1
+    sql -c "select pg_cancel_backend(pid) from pg_stat_activity where wait_event='SyncRep'" >/dev/null
+    wait "$pid"
+    grep -q "canceling wait for synchronous replication" "$work/out"
+    ok $? "negative: without '$2' $1 is acknowledged early"
+    stop
+}
+early "a cancelled commit" commit "insert into t values (7)"
+early "a cancelled COMMIT PREPARED" commit_prepared "commit prepared 'ccommit_prepared'"
+fresh
+start -c synchronous_standby_names=loch_proposer -c loch.test_disable=sync_level
+timeout 3 psql -XAtq -h "$data" -p "$port" -U postgres -d postgres -c "set synchronous_commit=local" -c "insert into t values (8)" >/dev/null
+ok $? "negative: without 'sync_level' a local commit does not wait"
+stop
+
+echo "stock: $passed passed, $failed failed"
+[ "$failed" = 0 ]
