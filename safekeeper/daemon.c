@@ -1,0 +1,384 @@
+/* Holds: the safekeeper's life: settings, what stands in the data directory, listening, stopping.
+ * Invariants: a data directory belongs to one node for good; a disk that fails ends the process. */
+#include "daemon.h"
+
+#include "node_file.h"
+#include "service.h"
+#include "timeline.h"
+
+#include "loch/base/check.h"
+#include "loch/base/log.h"
+#include "loch/crypto/tls.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define TICK_MS   1000u
+#define STOP_NS   UINT64_C(8000000000)
+#define STOP_MS   20u
+#define FAIL_STOP 3 /* exit code: the disk failed */
+
+static const struct loch_config_item items[] = {
+    LOCH_DAEMON_ITEMS,
+    {.section = "cluster", .key = "id", .type = LOCH_CONFIG_ID, .help = "The cluster's id."},
+    {.section = "safekeeper", .key = "node", .type = LOCH_CONFIG_ID, .help = "This node's id."},
+    {.section = "safekeeper",
+     .key = "listen",
+     .type = LOCH_CONFIG_ADDRESS,
+     .help = "Address of the WAL service."},
+    {.section = "safekeeper",
+     .key = "file_bytes",
+     .type = LOCH_CONFIG_BYTES,
+     .value = "16MiB",
+     .min = 1u << 20,
+     .max = 1u << 30,
+     .help = "Size to which a WAL file is preallocated, and beyond which the next begins."},
+    {.section = "safekeepers",
+     .key = "*",
+     .type = LOCH_CONFIG_ADDRESS,
+     .key_is_id = true,
+     .help = "All safekeepers of the cluster: node id and address."},
+    {.section = "pageserver",
+     .key = "node",
+     .type = LOCH_CONFIG_ID,
+     .value = "",
+     .help = "The pageserver's node id."},
+    {.section = "pageserver",
+     .key = "address",
+     .type = LOCH_CONFIG_ADDRESS,
+     .value = "",
+     .help = "The pageserver's address."},
+    {.section = "store",
+     .key = "path",
+     .type = LOCH_CONFIG_PATH,
+     .help = "Directory of the object store."},
+    {.section = "kms",
+     .key = "uri",
+     .type = LOCH_CONFIG_STRING,
+     .min = 1,
+     .max = 1024,
+     .help = "The key service, such as file:/path/to/cmk.key."},
+};
+
+const struct loch_config_program sk_program = {
+    .name = "loch-safekeeper",
+    .summary = "Receives WAL from computes, makes it durable, hands it on.",
+    .items = items,
+    .item_count = sizeof items / sizeof items[0]};
+
+void sk_daemon_fail_stop(const char *what, loch_status st)
+{
+    LOCH_ERROR("%s: %s: %s (%s); the safekeeper stops, for what it wrote is no longer certain",
+               what, loch_code_name(st.code), loch_error_text(), loch_error_where());
+    _exit(FAIL_STOP);
+}
+
+/* ---- registry ---- */
+
+struct sk_timeline *sk_daemon_find(const struct sk_daemon *daemon, const struct loch_id *tenant,
+                                   const struct loch_id *timeline)
+{
+    for (size_t i = 0; i < daemon->timeline_count; i++) {
+        struct sk_timeline *tl = daemon->timelines[i];
+        if (loch_id_equal(&tl->timeline, timeline) && loch_id_equal(&tl->tenant, tenant))
+            return tl;
+    }
+    return NULL;
+}
+
+loch_status sk_daemon_adopt(struct sk_daemon *daemon, struct sk_timeline *timeline)
+{
+    if (daemon->timeline_count >= SK_TIMELINES_MAX)
+        return LOCH_FAIL(LOCH_E_LIMIT, "a safekeeper holds at most %u timelines", SK_TIMELINES_MAX);
+    struct sk_timeline **more =
+        realloc(daemon->timelines, (daemon->timeline_count + 1) * sizeof(struct sk_timeline *));
+    if (more == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of timelines");
+    daemon->timelines = more;
+    daemon->timelines[daemon->timeline_count++] = timeline;
+    return LOCH_OK;
+}
+
+void sk_daemon_forget(struct sk_daemon *daemon, const struct sk_timeline *timeline)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < daemon->timeline_count; i++)
+        if (daemon->timelines[i] != timeline)
+            daemon->timelines[kept++] = daemon->timelines[i];
+    daemon->timeline_count = kept;
+}
+
+/* ---- what stands in the data directory ---- */
+
+struct listing {
+    struct sk_daemon *daemon;
+    struct loch_id tenant;
+    loch_status st;
+};
+
+static bool open_one(void *arg, const char *name)
+{
+    struct listing *l = arg;
+    struct sk_timeline *tl;
+    struct loch_id timeline;
+
+    if (!loch_is_ok(loch_id_parse(name, &timeline))) {
+        LOCH_WARN("%s in the timelines of a tenant is no timeline; left alone", name);
+        return true;
+    }
+    l->st = sk_timeline_new(l->daemon, &l->tenant, &timeline, &tl);
+    if (!loch_is_ok(l->st))
+        return false;
+    bool there = false;
+    l->st = sk_timeline_on_disk(tl, &there);
+    if (!there) { /* a creation that was cut short, or what a drop leaves */
+        sk_timeline_destroy(tl);
+        return loch_is_ok(l->st);
+    }
+    l->st = sk_daemon_adopt(l->daemon, tl);
+    if (!loch_is_ok(l->st)) {
+        sk_timeline_destroy(tl);
+        return false;
+    }
+    l->st = sk_timeline_open(tl, NULL);
+    return loch_is_ok(l->st);
+}
+
+static bool open_tenant(void *arg, const char *name)
+{
+    struct listing *l = arg;
+    char path[SK_PATH_BYTES];
+
+    if (!loch_is_ok(loch_id_parse(name, &l->tenant))) {
+        LOCH_WARN("%s/tenants/%s is no tenant; left alone", l->daemon->dir, name);
+        return true;
+    }
+    (void)snprintf(path, sizeof path, "%s/tenants/%s/timelines", l->daemon->dir, name);
+    loch_status st = loch_env_list_dir(l->daemon->env, path, open_one, l);
+    if (loch_is_ok(l->st) && !loch_is_ok(st) && st.code != LOCH_E_NOT_FOUND)
+        l->st = st;
+    return loch_is_ok(l->st);
+}
+
+static loch_status open_all(struct sk_daemon *d)
+{
+    struct listing l = {.daemon = d, .st = LOCH_OK};
+    char path[SK_PATH_BYTES];
+
+    (void)snprintf(path, sizeof path, "%s/tenants", d->dir);
+    LOCH_TRY(loch_env_mkdirs(d->env, path));
+    LOCH_TRY(loch_env_sync_dir(d->env, d->dir));
+    LOCH_TRY(loch_env_list_dir(d->env, path, open_tenant, &l));
+    return l.st;
+}
+
+/* ---- start ---- */
+
+static bool add_peer(void *arg, const char *key, const char *value)
+{
+    struct sk_daemon *d = arg;
+    struct loch_id node;
+
+    if (!loch_is_ok(loch_id_parse(key, &node)) || loch_id_equal(&node, &d->node) ||
+        d->peer_count == SK_PEERS_MAX)
+        return true;
+    d->peers[d->peer_count++] = (struct sk_peer){.node = node, .address = value};
+    return true;
+}
+
+static void register_metrics(struct sk_daemon *d)
+{
+    struct loch_metrics *m = d->metrics;
+    struct sk_stats *s = &d->stats;
+
+#define COUNTER(name_, help_) loch_metrics_counter(m, "loch_safekeeper_" name_, help_, NULL, 0)
+#define GAUGE(name_, help_)   loch_metrics_gauge(m, "loch_safekeeper_" name_, help_, NULL, 0)
+    s->store.writes = COUNTER("writes_total", "Write calls to WAL files.");
+    s->store.write_bytes = COUNTER("written_bytes_total", "WAL bytes written.");
+    s->store.syncs =
+        COUNTER("syncs_total", "Syncs of WAL files: each covers all that came before.");
+    s->store.files = COUNTER("files_total", "WAL files begun.");
+    s->store.sync_latency =
+        loch_metrics_histogram(m, "loch_safekeeper_sync_seconds", "Time of a sync.", NULL, 0);
+    s->appends = COUNTER("appends_total", "APPEND messages received.");
+    s->append_bytes = COUNTER("append_bytes_total", "WAL bytes received.");
+    s->commits = COUNTER("commit_advances_total", "Times that a commit_lsn advanced.");
+    s->votes = COUNTER("votes_total", "VOTE messages received.");
+    s->fenced = COUNTER("fenced_total", "Proposers that were told of a higher term.");
+    s->pulled_bytes = COUNTER("pulled_bytes_total", "WAL bytes sent to readers.");
+    s->file_reads = COUNTER("file_reads_total", "Reads of WAL from files, for lagging readers.");
+    s->recovered_bytes = COUNTER("recovered_bytes_total", "WAL bytes fetched from peers.");
+    s->connections = GAUGE("connections", "Open connections.");
+    s->timelines_active = GAUGE("timelines_active", "Timelines served.");
+    s->timelines_broken = GAUGE("timelines_broken", "Timelines that are broken or wait.");
+#undef COUNTER
+#undef GAUGE
+}
+
+static loch_status open_world(struct sk_daemon *d, const struct loch_config *config)
+{
+    const char *store = loch_config_string(config, "store", "path");
+    const char *const dirs[] = {d->dir, store, NULL};
+
+    LOCH_TRY(loch_objstore_open_local(d->env, store, &d->store));
+    LOCH_TRY(loch_kms_open(loch_config_string(config, "kms", "uri"), dirs, &d->kms));
+    struct loch_keys_options options = {.store = d->store,
+                                        .kms = d->kms,
+                                        .cluster = d->cluster,
+                                        .node = d->node,
+                                        .role = LOCH_ROLE_SAFEKEEPER};
+    LOCH_TRY(loch_keys_create(&options, &d->keys));
+    return loch_tls_server_create(loch_keys_psk_lookup, d->keys, &d->tls);
+}
+
+static void count_states(struct sk_daemon *d)
+{
+    int64_t active = 0;
+    int64_t broken = 0;
+    int64_t opening = 0;
+
+    for (size_t i = 0; i < d->timeline_count; i++) {
+        enum sk_state state = d->timelines[i]->state;
+        active += state == SK_ACTIVE;
+        broken += state == SK_BROKEN || state == SK_WAITING;
+        opening += state == SK_OPENING;
+    }
+    loch_metric_set(d->stats.timelines_active, active);
+    loch_metric_set(d->stats.timelines_broken, broken);
+    if (broken > 0)
+        loch_metrics_health(d->metrics, false, "a timeline is broken: see SHOW TIMELINES");
+    else if (opening > 0)
+        loch_metrics_health(d->metrics, false, "opening timelines");
+    else
+        loch_metrics_health(d->metrics, true, "ok");
+}
+
+static void tick(void *arg)
+{
+    struct sk_daemon *d = arg;
+
+    d->tick = NULL;
+    if (d->stopping)
+        return;
+    for (size_t i = 0; i < d->timeline_count; i++)
+        sk_timeline_tick(d->timelines[i]);
+    sk_service_tick(d);
+    count_states(d);
+    loch_status st = loch_env_timer(d->env, TICK_MS, &d->tick, tick, d);
+    if (!loch_is_ok(st))
+        sk_daemon_fail_stop("cannot start a timer", st);
+}
+
+static void release(struct sk_daemon *d)
+{
+    loch_listener_close(d->listener);
+    loch_tls_server_destroy(d->tls);
+    loch_keys_destroy(d->keys);
+    loch_kms_close(d->kms);
+    loch_objstore_close(d->store);
+    free(d->timelines);
+    free(d);
+}
+
+static loch_status start(const struct loch_daemon *daemon, void **state)
+{
+    struct sk_daemon *d = calloc(1, sizeof *d);
+    const struct loch_config *config = daemon->config;
+    const char *address = loch_config_string(config, "safekeeper", "listen");
+    char text[LOCH_ID_TEXT_BYTES];
+    loch_status st;
+
+    if (d == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for the daemon");
+    d->env = daemon->env;
+    d->metrics = daemon->metrics;
+    d->dir = daemon->dir;
+    d->cluster = loch_config_id(config, "cluster", "id");
+    d->node = loch_config_id(config, "safekeeper", "node");
+    d->file_bytes = loch_config_u64(config, "safekeeper", "file_bytes");
+    (void)loch_config_each(config, "safekeepers", add_peer, d);
+    register_metrics(d);
+    LOCH_TRY_OUT(st, loch_env_random(d->env, d->boot.bytes, sizeof d->boot.bytes));
+    LOCH_TRY_OUT(st, sk_node_file_enter(d->env, d->dir, &d->cluster, &d->node, &d->incarnation));
+    LOCH_TRY_OUT(st, open_world(d, config));
+    LOCH_TRY_OUT(st, loch_env_listen(d->env, address, d->tls, &d->listener, sk_service_accept, d));
+    LOCH_TRY_OUT(st, open_all(d));
+    LOCH_TRY_OUT(st, loch_env_timer(d->env, TICK_MS / 10, &d->tick, tick, d));
+    LOCH_INFO("safekeeper %s listens on %s: %zu timelines, %zu peers",
+              loch_id_format(&d->node, text), address, d->timeline_count, d->peer_count);
+    *state = d;
+    return LOCH_OK;
+out:
+    if (d->timeline_count > 0) { /* pool threads are at work on what an orderly end would release */
+        loch_log_failure("cannot start");
+        _exit(1);
+    }
+    release(d);
+    return st;
+}
+
+/* ---- stop ---- */
+
+static void stop_when_idle(void *arg)
+{
+    struct sk_daemon *d = arg;
+    bool idle = d->conns == NULL;
+
+    for (size_t i = 0; i < d->timeline_count && idle; i++)
+        idle = sk_timeline_idle(d->timelines[i]);
+    if (idle || loch_env_now_ns(d->env) > d->stop_by_ns) {
+        if (!idle)
+            LOCH_WARN("stopping, though something is still under way");
+        loch_env_stop(d->env);
+        return;
+    }
+    struct loch_timer *timer;
+    loch_status st = loch_env_timer(d->env, STOP_MS, &timer, stop_when_idle, d);
+    if (!loch_is_ok(st))
+        sk_daemon_fail_stop("cannot start a timer", st);
+}
+
+static void stop(void *state)
+{
+    struct sk_daemon *d = state;
+
+    LOCH_INFO("stopping");
+    d->stopping = true;
+    d->stop_by_ns = loch_env_now_ns(d->env) + STOP_NS;
+    loch_listener_close(d->listener);
+    d->listener = NULL;
+    loch_timer_cancel(d->tick);
+    d->tick = NULL;
+    for (size_t i = 0; i < d->timeline_count; i++) {
+        sk_timeline_quiesce(d->timelines[i], "the safekeeper stops");
+        sk_timeline_tick(d->timelines[i]); /* persists a commit_lsn that moved */
+    }
+    for (struct sk_conn *c = d->conns; c != NULL; c = c->next)
+        sk_conn_refuse(c, LOCH_E_UNAVAILABLE, "the safekeeper stops");
+    stop_when_idle(d);
+}
+
+static void finish(void *state)
+{
+    struct sk_daemon *d = state;
+    bool clean = d->conns == NULL;
+
+    for (size_t i = 0; i < d->timeline_count; i++) {
+        if (sk_timeline_idle(d->timelines[i]))
+            sk_timeline_destroy(d->timelines[i]);
+        else
+            clean = false;
+    }
+    if (clean)
+        release(d);
+    else
+        LOCH_INFO("stopped in the middle of work; nothing that was acknowledged is lost");
+}
+
+const struct loch_daemon_hooks sk_hooks = {.commands = sk_commands,
+                                           .command_count = SK_COMMAND_COUNT,
+                                           .start = start,
+                                           .stop = stop,
+                                           .finish = finish};

@@ -1,0 +1,76 @@
+/* The safekeeper's world: what all timelines of the process share. Loop thread only. */
+#ifndef LOCH_SAFEKEEPER_DAEMON_H
+#define LOCH_SAFEKEEPER_DAEMON_H
+
+#include "wal_store.h"
+
+#include "loch/host/console.h"
+#include "loch/host/daemon.h"
+#include "loch/host/keys.h"
+#include "loch/host/metrics.h"
+#include "loch/io/env.h"
+#include "loch/kms/kms.h"
+#include "loch/objstore/objstore.h"
+#include "loch/wire/wal.h"
+
+#define SK_PEERS_MAX       LOCH_MEMBERS_MAX
+#define SK_CONNECTIONS_MAX 4096u
+#define SK_TIMELINES_MAX   4096u
+
+struct sk_timeline;
+struct sk_conn;
+
+struct sk_peer {
+    struct loch_id node;
+    const char *address; /* lives with the configuration */
+};
+
+struct sk_stats {
+    struct sk_store_stats store;
+    struct loch_metric *appends, *append_bytes, *commits, *commit_latency;
+    struct loch_metric *votes, *fenced, *pulled_bytes, *file_reads, *recovered_bytes;
+    struct loch_metric *connections, *timelines_active, *timelines_broken;
+};
+
+struct sk_daemon {
+    struct loch_env *env;
+    const char *dir; /* the data directory */
+    struct loch_id cluster, node, boot;
+    uint64_t incarnation;
+    uint64_t file_bytes;
+    struct loch_objstore *store;
+    struct loch_kms *kms;
+    struct loch_keys *keys;
+    struct loch_tls_server *tls;
+    struct loch_listener *listener;
+    struct sk_peer peers[SK_PEERS_MAX]; /* all safekeepers but this one */
+    size_t peer_count;
+    struct sk_timeline **timelines;
+    size_t timeline_count;
+    struct sk_conn *conns; /* all connections, a list */
+    size_t conn_count;
+    struct loch_metrics *metrics;
+    struct sk_stats stats;
+    struct loch_timer *tick;
+    bool stopping;
+    uint64_t stop_by_ns;
+    int exit_code;
+};
+
+extern const struct loch_config_program sk_program;
+extern const struct loch_daemon_hooks sk_hooks;
+
+/* NULL when there is none. */
+struct sk_timeline *sk_daemon_find(const struct sk_daemon *daemon, const struct loch_id *tenant,
+                                   const struct loch_id *timeline);
+/* LOCH_E_LIMIT, LOCH_E_NO_MEMORY; the timeline then belongs to the daemon. */
+LOCH_STATUS sk_daemon_adopt(struct sk_daemon *daemon, struct sk_timeline *timeline);
+/* Forgets it (the caller destroys it). */
+void sk_daemon_forget(struct sk_daemon *daemon, const struct sk_timeline *timeline);
+/* A failed write or sync, or no memory in the consensus: says why and ends the process. */
+_Noreturn void sk_daemon_fail_stop(const char *what, loch_status st);
+
+#define SK_COMMAND_COUNT 5u
+extern const struct loch_console_command sk_commands[SK_COMMAND_COUNT];
+
+#endif

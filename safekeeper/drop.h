@@ -1,0 +1,16 @@
+/* Dropping timelines for good. Loop thread only. */
+#ifndef LOCH_SAFEKEEPER_DROP_H
+#define LOCH_SAFEKEEPER_DROP_H
+
+#include "timeline.h"
+
+#define SK_DROPPED_NAME "dropped" /* marks a directory whose deletion has begun */
+
+/* timeline NULL: all of the tenant's. What is not there is dropped already. Answers the request
+ * later when LOCH_OK. */
+LOCH_STATUS sk_drop(struct sk_daemon *daemon, const struct loch_id *tenant,
+                    const struct loch_id *timeline, struct loch_console_request *request);
+/* Deletes every file of a timeline's directory, the mark last. Start-up and pool threads. */
+LOCH_STATUS sk_drop_files(struct loch_env *env, const char *dir);
+
+#endif

@@ -1,0 +1,270 @@
+/* Holds: a safekeeper's own pulls from its peers, for WAL that its proposer no longer has.
+ * Invariants: bytes are taken only under the ordered term, and only from a peer whose PULL_STATE
+ * says that this term is installed there; the acceptor judges where they fit. */
+#include "service.h"
+
+#include "loch/base/check.h"
+#include "loch/base/log.h"
+#include "loch/crypto/tls.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CONNECT_MS   3000u
+#define PAUSE_MIN_MS 50u
+#define PAUSE_MAX_MS 2000u
+
+struct sk_recovery {
+    struct sk_timeline *tl;
+    bool wanted;
+    uint64_t term;
+    loch_lsn begin, end;
+    size_t peer; /* index of the one in use or tried next */
+    uint64_t pause_ms;
+    struct loch_tls_client *tls; /* while connecting */
+    struct loch_stream *stream;
+    struct loch_timer *timer;
+    bool connecting;
+    bool proven; /* PULL_STATE said that the term is installed */
+    uint64_t stream_term;
+    loch_lsn peer_commit;
+};
+
+static void try_next(struct sk_recovery *r);
+
+static const char *peer_address(const struct sk_recovery *r)
+{
+    return r->tl->daemon->peers[r->peer].address;
+}
+
+static void fire(void *arg)
+{
+    struct sk_recovery *r = arg;
+
+    r->timer = NULL;
+    try_next(r);
+}
+
+/* Goes on with the next peer after a while. */
+static void later(struct sk_recovery *r)
+{
+    if (!r->wanted || r->timer != NULL)
+        return;
+    r->peer = (r->peer + 1) % r->tl->daemon->peer_count;
+    loch_status st = loch_env_timer(r->tl->daemon->env, r->pause_ms, &r->timer, fire, r);
+    if (!loch_is_ok(st))
+        sk_daemon_fail_stop("cannot start a timer", st);
+    r->pause_ms = loch_min_u64(r->pause_ms * 2, PAUSE_MAX_MS);
+}
+
+static loch_status state_frame(struct sk_recovery *r, struct loch_slice payload)
+{
+    struct loch_wal_pull_state m;
+
+    LOCH_TRY(loch_wal_pull_state_decode(payload, &m));
+    r->proven = m.term == r->stream_term;
+    r->peer_commit = m.commit_lsn;
+    loch_term_history_fini(&m.history);
+    if (!r->proven)
+        return LOCH_FAIL(LOCH_E_STALE, "peer %s is in another term", peer_address(r));
+    return LOCH_OK;
+}
+
+static loch_status frame(void *arg, uint8_t type, struct loch_slice payload)
+{
+    struct sk_recovery *r = arg;
+
+    if (type == LOCH_WAL_PULL_STATE)
+        return state_frame(r, payload);
+    if (type == LOCH_WAL_PULL_DATA) {
+        struct loch_wal_pull_data m;
+        LOCH_TRY(loch_wal_pull_data_decode(payload, &m));
+        if (!r->proven)
+            return LOCH_FAIL(LOCH_E_CORRUPT, "peer %s sent WAL before its state", peer_address(r));
+        if (!r->wanted || r->term != r->stream_term)
+            return LOCH_FAIL(LOCH_E_STALE, "no longer wanted");
+        r->pause_ms = PAUSE_MIN_MS;
+        sk_timeline_recovered(r->tl, r->stream_term, m.begin, m.bytes, r->peer_commit);
+        return LOCH_OK;
+    }
+    if (type == LOCH_WAL_ERROR) {
+        struct loch_wire_error m;
+        LOCH_TRY(loch_wire_error_decode(payload, &m));
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "peer %s: %.*s", peer_address(r),
+                         (int)loch_min_u64(m.text.len, 300), (const char *)m.text.data);
+    }
+    return LOCH_FAIL(LOCH_E_CORRUPT, "unexpected frame of type %u from peer %s", type,
+                     peer_address(r));
+}
+
+static void closed(void *arg, loch_status st)
+{
+    struct sk_recovery *r = arg;
+
+    if (!loch_is_ok(st) && st.code != LOCH_E_STALE)
+        LOCH_INFO("timeline %s: recovery from %s: %s", r->tl->timeline_text, peer_address(r),
+                  loch_error_text());
+    r->stream = NULL;
+    later(r);
+}
+
+static const struct loch_stream_events events = {.frame = frame, .closed = closed};
+
+static void connected(void *arg, loch_status st, struct loch_stream *stream)
+{
+    struct sk_recovery *r = arg;
+    struct loch_acceptor_view view;
+    struct loch_buf out = {0};
+    struct loch_writer w;
+
+    r->connecting = false;
+    loch_tls_client_destroy(r->tls);
+    r->tls = NULL;
+    if (!loch_is_ok(st)) {
+        LOCH_DEBUG("timeline %s: cannot reach %s: %s", r->tl->timeline_text, peer_address(r),
+                   loch_error_text());
+        later(r);
+        return;
+    }
+    r->stream = stream;
+    r->proven = false;
+    r->stream_term = r->term;
+    loch_stream_attach(stream, &events, r);
+    if (!r->wanted) {
+        loch_stream_close(stream);
+        return;
+    }
+    loch_acceptor_look(r->tl->acceptor, &view);
+    struct loch_wal_pull m = {.version = LOCH_WIRE_WAL_VERSION,
+                              .tenant = r->tl->tenant,
+                              .timeline = r->tl->timeline,
+                              .mode = LOCH_PULL_FLUSHED,
+                              .term = r->term,
+                              .from = view.write_lsn};
+    loch_writer_init(&w, &out);
+    loch_wal_pull_encode(&w, &m);
+    st = loch_writer_finish(&w);
+    if (!loch_is_ok(st))
+        sk_daemon_fail_stop("cannot ask a peer", st);
+    if (r->tl->paused)
+        loch_stream_read(stream, false);
+    loch_stream_send(stream, &out);
+}
+
+static loch_status connect_peer(struct sk_recovery *r)
+{
+    const struct sk_daemon *daemon = r->tl->daemon;
+    const struct sk_peer *peer = &daemon->peers[r->peer];
+    struct loch_psk_identity identity = {.version = 1,
+                                         .client_role = LOCH_ROLE_SAFEKEEPER,
+                                         .server_role = LOCH_ROLE_SAFEKEEPER,
+                                         .rights = LOCH_RIGHT_WAL_PULL,
+                                         .cluster = daemon->cluster,
+                                         .tenant = r->tl->tenant,
+                                         .client_id = daemon->node,
+                                         .client_boot = daemon->boot,
+                                         .server_node = peer->node};
+    struct loch_secret psk = {0};
+    struct loch_buf encoded = {0};
+    loch_status st;
+
+    LOCH_TRY_OUT(st, loch_keys_psk(daemon->keys, &identity, &psk));
+    LOCH_TRY_OUT(st, loch_psk_identity_encode(&identity, &encoded));
+    LOCH_TRY_OUT(st, loch_tls_client_create(loch_buf_slice(&encoded), &psk, &r->tls));
+    st = loch_env_connect(daemon->env, peer->address, r->tls, CONNECT_MS, connected, r);
+    if (loch_is_ok(st)) {
+        r->connecting = true;
+    } else {
+        loch_tls_client_destroy(r->tls);
+        r->tls = NULL;
+    }
+out:
+    loch_secret_fini(&psk);
+    loch_buf_fini(&encoded);
+    return st;
+}
+
+static void try_next(struct sk_recovery *r)
+{
+    if (!r->wanted || r->connecting || r->stream != NULL)
+        return;
+    loch_status st = connect_peer(r);
+    if (!loch_is_ok(st)) {
+        loch_log_failure("cannot connect to a peer");
+        later(r);
+    }
+}
+
+void sk_recovery_order(struct sk_timeline *tl, uint64_t term, loch_lsn begin, loch_lsn end)
+{
+    struct sk_recovery *r = tl->recovery;
+
+    if (begin >= end) {
+        (void)sk_recovery_stop(tl);
+        return;
+    }
+    if (tl->daemon->peer_count == 0 || tl->daemon->stopping || tl->state != SK_ACTIVE)
+        return;
+    if (r == NULL) {
+        r = calloc(1, sizeof *r);
+        if (r == NULL)
+            sk_daemon_fail_stop("no memory to recover WAL", LOCH_FAIL(LOCH_E_NO_MEMORY, "calloc"));
+        r->tl = tl;
+        tl->recovery = r;
+    }
+    if (!r->wanted || r->term != term)
+        LOCH_INFO("timeline %s: recovering WAL " LOCH_LSN_FMT " to " LOCH_LSN_FMT
+                  " of term %" PRIu64 " from peers",
+                  tl->timeline_text, LOCH_LSN_ARG(begin), LOCH_LSN_ARG(end), term);
+
+    r->wanted = true;
+    r->term = term;
+    r->begin = begin;
+    r->end = end;
+    if (r->stream != NULL && r->stream_term != term) {
+        loch_stream_close(r->stream); /* `closed` goes on */
+        return;
+    }
+    if (r->stream == NULL && !r->connecting && r->timer == NULL) {
+        r->pause_ms = PAUSE_MIN_MS;
+        loch_status st = loch_env_timer(tl->daemon->env, 0, &r->timer, fire, r);
+        if (!loch_is_ok(st))
+            sk_daemon_fail_stop("cannot start a timer", st);
+    }
+}
+
+void sk_recovery_pause(struct sk_timeline *tl, bool paused)
+{
+    struct sk_recovery *r = tl->recovery;
+
+    if (r != NULL && r->stream != NULL)
+        loch_stream_read(r->stream, !paused);
+}
+
+bool sk_recovery_stop(struct sk_timeline *tl)
+{
+    struct sk_recovery *r = tl->recovery;
+
+    if (r == NULL)
+        return true;
+    r->wanted = false;
+    loch_timer_cancel(r->timer);
+    r->timer = NULL;
+    if (r->stream != NULL)
+        loch_stream_close(r->stream);
+    return sk_recovery_idle(tl);
+}
+
+bool sk_recovery_idle(const struct sk_timeline *tl)
+{
+    const struct sk_recovery *r = tl->recovery;
+
+    return r == NULL || (!r->wanted && !r->connecting && r->stream == NULL && r->timer == NULL);
+}
+
+void sk_recovery_destroy(struct sk_timeline *tl)
+{
+    LOCH_ASSERT(sk_recovery_idle(tl));
+    free(tl->recovery);
+    tl->recovery = NULL;
+}

@@ -1,0 +1,203 @@
+/* Holds: the pull side. Invariants: a byte goes out only below what the acceptor allows at that
+ * moment; bytes read from files before a truncation are thrown away after it. */
+#include "service.h"
+
+#include "loch/base/check.h"
+#include "loch/base/log.h"
+
+#include <stdio.h>
+
+#define QUEUE_BYTES (1u << 20)  /* handed to a stream and not yet sent */
+#define READ_BYTES  (16u << 20) /* read from files at once */
+#define STATE_NS    UINT64_C(1000000000)
+
+static void fail(struct sk_conn *conn, loch_status st)
+{
+    char text[SK_TEXT_BYTES];
+
+    (void)snprintf(text, sizeof text, "%s", loch_error_text());
+    sk_conn_refuse(conn, st.code, text);
+}
+
+static bool usable(const struct sk_conn *conn)
+{
+    return !conn->gone && !conn->closing && conn->timeline != NULL &&
+           conn->timeline->state == SK_ACTIVE;
+}
+
+static loch_status send_state(struct sk_conn *conn)
+{
+    struct loch_acceptor_view view;
+    struct loch_buf out = {0};
+    struct loch_writer w;
+
+    loch_acceptor_look(conn->timeline->acceptor, &view);
+    struct loch_wal_pull_state m = {.term = view.installed_term,
+                                    .term_start = view.term_start,
+                                    .compute_epoch = view.min_compute_epoch,
+                                    .flush_lsn = view.flush_lsn,
+                                    .commit_lsn = view.commit_lsn,
+                                    .start_lsn = view.start_lsn,
+                                    .history = *view.history};
+    loch_writer_init(&w, &out);
+    loch_wal_pull_state_encode(&w, &m);
+    loch_status st = loch_writer_finish(&w);
+    if (!loch_is_ok(st)) {
+        loch_buf_fini(&out);
+        return st;
+    }
+    conn->state_due = false;
+    conn->state_commit = view.commit_lsn;
+    conn->state_ns = loch_env_now_ns(conn->daemon->env);
+    loch_stream_send(conn->stream, &out);
+    return LOCH_OK;
+}
+
+static loch_status send_data(struct sk_conn *conn, struct loch_slice bytes)
+{
+    struct loch_wal_pull_data m = {.begin = conn->position, .bytes = bytes};
+    struct loch_buf out = {0};
+    struct loch_writer w;
+
+    loch_writer_init(&w, &out);
+    loch_wal_pull_data_encode(&w, &m);
+    loch_status st = loch_writer_finish(&w);
+    if (!loch_is_ok(st)) {
+        loch_buf_fini(&out);
+        return st;
+    }
+    conn->position += bytes.len;
+    loch_metric_add(conn->daemon->stats.pulled_bytes, bytes.len);
+    loch_stream_send(conn->stream, &out);
+    return LOCH_OK;
+}
+
+static void read_done(void *arg, loch_status st, struct loch_buf *take_wal)
+{
+    struct sk_conn *conn = arg;
+    const struct sk_timeline *tl = conn->timeline;
+
+    conn->reading = false;
+    if (conn->gone) {
+        sk_conn_free(conn);
+        return;
+    }
+    if (!usable(conn))
+        return;
+    if (sk_store_cuts(tl->store) == conn->wal_cuts) {
+        if (!loch_is_ok(st)) {
+            LOCH_ERROR("timeline %s: cannot read WAL: %s", tl->timeline_text, loch_error_text());
+            fail(conn, st);
+            return;
+        }
+        loch_buf_fini(&conn->wal);
+        conn->wal = *take_wal;
+        *take_wal = (struct loch_buf){0};
+        conn->wal_lsn = conn->position;
+    }
+    sk_sender_pump(conn);
+}
+
+/* The next piece below `upto`: from memory, from what was read, or begin to read (*out empty). */
+static loch_status next_piece(struct sk_conn *conn, loch_lsn upto, struct loch_slice *out)
+{
+    struct sk_store *store = conn->timeline->store;
+
+    *out = (struct loch_slice){0};
+    if (sk_store_tail(store, conn->position, upto, LOCH_WAL_CHUNK_BYTES, out)) {
+        if (conn->wal.cap > 0)
+            loch_buf_fini(&conn->wal);
+        return LOCH_OK;
+    }
+    loch_lsn end = conn->wal_lsn + conn->wal.len;
+    if (conn->wal.len > 0 && conn->wal_cuts == sk_store_cuts(store) &&
+        conn->position >= conn->wal_lsn && conn->position < end) {
+        size_t len = (size_t)(loch_min_u64(end, upto) - conn->position);
+        *out = loch_slice_of(conn->wal.data + (conn->position - conn->wal_lsn),
+                             (size_t)loch_min_u64(len, LOCH_WAL_CHUNK_BYTES));
+        return LOCH_OK;
+    }
+    loch_buf_fini(&conn->wal);
+    conn->wal_cuts = sk_store_cuts(store);
+    LOCH_TRY(sk_store_read(store, conn->position, upto, READ_BYTES, read_done, conn));
+    conn->reading = true;
+    loch_metric_add(conn->daemon->stats.file_reads, 1);
+    return LOCH_OK;
+}
+
+static loch_status pump(struct sk_conn *conn)
+{
+    if (conn->state_due)
+        LOCH_TRY(send_state(conn));
+    while (!conn->reading && loch_stream_queued(conn->stream) < QUEUE_BYTES) {
+        struct loch_slice piece;
+        loch_lsn upto;
+        LOCH_TRY(loch_acceptor_pull_limit(conn->timeline->acceptor, conn->mode, conn->term,
+                                          conn->position, &upto));
+        if (upto <= conn->position)
+            break;
+        LOCH_TRY(next_piece(conn, upto, &piece));
+        if (piece.len > 0)
+            LOCH_TRY(send_data(conn, piece));
+    }
+    return LOCH_OK;
+}
+
+void sk_sender_pump(struct sk_conn *conn)
+{
+    if (!usable(conn))
+        return;
+    loch_status st = pump(conn);
+    if (!loch_is_ok(st))
+        fail(conn, st);
+}
+
+loch_status sk_sender_begin(struct sk_conn *conn, const struct loch_wal_pull *m)
+{
+    loch_lsn upto;
+
+    if (m->mode != LOCH_PULL_COMMITTED && m->mode != LOCH_PULL_FLUSHED)
+        return LOCH_FAIL(LOCH_E_UNSUPPORTED, "unknown PULL mode %u", m->mode);
+    conn->mode = (enum loch_pull_mode)m->mode;
+    conn->term = m->term;
+    conn->position = m->from;
+    LOCH_TRY(loch_acceptor_pull_limit(conn->timeline->acceptor, conn->mode, conn->term,
+                                      conn->position, &upto));
+    conn->state_due = true;
+    return pump(conn);
+}
+
+loch_status sk_sender_frame(struct sk_conn *conn, uint8_t type, struct loch_slice payload)
+{
+    struct loch_wal_pull_feedback m;
+
+    if (type != LOCH_WAL_PULL_FEEDBACK)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "unexpected frame of type %u from a reader", type);
+    LOCH_TRY(loch_wal_pull_feedback_decode(payload, &m));
+    if (conn->identity.client_role == LOCH_ROLE_PAGESERVER)
+        sk_timeline_feedback(conn->timeline, &m);
+    return LOCH_OK;
+}
+
+void sk_sender_kick(struct sk_timeline *tl, bool state)
+{
+    struct loch_acceptor_view view;
+
+    loch_acceptor_look(tl->acceptor, &view);
+    for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next) {
+        if (c->timeline != tl || c->kind != SK_CONN_PULL)
+            continue;
+        /* A peer takes commit_lsn from the state; a pageserver is sent nothing else than committed.
+         */
+        if (state || (c->mode == LOCH_PULL_FLUSHED && view.commit_lsn != c->state_commit))
+            c->state_due = true;
+        sk_sender_pump(c);
+    }
+}
+
+void sk_sender_tick(struct sk_conn *conn, uint64_t now_ns)
+{
+    if (now_ns - conn->state_ns >= STATE_NS)
+        conn->state_due = true;
+    sk_sender_pump(conn);
+}

@@ -1,0 +1,341 @@
+/* Holds: the safekeeper's connections. Invariants: nothing of a connection is believed beyond what
+ * its PSK identity proved; a connection's kind is fixed by its first frame. */
+#include "service.h"
+
+#include "loch/base/check.h"
+#include "loch/base/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define FIRST_FRAME_NS    UINT64_C(10000000000) /* a connection that says nothing is closed */
+#define CLOSING_NS        UINT64_C(5000000000)  /* a refused peer that does not read likewise */
+#define REPLIES_MAX_BYTES (8u << 20)            /* a proposer that does not read its replies */
+
+void sk_conn_free(struct sk_conn *conn)
+{
+    *conn->link = conn->next;
+    if (conn->next != NULL)
+        conn->next->link = conn->link;
+    conn->daemon->conn_count--;
+    loch_metric_move(conn->daemon->stats.connections, -1);
+    loch_buf_fini(&conn->wal);
+    free(conn);
+}
+
+static void closed(void *arg, loch_status st)
+{
+    struct sk_conn *conn = arg;
+
+    if (!loch_is_ok(st))
+        LOCH_DEBUG("a connection ended: %s", loch_error_text());
+    conn->gone = true;
+    conn->stream = NULL;
+    if (conn->kind == SK_CONN_PUSH && conn->timeline != NULL && conn->timeline->state == SK_ACTIVE)
+        sk_timeline_gone(conn->timeline, conn->number);
+    if (!conn->reading) /* else the read's end frees it */
+        sk_conn_free(conn);
+}
+
+static void drained(void *arg)
+{
+    struct sk_conn *conn = arg;
+
+    if (conn->closing)
+        loch_stream_close(conn->stream);
+    else if (conn->kind == SK_CONN_PULL)
+        sk_sender_pump(conn);
+}
+
+void sk_conn_refuse(struct sk_conn *conn, enum loch_code code, const char *text)
+{
+    struct loch_wire_error error = {.code = (uint32_t)code,
+                                    .text = loch_slice_of(text, strnlen(text, 1000))};
+    struct loch_buf out = {0};
+    struct loch_writer w;
+
+    if (conn->gone || conn->closing)
+        return;
+    conn->closing = true;
+    conn->since_ns = loch_env_now_ns(conn->daemon->env);
+    loch_writer_init(&w, &out);
+    loch_wire_error_encode(&w, &error);
+    if (loch_is_ok(loch_writer_finish(&w))) {
+        loch_stream_read(conn->stream, false);
+        loch_stream_send(conn->stream, &out);
+    } else {
+        loch_buf_fini(&out);
+        loch_stream_close(conn->stream);
+    }
+}
+
+/* ---- frames ---- */
+
+/* The timeline that a first frame names, if the identity may have it. */
+static loch_status find_timeline(struct sk_conn *conn, uint32_t version,
+                                 const struct loch_id *tenant, const struct loch_id *timeline,
+                                 uint8_t right, struct sk_timeline **out)
+{
+    const struct loch_psk_identity *id = &conn->identity;
+
+    if (version != LOCH_WIRE_WAL_VERSION)
+        return LOCH_FAIL(LOCH_E_UNSUPPORTED,
+                         "WAL protocol version %" PRIu32 "; this safekeeper speaks %u", version,
+                         LOCH_WIRE_WAL_VERSION);
+    if (!loch_id_equal(tenant, &id->tenant) ||
+        (!loch_id_is_none(&id->timeline) && !loch_id_equal(timeline, &id->timeline)))
+        return LOCH_FAIL(LOCH_E_DENIED, "the credential is for another tenant or timeline");
+    if ((id->rights & right) == 0)
+        return LOCH_FAIL(LOCH_E_DENIED, "the credential lacks the right to do this");
+    struct sk_timeline *tl = sk_daemon_find(conn->daemon, tenant, timeline);
+    if (tl == NULL)
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "this safekeeper has no such timeline");
+    LOCH_TRY(sk_timeline_check(tl));
+    *out = tl;
+    return LOCH_OK;
+}
+
+static struct loch_acceptor_from from(const struct sk_conn *conn)
+{
+    return (struct loch_acceptor_from){.conn = conn->number,
+                                       .compute_epoch = conn->identity.compute_epoch};
+}
+
+static loch_status hello(struct sk_conn *conn, struct loch_slice payload)
+{
+    struct loch_wal_hello m;
+    struct sk_timeline *tl;
+
+    LOCH_TRY(loch_wal_hello_decode(payload, &m));
+    LOCH_TRY(find_timeline(conn, m.version, &m.tenant, &m.timeline, LOCH_RIGHT_WAL_PUSH, &tl));
+    if (conn->identity.client_role != LOCH_ROLE_COMPUTE)
+        return LOCH_FAIL(LOCH_E_DENIED, "only a compute pushes WAL");
+    if (m.system_id != tl->control.system_id)
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "system identifier %" PRIu64 ", the timeline's is %" PRIu64, m.system_id,
+                         tl->control.system_id);
+    if (m.pg_version / 10000 != tl->control.pg_version / 10000)
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "PostgreSQL version %" PRIu32 ", the timeline's is %" PRIu32, m.pg_version,
+                         tl->control.pg_version);
+    if (m.segment_bytes != tl->control.segment_bytes)
+        return LOCH_FAIL(LOCH_E_INVALID, "WAL segments of %" PRIu32 " bytes, not %" PRIu32,
+                         m.segment_bytes, tl->control.segment_bytes);
+    conn->kind = SK_CONN_PUSH;
+    conn->timeline = tl;
+    conn->number = tl->next_conn++;
+    if (tl->paused)
+        loch_stream_read(conn->stream, false);
+    sk_timeline_hello(tl, from(conn), &m);
+    return LOCH_OK;
+}
+
+static loch_status push_frame(struct sk_conn *conn, uint8_t type, struct loch_slice payload)
+{
+    struct sk_timeline *tl = conn->timeline;
+
+    if (type == LOCH_WAL_APPEND) {
+        struct loch_wal_append m;
+        LOCH_TRY(loch_wal_append_decode(payload, &m));
+        sk_timeline_append(tl, from(conn), &m);
+    } else if (type == LOCH_WAL_VOTE) {
+        struct loch_wal_vote m;
+        LOCH_TRY(loch_wal_vote_decode(payload, &m));
+        if (m.compute_epoch != conn->identity.compute_epoch)
+            return LOCH_FAIL(LOCH_E_DENIED, "the credential is for another compute epoch");
+        sk_timeline_vote(tl, from(conn), &m);
+    } else if (type == LOCH_WAL_ELECTED) {
+        struct loch_wal_elected m;
+        LOCH_TRY(loch_wal_elected_decode(payload, &m));
+        sk_timeline_elected(tl, from(conn), &m);
+        loch_term_history_fini(&m.history);
+    } else {
+        return LOCH_FAIL(LOCH_E_CORRUPT, "unexpected frame of type %u from a proposer", type);
+    }
+    return LOCH_OK;
+}
+
+static loch_status first_frame(struct sk_conn *conn, uint8_t type, struct loch_slice payload)
+{
+    if (type == LOCH_WAL_HELLO)
+        return hello(conn, payload);
+    if (type == LOCH_WAL_PULL) {
+        struct loch_wal_pull m;
+        struct sk_timeline *tl;
+        LOCH_TRY(loch_wal_pull_decode(payload, &m));
+        LOCH_TRY(find_timeline(conn, m.version, &m.tenant, &m.timeline, LOCH_RIGHT_WAL_PULL, &tl));
+        conn->kind = SK_CONN_PULL;
+        conn->timeline = tl;
+        return sk_sender_begin(conn, &m);
+    }
+    return LOCH_FAIL(LOCH_E_CORRUPT, "a connection begins with HELLO or PULL, not with type %u",
+                     type);
+}
+
+/* A failure is told to the peer, then the connection ends. */
+static loch_status frame(void *arg, uint8_t type, struct loch_slice payload)
+{
+    struct sk_conn *conn = arg;
+    loch_status st = LOCH_OK;
+
+    if (conn->closing || type == LOCH_WAL_ERROR)
+        return LOCH_OK;
+    if (conn->kind == SK_CONN_NEW) {
+        st = first_frame(conn, type, payload);
+    } else if (conn->timeline == NULL || conn->timeline->state != SK_ACTIVE) {
+        st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "the timeline has gone away");
+    } else if (conn->kind == SK_CONN_PUSH) {
+        if (loch_stream_queued(conn->stream) > REPLIES_MAX_BYTES)
+            return LOCH_FAIL(LOCH_E_LIMIT, "a proposer does not read its replies");
+        st = push_frame(conn, type, payload);
+    } else {
+        st = sk_sender_frame(conn, type, payload);
+    }
+    if (!loch_is_ok(st)) {
+        char text[SK_TEXT_BYTES];
+        (void)snprintf(text, sizeof text, "%s", loch_error_text());
+        LOCH_INFO("a connection is refused (%s): %s", loch_code_name(st.code), text);
+        sk_conn_refuse(conn, st.code, text);
+    }
+    return LOCH_OK;
+}
+
+static const struct loch_stream_events events = {
+    .frame = frame, .closed = closed, .drained = drained};
+
+static loch_status ignore_frame(void *arg, uint8_t type, struct loch_slice payload)
+{
+    (void)arg;
+    (void)type;
+    (void)payload;
+    return LOCH_OK;
+}
+
+static void ignore_closed(void *arg, loch_status st)
+{
+    (void)arg;
+    (void)st;
+}
+
+static const struct loch_stream_events no_events = {.frame = ignore_frame, .closed = ignore_closed};
+
+void sk_service_accept(void *arg, struct loch_stream *stream)
+{
+    struct sk_daemon *daemon = arg;
+    struct sk_conn *conn = NULL;
+
+    if (daemon->conn_count < SK_CONNECTIONS_MAX && !daemon->stopping)
+        conn = calloc(1, sizeof *conn);
+    if (conn == NULL ||
+        !loch_is_ok(loch_psk_identity_decode(loch_stream_identity(stream), &conn->identity))) {
+        free(conn);
+        loch_stream_attach(stream, &no_events, NULL);
+        loch_stream_close(stream);
+        return;
+    }
+    conn->daemon = daemon;
+    conn->stream = stream;
+    conn->kind = SK_CONN_NEW;
+    conn->since_ns = loch_env_now_ns(daemon->env);
+    conn->next = daemon->conns;
+    conn->link = &daemon->conns;
+    if (daemon->conns != NULL)
+        daemon->conns->link = &conn->next;
+    daemon->conns = conn;
+    daemon->conn_count++;
+    loch_metric_move(daemon->stats.connections, 1);
+    loch_stream_attach(stream, &events, conn);
+}
+
+/* ---- what a timeline tells its proposers ---- */
+
+static struct sk_conn *find_push(struct sk_timeline *tl, uint64_t number)
+{
+    for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next)
+        if (c->kind == SK_CONN_PUSH && c->timeline == tl && c->number == number)
+            return c->gone || c->closing ? NULL : c;
+    return NULL;
+}
+
+static void encode(struct loch_writer *w, const struct loch_acceptor_message *m)
+{
+    if (m->type == LOCH_WAL_APPEND_REPLY)
+        loch_wal_append_reply_encode(w, &m->u.append_reply);
+    else if (m->type == LOCH_WAL_HELLO_REPLY)
+        loch_wal_hello_reply_encode(w, &m->u.hello_reply);
+    else if (m->type == LOCH_WAL_VOTE_REPLY)
+        loch_wal_vote_reply_encode(w, &m->u.vote_reply);
+    else if (m->type == LOCH_WAL_ELECTED_REPLY)
+        loch_wal_elected_reply_encode(w, &m->u.elected_reply);
+    else if (m->type == LOCH_WAL_FENCED)
+        loch_wal_fenced_encode(w, &m->u.fenced);
+    else
+        LOCH_ASSERT(!"a message that an acceptor sends");
+}
+
+void sk_service_send(struct sk_timeline *tl, uint64_t number,
+                     const struct loch_acceptor_message *message)
+{
+    struct sk_conn *conn = find_push(tl, number);
+    struct loch_buf out = {0};
+    struct loch_writer w;
+
+    if (conn == NULL)
+        return;
+    if (message->type == LOCH_WAL_FENCED)
+        loch_metric_add(tl->daemon->stats.fenced, 1);
+    loch_writer_init(&w, &out);
+    encode(&w, message);
+    loch_status st = loch_writer_finish(&w);
+    if (!loch_is_ok(st))
+        sk_daemon_fail_stop("cannot answer a proposer", st);
+    loch_stream_send(conn->stream, &out);
+}
+
+void sk_service_close(struct sk_timeline *tl, uint64_t number, enum loch_code code,
+                      const char *text)
+{
+    struct sk_conn *conn = find_push(tl, number);
+
+    if (conn != NULL) {
+        LOCH_INFO("timeline %s: a proposer's connection ends: %s", tl->timeline_text, text);
+        sk_conn_refuse(conn, code, text);
+    }
+}
+
+void sk_service_drop(struct sk_timeline *tl, enum loch_code code, const char *text)
+{
+    for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next)
+        if (c->timeline == tl)
+            sk_conn_refuse(c, code, text);
+}
+
+bool sk_service_uses(const struct sk_timeline *tl)
+{
+    for (const struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next)
+        if (c->timeline == tl)
+            return true;
+    return false;
+}
+
+void sk_service_pause(struct sk_timeline *tl, bool paused)
+{
+    for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next)
+        if (c->timeline == tl && c->kind == SK_CONN_PUSH && !c->gone && !c->closing)
+            loch_stream_read(c->stream, !paused);
+}
+
+void sk_service_tick(struct sk_daemon *daemon)
+{
+    uint64_t now = loch_env_now_ns(daemon->env);
+
+    for (struct sk_conn *c = daemon->conns; c != NULL; c = c->next) {
+        if (c->gone)
+            continue;
+        if ((c->kind == SK_CONN_NEW && now - c->since_ns > FIRST_FRAME_NS) ||
+            (c->closing && now - c->since_ns > CLOSING_NS))
+            loch_stream_close(c->stream);
+        else if (c->kind == SK_CONN_PULL && !c->closing)
+            sk_sender_tick(c, now);
+    }
+}

@@ -1,0 +1,75 @@
+/* Connections of the safekeeper: proposers that push, readers that pull. Loop thread only. */
+#ifndef LOCH_SAFEKEEPER_SERVICE_H
+#define LOCH_SAFEKEEPER_SERVICE_H
+
+#include "timeline.h"
+
+#include "loch/crypto/psk.h"
+
+enum sk_conn_kind { SK_CONN_NEW = 1, SK_CONN_PUSH, SK_CONN_PULL };
+
+struct sk_conn {
+    struct sk_conn *next, **link; /* in the daemon's list */
+    struct sk_daemon *daemon;
+    struct loch_stream *stream;
+    struct loch_psk_identity identity;
+    enum sk_conn_kind kind;
+    struct sk_timeline *timeline; /* NULL while NEW or when the timeline went away */
+    uint64_t since_ns;
+    bool closing; /* an error was sent; closed when it has left */
+    bool gone;    /* the stream is closed; freed when no read is under way */
+
+    uint64_t number; /* PUSH: the acceptor's name for it */
+
+    /* PULL */
+    enum loch_pull_mode mode;
+    uint64_t term;
+    loch_lsn position; /* next to send */
+    bool reading;
+    struct loch_buf wal; /* read from files: begins at wal_lsn */
+    loch_lsn wal_lsn;
+    uint64_t wal_cuts;
+    uint64_t state_ns; /* when PULL_STATE was last sent */
+    bool state_due;
+    loch_lsn state_commit;
+};
+
+/* loch_accept_fn; arg is struct sk_daemon. */
+void sk_service_accept(void *arg, struct loch_stream *stream);
+/* Sends an error frame, and closes when it has left. */
+void sk_conn_refuse(struct sk_conn *conn, enum loch_code code, const char *text);
+/* When its stream is closed and no read is under way. */
+void sk_conn_free(struct sk_conn *conn);
+/* A message of the acceptor to one of the timeline's proposers. */
+void sk_service_send(struct sk_timeline *tl, uint64_t number,
+                     const struct loch_acceptor_message *message);
+void sk_service_close(struct sk_timeline *tl, uint64_t number, enum loch_code code,
+                      const char *text);
+/* Closes every connection of the timeline. */
+void sk_service_drop(struct sk_timeline *tl, enum loch_code code, const char *text);
+/* True when a connection still refers to the timeline. */
+bool sk_service_uses(const struct sk_timeline *tl);
+/* Stops or resumes reading from the timeline's proposers. */
+void sk_service_pause(struct sk_timeline *tl, bool paused);
+/* Once a second: PULL_STATEs, connections that say nothing. */
+void sk_service_tick(struct sk_daemon *daemon);
+
+/* ---- pull side (sender.c) ---- */
+/* The first PULL of a connection. */
+LOCH_STATUS sk_sender_begin(struct sk_conn *conn, const struct loch_wal_pull *m);
+LOCH_STATUS sk_sender_frame(struct sk_conn *conn, uint8_t type, struct loch_slice payload);
+/* WAL has advanced, or (state) term, history or epoch changed: sends what may be sent. */
+void sk_sender_kick(struct sk_timeline *tl, bool state);
+void sk_sender_pump(struct sk_conn *conn);
+void sk_sender_tick(struct sk_conn *conn, uint64_t now_ns);
+
+/* ---- a safekeeper's own pulls from its peers (recovery.c) ---- */
+/* The acceptor's RECOVER effect. begin == end stops. */
+void sk_recovery_order(struct sk_timeline *tl, uint64_t term, loch_lsn begin, loch_lsn end);
+void sk_recovery_pause(struct sk_timeline *tl, bool paused);
+/* Stops; true when nothing is under way any more, then it may be destroyed. */
+bool sk_recovery_stop(struct sk_timeline *tl);
+bool sk_recovery_idle(const struct sk_timeline *tl);
+void sk_recovery_destroy(struct sk_timeline *tl);
+
+#endif

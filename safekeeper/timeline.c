@@ -1,0 +1,519 @@
+/* Holds: the acceptor's host. Invariants: effects are carried out in order and completely before
+ * the next event; an answer leaves only after the disk effect it rests on; a timeline that could
+ * not be read is never served. */
+#include "timeline.h"
+
+#include "drop.h"
+#include "service.h"
+
+#include "loch/base/check.h"
+#include "loch/base/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define QUEUED_MAX_BYTES (32u << 20) /* of WAL not yet written, per timeline */
+
+const char *sk_state_name(enum sk_state state)
+{
+    switch (state) {
+    case SK_OPENING:
+        return "opening";
+    case SK_ACTIVE:
+        return "active";
+    case SK_WAITING:
+        return "waiting";
+    case SK_BROKEN:
+        return "broken";
+    case SK_DROPPING:
+        return "dropping";
+    }
+    return "?";
+}
+
+loch_status sk_timeline_check(const struct sk_timeline *tl)
+{
+    switch (tl->state) {
+    case SK_ACTIVE:
+        return LOCH_OK;
+    case SK_OPENING:
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "timeline %s is being opened", tl->timeline_text);
+    case SK_WAITING:
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "timeline %s waits: %s", tl->timeline_text, tl->why);
+    case SK_BROKEN:
+        return LOCH_FAIL(LOCH_E_CORRUPT, "timeline %s is broken on this safekeeper",
+                         tl->timeline_text);
+    case SK_DROPPING:
+        break;
+    }
+    return LOCH_FAIL(LOCH_E_NOT_FOUND, "timeline %s is being dropped", tl->timeline_text);
+}
+
+/* ---- effects ---- */
+
+static void persist(struct sk_timeline *tl, const struct loch_acceptor_effect *e)
+{
+    struct sk_control control = tl->control;
+    struct loch_buf sealed = {0};
+
+    control.acceptor = e->control;
+    control.incarnation = tl->daemon->incarnation;
+    control.sequence = ++tl->control.sequence;
+    control.last_seq = sk_store_last_seq(tl->store);
+    sk_store_anchor(tl->store, e->control.commit_lsn, &control.anchor_lsn,
+                    &control.anchor_prev_lsn);
+    loch_status st = sk_control_seal(&control, &tl->sealer, &sealed);
+    if (!loch_is_ok(st))
+        sk_daemon_fail_stop("cannot seal a control file", st);
+    sk_store_persist(tl->store, e->token, &sealed);
+}
+
+/* Returns false when the bytes are not WAL. */
+static bool carry_out(struct sk_timeline *tl, const struct loch_acceptor_effect *e)
+{
+    switch (e->kind) {
+    case LOCH_ACCEPTOR_PERSIST:
+        persist(tl, e);
+        break;
+    case LOCH_ACCEPTOR_TRUNCATE: {
+        struct loch_acceptor_view view;
+        loch_acceptor_look(tl->acceptor, &view);
+        LOCH_INFO("timeline %s: WAL is cut at " LOCH_LSN_FMT, tl->timeline_text,
+                  LOCH_LSN_ARG(e->begin));
+        sk_store_truncate(tl->store, e->token, e->begin, view.term);
+        break;
+    }
+    case LOCH_ACCEPTOR_WRITE: {
+        size_t len = (size_t)(e->end - e->begin);
+        LOCH_ASSERT(e->skip + len <= tl->input.len);
+        return loch_is_ok(sk_store_write(tl->store, e->token, e->begin, e->term,
+                                         loch_slice_of(tl->input.data + e->skip, len)));
+    }
+    case LOCH_ACCEPTOR_SYNC:
+        sk_store_sync(tl->store, e->token);
+        break;
+    case LOCH_ACCEPTOR_SEND:
+        LOCH_ASSERT(e->after <= tl->done_token);
+        sk_service_send(tl, e->conn, &e->message);
+        break;
+    case LOCH_ACCEPTOR_CLOSE:
+        sk_service_close(tl, e->conn, e->code, e->text);
+        break;
+    case LOCH_ACCEPTOR_RECOVER:
+        sk_recovery_order(tl, e->term, e->begin, e->end);
+        break;
+    }
+    return true;
+}
+
+static void pause_if_full(struct sk_timeline *tl)
+{
+    size_t queued = sk_store_queued(tl->store);
+
+    if (!tl->paused && queued > QUEUED_MAX_BYTES)
+        tl->paused = true;
+    else if (tl->paused && queued < QUEUED_MAX_BYTES / 2)
+        tl->paused = false;
+    else
+        return;
+    sk_service_pause(tl, tl->paused);
+    sk_recovery_pause(tl, tl->paused);
+}
+
+/* Tells readers what is new. */
+static void publish(struct sk_timeline *tl)
+{
+    struct loch_acceptor_view view;
+
+    loch_acceptor_look(tl->acceptor, &view);
+    bool state = view.installed_term != tl->seen_term || view.min_compute_epoch != tl->seen_epoch;
+    bool advanced = view.commit_lsn != tl->seen_commit || view.flush_lsn != tl->seen_flush;
+    if (view.commit_lsn > tl->seen_commit)
+        loch_metric_add(tl->daemon->stats.commits, 1);
+    tl->seen_term = view.installed_term;
+    tl->seen_epoch = view.min_compute_epoch;
+    tl->seen_commit = view.commit_lsn;
+    tl->seen_flush = view.flush_lsn;
+    if (state || advanced)
+        sk_sender_kick(tl, state);
+}
+
+/* Carries out what an event brought about. `st`: the event's own. */
+static void run(struct sk_timeline *tl, loch_status st)
+{
+    for (;;) {
+        bool good = true;
+        if (!loch_is_ok(st))
+            sk_daemon_fail_stop("the consensus ran out of memory", st);
+        for (size_t i = 0; i < tl->effects.count; i++)
+            good = carry_out(tl, &tl->effects.items[i]) && good;
+        loch_acceptor_effects_clear(&tl->effects);
+        if (good)
+            break;
+        LOCH_WARN("timeline %s: refused what is not WAL: %s", tl->timeline_text, loch_error_text());
+        st = loch_acceptor_poisoned(tl->acceptor, &tl->effects);
+    }
+    tl->input = (struct loch_slice){0};
+    pause_if_full(tl);
+    publish(tl);
+}
+
+void sk_timeline_hello(struct sk_timeline *tl, struct loch_acceptor_from from,
+                       const struct loch_wal_hello *m)
+{
+    run(tl, loch_acceptor_hello(tl->acceptor, from, m, &tl->effects));
+}
+
+void sk_timeline_vote(struct sk_timeline *tl, struct loch_acceptor_from from,
+                      const struct loch_wal_vote *m)
+{
+    loch_metric_add(tl->daemon->stats.votes, 1);
+    run(tl, loch_acceptor_vote(tl->acceptor, from, m, &tl->effects));
+}
+
+void sk_timeline_elected(struct sk_timeline *tl, struct loch_acceptor_from from,
+                         const struct loch_wal_elected *m)
+{
+    LOCH_INFO(
+        "timeline %s: term %" PRIu64 " begins at " LOCH_LSN_FMT, tl->timeline_text, m->term,
+        LOCH_LSN_ARG(m->history.count > 0 ? m->history.entries[m->history.count - 1].start : 0));
+    run(tl, loch_acceptor_elected(tl->acceptor, from, m, &tl->effects));
+}
+
+void sk_timeline_append(struct sk_timeline *tl, struct loch_acceptor_from from,
+                        const struct loch_wal_append *m)
+{
+    loch_metric_add(tl->daemon->stats.appends, 1);
+    loch_metric_add(tl->daemon->stats.append_bytes, m->bytes.len);
+    tl->input = m->bytes;
+    run(tl, loch_acceptor_append(tl->acceptor, from, m, &tl->effects));
+}
+
+void sk_timeline_gone(struct sk_timeline *tl, uint64_t conn)
+{
+    loch_acceptor_closed(tl->acceptor, conn);
+}
+
+void sk_timeline_recovered(struct sk_timeline *tl, uint64_t term, loch_lsn begin,
+                           struct loch_slice bytes, loch_lsn commit_lsn)
+{
+    loch_metric_add(tl->daemon->stats.recovered_bytes, bytes.len);
+    tl->input = bytes;
+    run(tl,
+        loch_acceptor_recovered(tl->acceptor, term, begin, bytes.len, commit_lsn, &tl->effects));
+}
+
+void sk_timeline_feedback(struct sk_timeline *tl, const struct loch_wal_pull_feedback *m)
+{
+    tl->reader_lsn = loch_max_u64(tl->reader_lsn, m->last_record_lsn);
+    tl->persisted_lsn = loch_max_u64(tl->persisted_lsn, m->disk_consistent_lsn);
+    loch_acceptor_feedback(tl->acceptor, tl->reader_lsn, tl->persisted_lsn);
+}
+
+void sk_timeline_tick(struct sk_timeline *tl)
+{
+    if (tl->state == SK_ACTIVE)
+        run(tl, loch_acceptor_tick(tl->acceptor, &tl->effects));
+    else if (tl->state == SK_WAITING && !tl->job &&
+             loch_env_now_ns(tl->daemon->env) >= tl->retry_ns)
+        if (!loch_is_ok(sk_timeline_open(tl, NULL)))
+            loch_log_failure("cannot open a timeline");
+}
+
+/* ---- the disk's events ---- */
+
+static void disk_done(struct sk_timeline *tl, uint64_t token)
+{
+    LOCH_ASSERT(token > tl->done_token);
+    tl->done_token = token;
+}
+
+static void persisted(void *arg, uint64_t token)
+{
+    struct sk_timeline *tl = arg;
+
+    disk_done(tl, token);
+    run(tl, loch_acceptor_persisted(tl->acceptor, token, &tl->effects));
+}
+
+static void truncated(void *arg, uint64_t token, loch_lsn prev_lsn)
+{
+    struct sk_timeline *tl = arg;
+
+    disk_done(tl, token);
+    run(tl, loch_acceptor_truncated(tl->acceptor, token, prev_lsn, &tl->effects));
+}
+
+static void synced(void *arg, uint64_t token, loch_lsn flush_lsn, loch_lsn prev_lsn)
+{
+    struct sk_timeline *tl = arg;
+
+    disk_done(tl, token);
+    run(tl, loch_acceptor_synced(tl->acceptor, token, flush_lsn, prev_lsn, &tl->effects));
+}
+
+static void failed(void *arg, loch_status st)
+{
+    const struct sk_timeline *tl = arg;
+    char what[SK_PATH_BYTES + 64];
+
+    (void)snprintf(what, sizeof what, "timeline in %s: the disk failed", tl->dir);
+    sk_daemon_fail_stop(what, st);
+}
+
+static const struct sk_store_events store_events = {
+    .persisted = persisted, .truncated = truncated, .synced = synced, .failed = failed};
+
+/* ---- life ---- */
+
+static loch_status wrap_key(void *arg, const struct loch_id *tenant, const struct loch_id *timeline,
+                            struct loch_wrap_key *out)
+{
+    return loch_keys_wrap_key(arg, tenant, timeline, LOCH_PURPOSE_WAL, out);
+}
+
+loch_status sk_timeline_new(struct sk_daemon *daemon, const struct loch_id *tenant,
+                            const struct loch_id *timeline, struct sk_timeline **out)
+{
+    struct sk_timeline *tl = calloc(1, sizeof *tl);
+
+    if (tl == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a timeline");
+    tl->daemon = daemon;
+    tl->tenant = *tenant;
+    tl->timeline = *timeline;
+    (void)loch_id_format(tenant, tl->tenant_text);
+    (void)loch_id_format(timeline, tl->timeline_text);
+    int n = snprintf(tl->dir, sizeof tl->dir, "%s/tenants/%s/timelines/%s", daemon->dir,
+                     tl->tenant_text, tl->timeline_text);
+    if (n < 0 || (size_t)n + 32 > sizeof tl->dir) {
+        free(tl);
+        return LOCH_FAIL(LOCH_E_LIMIT, "the path %s is too long", daemon->dir);
+    }
+    tl->sealer = (struct sk_sealer){.env = daemon->env,
+                                    .wrap_key = wrap_key,
+                                    .wrap_key_arg = daemon->keys,
+                                    .keys = loch_keys_source(daemon->keys),
+                                    .tenant = *tenant,
+                                    .timeline = *timeline,
+                                    .node = daemon->node,
+                                    .incarnation = daemon->incarnation};
+    tl->state = SK_OPENING;
+    tl->next_conn = 1;
+    *out = tl;
+    return LOCH_OK;
+}
+
+void sk_timeline_destroy(struct sk_timeline *tl)
+{
+    LOCH_ASSERT(sk_timeline_idle(tl));
+    sk_recovery_destroy(tl);
+    sk_store_destroy(tl->store);
+    loch_acceptor_destroy(tl->acceptor);
+    loch_acceptor_effects_fini(&tl->effects);
+    sk_control_fini(&tl->control);
+    free(tl);
+}
+
+bool sk_timeline_idle(const struct sk_timeline *tl)
+{
+    return !tl->job && (tl->store == NULL || sk_store_idle(tl->store)) && sk_recovery_idle(tl) &&
+           !sk_service_uses(tl);
+}
+
+void sk_timeline_quiesce(struct sk_timeline *tl, const char *why)
+{
+    (void)sk_recovery_stop(tl);
+    sk_service_drop(tl, LOCH_E_UNAVAILABLE, why);
+}
+
+struct seen {
+    bool dropped, any;
+};
+
+static bool see_name(void *arg, const char *name)
+{
+    struct seen *seen = arg;
+    size_t len = strlen(name);
+
+    seen->dropped |= strcmp(name, SK_DROPPED_NAME) == 0;
+    seen->any |= len < 4 || strcmp(name + len - 4, ".tmp") != 0;
+    return true;
+}
+
+loch_status sk_timeline_on_disk(const struct sk_timeline *tl, bool *there)
+{
+    struct seen seen = {0};
+
+    LOCH_TRY(loch_env_list_dir(tl->daemon->env, tl->dir, see_name, &seen));
+    if (seen.dropped) {
+        LOCH_INFO("timeline %s: its drop is finished", tl->timeline_text);
+        LOCH_TRY(sk_drop_files(tl->daemon->env, tl->dir));
+        seen.any = false;
+    }
+    *there = seen.any;
+    return LOCH_OK;
+}
+
+struct open_job {
+    struct sk_timeline *tl;
+    bool create;
+    struct sk_timeline_spec spec;
+    struct sk_control control;
+    struct sk_wal_found found;
+    bool keys_failed;
+    struct sk_failure failure;
+};
+
+static loch_status write_first_control(struct open_job *job)
+{
+    const struct sk_timeline *tl = job->tl;
+    const struct sk_timeline_spec *spec = &job->spec;
+    struct sk_control control = {.system_id = spec->system_id,
+                                 .pg_version = spec->pg_version,
+                                 .segment_bytes = spec->segment_bytes,
+                                 .incarnation = tl->daemon->incarnation,
+                                 .sequence = 1,
+                                 .anchor_lsn = spec->start_lsn,
+                                 .anchor_prev_lsn = spec->prev_lsn};
+    struct loch_buf sealed = {0};
+    char path[SK_PATH_BYTES + 16];
+    loch_status st;
+
+    LOCH_TRY(loch_acceptor_control_init(&control.acceptor, spec->start_lsn, spec->prev_lsn, 1));
+    LOCH_TRY_OUT(st, sk_control_seal(&control, &tl->sealer, &sealed));
+    LOCH_TRY_OUT(st, loch_env_mkdirs(tl->daemon->env, tl->dir));
+    (void)snprintf(path, sizeof path, "%s/" SK_CONTROL_NAME, tl->dir);
+    LOCH_TRY_OUT(st, loch_env_create_file(tl->daemon->env, path, loch_buf_slice(&sealed)));
+    (void)snprintf(path, sizeof path, "%s/..", tl->dir);
+    LOCH_TRY_OUT(st, loch_env_sync_dir(tl->daemon->env, path));
+    (void)snprintf(path, sizeof path, "%s/../..", tl->dir);
+    LOCH_TRY_OUT(st, loch_env_sync_dir(tl->daemon->env, path));
+    (void)snprintf(path, sizeof path, "%s/../../..", tl->dir);
+    LOCH_TRY_OUT(st, loch_env_sync_dir(tl->daemon->env, path));
+out:
+    loch_buf_fini(&sealed);
+    sk_control_fini(&control);
+    return st;
+}
+
+static loch_status open_steps(struct open_job *job)
+{
+    const struct sk_timeline *tl = job->tl;
+
+    job->keys_failed = true;
+    if (job->create || !loch_keys_has(tl->daemon->keys, &tl->tenant, &tl->timeline))
+        LOCH_TRY(loch_keys_tenant_load(tl->daemon->keys, &tl->tenant));
+    if (!loch_keys_has(tl->daemon->keys, &tl->tenant, &tl->timeline))
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "the keyring of tenant %s has no keys of timeline %s",
+                         tl->tenant_text, tl->timeline_text);
+    job->keys_failed = false;
+    if (job->create)
+        LOCH_TRY(write_first_control(job));
+    LOCH_TRY(sk_control_load(tl->dir, &tl->sealer, &job->control));
+    return sk_wal_recover(tl->dir, &tl->sealer, &job->control, &job->found);
+}
+
+static void open_work(void *arg)
+{
+    struct open_job *job = arg;
+
+    sk_failure_take(&job->failure, open_steps(job));
+}
+
+static loch_status activate(struct sk_timeline *tl, struct open_job *job)
+{
+    struct sk_store_options options = {.dir = tl->dir,
+                                       .sealer = tl->sealer,
+                                       .segment_bytes = job->control.segment_bytes,
+                                       .file_bytes = tl->daemon->file_bytes,
+                                       .stats = &tl->daemon->stats.store,
+                                       .events = &store_events,
+                                       .arg = tl};
+    loch_lsn flush = job->found.flush_lsn;
+    loch_lsn prev = job->found.prev_lsn;
+    struct loch_acceptor_view view;
+
+    LOCH_TRY(sk_failure_raise(&job->failure));
+    LOCH_TRY(loch_acceptor_create(&job->control.acceptor, &tl->daemon->node, flush, prev,
+                                  &tl->acceptor));
+    LOCH_TRY(sk_store_create(&options, &job->found, job->control.anchor_lsn,
+                             job->control.anchor_prev_lsn, &tl->store));
+    tl->control = job->control;
+    job->control = (struct sk_control){0};
+    loch_acceptor_look(tl->acceptor, &view);
+    tl->seen_commit = view.commit_lsn;
+    tl->seen_flush = view.flush_lsn;
+    tl->seen_term = view.installed_term;
+    tl->seen_epoch = view.min_compute_epoch;
+    tl->done_token = 0;
+    tl->state = SK_ACTIVE;
+    LOCH_INFO("timeline %s of tenant %s is open: term %" PRIu64 ", flush " LOCH_LSN_FMT
+              ", commit " LOCH_LSN_FMT,
+              tl->timeline_text, tl->tenant_text, view.term, LOCH_LSN_ARG(view.flush_lsn),
+              LOCH_LSN_ARG(view.commit_lsn));
+    return LOCH_OK;
+}
+
+static void answer(struct sk_timeline *tl, loch_status st)
+{
+    struct loch_console_request *request = tl->request;
+
+    tl->request = NULL;
+    if (request == NULL)
+        return;
+    if (loch_is_ok(st))
+        loch_console_done(request, "CREATE TIMELINE");
+    else
+        loch_console_fail(request, st);
+}
+
+static void open_done(void *arg)
+{
+    struct open_job *job = arg;
+    struct sk_timeline *tl = job->tl;
+    bool create = job->create;
+    loch_status st = activate(tl, job);
+
+    tl->job = false;
+    if (!loch_is_ok(st)) {
+        (void)snprintf(tl->why, sizeof tl->why, "%s", loch_error_text());
+        tl->state = job->keys_failed && st.code != LOCH_E_CORRUPT ? SK_WAITING : SK_BROKEN;
+        tl->retry_ns = loch_env_now_ns(tl->daemon->env) + UINT64_C(3000000000);
+        LOCH_ERROR("timeline %s of tenant %s is %s: %s", tl->timeline_text, tl->tenant_text,
+                   sk_state_name(tl->state), tl->why);
+        loch_acceptor_destroy(tl->acceptor);
+        tl->acceptor = NULL;
+    }
+    answer(tl, st);
+    sk_control_fini(&job->control);
+    sk_wal_files_fini(&job->found.files);
+    free(job);
+    if (create && tl->state != SK_ACTIVE && !tl->dropping) { /* it never came to be */
+        sk_daemon_forget(tl->daemon, tl);
+        sk_timeline_destroy(tl);
+    }
+}
+
+loch_status sk_timeline_open(struct sk_timeline *tl, const struct sk_timeline_spec *spec)
+{
+    struct open_job *job = calloc(1, sizeof *job);
+
+    LOCH_ASSERT(!tl->job);
+    LOCH_ASSERT(tl->state != SK_ACTIVE);
+    if (job == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory to open a timeline");
+    job->tl = tl;
+    if (spec != NULL) {
+        job->create = true;
+        job->spec = *spec;
+    }
+    loch_status st = loch_env_work(tl->daemon->env, open_work, open_done, job);
+    if (!loch_is_ok(st)) {
+        free(job);
+        return st;
+    }
+    tl->job = true;
+    tl->state = SK_OPENING;
+    return LOCH_OK;
+}

@@ -1,0 +1,91 @@
+/* One timeline of the safekeeper: the acceptor, its disk, and who is connected. Loop thread only.
+ */
+#ifndef LOCH_SAFEKEEPER_TIMELINE_H
+#define LOCH_SAFEKEEPER_TIMELINE_H
+
+#include "daemon.h"
+
+#include "loch/consensus/acceptor.h"
+
+enum sk_state {
+    SK_OPENING = 1, /* control file and WAL are being read */
+    SK_ACTIVE,
+    SK_WAITING, /* its keys cannot be had now: tried again */
+    SK_BROKEN,  /* damaged: no vote, no donor, nothing served */
+    SK_DROPPING
+};
+
+struct sk_conn;
+struct sk_recovery;
+
+struct sk_timeline {
+    struct sk_daemon *daemon;
+    struct loch_id tenant, timeline;
+    char tenant_text[LOCH_ID_TEXT_BYTES], timeline_text[LOCH_ID_TEXT_BYTES];
+    char dir[SK_PATH_BYTES];
+    struct sk_sealer sealer;
+    enum sk_state state;
+    char why[SK_TEXT_BYTES]; /* WAITING, BROKEN */
+    bool job;                /* a pool thread works on it */
+    bool dropping;           /* a drop waits for it or is under way */
+    uint64_t retry_ns;
+
+    /* ACTIVE only */
+    struct sk_control control; /* what the timeline is; its acceptor part is the one at open */
+    struct loch_acceptor *acceptor;
+    struct loch_acceptor_effects effects;
+    struct sk_store *store;
+    struct sk_recovery *recovery; /* NULL until first needed */
+    struct loch_slice input;      /* bytes of the event being handled */
+    uint64_t done_token;
+    uint64_t next_conn;
+    loch_lsn seen_commit, seen_flush;
+    uint64_t seen_term; /* installed */
+    uint64_t seen_epoch;
+    loch_lsn reader_lsn, persisted_lsn; /* the pageserver's positions */
+    bool paused;                        /* senders are not read from: too much is queued */
+
+    struct loch_console_request *request; /* who waits for CREATE or DROP */
+};
+
+/* What CREATE TIMELINE says. */
+struct sk_timeline_spec {
+    loch_lsn start_lsn, prev_lsn;
+    uint64_t system_id;
+    uint32_t pg_version, segment_bytes;
+};
+
+LOCH_STATUS sk_timeline_new(struct sk_daemon *daemon, const struct loch_id *tenant,
+                            const struct loch_id *timeline, struct sk_timeline **out);
+/* Nothing may be under way (sk_timeline_idle). */
+void sk_timeline_destroy(struct sk_timeline *tl);
+/* Reads it from disk on a pool thread; then it is ACTIVE, WAITING or BROKEN. With `spec` it is
+ * created first, durably. */
+LOCH_STATUS sk_timeline_open(struct sk_timeline *tl, const struct sk_timeline_spec *spec);
+/* Whether its directory holds a timeline. What a drop left behind is deleted first; a directory
+ * without any file, as a creation that was cut short leaves it, holds none. Start-up only. */
+LOCH_STATUS sk_timeline_on_disk(const struct sk_timeline *tl, bool *there);
+bool sk_timeline_idle(const struct sk_timeline *tl);
+/* Closes its connections and stops recovery: before a drop or a stop. */
+void sk_timeline_quiesce(struct sk_timeline *tl, const char *why);
+/* About once a second. */
+void sk_timeline_tick(struct sk_timeline *tl);
+/* Fails unless ACTIVE, saying why. */
+LOCH_STATUS sk_timeline_check(const struct sk_timeline *tl);
+const char *sk_state_name(enum sk_state state);
+
+/* ---- events; ACTIVE only ---- */
+void sk_timeline_hello(struct sk_timeline *tl, struct loch_acceptor_from from,
+                       const struct loch_wal_hello *m);
+void sk_timeline_vote(struct sk_timeline *tl, struct loch_acceptor_from from,
+                      const struct loch_wal_vote *m);
+void sk_timeline_elected(struct sk_timeline *tl, struct loch_acceptor_from from,
+                         const struct loch_wal_elected *m);
+void sk_timeline_append(struct sk_timeline *tl, struct loch_acceptor_from from,
+                        const struct loch_wal_append *m);
+void sk_timeline_gone(struct sk_timeline *tl, uint64_t conn);
+void sk_timeline_recovered(struct sk_timeline *tl, uint64_t term, loch_lsn begin,
+                           struct loch_slice bytes, loch_lsn commit_lsn);
+void sk_timeline_feedback(struct sk_timeline *tl, const struct loch_wal_pull_feedback *m);
+
+#endif

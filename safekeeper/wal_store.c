@@ -1,0 +1,742 @@
+/* Holds: the queue of disk effects of one timeline. Invariants: one operation is in flight at a
+ * time; effects reach the disk in token order; a WAL file is synced before the next one begins;
+ * `written` is where the next sealed frame begins, `received` where the next WRITE must. */
+#include "wal_store.h"
+
+#include "wal_tail.h"
+
+#include "loch/base/check.h"
+#include "loch/base/log.h"
+#include "loch/pg/wal_scan.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define OP_BYTES    (1u << 20) /* WRITEs are joined up to this; one sealed frame each */
+#define BATCH_BYTES (4u << 20) /* most in one write call */
+#define POINTS_MAX  65536u
+
+enum op_kind { OP_PERSIST, OP_TRUNCATE, OP_WRITE, OP_SYNC };
+
+struct op {
+    struct op *next;
+    enum op_kind kind;
+    uint64_t token; /* of the last effect it stands for */
+    uint64_t term;
+    loch_lsn begin;
+    loch_lsn boundary, prev; /* WRITE, SYNC: the scanner's when the effect was received */
+    struct loch_buf bytes;   /* WRITE: WAL; PERSIST: the sealed control file */
+};
+
+/* A record boundary and the start of the record that ends there. */
+struct point {
+    loch_lsn lsn, prev;
+};
+
+struct sk_store {
+    char *dir;
+    struct sk_sealer sealer;
+    uint32_t segment_bytes;
+    uint64_t file_bytes;
+    struct sk_store_stats stats;
+    const struct sk_store_events *events;
+    void *arg;
+
+    struct op *head, *tail_op;
+    size_t queued;
+    bool busy, failed, posted;
+    size_t reads;
+
+    struct sk_wal_files files;
+    struct loch_wal_writer *writer; /* NULL: the next write begins a file */
+    struct loch_file *file;
+    struct loch_buf out;      /* sealed frames of the write in flight */
+    uint64_t write_offset;    /* where they go */
+    uint32_t unsynced_frames; /* since the last sync */
+    uint64_t started_ns;
+    loch_lsn written, received;
+    loch_lsn written_boundary; /* end of the last whole record at or below `written` */
+    uint64_t cuts;
+
+    struct loch_wal_scan scan;
+    struct sk_tail tail;
+    struct point *points;
+    size_t point_count, point_cap;
+};
+
+static void pump(struct sk_store *s);
+
+static void fail(struct sk_store *s, loch_status st)
+{
+    if (s->failed)
+        return;
+    s->failed = true;
+    s->events->failed(s->arg, st);
+}
+
+/* ---- life ---- */
+
+static loch_status add_point(struct sk_store *s, loch_lsn lsn, loch_lsn prev)
+{
+    if (s->point_count > 0 && s->points[s->point_count - 1].lsn >= lsn)
+        return LOCH_OK;
+    if (s->point_count == POINTS_MAX) {
+        size_t kept = 0;
+        for (size_t i = 0; i < s->point_count; i += 2)
+            s->points[kept++] = s->points[i];
+        s->point_count = kept;
+    }
+    if (s->point_count == s->point_cap) {
+        size_t cap = s->point_cap == 0 ? 64 : s->point_cap * 2;
+        struct point *more = realloc(s->points, cap * sizeof *more);
+        if (more == NULL)
+            return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for record boundaries");
+        s->points = more;
+        s->point_cap = cap;
+    }
+    s->points[s->point_count++] = (struct point){lsn, prev};
+    return LOCH_OK;
+}
+
+loch_status sk_store_create(const struct sk_store_options *options, struct sk_wal_found *take_found,
+                            loch_lsn anchor_lsn, loch_lsn anchor_prev_lsn, struct sk_store **out)
+{
+    struct sk_store *s = calloc(1, sizeof *s);
+    struct sk_wal_found found = *take_found;
+    loch_status st;
+
+    *take_found = (struct sk_wal_found){0};
+    if (s == NULL) {
+        sk_wal_files_fini(&found.files);
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a WAL store");
+    }
+    s->files = found.files;
+    if (s->files.next_seq == 0)
+        s->files.next_seq = 1;
+    s->sealer = options->sealer;
+    s->segment_bytes = options->segment_bytes;
+    s->file_bytes = options->file_bytes;
+    if (options->stats != NULL)
+        s->stats = *options->stats;
+    s->events = options->events;
+    s->arg = options->arg;
+    s->written = s->received = s->written_boundary = found.flush_lsn;
+    sk_tail_init(&s->tail, SK_TAIL_BYTES, found.flush_lsn);
+    s->dir = strdup(options->dir);
+    if (s->dir == NULL) {
+        st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a WAL store");
+        goto out;
+    }
+    LOCH_TRY_OUT(st, loch_wal_scan_init(&s->scan, LOCH_WAL_SCAN_BOUNDARIES, found.flush_lsn,
+                                        found.prev_lsn, s->segment_bytes));
+    LOCH_TRY_OUT(st, add_point(s, anchor_lsn, anchor_prev_lsn));
+    LOCH_TRY_OUT(st, add_point(s, found.flush_lsn, found.prev_lsn));
+    *out = s;
+    return LOCH_OK;
+out:
+    sk_store_destroy(s);
+    return st;
+}
+
+static void op_free(struct op *op)
+{
+    loch_buf_fini(&op->bytes);
+    free(op);
+}
+
+void sk_store_destroy(struct sk_store *s)
+{
+    if (s == NULL)
+        return;
+    LOCH_ASSERT(!s->busy);
+    LOCH_ASSERT(!s->posted);
+    LOCH_ASSERT(s->reads == 0);
+    while (s->head != NULL) {
+        struct op *op = s->head;
+        s->head = op->next;
+        op_free(op);
+    }
+    loch_wal_writer_destroy(s->writer);
+    loch_file_close(s->file);
+    loch_buf_fini(&s->out);
+    loch_wal_scan_fini(&s->scan);
+    sk_tail_fini(&s->tail);
+    sk_wal_files_fini(&s->files);
+    free(s->points);
+    free(s->dir);
+    free(s);
+}
+
+bool sk_store_idle(const struct sk_store *s)
+{
+    return s->head == NULL && !s->busy && !s->posted && s->reads == 0;
+}
+
+/* ---- the queue ---- */
+
+static void pump_later(void *arg)
+{
+    struct sk_store *s = arg;
+
+    s->posted = false;
+    pump(s);
+}
+
+/* Starts work on the queue's head after the caller has returned. */
+static void wake(struct sk_store *s)
+{
+    if (s->busy || s->posted || s->failed)
+        return;
+    s->posted = true;
+    loch_env_post(s->sealer.env, pump_later, s);
+}
+
+static struct op *enqueue(struct sk_store *s, enum op_kind kind, uint64_t token)
+{
+    struct op *op = calloc(1, sizeof *op);
+
+    if (op == NULL) {
+        fail(s, LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a disk operation"));
+        return NULL;
+    }
+    op->kind = kind;
+    op->token = token;
+    op->boundary = s->scan.last_end;
+    op->prev = s->scan.last_start;
+    if (s->head == NULL)
+        s->head = op;
+    else
+        s->tail_op->next = op;
+    s->tail_op = op;
+    return op;
+}
+
+static struct op *dequeue(struct sk_store *s)
+{
+    struct op *op = s->head;
+
+    s->head = op->next;
+    if (s->head == NULL)
+        s->tail_op = NULL;
+    return op;
+}
+
+void sk_store_persist(struct sk_store *s, uint64_t token, struct loch_buf *take_sealed)
+{
+    struct op *op = enqueue(s, OP_PERSIST, token);
+
+    if (op != NULL) {
+        op->bytes = *take_sealed;
+        *take_sealed = (struct loch_buf){0};
+        wake(s);
+    } else {
+        loch_buf_fini(take_sealed);
+    }
+}
+
+void sk_store_truncate(struct sk_store *s, uint64_t token, loch_lsn begin, uint64_t term)
+{
+    struct op *op = enqueue(s, OP_TRUNCATE, token);
+
+    if (op != NULL) {
+        op->begin = begin;
+        op->term = term;
+        wake(s);
+    }
+}
+
+loch_status sk_store_write(struct sk_store *s, uint64_t token, loch_lsn begin, uint64_t term,
+                           struct loch_slice bytes)
+{
+    struct op *op = s->tail_op;
+
+    LOCH_ASSERT(begin == s->received);
+    loch_status st = loch_wal_scan_feed(&s->scan, bytes);
+    loch_status memory = sk_tail_append(&s->tail, bytes);
+    if (op != NULL && op->kind == OP_WRITE && op->term == term &&
+        op->bytes.len + bytes.len <= OP_BYTES) {
+        op->token = token;
+        op->boundary = s->scan.last_end;
+        op->prev = s->scan.last_start;
+    } else {
+        op = enqueue(s, OP_WRITE, token);
+        if (op == NULL)
+            return LOCH_OK;
+        op->begin = begin;
+        op->term = term;
+    }
+    if (loch_is_ok(memory))
+        memory = loch_buf_append(&op->bytes, bytes.data, bytes.len);
+    if (!loch_is_ok(memory)) {
+        fail(s, memory);
+        return LOCH_OK;
+    }
+    s->queued += bytes.len;
+    s->received += bytes.len;
+    wake(s);
+    return st;
+}
+
+void sk_store_sync(struct sk_store *s, uint64_t token)
+{
+    struct op *op = enqueue(s, OP_SYNC, token);
+
+    if (op == NULL)
+        return;
+    loch_status st = add_point(s, op->boundary, op->prev);
+    if (!loch_is_ok(st))
+        fail(s, st);
+    wake(s);
+}
+
+/* ---- persist ---- */
+
+static void persist_done(void *arg, loch_status st)
+{
+    struct sk_store *s = arg;
+    struct op *op = dequeue(s);
+    uint64_t token = op->token;
+
+    op_free(op);
+    s->busy = false;
+    if (!loch_is_ok(st)) {
+        fail(s, st);
+        return;
+    }
+    s->events->persisted(s->arg, token);
+    pump(s);
+}
+
+static loch_status start_persist(struct sk_store *s)
+{
+    char path[SK_PATH_BYTES];
+
+    (void)snprintf(path, sizeof path, "%s/" SK_CONTROL_NAME, s->dir);
+    return loch_env_replace_file_async(s->sealer.env, path, &s->head->bytes, persist_done, s);
+}
+
+/* ---- beginning a file, and with it truncation ---- */
+
+struct begin_job {
+    struct sk_store *s;
+    struct loch_wal_begin begin;
+    uint64_t seq;
+    struct sk_wal_files before; /* the list as it was */
+    struct sk_wal_files gone;   /* superseded whole */
+    struct point anchor;        /* truncation: the best point at or below the cut */
+    bool truncation;
+    loch_lsn prev;
+    uint64_t old_seq, old_bytes; /* the file written until now: its preallocation is given back */
+    struct loch_wal_writer *writer;
+    struct sk_failure failure;
+};
+
+static void begin_free(struct begin_job *job)
+{
+    sk_wal_files_fini(&job->before);
+    sk_wal_files_fini(&job->gone);
+    free(job);
+}
+
+/* The cut is durable when the new file is; what it supersedes is tidied up after. */
+static loch_status begin_steps(struct begin_job *job)
+{
+    const struct sk_store *s = job->s;
+    const struct sk_sealer *sealer = &s->sealer;
+    struct loch_place place = sk_sealer_place(sealer, LOCH_KIND_WAL, job->seq);
+    struct loch_wrap_key key = {0};
+    struct loch_buf head = {0};
+    char path[SK_PATH_BYTES];
+    loch_status st;
+
+    if (job->truncation)
+        LOCH_TRY_OUT(st, sk_wal_find_prev(s->dir, sealer, &job->before, s->segment_bytes,
+                                          job->anchor.lsn, job->anchor.prev, job->begin.start_lsn,
+                                          &job->prev));
+    LOCH_TRY_OUT(st,
+                 sealer->wrap_key(sealer->wrap_key_arg, &sealer->tenant, &sealer->timeline, &key));
+    LOCH_TRY_OUT(st, loch_wal_writer_create(&place, &key, &job->begin, &head, &job->writer));
+    sk_wal_file_path(s->dir, job->seq, path);
+    LOCH_TRY_OUT(st, loch_env_create_file(sealer->env, path, loch_buf_slice(&head)));
+    if (job->old_seq != 0) {
+        sk_wal_file_path(s->dir, job->old_seq, path);
+        LOCH_TRY_OUT(st, loch_env_truncate_file(sealer->env, path, job->old_bytes));
+    }
+    for (size_t i = 0; i < job->gone.count; i++) {
+        sk_wal_file_path(s->dir, job->gone.items[i].seq, path);
+        LOCH_TRY_OUT(st, loch_env_unlink(sealer->env, path));
+    }
+out:
+    loch_wrap_key_fini(&key);
+    loch_buf_fini(&head);
+    return st;
+}
+
+static void begin_work(void *arg)
+{
+    struct begin_job *job = arg;
+
+    sk_failure_take(&job->failure, begin_steps(job));
+}
+
+/* The new file is preallocated: whatever comes next may go on. */
+static void begin_allocated(void *arg, loch_status st)
+{
+    struct begin_job *job = arg;
+    struct sk_store *s = job->s;
+
+    s->busy = false;
+    if (!loch_is_ok(st)) {
+        begin_free(job);
+        fail(s, st);
+        return;
+    }
+    if (!job->truncation) {
+        begin_free(job);
+        pump(s);
+        return;
+    }
+    struct op *op = dequeue(s);
+    uint64_t token = op->token;
+    loch_lsn prev = job->prev;
+    op_free(op);
+    begin_free(job);
+    s->events->truncated(s->arg, token, prev);
+    pump(s);
+}
+
+static loch_status begin_adopt(struct begin_job *job)
+{
+    struct sk_store *s = job->s;
+    loch_lsn at = job->begin.start_lsn;
+    char path[SK_PATH_BYTES];
+
+    LOCH_TRY(sk_failure_raise(&job->failure));
+    LOCH_TRY(sk_wal_files_add(&s->files, job->seq, at, NULL));
+    loch_wal_writer_destroy(s->writer);
+    loch_file_close(s->file);
+    s->writer = job->writer;
+    s->file = NULL;
+    s->unsynced_frames = 0;
+    if (job->truncation) {
+        while (s->point_count > 0 && s->points[s->point_count - 1].lsn > at)
+            s->point_count--;
+        LOCH_TRY(add_point(s, at, job->prev));
+        sk_tail_cut(&s->tail, at);
+        LOCH_ASSERT(s->tail.end == at);
+        s->cuts++;
+        s->written = s->received = s->written_boundary = at;
+        loch_wal_scan_fini(&s->scan);
+        LOCH_TRY(loch_wal_scan_init(&s->scan, LOCH_WAL_SCAN_BOUNDARIES, at, job->prev,
+                                    s->segment_bytes));
+    }
+    sk_wal_file_path(s->dir, job->seq, path);
+    LOCH_TRY(loch_file_open(s->sealer.env, path, O_RDWR, &s->file));
+    if (s->stats.files != NULL)
+        loch_metric_add(s->stats.files, 1);
+    return loch_file_allocate(s->file, s->file_bytes, begin_allocated, job);
+}
+
+static void begin_done(void *arg)
+{
+    struct begin_job *job = arg;
+    struct sk_store *s = job->s;
+    loch_status st = begin_adopt(job);
+
+    if (!loch_is_ok(st)) {
+        s->busy = false;
+        begin_free(job);
+        fail(s, st);
+    }
+}
+
+static struct point best_point(const struct sk_store *s, loch_lsn at)
+{
+    size_t i = s->point_count;
+
+    while (i > 1 && s->points[i - 1].lsn > at)
+        i--;
+    LOCH_ASSERT(i > 0);
+    LOCH_ASSERT(s->points[i - 1].lsn <= at);
+    return s->points[i - 1];
+}
+
+/* A new file from `begin` on; what older files hold from there is void. */
+static loch_status start_begin(struct sk_store *s, struct loch_wal_begin begin, bool truncation)
+{
+    struct begin_job *job = calloc(1, sizeof *job);
+    struct sk_wal_files after = {0};
+    loch_status st;
+
+    if (job == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory to begin a WAL file");
+    job->s = s;
+    job->begin = begin;
+    job->begin.incarnation = s->sealer.incarnation;
+    job->truncation = truncation;
+    job->seq = s->files.next_seq;
+    if (truncation)
+        job->anchor = best_point(s, begin.start_lsn);
+    if (s->writer != NULL) {
+        job->old_seq = job->seq - 1;
+        job->old_bytes = loch_wal_writer_bytes(s->writer);
+    }
+    LOCH_TRY_OUT(st, sk_wal_files_copy(&job->before, &s->files));
+    LOCH_TRY_OUT(st, sk_wal_files_copy(&after, &s->files));
+    LOCH_TRY_OUT(st, sk_wal_files_add(&after, job->seq, begin.start_lsn, &job->gone));
+    LOCH_TRY_OUT(st, loch_env_work(s->sealer.env, begin_work, begin_done, job));
+    s->busy = true;
+    job = NULL;
+out:
+    sk_wal_files_fini(&after);
+    if (job != NULL)
+        begin_free(job);
+    return st;
+}
+
+/* ---- write and sync ---- */
+
+static void sync_before_begin_done(void *arg, loch_status st)
+{
+    struct sk_store *s = arg;
+
+    s->busy = false;
+    if (!loch_is_ok(st)) {
+        fail(s, st);
+        return;
+    }
+    s->unsynced_frames = 0;
+    pump(s);
+}
+
+static void write_done(void *arg, loch_status st)
+{
+    struct sk_store *s = arg;
+
+    s->busy = false;
+    if (!loch_is_ok(st)) {
+        fail(s, st);
+        return;
+    }
+    s->out.len = 0;
+    pump(s);
+}
+
+/* Seals the WRITEs at the head of the queue, a frame each, and writes them at once. */
+static loch_status start_write(struct sk_store *s)
+{
+    s->write_offset = loch_wal_writer_bytes(s->writer);
+    size_t wal_bytes = 0;
+    s->out.len = 0;
+    while (s->head != NULL && s->head->kind == OP_WRITE && s->out.len < BATCH_BYTES) {
+        struct op *op = s->head;
+        LOCH_ASSERT(op->begin == s->written);
+        LOCH_TRY(loch_wal_writer_seal(s->writer, op->begin, op->term, op->boundary,
+                                      s->unsynced_frames, loch_buf_slice(&op->bytes), &s->out,
+                                      NULL));
+        s->unsynced_frames++;
+        s->written += op->bytes.len;
+        s->written_boundary = op->boundary;
+        s->queued -= op->bytes.len;
+        wal_bytes += op->bytes.len;
+        op_free(dequeue(s));
+    }
+    if (s->stats.writes != NULL) {
+        loch_metric_add(s->stats.writes, 1);
+        loch_metric_add(s->stats.write_bytes, wal_bytes);
+    }
+    s->busy = true;
+    return loch_file_write(s->file, s->write_offset, loch_buf_slice(&s->out), write_done, s);
+}
+
+static loch_status step_write(struct sk_store *s)
+{
+    bool full = s->writer != NULL && loch_wal_writer_bytes(s->writer) >= s->file_bytes;
+
+    if (s->writer != NULL && !full)
+        return start_write(s);
+    if (s->unsynced_frames > 0) {
+        s->busy = true;
+        return loch_file_sync(s->file, sync_before_begin_done, s);
+    }
+    struct loch_wal_begin begin = {
+        .start_lsn = s->written, .boundary_lsn = s->written_boundary, .term = s->head->term};
+    return start_begin(s, begin, false);
+}
+
+static void sync_event(struct sk_store *s)
+{
+    struct op *op = dequeue(s);
+    uint64_t token = op->token;
+    loch_lsn boundary = op->boundary;
+    loch_lsn prev = op->prev;
+
+    op_free(op);
+    s->events->synced(s->arg, token, boundary, prev);
+}
+
+static void sync_done(void *arg, loch_status st)
+{
+    struct sk_store *s = arg;
+
+    s->busy = false;
+    if (!loch_is_ok(st)) {
+        fail(s, st);
+        return;
+    }
+    s->unsynced_frames = 0;
+    if (s->stats.syncs != NULL) {
+        loch_metric_add(s->stats.syncs, 1);
+        loch_metric_observe_ns(s->stats.sync_latency,
+                               loch_env_now_ns(s->sealer.env) - s->started_ns);
+    }
+    sync_event(s);
+    pump(s);
+}
+
+static loch_status step_sync(struct sk_store *s)
+{
+    if (s->unsynced_frames == 0) { /* nothing was written since the last one */
+        sync_event(s);
+        return LOCH_OK;
+    }
+    s->busy = true;
+    s->started_ns = loch_env_now_ns(s->sealer.env);
+    return loch_file_sync(s->file, sync_done, s);
+}
+
+static loch_status step_truncate(struct sk_store *s)
+{
+    struct loch_wal_begin begin = {
+        .start_lsn = s->head->begin, .boundary_lsn = s->head->begin, .term = s->head->term};
+
+    if (s->unsynced_frames > 0) {
+        s->busy = true;
+        return loch_file_sync(s->file, sync_before_begin_done, s);
+    }
+    return start_begin(s, begin, true);
+}
+
+/* Runs the queue until something is in flight. */
+static void pump(struct sk_store *s)
+{
+    while (!s->busy && !s->failed && s->head != NULL) {
+        loch_status st = LOCH_OK;
+        switch (s->head->kind) {
+        case OP_PERSIST:
+            s->busy = true;
+            st = start_persist(s);
+            break;
+        case OP_TRUNCATE:
+            st = step_truncate(s);
+            break;
+        case OP_WRITE:
+            st = step_write(s);
+            break;
+        case OP_SYNC:
+            st = step_sync(s);
+            break;
+        }
+        if (!loch_is_ok(st)) {
+            s->busy = false;
+            fail(s, st);
+        }
+    }
+}
+
+/* ---- looking ---- */
+
+size_t sk_store_queued(const struct sk_store *s)
+{
+    return s->queued;
+}
+
+void sk_store_anchor(struct sk_store *s, loch_lsn commit, loch_lsn *lsn, loch_lsn *prev_lsn)
+{
+    size_t keep = s->point_count;
+
+    while (keep > 1 && s->points[keep - 1].lsn > commit)
+        keep--;
+    keep--;
+    LOCH_ASSERT(s->points[keep].lsn <= commit);
+    if (keep > 0) {
+        s->point_count -= keep;
+        memmove(s->points, s->points + keep, s->point_count * sizeof *s->points);
+    }
+    *lsn = s->points[0].lsn;
+    *prev_lsn = s->points[0].prev;
+}
+
+uint64_t sk_store_last_seq(const struct sk_store *s)
+{
+    return s->files.count == 0 ? 0 : s->files.items[s->files.count - 1].seq;
+}
+
+size_t sk_store_file_count(const struct sk_store *s)
+{
+    return s->files.count;
+}
+
+/* ---- reading ---- */
+
+bool sk_store_tail(const struct sk_store *s, loch_lsn from, loch_lsn upto, size_t max,
+                   struct loch_slice *out)
+{
+    return sk_tail_read(&s->tail, from, upto, max, out);
+}
+
+uint64_t sk_store_cuts(const struct sk_store *s)
+{
+    return s->cuts;
+}
+
+struct read_job {
+    struct sk_store *s;
+    struct sk_wal_files files;
+    loch_lsn from, upto;
+    size_t max;
+    struct loch_buf wal;
+    struct sk_failure failure;
+    sk_store_read_fn done;
+    void *arg;
+};
+
+static void read_work(void *arg)
+{
+    struct read_job *job = arg;
+
+    sk_failure_take(&job->failure, sk_wal_read(job->s->dir, &job->s->sealer, &job->files, job->from,
+                                               job->upto, job->max, &job->wal));
+}
+
+static void read_done(void *arg)
+{
+    struct read_job *job = arg;
+
+    job->s->reads--;
+    job->done(job->arg, sk_failure_raise(&job->failure), &job->wal);
+    loch_buf_fini(&job->wal);
+    sk_wal_files_fini(&job->files);
+    free(job);
+}
+
+loch_status sk_store_read(struct sk_store *s, loch_lsn from, loch_lsn upto, size_t max,
+                          sk_store_read_fn done, void *arg)
+{
+    struct read_job *job = calloc(1, sizeof *job);
+    loch_status st;
+
+    if (job == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a read");
+    *job =
+        (struct read_job){.s = s, .from = from, .upto = upto, .max = max, .done = done, .arg = arg};
+    LOCH_TRY_OUT(st, sk_wal_files_copy(&job->files, &s->files));
+    LOCH_TRY_OUT(st, loch_env_work(s->sealer.env, read_work, read_done, job));
+    s->reads++;
+    return LOCH_OK;
+out:
+    sk_wal_files_fini(&job->files);
+    free(job);
+    return st;
+}

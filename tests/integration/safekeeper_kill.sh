@@ -1,0 +1,226 @@
+#!/bin/bash
+# Three safekeepers under a synthetic proposer: killed with -9 again and again, nothing acknowledged is
+# lost and all logs match; two down acknowledge nothing; damage and garbage are refused by name.
+#
+#   usage: tests/integration/safekeeper_kill.sh [BUILD_DIR]    environment: ROUNDS (8), PORT_BASE (21400)
+set -u
+cd "$(dirname "$0")/../.."
+build=$(readlink -f "${1:-build}")
+rounds=${ROUNDS:-8}
+base=${PORT_BASE:-21400}
+psql=${PSQL:-/usr/lib/postgresql/15/bin/psql}
+dir=$(mktemp -d "${TMPDIR:-/tmp}/safekeeper-kill-XXXXXX")
+failures=0
+declare -A pid=()
+
+hex() { od -An -N16 -tx1 /dev/urandom | tr -d ' \n'; }
+cluster=$(hex) tenant=$(hex) timeline=$(hex) other=$(hex) stranger=$(hex)
+node=("" "$(hex)" "$(hex)" "$(hex)")
+start=0/1500140 prev=0/15000C8 sysid=7300000000000000001
+epoch=0
+
+ok() { echo "ok    $*"; }
+bad() { echo "FAIL  $*"; failures=$((failures + 1)); }
+expect() { # text command...: the command succeeds
+    local text=$1; shift
+    if "$@" >"$dir/out" 2>&1; then ok "$text"; else bad "$text"; tail -5 "$dir/out"; fi
+}
+
+write_ini() {
+    cat >"$dir/sk$1.ini" <<END
+[daemon]
+dir = $dir/sk$1
+console = $dir/.s.PGSQL.$((base + $1))
+metrics = 127.0.0.1:$((base + 20 + $1))
+[store]
+path = $dir/store
+[kms]
+uri = file:$dir/cmk.key
+[cluster]
+id = $cluster
+[safekeepers]
+${node[1]} = 127.0.0.1:$((base + 1))
+${node[2]} = 127.0.0.1:$((base + 2))
+${node[3]} = 127.0.0.1:$((base + 3))
+[pageserver]
+[safekeeper]
+node = ${node[$1]}
+listen = 127.0.0.1:$((base + $1))
+file_bytes = ${FILE_BYTES:-2MiB}
+END
+}
+console() { "$psql" -h "$dir" -p $((base + $1)) -d loch -U loch -qAtX -c "$2"; }
+up() {
+    "$build/bin/loch-safekeeper" --config "$dir/sk$1.ini" >>"$dir/sk$1.log" 2>&1 &
+    pid[$1]=$!
+}
+wait_up() {
+    for _ in $(seq 100); do console "$1" "SHOW STATUS" >/dev/null 2>&1 && return 0; sleep 0.05; done
+    bad "safekeeper $1 did not come up"; tail -5 "$dir/sk$1.log"; return 1
+}
+wait_open() { # safekeeper, timeline: until it is not opening any more
+    for _ in $(seq 100); do
+        state=$(console "$1" "SHOW TIMELINES" 2>/dev/null | awk -F'|' -v t="$2" '$2 == t {print $3}')
+        [ -n "$state" ] && [ "$state" != opening ] && return 0; sleep 0.05
+    done
+}
+slay() { kill -9 "${pid[$1]}" 2>/dev/null; wait "${pid[$1]}" 2>/dev/null; }
+halt() { kill "${pid[$1]}" 2>/dev/null; wait "${pid[$1]}" 2>/dev/null; }
+create() {
+    console "$1" "CREATE TIMELINE $tenant $2 START $start PREV $prev SYSID $sysid PGVERSION 150020 SEGMENT 16777216"
+}
+tool() { # mode timeline options...
+    local mode=$1 tl=$2; shift 2
+    "$build/bin/sk_proposer" "$mode" --store "$dir/store" --kms "file:$dir/cmk.key" --cluster "$cluster" \
+        --tenant "$tenant" --timeline "$tl" --sysid "$sysid" --start "$start" --truth "$dir/truth.$tl" \
+        --journal "$dir/journal.$tl" "$@"
+}
+all=()
+for i in 1 2 3; do all+=(--member "${node[$i]}=127.0.0.1:$((base + i))"); done
+run() { epoch=$((epoch + 1)); tool run "$timeline" --epoch $epoch "${all[@]}" "$@"; }
+check() { tool check "$timeline" --epoch $((epoch + 100)) --seconds 20 "${all[@]}"; }
+cleanup() {
+    for i in 1 2 3; do [ -n "${pid[$i]:-}" ] && kill -9 "${pid[$i]}" 2>/dev/null; done
+    if [ $failures = 0 ]; then rm -rf "$dir"; else echo "kept: $dir"; fi
+}
+trap cleanup EXIT
+
+for i in 1 2 3; do write_ini $i; done
+expect "settings are checked" "$build/bin/loch-safekeeper" --config "$dir/sk1.ini" --check-config
+expect "keys are made" tool setup "$timeline"
+expect "keys of a second timeline are made" tool setup "$other"
+for i in 1 2 3; do up $i; done
+for i in 1 2 3; do wait_up $i || exit 1; done
+for i in 1 2 3; do
+    expect "timeline is created on $i" create $i "$timeline"
+    expect "and again, which does nothing" create $i "$timeline"
+    expect "a second timeline is created on $i" create $i "$other"
+done
+if "$build/bin/loch-safekeeper" --config "$dir/sk1.ini" >"$dir/out" 2>&1; then bad "a second daemon started on one directory"
+else ok "a second daemon on one directory is refused: $(tail -1 "$dir/out" | cut -c1-150)"; fi
+
+expect "a run without faults" run --seconds 2 --clients 32
+cat "$dir/out"
+expect "all logs match" check
+
+# ---- kill -9, one at a time, under load ----
+commits=0
+for round in $(seq "$rounds"); do
+    victim=$((RANDOM % 3 + 1))
+    run --seconds 3 --clients 16 --record 300 >"$dir/run" 2>&1 &
+    running=$!
+    sleep "0.$((RANDOM % 9 + 1))"; slay $victim
+    sleep "0.$((RANDOM % 9 + 1))"; up $victim; wait_up $victim
+    wait $running; code=$?
+    n=$(sed -n 's/^commits \([0-9]*\) .*/\1/p' "$dir/run"); n=${n:-0}
+    stall=$(sed -n 's/.*longest_stall_ms \([0-9]*\)/\1/p' "$dir/run")
+    if [ $code = 0 ] && [ "$n" -ge 500 ] && [ "${stall:-99999}" -le 10000 ]; then
+        ok "round $round: safekeeper $victim killed, $n commits, longest stall $stall ms"
+    else bad "round $round: exit $code, $n commits, stall ${stall:-?} ms"; cat "$dir/run"; fi
+    commits=$((commits + n))
+done
+expect "all logs match after $rounds kills and $commits commits" check
+cat "$dir/out"
+
+# ---- one is away for longer than the proposer remembers: it recovers from its peers ----
+slay 3
+expect "two of three go on" run --seconds 4 --clients 64 --record 20000
+grep commits "$dir/out"
+up 3; wait_up 3
+expect "a short run tells the third" run --seconds 4 --clients 4
+expect "the third has caught up" check
+cat "$dir/out"
+grep -q "recovering WAL" "$dir/sk3.log" && ok "it recovered from its peers" || bad "no recovery from peers"
+
+# ---- all killed at once ----
+run --seconds 3 --clients 16 >"$dir/run" 2>&1 & running=$!
+sleep 1; for i in 1 2 3; do slay $i; done
+for i in 1 2 3; do up $i; done; for i in 1 2 3; do wait_up $i; done
+wait $running; [ $? = 0 ] && ok "all three killed at once: $(tail -1 "$dir/run")" || { bad "all killed at once"; cat "$dir/run"; }
+expect "all logs match" check
+
+# ---- two down: nothing is acknowledged ----
+slay 1; slay 2
+before=$(od -An -tu8 "$dir/journal.$timeline")
+run --seconds 8 --clients 8 >"$dir/run" 2>&1 & running=$!
+sleep 3
+[ "$(od -An -tu8 "$dir/journal.$timeline")" = "$before" ] && ok "two down: nothing acknowledged in 3 s" || bad "acknowledged without a quorum"
+up 2; wait_up 2
+wait $running; n=$(sed -n 's/^commits \([0-9]*\) .*/\1/p' "$dir/run")
+[ "${n:-0}" -gt 0 ] && ok "one back: $n commits" || { bad "no commits after one is back"; cat "$dir/run"; }
+up 1; wait_up 1
+
+# ---- a second proposer fences the first ----
+run --seconds 6 --clients 8 >"$dir/run" 2>&1 & running=$!
+sleep 1
+expect "a second proposer takes over" run --seconds 1 --clients 8
+epoch=$((epoch + 1))
+wait $running; [ $? = 7 ] && ok "the first is fenced: $(grep fenced "$dir/run")" || { bad "the first was not fenced"; cat "$dir/run"; }
+expect "an old epoch cannot campaign" bash -c "! $(printf '%q ' "$build/bin/sk_proposer") run --store '$dir/store' --kms 'file:$dir/cmk.key' --cluster $cluster --tenant $tenant --timeline $timeline --start $start --truth '$dir/truth.x' --journal '$dir/journal.x' --epoch 1 ${all[*]} --seconds 2 | grep -q elected"
+expect "all logs match" check
+
+# ---- clean stop and start ----
+for i in 1 2 3; do
+    halt $i
+    up $i; wait_up $i
+done
+expect "all logs match after clean restarts" check
+
+# ---- garbage on every port ----
+for port in $((base + 1)) $((base + 21)); do
+    for _ in 1 2 3; do (head -c 3000 /dev/urandom >"/dev/tcp/127.0.0.1/$port") 2>/dev/null; done
+done
+for type in 1 2 3 5 7 16 19 31 77; do
+    timeout 10 "$build/bin/sk_proposer" junk --store "$dir/store" --kms "file:$dir/cmk.key" --cluster "$cluster" --tenant "$tenant" \
+        --timeline "$timeline" --epoch $type --member "${node[1]}=127.0.0.1:$((base + 1))" --seconds 3 >"$dir/out" 2>&1
+    grep -q "closed the connection" "$dir/out" || { [ $type = 31 ] || bad "junk of type $type was not refused"; }
+done
+ok "junk frames end their connection"
+kill -0 "${pid[1]}" && ok "safekeeper 1 lives" || bad "garbage ended safekeeper 1"
+expect "and serves" run --seconds 1 --clients 8
+
+# ---- a stranger's timeline, a flipped byte ----
+if create 1 "$stranger" >"$dir/out" 2>&1; then bad "a timeline without keys was created"
+else ok "a timeline without keys is refused: $(head -1 "$dir/out" | cut -c1-120)"; fi
+tl_dir=$dir/sk1/tenants/$tenant/timelines/$timeline
+halt 1
+file=$(ls "$tl_dir"/*.wal | tail -1)
+cp "$file" "$dir/saved.wal"
+printf '\x5a\xa5' | dd of="$file" bs=1 seek=700 conv=notrunc status=none
+up 1; wait_up 1; wait_open 1 "$timeline"
+row=$(console 1 "SHOW TIMELINES" | grep "$timeline")
+case "$row" in *"|broken|"*"$(basename "$file")"*) ok "a flipped byte is found: $(echo "$row" | awk -F'|' '{print $13}' | cut -c1-200)";; *) bad "a flipped byte: $row";; esac
+console 1 "SHOW TIMELINES" | grep "$other" | grep -q '|active|' && ok "the other timeline is served" || bad "the other timeline is not served"
+expect "the other two go on" run --seconds 2 --clients 8
+halt 1; cp "$dir/saved.wal" "$file"
+cp "$tl_dir/control" "$dir/saved.control"; head -c 300 "$dir/saved.control" >"$tl_dir/control"
+up 1; wait_up 1; wait_open 1 "$timeline"
+console 1 "SHOW TIMELINES" | grep "$timeline" | grep -q "|broken|.*control" && ok "a cut control file is found" || bad "a cut control file"
+halt 1; cp "$dir/saved.control" "$tl_dir/control"
+up 1; wait_up 1; wait_open 1 "$timeline"
+expect "whole again, it catches up" run --seconds 2 --clients 8
+expect "all logs match" check
+expect "a timeline is dropped" console 1 "DROP TIMELINE $tenant $other"
+[ "$(console 1 "SHOW TIMELINES" | wc -l)" = 1 ] && ok "and is gone" || bad "it is still there"
+halt 1; up 1; wait_up 1
+[ "$(console 1 "SHOW TIMELINES" | wc -l)" = 1 ] && ok "also after a restart" || bad "it came back"
+
+# ---- sync before ack, in a syscall trace (of the thread pool, for io_uring hides its operations) ----
+# One safekeeper is the whole quorum and one record is outstanding: append, write, sync, ack, in turn.
+if command -v strace >/dev/null; then
+    solo=$(hex)
+    expect "keys of a third timeline are made" tool setup "$solo"
+    expect "it is created on 1" create 1 "$solo"
+    halt 1
+    LOCH_NO_URING=1 strace -f -yy -e trace=pwrite64,fdatasync,write,writev,sendmsg,sendto -o "$dir/trace" \
+        "$build/bin/loch-safekeeper" --config "$dir/sk1.ini" >>"$dir/sk1.log" 2>&1 &
+    tracer=$!
+    wait_up 1; wait_open 1 "$solo"
+    expect "a run under trace" tool run "$solo" --member "${node[1]}=127.0.0.1:$((base + 1))" --seconds 2 --clients 1
+    kill "$(pgrep -P $tracer | head -1)"; wait $tracer
+    expect "every ack comes after the sync of what it covers" python3 tests/integration/sync_before_ack.py "$dir/trace"
+    cat "$dir/out"
+    pid[1]=
+fi
+echo "failures: $failures"
+exit $((failures > 0))
