@@ -1,0 +1,147 @@
+/* loch-pageserver: builds its world, serves, winds down. */
+#include "config.h"
+#include "pageserver.h"
+
+#include "care/served.h"
+#include "care/tenants.h"
+#include "read/page_cache.h"
+#include "read/page_service.h"
+#include "redo_pool/redo_pool.h"
+
+#include "loch/base/log.h"
+#include "loch/crypto/tls.h"
+#include "loch/host/daemon.h"
+#include "loch/host/keys.h"
+#include "loch/kms/kms.h"
+
+#include <stdlib.h>
+
+static void make_metrics(struct loch_pageserver *ps)
+{
+    struct loch_metrics *m = ps->metrics;
+    ps->m_get_seconds = loch_metrics_histogram(m, "loch_pageserver_read_seconds",
+                                               "From request to answer.", NULL, 0);
+    ps->m_wait_seconds = loch_metrics_histogram(m, "loch_pageserver_wait_seconds",
+                                                "Waits of requests for WAL.", NULL, 0);
+    ps->m_gets =
+        loch_metrics_counter(m, "loch_pageserver_reads_total", "Requests taken in.", NULL, 0);
+    ps->m_errors =
+        loch_metrics_counter(m, "loch_pageserver_errors_total", "Errors answered.", NULL, 0);
+    ps->m_connections = loch_metrics_gauge(m, "loch_pageserver_connections",
+                                           "Connections of the page port.", NULL, 0);
+    ps->m_records = loch_metrics_counter(m, "loch_pageserver_ingested_records_total",
+                                         "WAL records ingested.", NULL, 0);
+    ps->m_wal_bytes = loch_metrics_counter(m, "loch_pageserver_ingested_bytes_total",
+                                           "WAL bytes ingested.", NULL, 0);
+    ps->m_flushes =
+        loch_metrics_counter(m, "loch_pageserver_flushes_total", "Layer flushes.", NULL, 0);
+}
+
+static loch_status open_keys(struct loch_pageserver *ps, const char *dir)
+{
+    const char *const data_dirs[] = {dir, ps->config.store_path, NULL};
+
+    LOCH_TRY(loch_objstore_open_local(ps->env, ps->config.store_path, &ps->objstore));
+    LOCH_TRY(loch_kms_open(ps->config.kms_uri, data_dirs, &ps->kms));
+    struct loch_keys_options options = {.store = ps->objstore,
+                                        .kms = ps->kms,
+                                        .cluster = ps->config.cluster,
+                                        .node = ps->config.node,
+                                        .role = LOCH_ROLE_PAGESERVER};
+    return loch_keys_create(&options, &ps->keys);
+}
+
+static loch_status open_engine(struct loch_pageserver *ps, const char *dir)
+{
+    struct loch_redo_pool_options redo = {.postgres_bin_dir = ps->config.pg_bin_dir,
+                                          .lib_dir = ps->config.lib_dir,
+                                          .scratch_dir = ps->config.scratch,
+                                          .max_workers_per_tenant =
+                                              (unsigned)ps->config.redo_workers};
+    LOCH_TRY(loch_env_mkdirs(ps->env, ps->config.scratch));
+    LOCH_TRY(loch_redo_pool_create(&redo, &ps->redo));
+    LOCH_TRY(loch_page_cache_create(ps->config.page_cache_bytes, &ps->cache));
+    ps->store = (struct loch_store){.env = ps->env,
+                                    .objstore = ps->objstore,
+                                    .dir = dir,
+                                    .node = ps->config.node,
+                                    .redo = ps->redo,
+                                    .cache = ps->cache,
+                                    .open_layer_bytes = ps->config.open_layer_bytes};
+    return loch_tenants_open(ps);
+}
+
+static void release(struct loch_pageserver *ps)
+{
+    loch_tenants_close(ps);
+    loch_redo_pool_destroy(ps->redo);
+    loch_page_cache_destroy(ps->cache);
+    loch_tls_server_destroy(ps->tls);
+    if (ps->keys != NULL)
+        loch_keys_destroy(ps->keys);
+    if (ps->kms != NULL)
+        loch_kms_close(ps->kms);
+    loch_objstore_close(ps->objstore);
+    free(ps);
+}
+
+static loch_status start_all(struct loch_pageserver *ps, const struct loch_daemon *daemon)
+{
+    LOCH_TRY(loch_pageserver_config_read(daemon->config, &ps->config));
+    make_metrics(ps);
+    LOCH_TRY(open_keys(ps, daemon->dir));
+    LOCH_TRY(open_engine(ps, daemon->dir));
+    LOCH_TRY(loch_tls_server_create(loch_keys_psk_lookup, ps->keys, &ps->tls));
+    LOCH_TRY(loch_env_listen(ps->env, ps->config.address, ps->tls, &ps->listener,
+                             loch_page_service_accept, ps));
+    loch_metrics_health(ps->metrics, true, "serving");
+    LOCH_INFO("serving pages at %s", ps->config.address);
+    return LOCH_OK;
+}
+
+static loch_status start(const struct loch_daemon *daemon, void **state)
+{
+    struct loch_pageserver *ps = calloc(1, sizeof *ps);
+    if (ps == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory");
+    ps->env = daemon->env;
+    ps->metrics = daemon->metrics;
+    *state = ps; /* a failed start ends the process; nothing is released by halves */
+    return start_all(ps, daemon);
+}
+
+static void consider_end(void *arg)
+{
+    struct loch_pageserver *ps = arg;
+    if (ps->served == NULL)
+        loch_env_stop(ps->env);
+}
+
+static void stop(void *state)
+{
+    struct loch_pageserver *ps = state;
+    if (ps->stopping)
+        return;
+    ps->stopping = true;
+    loch_metrics_health(ps->metrics, false, "stopping");
+    loch_listener_close(ps->listener);
+    for (struct loch_served *s = ps->served, *next; s != NULL; s = next) {
+        next = loch_served_next(s);
+        if (loch_served_find(ps, loch_served_tenant_id(s), loch_served_timeline_id(s)) == s)
+            loch_served_stop(s, consider_end, ps);
+    }
+    loch_env_post(ps->env, consider_end, ps);
+}
+
+static void finish(void *state)
+{
+    release(state);
+}
+
+int main(int argc, char **argv)
+{
+    static struct loch_daemon_hooks hooks = {.start = start, .stop = stop, .finish = finish};
+    hooks.commands = loch_pageserver_commands;
+    hooks.command_count = loch_pageserver_command_count;
+    return loch_daemon_main(argc, argv, &loch_pageserver_program, &hooks);
+}
