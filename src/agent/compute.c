@@ -364,8 +364,15 @@ static void on_room(void *arg)
         loch_wal_source_pause(c->source, false);
 }
 
+static void on_lost(void *arg)
+{
+    (void)LOCH_FAIL(LOCH_E_UNAVAILABLE, "a record longer than wal_window lost its quorum half-way");
+    if (((struct loch_compute *)arg)->fate == GO_ON)
+        try_again(arg, "the quorum");
+}
+
 static const struct loch_quorum_events quorum_events = {on_elected, on_committed, on_fenced,
-                                                        on_room};
+                                                        on_room, on_lost};
 
 static void boot(void *arg)
 {

@@ -23,6 +23,7 @@
 #define REPLY_TIMEOUT_MS    10000u
 #define ELECTION_TIMEOUT_MS 1000u
 #define HEARTBEAT_MS        1000u
+#define STUCK_MS            10000u
 #define SLACK_BYTES         (UINT64_C(512) << 10)
 
 struct peer {
@@ -47,6 +48,7 @@ struct loch_quorum {
     uint32_t depth; /* calls of ours on the stack */
     bool closed;
     bool was_full;
+    uint64_t stuck_ms; /* since when it looks so; 0: it does not */
     struct peer peers[LOCH_MEMBERS_MAX];
 };
 
@@ -77,12 +79,48 @@ static void maybe_free(struct loch_quorum *q)
     free(q);
 }
 
+/* How many members are being sent WAL, and have written at least up to lsn. */
+static uint32_t count_writers(const struct loch_quorum *q, const struct loch_proposer_view *view,
+                              loch_lsn lsn)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < q->peer_count; i++) {
+        const struct loch_proposer_member_view *m = &view->members[i];
+        n += m->installed && !m->recovering && m->write_lsn >= lsn;
+    }
+    return n;
+}
+
+/* What the window must keep: what is not committed, except for the front of a record so long that
+ * it does not fit: of that, what a quorum has not written yet. */
 static loch_lsn keep_from(const struct loch_quorum *q)
 {
     struct loch_proposer_view view;
 
     loch_proposer_look(q->proposer, &view);
-    return loch_max_u64(view.commit_lsn, view.start_lsn);
+    loch_lsn keep = loch_max_u64(view.commit_lsn, view.start_lsn);
+    for (uint32_t i = 0; i < q->peer_count; i++) {
+        const loch_lsn written = view.members[i].write_lsn;
+        if (written > keep && count_writers(q, &view, written) >= view.quorum)
+            keep = written;
+    }
+    return keep;
+}
+
+/* The front of a very long record is gone from memory, and no quorum is left that has it: nobody
+ * can ever commit it. */
+static bool is_stuck(struct loch_quorum *q)
+{
+    struct loch_proposer_view view;
+
+    loch_proposer_look(q->proposer, &view);
+    if (view.state != LOCH_PROPOSER_LEADING || view.commit_lsn >= q->window.start ||
+        view.commit_lsn == 0 || count_writers(q, &view, 0) >= view.quorum)
+        q->stuck_ms = 0;
+    else if (q->stuck_ms == 0)
+        q->stuck_ms = now_ms(q);
+    return q->stuck_ms != 0 && now_ms(q) - q->stuck_ms > STUCK_MS;
 }
 
 /* ---- effects ---- */
@@ -361,6 +399,11 @@ static void tick(void *arg)
     q->tick = NULL;
     if (!loch_is_ok(loch_env_timer(q->o.env, TICK_MS, &q->tick, tick, q)))
         LOCH_ERROR("the election's clock stands still: %s", loch_error_text());
+    if (is_stuck(q)) {
+        q->stuck_ms = 0;
+        q->o.events->lost(q->o.arg); /* may close us: nothing after it */
+        return;
+    }
     carry_out(q, loch_proposer_tick(q->proposer, now_of(q), &effects), &effects);
 }
 

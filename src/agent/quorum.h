@@ -22,6 +22,8 @@ struct loch_quorum_events {
     void (*fenced)(void *arg, const char *why);
     /* After loch_quorum_full was true: there is room again. */
     void (*room)(void *arg);
+    /* A record longer than the window lost its quorum half-way: only a new boot helps. */
+    void (*lost)(void *arg);
 };
 
 struct loch_quorum_order {

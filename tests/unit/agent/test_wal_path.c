@@ -367,8 +367,14 @@ static void on_room(void *arg)
         loch_wal_source_pause(w.source, false);
 }
 
+static void on_lost(void *arg)
+{
+    (void)arg;
+    fail_msg("no record is lost here");
+}
+
 static const struct loch_quorum_events quorum_events = {on_elected, on_committed, on_fenced,
-                                                        on_room};
+                                                        on_room, on_lost};
 
 /* ---- the client, and what is done to the safekeepers meanwhile ---- */
 
@@ -449,6 +455,8 @@ static void *client_main(void *arg)
     /* More than the window holds. */
     ok =
         ok && run(conn, "INSERT INTO t SELECT g, repeat('y', 1000) FROM generate_series(1,8000) g");
+    /* One record longer than the window. */
+    ok = ok && run(conn, "SELECT pg_logical_emit_message(true, 'x', repeat('z', 7000000))");
     atomic_fetch_add(&w.rows, ok);
     loch_env_post(w.env, two_down, NULL);
     (void)nanosleep(&pause, NULL);
