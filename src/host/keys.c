@@ -266,12 +266,13 @@ loch_status loch_keys_wrap_key(struct loch_keys *keys, const struct loch_id *ten
 
     reading(keys);
     struct keys_tenant **slot = slot_of(keys, tenant);
-    const struct opened_key *k = slot == NULL ? NULL : active_key(*slot, level, purpose, timeline);
+    const struct opened_key *k =
+        slot == NULL ? NULL : active_key(*slot, level, (uint8_t)purpose, timeline);
     if (slot == NULL) {
         st = LOCH_FAIL(LOCH_E_NOT_FOUND, "the tenant's keys are not open");
     } else if (k == NULL) {
         st = LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no active %s key for the timeline",
-                       loch_purpose_name(purpose));
+                       loch_purpose_name((uint8_t)purpose));
     } else {
         key.key_id = k->key_id;
         key.version = k->version;

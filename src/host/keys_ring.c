@@ -320,7 +320,7 @@ loch_status keys_ring_add_timeline(const struct loch_keys_options *o, const stru
     *changed = false;
     LOCH_TRY(successor(t, &next));
     for (size_t i = 0; i < 2; i++) {
-        if (has_live_tk(&next, purposes[i], timeline))
+        if (has_live_tk(&next, (uint8_t)purposes[i], timeline))
             continue;
         const struct loch_keyring_entry *kek =
             loch_keyring_active(&t->ring, LOCH_LEVEL_KEK, purposes[i], &none);
@@ -328,10 +328,10 @@ loch_status keys_ring_add_timeline(const struct loch_keys_options *o, const stru
             kek == NULL ? NULL : opened_secret(t, &kek->key_id, kek->version);
         if (secret == NULL) {
             st = LOCH_FAIL(LOCH_E_DENIED, "the tenant has no active %s KEK",
-                           loch_purpose_name(purposes[i]));
+                           loch_purpose_name((uint8_t)purposes[i]));
             goto out;
         }
-        LOCH_TRY_OUT(st, key_make(o, &next, purposes[i], timeline, kek, secret, &made));
+        LOCH_TRY_OUT(st, key_make(o, &next, (uint8_t)purposes[i], timeline, kek, secret, &made));
         loch_secret_fini(&made);
         *changed = true;
     }
