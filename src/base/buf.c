@@ -172,9 +172,11 @@ void loch_writer_init(struct loch_writer *w, struct loch_buf *buf)
     w->bad = false;
 }
 
-/* Room for n more bytes, or NULL (and a bad writer). */
+/* Room for n more bytes, or NULL: none wanted, or none to be had (then the writer is bad). */
 static uint8_t *grow(struct loch_writer *w, size_t n)
 {
+    if (n == 0)
+        return NULL;
     if (w->bad || !loch_is_ok(loch_buf_reserve(w->buf, n))) {
         w->bad = true;
         return NULL;

@@ -17,14 +17,23 @@ struct search {
     uintptr_t hit;
 };
 
+/* Word by word, as the range is no object of the language: the loader told us of it. */
+__attribute__((no_sanitize_address)) static bool matches(const void *const *at,
+                                                         const struct search *s)
+{
+    for (size_t i = 0; i < s->count; i++)
+        if (((const void *const volatile *)at)[i] != s->wanted[i])
+            return false;
+    return true;
+}
+
 static void search_range(struct search *s, uintptr_t start, uintptr_t end)
 {
     size_t bytes = s->count * sizeof(void *);
 
     start = (start + sizeof(void *) - 1) & ~(uintptr_t)(sizeof(void *) - 1);
     for (uintptr_t at = start; at + bytes <= end; at += sizeof(void *)) {
-        /* An address that the loader told us of. */
-        if (memcmp((const void *)at, s->wanted, bytes) != 0)
+        if (!matches((const void *const *)at, s))
             continue;
         s->hits++;
         s->hit = at;
