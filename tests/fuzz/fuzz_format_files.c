@@ -1,0 +1,185 @@
+/* Sealed objects, layers and WAL files: arbitrary bytes, and edits of valid files. Whatever the
+ * edits, what still opens must be what was sealed. */
+#include "fuzz.h"
+
+#include "loch/base/check.h"
+#include "loch/crypto/random.h"
+#include "loch/format/layer_file.h"
+#include "loch/format/sealed_object.h"
+#include "loch/format/wal_file.h"
+
+#include <string.h>
+
+#define FRAMES 6u
+#define START  UINT64_C(1000)
+
+static struct loch_wrap_key key;
+static struct loch_buf object, layer, wal;
+static struct loch_layer_ref refs[FRAMES];
+static const struct loch_place place_object = {.kind = LOCH_KIND_CONTROL, .tenant = {{1}}};
+static const struct loch_place place_layer = {.kind = LOCH_KIND_LAYER, .file_id = {{2}}};
+static const struct loch_place place_wal = {.kind = LOCH_KIND_WAL, .node = {{3}}};
+
+#define MUST(expr_)                                                                                \
+    do {                                                                                           \
+        const loch_status must_st_ = (expr_);                                                      \
+        LOCH_ASSERT(loch_is_ok(must_st_));                                                         \
+    } while (0)
+
+static loch_status find(void *arg, const struct loch_id *key_id, uint32_t version,
+                        struct loch_secret *out)
+{
+    (void)arg;
+    if (version != key.version || !loch_id_equal(key_id, &key.key_id))
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "no such key");
+    return loch_secret_copy(out, &key.secret);
+}
+
+static const struct loch_key_source source = {find, NULL};
+
+static void frame_bytes(uint32_t i, uint8_t out[static 300])
+{
+    memset(out, (int)('a' + i), 300);
+}
+
+static void setup(void)
+{
+    const struct loch_layer_options options = {true, true};
+    const struct loch_wal_begin begin = {START, START, 1, 1};
+    struct loch_layer_writer *lw = NULL;
+    struct loch_wal_writer *ww = NULL;
+    uint8_t bytes[300];
+    uint64_t n;
+
+    if (key.version != 0)
+        return;
+    key.version = 1;
+    MUST(loch_random_secret(&key.secret, 32));
+    MUST(loch_sealed_object_seal(&place_object, &key, loch_slice_of("content", 7), true, &object));
+    MUST(loch_layer_writer_create(&place_layer, &key, &options, &layer, &lw));
+    MUST(loch_wal_writer_create(&place_wal, &key, &begin, &wal, &ww));
+    for (uint32_t i = 0; i < FRAMES; i++) {
+        frame_bytes(i, bytes);
+        MUST(loch_layer_writer_frame(lw, loch_slice_of(bytes, 300), &layer, &refs[i]));
+        MUST(loch_wal_writer_seal(ww, START + 300 * i, 1, START + 300 * i, i % 3,
+                                  loch_slice_of(bytes, 300), &wal, NULL));
+    }
+    MUST(loch_layer_writer_finish(lw, loch_slice_of("index", 5), &layer, &n));
+    loch_layer_writer_destroy(lw);
+    loch_wal_writer_destroy(ww);
+}
+
+static loch_status read_at(void *arg, uint64_t offset, void *out, size_t len)
+{
+    const struct loch_buf *file = arg;
+
+    if (offset > file->len || len > file->len - offset)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "short");
+    memcpy(out, file->data + offset, len);
+    return LOCH_OK;
+}
+
+static void try_object(struct loch_buf *file)
+{
+    struct loch_buf plain = {0};
+    uint64_t generation;
+
+    if (loch_is_ok(loch_sealed_object_open(&place_object, &source, loch_buf_slice(file), &plain,
+                                           &generation))) {
+        LOCH_ASSERT(plain.len == 7);
+        LOCH_ASSERT(memcmp(plain.data, "content", 7) == 0);
+    }
+    loch_buf_fini(&plain);
+}
+
+static void try_layer(struct loch_buf *file)
+{
+    struct loch_layer_reader *reader = NULL;
+    struct loch_buf raw = {0};
+    uint8_t want[300];
+
+    if (!loch_is_ok(
+            loch_layer_reader_open(&place_layer, &source, file->len, read_at, file, &reader)))
+        return;
+    LOCH_ASSERT(loch_layer_reader_index(reader).len == 5);
+    for (uint32_t i = 0; i < FRAMES; i++) {
+        raw.len = 0;
+        frame_bytes(i, want);
+        if (!loch_is_ok(loch_layer_reader_frame(reader, &refs[i], &raw)))
+            continue;
+        LOCH_ASSERT(raw.len == 300);
+        LOCH_ASSERT(memcmp(raw.data, want, 300) == 0);
+    }
+    loch_layer_reader_destroy(reader);
+    loch_buf_fini(&raw);
+}
+
+static loch_status see(void *arg, const struct loch_wal_frame_ref *ref, uint64_t term,
+                       loch_lsn boundary_lsn, struct loch_slice bytes)
+{
+    uint32_t *frames = arg;
+    uint8_t want[300];
+
+    frame_bytes(*frames, want);
+    LOCH_ASSERT(ref->lsn == START + 300 * *frames);
+    LOCH_ASSERT(boundary_lsn == ref->lsn);
+    LOCH_ASSERT(term == 1);
+    LOCH_ASSERT(bytes.len == 300);
+    LOCH_ASSERT(memcmp(bytes.data, want, 300) == 0);
+    (*frames)++;
+    return LOCH_OK;
+}
+
+static void try_wal(struct loch_buf *file, bool edited)
+{
+    struct loch_wal_reader *reader = NULL;
+    struct loch_wal_file_scan scan;
+    uint32_t frames = 0;
+
+    if (!loch_is_ok(loch_wal_reader_open(&place_wal, &source, loch_buf_slice(file), &reader)))
+        return;
+    MUST(loch_wal_scan_file(reader, file->len, read_at, file, 0, &scan, see, &frames));
+    LOCH_ASSERT(scan.frames == frames);
+    /* Damaged bytes never pass as a clean end. */
+    if (edited && memcmp(file->data, wal.data, wal.len) != 0)
+        LOCH_ASSERT(scan.verdict != LOCH_WAL_CLEAN || frames < FRAMES);
+    loch_wal_reader_destroy(reader);
+}
+
+static void copy(struct loch_buf *out, const struct loch_buf *from, const uint8_t *data,
+                 size_t size)
+{
+    out->len = 0;
+    MUST(loch_buf_append(out, from->data, from->len));
+    fuzz_edit(out->data, out->len, data, size);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct loch_buf file = {0};
+    struct loch_file_peek peek;
+
+    setup();
+    (void)loch_is_ok(loch_file_peek(loch_slice_of(data, size), &peek));
+    MUST(loch_buf_append(&file, data, size));
+    try_object(&file);
+    try_layer(&file);
+    try_wal(&file, false);
+    copy(&file, &object, data, size);
+    try_object(&file);
+    copy(&file, &layer, data, size);
+    try_layer(&file);
+    copy(&file, &wal, data, size);
+    try_wal(&file, true);
+    /* Edits behind the header reach what the header's MAC does not guard. */
+    file.len = 0;
+    MUST(loch_buf_append(&file, wal.data, wal.len));
+    fuzz_edit(file.data + LOCH_WAL_HEAD_BYTES, file.len - LOCH_WAL_HEAD_BYTES, data, size);
+    try_wal(&file, true);
+    file.len = 0;
+    MUST(loch_buf_append(&file, layer.data, layer.len));
+    fuzz_edit(file.data + LOCH_FILE_HEADER_BYTES, refs[FRAMES - 1].offset, data, size);
+    try_layer(&file);
+    loch_buf_fini(&file);
+    return 0;
+}
