@@ -95,21 +95,13 @@ static loch_status inner_unpack(const struct loch_layer_reader *r, const uint8_t
     return LOCH_OK;
 }
 
-/* Opens a frame or index into *raw. */
+/* Opens a frame or index in place, in the caller's `stored`, and unpacks it to the end of *raw. */
 static loch_status packed_open(struct loch_layer_reader *r, enum header_domain domain,
-                               uint64_t number, struct loch_slice stored, size_t max_bytes,
+                               uint64_t number, uint8_t *stored, size_t len, size_t max_bytes,
                                struct loch_buf *raw)
 {
-    const size_t n = stored.len - LOCH_AEAD_TAG_BYTES;
-    struct loch_buf inner = {0};
-    loch_status st;
-
-    LOCH_TRY_OUT(st, loch_buf_reserve(&inner, n));
-    LOCH_TRY_OUT(st, message_open(r, domain, number, stored, inner.data));
-    LOCH_TRY_OUT(st, inner_unpack(r, inner.data, n, max_bytes, raw));
-out:
-    loch_buf_fini(&inner);
-    return st;
+    LOCH_TRY(message_open(r, domain, number, loch_slice_of(stored, len), stored));
+    return inner_unpack(r, stored, len - LOCH_AEAD_TAG_BYTES, max_bytes, raw);
 }
 
 static loch_status footer_open(struct loch_layer_reader *r, uint64_t file_bytes)
@@ -149,8 +141,8 @@ static loch_status index_open(struct loch_layer_reader *r)
         st = LOCH_FAIL(LOCH_E_CORRUPT, "a layer's index is not the one its footer names");
         goto out;
     }
-    LOCH_TRY_OUT(
-        st, packed_open(r, DOMAIN_LAYER_INDEX, 0, bytes, LOCH_LAYER_INDEX_MAX_BYTES, &r->index));
+    LOCH_TRY_OUT(st, packed_open(r, DOMAIN_LAYER_INDEX, 0, stored.data, stored.len,
+                                 LOCH_LAYER_INDEX_MAX_BYTES, &r->index));
 out:
     loch_buf_fini(&stored);
     return st;
@@ -225,8 +217,14 @@ loch_status loch_layer_reader_open_frame(struct loch_layer_reader *reader,
     if (stored.len != ref->stored_bytes)
         return LOCH_FAIL(LOCH_E_CORRUPT, "%zu bytes for a frame of %u", stored.len,
                          ref->stored_bytes);
-    return packed_open(reader, DOMAIN_LAYER_FRAME, ref->frame, stored, LOCH_LAYER_FRAME_MAX_BYTES,
-                       raw);
+    struct loch_buf copy = {0};
+    loch_status st;
+    LOCH_TRY_OUT(st, loch_buf_append(&copy, stored.data, stored.len));
+    LOCH_TRY_OUT(st, packed_open(reader, DOMAIN_LAYER_FRAME, ref->frame, copy.data, copy.len,
+                                 LOCH_LAYER_FRAME_MAX_BYTES, raw));
+out:
+    loch_buf_fini(&copy);
+    return st;
 }
 
 loch_status loch_layer_reader_frame(struct loch_layer_reader *reader,
@@ -238,9 +236,8 @@ loch_status loch_layer_reader_frame(struct loch_layer_reader *reader,
     LOCH_TRY(ref_check(reader, ref));
     LOCH_TRY(loch_buf_reserve(&stored, ref->stored_bytes));
     LOCH_TRY_OUT(st, reader->read_at(reader->arg, ref->offset, stored.data, ref->stored_bytes));
-    LOCH_TRY_OUT(st, packed_open(reader, DOMAIN_LAYER_FRAME, ref->frame,
-                                 loch_slice_of(stored.data, ref->stored_bytes),
-                                 LOCH_LAYER_FRAME_MAX_BYTES, raw));
+    LOCH_TRY_OUT(st, packed_open(reader, DOMAIN_LAYER_FRAME, ref->frame, stored.data,
+                                 ref->stored_bytes, LOCH_LAYER_FRAME_MAX_BYTES, raw));
 out:
     loch_buf_fini(&stored);
     return st;

@@ -32,8 +32,9 @@ void loch_aead_destroy(struct loch_aead *aead);
 LOCH_STATUS loch_aead_seal(struct loch_aead *aead, struct loch_nonce nonce,
                            const struct loch_slice *aad, size_t aad_count, struct loch_slice plain,
                            uint8_t *out);
-/* `sealed` is ciphertext and tag; writes sealed.len - LOCH_AEAD_TAG_BYTES bytes, which hold nothing
- * (zeros) when it fails. LOCH_E_CORRUPT when the tag does not match or sealed is too short. */
+/* `sealed` is ciphertext and tag; `out` may be sealed.data itself; writes sealed.len -
+ * LOCH_AEAD_TAG_BYTES bytes, which hold nothing (zeros) when it fails. LOCH_E_CORRUPT when the tag
+ * does not match or sealed is too short. */
 LOCH_STATUS loch_aead_open(struct loch_aead *aead, struct loch_nonce nonce,
                            const struct loch_slice *aad, size_t aad_count, struct loch_slice sealed,
                            uint8_t *out);
