@@ -24,6 +24,7 @@ struct backup {
     const struct loch_basebackup_source *source;
     const struct loch_basebackup_request *request;
     struct tar tar;
+    struct loch_buf dirs; /* u32 spc, u32 db of each database directory in the stream */
 };
 
 static LOCH_STATUS scan_kind(struct backup *b, uint8_t kind, loch_view_scan_fn fn, void *arg)
@@ -89,6 +90,22 @@ static void database_path(uint32_t spc, uint32_t db, char out[static PATH_MAX_BY
         snprintf(out, PATH_MAX_BYTES, "pg_tblspc/%u/" TABLESPACE_VERSION_DIR "/%u", spc, db);
 }
 
+/* Once for each. A database's relations may lie in a tablespace where it has no key of its own. */
+static LOCH_STATUS put_database_dir(struct backup *b, uint32_t spc, uint32_t db)
+{
+    char path[PATH_MAX_BYTES];
+    uint8_t pair[8];
+
+    loch_put_u32(pair, spc);
+    loch_put_u32(pair + 4, db);
+    for (size_t i = b->dirs.len; i >= sizeof pair; i -= sizeof pair)
+        if (memcmp(b->dirs.data + i - sizeof pair, pair, sizeof pair) == 0)
+            return LOCH_OK;
+    LOCH_TRY(loch_buf_append(&b->dirs, pair, sizeof pair));
+    database_path(spc, db, path);
+    return tar_dir(&b->tar, path);
+}
+
 static LOCH_STATUS put_database(void *arg, const struct loch_key *key, struct loch_slice value,
                                 loch_lsn version)
 {
@@ -98,14 +115,16 @@ static LOCH_STATUS put_database(void *arg, const struct loch_key *key, struct lo
     (void)version;
     if (value.len == 0 || value.data[0] != 1)
         return LOCH_OK; /* dropped */
+    if (key->db == 0 && value.len > 1 && value.data[1] != '\0')
+        return LOCH_FAIL(LOCH_E_UNSUPPORTED, "tablespace %u has a LOCATION", key->spc);
     if (key->db == 0) { /* a tablespace; its key comes before those of the databases in it */
         snprintf(path, sizeof path, "pg_tblspc/%u", key->spc);
         LOCH_TRY(tar_dir(&b->tar, path));
         snprintf(path, sizeof path, "pg_tblspc/%u/" TABLESPACE_VERSION_DIR, key->spc);
         return tar_dir(&b->tar, path);
     }
+    LOCH_TRY(put_database_dir(b, key->spc, key->db));
     database_path(key->spc, key->db, path);
-    LOCH_TRY(tar_dir(&b->tar, path));
     snprintf(file, sizeof file, "%s/PG_VERSION", path);
     return tar_whole(&b->tar, file, loch_slice_of("15\n", 3));
 }
@@ -261,6 +280,8 @@ static LOCH_STATUS put_relation_fork(void *arg, const struct loch_key *key, stru
         return LOCH_FAIL(LOCH_E_CORRUPT, "size of %u/%u/%u fork %u has %zu bytes", key->spc,
                          key->db, key->rel, key->fork, value.len);
     blocks = loch_get_u32(value.data);
+    if (key->spc != PG_GLOBAL_SPC)
+        LOCH_TRY(put_database_dir(b, key->spc, key->db));
     if (key->fork == LOCH_FORK_INIT) {
         LOCH_TRY(put_fork_as(b, &rel, LOCH_FORK_INIT, blocks, "_init"));
         return put_fork_as(b, &rel, LOCH_FORK_INIT, blocks, "");
@@ -339,6 +360,7 @@ LOCH_STATUS loch_basebackup_send(const struct loch_basebackup_source *source,
     LOCH_TRY_OUT(st, tar_init(&b.tar, write, arg, request->time));
     st = put_everything(&b, checkpoint);
     tar_fini(&b.tar);
+    loch_buf_fini(&b.dirs);
     if (loch_is_ok(st))
         *checkpoint_end = checkpoint->end;
 out:

@@ -179,11 +179,16 @@ static LOCH_STATUS run_extension_sql(const struct maker *m, const char *data, co
                     name,
                     NULL};
     char directory[IMPORT_PATH_MAX];
+    char *lib_dir = realpath(m->options->lib_dir, NULL);
     loch_status st;
     int sql_fd;
 
+    if (lib_dir == NULL)
+        return LOCH_FAIL(LOCH_E_INVALID, "%s: %s", m->options->lib_dir, strerror(errno));
+
     snprintf(program, sizeof program, "%s/postgres", m->options->postgres_bin_dir);
-    snprintf(path, sizeof path, "dynamic_library_path=%s:$libdir", m->options->lib_dir);
+    snprintf(path, sizeof path, "dynamic_library_path=%s:$libdir", lib_dir);
+    free(lib_dir);
     snprintf(name, sizeof name, "%s", database);
     snprintf(directory, sizeof directory, "%s", data);
     argv[4] = directory;
