@@ -48,14 +48,6 @@ static struct loch_page_at latest(XLogRecPtr lsn)
 
 static void encode_request(struct loch_writer *w, const struct exchange *x, uint64_t id)
 {
-    static const uint8_t types[] = {
-        [ASK_PAGE] = LOCH_PAGE_GET,
-        [ASK_SIZE] = LOCH_PAGE_REL_SIZE,
-        [ASK_DB_BYTES] = LOCH_PAGE_DB_SIZE,
-        [ASK_STATUS] = LOCH_PAGE_STATUS,
-    };
-    size_t mark = loch_frame_begin(w, types[x->kind]);
-
     switch (x->kind) {
     case ASK_PAGE: {
         struct loch_page_get m = {id, x->at, x->rel, x->fork, x->block};
@@ -78,7 +70,6 @@ static void encode_request(struct loch_writer *w, const struct exchange *x, uint
         break;
     }
     }
-    loch_frame_end(w, mark);
 }
 
 static loch_status take_page(struct exchange *x, struct loch_slice payload, uint64_t *id,

@@ -195,7 +195,6 @@ static loch_status greet(void)
     struct loch_slice payload;
     struct loch_writer w;
     uint8_t type;
-    size_t mark;
 
     hello.tenant = loch_settings.tenant_id;
     hello.timeline = loch_settings.timeline_id;
@@ -203,9 +202,7 @@ static loch_status greet(void)
     hello.compute_epoch = loch_settings.compute_epoch_value;
     frame.len = 0;
     loch_writer_init(&w, &frame);
-    mark = loch_frame_begin(&w, LOCH_PAGE_HELLO);
     loch_page_hello_encode(&w, &hello);
-    loch_frame_end(&w, mark);
     LOCH_TRY(loch_writer_finish(&w));
     LOCH_TRY(loch_page_conn_send(loch_buf_slice(&frame)));
     LOCH_TRY(loch_page_conn_receive(&type, &payload));

@@ -20,7 +20,7 @@ struct loch_import_facts {
     loch_lsn start_lsn; /* L: end of the shutdown checkpoint record */
     loch_lsn prev_lsn;  /* its start */
     uint64_t system_id;
-    uint32_t pg_version; /* the major, 15 */
+    uint32_t pg_version; /* as server_version_num, the minor 0: 150000 */
     uint32_t segment_bytes;
     bool had_checksums; /* pages are stored with pd_checksum cleared, control says no checksums */
     struct loch_control control; /* as of L */

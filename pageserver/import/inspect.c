@@ -154,7 +154,7 @@ static LOCH_STATUS check_control(const char *data_dir, struct loch_import_facts 
 
 LOCH_STATUS loch_import_inspect(const char *data_dir, struct loch_import_facts *out)
 {
-    struct loch_import_facts facts = {.pg_version = LOCH_PG_MAJOR};
+    struct loch_import_facts facts = {.pg_version = LOCH_PG_MAJOR * 10000};
     union {
         const char *borrowed;
         void *arg;
