@@ -45,7 +45,7 @@ loch_status sk_node_file_enter(struct loch_env *env, const char *dir, const stru
     char b[LOCH_ID_TEXT_BYTES];
     uint64_t n = 0;
 
-    (void)snprintf(path, sizeof path, "%s/node", dir);
+    (void)snprintf(path, sizeof path, "%s/daemon.node", dir);
     loch_status st = loch_env_read_file(env, path, MAX_BYTES, &text);
     if (loch_is_ok(st)) {
         st = parse(path, loch_buf_slice(&text), &its_cluster, &its_node, &n);

@@ -1,4 +1,5 @@
-/* The file <dir>/node: whose data directory this is, and how often its daemon has started. */
+/* The file <dir>/daemon.node: whose data directory this is, and how often its daemon has started.
+ */
 #ifndef LOCH_SAFEKEEPER_NODE_FILE_H
 #define LOCH_SAFEKEEPER_NODE_FILE_H
 

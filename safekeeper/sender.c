@@ -75,7 +75,7 @@ static loch_status send_data(struct sk_conn *conn, struct loch_slice bytes)
 static void read_done(void *arg, loch_status st, struct loch_buf *take_wal)
 {
     struct sk_conn *conn = arg;
-    const struct sk_timeline *tl = conn->timeline;
+    struct sk_timeline *tl = conn->timeline;
 
     conn->reading = false;
     if (conn->gone) {
@@ -87,7 +87,10 @@ static void read_done(void *arg, loch_status st, struct loch_buf *take_wal)
     if (sk_store_cuts(tl->store) == conn->wal_cuts) {
         if (!loch_is_ok(st)) {
             LOCH_ERROR("timeline %s: cannot read WAL: %s", tl->timeline_text, loch_error_text());
-            fail(conn, st);
+            if (st.code == LOCH_E_CORRUPT)
+                sk_timeline_break(tl, loch_error_text());
+            else
+                fail(conn, st);
             return;
         }
         loch_buf_fini(&conn->wal);

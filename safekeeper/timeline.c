@@ -4,6 +4,7 @@
 #include "timeline.h"
 
 #include "drop.h"
+#include "scrub.h"
 #include "service.h"
 
 #include "loch/base/check.h"
@@ -324,7 +325,20 @@ bool sk_timeline_idle(const struct sk_timeline *tl)
 void sk_timeline_quiesce(struct sk_timeline *tl, const char *why)
 {
     (void)sk_recovery_stop(tl);
+    sk_scrub_stop(tl);
     sk_service_drop(tl, LOCH_E_UNAVAILABLE, why);
+}
+
+void sk_timeline_break(struct sk_timeline *tl, const char *why)
+{
+    if (tl->state != SK_ACTIVE)
+        return;
+    (void)snprintf(tl->why, sizeof tl->why, "%s", why);
+    tl->state = SK_BROKEN;
+    LOCH_ERROR("timeline %s of tenant %s is broken: %s", tl->timeline_text, tl->tenant_text,
+               tl->why);
+    (void)sk_recovery_stop(tl);
+    sk_service_drop(tl, LOCH_E_CORRUPT, "the timeline is broken on this safekeeper");
 }
 
 struct seen {
@@ -478,13 +492,17 @@ static void open_done(void *arg)
     tl->job = false;
     if (!loch_is_ok(st)) {
         (void)snprintf(tl->why, sizeof tl->why, "%s", loch_error_text());
-        tl->state = job->keys_failed && st.code != LOCH_E_CORRUPT ? SK_WAITING : SK_BROKEN;
+        tl->state = job->keys_failed ? SK_WAITING : SK_BROKEN;
         tl->retry_ns = loch_env_now_ns(tl->daemon->env) + UINT64_C(3000000000);
-        LOCH_ERROR("timeline %s of tenant %s is %s: %s", tl->timeline_text, tl->tenant_text,
-                   sk_state_name(tl->state), tl->why);
+        if (tl->state == SK_BROKEN || !tl->said)
+            LOCH_ERROR("timeline %s of tenant %s is %s: %s", tl->timeline_text, tl->tenant_text,
+                       sk_state_name(tl->state), tl->why);
+        tl->said = true;
         loch_acceptor_destroy(tl->acceptor);
         tl->acceptor = NULL;
     }
+    if (tl->state == SK_ACTIVE && !loch_is_ok(sk_scrub_start(tl)))
+        loch_log_failure("old WAL files are not checked");
     answer(tl, st);
     sk_control_fini(&job->control);
     sk_wal_files_fini(&job->found.files);

@@ -17,6 +17,7 @@ enum sk_state {
 
 struct sk_conn;
 struct sk_recovery;
+struct sk_scrub;
 
 struct sk_timeline {
     struct sk_daemon *daemon;
@@ -29,6 +30,7 @@ struct sk_timeline {
     bool job;                /* a pool thread works on it */
     bool dropping;           /* a drop waits for it or is under way */
     uint64_t retry_ns;
+    bool said; /* WAITING was logged */
 
     /* ACTIVE only */
     struct sk_control control; /* what the timeline is; its acceptor part is the one at open */
@@ -36,6 +38,7 @@ struct sk_timeline {
     struct loch_acceptor_effects effects;
     struct sk_store *store;
     struct sk_recovery *recovery; /* NULL until first needed */
+    struct sk_scrub *scrub;       /* NULL when none is under way */
     struct loch_slice input;      /* bytes of the event being handled */
     uint64_t done_token;
     uint64_t next_conn;
@@ -68,6 +71,8 @@ LOCH_STATUS sk_timeline_on_disk(const struct sk_timeline *tl, bool *there);
 bool sk_timeline_idle(const struct sk_timeline *tl);
 /* Closes its connections and stops recovery: before a drop or a stop. */
 void sk_timeline_quiesce(struct sk_timeline *tl, const char *why);
+/* Damage was found while it was served: it votes and serves no more. */
+void sk_timeline_break(struct sk_timeline *tl, const char *why);
 /* About once a second. */
 void sk_timeline_tick(struct sk_timeline *tl);
 /* Fails unless ACTIVE, saying why. */

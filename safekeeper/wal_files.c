@@ -158,6 +158,26 @@ loch_status sk_wal_read(const char *dir, const struct sk_sealer *sealer,
     return st;
 }
 
+loch_status sk_wal_verify(const char *dir, const struct sk_sealer *sealer,
+                          const struct sk_wal_files *files, size_t index)
+{
+    struct sk_wal_opened opened;
+    struct loch_wal_file_scan scan;
+
+    LOCH_ASSERT(index + 1 < files->count);
+    loch_lsn end = files->items[index + 1].begin;
+    LOCH_TRY(sk_wal_open(dir, sealer, files->items[index].seq, &opened));
+    loch_status st = loch_wal_scan_file(opened.reader, opened.bytes, sk_wal_read_at, opened.file,
+                                        end, &scan, NULL, NULL);
+    if (loch_is_ok(st) && scan.end_lsn < end)
+        st = LOCH_FAIL(LOCH_E_CORRUPT,
+                       "%s: offset %" PRIu64 ": damaged frame; good WAL ends at " LOCH_LSN_FMT
+                       ", durable was " LOCH_LSN_FMT,
+                       opened.path, scan.offset, LOCH_LSN_ARG(scan.end_lsn), LOCH_LSN_ARG(end));
+    sk_wal_opened_close(&opened);
+    return st;
+}
+
 loch_status sk_wal_find_prev(const char *dir, const struct sk_sealer *sealer,
                              const struct sk_wal_files *files, uint32_t segment_bytes,
                              loch_lsn anchor, loch_lsn anchor_prev, loch_lsn at, loch_lsn *prev)

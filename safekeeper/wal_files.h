@@ -38,6 +38,11 @@ LOCH_STATUS sk_wal_read(const char *dir, const struct sk_sealer *sealer,
                         const struct sk_wal_files *files, loch_lsn from, loch_lsn upto, size_t max,
                         struct loch_buf *out);
 
+/* Checks every frame of the index-th file, which is not the newest. LOCH_E_CORRUPT names file and
+ * offset; LOCH_E_NOT_FOUND when the file is gone. */
+LOCH_STATUS sk_wal_verify(const char *dir, const struct sk_sealer *sealer,
+                          const struct sk_wal_files *files, size_t index);
+
 /* The start of the record that ends at `at`, found by scanning on from an anchor at or below it. */
 LOCH_STATUS sk_wal_find_prev(const char *dir, const struct sk_sealer *sealer,
                              const struct sk_wal_files *files, uint32_t segment_bytes,

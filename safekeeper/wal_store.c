@@ -274,8 +274,7 @@ loch_status sk_store_write(struct sk_store *s, uint64_t token, loch_lsn begin, u
     }
     s->queued += bytes.len;
     s->received += bytes.len;
-    wake(s);
-    return st;
+    return st; /* the SYNC that follows, or the one in flight, sets it going */
 }
 
 void sk_store_sync(struct sk_store *s, uint64_t token)
@@ -287,7 +286,12 @@ void sk_store_sync(struct sk_store *s, uint64_t token)
     loch_status st = add_point(s, op->boundary, op->prev);
     if (!loch_is_ok(st))
         fail(s, st);
-    wake(s);
+    /* A write can start in this turn: its event comes later. Other work may end at once, and events
+     * must not run before this returns. */
+    if (s->head->kind == OP_WRITE && !s->posted)
+        pump(s);
+    else
+        wake(s);
 }
 
 /* ---- persist ---- */
@@ -676,6 +680,11 @@ uint64_t sk_store_last_seq(const struct sk_store *s)
 size_t sk_store_file_count(const struct sk_store *s)
 {
     return s->files.count;
+}
+
+loch_status sk_store_files(const struct sk_store *s, struct sk_wal_files *out)
+{
+    return sk_wal_files_copy(out, &s->files);
 }
 
 /* ---- reading ---- */

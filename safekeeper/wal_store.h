@@ -55,8 +55,9 @@ bool sk_store_idle(const struct sk_store *store);
 /* Replaces the control file by these (sealed) bytes. */
 void sk_store_persist(struct sk_store *store, uint64_t token, struct loch_buf *take_sealed);
 void sk_store_truncate(struct sk_store *store, uint64_t token, loch_lsn begin, uint64_t term);
-/* `begin` is where the last one ended. The bytes are copied, and fed to the boundary scanner:
- * LOCH_E_CORRUPT when they are not WAL (they are queued all the same; a truncation must follow). */
+/* `begin` is where the last one ended. A SYNC must follow, now or when the one in flight is done:
+ * it sets the writing going. The bytes are copied, and fed to the boundary scanner: LOCH_E_CORRUPT
+ * when they are not WAL (they are queued all the same; a truncation must follow). */
 LOCH_STATUS sk_store_write(struct sk_store *store, uint64_t token, loch_lsn begin, uint64_t term,
                            struct loch_slice bytes);
 void sk_store_sync(struct sk_store *store, uint64_t token);
@@ -68,6 +69,9 @@ void sk_store_anchor(struct sk_store *store, loch_lsn commit, loch_lsn *lsn, loc
 /* Sequence number of the newest WAL file, 0 when there is none. */
 uint64_t sk_store_last_seq(const struct sk_store *store);
 size_t sk_store_file_count(const struct sk_store *store);
+
+/* A copy of the list of WAL files as it is now. */
+LOCH_STATUS sk_store_files(const struct sk_store *store, struct sk_wal_files *out);
 
 /* ---- reading ---- */
 /* From memory; as sk_tail_read. */

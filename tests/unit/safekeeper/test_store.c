@@ -4,6 +4,10 @@
 
 #include "wal_tail.h"
 
+#include "loch/io/fault.h"
+
+#include <errno.h>
+
 static void tail_keeps_the_newest(void **state)
 {
     struct sk_tail tail;
@@ -365,6 +369,67 @@ static void order_of_effects(void **state)
     world_fini(&w);
 }
 
+/* What a failing disk may meet: files begun, written, synced, cut, control files replaced. */
+static void busy_life(struct world *w, loch_lsn *acked)
+{
+    struct loch_buf sealed = {0};
+    loch_lsn cut = 0;
+
+    for (int i = 0; i < 6 && !w->failed; i++) {
+        size_t before = w->wal.len;
+        for (int k = 0; k < 60; k++)
+            (void)wal_gen_record(&w->gen, &w->wal, 3000);
+        if (!loch_is_ok(
+                world_write(w, 1, loch_slice_of(w->wal.data + before, w->wal.len - before), 50000)))
+            return;
+        world_sync(w);
+        if (w->failed)
+            return;
+        *acked = w->flush;
+        if (i == 3) {
+            cut = w->flush;
+            w->control.sequence++;
+            assert_ok(sk_control_seal(&w->control, &w->sealer, &sealed));
+            sk_store_persist(w->store, ++w->token, &sealed);
+            world_wait(w, w->token);
+        }
+    }
+    if (w->failed)
+        return;
+    *acked = cut; /* what lies beyond may go from now on */
+    world_truncate(w, cut);
+    if (!w->failed)
+        world_sync(w);
+}
+
+static void a_failing_disk(void **state)
+{
+    uint64_t ends = 0;
+
+    (void)state;
+    for (uint64_t n = 1; ends < 2 && n < 400; n++) {
+        struct world w;
+        loch_lsn acked = START_LSN;
+        world_init(&w, 1u << 20);
+        assert_ok(world_open(&w));
+        w.faults = true;
+        loch_io_fault_set(n, EIO);
+        busy_life(&w, &acked);
+        loch_io_fault_set(0, 0);
+        if (!w.failed)
+            ends++; /* the scenario has fewer operations than that */
+        while (!sk_store_idle(w.store) && !w.failed)
+            loch_env_run(w.env);
+        world_close(&w);
+        assert_ok(world_open(&w));
+        assert_true(w.flush >= acked);
+        if (acked > START_LSN)
+            world_check(&w, START_LSN, acked);
+        world_fini(&w);
+    }
+    assert_int_equal(ends, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(tail_keeps_the_newest),
@@ -376,7 +441,8 @@ int main(void)
                                        cmocka_unit_test(torn_tails),
                                        cmocka_unit_test(flipped_bytes),
                                        cmocka_unit_test(missing_files),
-                                       cmocka_unit_test(order_of_effects)};
+                                       cmocka_unit_test(order_of_effects),
+                                       cmocka_unit_test(a_failing_disk)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

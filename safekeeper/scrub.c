@@ -1,0 +1,119 @@
+/* Holds: the slow check of old WAL files. Invariants: one file at a time, with pauses of several
+ * times what it took; a file that a truncation took away meanwhile is no damage. */
+#include "scrub.h"
+
+#include "loch/base/check.h"
+#include "loch/base/log.h"
+
+#include <stdlib.h>
+
+#define PAUSE_TIMES  3u /* a file's time is a quarter of the whole at most */
+#define PAUSE_MAX_MS 1000u
+
+struct sk_scrub {
+    struct sk_timeline *tl;
+    struct sk_wal_files files;
+    size_t index;
+    uint64_t cuts, began_ns;
+    struct loch_timer *timer;
+    bool working, stopped;
+    struct sk_failure failure;
+};
+
+static void finish(struct sk_scrub *s)
+{
+    s->tl->scrub = NULL;
+    sk_wal_files_fini(&s->files);
+    free(s);
+}
+
+static void work(void *arg)
+{
+    struct sk_scrub *s = arg;
+
+    sk_failure_take(&s->failure, sk_wal_verify(s->tl->dir, &s->tl->sealer, &s->files, s->index));
+}
+
+static void done(void *arg);
+
+static void begin(void *arg)
+{
+    struct sk_scrub *s = arg;
+
+    s->timer = NULL;
+    if (s->stopped || s->index + 1 >= s->files.count) {
+        finish(s);
+        return;
+    }
+    s->began_ns = loch_env_now_ns(s->tl->daemon->env);
+    s->cuts = sk_store_cuts(s->tl->store);
+    if (!loch_is_ok(loch_env_work(s->tl->daemon->env, work, done, s))) {
+        loch_log_failure("cannot check WAL files");
+        finish(s);
+        return;
+    }
+    s->working = true;
+}
+
+static void done(void *arg)
+{
+    struct sk_scrub *s = arg;
+    struct sk_timeline *tl = s->tl;
+    uint64_t took_ms = (loch_env_now_ns(tl->daemon->env) - s->began_ns) / 1000000;
+
+    s->working = false;
+    loch_status st = sk_failure_raise(&s->failure);
+    if (!s->stopped && !loch_is_ok(st) && s->cuts == sk_store_cuts(tl->store)) {
+        sk_timeline_break(tl, loch_error_text());
+        s->stopped = true;
+    }
+    s->index++;
+    if (s->stopped ||
+        s->cuts != sk_store_cuts(tl->store)) { /* after a cut the next start goes on */
+        finish(s);
+        return;
+    }
+    st = loch_env_timer(tl->daemon->env, loch_min_u64(took_ms * PAUSE_TIMES, PAUSE_MAX_MS),
+                        &s->timer, begin, s);
+    if (!loch_is_ok(st))
+        finish(s);
+}
+
+loch_status sk_scrub_start(struct sk_timeline *tl)
+{
+    struct sk_scrub *s = calloc(1, sizeof *s);
+    loch_status st;
+
+    LOCH_ASSERT(tl->scrub == NULL);
+    if (s == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory to check WAL files");
+    s->tl = tl;
+    LOCH_TRY_OUT(st, sk_store_files(tl->store, &s->files));
+    LOCH_TRY_OUT(st, loch_env_timer(tl->daemon->env, PAUSE_MAX_MS, &s->timer, begin, s));
+    tl->scrub = s;
+    return LOCH_OK;
+out:
+    sk_wal_files_fini(&s->files);
+    free(s);
+    return st;
+}
+
+void sk_scrub_stop(struct sk_timeline *tl)
+{
+    struct sk_scrub *s = tl->scrub;
+
+    if (s == NULL)
+        return;
+    s->stopped = true;
+    if (s->timer != NULL) {
+        loch_timer_cancel(s->timer);
+        s->timer = NULL;
+    }
+    if (!s->working)
+        finish(s);
+}
+
+bool sk_scrub_idle(const struct sk_timeline *tl)
+{
+    return tl->scrub == NULL;
+}
