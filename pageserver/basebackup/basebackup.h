@@ -36,6 +36,9 @@ struct loch_basebackup_request {
     const struct loch_control *control; /* as of lsn: control->last_end == lsn */
     int64_t time;                       /* seconds since 1970, for the checkpoint */
     bool full;
+    /* Prepared transactions whose state is of this LSN or below are left out, and so rolled back:
+     * the branch point of a branch, whose parent will end them. LOCH_LSN_NONE keeps all. */
+    loch_lsn forget_prepared_until;
 };
 
 /* Takes the next bytes of the tar stream (borrowed, at most 128 KiB); a failure ends the backup. */

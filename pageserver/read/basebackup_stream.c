@@ -19,6 +19,7 @@ struct basebackup {
     struct loch_page_basebackup wanted;
     struct loch_history *history;
     struct loch_history_point point;
+    loch_lsn branch_point; /* LOCH_LSN_NONE: a root */
     int64_t time;
     loch_lsn checkpoint_end;
     struct loch_failure result;
@@ -186,6 +187,7 @@ static void found(void *arg, loch_status st, const struct loch_history_point *po
         return;
     }
     b->point = *point;
+    b->branch_point = loch_timeline_info(loch_served_timeline(conn->served))->ancestor_lsn;
     b->time = loch_env_wall_us(b->env) / 1000000;
     st = loch_env_work(b->env, backup_work, backup_done, b);
     if (!loch_is_ok(st)) {

@@ -118,7 +118,8 @@ static LOCH_STATUS count_bytes(void *arg, struct loch_slice bytes)
     return LOCH_OK;
 }
 
-static loch_status backup(uint8_t kind, loch_lsn lsn, size_t room, loch_lsn *end)
+static loch_status backup_forgetting(uint8_t kind, loch_lsn lsn, loch_lsn forget, size_t *room,
+                                     loch_lsn *end)
 {
     struct loch_control control = {.system_id = 1,
                                    .state = LOCH_DB_SHUTDOWNED,
@@ -130,7 +131,28 @@ static loch_status backup(uint8_t kind, loch_lsn lsn, size_t room, loch_lsn *end
     struct loch_basebackup_request request = {
         .lsn = lsn, .prev_lsn = 0x1000028, .control = &control, .time = 1};
 
-    return loch_basebackup_send(&source, &request, count_bytes, &room, end);
+    request.forget_prepared_until = forget;
+    return loch_basebackup_send(&source, &request, count_bytes, room, end);
+}
+
+static loch_status backup(uint8_t kind, loch_lsn lsn, size_t room, loch_lsn *end)
+{
+    return backup_forgetting(kind, lsn, LOCH_LSN_NONE, &room, end);
+}
+
+/* In a branch, transactions prepared up to the branch point are rolled back: their state stays out.
+ * (one_value gives every value the version of the LSN scanned at.) */
+static void test_prepared_at_branch_point(void **state)
+{
+    size_t kept = SIZE_MAX, kept_after = SIZE_MAX, forgotten = SIZE_MAX;
+    loch_lsn end;
+
+    (void)state;
+    assert_ok(backup_forgetting(LOCH_KEY_TWOPHASE, 0x10000A0, LOCH_LSN_NONE, &kept, &end));
+    assert_ok(backup_forgetting(LOCH_KEY_TWOPHASE, 0x10000A0, 0x100009F, &kept_after, &end));
+    assert_ok(backup_forgetting(LOCH_KEY_TWOPHASE, 0x10000A0, 0x10000A0, &forgotten, &end));
+    assert_int_equal(kept, kept_after);
+    assert_int_equal(forgotten - kept, 1024); /* a header and a padded block */
 }
 
 static void test_backup_errors(void **state)
@@ -192,7 +214,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_aux_round_trip),  cmocka_unit_test(test_aux_refuses),
         cmocka_unit_test(test_origins),         cmocka_unit_test(test_backup_errors),
-        cmocka_unit_test(test_inspect_refuses),
+        cmocka_unit_test(test_inspect_refuses), cmocka_unit_test(test_prepared_at_branch_point),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
