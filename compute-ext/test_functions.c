@@ -11,6 +11,7 @@
 
 #include "access/relation.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/smgr.h"
 #include "utils/pg_lsn.h"
@@ -19,9 +20,11 @@
 PG_FUNCTION_INFO_V1(loch_test_evict);
 PG_FUNCTION_INFO_V1(loch_test_extend_zero);
 PG_FUNCTION_INFO_V1(loch_test_last_lsn);
+PG_FUNCTION_INFO_V1(loch_test_use_file_number);
 PGDLLEXPORT Datum loch_test_evict(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_extend_zero(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_last_lsn(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum loch_test_use_file_number(PG_FUNCTION_ARGS);
 
 /* Writes out and forgets every buffer of a relation. Only for a test that knows nobody else uses
  * it. */
@@ -56,6 +59,15 @@ Datum loch_test_last_lsn(PG_FUNCTION_ARGS)
 
     relation_close(rel, AccessShareLock);
     PG_RETURN_LSN(lsn);
+}
+
+/* Creates a file of this number in the current database, as a file number chosen blindly would. */
+Datum loch_test_use_file_number(PG_FUNCTION_ARGS)
+{
+    RelFileNode rnode = {MyDatabaseTableSpace, MyDatabaseId, PG_GETARG_OID(0)};
+
+    smgrcreate(smgropen(rnode, InvalidBackendId), MAIN_FORKNUM, false);
+    PG_RETURN_VOID();
 }
 
 #endif

@@ -1,0 +1,245 @@
+# Sourced by tests/compute/run: one function per fact of STOCK_POSTGRES. Each prints what it saw; `right` says what a
+# stock server would print. The runner runs each with its fix on (must be right) and off (must be wrong).
+# `sql` runs statements in one session; `lagging SECONDS` makes the pageserver lag for that long, by stopping two of the three
+# safekeepers: nothing is committed to the quorum, so sessions use synchronous_commit=off.
+
+right_cid=2000,1990,1990
+test_cid() {
+    sql <<'Q'
+drop table if exists h;
+begin;
+create table h(a int, pad text) with (autovacuum_enabled=off);
+insert into h select g, repeat('x', 100) from generate_series(1, 2000) g;
+declare c cursor for select count(*) from h;
+insert into h select g, 'y' from generate_series(1, 19) g;
+select t.evict('h');
+fetch c;
+close c;
+delete from h where pad = 'y' or a <= 10;
+declare d cursor for select count(*) from h;
+update h set pad = 'u' where a between 11 and 20;
+delete from h where a = 100;
+insert into h values (3000, 'z');
+select t.evict('h');
+fetch d;
+select count(*) from h where a < 3000 or pad = 'u';
+rollback;
+Q
+}
+
+right_speculative="1|other updated"
+test_speculative() {
+    sql -v conn="$URL" <<'Q'
+create extension if not exists dblink;
+drop table if exists sp;
+create table sp(k int, v text);
+select set_config('t.conn', :'conn', false) \g /dev/null
+create or replace function spf(v text, k int) returns int language plpgsql immutable as $f$
+begin
+  if v = 'main' then
+    perform dblink_exec(current_setting('t.conn'), 'insert into sp values ('||k||', ''other'')');
+    perform t.evict('sp');
+  end if;
+  return k;
+end $f$;
+create index sp_a on sp(spf(v, k));
+create unique index sp_b on sp(k);
+insert into sp values (1, 'main') on conflict (k) do update set v = sp.v || ' updated';
+select * from sp;
+Q
+}
+
+# Needs shared_buffers smaller than the indexes.
+right_not_logged=2000,10000,10000,1,1
+small_not_logged=1
+test_not_logged() {
+    sql <<'Q'
+drop table if exists g0;
+create table g0 as select g id, point(g%100, g/100) p, array[g%10, g%7, g] a, box(point(g%100,g/100), point(g%100,g/100)) b, 'word'||g w from generate_series(1,20000) g;
+create index on g0 using gin(a);
+create index on g0 using gist(b);
+create index on g0 using gist(p);
+create index on g0 using spgist(w);
+create index on g0 using hash(id);
+create index on g0 (id);
+set enable_seqscan=off;
+select count(*) from g0 where a @> array[3] and id % 10 = 3;
+select count(*) from g0 where b && box '((0,0),(49,300))';
+select count(*) from g0 where p <@ box '((0,0),(49,300))';
+select count(*) from g0 where w = 'word777';
+select count(*) from g0 where id = 777;
+Q
+}
+
+right_btree_cycle=0,running
+test_btree_cycle() {
+    sql <<'Q'
+create or replace function kk(k int, sfx text default '') returns text language sql immutable as $f$ select lpad(k::text,6,'0')||sfx||repeat(md5(k::text),10) $f$;
+drop table if exists c;
+create table c(key text) with (autovacuum_enabled=off);
+insert into c select kk(g) from generate_series(1,5000) g;
+create index ci on c(key);
+vacuum c;
+delete from c where key >= kk(100) and key < kk(400);
+vacuum c;
+select txid_current() \g /dev/null
+select txid_current() \g /dev/null
+vacuum c;
+set enable_indexscan=off; set enable_bitmapscan=off; set enable_indexonlyscan=off;
+delete from c where key >= kk(4000) and key < kk(4100);
+Q
+    sql -c "set vacuum_cost_delay=10" -c "set vacuum_cost_limit=1" -c "set vacuum_cost_page_hit=1" -c "set vacuum_cost_page_miss=1" \
+        -c "set vacuum_cost_page_dirty=0" -c "vacuum (index_cleanup on, truncate off) c" >/dev/null &
+    local vacuum=$! state=over
+    for _ in $(seq 400); do
+        [ "$(sql -c "select phase from pg_stat_progress_vacuum")" = "vacuuming indexes" ] && break
+        sleep 0.05
+    done
+    sleep 0.7
+    sql -c "insert into c select kk(k, 'z'||s) from generate_series(4000,4099,2) k, generate_series(1,3) s order by random()" \
+        -c "select t.evict('ci')" >/dev/null
+    [ "$(sql -c "select phase from pg_stat_progress_vacuum")" = "vacuuming indexes" ] && state=running
+    wait "$vacuum"
+    sql <<'Q'
+insert into c select kk(900000+g) from generate_series(1,2000) g;
+set enable_seqscan=off; set enable_bitmapscan=off; set enable_indexonlyscan=off;
+select count(*) from generate_series(4000,4099) g, lateral (select * from c where key = kk(g) and ctid is not null offset 0) x;
+Q
+    echo "$state"
+}
+
+# A table whose pages are all visible, seen through an index-only scan, while the pageserver lags.
+visible_table() {
+    sql <<'Q'
+drop table if exists v;
+create table v(a int primary key, t text) with (autovacuum_enabled=off);
+insert into v select g, 'x' from generate_series(1,1000) g;
+vacuum pg_class; vacuum pg_statistic; analyze v;
+Q
+}
+right_all_visible=999
+test_all_visible() {
+    visible_table
+    sql -c "select count(*) from v" -c "explain vacuum v" >/dev/null 2>&1
+    lagging 3
+    sql <<'Q'
+set synchronous_commit=off;
+set enable_seqscan=off; set enable_bitmapscan=off;
+vacuum v;
+select t.evict('v');
+delete from v where a = 5;
+select t.evict('v');
+select count(*) from v where a > 0;
+Q
+}
+right_vm=1000,999
+test_vm() {
+    visible_table
+    sql -c "vacuum v"
+    sql <<'Q'
+set enable_seqscan=off; set enable_bitmapscan=off;
+select count(*) from v where a > 0;
+Q
+    lagging 3
+    sql <<'Q'
+set synchronous_commit=off;
+set enable_seqscan=off; set enable_bitmapscan=off;
+delete from v where a = 5;
+select t.evict('v');
+select count(*) from v where a > 0;
+Q
+}
+
+right_truncate=0,0
+test_truncate() {
+    sql <<'Q'
+drop table if exists tz;
+create table tz(a int, t text) with (autovacuum_enabled=off);
+insert into tz select g, repeat('o',500) from generate_series(1,100) g;
+select t.evict('tz');
+select count(*) from tz \g /dev/null
+Q
+    lagging 3
+    sql <<'Q'
+set synchronous_commit=off;
+delete from tz;
+vacuum tz;
+select pg_relation_size('tz')/8192;
+select t.extend_zero('tz'), t.extend_zero('tz') \g /dev/null
+select t.evict('tz');
+select count(*) from tz;
+Q
+}
+
+right_sequence=4
+test_sequence() {
+    sql <<'Q'
+drop sequence if exists sq;
+create sequence sq;
+select nextval('sq'), nextval('sq'), nextval('sq') \g /dev/null
+select t.evict('sq');
+select nextval('sq');
+Q
+}
+
+right_unlogged=1000
+test_unlogged() {
+    sql <<'Q'
+drop table if exists ul;
+create unlogged table ul(a int, t text);
+insert into ul select g, repeat('u',100) from generate_series(1,1000) g;
+select t.evict('ul');
+select count(*) from ul;
+Q
+}
+
+right_temp=20000
+test_temp() {
+    sql <<'Q'
+set temp_buffers = 100;
+create temp table te(a int, t text);
+insert into te select g, repeat('t',100) from generate_series(1,20000) g;
+select count(*) from te;
+Q
+}
+
+right_fsm=t
+test_fsm() {
+    sql <<'Q'
+create extension if not exists pg_freespacemap;
+drop table if exists fs;
+create table fs(a int, t text) with (autovacuum_enabled=off);
+insert into fs select g, repeat('f',100) from generate_series(1,10000) g;
+delete from fs where a % 3 = 0;
+vacuum fs;
+select t.evict('fs');
+select count(*) > 100 from pg_freespace('fs') where avail > 0;
+Q
+}
+
+right_collision="in use"
+test_collision() {
+    sql -c "drop table if exists taken" -c "create table taken as select 1 a"
+    local number
+    number=$(sql -c "select relfilenode from pg_class where relname = 'taken'")
+    restart_compute
+    sql -c "select t.use_file_number($number)" 2>&1 | grep -q "is in use on the pageserver" && echo "in use" || echo "not noticed"
+}
+
+right_sizes=t,t,t,t
+restart_off_sizes=1
+test_sizes() {
+    sql <<'Q'
+drop table if exists sz;
+create table sz(a int primary key, t text);
+insert into sz select g, repeat(md5(g::text), 300) from generate_series(1,300) g;
+alter table sz alter t set storage external;
+insert into sz select g, repeat(md5(g::text), 300) from generate_series(1001,1300) g;
+drop table if exists sizes_before;
+create table sizes_before as select pg_relation_size('sz') r, pg_table_size('sz') t, pg_indexes_size('sz') i, pg_total_relation_size('sz') x;
+Q
+    restart_compute
+    sql <<'Q' | tr '|' ',' 
+select pg_relation_size('sz') = r, pg_table_size('sz') >= t - 65536, pg_indexes_size('sz') = i, pg_total_relation_size('sz') >= x - 65536 from sizes_before;
+Q
+}

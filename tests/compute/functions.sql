@@ -1,0 +1,6 @@
+-- Functions of a test build (LOCH_TEST_SWITCHES) that the compute's tests use.
+CREATE SCHEMA IF NOT EXISTS t;
+CREATE OR REPLACE FUNCTION t.evict(regclass) RETURNS void LANGUAGE c AS 'loch', 'loch_test_evict';
+CREATE OR REPLACE FUNCTION t.extend_zero(regclass) RETURNS void LANGUAGE c AS 'loch', 'loch_test_extend_zero';
+CREATE OR REPLACE FUNCTION t.last_lsn(regclass, int) RETURNS pg_lsn LANGUAGE c AS 'loch', 'loch_test_last_lsn';
+CREATE OR REPLACE FUNCTION t.use_file_number(oid) RETURNS void LANGUAGE c AS 'loch', 'loch_test_use_file_number';
