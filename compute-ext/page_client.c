@@ -12,8 +12,6 @@
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 
-#include "loch/base/frame.h"
-
 #define PAUSE_FIRST_MS    20
 #define PAUSE_MOST_MS     1000
 #define COMPLAIN_AFTER_MS 5000
@@ -46,6 +44,7 @@ static struct loch_page_at latest(XLogRecPtr lsn)
     return (struct loch_page_at){LOCH_LSN_MAX, lsn};
 }
 
+/* One whole frame. */
 static void encode_request(struct loch_writer *w, const struct exchange *x, uint64_t id)
 {
     switch (x->kind) {
