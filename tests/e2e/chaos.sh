@@ -13,7 +13,7 @@ mkdir "$WORK/ledger"
     >"$WORK/run" 2>"$WORK/run.err" &
 load=$!
 BACKGROUND+=("$load")
-acked() { cat "$WORK"/ledger/client-* 2>/dev/null | wc -l; }
+acked() { { cat "$WORK"/ledger/client-* 2>/dev/null || true; } | wc -l; }
 kills=""
 for round in $(seq "$ROUNDS"); do
     before=$(acked)

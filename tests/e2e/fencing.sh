@@ -21,7 +21,7 @@ elected() { grep -q . "$(scratch)/compute-second/agent.json" 2>/dev/null; }
 wait_until 20 elected || fail "the second compute does not start"
 wait "$second" || fail "the second compute does not come up"
 begun=$(date +%s%N)
-gone() { ! kill -0 "$agent" 2>/dev/null && ! kill -0 "$postmaster" 2>/dev/null; }
+gone() { dead "$agent" && dead "$postmaster"; }
 wait_until 2 gone || fail "the first compute still lives"
 note "the first was gone at most $((($(date +%s%N) - begun) / 1000000)) ms after the second answered"
 [ $((($(date +%s%N) - begun) / 1000000)) -le 1000 ] || fail "it took more than a second"

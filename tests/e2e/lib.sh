@@ -70,10 +70,13 @@ destroy_compute() {
     [ -z "$pgdata" ] || rm -rf "$pgdata"
 }
 
+# A zombie does nothing any more; some containers' process 1 takes its time to reap.
+dead() { ! kill -0 "$1" 2>/dev/null || grep -qs '^State:.Z' "/proc/$1/status"; }
+
 wait_gone() {
     local pid
     for pid in "$@"; do
-        for _ in $(seq 500); do kill -0 "$pid" 2>/dev/null || break; sleep 0.01; done
+        for _ in $(seq 500); do dead "$pid" && break; sleep 0.01; done
     done
 }
 
