@@ -5,6 +5,7 @@
 #include "loch/base/check.h"
 #include "loch/base/log.h"
 #include "loch/base/secret.h"
+#include "loch/crypto/memory.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -142,6 +143,7 @@ int loch_daemon_main(int argc, char *const *argv, const struct loch_config_progr
         return 0;
     loch_log_init(program->name, levels[loch_config_u64(life.config, "daemon", "log")]);
     LOCH_TRY_OUT(st, loch_process_harden());
+    LOCH_TRY_OUT(st, loch_crypto_memory_init());
     LOCH_TRY_OUT(st, prepare(&life, program));
     LOCH_TRY_OUT(st, start(&life));
     LOCH_INFO("%s %s runs in %s (secrets: %s)", program->name, LOCH_VERSION, life.daemon.dir,

@@ -9,6 +9,7 @@
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
+#include "loch/crypto/memory.h"
 #include "loch/host/keys.h"
 #include "loch/kms/kms.h"
 #include "loch/objstore/objstore.h"
@@ -262,6 +263,8 @@ int main(int argc, char **argv)
     }
     o.path = argv[optind];
     loch_status st = loch_process_harden();
+    if (loch_is_ok(st))
+        st = loch_crypto_memory_init();
     if (loch_is_ok(st))
         st = dump(&o);
     if (fflush(stdout) != 0)

@@ -3,6 +3,7 @@
 
 #include "loch/crypto/aead.h"
 #include "loch/crypto/hkdf.h"
+#include "loch/crypto/memory.h"
 #include "loch/crypto/random.h"
 #include "loch/crypto/wrap.h"
 
@@ -42,6 +43,8 @@ static void random_differs(void **state)
     loch_random_test_seed(0);
     assert_ok(loch_random_bytes(b, sizeof b));
     assert_memory_not_equal(a, b, sizeof a);
+    assert_code(loch_crypto_memory_init(), LOCH_E_INVALID); /* OpenSSL is in use already */
+    assert_int_equal(loch_crypto_memory_now().held_bytes, 0);
 }
 
 /* FIPS 180-4's "abc", RFC 4231 case 2, RFC 5869 case 1. */
