@@ -91,6 +91,12 @@ loch_status loch_file_write(struct loch_file *file, uint64_t offset, struct loch
     return file->env->ops->file_write(file, offset, bytes, done, arg);
 }
 
+loch_status loch_file_write_sync(struct loch_file *file, uint64_t offset, struct loch_slice bytes,
+                                 loch_done_fn done, void *arg)
+{
+    return file->env->ops->file_write_sync(file, offset, bytes, done, arg);
+}
+
 loch_status loch_file_sync(struct loch_file *file, loch_done_fn done, void *arg)
 {
     return file->env->ops->file_sync(file, done, arg);

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define RING_ENTRIES 256u
@@ -26,7 +27,7 @@ struct real_file {
     char path[];
 };
 
-enum op_kind { OP_WRITE, OP_SYNC, OP_ALLOCATE };
+enum op_kind { OP_WRITE, OP_WRITE_SYNC, OP_SYNC, OP_ALLOCATE };
 
 struct real_op {
     struct real_op *next; /* in ops_waiting */
@@ -127,6 +128,7 @@ static const char *op_name(enum op_kind kind)
 {
     switch (kind) {
     case OP_WRITE:
+    case OP_WRITE_SYNC:
         return "write";
     case OP_SYNC:
         return "sync";
@@ -143,10 +145,12 @@ static void op_prepare(struct real_env *env, struct real_op *op)
     LOCH_ASSERT(sqe != NULL); /* at most RING_ENTRIES operations run at a time */
     if (op->fault != 0) {
         io_uring_prep_nop(sqe);
-    } else if (op->kind == OP_WRITE) {
+    } else if (op->kind == OP_WRITE || op->kind == OP_WRITE_SYNC) {
         /* A write of more than 1 GiB goes in pieces: the length field has 32 bits. */
         size_t n = op->bytes.len < (1u << 30) ? op->bytes.len : (1u << 30);
         io_uring_prep_write(sqe, op->file->fd, op->bytes.data, (unsigned)n, op->offset);
+        if (op->kind == OP_WRITE_SYNC)
+            sqe->rw_flags = RWF_DSYNC;
     } else if (op->kind == OP_SYNC) {
         io_uring_prep_fsync(sqe, op->file->fd, IORING_FSYNC_DATASYNC);
     } else {
@@ -175,7 +179,7 @@ static bool op_result(struct real_op *op, int res, int *err)
         *err = -res;
         return true;
     }
-    if (op->kind != OP_WRITE)
+    if (op->kind != OP_WRITE && op->kind != OP_WRITE_SYNC)
         return true;
     if (res == 0 && op->bytes.len > 0) {
         *err = ENOSPC;
@@ -219,7 +223,7 @@ static void pool_run(uv_work_t *work)
     do {
         if (op->fault != 0)
             res = 0;
-        else if (op->kind == OP_WRITE)
+        else if (op->kind == OP_WRITE || op->kind == OP_WRITE_SYNC)
             res = (int)pwrite(op->file->fd, op->bytes.data,
                               op->bytes.len < (1u << 30) ? op->bytes.len : (1u << 30),
                               (off_t)op->offset);
@@ -230,6 +234,8 @@ static void pool_run(uv_work_t *work)
         if (res < 0)
             res = -errno;
     } while (!op_result(op, res, &err));
+    if (err == 0 && op->kind == OP_WRITE_SYNC && fdatasync(op->file->fd) != 0)
+        err = errno;
     op->result = err;
 }
 
@@ -303,6 +309,18 @@ loch_status real_file_write(struct loch_file *file, uint64_t offset, struct loch
     return op_queue(
         file, (struct real_op){
                   .kind = OP_WRITE, .offset = offset, .bytes = bytes, .done = done, .arg = arg});
+}
+
+loch_status real_file_write_sync(struct loch_file *file, uint64_t offset, struct loch_slice bytes,
+                                 loch_done_fn done, void *arg)
+{
+    if (offset > INT64_MAX || bytes.len == 0 || bytes.len > (uint64_t)INT64_MAX - offset)
+        return LOCH_FAIL(LOCH_E_INVALID, "write at %" PRIu64, offset);
+    return op_queue(file, (struct real_op){.kind = OP_WRITE_SYNC,
+                                           .offset = offset,
+                                           .bytes = bytes,
+                                           .done = done,
+                                           .arg = arg});
 }
 
 loch_status real_file_sync(struct loch_file *file, loch_done_fn done, void *arg)

@@ -276,6 +276,7 @@ static const struct loch_world_ops real_ops = {
     .file_size = real_file_size,
     .file_read = real_file_read,
     .file_write = real_file_write,
+    .file_write_sync = real_file_write_sync,
     .file_sync = real_file_sync,
     .file_allocate = real_file_allocate,
     .read_file = real_read_file,

@@ -28,6 +28,9 @@ struct loch_world_ops {
     LOCH_STATUS(*file_write)
     (struct loch_file *file, uint64_t offset, struct loch_slice bytes, loch_done_fn done,
      void *arg);
+    LOCH_STATUS(*file_write_sync)
+    (struct loch_file *file, uint64_t offset, struct loch_slice bytes, loch_done_fn done,
+     void *arg);
     LOCH_STATUS (*file_sync)(struct loch_file *file, loch_done_fn done, void *arg);
     LOCH_STATUS(*file_allocate)
     (struct loch_file *file, uint64_t size, loch_done_fn done, void *arg);

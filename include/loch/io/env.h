@@ -64,6 +64,10 @@ LOCH_STATUS loch_file_read(struct loch_file *file, uint64_t offset, void *out, s
  * done. */
 LOCH_STATUS loch_file_write(struct loch_file *file, uint64_t offset, struct loch_slice bytes,
                             loch_done_fn done, void *arg);
+/* The same, and these bytes (not those of other writes) are durable when it is done: one operation
+ * instead of a write and a sync. */
+LOCH_STATUS loch_file_write_sync(struct loch_file *file, uint64_t offset, struct loch_slice bytes,
+                                 loch_done_fn done, void *arg);
 /* fdatasync of everything written and DONE before the call. A failed sync is final: crash, never
  * retry. */
 LOCH_STATUS loch_file_sync(struct loch_file *file, loch_done_fn done, void *arg);

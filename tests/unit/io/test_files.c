@@ -95,6 +95,13 @@ static void write_sync_read(void **state)
     assert_int_equal(size, 10);
     assert_ok(loch_file_read(f, 0, got, 10));
     assert_string_equal(got, "helloworld");
+    pending = 1;
+    assert_ok(loch_file_write_sync(f, 0, loch_slice_of("HELLO", 5), done, NULL));
+    wait_all();
+    assert_ok(last);
+    assert_ok(loch_file_read(f, 0, got, 10));
+    assert_string_equal(got, "HELLOworld");
+    assert_code(loch_file_write_sync(f, 0, loch_slice_of("x", 0), done, NULL), LOCH_E_INVALID);
     assert_code(loch_file_read(f, 1, got, 10), LOCH_E_CORRUPT);
     assert_code(loch_file_read(f, UINT64_MAX, got, 10), LOCH_E_CORRUPT);
     loch_file_close(f);
