@@ -514,6 +514,33 @@ static void sync_before_begin_done(void *arg, loch_status st)
     pump(s);
 }
 
+static void sync_event(struct sk_store *s);
+
+static void count_sync(struct sk_store *s)
+{
+    if (s->stats.syncs == NULL)
+        return;
+    loch_metric_add(s->stats.syncs, 1);
+    loch_metric_observe_ns(s->stats.sync_latency, loch_env_now_ns(s->sealer.env) - s->started_ns);
+}
+
+/* The write and the SYNC behind it, as one operation. */
+static void write_sync_done(void *arg, loch_status st)
+{
+    struct sk_store *s = arg;
+
+    s->busy = false;
+    if (!loch_is_ok(st)) {
+        fail(s, st);
+        return;
+    }
+    s->out.len = 0;
+    s->unsynced_frames = 0;
+    count_sync(s);
+    sync_event(s);
+    pump(s);
+}
+
 static void write_done(void *arg, loch_status st)
 {
     struct sk_store *s = arg;
@@ -531,6 +558,7 @@ static void write_done(void *arg, loch_status st)
 static loch_status start_write(struct sk_store *s)
 {
     s->write_offset = loch_wal_writer_bytes(s->writer);
+    bool all_synced = s->unsynced_frames == 0;
     size_t wal_bytes = 0;
     s->out.len = 0;
     while (s->head != NULL && s->head->kind == OP_WRITE && s->out.len < BATCH_BYTES) {
@@ -551,6 +579,10 @@ static loch_status start_write(struct sk_store *s)
         loch_metric_add(s->stats.write_bytes, wal_bytes);
     }
     s->busy = true;
+    s->started_ns = loch_env_now_ns(s->sealer.env);
+    if (all_synced && s->head != NULL && s->head->kind == OP_SYNC)
+        return loch_file_write_sync(s->file, s->write_offset, loch_buf_slice(&s->out),
+                                    write_sync_done, s);
     return loch_file_write(s->file, s->write_offset, loch_buf_slice(&s->out), write_done, s);
 }
 
@@ -590,11 +622,7 @@ static void sync_done(void *arg, loch_status st)
         return;
     }
     s->unsynced_frames = 0;
-    if (s->stats.syncs != NULL) {
-        loch_metric_add(s->stats.syncs, 1);
-        loch_metric_observe_ns(s->stats.sync_latency,
-                               loch_env_now_ns(s->sealer.env) - s->started_ns);
-    }
+    count_sync(s);
     sync_event(s);
     pump(s);
 }

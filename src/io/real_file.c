@@ -316,11 +316,10 @@ loch_status real_file_write_sync(struct loch_file *file, uint64_t offset, struct
 {
     if (offset > INT64_MAX || bytes.len == 0 || bytes.len > (uint64_t)INT64_MAX - offset)
         return LOCH_FAIL(LOCH_E_INVALID, "write at %" PRIu64, offset);
-    return op_queue(file, (struct real_op){.kind = OP_WRITE_SYNC,
-                                           .offset = offset,
-                                           .bytes = bytes,
-                                           .done = done,
-                                           .arg = arg});
+    return op_queue(
+        file,
+        (struct real_op){
+            .kind = OP_WRITE_SYNC, .offset = offset, .bytes = bytes, .done = done, .arg = arg});
 }
 
 loch_status real_file_sync(struct loch_file *file, loch_done_fn done, void *arg)
