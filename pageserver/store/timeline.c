@@ -501,24 +501,11 @@ LOCH_STATUS loch_timeline_flush(struct loch_timeline *t)
 LOCH_STATUS loch_timeline_commit(struct loch_timeline *t, loch_lsn prev_lsn,
                                  struct loch_slice control)
 {
+    struct loch_key key = {.kind = LOCH_KEY_CONTROL};
     pthread_mutex_lock(&t->lock);
     t->prev_record_lsn = prev_lsn;
     pthread_mutex_unlock(&t->lock);
-    if (loch_mem_layer_versions(t->open) > 0) {
-        LOCH_TRY(loch_timeline_freeze(t, control));
-        return loch_timeline_flush(t);
-    }
-    struct frozen at = {.end_lsn = t->last_record_lsn, .prev_lsn = prev_lsn};
-    struct loch_manifest next = {0};
-    LOCH_TRY(loch_buf_append(&at.control, control.data, control.len));
-    loch_status st = next_manifest(t, &at, NULL, &next);
-    loch_buf_fini(&at.control);
-    if (loch_is_ok(st))
-        st = loch_manifest_put(&t->store, t->keys, &next, &t->etag);
-    if (loch_is_ok(st)) {
-        t->manifest = next;
-        next = (struct loch_manifest){0};
-    }
-    loch_manifest_fini(&next);
-    return st;
+    LOCH_TRY(loch_timeline_put_value(t, &key, t->info.start_lsn, control));
+    LOCH_TRY(loch_timeline_freeze(t, control));
+    return loch_timeline_flush(t);
 }

@@ -1,11 +1,11 @@
 /* A timeline (branch) of the pageserver: the versions of its keys, in memory and in layer files.
  *
- * One writer at a time puts versions in LSN order (the loop's thread: ingest; or one pool thread: an
- * import into a timeline that nobody else knows yet). Any thread may read through a view (read/view.h).
- * A record is visible to readers when loch_timeline_advance has passed its end.
+ * One writer at a time puts versions in LSN order (the loop's thread: ingest; or one pool thread:
+ * an import into a timeline that nobody else knows yet). Any thread may read through a view
+ * (read/view.h). A record is visible to readers when loch_timeline_advance has passed its end.
  *
- * Everything up to disk_consistent_lsn is in sealed immutable layer files named by the manifest in the
- * object store; what is newer is in memory and comes again from the safekeepers after a crash.
+ * Everything up to disk_consistent_lsn is in sealed immutable layer files named by the manifest in
+ * the object store; what is newer is in memory and comes again from the safekeepers after a crash.
  */
 #ifndef LOCH_PAGESERVER_STORE_TIMELINE_H
 #define LOCH_PAGESERVER_STORE_TIMELINE_H
@@ -38,7 +38,7 @@ struct loch_timeline_info {
     uint64_t system_id;
     uint32_t pg_version;
     uint32_t segment_bytes;
-    loch_lsn start_lsn; /* where its own WAL begins: the import's end, or the branch point */
+    loch_lsn start_lsn;      /* where its own WAL begins: the import's end, or the branch point */
     struct loch_id ancestor; /* none: a root */
     loch_lsn ancestor_lsn;   /* == start_lsn of a branch, else LOCH_LSN_NONE */
 };
@@ -62,13 +62,13 @@ loch_lsn loch_timeline_last_record_lsn(const struct loch_timeline *t);
 /* Start of the record that ends at last_record_lsn. */
 loch_lsn loch_timeline_prev_record_lsn(const struct loch_timeline *t);
 loch_lsn loch_timeline_disk_consistent_lsn(const struct loch_timeline *t);
-/* True when the versions at `lsn` can be read: ingested here and, for a branch, up to the branch point in
- * every ancestor (an ancestor that restarted ingests again what was not yet on disk). */
+/* True when the versions at `lsn` can be read: ingested here and, for a branch, up to the branch
+ * point in every ancestor (an ancestor that restarted ingests again what was not yet on disk). */
 bool loch_timeline_ready(const struct loch_timeline *t, loch_lsn lsn);
 
 /* ---- the writer's side ---- */
-/* A whole value: a page image (LOCH_PAGE_BYTES), or the bytes of any other key; empty means absent from
- * this LSN on. `lsn` must not be below that of an earlier put. LOCH_E_NO_MEMORY. */
+/* A whole value: a page image (LOCH_PAGE_BYTES), or the bytes of any other key; empty means absent
+ * from this LSN on. `lsn` must not be below that of an earlier put. LOCH_E_NO_MEMORY. */
 LOCH_STATUS loch_timeline_put_value(struct loch_timeline *t, const struct loch_key *key,
                                     loch_lsn lsn, struct loch_slice bytes);
 
@@ -81,8 +81,8 @@ struct loch_put_ref {
 LOCH_STATUS loch_timeline_put_record(struct loch_timeline *t, const struct loch_put_ref *refs,
                                      size_t count, loch_lsn start_lsn, loch_lsn end_lsn,
                                      struct loch_slice record);
-/* A small change to a page that this store applies itself (visibility map, SLRU): the bytes mean what
- * pg/effects.h says for that kind of key. */
+/* A small change to a page that this store applies itself (visibility map, SLRU): the bytes mean
+ * what pg/effects.h says for that kind of key. */
 LOCH_STATUS loch_timeline_put_op(struct loch_timeline *t, const struct loch_key *key, loch_lsn lsn,
                                  struct loch_slice op);
 /* Everything of the records up to `end` has been put; the last of them starts at `start`. */
@@ -90,16 +90,16 @@ void loch_timeline_advance(struct loch_timeline *t, loch_lsn end, loch_lsn start
 /* True when the open layer has reached its size: the writer then calls loch_timeline_freeze at the
  * record boundary it has just advanced to. */
 bool loch_timeline_wants_freeze(const struct loch_timeline *t);
-/* Closes the open layer at last_record_lsn; `control`: the control snapshot there (pg/control.h), which
- * the manifest keeps so that ingest can resume. No-op when nothing was put or advanced. */
+/* Closes the open layer at last_record_lsn; `control`: the control snapshot there (pg/control.h),
+ * which the manifest keeps so that ingest can resume. No-op when nothing was put or advanced. */
 LOCH_STATUS loch_timeline_freeze(struct loch_timeline *t, struct loch_slice control);
 /* Memory held by frozen layers that wait to be written: ingest pauses above its limit. */
 size_t loch_timeline_frozen_bytes(const struct loch_timeline *t);
 /* Writes every frozen layer and commits the manifest; pool thread; one at a time per timeline. */
 LOCH_STATUS loch_timeline_flush(struct loch_timeline *t);
-/* For a new timeline: freezes at info->start_lsn with `control` (pg/control.h snapshot) and `prev_lsn`
- * (start of the record that ends at start_lsn), flushes, and puts the first manifest
- * (LOCH_E_EXISTS when there is one). Blocks. */
+/* For a new timeline: puts `control` (pg/control.h) as its first control snapshot, freezes at
+ * info->start_lsn with prev_lsn (start of the record that ends there), flushes, and puts the first
+ * manifest (LOCH_E_EXISTS when there is one). Blocks. */
 LOCH_STATUS loch_timeline_commit(struct loch_timeline *t, loch_lsn prev_lsn,
                                  struct loch_slice control);
 /* The control snapshot at disk_consistent_lsn. */
