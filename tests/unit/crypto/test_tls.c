@@ -520,6 +520,38 @@ static void every_field_changes_the_psk(void **state)
     loch_buf_fini(&b);
 }
 
+/* Computed by an independent HKDF over the layout of docs/protocol/wire.md. */
+static void psk_known_answer(void **state)
+{
+    struct loch_psk_identity id = {.version = 1,
+                                   .client_role = LOCH_ROLE_COMPUTE,
+                                   .server_role = LOCH_ROLE_PAGESERVER,
+                                   .rights = LOCH_RIGHT_PAGES,
+                                   .wire_epoch = 7,
+                                   .compute_epoch = 9};
+    uint8_t key[32];
+    char text[2 * LOCH_PSK_BYTES + 1];
+    struct loch_secret k_wire = {0};
+    struct loch_secret psk = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof key; i++)
+        key[i] = (uint8_t)i;
+    memset(id.cluster.bytes, 0x11, 16);
+    memset(id.tenant.bytes, 0x22, 16);
+    memset(id.timeline.bytes, 0x33, 16);
+    memset(id.client_id.bytes, 0x44, 16);
+    memset(id.client_boot.bytes, 0x55, 16);
+    memset(id.server_node.bytes, 0x66, 16);
+    assert_ok(loch_secret_from(&k_wire, key, sizeof key));
+    assert_ok(loch_psk_derive(&k_wire, &id, &psk));
+    loch_hex_format(psk.bytes, psk.len, text);
+    assert_string_equal(text, "112777154004b04a1a04e228ee0e8160d4ffba0403fca5c7cd5c69e19fb66bbd"
+                              "c0f9069cdd3e546db28e5259fbf41552");
+    loch_secret_fini(&k_wire);
+    loch_secret_fini(&psk);
+}
+
 static void clients_want_whole_keys(void **state)
 {
     struct loch_secret psk = {0};
@@ -547,6 +579,7 @@ int main(void)
         cmocka_unit_test(obvious_client_is_refused),
         cmocka_unit_test(identity_round_trip_and_refusals),
         cmocka_unit_test(every_field_changes_the_psk),
+        cmocka_unit_test(psk_known_answer),
         cmocka_unit_test(clients_want_whole_keys),
     };
     return cmocka_run_group_tests(tests, world_up, world_down);
