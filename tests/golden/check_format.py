@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Opens the golden files by docs/format/ alone: a second reader, so that the documents stay true.
+
+Needs the Python package cryptography; exits with 77 (skipped) without it.
+"""
+import hashlib
+import hmac
+import os
+import struct
+import sys
+
+try:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
+except ImportError:
+    print("skipped: no Python package cryptography")
+    sys.exit(77)
+
+HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "format")
+TK = b"\x10" * 32  # the tests' key 0
+
+
+def hkdf(key, salt, info, length):
+    prk = hmac.new(salt or bytes(32), key, hashlib.sha256).digest()
+    out, block, i = b"", b"", 1
+    while len(out) < length:
+        block = hmac.new(prk, block + info + bytes([i]), hashlib.sha256).digest()
+        out, i = out + block, i + 1
+    return out[:length]
+
+
+def nonce(domain, counter):
+    return struct.pack("<IQ", domain, counter)
+
+
+def open_header(data, kind):
+    """-> (AES-GCM under the data key, header hash)"""
+    assert data[:8] == b"LOCHSEAL" and data[16] == kind
+    assert struct.unpack_from("<HH", data, 8) == (1, 1) and tuple(data[12:15]) == (1, 1, 1)
+    salt, commitment, mac = data[112:144], data[144:176], data[176:208]
+    assert data[208:224] == b"\xa0" * 16 and struct.unpack_from("<IH", data, 224) == (1, 40)
+    place = data[16:17] + data[32:48] + data[48:64] + data[64:80]
+    wrapping = hkdf(TK, salt, b"loch dek wrap v1\0" + place, 32)
+    dek = aes_key_unwrap(wrapping, data[232:272])
+    assert hkdf(dek, salt, b"loch commit v1\0", 32) == commitment
+    both = hkdf(dek, salt, b"loch file keys v1\0", 64)
+    assert hmac.new(both[32:], data[:176], hashlib.sha256).digest() == mac
+    return AESGCM(both[:32]), hashlib.sha256(data[:208]).digest()
+
+
+def check_object(data):
+    aead, head = open_header(data, 4)
+    assert len(data) % 512 == 0
+    inner = aead.decrypt(nonce(3, 0), data[272:], head + struct.pack("<Q", len(data)))
+    n = struct.unpack_from("<Q", inner)[0]
+    assert inner[8:8 + n] == b"a manifest" and not any(inner[8 + n:])
+
+
+def check_wal(data):
+    aead, head = open_header(data, 2)
+    mark = struct.unpack_from("<I", head)[0] | 1
+    at, seq, tag, lsn, frames = 272, 0, bytes(16), None, 0
+    while at < len(data):
+        prefix = data[at:at + 64]
+        m, n, number, first, term, boundary = struct.unpack_from("<IIQQQQ", prefix)
+        assert m == mark and number == seq and prefix[40:56] == tag
+        sealed = data[at + 64:at + 64 + n + 16]
+        plain = aead.decrypt(nonce(4, seq), sealed, head + prefix)
+        if seq == 0:
+            assert prefix[60] == 2 and struct.unpack_from("<Q", plain)[0] == 2 and term == 5
+            lsn = first
+        else:
+            assert prefix[60] == 1 and first == lsn
+            lsn += n
+            assert boundary == lsn and plain == bytes([frames]) * (100 + 37 * frames)
+            frames += 1
+        tag, seq = sealed[-16:], seq + 1
+        at += (64 + n + 16 + 7) // 8 * 8
+    assert frames == 3
+
+
+def check_layer(data):
+    aead, head = open_header(data, 1)
+
+    def aad(domain, number, stored, final):
+        return head + struct.pack("<QIBBH", number, stored, domain, final, 0)
+
+    footer = aead.decrypt(nonce(2, 0), data[-80:], aad(2, 0, 80, 1))
+    frames, index_bytes, index_at, length = struct.unpack_from("<IIQQ", footer)
+    assert frames == 20 and length == len(data) and index_at + index_bytes + 80 == length
+    index = data[index_at:index_at + index_bytes]
+    assert hashlib.sha256(index).digest() == footer[32:64]
+    inner = aead.decrypt(nonce(1, 0), index, aad(1, 0, index_bytes, 0))
+    assert struct.unpack_from("<IB", inner) == (9, 0) and inner[8:] == b"the index"
+    at = 272
+    for i in range(frames):
+        stored = 8 + 700 * i + 16
+        inner = aead.decrypt(nonce(0, i), data[at:at + stored], aad(0, i, stored, 0))
+        assert struct.unpack_from("<IB", inner) == (700 * i, 0)
+        at += stored
+    assert at == index_at
+
+
+def check_keyring(data):
+    assert data[:8] == b"LOCHRING" and struct.unpack_from("<HHBBBB", data, 8) == (1, 1, 1, 0, 0, 0)
+    generation, count = struct.unpack_from("<Q", data, 48)[0], struct.unpack_from("<I", data, 120)[0]
+    assert generation == 1 and count == 4
+    at, seen = 124, []
+    for _ in range(count):
+        version, level, purpose, state, provider = struct.unpack_from("<IBBBB", data, at + 16)
+        seen.append((data[at], version, level, purpose, state, provider))
+        at += 24 + 16 + 16 + 4
+        for _ in range(2):
+            at += 4 + struct.unpack_from("<I", data, at)[0]
+        at += 64
+    assert at + 32 == len(data)
+    assert seen == [(10, 1, 1, 1, 2, 1), (11, 1, 1, 2, 1, 1), (20, 1, 2, 1, 2, 0), (10, 2, 1, 1, 1, 1)]
+
+
+for name, check in (("object", check_object), ("wal", check_wal), ("layer", check_layer),
+                    ("keyring", check_keyring)):
+    with open(os.path.join(HERE, name + ".bin"), "rb") as f:
+        check(f.read())
+    print(name, "opens by its documents")
