@@ -3,7 +3,7 @@
 # `sql` runs statements in one session; `lagging SECONDS` makes the pageserver lag for that long, by stopping two of the three
 # safekeepers: nothing is committed to the quorum, so sessions use synchronous_commit=off.
 
-right_cid=2000,1990,1990
+right_cid=2000,1990,1989
 test_cid() {
     sql <<'Q'
 drop table if exists h;
@@ -12,7 +12,7 @@ create table h(a int, pad text) with (autovacuum_enabled=off);
 insert into h select g, repeat('x', 100) from generate_series(1, 2000) g;
 declare c cursor for select count(*) from h;
 insert into h select g, 'y' from generate_series(1, 19) g;
-select t.evict('h');
+select t.evict('h') \g /dev/null
 fetch c;
 close c;
 delete from h where pad = 'y' or a <= 10;
@@ -20,7 +20,7 @@ declare d cursor for select count(*) from h;
 update h set pad = 'u' where a between 11 and 20;
 delete from h where a = 100;
 insert into h values (3000, 'z');
-select t.evict('h');
+select t.evict('h') \g /dev/null
 fetch d;
 select count(*) from h where a < 3000 or pad = 'u';
 rollback;
@@ -182,14 +182,25 @@ select nextval('sq');
 Q
 }
 
-right_unlogged=1000
+# After a restart an unlogged table is empty and usable. Without the rule its pages would still be kept (they are never
+# logged), but as pages of a permanent relation: the third line tells.
+right_unlogged=1000,t,0,1
 test_unlogged() {
     sql <<'Q'
 drop table if exists ul;
-create unlogged table ul(a int, t text);
+select value from loch.stats where name = 'local_write' \gset
+create unlogged table ul(a int primary key, t text);
 insert into ul select g, repeat('u',100) from generate_series(1,1000) g;
-select t.evict('ul');
+select t.evict('ul'), t.evict('ul_pkey') \g /dev/null
 select count(*) from ul;
+select value > :value from loch.stats where name = 'local_write';
+Q
+    restart_compute
+    sql <<'Q'
+select count(*) from ul;
+insert into ul values (1, 'again');
+set enable_seqscan = off;
+select count(*) from ul where a = 1;
 Q
 }
 
