@@ -101,7 +101,7 @@ static loch_status find_cut(struct loch_view *view, const struct loch_key *cut_k
         if (!found)
             return LOCH_OK;
         bool hidden = cut_key->kind == LOCH_KEY_SLRU_CUT
-                          ? all || loch_slru_page_precedes((uint8_t)cut_key->rel, block, first)
+                          ? all || loch_slru_page_is_cut((uint8_t)cut_key->rel, block, first)
                           : loch_cut_hides(first, block);
         if (hidden) {
             *floor = at;

@@ -98,7 +98,6 @@ static LOCH_STATUS follow_parameters(struct loch_control *c, const struct loch_w
     const uint8_t *d = record->main_data.data;
     struct loch_pg_parameters *p = &c->parameters;
     struct loch_checkpoint *cp = &c->checkpoint;
-    bool before = p->track_commit_timestamp;
 
     if (record->main_data.len < V15_PARAMETER_CHANGE_BYTES)
         return short_data(record);
@@ -110,12 +109,12 @@ static LOCH_STATUS follow_parameters(struct loch_control *c, const struct loch_w
     p->wal_level = loch_get_u32(d + 20);
     p->wal_log_hints = d[24] != 0;
     p->track_commit_timestamp = d[25] != 0;
-    if (p->track_commit_timestamp && !before) {
-        if (cp->oldest_commit_ts_xid == 0)
-            cp->oldest_commit_ts_xid = cp->newest_commit_ts_xid = (uint32_t)cp->next_xid;
-    } else if (before && !p->track_commit_timestamp) {
+    if (!p->track_commit_timestamp) {
         cp->oldest_commit_ts_xid = 0;
         cp->newest_commit_ts_xid = 0;
+    } else if (cp->oldest_commit_ts_xid == 0) {
+        cp->oldest_commit_ts_xid = (uint32_t)cp->next_xid;
+        cp->newest_commit_ts_xid = (uint32_t)cp->next_xid;
     }
     return LOCH_OK;
 }

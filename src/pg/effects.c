@@ -134,8 +134,7 @@ LOCH_STATUS effect_add_slru_cut(struct loch_effects *list, uint8_t slru, uint32_
 
     LOCH_TRY(effect_add(list, LOCH_EFFECT_SLRU_CUT, &e));
     e->slru.slru = slru;
-    /* Whole files go away, as PostgreSQL removes them. */
-    e->slru.page = page - page % LOCH_SLRU_PAGES_PER_SEGMENT;
+    e->slru.page = page;
     e->slru.cut_all = cut_all;
     return LOCH_OK;
 }
@@ -190,7 +189,10 @@ static LOCH_STATUS effects_of_checkpoint(struct loch_effects *list, const struct
  * by itself. */
 static LOCH_STATUS effects_of_parameters(struct loch_effects *list, const struct effect_source *src)
 {
-    bool before = src->before->parameters.track_commit_timestamp, after;
+    /* A running server's pg_control says "on" already while its checkpoint does not. */
+    bool before = src->before->parameters.track_commit_timestamp &&
+                  src->before->checkpoint.oldest_commit_ts_xid != 0;
+    bool after;
     uint32_t xid = (uint32_t)src->before->checkpoint.next_xid;
 
     if (src->record->main_data.len < V15_PARAMETER_CHANGE_BYTES)
@@ -198,7 +200,7 @@ static LOCH_STATUS effects_of_parameters(struct loch_effects *list, const struct
     after = src->record->main_data.data[25] != 0;
     if (after && !before)
         return effect_add_slru_zero(list, LOCH_SLRU_COMMIT_TS, xid / LOCH_XIDS_PER_COMMIT_TS_PAGE);
-    if (before && !after)
+    if (!after && src->before->parameters.track_commit_timestamp)
         return effect_add_slru_cut(list, LOCH_SLRU_COMMIT_TS, 0, true);
     return LOCH_OK;
 }

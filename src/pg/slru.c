@@ -135,7 +135,7 @@ static bool xid_precedes(uint32_t a, uint32_t b)
     return counter_precedes(a, b);
 }
 
-bool loch_slru_page_precedes(uint8_t slru, uint32_t page, uint32_t cutoff_page)
+static bool page_precedes(uint8_t slru, uint32_t page, uint32_t cut_page)
 {
     uint32_t a, b, per_page;
 
@@ -144,16 +144,30 @@ bool loch_slru_page_precedes(uint8_t slru, uint32_t page, uint32_t cutoff_page)
     case LOCH_SLRU_COMMIT_TS:
         per_page = slru == LOCH_SLRU_XACT ? LOCH_XIDS_PER_XACT_PAGE : LOCH_XIDS_PER_COMMIT_TS_PAGE;
         a = page * per_page + V15_FIRST_NORMAL_XID + 1;
-        b = cutoff_page * per_page + V15_FIRST_NORMAL_XID + 1;
+        b = cut_page * per_page + V15_FIRST_NORMAL_XID + 1;
         return xid_precedes(a, b) && xid_precedes(a, b + per_page - 1);
     case LOCH_SLRU_MULTI_OFFSETS:
         a = page * LOCH_OFFSETS_PER_PAGE + 2;
-        b = cutoff_page * LOCH_OFFSETS_PER_PAGE + 2;
+        b = cut_page * LOCH_OFFSETS_PER_PAGE + 2;
         return counter_precedes(a, b) && counter_precedes(a, b + LOCH_OFFSETS_PER_PAGE - 1);
     case LOCH_SLRU_MULTI_MEMBERS:
         a = page * LOCH_MEMBERS_PER_PAGE;
-        b = cutoff_page * LOCH_MEMBERS_PER_PAGE;
-        return counter_precedes(a, b) && counter_precedes(a, b + LOCH_MEMBERS_PER_PAGE - 1);
+        b = cut_page * LOCH_MEMBERS_PER_PAGE;
+        return counter_precedes(a, b);
     }
     return false;
+}
+
+bool loch_slru_page_is_cut(uint8_t slru, uint32_t page, uint32_t cut_page)
+{
+    uint32_t first = page - page % LOCH_SLRU_PAGES_PER_SEGMENT;
+    uint32_t last = first + LOCH_SLRU_PAGES_PER_SEGMENT - 1;
+
+    /* Members go file by file from the old oldest to the new one, which may pass the end of the
+     * circle inside a file; the others go only where the file's last page lies before the cut as
+     * well. */
+    if (slru == LOCH_SLRU_MULTI_MEMBERS)
+        return first != cut_page - cut_page % LOCH_SLRU_PAGES_PER_SEGMENT &&
+               page_precedes(slru, first, cut_page);
+    return page_precedes(slru, first, cut_page) && page_precedes(slru, last, cut_page);
 }

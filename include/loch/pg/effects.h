@@ -32,9 +32,9 @@ enum loch_effect_kind {
     LOCH_EFFECT_DB_DROP,   /* everything of (spc, db) goes away */
     LOCH_EFFECT_TABLESPACE_CREATE,
     LOCH_EFFECT_TABLESPACE_DROP,
-    LOCH_EFFECT_SLRU_OP,      /* op for slru.h on page (slru, page) */
-    LOCH_EFFECT_SLRU_CUT,     /* pages that precede `page` go away; cut_all: every page does */
-    LOCH_EFFECT_RELMAP,       /* the whole pg_filenode.map of (spc, db) */
+    LOCH_EFFECT_SLRU_OP,  /* op for slru.h on page (slru, page) */
+    LOCH_EFFECT_SLRU_CUT, /* files before `page` go away (loch_slru_page_is_cut); cut_all: all */
+    LOCH_EFFECT_RELMAP,   /* the whole pg_filenode.map of (spc, db) */
     LOCH_EFFECT_TWOPHASE_PUT, /* state file of xid, ready to ship (CRC appended) */
     LOCH_EFFECT_TWOPHASE_DROP,
     LOCH_EFFECT_XACT_END,   /* a commit or abort, with its time */

@@ -52,8 +52,8 @@ bool loch_slru_op_is_base(struct loch_slice op);
 enum loch_xact_status loch_xact_page_status(const uint8_t page[static LOCH_PAGE_BYTES],
                                             uint32_t xid);
 
-/* Which page numbers of a circular SLRU lie before the cutoff page and go away when it is cut
- * there, as PostgreSQL's PagePrecedes says for that SLRU (enum loch_slru). */
-bool loch_slru_page_precedes(uint8_t slru, uint32_t page, uint32_t cutoff_page);
+/* Whether a page goes away when PostgreSQL cuts the SLRU (enum loch_slru) at cut_page: it removes
+ * whole files, all of whose pages lie before the cut on the circle of page numbers. */
+bool loch_slru_page_is_cut(uint8_t slru, uint32_t page, uint32_t cut_page);
 
 #endif

@@ -328,6 +328,7 @@ static void test_commit_ts_switch(void **state)
     assert_int_equal(fx.items[0].slru.page, 5000 / 819);
     assert_true(loch_slru_op_is_base(fx.items[0].slru.op));
     control.parameters.track_commit_timestamp = true;
+    control.checkpoint.oldest_commit_ts_xid = 5000;
     assert_ok(loch_effects_derive(&fx, &rec, 1, &control));
     assert_int_equal(fx.count, 0);
     d[25] = 0;

@@ -37,17 +37,25 @@ static void test_slru_ops(void **state)
     assert_code(loch_slru_apply(loch_slice_of(NULL, 0), page), LOCH_E_CORRUPT);
 }
 
-static void test_slru_order(void **state)
+static void test_slru_cuts(void **state)
 {
     (void)state;
     for (uint8_t s = LOCH_SLRU_XACT; s <= LOCH_SLRU_COMMIT_TS; s++) {
-        assert_true(loch_slru_page_precedes(s, 5, 6));
-        assert_false(loch_slru_page_precedes(s, 6, 6));
-        assert_false(loch_slru_page_precedes(s, 7, 6));
+        /* Whole files only: that of the cut stays. */
+        assert_true(loch_slru_page_is_cut(s, 31, 32));
+        assert_true(loch_slru_page_is_cut(s, 0, 40));
+        assert_false(loch_slru_page_is_cut(s, 31, 31));
+        assert_false(loch_slru_page_is_cut(s, 32, 40));
+        assert_false(loch_slru_page_is_cut(s, 64, 40));
     }
-    /* Circular: the last page of xids precedes the first ones after the wrap. */
-    assert_true(loch_slru_page_precedes(LOCH_SLRU_XACT, 131071, 3));
-    assert_false(loch_slru_page_precedes(LOCH_SLRU_XACT, 3, 131071));
+    /* Around the circle. */
+    assert_true(loch_slru_page_is_cut(LOCH_SLRU_XACT, 131071, 3));
+    assert_false(loch_slru_page_is_cut(LOCH_SLRU_XACT, 3, 131071));
+    assert_true(loch_slru_page_is_cut(LOCH_SLRU_MULTI_OFFSETS, 2097151, 3));
+    assert_true(loch_slru_page_is_cut(LOCH_SLRU_MULTI_MEMBERS, 2625285, 3));
+    /* PostgreSQL keeps the last file of commit timestamps, which ends beyond the circle. */
+    assert_false(loch_slru_page_is_cut(LOCH_SLRU_COMMIT_TS, 5244160, 3));
+    assert_true(loch_slru_page_is_cut(LOCH_SLRU_COMMIT_TS, 5244159, 3));
 }
 
 static void vm_op(uint8_t *page, uint8_t kind, uint32_t block, uint8_t bits, loch_lsn lsn)
@@ -373,7 +381,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_slru_ops),
-        cmocka_unit_test(test_slru_order),
+        cmocka_unit_test(test_slru_cuts),
         cmocka_unit_test(test_vm_ops),
         cmocka_unit_test(test_tails),
         cmocka_unit_test(test_control_codec),
