@@ -19,6 +19,7 @@ struct pending { /* a write since the last sync */
     uint64_t offset;
     size_t len;
     bool grows_only; /* an allocation: new size `offset`, no bytes */
+    bool durable;    /* by itself: a write_sync; it stays in the list for its place in the order */
     uint8_t bytes[];
 };
 
@@ -37,7 +38,7 @@ struct sim_file {
     char *path;
 };
 
-enum { OP_WRITE, OP_SYNC, OP_ALLOCATE };
+enum { OP_WRITE, OP_WRITE_SYNC, OP_SYNC, OP_ALLOCATE };
 
 struct disk_op {
     struct sim_process *process;
@@ -179,7 +180,7 @@ void sim_disk_destroy(struct sim_node *node)
 /* ---- power ---- */
 static void settle_write(struct sim_world *w, struct sim_inode *i, const struct pending *p)
 {
-    uint64_t how = sim_world_draw(w, 4);
+    uint64_t how = p->durable ? 1 : sim_world_draw(w, 4);
 
     if (p->grows_only) {
         if (how != 0)
@@ -288,18 +289,17 @@ loch_status sim_file_read(struct loch_file *file, uint64_t offset, void *out, si
     return LOCH_OK;
 }
 
-static void note_pending(struct sim_inode *i, uint64_t offset, struct loch_slice bytes,
-                         bool grows_only)
+static struct pending *note_pending(struct sim_inode *i, uint64_t offset, struct loch_slice bytes)
 {
     struct pending *w = sim_alloc(sizeof *w + bytes.len);
 
     w->offset = offset;
     w->len = bytes.len;
-    w->grows_only = grows_only;
     if (bytes.len > 0)
         memcpy(w->bytes, bytes.data, bytes.len);
     *i->tail = w;
     i->tail = &w->next;
+    return w;
 }
 
 static size_t pending_count(const struct sim_inode *i)
@@ -336,12 +336,12 @@ static void op_due(void *arg)
     free(arg);
     if (op.fails) {
         st = LOCH_FAIL(LOCH_E_IO, "cannot use %s: injected", op.file->path);
-    } else if (op.kind == OP_WRITE) {
+    } else if (op.kind == OP_WRITE || op.kind == OP_WRITE_SYNC) {
         buf_write(&i->now, op.offset, op.bytes.data, op.bytes.len);
-        note_pending(i, op.offset, op.bytes, false);
+        note_pending(i, op.offset, op.bytes)->durable = op.kind == OP_WRITE_SYNC;
     } else if (op.kind == OP_ALLOCATE) {
         buf_grow(&i->now, op.offset);
-        note_pending(i, op.offset, loch_slice_of(NULL, 0), true);
+        note_pending(i, op.offset, loch_slice_of(NULL, 0))->grows_only = true;
     } else {
         sync_first(i, op.pending_count);
     }
@@ -355,7 +355,7 @@ static void write_at_kill(struct sim_world *w, const struct disk_op *op)
 {
     size_t n = op->bytes.len;
 
-    if (op->kind != OP_WRITE || op->fails || n == 0)
+    if ((op->kind != OP_WRITE && op->kind != OP_WRITE_SYNC) || op->fails || n == 0)
         return;
     uint64_t how = sim_world_draw(w, 3);
     if (how == 1)
@@ -363,7 +363,7 @@ static void write_at_kill(struct sim_world *w, const struct disk_op *op)
     if (how == 0 || n == 0)
         return;
     buf_write(&op->file->inode->now, op->offset, op->bytes.data, n);
-    note_pending(op->file->inode, op->offset, loch_slice_of(op->bytes.data, n), false);
+    (void)note_pending(op->file->inode, op->offset, loch_slice_of(op->bytes.data, n));
 }
 
 void sim_disk_end_process(struct sim_process *p, bool forget)
@@ -401,6 +401,15 @@ loch_status sim_file_write(struct loch_file *file, uint64_t offset, struct loch_
     return op_queue(
         file, (struct disk_op){
                   .kind = OP_WRITE, .offset = offset, .bytes = bytes, .done = done, .arg = arg});
+}
+
+loch_status sim_file_write_sync(struct loch_file *file, uint64_t offset, struct loch_slice bytes,
+                                loch_done_fn done, void *arg)
+{
+    return op_queue(
+        file,
+        (struct disk_op){
+            .kind = OP_WRITE_SYNC, .offset = offset, .bytes = bytes, .done = done, .arg = arg});
 }
 
 loch_status sim_file_sync(struct loch_file *file, loch_done_fn done, void *arg)

@@ -79,6 +79,8 @@ LOCH_STATUS sim_file_size(struct loch_file *file, uint64_t *out);
 LOCH_STATUS sim_file_read(struct loch_file *file, uint64_t offset, void *out, size_t len);
 LOCH_STATUS sim_file_write(struct loch_file *file, uint64_t offset, struct loch_slice bytes,
                            loch_done_fn done, void *arg);
+LOCH_STATUS sim_file_write_sync(struct loch_file *file, uint64_t offset, struct loch_slice bytes,
+                                loch_done_fn done, void *arg);
 LOCH_STATUS sim_file_sync(struct loch_file *file, loch_done_fn done, void *arg);
 LOCH_STATUS sim_file_allocate(struct loch_file *file, uint64_t size, loch_done_fn done, void *arg);
 LOCH_STATUS sim_read_file(struct loch_env *env, const char *path, size_t max_bytes,

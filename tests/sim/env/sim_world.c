@@ -278,6 +278,7 @@ static const struct loch_world_ops sim_ops = {
     .file_size = sim_file_size,
     .file_read = sim_file_read,
     .file_write = sim_file_write,
+    .file_write_sync = sim_file_write_sync,
     .file_sync = sim_file_sync,
     .file_allocate = sim_file_allocate,
     .read_file = sim_read_file,
