@@ -86,7 +86,7 @@ static loch_lsn cut_floor(const struct line *line, const struct loch_key *page, 
                 floor = e->lsn;
             if (slru && e->key.kind == LOCH_KEY_SLRU_CUT && e->key.rel == page->rel &&
                 (e->bytes[4] != 0 ||
-                 loch_slru_page_precedes((uint8_t)page->rel, page->block, loch_get_u32(e->bytes))))
+                 loch_slru_page_is_cut((uint8_t)page->rel, page->block, loch_get_u32(e->bytes))))
                 floor = e->lsn;
         }
         if (line->start < lsn)
@@ -213,7 +213,7 @@ static void deed_slru(struct world *w, struct line *line, loch_lsn lsn)
     if (roll(w, 10) == 0) {
         struct loch_key cut = {.kind = LOCH_KEY_SLRU_CUT, .rel = LOCH_SLRU_XACT};
         uint8_t bytes[5] = {0};
-        loch_put_u32(bytes, (uint32_t)roll(w, 3));
+        loch_put_u32(bytes, (uint32_t)roll(w, 100));
         bytes[4] = roll(w, 5) == 0;
         put(w, line, &cut, lsn, false, bytes, sizeof bytes);
         return;
@@ -331,7 +331,7 @@ static void check_page(struct world *w, struct loch_view *view, struct line *lin
 
 static void check_slru(struct world *w, struct loch_view *view, struct line *line, loch_lsn lsn)
 {
-    struct loch_key key = {.kind = LOCH_KEY_SLRU_PAGE, .block = (uint32_t)roll(w, 3)};
+    struct loch_key key = {.kind = LOCH_KEY_SLRU_PAGE, .block = 31 * (uint32_t)roll(w, 3)};
     uint8_t theirs[LOCH_PAGE_BYTES] = {0};
     struct loch_buf ours = {0};
     bool found = false;
