@@ -296,12 +296,13 @@ static loch_status connection_create(SSL_CTX *ctx, struct loch_tls **out)
     tls->rekey_after = REKEY_RECORDS;
     tls->ssl = SSL_new(ctx);
     BIO *bio = tls->ssl != NULL ? bio_create(tls) : NULL;
-    if (bio == NULL) {
+    if (bio != NULL)
+        SSL_set_bio(tls->ssl, bio, bio);
+    /* The callbacks find the connection through the application data. */
+    if (bio == NULL || SSL_set_app_data(tls->ssl, tls) != 1) {
         loch_tls_destroy(tls);
         return loch_openssl_failed("TLS connection");
     }
-    SSL_set_bio(tls->ssl, bio, bio);
-    SSL_set_app_data(tls->ssl, tls);
     *out = tls;
     return LOCH_OK;
 }
