@@ -344,7 +344,6 @@ static void stop(void *state)
 {
     struct sk_daemon *d = state;
 
-    LOCH_INFO("stopping");
     d->stopping = true;
     d->stop_by_ns = loch_env_now_ns(d->env) + STOP_NS;
     loch_listener_close(d->listener);

@@ -267,10 +267,10 @@ static void encode(struct loch_writer *w, const struct loch_acceptor_message *m)
         loch_wal_vote_reply_encode(w, &m->u.vote_reply);
     else if (m->type == LOCH_WAL_ELECTED_REPLY)
         loch_wal_elected_reply_encode(w, &m->u.elected_reply);
-    else if (m->type == LOCH_WAL_FENCED)
+    else {
+        LOCH_ASSERT(m->type == LOCH_WAL_FENCED);
         loch_wal_fenced_encode(w, &m->u.fenced);
-    else
-        LOCH_ASSERT(!"a message that an acceptor sends");
+    }
 }
 
 void sk_service_send(struct sk_timeline *tl, uint64_t number,

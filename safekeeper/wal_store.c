@@ -338,6 +338,7 @@ struct begin_job {
 
 static void begin_free(struct begin_job *job)
 {
+    loch_wal_writer_destroy(job->writer);
     sk_wal_files_fini(&job->before);
     sk_wal_files_fini(&job->gone);
     free(job);
@@ -421,6 +422,7 @@ static loch_status begin_adopt(struct begin_job *job)
     loch_wal_writer_destroy(s->writer);
     loch_file_close(s->file);
     s->writer = job->writer;
+    job->writer = NULL;
     s->file = NULL;
     s->unsynced_frames = 0;
     if (job->truncation) {
