@@ -1,11 +1,12 @@
 #!/bin/bash
 # Redo under wal_consistency_checking=all: a stock server runs a workload that reaches every resource
 # manager; every page's chain of records then goes through the redo pool, and every recorded after-image
-# is compared. usage: redo_consistency.sh [BUILD_DIR] [PORT]
+# is compared. usage: redo_consistency.sh [BUILD_DIR] [PORT] [WAL_COMPRESSION]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-build=${1:-$here/../../build}
+build=$(cd "${1:-$here/../../build}" && pwd)
 port=${2:-21600}
+compression=${3:-off} # anything else also turns full-page writes on
 bin=/usr/lib/postgresql/15/bin
 work=$(mktemp -d /dev/shm/redo-XXXXXX)
 chmod 755 "$work"
@@ -34,7 +35,8 @@ wal_keep_size = '20GB'
 max_wal_size = '20GB'
 shared_buffers = '64MB'
 fsync = off
-full_page_writes = off
+full_page_writes = $([ "$compression" = off ] && echo off || echo on)
+wal_compression = $compression
 max_prepared_transactions = 5
 autovacuum_naptime = '2s'
 END
