@@ -133,11 +133,10 @@ loch_status loch_cmd_up(struct loch_cluster *c, const struct loch_options *o)
         LOCH_TRY(loch_console_wait(c, name, loch_port_safekeeper(c, i), START_TIMEOUT_MS));
     }
     LOCH_TRY(loch_console_wait(c, "pageserver", loch_port_pageserver(c), START_TIMEOUT_MS));
-    bool was_json = c->json;
-    c->json = false;
+    c->quiet = true;
     LOCH_TRY(first_tenant(c));
     LOCH_TRY(loch_compute_each(c, bring_up_one, NULL));
-    c->json = was_json;
+    c->quiet = false;
     return loch_cmd_compute(c, o, "list", NULL);
 }
 

@@ -127,6 +127,8 @@ static void print_table(const json_t *rows)
 
 void loch_print_rows(const struct loch_cluster *c, const json_t *rows)
 {
+    if (c->quiet)
+        return;
     if (!c->json) {
         if (json_array_size(rows) > 0)
             print_table(rows);
