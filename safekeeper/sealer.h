@@ -14,7 +14,7 @@
 struct sk_sealer {
     struct loch_env *env;
     /* The key to seal with now; any thread. */
-    LOCH_STATUS (*wrap_key)
+    LOCH_STATUS(*wrap_key)
     (void *arg, const struct loch_id *tenant, const struct loch_id *timeline,
      struct loch_wrap_key *out);
     void *wrap_key_arg;

@@ -1,8 +1,8 @@
 /* Reads at an LSN, over an immutable snapshot of a timeline's layers. Any thread; blocking.
  *
- * A read at `lsn` sees the versions with LSN <= lsn. `lsn` must be one at which the timeline is ready
- * (loch_timeline_ready). Truncate, drop and create cut a relation's history: nothing older than the
- * newest cut at or below `lsn` that covers the block is ever used.
+ * A read at `lsn` sees the versions with LSN <= lsn. `lsn` must be one at which the timeline is
+ * ready (loch_timeline_ready). Truncate, drop and create cut a relation's history: nothing older
+ * than the newest cut at or below `lsn` that covers the block is ever used.
  */
 #ifndef LOCH_PAGESERVER_READ_VIEW_H
 #define LOCH_PAGESERVER_READ_VIEW_H
@@ -14,16 +14,17 @@
 struct loch_timeline;
 struct loch_view;
 
-/* A view of everything the timeline holds now, its ancestors included. LOCH_E_NO_MEMORY. Any thread. */
+/* A view of everything the timeline holds now, its ancestors included. LOCH_E_NO_MEMORY. Any
+ * thread. */
 LOCH_STATUS loch_view_create(struct loch_timeline *t, struct loch_view **out);
 /* Takes NULL. */
 void loch_view_destroy(struct loch_view *view);
 /* last_record_lsn when the view was made. */
 loch_lsn loch_view_last_record_lsn(const struct loch_view *view);
 
-/* The newest value of a key at `lsn`; *found false when there is none or it is absent (dropped). Replaces
- * the contents of *out. Pages of relations and SLRUs are reconstructed. version (may be NULL): the LSN
- * of the newest version used. */
+/* The newest value of a key at `lsn`; *found false when there is none or it is absent (dropped).
+ * Replaces the contents of *out. Pages of relations and SLRUs are reconstructed. version (may be
+ * NULL): the LSN of the newest version used. */
 LOCH_STATUS loch_view_get(struct loch_view *view, const struct loch_key *key, loch_lsn lsn,
                           struct loch_buf *out, bool *found, loch_lsn *version);
 
@@ -36,8 +37,9 @@ LOCH_STATUS loch_view_page(struct loch_view *view, const struct loch_rel *rel, u
                            uint32_t block, loch_lsn lsn, uint8_t out[static LOCH_PAGE_BYTES]);
 
 /* Calls fn for each key in [first, end) that has a value at `lsn`, in key order, with what
- * loch_view_get would return. Relation pages are not scannable (kind LOCH_KEY_PAGE: LOCH_E_INVALID):
- * scan LOCH_KEY_REL_SIZE and read the blocks. A failure of fn ends the scan and is returned. */
+ * loch_view_get would return. Relation pages are not scannable (kind LOCH_KEY_PAGE:
+ * LOCH_E_INVALID): scan LOCH_KEY_REL_SIZE and read the blocks. A failure of fn ends the scan and is
+ * returned. */
 typedef LOCH_STATUS (*loch_view_scan_fn)(void *arg, const struct loch_key *key,
                                          struct loch_slice value, loch_lsn version);
 LOCH_STATUS loch_view_scan(struct loch_view *view, const struct loch_key *first,

@@ -37,7 +37,8 @@ bool loch_history_common(const struct loch_term_history *leader,
         same++;
     if (same == 0)
         return false;
-    /* Both write term `same - 1` from its start on; whoever leaves it first ends what they share. */
+    /* Both write term `same - 1` from its start on; whoever leaves it first ends what they share.
+     */
     loch_lsn end = own_end;
     if (same < leader->count && leader->entries[same].start < end)
         end = leader->entries[same].start;

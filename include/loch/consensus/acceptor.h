@@ -1,51 +1,54 @@
 /* The acceptor: the safekeeper's half of the consensus on one timeline's WAL, as a pure machine.
  *
- * Event in, effects out. It does no I/O, owns no clock, and never sees a byte of WAL: only positions
- * and lengths. One acceptor per timeline, used on one thread.
+ * Event in, effects out. It does no I/O, owns no clock, and never sees a byte of WAL: only
+ * positions and lengths. One acceptor per timeline, used on one thread.
  *
  * What it guarantees, if the host does as told below:
- *   - an answer rests on what is durable: no vote, installation or acknowledgement is sent before it;
+ *   - an answer rests on what is durable: no vote, installation or acknowledgement is sent before
+ * it;
  *   - acknowledged bytes change only by a later term's truncation, never below commit_lsn;
  *   - flush_lsn, every truncation and every term start lies on a record boundary.
  *
  * ---- What the host must do for each effect ----
- * Effects are carried out in the order in which they were appended. PERSIST, TRUNCATE, WRITE and SYNC
+ * Effects are carried out in the order in which they were appended. PERSIST, TRUNCATE, WRITE and
+ * SYNC
  * ("disk effects") carry tokens 1, 2, 3, ...; they take effect on disk strictly in token order
  * (a queue per timeline). SEND, CLOSE and RECOVER are done at once, in order.
  *
  *   PERSIST   Replace the control file by `control`, whole and atomically, durable (file and
  *             directory). Then loch_acceptor_persisted(token).
- *   TRUNCATE  Cut the WAL to end at `begin` (a record boundary, at or below the last flush_lsn reported),
- *             durable, before anything later; a fresh sealing session starts there; the boundary scanner
- *             restarts at `begin`. Then loch_acceptor_truncated(token, start of the record that ends at
+ *   TRUNCATE  Cut the WAL to end at `begin` (a record boundary, at or below the last flush_lsn
+ * reported), durable, before anything later; a fresh sealing session starts there; the boundary
+ * scanner restarts at `begin`. Then loch_acceptor_truncated(token, start of the record that ends at
  *             `begin`). No WRITE is issued between a TRUNCATE and the report that it is done.
- *   WRITE     Append bytes [begin, end) of the APPEND or peer's chunk whose event is being handled: skip
- *             the first `skip` bytes of the message. begin is exactly the end of what was written before.
- *             Feed the same bytes to the boundary scanner now. Nothing is reported for a WRITE. When the
- *             scanner finds them malformed, call loch_acceptor_poisoned.
- *   SYNC      When all WRITEs with smaller tokens are done: fdatasync. Note the scanner's last record end
- *             (and that record's start) when the effect is RECEIVED: it covers exactly the WRITEs before.
- *             Then loch_acceptor_synced(token, that end, that start). At most one SYNC is outstanding;
- *             whatever is written meanwhile is covered by the next one: that is the group commit.
- *   SEND      Send `message` on connection `conn` (ignore when it is gone). `after` names the disk effect
- *             that the answer rests on: it is done already; assert after <= your last completed token.
- *   CLOSE     Send LOCH_WAL_ERROR with `code` and loch_acceptor_effect.text, close connection `conn`.
- *   RECOVER   Fetch [begin, end) from any peer: PULL FLUSHED, from = begin, under `term`; feed each chunk in
+ *   WRITE     Append bytes [begin, end) of the APPEND or peer's chunk whose event is being handled:
+ * skip the first `skip` bytes of the message. begin is exactly the end of what was written before.
+ *             Feed the same bytes to the boundary scanner now. Nothing is reported for a WRITE.
+ * When the scanner finds them malformed, call loch_acceptor_poisoned. SYNC      When all WRITEs
+ * with smaller tokens are done: fdatasync. Note the scanner's last record end (and that record's
+ * start) when the effect is RECEIVED: it covers exactly the WRITEs before. Then
+ * loch_acceptor_synced(token, that end, that start). At most one SYNC is outstanding; whatever is
+ * written meanwhile is covered by the next one: that is the group commit. SEND      Send `message`
+ * on connection `conn` (ignore when it is gone). `after` names the disk effect that the answer
+ * rests on: it is done already; assert after <= your last completed token. CLOSE     Send
+ * LOCH_WAL_ERROR with `code` and loch_acceptor_effect.text, close connection `conn`. RECOVER Fetch
+ * [begin, end) from any peer: PULL FLUSHED, from = begin, under `term`; feed each chunk in
  *             loch_acceptor_recovered. Replaces the previous order. begin == end: stop recovering.
- *             Go round the peers with back-off until told to stop; a peer that refuses the term, or has
- *             less than `end`, is no error: it may have it later. After a reconnect ask from
+ *             Go round the peers with back-off until told to stop; a peer that refuses the term, or
+ * has less than `end`, is no error: it may have it later. After a reconnect ask from
  *             loch_acceptor_view.write_lsn.
  *
  * A failed disk operation is final for the process: crash, never retry, never report it done.
  *
  * ---- Restart ----
- * Load the control file; scan the WAL from a segment start to its last whole record; cut what follows (a
- * torn tail); fdatasync the WAL files (bytes seen in the page cache are not yet durable); then
- * loch_acceptor_create(control, end of the last whole record, its start). A scan that ends below
- * control.commit_lsn is corruption: LOCH_E_CORRUPT; do not serve the timeline.
+ * Load the control file; scan the WAL from a segment start to its last whole record; cut what
+ * follows (a torn tail); fdatasync the WAL files (bytes seen in the page cache are not yet
+ * durable); then loch_acceptor_create(control, end of the last whole record, its start). A scan
+ * that ends below control.commit_lsn is corruption: LOCH_E_CORRUPT; do not serve the timeline.
  *
- * Times: loch_acceptor_tick about once a second (persists a commit_lsn that moved), and before a clean
- * stop (then wait for its PERSIST). After a crash commit_lsn may lag; it is told again by the next leader.
+ * Times: loch_acceptor_tick about once a second (persists a commit_lsn that moved), and before a
+ * clean stop (then wait for its PERSIST). After a crash commit_lsn may lag; it is told again by the
+ * next leader.
  */
 #ifndef LOCH_CONSENSUS_ACCEPTOR_H
 #define LOCH_CONSENSUS_ACCEPTOR_H
@@ -61,7 +64,7 @@ struct loch_acceptor_control {
     uint64_t generation;        /* of the membership */
     loch_lsn start_lsn;         /* where this timeline's WAL begins, a record boundary */
     loch_lsn start_prev_lsn;    /* start of the record that ends at start_lsn */
-    loch_lsn commit_lsn;        /* may lag behind the truth, never ahead; <= the durable WAL's end */
+    loch_lsn commit_lsn; /* may lag behind the truth, never ahead; <= the durable WAL's end */
     struct loch_term_history history; /* first entry (0, start_lsn); its last term <= term */
 };
 
@@ -96,13 +99,13 @@ struct loch_acceptor_message {
 
 struct loch_acceptor_effect {
     enum loch_acceptor_effect_kind kind;
-    uint64_t token;   /* disk effects: their place in the order; else 0 */
-    uint64_t after;   /* SEND: the disk effect the answer rests on; 0: none */
-    uint64_t conn;    /* SEND, CLOSE */
-    loch_lsn begin;   /* TRUNCATE, WRITE, RECOVER */
-    loch_lsn end;     /* WRITE, RECOVER */
-    uint64_t skip;    /* WRITE */
-    uint64_t term;    /* WRITE: of the bytes' sender (stands in the sealed frame); RECOVER */
+    uint64_t token;      /* disk effects: their place in the order; else 0 */
+    uint64_t after;      /* SEND: the disk effect the answer rests on; 0: none */
+    uint64_t conn;       /* SEND, CLOSE */
+    loch_lsn begin;      /* TRUNCATE, WRITE, RECOVER */
+    loch_lsn end;        /* WRITE, RECOVER */
+    uint64_t skip;       /* WRITE */
+    uint64_t term;       /* WRITE: of the bytes' sender (stands in the sealed frame); RECOVER */
     enum loch_code code; /* CLOSE */
     const char *text;    /* CLOSE: static text */
     struct loch_acceptor_control control; /* PERSIST; owned by the effect */
@@ -120,9 +123,9 @@ void loch_acceptor_effects_fini(struct loch_acceptor_effects *effects);
 
 struct loch_acceptor;
 
-/* `control` is copied. flush_lsn: end of the last whole record on disk, durable; prev_lsn: its start
- * (control->start_prev_lsn when there is none). LOCH_E_CORRUPT when they contradict the control state,
- * LOCH_E_NO_MEMORY. */
+/* `control` is copied. flush_lsn: end of the last whole record on disk, durable; prev_lsn: its
+ * start (control->start_prev_lsn when there is none). LOCH_E_CORRUPT when they contradict the
+ * control state, LOCH_E_NO_MEMORY. */
 LOCH_STATUS loch_acceptor_create(const struct loch_acceptor_control *control,
                                  const struct loch_id *node, loch_lsn flush_lsn, loch_lsn prev_lsn,
                                  struct loch_acceptor **out);
@@ -135,7 +138,8 @@ struct loch_acceptor_from {
     uint64_t conn;
     uint64_t compute_epoch;
 };
-/* The host has checked version, tenant, timeline, system id, PostgreSQL version and segment size. */
+/* The host has checked version, tenant, timeline, system id, PostgreSQL version and segment size.
+ */
 LOCH_STATUS loch_acceptor_hello(struct loch_acceptor *a, struct loch_acceptor_from from,
                                 const struct loch_wal_hello *m, struct loch_acceptor_effects *out);
 /* The host has checked that m->compute_epoch is the identity's. */
@@ -163,8 +167,9 @@ LOCH_STATUS loch_acceptor_synced(struct loch_acceptor *a, uint64_t token, loch_l
 LOCH_STATUS loch_acceptor_poisoned(struct loch_acceptor *a, struct loch_acceptor_effects *out);
 
 /* ---- events from peers ----
- * A chunk a peer sent under `term` (its PULL_STATE proves that this term's history is installed there);
- * commit_lsn as that peer knows it. Chunks that do not fit are dropped. At most one WRITE. */
+ * A chunk a peer sent under `term` (its PULL_STATE proves that this term's history is installed
+ * there); commit_lsn as that peer knows it. Chunks that do not fit are dropped. At most one WRITE.
+ */
 LOCH_STATUS loch_acceptor_recovered(struct loch_acceptor *a, uint64_t term, loch_lsn begin,
                                     uint64_t len, loch_lsn commit_lsn,
                                     struct loch_acceptor_effects *out);
@@ -175,21 +180,21 @@ LOCH_STATUS loch_acceptor_tick(struct loch_acceptor *a, struct loch_acceptor_eff
 
 /* ---- what others may see ---- */
 struct loch_acceptor_view {
-    uint64_t term;              /* promised */
-    uint64_t installed_term;    /* last of the history; its installation is durable when !installing */
+    uint64_t term;           /* promised */
+    uint64_t installed_term; /* last of the history; its installation is durable when !installing */
     loch_lsn term_start;
     bool installing;
     uint64_t min_compute_epoch, generation;
     loch_lsn start_lsn, flush_lsn, write_lsn, commit_lsn;
-    loch_lsn prev_lsn;          /* start of the record that ends at flush_lsn */
+    loch_lsn prev_lsn;                       /* start of the record that ends at flush_lsn */
     const struct loch_term_history *history; /* borrowed until the next event */
 };
 void loch_acceptor_look(const struct loch_acceptor *a, struct loch_acceptor_view *out);
 
-/* May WAL be handed out under this PULL, and up to where? Ask again before every PULL_DATA: a truncation
- * may have come. COMMITTED: up to commit_lsn. FLUSHED: up to flush_lsn, only while exactly `term` is
- * durably installed; else LOCH_E_STALE (say so and close). `from` below start_lsn: LOCH_E_NOT_FOUND.
- * *upto may be <= from: nothing yet. */
+/* May WAL be handed out under this PULL, and up to where? Ask again before every PULL_DATA: a
+ * truncation may have come. COMMITTED: up to commit_lsn. FLUSHED: up to flush_lsn, only while
+ * exactly `term` is durably installed; else LOCH_E_STALE (say so and close). `from` below
+ * start_lsn: LOCH_E_NOT_FOUND. *upto may be <= from: nothing yet. */
 LOCH_STATUS loch_acceptor_pull_limit(const struct loch_acceptor *a, enum loch_pull_mode mode,
                                      uint64_t term, loch_lsn from, loch_lsn *upto);
 

@@ -218,7 +218,8 @@ static void absurd_values(void **state)
     REFUSED(wal, elected, 36, 3, {5, 1, {starts, 2}});    /* terms do not ascend */
     REFUSED(wal, elected, 45, 0x0f, {5, 1, {starts, 2}}); /* starts do not ascend */
     REFUSED(wal, pull, 36, 3, {1, id_a, id_b, LOCH_PULL_FLUSHED, 3, 4});
-    REFUSED(wal, append, 23, 0xff, {1, 2, UINT64_MAX >> 8, 4, {page_bytes, 100}}); /* begin + length overflows */
+    REFUSED(wal, append, 23, 0xff,
+            {1, 2, UINT64_MAX >> 8, 4, {page_bytes, 100}}); /* begin + length overflows */
 }
 
 static void absurd_sizes(void **state)
