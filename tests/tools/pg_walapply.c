@@ -211,6 +211,17 @@ static void cut_slru(uint8_t s, uint32_t page, bool all)
         }
 }
 
+static void truncate_rel(const struct loch_effect *fx)
+{
+    struct entry *e = find(fx->rel.rel, fx->rel.fork, UINT32_MAX);
+
+    if (e->blocks > fx->rel.blocks)
+        e->blocks = fx->rel.blocks;
+    if (fx->rel.fork == LOCH_FORK_VM)
+        for (uint32_t b = fx->rel.blocks; b < 8; b++)
+            memset(find(fx->rel.rel, LOCH_FORK_VM, b)->page, 0, 8192);
+}
+
 static void apply(const struct loch_effect *fx, const struct loch_wal_record *record, loch_lsn end)
 {
     struct entry *e;
@@ -230,12 +241,7 @@ static void apply(const struct loch_effect *fx, const struct loch_wal_record *re
         find(fx->rel.rel, fx->rel.fork, UINT32_MAX)->dropped = false;
         break;
     case LOCH_EFFECT_REL_TRUNCATE:
-        e = find(fx->rel.rel, fx->rel.fork, UINT32_MAX);
-        if (e->blocks > fx->rel.blocks)
-            e->blocks = fx->rel.blocks;
-        if (fx->rel.fork == LOCH_FORK_VM)
-            for (uint32_t b = fx->rel.blocks; b < 8; b++)
-                memset(find(fx->rel.rel, LOCH_FORK_VM, b)->page, 0, 8192);
+        truncate_rel(fx);
         break;
     case LOCH_EFFECT_REL_DROP:
         forget_rel(fx->rel.rel, false);
