@@ -207,11 +207,13 @@ static LOCH_STATUS try_whole(struct loch_wal_scan *scan, struct loch_slice *in, 
     const uint8_t *h = in->data;
     uint32_t room = LOCH_WAL_PAGE_BYTES - (uint32_t)(scan->position % LOCH_WAL_PAGE_BYTES);
     uint32_t len = loch_get_u32(h + V15_XL_TOT_LEN);
-    uint32_t aligned = (len + 7u) & ~7u;
-    uint32_t crc;
+    uint32_t aligned, crc;
 
     *done = false;
-    if (aligned > room || aligned > in->len || len < LOCH_WAL_RECORD_HEADER_BYTES || is_switch(h))
+    if (len < LOCH_WAL_RECORD_HEADER_BYTES || len > room || is_switch(h))
+        return LOCH_OK;
+    aligned = (len + 7u) & ~7u; /* the room ends 8-aligned: it fits too */
+    if (aligned > in->len)
         return LOCH_OK;
     LOCH_TRY(check_record_header(scan, h));
     crc = loch_crc32c_update(LOCH_CRC32C_INIT, h + LOCH_WAL_RECORD_HEADER_BYTES,

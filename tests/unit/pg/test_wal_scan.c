@@ -231,6 +231,30 @@ static void test_long_promise(void **state)
     writer_fini(&w);
 }
 
+/* Lengths near 2^32, whose rounding up would wrap, and all others out of range. */
+static void test_wrong_lengths(void **state)
+{
+    static const uint32_t lens[] = {
+        1, 23, LOCH_WAL_RECORD_MAX_BYTES + 1, 0x80000000, 0xFFFFFFF8, 0xFFFFFFF9, 0xFFFFFFFF};
+    uint8_t page[8192] = {0};
+    struct loch_wal_scan scan;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof lens / sizeof *lens; i++)
+        for (size_t chunk = 3; chunk < 100; chunk += 50) {
+            loch_status st;
+            loch_put_u32(page, lens[i]);
+            assert_ok(
+                loch_wal_scan_init(&scan, LOCH_WAL_SCAN_RECORDS, 0x1002018, 0, WRITER_SEGMENT));
+            st = loch_wal_scan_feed(&scan, loch_slice_of(page, chunk));
+            if (loch_is_ok(st))
+                st = loch_wal_scan_feed(&scan, loch_slice_of(page + chunk, 2000));
+            assert_code(st, LOCH_E_CORRUPT);
+            assert_int_equal(scan.last_end, 0x1002018);
+            loch_wal_scan_fini(&scan);
+        }
+}
+
 static void test_names_and_positions(void **state)
 {
     char name[LOCH_WAL_SEGMENT_NAME_BYTES];
@@ -252,6 +276,7 @@ int main(void)
         cmocka_unit_test(test_no_boundaries), cmocka_unit_test(test_flips),
         cmocka_unit_test(test_end_of_wal),    cmocka_unit_test(test_overwritten_contrecord),
         cmocka_unit_test(test_long_promise),  cmocka_unit_test(test_names_and_positions),
+        cmocka_unit_test(test_wrong_lengths),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
