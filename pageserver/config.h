@@ -21,6 +21,7 @@ struct loch_pageserver_config {
     const char *store_path, *kms_uri;
     uint64_t open_layer_bytes; /* an open layer is frozen at this size */
     uint64_t page_cache_bytes;
+    uint64_t frame_cache_bytes;
     uint64_t redo_workers; /* most per tenant */
     struct loch_peer safekeepers[LOCH_SAFEKEEPERS_MAX];
     size_t safekeeper_count;

@@ -7,6 +7,7 @@
 #include "read/page_cache.h"
 #include "read/page_service.h"
 #include "redo_pool/redo_pool.h"
+#include "store/frame_cache.h"
 
 #include "loch/base/log.h"
 #include "loch/crypto/tls.h"
@@ -61,12 +62,14 @@ static loch_status open_engine(struct loch_pageserver *ps, const char *dir)
     LOCH_TRY(loch_env_mkdirs(ps->env, ps->config.scratch));
     LOCH_TRY(loch_redo_pool_create(&redo, &ps->redo));
     LOCH_TRY(loch_page_cache_create(ps->config.page_cache_bytes, &ps->cache));
+    LOCH_TRY(loch_frame_cache_create(ps->config.frame_cache_bytes, &ps->frames));
     ps->store = (struct loch_store){.env = ps->env,
                                     .objstore = ps->objstore,
                                     .dir = dir,
                                     .node = ps->config.node,
                                     .redo = ps->redo,
                                     .cache = ps->cache,
+                                    .frames = ps->frames,
                                     .open_layer_bytes = ps->config.open_layer_bytes};
     return loch_tenants_open(ps);
 }
@@ -76,6 +79,7 @@ static void release(struct loch_pageserver *ps)
     loch_tenants_close(ps);
     loch_redo_pool_destroy(ps->redo);
     loch_page_cache_destroy(ps->cache);
+    loch_frame_cache_destroy(ps->frames);
     loch_tls_server_destroy(ps->tls);
     if (ps->keys != NULL)
         loch_keys_destroy(ps->keys);
@@ -112,9 +116,7 @@ static loch_status start(const struct loch_daemon *daemon, void **state)
 
 static void consider_end(void *arg)
 {
-    struct loch_pageserver *ps = arg;
-    if (ps->served == NULL)
-        loch_env_stop(ps->env);
+    loch_pageserver_consider_end(arg);
 }
 
 static void stop(void *state)

@@ -25,12 +25,14 @@ struct loch_pageserver {
     struct loch_objstore *objstore;
     struct loch_redo_pool *redo;
     struct loch_page_cache *cache;
+    struct loch_frame_cache *frames;
     struct loch_store store;
     struct loch_tls_server *tls;
     struct loch_listener *listener;
     struct loch_tenant *tenants; /* care/tenants.h */
     struct loch_served *served;  /* care/served.h: every timeline of every tenant */
     bool stopping;
+    size_t requests; /* of all connections, not yet answered */
 
     struct loch_metric *m_get_seconds, *m_wait_seconds, *m_gets, *m_errors, *m_connections;
     struct loch_metric *m_records, *m_wal_bytes, *m_flushes;
@@ -46,5 +48,8 @@ struct loch_failure {
 void loch_failure_set(struct loch_failure *failure, loch_status st);
 /* Records the text again on this thread and returns the status. */
 LOCH_STATUS loch_failure_raise(const struct loch_failure *failure);
+
+/* Ends the loop when the daemon is stopping and nothing is in flight any more. */
+void loch_pageserver_consider_end(struct loch_pageserver *ps);
 
 #endif

@@ -74,6 +74,7 @@ static void on_closed(void *arg, loch_status st)
         if (r->next != NULL)
             r->next->prev = r->prev;
         conn->count--;
+        conn->ps->requests--;
         free(r->page);
         free(r);
     }
@@ -138,6 +139,7 @@ struct page_request *page_request_create(struct page_conn *conn, uint8_t type, u
     if (r->next != NULL)
         r->next->prev = &r->next;
     conn->requests = r;
+    conn->ps->requests++;
     if (++conn->count >= REQUESTS_MAX && !conn->paused && conn->stream != NULL) {
         conn->paused = true;
         loch_stream_read(conn->stream, false);
@@ -153,6 +155,8 @@ void page_request_destroy(struct page_request *r)
         r->next->prev = r->prev;
     free(r->page);
     free(r);
+    conn->ps->requests--;
+    loch_pageserver_consider_end(conn->ps);
     if (--conn->count < REQUESTS_MAX / 2 && conn->paused && conn->stream != NULL) {
         conn->paused = false;
         loch_stream_read(conn->stream, true);

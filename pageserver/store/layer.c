@@ -1,6 +1,7 @@
 /* Reading layer files. The index is parsed once into sorted runs; see layer_write.c for the format.
  */
 #include "layer.h"
+#include "frame_cache.h"
 #include "timeline.h"
 
 #include "loch/base/check.h"
@@ -24,6 +25,7 @@ struct run {
 struct loch_layer {
     atomic_uint refs;
     struct loch_layer_desc desc;
+    struct loch_frame_cache *cache; /* may be NULL */
     struct loch_file *file;
     struct loch_layer_reader *reader;
     struct loch_layer_ref *frames;
@@ -42,6 +44,8 @@ void loch_layer_release(struct loch_layer *layer)
 {
     if (layer == NULL || atomic_fetch_sub_explicit(&layer->refs, 1, memory_order_acq_rel) != 1)
         return;
+    if (layer->cache != NULL)
+        loch_frame_cache_drop(layer->cache, &layer->desc.file_id);
     loch_layer_reader_destroy(layer->reader);
     loch_file_close(layer->file);
     free(layer->frames);
@@ -149,6 +153,7 @@ LOCH_STATUS loch_layer_open(const struct loch_store *store, struct loch_keys *ke
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a layer");
     atomic_init(&layer->refs, 1);
     layer->desc = *desc;
+    layer->cache = store->frames;
     loch_status st = open_file(store, keys, info, layer);
     if (!loch_is_ok(st)) {
         loch_layer_release(layer);
@@ -172,8 +177,7 @@ static uint32_t runs_upto(const struct loch_layer *layer, const struct run *want
     return lo;
 }
 
-static loch_status load_frame(struct loch_layer *layer, uint32_t number, struct loch_versions *hold,
-                              struct loch_slice *bytes)
+static loch_status read_frame(struct loch_layer *layer, uint32_t number, struct loch_frame **out)
 {
     struct loch_buf raw = {0};
     loch_status st = loch_layer_reader_frame(layer->reader, &layer->frames[number], &raw);
@@ -181,8 +185,20 @@ static loch_status load_frame(struct loch_layer *layer, uint32_t number, struct 
         loch_buf_fini(&raw);
         return st;
     }
+    LOCH_TRY(loch_frame_create(&raw, out));
+    if (layer->cache != NULL)
+        loch_frame_cache_put(layer->cache, &layer->desc.file_id, number, *out);
+    return LOCH_OK;
+}
+
+static loch_status load_frame(struct loch_layer *layer, uint32_t number, struct loch_versions *hold,
+                              struct loch_slice *bytes)
+{
     struct loch_frame *frame = NULL;
-    LOCH_TRY(loch_frame_create(&raw, &frame));
+    if (layer->cache != NULL)
+        frame = loch_frame_cache_get(layer->cache, &layer->desc.file_id, number);
+    if (frame == NULL)
+        LOCH_TRY(read_frame(layer, number, &frame));
     *bytes = loch_frame_bytes(frame);
     return loch_versions_hold(hold, frame);
 }

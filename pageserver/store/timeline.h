@@ -15,10 +15,11 @@
 #include "loch/pg/key.h"
 
 struct loch_env;
-struct loch_keys;       /* loch/host/keys.h */
-struct loch_objstore;   /* loch/objstore/objstore.h */
-struct loch_page_cache; /* read/page_cache.h */
-struct loch_redo_pool;  /* redo_pool/redo_pool.h */
+struct loch_keys;        /* loch/host/keys.h */
+struct loch_objstore;    /* loch/objstore/objstore.h */
+struct loch_frame_cache; /* store/frame_cache.h */
+struct loch_page_cache;  /* read/page_cache.h */
+struct loch_redo_pool;   /* redo_pool/redo_pool.h */
 struct loch_timeline;
 
 /* What all timelines of a process share. Borrowed; outlives them. */
@@ -28,8 +29,9 @@ struct loch_store {
     const char *dir; /* the pageserver's data directory */
     struct loch_id node;
     struct loch_redo_pool *redo;
-    struct loch_page_cache *cache; /* may be NULL */
-    size_t open_layer_bytes;       /* freeze the open layer at this size */
+    struct loch_page_cache *cache;   /* may be NULL */
+    struct loch_frame_cache *frames; /* may be NULL */
+    size_t open_layer_bytes;         /* freeze the open layer at this size */
 };
 
 /* Never changes after creation. */

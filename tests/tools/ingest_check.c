@@ -12,6 +12,7 @@
 #include "read/page_cache.h"
 #include "read/view.h"
 #include "redo_pool/redo_pool.h"
+#include "store/frame_cache.h"
 #include "store/timeline.h"
 
 #include "loch/base/log.h"
@@ -50,6 +51,7 @@ static struct {
     struct loch_objstore *objstore;
     struct loch_keys *keys;
     struct loch_page_cache *cache;
+    struct loch_frame_cache *frames;
     struct loch_store store;
     struct loch_id tenant, timeline_id;
     struct loch_timeline *timeline;
@@ -93,12 +95,14 @@ static void open_world(void)
     CHECK(loch_redo_pool_create(&r, &redo));
     if (w.cache_bytes > 0)
         CHECK(loch_page_cache_create(w.cache_bytes, &w.cache));
+    CHECK(loch_frame_cache_create((size_t)16 << 20, &w.frames));
     w.store = (struct loch_store){.env = w.env,
                                   .objstore = w.objstore,
                                   .dir = path_of(w.scratch, "pageserver"),
                                   .node = o.node,
                                   .redo = redo,
                                   .cache = w.cache,
+                                  .frames = w.frames,
                                   .open_layer_bytes = w.layer_bytes};
 }
 

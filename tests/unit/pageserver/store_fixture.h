@@ -7,6 +7,7 @@
 
 #include "read/page_cache.h"
 #include "read/view.h"
+#include "store/frame_cache.h"
 #include "store/timeline.h"
 
 #include "loch/crypto/random.h"
@@ -26,6 +27,7 @@ struct site {
     struct loch_objstore *objstore;
     struct loch_keys *keys;
     struct loch_page_cache *cache;
+    struct loch_frame_cache *frames;
     struct loch_store store;
     struct loch_id tenant;
 };
@@ -52,12 +54,14 @@ static inline int site_up(void **state)
     assert_ok(loch_keys_create(&o, &s->keys));
     assert_ok(loch_keys_tenant_create(s->keys, &s->tenant));
     assert_ok(loch_page_cache_create((size_t)1 << 20, &s->cache));
+    assert_ok(loch_frame_cache_create((size_t)1 << 20, &s->frames));
     snprintf(s->pageserver, sizeof s->pageserver, "%s/pageserver", s->dir);
     s->store = (struct loch_store){.env = s->env,
                                    .objstore = s->objstore,
                                    .dir = s->pageserver,
                                    .node = o.node,
                                    .cache = s->cache,
+                                   .frames = s->frames,
                                    .open_layer_bytes = (size_t)64 << 20};
     *state = s;
     return 0;
@@ -69,6 +73,7 @@ static inline int site_down(void **state)
     char command[128];
     loch_keys_destroy(s->keys);
     loch_page_cache_destroy(s->cache);
+    loch_frame_cache_destroy(s->frames);
     loch_objstore_close(s->objstore);
     loch_env_real_destroy(s->env);
     loch_kms_close(s->kms);

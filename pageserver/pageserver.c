@@ -1,5 +1,7 @@
-/* Failures that cross threads. */
+/* Failures that cross threads; the end of the daemon. */
 #include "pageserver.h"
+
+#include "loch/io/env.h"
 
 #include <stdio.h>
 
@@ -16,4 +18,10 @@ LOCH_STATUS loch_failure_raise(const struct loch_failure *failure)
     if (loch_is_ok(failure->st))
         return LOCH_OK;
     return LOCH_FAIL(failure->st.code, "%s", failure->text);
+}
+
+void loch_pageserver_consider_end(struct loch_pageserver *ps)
+{
+    if (ps->stopping && ps->served == NULL && ps->requests == 0)
+        loch_env_stop(ps->env);
 }
