@@ -23,6 +23,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CONNECT_TIMEOUT_MS 5000
@@ -230,6 +231,11 @@ loch_status loch_page_conn_ready(void)
 
 loch_status loch_page_conn_send(struct loch_slice frames)
 {
+    struct timespec ts;
+
+    (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+    LOCH_TRY(loch_tls_tick(
+        conn.tls, (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec, &conn.wire));
     LOCH_TRY(loch_tls_send(conn.tls, frames, &conn.wire));
     return flush_wire();
 }

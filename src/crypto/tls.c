@@ -52,6 +52,7 @@ struct loch_tls {
     uint64_t records_since_rekey;
     uint64_t rekey_after;
     uint64_t rekeys;
+    uint64_t rekeyed_ns; /* by the caller's clock; 0: no tick yet */
     bool ready;
     bool failed;
     bool spoke;    /* has sent something */
@@ -492,6 +493,17 @@ loch_status loch_tls_rekey(struct loch_tls *tls, struct loch_buf *wire)
     tls->records_since_rekey = 0;
     tls->rekeys++;
     return st;
+}
+
+loch_status loch_tls_tick(struct loch_tls *tls, uint64_t now_ns, struct loch_buf *wire)
+{
+    if (tls->rekeyed_ns == 0)
+        tls->rekeyed_ns = now_ns;
+    if (now_ns < tls->rekeyed_ns || now_ns - tls->rekeyed_ns < LOCH_TLS_REKEY_NS)
+        return LOCH_OK;
+    LOCH_TRY(loch_tls_rekey(tls, wire));
+    tls->rekeyed_ns = now_ns;
+    return LOCH_OK;
 }
 
 loch_status loch_tls_close(struct loch_tls *tls, struct loch_buf *wire)

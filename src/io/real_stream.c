@@ -219,6 +219,7 @@ static loch_status seal_some(struct real_stream *s)
 {
     size_t n = unsealed(s) < SEAL_BYTES ? unsealed(s) : SEAL_BYTES;
 
+    LOCH_TRY(loch_tls_tick(s->tls, loch_env_now_ns(s->base.env), &s->wire));
     LOCH_TRY(loch_tls_send(s->tls, loch_slice_of(s->queue.data + s->queue_at, n), &s->wire));
     s->queue_at += n;
     if (unsealed(s) == 0) {

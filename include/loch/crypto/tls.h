@@ -45,8 +45,12 @@ LOCH_STATUS loch_tls_receive(struct loch_tls *tls, struct loch_slice ciphertext,
 bool loch_tls_ready(const struct loch_tls *tls);
 /* Encrypts; only when ready. Does a KeyUpdate by itself every 2^23 records. */
 LOCH_STATUS loch_tls_send(struct loch_tls *tls, struct loch_slice plaintext, struct loch_buf *wire);
-/* A KeyUpdate now, both directions: for the one-hour rule, which needs a clock. Only when ready. */
+/* A KeyUpdate now, both directions. Only when ready. */
 LOCH_STATUS loch_tls_rekey(struct loch_tls *tls, struct loch_buf *wire);
+/* Before sending: does loch_tls_rekey when LOCH_TLS_REKEY_NS have passed since the last one (or
+ * since the first tick). `now_ns` is any clock that does not go back. */
+#define LOCH_TLS_REKEY_NS (UINT64_C(3600) * 1000000000u)
+LOCH_STATUS loch_tls_tick(struct loch_tls *tls, uint64_t now_ns, struct loch_buf *wire);
 /* Appends close_notify when ready: send it, then close. */
 LOCH_STATUS loch_tls_close(struct loch_tls *tls, struct loch_buf *wire);
 /* Server: the identity that was proven; client: its own. Borrowed. */

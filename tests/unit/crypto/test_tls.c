@@ -193,6 +193,14 @@ static void key_update_keeps_the_stream(void **state)
     }
     assert_ok(loch_tls_rekey(p.server, &p.to_client));
     assert_ok(pump(&p, 4096));
+    const uint64_t before = loch_tls_test_rekeys(p.server);
+    assert_ok(loch_tls_tick(p.server, 5, &p.to_client));
+    assert_ok(loch_tls_tick(p.server, 4 + LOCH_TLS_REKEY_NS, &p.to_client));
+    assert_int_equal(loch_tls_test_rekeys(p.server), before);
+    assert_ok(loch_tls_tick(p.server, 5 + LOCH_TLS_REKEY_NS, &p.to_client));
+    assert_ok(loch_tls_tick(p.server, 6 + LOCH_TLS_REKEY_NS, &p.to_client));
+    assert_int_equal(loch_tls_test_rekeys(p.server), before + 1);
+    assert_ok(pump(&p, 4096));
     assert_int_equal(p.at_server.len, 100);
     assert_int_equal(p.at_client.len, 34);
     assert_int_equal(p.at_server.data[99], 99);
