@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define AHEAD_MAX_BYTES    ((size_t)8 << 20)
 #define HISTORY_TIMEOUT_MS 60000u
@@ -81,6 +82,27 @@ void page_basebackup_moved(struct page_conn *conn)
     }
 }
 
+/* Most of a fresh WAL segment, for one, is zeros: they need not travel. */
+static bool all_zero(struct loch_slice bytes)
+{
+    return bytes.len > 0 && bytes.data[0] == 0 &&
+           memcmp(bytes.data, bytes.data + 1, bytes.len - 1) == 0;
+}
+
+static loch_status encode_part(struct loch_buf *frames, uint64_t request_id,
+                               struct loch_slice bytes)
+{
+    const struct loch_page_basebackup_data data = {request_id, bytes};
+    const struct loch_page_basebackup_zeros zeros = {request_id, (uint32_t)bytes.len};
+    struct loch_writer w;
+    loch_writer_init(&w, frames);
+    if (bytes.len <= LOCH_BASEBACKUP_ZEROS_MAX && all_zero(bytes))
+        loch_page_basebackup_zeros_encode(&w, &zeros);
+    else
+        loch_page_basebackup_data_encode(&w, &data);
+    return loch_writer_finish(&w);
+}
+
 /* On the pool thread: takes the next bytes of the tar stream. */
 static loch_status write_bytes(void *arg, struct loch_slice bytes)
 {
@@ -88,11 +110,7 @@ static loch_status write_bytes(void *arg, struct loch_slice bytes)
     struct posted_frames *p = calloc(1, sizeof *p);
     if (p == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a part of a basebackup");
-    struct loch_page_basebackup_data m = {b->wanted.request_id, bytes};
-    struct loch_writer w;
-    loch_writer_init(&w, &p->frames);
-    loch_page_basebackup_data_encode(&w, &m);
-    loch_status st = loch_writer_finish(&w);
+    loch_status st = encode_part(&p->frames, b->wanted.request_id, bytes);
     pthread_mutex_lock(&b->lock);
     while (!b->aborted && (b->full || b->posted > AHEAD_MAX_BYTES))
         pthread_cond_wait(&b->changed, &b->lock);

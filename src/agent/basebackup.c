@@ -118,6 +118,11 @@ static loch_status on_frame(void *arg, uint8_t type, struct loch_slice payload)
         LOCH_TRY(loch_page_basebackup_data_decode(payload, &m));
         return loch_untar_feed(b->untar, m.bytes);
     }
+    case LOCH_PAGE_BASEBACKUP_ZEROS: {
+        struct loch_page_basebackup_zeros m;
+        LOCH_TRY(loch_page_basebackup_zeros_decode(payload, &m));
+        return loch_untar_zeros(b->untar, m.count);
+    }
     case LOCH_PAGE_BASEBACKUP_END:
         return take_end(b, payload);
     case LOCH_PAGE_ERROR:

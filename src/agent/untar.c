@@ -19,7 +19,8 @@ struct loch_untar {
     int file_fd; /* -1: none */
     uid_t uid;
     gid_t gid;
-    uint64_t left, pad;
+    uint64_t size, left, pad;
+    bool hole; /* the file's last bytes so far were skipped */
     size_t header_got;
     unsigned zero_blocks;
     uint8_t header[BLOCK_BYTES];
@@ -109,9 +110,10 @@ static loch_status make_dir(struct loch_untar *u)
 static loch_status close_file(struct loch_untar *u)
 {
     int fd = u->file_fd;
+    bool bad = u->hole && ftruncate(fd, (off_t)u->size) != 0;
 
     u->file_fd = -1;
-    if (close(fd) != 0)
+    if (close(fd) != 0 || bad)
         return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", u->name, strerror(errno));
     return LOCH_OK;
 }
@@ -124,7 +126,8 @@ static loch_status open_file(struct loch_untar *u, uint64_t size)
         return LOCH_FAIL(LOCH_E_IO, "cannot make %s in the data directory: %s", u->name,
                          strerror(errno));
     LOCH_TRY(own(u, u->name));
-    u->left = size;
+    u->size = u->left = size;
+    u->hole = false;
     u->pad = (BLOCK_BYTES - size % BLOCK_BYTES) % BLOCK_BYTES;
     return size == 0 ? close_file(u) : LOCH_OK;
 }
@@ -182,6 +185,7 @@ static loch_status step(struct loch_untar *u, struct loch_slice in, size_t *take
     if (u->left > 0) {
         *taken = (size_t)loch_min_u64(u->left, in.len);
         LOCH_TRY(write_bytes(u, in.data, *taken));
+        u->hole = false;
         u->left -= *taken;
         return u->left == 0 ? close_file(u) : LOCH_OK;
     }
@@ -206,6 +210,32 @@ loch_status loch_untar_feed(struct loch_untar *u, struct loch_slice bytes)
         LOCH_TRY(step(u, bytes, &taken));
         bytes.data += taken;
         bytes.len -= taken;
+    }
+    return LOCH_OK;
+}
+
+static loch_status skip(struct loch_untar *u, uint64_t count)
+{
+    if (lseek(u->file_fd, (off_t)count, SEEK_CUR) < 0)
+        return LOCH_FAIL(LOCH_E_IO, "cannot make a hole in %s: %s", u->name, strerror(errno));
+    u->hole = true;
+    u->left -= count;
+    return u->left == 0 ? close_file(u) : LOCH_OK;
+}
+
+loch_status loch_untar_zeros(struct loch_untar *u, uint64_t count)
+{
+    static const uint8_t zeros[BLOCK_BYTES];
+
+    while (count > 0) {
+        uint64_t n = loch_min_u64(count, u->left);
+        if (n > 0) {
+            LOCH_TRY(skip(u, n));
+        } else {
+            n = loch_min_u64(count, BLOCK_BYTES);
+            LOCH_TRY(loch_untar_feed(u, loch_slice_of(zeros, (size_t)n)));
+        }
+        count -= n;
     }
     return LOCH_OK;
 }

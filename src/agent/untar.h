@@ -18,6 +18,8 @@ struct loch_untar;
 LOCH_STATUS loch_untar_create(const char *dir, uid_t uid, gid_t gid, struct loch_untar **out);
 /* Takes any number of bytes. LOCH_E_CORRUPT, LOCH_E_IO (a full scratch is named). */
 LOCH_STATUS loch_untar_feed(struct loch_untar *u, struct loch_slice bytes);
+/* As if that many zero bytes had been fed; inside a file they become a hole. */
+LOCH_STATUS loch_untar_zeros(struct loch_untar *u, uint64_t count);
 /* LOCH_E_CORRUPT when the stream ended before its end mark. */
 LOCH_STATUS loch_untar_finish(struct loch_untar *u);
 /* Takes NULL. */

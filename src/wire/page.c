@@ -332,6 +332,30 @@ loch_status loch_page_basebackup_data_decode(struct loch_slice payload,
     return LOCH_OK;
 }
 
+void loch_page_basebackup_zeros_encode(struct loch_writer *w,
+                                       const struct loch_page_basebackup_zeros *m)
+{
+    size_t mark = loch_frame_begin(w, LOCH_PAGE_BASEBACKUP_ZEROS);
+    loch_write_u64(w, m->request_id);
+    loch_write_u32(w, m->count);
+    loch_frame_end(w, mark);
+}
+
+loch_status loch_page_basebackup_zeros_decode(struct loch_slice payload,
+                                              struct loch_page_basebackup_zeros *out)
+{
+    struct loch_reader r;
+    struct loch_page_basebackup_zeros m = {0};
+    loch_reader_init(&r, payload);
+    m.request_id = loch_read_u64(&r);
+    m.count = loch_read_u32(&r);
+    if (m.count == 0 || m.count > LOCH_BASEBACKUP_ZEROS_MAX)
+        r.bad = true;
+    LOCH_TRY(loch_reader_finish(&r, "BASEBACKUP_ZEROS"));
+    *out = m;
+    return LOCH_OK;
+}
+
 void loch_page_basebackup_end_encode(struct loch_writer *w,
                                      const struct loch_page_basebackup_end *m)
 {

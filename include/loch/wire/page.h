@@ -27,6 +27,7 @@ enum loch_page_type {
     LOCH_PAGE_BASEBACKUP = 11,
     LOCH_PAGE_BASEBACKUP_DATA = 12, /* bytes of a tar stream */
     LOCH_PAGE_BASEBACKUP_END = 13,
+    LOCH_PAGE_BASEBACKUP_ZEROS = 14, /* that many zero bytes of the tar stream */
     LOCH_PAGE_ERROR = 31
 };
 
@@ -114,6 +115,13 @@ struct loch_page_basebackup_data {
     struct loch_slice bytes; /* borrowed */
 };
 
+#define LOCH_BASEBACKUP_ZEROS_MAX (16u << 20)
+
+struct loch_page_basebackup_zeros {
+    uint64_t request_id;
+    uint32_t count; /* 1..LOCH_BASEBACKUP_ZEROS_MAX */
+};
+
 struct loch_page_basebackup_end {
     uint64_t request_id;
     loch_lsn
@@ -139,6 +147,7 @@ struct loch_page_error {
     X(status_reply)                                                                                \
     X(basebackup)                                                                                  \
     X(basebackup_data)                                                                             \
+    X(basebackup_zeros)                                                                            \
     X(basebackup_end)                                                                              \
     X(error)
 

@@ -73,6 +73,40 @@ static void tar_in_pieces(void **state)
     loch_buf_fini(&tar);
 }
 
+/* Runs of zeros come as numbers: the files are the same, with holes. */
+static void zeros_become_holes(void **state)
+{
+    (void)state;
+    shell("rm -rf in out; mkdir in out; (head -c 5000 /dev/zero; echo middle; head -c 2000000 "
+          "/dev/zero) > in/segment; (head -c 70000 /dev/zero; echo end) > in/other; tar "
+          "--format=ustar -cf z.tar -C in segment other");
+    struct loch_buf tar = slurp("z.tar");
+    struct loch_untar *u;
+    struct stat sb;
+    char dir[128];
+    (void)snprintf(dir, sizeof dir, "%s/out", work);
+    assert_ok(loch_untar_create(dir, getuid(), getgid(), &u));
+    for (size_t at = 0; at < tar.len;) {
+        size_t zeros = 0, other = 0;
+        while (at + zeros < tar.len && tar.data[at + zeros] == 0)
+            zeros++;
+        if (zeros > 0)
+            assert_ok(loch_untar_zeros(u, zeros));
+        at += zeros;
+        while (at + other < tar.len && tar.data[at + other] != 0)
+            other++;
+        assert_ok(loch_untar_feed(u, loch_slice_of(tar.data + at, other)));
+        at += other;
+    }
+    assert_ok(loch_untar_finish(u));
+    loch_untar_destroy(u);
+    shell("diff -r in out");
+    (void)snprintf(dir, sizeof dir, "%s/out/segment", work);
+    assert_int_equal(stat(dir, &sb), 0);
+    assert_true(sb.st_blocks * 512 < 100000);
+    loch_buf_fini(&tar);
+}
+
 static loch_status unpack(struct loch_slice tar)
 {
     struct loch_untar *u;
@@ -151,6 +185,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(tar_in_pieces, setup, teardown),
+        cmocka_unit_test_setup_teardown(zeros_become_holes, setup, teardown),
         cmocka_unit_test_setup_teardown(tar_refused, setup, teardown),
         cmocka_unit_test(credential),
     };

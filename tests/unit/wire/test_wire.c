@@ -126,6 +126,7 @@ static void page_messages(void **state)
     PAGE(status_reply, LOCH_PAGE_STATUS_REPLY, 0, {1, 2, 3, 4});
     PAGE(basebackup, LOCH_PAGE_BASEBACKUP, 0, {1, 2, 3, LOCH_BASEBACKUP_FULL});
     PAGE(basebackup_data, LOCH_PAGE_BASEBACKUP_DATA, 8, {1, {page_bytes, 512}});
+    PAGE(basebackup_zeros, LOCH_PAGE_BASEBACKUP_ZEROS, 0, {1, 4096});
     PAGE(basebackup_end, LOCH_PAGE_BASEBACKUP_END, 0, {1, 2});
     PAGE(error, LOCH_PAGE_ERROR, 0, {1, 2, {(const uint8_t *)"gone", 4}});
 }
