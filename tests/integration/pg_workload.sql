@@ -3,6 +3,7 @@
 set client_min_messages = warning;
 set statement_timeout = '30s';
 create extension if not exists btree_gist;
+create extension if not exists bloom;
 create table stock (id bigint generated always as identity primary key, qty int, name text,
                     place point, tags int[], at timestamptz default now()) with (fillfactor = 85);
 create index stock_qty on stock (qty);
@@ -12,6 +13,7 @@ create index stock_place on stock using gist (place);
 create index stock_place_sp on stock using spgist (place);
 create index stock_name_sp on stock using spgist (name);
 create index stock_brin on stock using brin (id) with (pages_per_range = 4);
+create index stock_bloom on stock using bloom (qty, name);
 insert into stock (qty, name, place, tags)
   select g % 700, md5((g % 3000)::text), point(g % 331, g % 173), array[g % 97, g % 53]
   from generate_series(1, 9000) g;
