@@ -2,12 +2,14 @@
 # Loch's reading of WAL against stock PostgreSQL's own tools, on a server that ran a wide workload:
 #  - every record's resource manager, lengths, xid, LSNs, block references and images: pg_waldump
 #  - boundaries whatever the chunking; single bit flips noticed
+#  - every effect applied from initdb on: SLRU pages, VM pages, sizes, maps, two-phase files as the server's
+#    own; again where transaction ids, multixacts and their members wrap
 #  - the control machine, followed from an early checkpoint to the shutdown: pg_controldata
 #  - a synthetic checkpoint at awkward places: a stock server starts on it, pg_waldump reads over the seam
-# usage: pg_waldump.sh BUILD_DIR [SCRATCH_DIR]
+# usage: pg_waldump.sh [BUILD_DIR [SCRATCH_DIR]]
 set -eu
-build=$(cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
+build=$(cd "${1:-${LOCH_BUILD:-$here/../../build}}" && pwd)
 tool=$build/bin/pg-walread
 bin=$(pg_config --bindir 2>/dev/null || echo /usr/lib/postgresql/15/bin)
 [ -x "$bin/initdb" ] || bin=/usr/lib/postgresql/15/bin

@@ -12,6 +12,8 @@
 #include "loch/pg/slru.h"
 #include "loch/pg/vm.h"
 
+#define SNAPSHOT_CRC 0xCB28F0DB
+
 static void test_slru_ops(void **state)
 {
     uint8_t page[8192];
@@ -377,6 +379,46 @@ static void test_seam(void **state)
     assert_code(loch_seam_find(wanted, 4, &found), LOCH_E_NOT_FOUND);
 }
 
+/* Golden forms: what is on disk never changes meaning (docs/format/keys.md). */
+static void test_golden(void **state)
+{
+    static const uint8_t key_bytes[LOCH_KEY_BYTES] = {1, 0, 0,    6, 0x7F, 0, 0, 0, 5,
+                                                      0, 0, 0x40, 1, 2,    0, 1, 2, 3};
+    const struct loch_key key = {LOCH_KEY_PAGE, LOCH_FORK_VM, 1663, 5, 16385, 0x010203};
+    const uint8_t offset[] = {0x12, 2, 0, 0x44, 0x33, 0x22, 0x11};
+    const uint8_t member[] = {0x13, 5, 0, 3, 0x78, 0x56, 0x34, 0x12};
+    const uint8_t stamp[] = {0x14, 8, 7, 6, 5, 4, 3, 2, 1, 9, 0, 3, 0};
+    struct loch_control c = sample();
+    struct loch_buf buf = {0};
+    struct loch_writer w;
+    uint8_t out[LOCH_KEY_BYTES], page[8192] = {0};
+
+    (void)state;
+    loch_key_encode(&key, out);
+    assert_memory_equal(out, key_bytes, sizeof out);
+
+    c.last_start = 0x1000028;
+    c.last_end = 0x10000A0;
+    loch_writer_init(&w, &buf);
+    assert_ok(loch_control_encode(&c, &w));
+    assert_int_equal(buf.len, 316);
+    assert_int_equal(loch_get_u32(buf.data), 1);
+    assert_int_equal(loch_get_u64(buf.data + 12), 0x10000A0);
+    assert_int_equal(loch_get_u32(buf.data + 20 + 288), SNAPSHOT_CRC);
+    loch_buf_fini(&buf);
+
+    assert_ok(loch_slru_apply(loch_slice_of(offset, sizeof offset), page));
+    assert_int_equal(loch_get_u32(page + 8), 0x11223344);
+    memset(page, 0, sizeof page);
+    assert_ok(loch_slru_apply(loch_slice_of(member, sizeof member), page));
+    assert_int_equal(page[21], 3);
+    assert_int_equal(loch_get_u32(page + 20 + 4 + 4), 0x12345678);
+    memset(page, 0, sizeof page);
+    assert_ok(loch_slru_apply(loch_slice_of(stamp, sizeof stamp), page));
+    assert_int_equal(loch_get_u64(page + 30), 0x0102030405060708);
+    assert_int_equal(loch_get_u16(page + 38), 9);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -391,6 +433,7 @@ int main(void)
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_page_header),
         cmocka_unit_test(test_seam),
+        cmocka_unit_test(test_golden),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
