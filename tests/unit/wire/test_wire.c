@@ -6,12 +6,14 @@
 #include "loch/wire/page.h"
 #include "loch/wire/wal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static struct loch_term_start starts[2] = {{3, 0x1000}, {5, 0x2008}};
 static const struct loch_id id_a = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}};
 static const struct loch_id id_b = {{0xff, 0xee}};
 static uint8_t page_bytes[LOCH_PAGE_BYTES];
+static struct loch_buf golden_bytes;
 
 static struct loch_slice payload_of(const struct loch_buf *buf, uint8_t want_type)
 {
@@ -64,6 +66,7 @@ static void release(struct loch_slice s)
         assert_ok(loch_writer_finish(&w_));                                                        \
         assert_int_equal(a_.len, b_.len);                                                          \
         assert_memory_equal(a_.data, b_.data, a_.len);                                             \
+        assert_ok(loch_buf_append(&golden_bytes, a_.data, a_.len));                                \
         fini_(&got_);                                                                              \
         size_t limit_ = (fixed_len_) > 0 ? (size_t)(fixed_len_) : p_.len;                          \
         for (size_t n_ = 0; n_ < limit_; n_++) {                                                   \
@@ -164,7 +167,29 @@ static void field_values(void **state)
     loch_buf_fini(&buf);
 }
 
-/* Golden bytes: the layout of a message never changes silently. */
+/* Golden bytes: every message of the two tests before, in their order. The layout of a message
+ * never changes silently. LOCH_GOLDEN_WRITE=1 writes the file anew. */
+static void golden_file(void **state)
+{
+    static const char path[] = LOCH_SOURCE_DIR "/tests/golden/wire/messages.bin";
+    static uint8_t want[64u << 10];
+    (void)state;
+    if (getenv("LOCH_GOLDEN_WRITE") != NULL) {
+        FILE *to = fopen(path, "wb");
+        assert_non_null(to);
+        assert_int_equal(fwrite(golden_bytes.data, 1, golden_bytes.len, to), golden_bytes.len);
+        assert_int_equal(fclose(to), 0);
+    }
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    size_t n = fread(want, 1, sizeof want, f);
+    (void)fclose(f);
+    assert_int_equal(n, golden_bytes.len);
+    assert_memory_equal(want, golden_bytes.data, n);
+    loch_buf_fini(&golden_bytes);
+}
+
+/* One message in full, so that a reader of this file sees a layout. */
 static void golden(void **state)
 {
     static const uint8_t want[] = {42, 0, 0, 0, LOCH_PAGE_GET,
@@ -219,8 +244,8 @@ static void absurd_values(void **state)
     REFUSED(wal, elected, 36, 3, {5, 1, {starts, 2}});    /* terms do not ascend */
     REFUSED(wal, elected, 45, 0x0f, {5, 1, {starts, 2}}); /* starts do not ascend */
     REFUSED(wal, pull, 36, 3, {1, id_a, id_b, LOCH_PULL_FLUSHED, 3, 4});
-    REFUSED(wal, append, 23, 0xff,
-            {1, 2, UINT64_MAX >> 8, 4, {page_bytes, 100}}); /* begin + length overflows */
+    /* begin + length overflows */
+    REFUSED(wal, append, 23, 0xff, {1, 2, UINT64_MAX >> 8, 4, {page_bytes, 100}});
 }
 
 static void absurd_sizes(void **state)
@@ -311,11 +336,11 @@ static void noise(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(wal_messages),    cmocka_unit_test(page_messages),
-        cmocka_unit_test(field_values),    cmocka_unit_test(golden),
-        cmocka_unit_test(absurd_values),   cmocka_unit_test(absurd_sizes),
-        cmocka_unit_test(long_error_text), cmocka_unit_test(term_histories),
-        cmocka_unit_test(noise),
+        cmocka_unit_test(wal_messages),   cmocka_unit_test(page_messages),
+        cmocka_unit_test(golden_file),    cmocka_unit_test(field_values),
+        cmocka_unit_test(golden),         cmocka_unit_test(absurd_values),
+        cmocka_unit_test(absurd_sizes),   cmocka_unit_test(long_error_text),
+        cmocka_unit_test(term_histories), cmocka_unit_test(noise),
     };
     memset(page_bytes, 0xa5, sizeof page_bytes);
     return cmocka_run_group_tests(tests, NULL, NULL);
