@@ -120,6 +120,9 @@ static void try_page(unsigned which, struct loch_writer writer, struct loch_slic
     case 12:
         TRY(page, basebackup_end, KEEP);
         break;
+    case 13:
+        TRY(page, basebackup_zeros, KEEP);
+        break;
     default:
         TRY(page, error, KEEP);
         break;
@@ -141,12 +144,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size == 0 || size > sizeof copy)
         return 0;
-    unsigned which = data[0] % 27;
+    unsigned which = data[0] % 28;
     size_t len = size - 1;
     memcpy(copy, data + 1, len);
     if ((data[0] & 128) != 0) {
         help(copy, len, which == 3 ? 41 : which == 4 ? 16 : 48, 16);
-        if (which == 26)
+        if (which == 27)
             help(copy, len, 12, 1);
     }
     loch_writer_init(&w, &out);
