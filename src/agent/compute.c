@@ -217,10 +217,21 @@ static void on_exited(void *arg, int wait_status)
     wind_down(c);
 }
 
+static void maybe_running(struct loch_compute *c)
+{
+    if (c->phase != STARTING || !c->streaming || !loch_postmaster_ready(c->postmaster))
+        return;
+    LOCH_INFO("running: port %u, pid %d, term %" PRIu64 ", %" PRIu64 " ms after its start",
+              c->config->port, (int)loch_postmaster_pid(c->postmaster), c->term,
+              now_ms(c) - c->boot_ms);
+    enter(c, RUNNING);
+}
+
 static void on_streaming(void *arg)
 {
     struct loch_compute *c = arg;
     c->streaming = true;
+    maybe_running(c);
 }
 
 static loch_status on_wal(void *arg, loch_lsn begin, struct loch_slice bytes)
@@ -254,6 +265,12 @@ static void on_source_ended(void *arg, loch_status st)
     try_again(c, "the WAL stream has ended");
 }
 
+static bool server_is_ready(void *arg)
+{
+    const struct loch_compute *c = arg;
+    return loch_postmaster_ready(c->postmaster);
+}
+
 static loch_status start_source(struct loch_compute *c)
 {
     const struct loch_wal_source_order order = {.env = c->env,
@@ -263,6 +280,7 @@ static loch_status start_source(struct loch_compute *c)
                                                 .user = c->config->superuser,
                                                 .system_id = c->credential->system_id,
                                                 .start_lsn = c->start_lsn,
+                                                .ready = server_is_ready,
                                                 .streaming = on_streaming,
                                                 .wal = on_wal,
                                                 .batch = on_batch,
@@ -425,18 +443,13 @@ static void complain(struct loch_compute *c)
 static void watch(void *arg)
 {
     struct loch_compute *c = arg;
-    const bool starting = c->phase == STARTING;
 
     c->watch = NULL;
     if (!loch_is_ok(loch_env_timer(c->env, c->phase == RUNNING ? 20 * WATCH_MS : WATCH_MS,
                                    &c->watch, watch, c)))
         loch_log_failure("watching the server");
-    if (starting && c->streaming && loch_postmaster_ready(c->postmaster)) {
-        LOCH_INFO("running: port %u, pid %d, term %" PRIu64 ", %" PRIu64 " ms after its start",
-                  c->config->port, (int)loch_postmaster_pid(c->postmaster), c->term,
-                  now_ms(c) - c->boot_ms);
-        enter(c, RUNNING);
-    } else if (starting && now_ms(c) - c->phase_ms > START_LIMIT_MS) {
+    maybe_running(c);
+    if (c->phase == STARTING && now_ms(c) - c->phase_ms > START_LIMIT_MS) {
         (void)LOCH_FAIL(LOCH_E_UNAVAILABLE, "not ready after %u s", START_LIMIT_MS / 1000u);
         try_again(c, "PostgreSQL does not start");
     } else if (c->phase == ENDING && c->server_alive && now_ms(c) - c->phase_ms > KILL_MS) {

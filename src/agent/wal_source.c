@@ -13,9 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define RETRY_MS        5u
+#define RETRY_MS        2u
 #define STATUS_MS       1000u
-#define CONNECT_LIMIT   12000u /* tries, RETRY_MS apart */
+#define CONNECT_LIMIT   60000u /* tries, RETRY_MS apart */
 #define STATUS_BYTES    34
 #define XLOGDATA_HEADER 25
 #define KEEPALIVE_BYTES 18
@@ -358,6 +358,15 @@ static void take_result(struct loch_wal_source *s)
         finish_stream(s);
 }
 
+static void begin_connect(void *arg);
+
+static void try_later(struct loch_wal_source *s)
+{
+    loch_status st = loch_env_timer(s->o.env, RETRY_MS, &s->timer, begin_connect, s);
+    if (!loch_is_ok(st))
+        end(s, st);
+}
+
 static void begin_connect(void *arg)
 {
     struct loch_wal_source *s = arg;
@@ -365,11 +374,15 @@ static void begin_connect(void *arg)
     s->depth++;
     s->timer = NULL;
     s->stage = CONNECTING;
-    s->conn = PQconnectStart(s->conninfo);
-    if (s->conn == NULL)
-        end(s, LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a connection"));
-    else
-        poll_connect(s);
+    if (!s->o.ready(s->o.arg)) {
+        try_later(s);
+    } else {
+        s->conn = PQconnectStart(s->conninfo);
+        if (s->conn == NULL)
+            end(s, LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a connection"));
+        else
+            poll_connect(s);
+    }
     s->depth--;
     maybe_free(s);
 }
@@ -385,9 +398,7 @@ static void try_again(struct loch_wal_source *s)
     if (s->tries % 1000 == 0)
         LOCH_WARN("%s", loch_error_text());
     drop_connection(s);
-    st = loch_env_timer(s->o.env, RETRY_MS, &s->timer, begin_connect, s);
-    if (!loch_is_ok(st))
-        end(s, st);
+    try_later(s);
 }
 
 static void poll_connect(struct loch_wal_source *s)

@@ -15,6 +15,8 @@ struct loch_wal_source_order {
     const char *user;
     uint64_t system_id; /* the server must have it */
     loch_lsn start_lsn;
+    /* Is it worth trying to connect? Every refused try would cost the starting server a process. */
+    bool (*ready)(void *arg);
     /* Streaming has begun. */
     void (*streaming)(void *arg);
     /* The next bytes; a failure ends the connection with its text. */

@@ -305,6 +305,12 @@ static void on_batch(void *arg)
 
 static void *client_main(void *arg);
 
+static bool is_ready(void *arg)
+{
+    (void)arg;
+    return true;
+}
+
 static void on_streaming(void *arg)
 {
     (void)arg;
@@ -345,6 +351,7 @@ static void on_committed(void *arg, loch_lsn lsn)
                                                 .user = "postgres",
                                                 .system_id = w.system_id,
                                                 .start_lsn = w.start_lsn,
+                                                .ready = is_ready,
                                                 .streaming = on_streaming,
                                                 .wal = on_wal,
                                                 .batch = on_batch,
