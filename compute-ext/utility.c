@@ -19,11 +19,15 @@
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
 
+#include <unistd.h>
+
 static ProcessUtility_hook_type previous_utility;
 
+/* In-place ones have no location; a relative or missing one the server refuses in its own words. */
 static void refuse_tablespace(const CreateTableSpaceStmt *stmt)
 {
-    if (stmt->location != NULL && stmt->location[0] != '\0')
+    if (stmt->location != NULL && is_absolute_path(stmt->location) &&
+        access(stmt->location, F_OK) == 0)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("tablespaces with a location are not supported on Loch"),
                         errdetail("Data lies in the storage service, not in a directory of the "
