@@ -60,6 +60,7 @@ void stream_opened(struct real_stream *s)
     struct real_listener *l = s->listener;
 
     (void)uv_timer_stop(&s->timer);
+    stream_watch_peer(s);
     s->state = STREAM_OPEN;
     stream_leave_listener(s);
     if (l != NULL) {

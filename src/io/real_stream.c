@@ -18,6 +18,8 @@
 #define SEAL_BYTES    (256u << 10) /* sealed at a time: bounds the second copy of a long queue */
 #define REFUSED_LINES 10u          /* log lines about refused peers a second */
 
+unsigned real_stream_dead_ms = 30000;
+
 static void dirty_add(struct real_stream *s)
 {
     struct real_env *env = real_env_of(s->base.env);
@@ -131,13 +133,42 @@ loch_status stream_create(struct real_env *env, struct real_stream **out)
 
 void stream_no_delay(struct real_stream *s)
 {
-    const unsigned dead_ms = 30000; /* unanswered bytes or probes for so long: the peer is gone */
+    const int interval_s = 5;
+    const int count = 4;
     uv_os_fd_t fd;
 
     (void)uv_tcp_nodelay(&s->tcp, 1);
     (void)uv_tcp_keepalive(&s->tcp, 1, 10);
-    if (uv_fileno((uv_handle_t *)&s->tcp, &fd) == 0)
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof dead_ms);
+    if (uv_fileno((uv_handle_t *)&s->tcp, &fd) != 0)
+        return;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
+}
+
+/* Keepalive finds a dead peer only while nothing is under way, and TCP_USER_TIMEOUT would also end
+ * a stream whose living peer does not read for a while. So: several retransmissions or window
+ * probes without an answer, and no acknowledgement for long. */
+static void look_at_peer(uv_timer_t *timer)
+{
+    struct real_stream *s = ((struct real_owner *)timer->data)->self;
+    struct tcp_info info = {0};
+    socklen_t len = sizeof info;
+    uv_os_fd_t fd;
+
+    if (s->state != STREAM_OPEN || uv_fileno((uv_handle_t *)&s->tcp, &fd) != 0 ||
+        getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        return;
+    bool unanswered = info.tcpi_retransmits >= 4 || info.tcpi_probes >= 4;
+    if (unanswered && info.tcpi_last_ack_recv > real_stream_dead_ms)
+        stream_end(s, LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s does not answer for %u ms", s->peer,
+                                info.tcpi_last_ack_recv));
+}
+
+void stream_watch_peer(struct real_stream *s)
+{
+    uint64_t period_ms = real_stream_dead_ms / 3;
+
+    LOCH_ASSERT(uv_timer_start(&s->timer, look_at_peer, period_ms, period_ms) == 0);
 }
 
 void stream_log_refused(struct real_stream *s, const char *why)

@@ -70,6 +70,9 @@ static inline struct real_stream *real_stream_of(const struct loch_stream *strea
     return p.real;
 }
 
+/* A peer whose kernel does not answer for so long is gone. Tests change it. */
+extern unsigned real_stream_dead_ms;
+
 LOCH_STATUS stream_create(struct real_env *env, struct real_stream **out);
 /* Begins to read; on the client, to greet. */
 void stream_begin(struct real_stream *s);
@@ -78,6 +81,8 @@ void stream_end(struct real_stream *s, loch_status st);
 /* A line about a peer that was refused, at most a few a second. */
 void stream_log_refused(struct real_stream *s, const char *why);
 void stream_no_delay(struct real_stream *s);
+/* From now on a peer that is gone is noticed also while bytes are under way. */
+void stream_watch_peer(struct real_stream *s);
 /* The handshake is done and checked: hands the stream to its owner. */
 void stream_opened(struct real_stream *s);
 /* One of `handles` is gone; with the last one the stream is. */

@@ -5,11 +5,17 @@
 #include "loch/crypto/tls.h"
 #include "loch/io/env.h"
 
+#include "real_stream.h"
+
 #include <arpa/inet.h>
+#include <net/if.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define ADDRESS "127.0.0.1:21201"
@@ -583,6 +589,81 @@ static void peer_killed(void **state)
     assert_int_equal(c.closed, 1);
 }
 
+/* In a network of our own whose loopback goes down: nothing is answered any more. */
+static void set_loopback(bool up)
+{
+    struct ifreq request = {.ifr_name = "lo"};
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    request.ifr_flags = up ? IFF_UP | IFF_RUNNING : 0;
+    assert_int_equal(ioctl(fd, SIOCSIFFLAGS, &request), 0);
+    (void)close(fd);
+}
+
+static void vanished_peer_inside(void **state)
+{
+    (void)state;
+    struct client c = {0};
+    real_stream_dead_ms = 1500;
+    set_loopback(true);
+    (void)begin(NULL);
+    open_client(&c);
+    c.stop_at = 1;
+    send_numbered(&c, 0, 100);
+    run_for(5000);
+    set_loopback(false);
+    send_numbered(&c, 1, 100);
+    c.stop_at = 0;
+    uint64_t before = loch_env_now_ns(env);
+    run_for(20000);
+    assert_int_equal(c.closed, 1);
+    assert_code(c.end_st, LOCH_E_UNAVAILABLE);
+    assert_true(loch_env_now_ns(env) - before > UINT64_C(1000000000));
+    (void)end(NULL);
+}
+
+static void vanished_peer(void **state)
+{
+    int status = 0;
+    (void)state;
+    pid_t child = fork();
+    if (child == 0) {
+        char self[] = "/proc/self/exe";
+        char what[] = "vanished";
+        char *argv[] = {self, what, NULL};
+        if (unshare(CLONE_NEWNET) != 0)
+            _exit(77);
+        (void)execv(self, argv); /* secrets are not inherited by a fork */
+        _exit(1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+        skip(); /* needs to be root */
+    assert_int_equal(status, 0);
+}
+
+/* A peer that lives but does not read for longer than a dead one would be given keeps its stream.
+ */
+static void patient_with_a_slow_reader(void **state)
+{
+    struct client c = {0};
+    (void)state;
+    real_stream_dead_ms = 1000;
+    serve_quietly = true;
+    open_client(&c);
+    run_a_while(50);
+    loch_stream_read(last_served->stream, false);
+    for (uint64_t i = 0; i < 40; i++)
+        send_numbered(&c, i, 1 << 20);
+    run_a_while(6000);
+    assert_int_equal(c.closed, 0);
+    loch_stream_read(last_served->stream, true);
+    for (int i = 0; i < 100 && served_frames < 40; i++)
+        run_a_while(100);
+    assert_int_equal(served_frames, 40);
+    close_client(&c);
+    real_stream_dead_ms = 30000;
+}
+
 /* Streams, timers and connects that are there at the end vanish without events. */
 static void destroy_with_everything_open(void **state)
 {
@@ -603,8 +684,12 @@ static void destroy_with_everything_open(void **state)
     assert_ok(loch_env_listen(env, ADDRESS, server_tls, &listener, accepted, NULL));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "vanished") == 0) {
+        const struct CMUnitTest one[] = {cmocka_unit_test(vanished_peer_inside)};
+        return cmocka_run_group_tests(one, NULL, NULL);
+    }
 #define T(name_) cmocka_unit_test_setup_teardown(name_, begin, end)
     const struct CMUnitTest tests[] = {
         T(echo_many_frames),
@@ -623,6 +708,8 @@ int main(void)
         T(silent_peer),
         T(silent_server),
         T(peer_killed),
+        T(patient_with_a_slow_reader),
+        cmocka_unit_test(vanished_peer),
         T(destroy_with_everything_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
