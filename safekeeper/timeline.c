@@ -213,12 +213,14 @@ void sk_timeline_feedback(struct sk_timeline *tl, const struct loch_wal_pull_fee
 
 void sk_timeline_tick(struct sk_timeline *tl)
 {
-    if (tl->state == SK_ACTIVE)
+    if (tl->state == SK_ACTIVE) {
+        sk_store_tick(tl->store);
         run(tl, loch_acceptor_tick(tl->acceptor, &tl->effects));
-    else if (tl->state == SK_WAITING && !tl->job &&
-             loch_env_now_ns(tl->daemon->env) >= tl->retry_ns)
+    } else if (tl->state == SK_WAITING && !tl->job &&
+               loch_env_now_ns(tl->daemon->env) >= tl->retry_ns) {
         if (!loch_is_ok(sk_timeline_open(tl, NULL)))
             loch_log_failure("cannot open a timeline");
+    }
 }
 
 /* ---- the disk's events ---- */

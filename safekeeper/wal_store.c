@@ -16,6 +16,7 @@
 #define OP_BYTES    (1u << 20) /* WRITEs are joined up to this; one sealed frame each */
 #define BATCH_BYTES (4u << 20) /* most in one write call */
 #define POINTS_MAX  65536u
+#define IDLE_TICKS  60u
 
 enum op_kind { OP_PERSIST, OP_TRUNCATE, OP_WRITE, OP_SYNC };
 
@@ -61,6 +62,8 @@ struct sk_store {
 
     struct loch_wal_scan scan;
     struct sk_tail tail;
+    loch_lsn ticked; /* `received` at the last tick */
+    unsigned idle_ticks;
     struct point *points;
     size_t point_count, point_cap;
 };
@@ -331,7 +334,7 @@ struct begin_job {
     struct point anchor;        /* truncation: the best point at or below the cut */
     bool truncation;
     loch_lsn prev;
-    uint64_t old_seq, old_bytes; /* the file written until now: its preallocation is given back */
+    uint64_t old_seq, old_bytes; /* a file that is left before it is full: its rest is given back */
     struct loch_wal_writer *writer;
     struct sk_failure failure;
 };
@@ -484,7 +487,7 @@ static loch_status start_begin(struct sk_store *s, struct loch_wal_begin begin, 
     job->seq = s->files.next_seq;
     if (truncation)
         job->anchor = best_point(s, begin.start_lsn);
-    if (s->writer != NULL) {
+    if (s->writer != NULL && loch_wal_writer_bytes(s->writer) < s->file_bytes) {
         job->old_seq = job->seq - 1;
         job->old_bytes = loch_wal_writer_bytes(s->writer);
     }
@@ -700,6 +703,14 @@ void sk_store_anchor(struct sk_store *s, loch_lsn commit, loch_lsn *lsn, loch_ls
     }
     *lsn = s->points[0].lsn;
     *prev_lsn = s->points[0].prev;
+}
+
+void sk_store_tick(struct sk_store *s)
+{
+    s->idle_ticks = s->ticked == s->received ? s->idle_ticks + 1 : 0;
+    s->ticked = s->received;
+    if (s->idle_ticks == IDLE_TICKS)
+        sk_tail_release(&s->tail);
 }
 
 uint64_t sk_store_last_seq(const struct sk_store *s)

@@ -52,6 +52,13 @@ void sk_tail_cut(struct sk_tail *tail, loch_lsn at)
         tail->start = at;
 }
 
+void sk_tail_release(struct sk_tail *tail)
+{
+    free(tail->bytes);
+    tail->bytes = NULL;
+    tail->start = tail->end;
+}
+
 void sk_tail_reset(struct sk_tail *tail, loch_lsn at)
 {
     tail->start = at;

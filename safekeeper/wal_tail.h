@@ -20,6 +20,8 @@ void sk_tail_fini(struct sk_tail *tail);
 LOCH_STATUS sk_tail_append(struct sk_tail *tail, struct loch_slice bytes);
 /* Forgets everything at and after `at`; an `at` below start empties the tail there. */
 void sk_tail_cut(struct sk_tail *tail, loch_lsn at);
+/* Gives the memory back; the tail is then empty at its end. */
+void sk_tail_release(struct sk_tail *tail);
 /* Empties the tail, which then begins at `at`. */
 void sk_tail_reset(struct sk_tail *tail, loch_lsn at);
 /* The longest contiguous piece from `from`, at most `max` bytes and not beyond `end`; false when

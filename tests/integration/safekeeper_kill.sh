@@ -14,7 +14,7 @@ failures=0
 declare -A pid=()
 
 hex() { od -An -N16 -tx1 /dev/urandom | tr -d ' \n'; }
-cluster=$(hex) tenant=$(hex) timeline=$(hex) other=$(hex) stranger=$(hex)
+cluster=$(hex) tenant=$(hex) tenant2=$(hex) unknown=$(hex) timeline=$(hex) other=$(hex) stranger=$(hex)
 node=("" "$(hex)" "$(hex)" "$(hex)")
 start=0/1500140 prev=0/15000C8 sysid=7300000000000000001
 epoch=0
@@ -78,7 +78,7 @@ tool() { # mode timeline options...
 all=()
 for i in 1 2 3; do all+=(--member "${node[$i]}=127.0.0.1:$((base + i))"); done
 run() { epoch=$((epoch + 1)); tool run "$timeline" --epoch $epoch "${all[@]}" "$@"; }
-check() { tool check "$timeline" --epoch $((epoch + 100)) --seconds 20 "${all[@]}"; }
+check() { tool check "$timeline" --epoch $((epoch + 100)) --seconds 90 "${all[@]}"; }
 cleanup() {
     for i in 1 2 3; do [ -n "${pid[$i]:-}" ] && kill -9 "${pid[$i]}" 2>/dev/null; done
     if [ $failures = 0 ]; then rm -rf "$dir"; else echo "kept: $dir"; fi
@@ -178,6 +178,19 @@ done
 ok "junk frames end their connection"
 kill -0 "${pid[1]}" && ok "safekeeper 1 lives" || bad "garbage ended safekeeper 1"
 expect "and serves" run --seconds 1 --clients 8
+
+# ---- credentials of others ----
+expect "keys of a second tenant are made" tool setup "$other" --tenant "$tenant2"
+expect "keys of a third tenant are made" tool setup "$other" --tenant "$unknown"
+expect "the second tenant has a timeline on 1" console 1 "CREATE TIMELINE $tenant2 $other START $start PREV $prev SYSID $sysid PGVERSION 150020 SEGMENT 16777216"
+one=(--member "${node[1]}=127.0.0.1:$((base + 1))")
+for as in "--as-timeline $other" "--as-tenant $tenant2 --as-timeline $other"; do
+    tool run "$timeline" --epoch 9999 "${one[@]}" $as --seconds 1 >"$dir/out" 2>&1
+    grep -q "says denied" "$dir/out" && ! grep -q elected "$dir/out" && ok "denied: $as" || { bad "not denied: $as"; cat "$dir/out"; }
+done
+tool run "$timeline" --epoch 9999 "${one[@]}" --as-tenant "$unknown" --as-timeline "$other" --seconds 1 >"$dir/out" 2>&1
+grep -q -E "says|elected" "$dir/out" && bad "a tenant that is not served got in" || ok "a tenant that is not served does not pass the handshake"
+expect "the second tenant is dropped" console 1 "DROP TENANT $tenant2"
 
 # ---- a stranger's timeline, a flipped byte ----
 if create 1 "$stranger" >"$dir/out" 2>&1; then bad "a timeline without keys was created"

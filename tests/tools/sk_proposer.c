@@ -5,7 +5,8 @@
  *   run    is elected, keeps `--clients` records outstanding for `--seconds`, writes what it
  * proposed into the truth file (offset = LSN - start) and the acknowledged LSN into the journal
  *   check  pulls the WAL from every safekeeper given and compares it with the truth
- *   junk   sends frames that make no sense, under a valid credential
+ *   --as-tenant, --as-timeline: the credential is of another tenant or timeline than the messages
+ * say junk   sends frames that make no sense, under a valid credential
  *
  * Exit: 0 good, 1 usage or failure, 7 fenced, 9 acknowledged WAL is lost or differs.
  */
@@ -47,6 +48,7 @@ struct member {
 struct tool {
     const char *mode, *store_path, *kms_uri, *truth_path, *journal_path;
     struct loch_id cluster, tenant, timeline, compute, boot;
+    struct loch_id as_tenant, as_timeline; /* of the credential, when it is another's */
     uint64_t system_id, epoch, seconds, clients, record_bytes, recover_bytes;
     loch_lsn start_lsn, prev_lsn;
     uint32_t member_count;
@@ -426,8 +428,8 @@ static void connect_now(void *arg)
                                    .server_role = LOCH_ROLE_SAFEKEEPER,
                                    .rights = LOCH_RIGHT_WAL_PUSH | LOCH_RIGHT_WAL_PULL,
                                    .cluster = t->cluster,
-                                   .tenant = t->tenant,
-                                   .timeline = t->timeline,
+                                   .tenant = t->as_tenant,
+                                   .timeline = t->as_timeline,
                                    .client_id = t->compute,
                                    .client_boot = t->boot,
                                    .server_node = m->node,
@@ -528,7 +530,11 @@ static int run(struct tool *t)
     struct loch_timer *timer;
 
     open_keys(t, &store, &kms);
-    must(loch_keys_tenant_load(t->keys, &t->tenant), "keyring");
+    if (loch_id_is_none(&t->as_tenant))
+        t->as_tenant = t->tenant;
+    if (loch_id_is_none(&t->as_timeline))
+        t->as_timeline = t->timeline;
+    must(loch_keys_tenant_load(t->keys, &t->as_tenant), "keyring");
     must(loch_env_random(t->env, t->boot.bytes, sizeof t->boot.bytes), "random");
     must(loch_env_random(t->env, t->compute.bytes, sizeof t->compute.bytes), "random");
     if (t->truth_path != NULL) {
@@ -582,11 +588,12 @@ static uint64_t number(const char *text)
 static void options(struct tool *t, int argc, char **argv)
 {
     static const struct option table[] = {
-        {"store", 1, NULL, 's'},   {"kms", 1, NULL, 'k'},      {"cluster", 1, NULL, 'c'},
-        {"tenant", 1, NULL, 't'},  {"timeline", 1, NULL, 'l'}, {"member", 1, NULL, 'm'},
-        {"epoch", 1, NULL, 'e'},   {"sysid", 1, NULL, 'y'},    {"start", 1, NULL, 'S'},
-        {"truth", 1, NULL, 'T'},   {"journal", 1, NULL, 'j'},  {"seconds", 1, NULL, 'n'},
-        {"clients", 1, NULL, 'C'}, {"record", 1, NULL, 'r'},   {NULL, 0, NULL, 0}};
+        {"store", 1, NULL, 's'},       {"kms", 1, NULL, 'k'},      {"cluster", 1, NULL, 'c'},
+        {"tenant", 1, NULL, 't'},      {"timeline", 1, NULL, 'l'}, {"member", 1, NULL, 'm'},
+        {"epoch", 1, NULL, 'e'},       {"sysid", 1, NULL, 'y'},    {"start", 1, NULL, 'S'},
+        {"truth", 1, NULL, 'T'},       {"journal", 1, NULL, 'j'},  {"seconds", 1, NULL, 'n'},
+        {"clients", 1, NULL, 'C'},     {"record", 1, NULL, 'r'},   {"as-tenant", 1, NULL, 'A'},
+        {"as-timeline", 1, NULL, 'B'}, {NULL, 0, NULL, 0}};
     int c;
 
     while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
@@ -629,6 +636,12 @@ static void options(struct tool *t, int argc, char **argv)
             break;
         case 'C':
             t->clients = number(optarg);
+            break;
+        case 'A':
+            must(loch_id_parse(optarg, &t->as_tenant), "tenant");
+            break;
+        case 'B':
+            must(loch_id_parse(optarg, &t->as_timeline), "timeline");
             break;
         case 'r':
             t->record_bytes = number(optarg);

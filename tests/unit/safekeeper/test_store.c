@@ -39,6 +39,11 @@ static void tail_keeps_the_newest(void **state)
     assert_int_equal(tail.start, 53);
     assert_true(sk_tail_read(&tail, 66, 200, 100, &got));
     assert_memory_equal(got.data, "XYZ", got.len);
+    sk_tail_release(&tail);
+    assert_int_equal(tail.start, 69);
+    assert_false(sk_tail_read(&tail, 60, 200, 100, &got));
+    assert_ok(sk_tail_append(&tail, loch_slice_of("again", 5)));
+    assert_true(sk_tail_read(&tail, 69, 200, 100, &got));
     sk_tail_reset(&tail, 7);
     assert_int_equal(tail.end, 7);
     sk_tail_fini(&tail);
@@ -84,6 +89,57 @@ static void control_round_trip(void **state)
     assert_ok(loch_env_replace_file(w.env, path, loch_buf_slice(&sealed)));
     assert_code(sk_control_load(w.dir, &other, &got), LOCH_E_CORRUPT);
     loch_buf_fini(&sealed);
+    world_fini(&w);
+}
+
+/* A file as an older version wrote it: opens for ever. */
+static void control_golden(void **state)
+{
+    struct world w;
+    struct sk_control got = {0};
+    struct loch_buf bytes = {0};
+    char path[400];
+    const char *golden = LOCH_SOURCE_DIR "/tests/golden/format/control.bin";
+
+    (void)state;
+    world_init(&w, 1u << 20);
+    if (getenv("LOCH_GOLDEN_WRITE") != NULL) {
+        w.control.sequence = 3;
+        w.control.last_seq = 4;
+        w.control.incarnation = 5;
+        w.control.acceptor.term = 131072;
+        w.control.acceptor.min_compute_epoch = 2;
+        w.control.acceptor.commit_lsn = START_LSN + 256;
+        w.control.anchor_lsn = START_LSN + 128;
+        w.control.anchor_prev_lsn = START_LSN + 64;
+        assert_ok(loch_term_history_add(&w.control.acceptor.history, 131072, START_LSN + 256));
+        assert_ok(sk_control_seal(&w.control, &w.sealer, &bytes));
+        assert_ok(loch_env_replace_file(w.env, golden, loch_buf_slice(&bytes)));
+        bytes.len = 0;
+    }
+    assert_ok(loch_env_read_file(w.env, golden, 1u << 20, &bytes));
+    (void)snprintf(path, sizeof path, "%s/control", w.dir);
+    assert_ok(loch_env_replace_file(w.env, path, loch_buf_slice(&bytes)));
+    assert_ok(sk_control_load(w.dir, &w.sealer, &got));
+    assert_int_equal(got.sequence, 3);
+    assert_int_equal(got.last_seq, 4);
+    assert_int_equal(got.incarnation, 5);
+    assert_int_equal(got.system_id, SYSTEM_ID);
+    assert_int_equal(got.pg_version, 150020);
+    assert_int_equal(got.segment_bytes, WAL_GEN_SEGMENT_BYTES);
+    assert_int_equal(got.anchor_lsn, START_LSN + 128);
+    assert_int_equal(got.anchor_prev_lsn, START_LSN + 64);
+    assert_int_equal(got.acceptor.term, 131072);
+    assert_int_equal(got.acceptor.min_compute_epoch, 2);
+    assert_int_equal(got.acceptor.generation, 1);
+    assert_int_equal(got.acceptor.start_lsn, START_LSN);
+    assert_int_equal(got.acceptor.start_prev_lsn, START_PREV);
+    assert_int_equal(got.acceptor.commit_lsn, START_LSN + 256);
+    assert_int_equal(got.acceptor.history.count, 2);
+    assert_int_equal(got.acceptor.history.entries[1].term, 131072);
+    assert_int_equal(got.acceptor.history.entries[1].start, START_LSN + 256);
+    sk_control_fini(&got);
+    loch_buf_fini(&bytes);
     world_fini(&w);
 }
 
@@ -366,6 +422,12 @@ static void order_of_effects(void **state)
     assert_true(sk_store_tail(w.store, START_LSN, w.gen.lsn, 1u << 20, &piece));
     assert_memory_equal(piece.data, w.wal.data, piece.len);
     assert_int_equal(anchored_at(&w, w.gen.lsn - 8), START_LSN);
+    for (int i = 0; i < 70; i++)
+        sk_store_tick(w.store);
+    assert_false(sk_store_tail(w.store, START_LSN, w.gen.lsn, 1u << 20, &piece));
+    world_check(&w, START_LSN, w.gen.lsn);
+    world_grow(&w, 2, 100, 4096);
+    assert_true(sk_store_tail(w.store, w.gen.lsn - 8, w.gen.lsn, 1u << 20, &piece));
     world_fini(&w);
 }
 
@@ -432,17 +494,13 @@ static void a_failing_disk(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(tail_keeps_the_newest),
-                                       cmocka_unit_test(control_round_trip),
-                                       cmocka_unit_test(synced_is_found_again),
-                                       cmocka_unit_test(a_partial_record_is_cut),
-                                       cmocka_unit_test(not_wal_is_refused),
-                                       cmocka_unit_test(truncation_is_exact),
-                                       cmocka_unit_test(torn_tails),
-                                       cmocka_unit_test(flipped_bytes),
-                                       cmocka_unit_test(missing_files),
-                                       cmocka_unit_test(order_of_effects),
-                                       cmocka_unit_test(a_failing_disk)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tail_keeps_the_newest),   cmocka_unit_test(control_round_trip),
+        cmocka_unit_test(control_golden),          cmocka_unit_test(synced_is_found_again),
+        cmocka_unit_test(a_partial_record_is_cut), cmocka_unit_test(not_wal_is_refused),
+        cmocka_unit_test(truncation_is_exact),     cmocka_unit_test(torn_tails),
+        cmocka_unit_test(flipped_bytes),           cmocka_unit_test(missing_files),
+        cmocka_unit_test(order_of_effects),        cmocka_unit_test(a_failing_disk)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
