@@ -4,6 +4,7 @@
 #include "store/layer.h"
 
 #include "loch/base/log.h"
+#include "loch/host/keys.h"
 #include "loch/io/env.h"
 
 #include <stdio.h>
@@ -90,6 +91,8 @@ LOCH_STATUS tenant_remove_timeline(struct loch_pageserver *ps, const struct loch
     char dir[LOCH_LAYER_PATH_BYTES];
     snprintf(prefix, sizeof prefix, "tenants/%s/timelines/%s/", loch_id_format(tenant, a),
              loch_id_format(timeline, b));
+    /* First of all the keys: what a removal that fails leaves behind is unreadable. */
+    LOCH_TRY(loch_keys_forget_timeline(ps->keys, tenant, timeline));
     LOCH_TRY(remove_objects(ps, prefix));
     LOCH_TRY(loch_timeline_dir(&ps->store, tenant, timeline, dir));
     return remove_dir(ps, dir);

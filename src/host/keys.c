@@ -217,6 +217,38 @@ loch_status loch_keys_add_timeline(struct loch_keys *keys, const struct loch_id 
     return st;
 }
 
+static loch_status forget_timeline(struct loch_keys *keys, const struct loch_id *tenant,
+                                   const struct loch_id *timeline)
+{
+    struct keys_tenant *t = NULL;
+    bool changed = false;
+
+    LOCH_TRY(keys_ring_get(&keys->o, tenant, &t));
+    const loch_status st = keys_ring_forget_timeline(&keys->o, t, timeline, &changed);
+    if (!loch_is_ok(st) || changed) {
+        keys_tenant_destroy(t);
+        LOCH_TRY(st);
+        return load(keys, tenant);
+    }
+    return install(keys, t);
+}
+
+loch_status loch_keys_forget_timeline(struct loch_keys *keys, const struct loch_id *tenant,
+                                      const struct loch_id *timeline)
+{
+    loch_status st = LOCH_OK;
+
+    LOCH_ASSERT(!loch_id_is_none(timeline));
+    (void)pthread_mutex_lock(&keys->change);
+    for (int i = 0; i < CHANGE_TRIES; i++) {
+        st = forget_timeline(keys, tenant, timeline);
+        if (st.code != LOCH_E_STALE)
+            break;
+    }
+    (void)pthread_mutex_unlock(&keys->change);
+    return st;
+}
+
 /* Under lock. The active key's opened form, or NULL. */
 static const struct opened_key *active_key(const struct keys_tenant *t, uint8_t level,
                                            uint8_t purpose, const struct loch_id *scope)

@@ -34,6 +34,10 @@ LOCH_STATUS keys_ring_create(const struct loch_keys_options *o, const struct loc
  */
 LOCH_STATUS keys_ring_add_timeline(const struct loch_keys_options *o, const struct keys_tenant *t,
                                    const struct loch_id *timeline, bool *changed);
+/* Puts a successor of t without the timeline's keys. The same codes. */
+LOCH_STATUS keys_ring_forget_timeline(const struct loch_keys_options *o,
+                                      const struct keys_tenant *t, const struct loch_id *timeline,
+                                      bool *changed);
 /* Puts a successor of t in which every PENDING key is ACTIVE. The same codes. */
 LOCH_STATUS keys_ring_activate(const struct loch_keys_options *o, const struct keys_tenant *t,
                                bool *changed);

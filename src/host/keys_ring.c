@@ -173,6 +173,10 @@ loch_status keys_ring_get(const struct loch_keys_options *o, const struct loch_i
         st = LOCH_FAIL(LOCH_E_CORRUPT, "%s belongs to another cluster or tenant", name);
         goto out;
     }
+    if (t->ring.tombstone) {
+        st = LOCH_FAIL(LOCH_E_DENIED, "the tenant has been shredded");
+        goto out;
+    }
     LOCH_TRY_OUT(st, keys_unwrap(o, t));
     LOCH_TRY_OUT(st, mac_of(t, body, check));
     if (!loch_bytes_equal(check, mac.data, sizeof check)) {
@@ -337,6 +341,21 @@ loch_status keys_ring_add_timeline(const struct loch_keys_options *o, const stru
     }
     st = *changed ? ring_put(o, &next, t, &t->etag) : LOCH_OK;
 out:
+    loch_keyring_fini(&next);
+    return st;
+}
+
+loch_status keys_ring_forget_timeline(const struct loch_keys_options *o,
+                                      const struct keys_tenant *t, const struct loch_id *timeline,
+                                      bool *changed)
+{
+    struct loch_keyring next = {0};
+    loch_status st = LOCH_OK;
+
+    LOCH_TRY(successor(t, &next));
+    *changed = loch_keyring_forget(&next, timeline) > 0;
+    if (*changed)
+        st = ring_put(o, &next, t, &t->etag);
     loch_keyring_fini(&next);
     return st;
 }

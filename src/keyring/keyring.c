@@ -249,6 +249,26 @@ loch_status loch_keyring_destroy_version(struct loch_keyring *ring, const struct
     return LOCH_OK;
 }
 
+uint32_t loch_keyring_forget(struct loch_keyring *ring, const struct loch_id *timeline)
+{
+    uint32_t kept = 0;
+
+    LOCH_ASSERT(!loch_id_is_none(timeline)); /* none is the tenant's own scope */
+    const uint32_t before = ring->count;
+    for (uint32_t i = 0; i < before; i++) {
+        struct loch_keyring_entry *e = &ring->entries[i];
+        if (e->level == LOCH_LEVEL_TK && loch_id_equal(&e->scope, timeline)) {
+            if (e->wrap.len > 0)
+                loch_wipe(e->wrap.data, e->wrap.len);
+            keyring_entry_fini(e);
+        } else {
+            ring->entries[kept++] = *e;
+        }
+    }
+    ring->count = kept;
+    return before - kept;
+}
+
 loch_status loch_keyring_rewrap(struct loch_keyring *ring, const struct loch_id *key_id,
                                 uint32_t version, uint32_t parent_version,
                                 struct loch_buf *take_wrap)

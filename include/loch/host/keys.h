@@ -42,6 +42,10 @@ void loch_keys_tenant_drop(struct loch_keys *keys, const struct loch_id *tenant)
  * Pageserver only. */
 LOCH_STATUS loch_keys_add_timeline(struct loch_keys *keys, const struct loch_id *tenant,
                                    const struct loch_id *timeline);
+/* Removes the timeline's keys from the keyring (idempotent): nothing sealed under them opens any
+ * more. The caller has made sure that no branch stands on the timeline. Pageserver only. */
+LOCH_STATUS loch_keys_forget_timeline(struct loch_keys *keys, const struct loch_id *tenant,
+                                      const struct loch_id *timeline);
 /* True when the tenant is loaded and (timeline not none) has active keys for the timeline. */
 bool loch_keys_has(struct loch_keys *keys, const struct loch_id *tenant,
                    const struct loch_id *timeline);

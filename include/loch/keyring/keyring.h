@@ -85,6 +85,9 @@ LOCH_STATUS loch_keyring_revoke(struct loch_keyring *ring, const struct loch_id 
                                 uint32_t version);
 LOCH_STATUS loch_keyring_destroy_version(struct loch_keyring *ring, const struct loch_id *key_id,
                                          uint32_t version);
+/* Removes every TK of a timeline, wraps and all, and returns how many versions that were: what was
+ * sealed under them is lost for good wherever this keyring and its copies are gone. */
+uint32_t loch_keyring_forget(struct loch_keyring *ring, const struct loch_id *timeline);
 /* Replaces the wrap of a version (rotation of its parent): same key, same commitment. Takes wrap.
  */
 LOCH_STATUS loch_keyring_rewrap(struct loch_keyring *ring, const struct loch_id *key_id,

@@ -10,6 +10,8 @@
 #include "loch/kms/kms.h"
 #include "loch/objstore/objstore.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -341,6 +343,83 @@ static void the_cmk_decides(void **state)
     loch_keys_destroy(keys);
 }
 
+static void forgotten_keys_are_gone(void **state)
+{
+    struct site *s = *state;
+    struct loch_keys *keys = created(s);
+    struct loch_keys *other = keys_of(s, LOCH_ROLE_SAFEKEEPER, &s->timeline);
+    const struct loch_key_source source = loch_keys_source(keys);
+    struct loch_id second;
+    struct loch_wrap_key key = {0};
+    struct loch_secret secret = {0};
+
+    assert_ok(loch_random_id(&second));
+    assert_ok(loch_keys_add_timeline(keys, &s->tenant, &second));
+    assert_ok(loch_keys_tenant_load(other, &s->tenant));
+    assert_ok(loch_keys_wrap_key(keys, &s->tenant, &s->timeline, LOCH_PURPOSE_PAGE, &key));
+    assert_ok(loch_keys_forget_timeline(keys, &s->tenant, &s->timeline));
+    const uint64_t generation = loch_keys_generation(keys, &s->tenant);
+    assert_ok(loch_keys_forget_timeline(keys, &s->tenant, &s->timeline));
+    assert_int_equal(loch_keys_generation(keys, &s->tenant), generation);
+    assert_false(loch_keys_has(keys, &s->tenant, &s->timeline));
+    assert_true(loch_keys_has(keys, &s->tenant, &second));
+    assert_code(source.find(source.arg, &key.key_id, key.version, &secret), LOCH_E_NOT_FOUND);
+    assert_true(loch_keys_has(other, &s->tenant, &s->timeline)); /* until it loads again */
+    assert_ok(loch_keys_tenant_load(other, &s->tenant));
+    assert_false(loch_keys_has(other, &s->tenant, &s->timeline));
+    loch_wrap_key_fini(&key);
+    loch_keys_destroy(other);
+    loch_keys_destroy(keys);
+}
+
+struct busy {
+    struct site *site;
+    struct loch_keys *keys;
+    const struct loch_psk_identity *identity;
+    _Atomic bool stop;
+};
+
+static void *look_up(void *arg)
+{
+    struct busy *b = arg;
+
+    while (!b->stop) {
+        struct loch_wrap_key key = {0};
+        struct loch_secret psk = {0};
+        assert_ok(loch_keys_wrap_key(b->keys, &b->site->tenant, &b->site->timeline,
+                                     LOCH_PURPOSE_WAL, &key));
+        assert_true(looked_up(b->keys, b->identity, &psk));
+        loch_wrap_key_fini(&key);
+        loch_secret_fini(&psk);
+    }
+    return NULL;
+}
+
+static void lookups_go_on_while_keys_change(void **state)
+{
+    struct site *s = *state;
+    struct loch_keys *keys = created(s);
+    struct loch_psk_identity id = identity_of(s);
+    struct loch_secret psk = {0};
+    struct busy b = {.site = s, .keys = keys, .identity = &id};
+    pthread_t threads[2];
+
+    assert_ok(loch_keys_psk(keys, &id, &psk)); /* fills in the wire epoch */
+    loch_secret_fini(&psk);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, look_up, &b), 0);
+    for (size_t i = 0; i < 10; i++) {
+        struct loch_id timeline;
+        assert_ok(loch_random_id(&timeline));
+        assert_ok(loch_keys_add_timeline(keys, &s->tenant, &timeline));
+        assert_ok(loch_keys_forget_timeline(keys, &s->tenant, &timeline));
+    }
+    b.stop = true;
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    loch_keys_destroy(keys);
+}
+
 /* Two writers at once: both timelines are there in the end. */
 static void writers_do_not_lose_keys(void **state)
 {
@@ -371,6 +450,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_old_keyring_is_refused, site_up, site_down),
         cmocka_unit_test_setup_teardown(a_moved_keyring_is_refused, site_up, site_down),
         cmocka_unit_test_setup_teardown(the_cmk_decides, site_up, site_down),
+        cmocka_unit_test_setup_teardown(forgotten_keys_are_gone, site_up, site_down),
+        cmocka_unit_test_setup_teardown(lookups_go_on_while_keys_change, site_up, site_down),
         cmocka_unit_test_setup_teardown(writers_do_not_lose_keys, site_up, site_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -126,6 +126,25 @@ static void versions_live_and_die(void **state)
     loch_keyring_fini(&ring);
 }
 
+static void timelines_are_forgotten(void **state)
+{
+    struct loch_keyring ring;
+    const struct loch_id timeline = id_of(0x77);
+    const struct loch_id k20 = id_of(20);
+
+    (void)state;
+    ring_fill(&ring);
+    assert_ok(add(&ring, tk(20, 2, LOCH_PURPOSE_PAGE, 10)));
+    assert_ok(add(&ring, tk(21, 1, LOCH_PURPOSE_WAL, 11)));
+    assert_int_equal(loch_keyring_forget(&ring, &k20), 0);
+    assert_int_equal(loch_keyring_forget(&ring, &timeline), 3);
+    assert_int_equal(loch_keyring_forget(&ring, &timeline), 0);
+    assert_int_equal(ring.count, 3);
+    assert_null(loch_keyring_find(&ring, &k20, 1));
+    assert_ok(add(&ring, tk(22, 1, LOCH_PURPOSE_WAL, 11)));
+    loch_keyring_fini(&ring);
+}
+
 static struct loch_buf text(const char *s)
 {
     struct loch_buf b = {0};
@@ -285,10 +304,10 @@ static void golden_keyring(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(entries_must_fit),      cmocka_unit_test(versions_live_and_die),
-        cmocka_unit_test(rotation_rewraps),      cmocka_unit_test(bytes_round_trip),
-        cmocka_unit_test(bad_bytes_are_refused), cmocka_unit_test(successors_follow),
-        cmocka_unit_test(golden_keyring),
+        cmocka_unit_test(entries_must_fit),  cmocka_unit_test(versions_live_and_die),
+        cmocka_unit_test(rotation_rewraps),  cmocka_unit_test(timelines_are_forgotten),
+        cmocka_unit_test(bytes_round_trip),  cmocka_unit_test(bad_bytes_are_refused),
+        cmocka_unit_test(successors_follow), cmocka_unit_test(golden_keyring),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
