@@ -28,15 +28,21 @@ static LOCH_STATUS add_page(struct loch_effects *list, const struct loch_wal_blo
     return LOCH_OK;
 }
 
+static void write_vm_op(struct effect_op *op, enum loch_vm_op_kind kind, uint32_t heap_block,
+                        uint8_t bits)
+{
+    loch_write_u8(&op->w, (uint8_t)kind);
+    loch_write_u32(&op->w, heap_block);
+    loch_write_u8(&op->w, bits);
+}
+
 static LOCH_STATUS add_vm_op(struct loch_effects *list, enum loch_vm_op_kind kind,
                              struct loch_rel rel, uint32_t heap_block, uint8_t bits)
 {
     struct effect_op op;
 
     effect_op_begin(list, &op);
-    loch_write_u8(&op.w, (uint8_t)kind);
-    loch_write_u32(&op.w, heap_block);
-    loch_write_u8(&op.w, bits);
+    write_vm_op(&op, kind, heap_block, bits);
     return effect_op_end_vm(list, &op, rel, loch_vm_block_of(heap_block));
 }
 
@@ -49,18 +55,28 @@ static const struct loch_wal_block *vm_reference(const struct loch_wal_record *r
     return NULL;
 }
 
+/* Clears the bits of heap pages that all lie on one VM page, by one op: a key has at most one op
+ * for a record. */
 static LOCH_STATUS clear_bits(struct loch_effects *list, const struct loch_wal_record *record,
-                              const struct loch_wal_block *heap, uint8_t bits)
+                              const struct loch_wal_block *const *heap, size_t count, uint8_t bits)
 {
-    const struct loch_wal_block *vm;
+    uint32_t vm_block = loch_vm_block_of(heap[0]->block);
+    const struct loch_wal_block *vm = vm_reference(record, vm_block);
+    struct effect_op op;
 
+    if (vm != NULL && is_image(vm))
+        return LOCH_OK; /* the image has the bits cleared */
+    effect_op_begin(list, &op);
+    for (size_t i = 0; i < count; i++)
+        write_vm_op(&op, vm != NULL ? LOCH_VM_CLEAR_LSN : LOCH_VM_CLEAR, heap[i]->block, bits);
+    return effect_op_end_vm(list, &op, heap[0]->rel, vm_block);
+}
+
+static LOCH_STATUS check_heap_page(const struct loch_wal_block *heap)
+{
     if (heap == NULL || heap->fork != LOCH_FORK_MAIN)
         return LOCH_FAIL(LOCH_E_CORRUPT, "a heap record without the page whose bit it clears");
-    vm = vm_reference(record, loch_vm_block_of(heap->block));
-    if (vm != NULL && is_image(vm))
-        return LOCH_OK; /* the image has the bit cleared */
-    return add_vm_op(list, vm != NULL ? LOCH_VM_CLEAR_LSN : LOCH_VM_CLEAR, heap->rel, heap->block,
-                     bits);
+    return LOCH_OK;
 }
 
 static LOCH_STATUS read_flags(const struct loch_wal_record *record, uint32_t at, uint8_t *flags)
@@ -77,27 +93,41 @@ static LOCH_STATUS clear_for_update(struct loch_effects *list, const struct loch
 {
     const struct loch_wal_block *new_page = loch_wal_record_block(record, 0);
     const struct loch_wal_block *old_page = loch_wal_record_block(record, 1);
+    const struct loch_wal_block *cleared[2];
     uint8_t flags = 0;
+    size_t count = 0;
 
     if (old_page == NULL || old_page->fork != LOCH_FORK_MAIN)
         old_page = new_page;
     LOCH_TRY(read_flags(record, V15_HEAP_UPDATE_FLAGS, &flags));
-    if ((flags & V15_XLH_UPDATE_OLD_ALL_VISIBLE_CLEARED) != 0)
-        LOCH_TRY(clear_bits(list, record, old_page, V15_VM_VALID_BITS));
-    if ((flags & V15_XLH_UPDATE_NEW_ALL_VISIBLE_CLEARED) != 0)
-        LOCH_TRY(clear_bits(list, record, new_page, V15_VM_VALID_BITS));
-    return LOCH_OK;
+    if ((flags & V15_XLH_UPDATE_OLD_ALL_VISIBLE_CLEARED) != 0) {
+        LOCH_TRY(check_heap_page(old_page));
+        cleared[count++] = old_page;
+    }
+    if ((flags & V15_XLH_UPDATE_NEW_ALL_VISIBLE_CLEARED) != 0) {
+        LOCH_TRY(check_heap_page(new_page));
+        if (count == 0 || new_page->block != old_page->block)
+            cleared[count++] = new_page;
+    }
+    if (count == 0)
+        return LOCH_OK;
+    if (count == 1 || loch_vm_block_of(cleared[0]->block) == loch_vm_block_of(cleared[1]->block))
+        return clear_bits(list, record, cleared, count, V15_VM_VALID_BITS);
+    LOCH_TRY(clear_bits(list, record, cleared, 1, V15_VM_VALID_BITS));
+    return clear_bits(list, record, cleared + 1, 1, V15_VM_VALID_BITS);
 }
 
 static LOCH_STATUS clear_for_flag(struct loch_effects *list, const struct loch_wal_record *record,
                                   uint32_t flags_at, uint8_t flag, uint8_t bits)
 {
+    const struct loch_wal_block *heap = loch_wal_record_block(record, 0);
     uint8_t flags = 0;
 
     LOCH_TRY(read_flags(record, flags_at, &flags));
     if ((flags & flag) == 0)
         return LOCH_OK;
-    return clear_bits(list, record, loch_wal_record_block(record, 0), bits);
+    LOCH_TRY(check_heap_page(heap));
+    return clear_bits(list, record, &heap, 1, bits);
 }
 
 static LOCH_STATUS clears_of_heap(struct loch_effects *list, const struct loch_wal_record *record)

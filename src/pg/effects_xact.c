@@ -183,26 +183,33 @@ LOCH_STATUS effects_of_commit_ts(struct loch_effects *list, const struct effect_
     }
 }
 
-static LOCH_STATUS add_offset(struct loch_effects *list, uint32_t multi, uint32_t offset)
+static void write_offset(struct effect_op *op, uint32_t multi, uint32_t offset)
 {
+    loch_write_u16(&op->w, (uint16_t)(multi % LOCH_OFFSETS_PER_PAGE));
+    loch_write_u32(&op->w, offset);
+}
+
+/* Newer minors set the next multixact's offset too; replaying older WAL that way is what PostgreSQL
+ * itself does. Multixact 0 and offset 0 are skipped where the counters wrap. */
+static LOCH_STATUS add_offsets(struct loch_effects *list, uint32_t multi, uint32_t offset,
+                               uint32_t count)
+{
+    uint32_t next = multi + 1 == 0 ? 1 : multi + 1;
+    uint32_t next_offset = offset + count == 0 ? 1 : offset + count;
+    uint32_t page = multi / LOCH_OFFSETS_PER_PAGE;
     struct effect_op op;
 
     effect_op_begin(list, &op);
     loch_write_u8(&op.w, LOCH_SLRU_OFFSET_SET);
-    loch_write_u16(&op.w, (uint16_t)(multi % LOCH_OFFSETS_PER_PAGE));
-    loch_write_u32(&op.w, offset);
-    return effect_op_end_slru(list, &op, LOCH_SLRU_MULTI_OFFSETS, multi / LOCH_OFFSETS_PER_PAGE);
-}
-
-/* Newer minors set the next multixact's offset too; replaying older WAL that way is what
- * PostgreSQL itself does. Multixact 0 and offset 0 are skipped where the counters wrap. */
-static LOCH_STATUS add_offsets(struct loch_effects *list, uint32_t multi, uint32_t offset,
-                               uint32_t count)
-{
-    uint32_t next = multi + 1, next_offset = offset + count;
-
-    LOCH_TRY(add_offset(list, multi, offset));
-    return add_offset(list, next == 0 ? 1 : next, next_offset == 0 ? 1 : next_offset);
+    write_offset(&op, multi, offset);
+    if (next / LOCH_OFFSETS_PER_PAGE != page) {
+        LOCH_TRY(effect_op_end_slru(list, &op, LOCH_SLRU_MULTI_OFFSETS, page));
+        page = next / LOCH_OFFSETS_PER_PAGE;
+        effect_op_begin(list, &op);
+        loch_write_u8(&op.w, LOCH_SLRU_OFFSET_SET);
+    }
+    write_offset(&op, next, next_offset);
+    return effect_op_end_slru(list, &op, LOCH_SLRU_MULTI_OFFSETS, page);
 }
 
 static LOCH_STATUS add_members(struct loch_effects *list, uint32_t offset, uint32_t count,

@@ -42,38 +42,43 @@ static void apply_truncate(uint32_t heap_blocks, uint8_t *map)
     memset(map + byte + 1, 0, MAP_BYTES - byte - 1);
 }
 
-LOCH_STATUS loch_vm_apply(struct loch_slice op, loch_lsn lsn, uint8_t page[static LOCH_PAGE_BYTES])
+static void apply_bits(const uint8_t *op, loch_lsn lsn, uint8_t *page)
 {
-    uint8_t *map = page + LOCH_PG_PAGE_HEADER_BYTES;
-    uint32_t block, bits, shift;
-    uint8_t *byte;
+    uint32_t block = loch_get_u32(op + 1) % LOCH_VM_HEAP_BLOCKS_PER_PAGE;
+    uint8_t *byte = page + LOCH_PG_PAGE_HEADER_BYTES + block / BLOCKS_PER_BYTE;
+    uint32_t shift = block % BLOCKS_PER_BYTE * 2;
+    uint32_t bits = op[5];
 
-    if (op.len == TRUNCATE_OP_BYTES && op.data[0] == LOCH_VM_TRUNCATE) {
-        apply_truncate(loch_get_u32(op.data + 1), map);
-        return LOCH_OK;
-    }
-    if (op.len != BITS_OP_BYTES || (op.data[5] & ~V15_VM_VALID_BITS) != 0)
-        return LOCH_FAIL(LOCH_E_CORRUPT, "a visibility map operation of %zu bytes", op.len);
-    block = loch_get_u32(op.data + 1) % LOCH_VM_HEAP_BLOCKS_PER_PAGE;
-    bits = op.data[5];
-    byte = map + block / BLOCKS_PER_BYTE;
-    shift = block % BLOCKS_PER_BYTE * 2;
-    switch (op.data[0]) {
-    case LOCH_VM_SET:
+    if (op[0] == LOCH_VM_SET) {
         if (loch_page_is_new(page))
             loch_page_init(page, 0);
         if ((uint32_t)(*byte >> shift & V15_VM_VALID_BITS) != bits) {
             *byte = (uint8_t)(*byte | bits << shift);
             loch_page_set_lsn(page, lsn);
         }
-        return LOCH_OK;
-    case LOCH_VM_CLEAR:
-    case LOCH_VM_CLEAR_LSN:
-        *byte = (uint8_t)(*byte & ~(bits << shift));
-        if (op.data[0] == LOCH_VM_CLEAR_LSN && !loch_page_is_new(page))
-            loch_page_set_lsn(page, lsn);
-        return LOCH_OK;
-    default:
-        return LOCH_FAIL(LOCH_E_CORRUPT, "a visibility map operation of kind %u", op.data[0]);
+        return;
     }
+    *byte = (uint8_t)(*byte & ~(bits << shift));
+    if (op[0] == LOCH_VM_CLEAR_LSN && !loch_page_is_new(page))
+        loch_page_set_lsn(page, lsn);
+}
+
+LOCH_STATUS loch_vm_apply(struct loch_slice op, loch_lsn lsn, uint8_t page[static LOCH_PAGE_BYTES])
+{
+    if (op.len == TRUNCATE_OP_BYTES && op.data[0] == LOCH_VM_TRUNCATE) {
+        apply_truncate(loch_get_u32(op.data + 1), page + LOCH_PG_PAGE_HEADER_BYTES);
+        return LOCH_OK;
+    }
+    if (op.len == 0 || op.len % BITS_OP_BYTES != 0)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a visibility map operation of %zu bytes", op.len);
+    for (size_t i = 0; i < op.len; i += BITS_OP_BYTES) {
+        uint8_t kind = op.data[i];
+        if (kind != LOCH_VM_SET && kind != LOCH_VM_CLEAR && kind != LOCH_VM_CLEAR_LSN)
+            return LOCH_FAIL(LOCH_E_CORRUPT, "a visibility map operation of kind %u", kind);
+        if ((op.data[i + 5] & ~V15_VM_VALID_BITS) != 0)
+            return LOCH_FAIL(LOCH_E_CORRUPT, "a visibility map operation on unknown bits");
+    }
+    for (size_t i = 0; i < op.len; i += BITS_OP_BYTES)
+        apply_bits(op.data + i, lsn, page);
+    return LOCH_OK;
 }

@@ -135,14 +135,14 @@ freeze_all
 jump 2000000000 0773 2000000000 7735 2000000000 953A; freeze_all
 jump 4000000000 0EE6 4000000000 EE6B 4000000000 12A75; freeze_all
 jump 4294965000 0FFF 4294966500 FFFF 4294965500 14078 6
-rm -rf "$work/base"; cp -a "$work/w" "$work/base"
+cp -a "$work/w" "$work/base.w"
 start "$work/w" "-c track_commit_timestamp=on"
 sql -f "$here/pg_counters.sql" >/dev/null
 as "$bin/vacuumdb" -q -h "$work" -p "$port" --all --freeze
 sql -c checkpoint -f "$here/pg_counters.sql" >/dev/null
 stop
-"$build/bin/pg-walapply" "$work/base" "$work/w" || fail "effects over the wrap"
-"$tool" follow "$work/w/pg_wal" "$work/base/global/pg_control" \
+"$build/bin/pg-walapply" "$work/base.w" "$work/w" || fail "effects over the wrap"
+"$tool" follow "$work/w/pg_wal" "$work/base.w/global/pg_control" \
   --end "$(field "$work/w" "Latest checkpoint location")" > "$work/follow.w" 2>/dev/null
 for f in NextXID NextOID NextMultiXactId NextMultiOffset oldestXID oldestMultiXid oldestCommitTsXid newestCommitTsXid; do
   ours=$(sed -n "s/Latest checkpoint's $f: *//p" "$work/follow.w"); theirs=$(field "$work/w" "Latest checkpoint's $f")

@@ -293,6 +293,29 @@ static void apply(const struct loch_effect *fx, const struct loch_wal_record *re
     }
 }
 
+/* No key twice for one record. */
+static void check_distinct(const struct loch_effects *effects, loch_lsn end)
+{
+    for (size_t i = 0; i < effects->count; i++)
+        for (size_t k = 0; k < i; k++) {
+            const struct loch_effect *a = &effects->items[i], *b = &effects->items[k];
+            bool same = false;
+            if (a->kind != b->kind)
+                continue;
+            if (a->kind == LOCH_EFFECT_SLRU_OP)
+                same = a->slru.slru == b->slru.slru && a->slru.page == b->slru.page;
+            else if (a->kind == LOCH_EFFECT_VM_OP)
+                same = a->vm.block == b->vm.block;
+            else if (a->kind == LOCH_EFFECT_PAGE)
+                same = a->page.rel.rel == b->page.rel.rel && a->page.fork == b->page.fork &&
+                       a->page.block == b->page.block;
+            if (same) {
+                printf("DIFFERS a key twice before %X/%X\n", LOCH_LSN_ARG(end));
+                failures++;
+            }
+        }
+}
+
 static void replay(void)
 {
     static struct loch_wal_record record;
@@ -324,6 +347,7 @@ static void replay(void)
                 continue;
             check(loch_wal_record_decode(span.bytes, &record), "record");
             check(loch_effects_derive(&effects, &record, span.end, &control), "effects");
+            check_distinct(&effects, span.end);
             for (size_t i = 0; i < effects.count; i++)
                 apply(&effects.items[i], &record, span.end);
             check(loch_control_follow(&control, &record, span.start, span.end, NULL), "follow");

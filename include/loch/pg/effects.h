@@ -1,8 +1,7 @@
 /* What one WAL record does to the stored keys, as a list of effects.
  *
  * Covers every resource manager of PostgreSQL 15. Order matters: apply effects in the order given,
- * all at the record's end LSN. A record may touch the same page twice only by PAGE then VM_OP on
- * different forks.
+ * all at the record's end LSN. No key is touched twice by one record.
  *
  * Not represented, as stock redo of pages never needs it: FSM contents, subtransactions, locks,
  * invalidations, dropped statistics, logical-decoding files.

@@ -1,16 +1,14 @@
 /* Visibility-map pages: operations as bytes to store, and their application, wholly native.
  *
  * A heap record that clears a bit names no VM page, so stock redo cannot be asked for it by page;
- * and VM bits are not LSN-gated. Ops are little-endian; first byte the kind, disjoint from
- * slru.h's:
+ * and VM bits are not LSN-gated. First byte the kind, disjoint from slru.h's; little-endian:
  *
- *   0x01 SET      u32 heap block, u8 bits (1 all-visible, 2 all-frozen): bits are set, page LSN too
- *   0x02 CLEAR    u32 heap block, u8 bits: bits are cleared, page LSN stays
- *   0x03 TRUNCATE u32 heap blocks kept: clears the bits of every heap block from there on, in this
- * page 0x04 CLEAR_LSN u32 heap block, u8 bits: as CLEAR, and the page LSN is set (minors that
- * register it)
+ *   0x01 SET       u32 heap block, u8 bits (1 all-visible, 2 all-frozen): sets bits and page LSN
+ *   0x02 CLEAR     u32 heap block, u8 bits: clears bits, the page LSN stays
+ *   0x04 CLEAR_LSN u32 heap block, u8 bits: clears bits, sets the page LSN (newer minors)
+ *   0x03 TRUNCATE  u32 heap blocks kept: clears all bits from there on, in this page
  *
- * Source: access/heap/visibilitymap.c.
+ * The first three may be repeated in one op. Source: access/heap/visibilitymap.c.
  */
 #ifndef LOCH_PG_VM_H
 #define LOCH_PG_VM_H
@@ -21,7 +19,7 @@
 #include <stdint.h>
 
 #define LOCH_VM_HEAP_BLOCKS_PER_PAGE 32672u
-#define LOCH_VM_OP_MAX_BYTES         6u
+#define LOCH_VM_OP_MAX_BYTES         12u
 
 enum loch_vm_op_kind {
     LOCH_VM_SET = 0x01,

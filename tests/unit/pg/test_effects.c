@@ -150,6 +150,27 @@ static void test_heap_update_clears(void **state)
     check_page(1, LOCH_FORK_MAIN, 7, false);
     check_vm(2, LOCH_VM_CLEAR, 7, 3);
     check_vm(3, LOCH_VM_CLEAR, 40000, 3);
+    /* Both on one VM page: one op; the same page: one bit pair. */
+    build_fini(&b);
+    build_begin(&b, LOCH_RM_HEAP, 0x20, 50);
+    build_block(&b, 0, rel, LOCH_FORK_MAIN, 8, 0, NULL, false);
+    build_block(&b, 1, rel, LOCH_FORK_MAIN, 7, 0x80, NULL, false);
+    derive(main_data, sizeof main_data);
+    assert_int_equal(fx.count, 3);
+    assert_int_equal(fx.items[2].vm.op.len, 12);
+    {
+        uint8_t page[8192];
+        memset(page, 0xFF, sizeof page);
+        assert_ok(loch_vm_apply(fx.items[2].vm.op, 1, page));
+        assert_int_equal(page[24 + 1], 0x3F);
+        assert_int_equal(page[24 + 2], 0xFC);
+    }
+    build_fini(&b);
+    build_begin(&b, LOCH_RM_HEAP, 0x40, 50);
+    build_block(&b, 0, rel, LOCH_FORK_MAIN, 8, 0, NULL, false);
+    derive(main_data, sizeof main_data);
+    assert_int_equal(fx.count, 2);
+    check_vm(1, LOCH_VM_CLEAR, 8, 3);
 }
 
 static void test_heap_registered_vm(void **state)
