@@ -48,6 +48,7 @@ struct loch_quorum {
     uint32_t depth; /* calls of ours on the stack */
     bool closed;
     bool was_full;
+    uint64_t random;
     uint64_t stuck_ms; /* since when it looks so; 0: it does not */
     struct peer peers[LOCH_MEMBERS_MAX];
 };
@@ -60,14 +61,14 @@ static uint64_t now_ms(const struct loch_quorum *q)
     return loch_env_now_ns(q->o.env) / 1000000u;
 }
 
-static struct loch_proposer_now now_of(const struct loch_quorum *q)
+/* Candidates must not keep step; nothing here is secret (splitmix64 from a random seed). */
+static struct loch_proposer_now now_of(struct loch_quorum *q)
 {
-    struct loch_proposer_now now = {.ms = now_ms(q)};
+    uint64_t z = (q->random += UINT64_C(0x9E3779B97F4A7C15));
 
-    /* Without randomness two candidates only need longer to stop colliding. */
-    if (!loch_is_ok(loch_env_random(q->o.env, &now.random, sizeof now.random)))
-        now.random = now.ms;
-    return now;
+    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+    return (struct loch_proposer_now){.ms = now_ms(q), .random = z ^ (z >> 31)};
 }
 
 static void maybe_free(struct loch_quorum *q)
@@ -440,6 +441,7 @@ loch_status loch_quorum_create(const struct loch_quorum_order *order, struct loc
     if (q == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for the quorum");
     q->o = *order;
+    LOCH_TRY_OUT(st, loch_env_random(order->env, &q->random, sizeof q->random));
     LOCH_TRY_OUT(st, make_proposer(q));
     LOCH_TRY_OUT(st, loch_wal_window_init(&q->window, order->window_bytes));
     LOCH_TRY_OUT(st, loch_env_timer(order->env, TICK_MS, &q->tick, tick, q));
