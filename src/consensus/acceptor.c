@@ -1,4 +1,4 @@
-/* Holds: the acceptor. Its source: the consensus protocol of Loch (docs/consensus.md), a relative
+/* Holds: the acceptor. Its source: the consensus protocol of Loch (docs/protocol/consensus.md), a relative
  * of Paxos over a byte log with terms and term histories.
  *
  * In memory stands the state after all effects issued so far; what is durable is that state after

@@ -1,4 +1,4 @@
-/* Holds: the proposer. Its source: the consensus protocol of Loch (docs/consensus.md).
+/* Holds: the proposer. Its source: the consensus protocol of Loch (docs/protocol/consensus.md).
  *
  * Nothing here is durable: a proposer that dies is replaced by one with a higher term. What a
  * member holds durably under this term is kept over its reconnects (`held`), because acceptors do
