@@ -1,5 +1,5 @@
-/* Holds: the acceptor. Its source: the consensus protocol of Loch (docs/protocol/consensus.md), a relative
- * of Paxos over a byte log with terms and term histories.
+/* Holds: the acceptor. Its source: the consensus protocol of Loch (docs/protocol/consensus.md), a
+ * relative of Paxos over a byte log with terms and term histories.
  *
  * In memory stands the state after all effects issued so far; what is durable is that state after
  * some prefix of the disk effects, because they take effect in order. Answers are made when the
