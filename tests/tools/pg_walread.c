@@ -160,6 +160,30 @@ static void on_bound(void *arg, const struct loch_wal_span *span,
     printf("%X/%08X %X/%08X\n", LOCH_LSN_ARG(span->start), LOCH_LSN_ARG(span->end));
 }
 
+struct corpus {
+    const char *out;
+    uint8_t seen[256][256][4]; /* resource manager, info, block references */
+};
+
+static void on_corpus(void *arg, const struct loch_wal_span *span,
+                      const struct loch_wal_record *record)
+{
+    struct corpus *c = arg;
+    uint32_t blocks = record->block_count < 3 ? record->block_count : 3;
+    char path[4096];
+    FILE *f;
+
+    if (span->bytes.len > 4096 || c->seen[record->rmid][record->info][blocks]++ > 0)
+        return;
+    snprintf(path, sizeof path, "%s/%02x-%02x-%u", c->out, record->rmid, record->info, blocks);
+    f = fopen(path, "wb");
+    if (f == NULL || fwrite(span->bytes.data, 1, span->bytes.len, f) != span->bytes.len ||
+        fclose(f) != 0) {
+        perror(path);
+        exit(1);
+    }
+}
+
 struct following {
     struct loch_control control;
     struct loch_effects effects;
@@ -337,7 +361,7 @@ int main(int argc, char **argv)
     o.dir = args[1];
     if (strcmp(args[0], "follow") != 0 && strcmp(args[0], "synth") != 0) {
         start = lsn_of(args[2]);
-        prev = args[3] != NULL ? lsn_of(args[3]) : LOCH_LSN_NONE;
+        prev = args[3] != NULL && strcmp(args[0], "corpus") != 0 ? lsn_of(args[3]) : LOCH_LSN_NONE;
     }
     if (strcmp(args[0], "records") == 0) {
         scan_all(&o, LOCH_WAL_SCAN_RECORDS, start, prev, on_record, NULL);
@@ -353,6 +377,11 @@ int main(int argc, char **argv)
         scan_all(&o, LOCH_WAL_SCAN_RECORDS, f->control.checkpoint.redo, LOCH_LSN_NONE, on_effects,
                  f);
         print_control(&f->control);
+    } else if (strcmp(args[0], "corpus") == 0 && n >= 4) {
+        struct corpus *c = calloc(1, sizeof *c);
+        c->out = args[3];
+        scan_all(&o, LOCH_WAL_SCAN_RECORDS, start, LOCH_LSN_NONE, on_corpus, c);
+        free(c);
     } else if (strcmp(args[0], "flips") == 0 && n >= 6) {
         flips(&o, start, prev, strtoul(args[4], NULL, 10), (unsigned)strtoul(args[5], NULL, 10));
     } else if (strcmp(args[0], "synth") == 0 && n >= 6) {
