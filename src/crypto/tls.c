@@ -321,6 +321,7 @@ loch_status loch_tls_connect(struct loch_tls_client *client, struct loch_tls **o
     struct loch_tls *tls = NULL;
 
     LOCH_TRY(connection_create(client->ctx, &tls));
+    LOCH_ASSERT(tls != NULL);
     loch_status st = loch_buf_append(&tls->identity, client->identity.data, client->identity.len);
     if (!loch_is_ok(st)) {
         loch_tls_destroy(tls);

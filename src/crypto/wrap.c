@@ -43,7 +43,8 @@ static bool wrap_pass(const struct loch_algorithms *alg, const struct loch_secre
     EVP_CIPHER_CTX_set_flags(ctx, EVP_CIPHER_CTX_FLAG_WRAP_ALLOW);
     bool done = EVP_CipherInit_ex2(ctx, alg->wrap, key->bytes, NULL, sealing, NULL) == 1 &&
                 EVP_CipherUpdate(ctx, out, &n, in.data, (int)in.len) == 1 &&
-                EVP_CipherFinal_ex(ctx, out + n, &last) == 1 && (size_t)(n + last) == want;
+                EVP_CipherFinal_ex(ctx, out + n, &last) == 1 && n >= 0 && last >= 0 &&
+                (size_t)n + (size_t)last == want;
     EVP_CIPHER_CTX_free(ctx);
     return done;
 }

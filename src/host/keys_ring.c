@@ -268,7 +268,7 @@ loch_status keys_ring_create(const struct loch_keys_options *o, const struct loc
                                        LOCH_PURPOSE_META};
     struct keys_tenant t = {0};
     struct opened_key opened[5] = {0};
-    loch_status st = LOCH_OK;
+    loch_status st;
 
     loch_keyring_init(&t.ring, &o->cluster, tenant);
     for (size_t i = 0; i < 4; i++)

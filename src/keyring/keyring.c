@@ -80,7 +80,7 @@ static loch_status entries_reserve(struct loch_keyring *ring, uint32_t want)
 loch_status loch_keyring_copy(struct loch_keyring *out, const struct loch_keyring *ring)
 {
     struct loch_keyring copy = *ring;
-    loch_status st = LOCH_OK;
+    loch_status st;
 
     copy.entries = NULL;
     copy.count = 0;

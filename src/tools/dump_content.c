@@ -220,7 +220,7 @@ loch_status dump_object(struct dump_file *file, const struct loch_place *place,
     struct loch_buf sealed = {0};
     struct loch_buf plain = {0};
     uint64_t generation = 0;
-    loch_status st = LOCH_OK;
+    loch_status st;
 
     if (file->bytes > LOCH_SEALED_OBJECT_MAX_BYTES + 1024u)
         return LOCH_FAIL(LOCH_E_CORRUPT, "%s is too large for a sealed object", file->path);

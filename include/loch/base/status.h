@@ -36,7 +36,13 @@ typedef struct loch_status {
 loch_status loch_fail_at(const char *file, int line, enum loch_code code, const char *fmt, ...)
     __attribute__((format(printf, 4, 5), cold));
 
+#ifdef __clang_analyzer__
+/* So that the analyzer knows that a failure's code is not OK. */
+#define LOCH_FAIL(code_, ...)                                                                      \
+    ((void)loch_fail_at(__FILE__, __LINE__, (code_), __VA_ARGS__), (loch_status){(code_)})
+#else
 #define LOCH_FAIL(code_, ...) loch_fail_at(__FILE__, __LINE__, (code_), __VA_ARGS__)
+#endif
 
 #define LOCH_TRY(expr_)                                                                            \
     do {                                                                                           \
