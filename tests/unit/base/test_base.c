@@ -86,6 +86,26 @@ static void buf_consume(void **state)
     loch_buf_fini(&buf);
 }
 
+/* Short and long runs are computed by different means: both as the polynomial says, in any split.
+ */
+static void crc_every_length(void **state)
+{
+    uint8_t bytes[700];
+    uint32_t slow = LOCH_CRC32C_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i * 37 + 11);
+    for (size_t len = 0; len < sizeof bytes; len++) {
+        uint32_t split = loch_crc32c_update(LOCH_CRC32C_INIT, bytes, len / 3);
+        assert_true(loch_crc32c_update(LOCH_CRC32C_INIT, bytes, len) == slow);
+        assert_true(loch_crc32c_update(split, bytes + len / 3, len - len / 3) == slow);
+        slow ^= bytes[len];
+        for (int bit = 0; bit < 8; bit++)
+            slow = slow >> 1 ^ (slow & 1 ? 0x82F63B78u : 0);
+    }
+}
+
 static void crc_known_answer(void **state)
 {
     (void)state;
@@ -172,8 +192,9 @@ int main(void)
         cmocka_unit_test(lsn_text),          cmocka_unit_test(id_text),
         cmocka_unit_test(cursor_round_trip), cmocka_unit_test(cursor_absurd_length),
         cmocka_unit_test(buf_consume),       cmocka_unit_test(crc_known_answer),
-        cmocka_unit_test(secrets),           cmocka_unit_test(many_secrets),
-        cmocka_unit_test(status_text),       cmocka_unit_test(arithmetic),
+        cmocka_unit_test(crc_every_length),  cmocka_unit_test(secrets),
+        cmocka_unit_test(many_secrets),      cmocka_unit_test(status_text),
+        cmocka_unit_test(arithmetic),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
