@@ -29,6 +29,9 @@ struct life {
     bool stopping;
 };
 
+#define LOCK_TRIES    40
+#define LOCK_PAUSE_US 50000
+
 loch_status loch_daemon_lock_dir(const char *dir, int *fd)
 {
     char path[PATH_MAX];
@@ -40,8 +43,17 @@ loch_status loch_daemon_lock_dir(const char *dir, int *fd)
     int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (lock < 0)
         return LOCH_FAIL(LOCH_E_IO, "cannot open %s: %s", path, strerrordesc_np(errno));
-    if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
-        int err = errno;
+    /* A predecessor that was just killed may still be giving its memory back. */
+    bool locked = false;
+    int err = 0;
+    for (int i = 0; i < LOCK_TRIES && !locked; i++) {
+        locked = flock(lock, LOCK_EX | LOCK_NB) == 0;
+        err = locked ? 0 : errno;
+        if (locked || err != EWOULDBLOCK)
+            break;
+        (void)usleep(LOCK_PAUSE_US);
+    }
+    if (!locked) {
         ssize_t got = pread(lock, text, sizeof text - 1, 0);
         (void)close(lock);
         if (err != EWOULDBLOCK)

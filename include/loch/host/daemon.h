@@ -60,7 +60,8 @@ int loch_daemon_main(int argc, char *const *argv, const struct loch_config_progr
                      const struct loch_daemon_hooks *hooks);
 
 /* Locks <dir>/daemon.pid (flock) and writes the pid into it: LOCH_E_EXISTS naming directory and pid
- * when another process holds it. *fd stays open for the process's life; the lock goes with it. */
+ * when another process holds it for two seconds (one just killed may still be dying). *fd stays
+ * open for the process's life; the lock goes with it. */
 LOCH_STATUS loch_daemon_lock_dir(const char *dir, int *fd);
 
 #endif
