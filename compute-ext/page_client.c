@@ -5,6 +5,7 @@
 #include "page_client.h"
 
 #include "page_conn.h"
+#include "readahead.h"
 #include "report.h"
 #include "shared.h"
 #include "wait.h"
@@ -30,9 +31,11 @@ struct exchange {
     uint32_t blocks;
     uint64_t bytes;
     struct loch_page_status_reply *status;
+    uint64_t posted_id; /* already sent under this id, 0: not */
 };
 
 static uint64_t last_request_id;
+static struct loch_buf posted;
 
 static struct loch_rel rel_of(RelFileNode rnode)
 {
@@ -77,12 +80,13 @@ static loch_status take_page(struct exchange *x, struct loch_slice payload, uint
     struct loch_page_get_reply m;
 
     LOCH_TRY(loch_page_get_reply_decode(payload, &m));
-    *id = m.request_id;
-    if (m.request_id != wanted)
-        return LOCH_OK;
     if (m.page.len != BLCKSZ)
         return LOCH_FAIL(LOCH_E_CORRUPT, "a page of %zu bytes", m.page.len);
-    memcpy(x->page, m.page.data, BLCKSZ);
+    *id = m.request_id;
+    if (m.request_id == wanted)
+        memcpy(x->page, m.page.data, BLCKSZ);
+    else
+        loch_readahead_arrived(m.request_id, m.page.data);
     return LOCH_OK;
 }
 
@@ -146,21 +150,31 @@ static loch_status take_reply(struct exchange *x, uint8_t type, struct loch_slic
     }
 }
 
+static loch_status send_request(const struct exchange *x, uint64_t id)
+{
+    static struct loch_buf request;
+    struct loch_writer w;
+
+    request.len = 0;
+    loch_writer_init(&w, &request);
+    encode_request(&w, x, id);
+    LOCH_TRY(loch_writer_finish(&w));
+    return loch_page_conn_send(loch_buf_slice(&request));
+}
+
 /* One attempt. *answered tells a refusal by the pageserver (keep the connection) from a failure of
  * the connection. */
 static loch_status attempt(struct exchange *x, bool *answered)
 {
-    static struct loch_buf request;
-    uint64_t id = 0, wanted = ++last_request_id;
-    struct loch_writer w;
+    uint64_t id = 0, wanted = x->posted_id;
 
     *answered = false;
-    LOCH_TRY(loch_page_conn_ready());
-    request.len = 0;
-    loch_writer_init(&w, &request);
-    encode_request(&w, x, wanted);
-    LOCH_TRY(loch_writer_finish(&w));
-    LOCH_TRY(loch_page_conn_send(loch_buf_slice(&request)));
+    if (wanted == 0 || !loch_page_conn_is_ready()) {
+        LOCH_TRY(loch_page_conn_ready());
+        wanted = ++last_request_id;
+        LOCH_TRY(send_request(x, wanted));
+    }
+    x->posted_id = 0;
     while (id != wanted) {
         struct loch_slice payload;
         uint8_t type;
@@ -239,8 +253,8 @@ static void count_read(const instr_time *start)
         loch_count(read_under_lock);
 }
 
-void loch_page_client_get(RelFileNode rnode, ForkNumber fork, BlockNumber block, XLogRecPtr lsn,
-                          char *page)
+void loch_page_client_get_posted(RelFileNode rnode, ForkNumber fork, BlockNumber block,
+                                 XLogRecPtr lsn, uint64 posted_id, char *page)
 {
     struct exchange x = {.kind = ASK_PAGE, .at = latest(lsn), .rel = rel_of(rnode)};
     instr_time start;
@@ -248,9 +262,44 @@ void loch_page_client_get(RelFileNode rnode, ForkNumber fork, BlockNumber block,
     x.fork = (uint8_t)fork;
     x.block = block;
     x.page = page;
+    x.posted_id = posted_id;
     INSTR_TIME_SET_CURRENT(start);
     ask(&x);
     count_read(&start);
+}
+
+void loch_page_client_get(RelFileNode rnode, ForkNumber fork, BlockNumber block, XLogRecPtr lsn,
+                          char *page)
+{
+    loch_page_client_get_posted(rnode, fork, block, lsn, 0, page);
+}
+
+bool loch_page_client_connected(void)
+{
+    return loch_page_conn_is_ready();
+}
+
+uint64 loch_page_client_post(RelFileNode rnode, ForkNumber fork, BlockNumber block, XLogRecPtr lsn)
+{
+    struct exchange x = {.kind = ASK_PAGE, .at = latest(lsn), .rel = rel_of(rnode)};
+    struct loch_writer w;
+
+    x.fork = (uint8_t)fork;
+    x.block = block;
+    loch_writer_init(&w, &posted);
+    encode_request(&w, &x, ++last_request_id);
+    return last_request_id;
+}
+
+void loch_page_client_post_send(void)
+{
+    const struct loch_slice frames = loch_buf_slice(&posted);
+    loch_status st;
+
+    posted.len = 0; /* first: sending may end in an ERROR */
+    st = loch_page_conn_send(frames);
+    if (!loch_is_ok(st))
+        loch_page_conn_close();
 }
 
 bool loch_page_client_size(RelFileNode rnode, ForkNumber fork, XLogRecPtr lsn, BlockNumber *blocks)

@@ -18,6 +18,17 @@
 /* The newest version of the page, at least as new as `lsn`; BLCKSZ bytes to `page`. */
 void loch_page_client_get(RelFileNode rnode, ForkNumber fork, BlockNumber block, XLogRecPtr lsn,
                           char *page);
+/* Waits for the answer to a request that was posted; asks anew when it was lost. */
+void loch_page_client_get_posted(RelFileNode rnode, ForkNumber fork, BlockNumber block,
+                                 XLogRecPtr lsn, uint64 posted_id, char *page);
+
+/* Whether posting is possible without connecting first. */
+bool loch_page_client_connected(void);
+/* Prepares a request whose answer goes to loch_readahead_arrived; returns its id. */
+uint64 loch_page_client_post(RelFileNode rnode, ForkNumber fork, BlockNumber block, XLogRecPtr lsn);
+/* Sends what was prepared. A failure closes the connection; nothing is reported. */
+void loch_page_client_post_send(void);
+
 /* False when the fork does not exist. */
 bool loch_page_client_size(RelFileNode rnode, ForkNumber fork, XLogRecPtr lsn, BlockNumber *blocks);
 /* All forks of all relations of a database; spc InvalidOid: in all tablespaces. */

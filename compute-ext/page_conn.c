@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "readahead.h"
 #include "settings.h"
 #include "shared.h"
 #include "wait.h"
@@ -36,13 +37,14 @@ static struct {
     struct loch_tls_client *client; /* one for the life of the process */
     struct loch_tls *tls;
     struct loch_buf wire;  /* ciphertext to send */
-    struct loch_buf plain; /* plaintext received; `taken` bytes of it are used up */
+    struct loch_buf plain; /* plaintext received; the first `taken` bytes of it are used up */
     size_t taken;
     bool greeted;
 } conn = {.fd = -1};
 
 void loch_page_conn_close(void)
 {
+    loch_readahead_connection_lost();
     if (conn.owner == MyProcPid) {
         loch_tls_destroy(conn.tls);
         if (conn.fd >= 0)
@@ -214,9 +216,14 @@ static loch_status greet(void)
     return loch_page_hello_reply_decode(payload, &reply);
 }
 
+bool loch_page_conn_is_ready(void)
+{
+    return conn.greeted && conn.owner == MyProcPid;
+}
+
 loch_status loch_page_conn_ready(void)
 {
-    if (conn.greeted && conn.owner == MyProcPid)
+    if (loch_page_conn_is_ready())
         return LOCH_OK;
     /* Half a connection is left by an ERROR in the middle of one: begin again. */
     loch_page_conn_close();
@@ -243,20 +250,18 @@ loch_status loch_page_conn_send(struct loch_slice frames)
 loch_status loch_page_conn_receive(uint8_t *type, struct loch_slice *payload)
 {
     for (;;) {
-        struct loch_slice bytes;
+        struct loch_slice bytes =
+            loch_slice_of(conn.plain.data + conn.taken, conn.plain.len - conn.taken);
         size_t consumed = 0;
         bool found = false;
 
-        if (conn.taken > 0) {
-            loch_buf_consume(&conn.plain, conn.taken);
-            conn.taken = 0;
-        }
-        bytes = loch_buf_slice(&conn.plain);
         LOCH_TRY(loch_frame_next(bytes, &found, type, payload, &consumed));
         if (found) {
-            conn.taken = consumed;
+            conn.taken += consumed;
             return LOCH_OK;
         }
+        loch_buf_consume(&conn.plain, conn.taken);
+        conn.taken = 0;
         LOCH_TRY(pump());
     }
 }

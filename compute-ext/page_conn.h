@@ -11,6 +11,8 @@
  * did not work now; LOCH_E_STALE, LOCH_E_DENIED and others when the pageserver refused. May raise
  * ERROR (cancel). */
 LOCH_STATUS loch_page_conn_ready(void);
+/* Whether this process has a connection that is past HELLO. */
+bool loch_page_conn_is_ready(void);
 /* Sends whole frames. May raise ERROR. */
 LOCH_STATUS loch_page_conn_send(struct loch_slice frames);
 /* Waits for the next frame; *payload is borrowed until the next call. May raise ERROR. */

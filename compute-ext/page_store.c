@@ -12,6 +12,7 @@
 #include "local_file.h"
 #include "materialise.h"
 #include "page_client.h"
+#include "readahead.h"
 #include "rules.h"
 #include "seam.h"
 #include "settings.h"
@@ -181,13 +182,25 @@ static bool store_prefetch(SMgrRelation reln, ForkNumber fork, BlockNumber block
         return true;
     if (SmgrIsTemp(reln))
         return mdprefetch(reln, fork, block);
+    if (!loch_relation_is_local(reln, fork))
+        loch_readahead_one(reln->smgr_rnode.node, fork, block);
     return true;
+}
+
+static void read_remote(RelFileNode rnode, ForkNumber fork, BlockNumber block, char *page)
+{
+    XLogRecPtr lsn = loch_last_lsn_get(rnode, fork, block);
+    uint64 posted_id;
+
+    if (loch_readahead_take(rnode, fork, block, lsn, page, &posted_id))
+        return;
+    loch_wal_flush_to(lsn);
+    loch_page_client_get_posted(rnode, fork, block, lsn, posted_id, page);
 }
 
 static void store_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
 {
     RelFileNode rnode = reln->smgr_rnode.node;
-    XLogRecPtr lsn;
 
     if (loch_seam_probed(SEAM_READ))
         return;
@@ -199,9 +212,8 @@ static void store_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, ch
     }
     if (loch_relation_is_local(reln, fork))
         return;
-    lsn = loch_last_lsn_get(rnode, fork, block);
-    loch_wal_flush_to(lsn);
-    loch_page_client_get(rnode, fork, block, lsn, page);
+    read_remote(rnode, fork, block, page);
+    loch_readahead_continue(reln, fork, block);
     if (fork == MAIN_FORKNUM)
         loch_overlay_apply(rnode, block, (Page)page);
 }

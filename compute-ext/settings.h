@@ -59,6 +59,7 @@ void loch_settings_load(void);
     X(temp)                                                                                        \
     X(fsm)                                                                                         \
     X(collision)                                                                                   \
+    X(readahead)                                                                                   \
     X(commit)                                                                                      \
     X(commit_prepared)                                                                             \
     X(sync_level)                                                                                  \

@@ -171,6 +171,23 @@ select count(*) from tz;
 Q
 }
 
+# Pages asked for ahead, changed by another session before they are read.
+right_readahead=700,t
+test_readahead() {
+    sql -v url="$URL" <<'Q'
+drop table if exists ra;
+create table ra(id int, v int, pad text) with (autovacuum_enabled=off);
+insert into ra select g, 0, repeat('r', 1000) from generate_series(1, 700) g;
+select t.evict('ra') \g /dev/null
+set enable_indexscan = off;
+select count(*) from ra where ctid < '(6,0)' \g /dev/null
+\setenv OTHER :url
+\! psql "$OTHER" -Xqc "update ra set v = 1 where ctid = '(8,1)'" -c "select t.evict('ra')" -o /dev/null
+select count(*) from ra;
+select value > 10 from loch.stats where name = 'readahead_used';
+Q
+}
+
 right_sequence=4
 test_sequence() {
     sql <<'Q'
