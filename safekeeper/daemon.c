@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define TICK_MS   1000u
-#define STOP_NS   UINT64_C(8000000000)
+#define STOP_NS   UINT64_C(3000000000)
 #define STOP_MS   20u
 #define FAIL_STOP 3 /* exit code: the disk failed */
 
@@ -181,9 +181,12 @@ static bool add_peer(void *arg, const char *key, const char *value)
     struct sk_daemon *d = arg;
     struct loch_id node;
 
-    if (!loch_is_ok(loch_id_parse(key, &node)) || loch_id_equal(&node, &d->node) ||
-        d->peer_count == SK_PEERS_MAX)
+    if (!loch_is_ok(loch_id_parse(key, &node)) || d->peer_count == SK_PEERS_MAX)
         return true;
+    if (loch_id_equal(&node, &d->node)) {
+        d->listed = true;
+        return true;
+    }
     d->peers[d->peer_count++] = (struct sk_peer){.node = node, .address = value};
     return true;
 }
@@ -300,6 +303,11 @@ static loch_status start(const struct loch_daemon *daemon, void **state)
     d->file_bytes = loch_config_u64(config, "safekeeper", "file_bytes");
     (void)loch_config_each(config, "safekeepers", add_peer, d);
     register_metrics(d);
+    if (!d->listed) {
+        st = LOCH_FAIL(LOCH_E_INVALID, "[safekeepers] does not list this node, %s",
+                       loch_id_format(&d->node, text));
+        goto out;
+    }
     LOCH_TRY_OUT(st, loch_env_random(d->env, d->boot.bytes, sizeof d->boot.bytes));
     LOCH_TRY_OUT(st, sk_node_file_enter(d->env, d->dir, &d->cluster, &d->node, &d->incarnation));
     LOCH_TRY_OUT(st, open_world(d, config));

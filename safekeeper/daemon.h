@@ -45,6 +45,7 @@ struct sk_daemon {
     struct loch_listener *listener;
     struct sk_peer peers[SK_PEERS_MAX]; /* all safekeepers but this one */
     size_t peer_count;
+    bool listed; /* this node is one of [safekeepers] */
     struct sk_timeline **timelines;
     size_t timeline_count;
     struct sk_conn *conns; /* all connections, a list */
