@@ -285,6 +285,21 @@ static void release(struct sk_daemon *d)
     free(d);
 }
 
+loch_status sk_daemon_serve(struct sk_daemon *d, const char *address)
+{
+    char text[LOCH_ID_TEXT_BYTES];
+
+    register_metrics(d);
+    LOCH_TRY(loch_env_random(d->env, d->boot.bytes, sizeof d->boot.bytes));
+    LOCH_TRY(sk_node_file_enter(d->env, d->dir, &d->cluster, &d->node, &d->incarnation));
+    LOCH_TRY(loch_env_listen(d->env, address, d->tls, &d->listener, sk_service_accept, d));
+    LOCH_TRY(open_all(d));
+    LOCH_TRY(loch_env_timer(d->env, TICK_MS / 10, &d->tick, tick, d));
+    LOCH_INFO("safekeeper %s listens on %s: %zu timelines, %zu peers",
+              loch_id_format(&d->node, text), address, d->timeline_count, d->peer_count);
+    return LOCH_OK;
+}
+
 static loch_status start(const struct loch_daemon *daemon, void **state)
 {
     struct sk_daemon *d = calloc(1, sizeof *d);
@@ -302,20 +317,13 @@ static loch_status start(const struct loch_daemon *daemon, void **state)
     d->node = loch_config_id(config, "safekeeper", "node");
     d->file_bytes = loch_config_u64(config, "safekeeper", "file_bytes");
     (void)loch_config_each(config, "safekeepers", add_peer, d);
-    register_metrics(d);
     if (!d->listed) {
         st = LOCH_FAIL(LOCH_E_INVALID, "[safekeepers] does not list this node, %s",
                        loch_id_format(&d->node, text));
         goto out;
     }
-    LOCH_TRY_OUT(st, loch_env_random(d->env, d->boot.bytes, sizeof d->boot.bytes));
-    LOCH_TRY_OUT(st, sk_node_file_enter(d->env, d->dir, &d->cluster, &d->node, &d->incarnation));
     LOCH_TRY_OUT(st, open_world(d, config));
-    LOCH_TRY_OUT(st, loch_env_listen(d->env, address, d->tls, &d->listener, sk_service_accept, d));
-    LOCH_TRY_OUT(st, open_all(d));
-    LOCH_TRY_OUT(st, loch_env_timer(d->env, TICK_MS / 10, &d->tick, tick, d));
-    LOCH_INFO("safekeeper %s listens on %s: %zu timelines, %zu peers",
-              loch_id_format(&d->node, text), address, d->timeline_count, d->peer_count);
+    LOCH_TRY_OUT(st, sk_daemon_serve(d, address));
     *state = d;
     return LOCH_OK;
 out:

@@ -61,6 +61,9 @@ struct sk_daemon {
 extern const struct loch_config_program sk_program;
 extern const struct loch_daemon_hooks sk_hooks;
 
+/* Enters the data directory, listens, opens the timelines. The caller has set env, dir, ids,
+ * file_bytes, keys, tls, peers and metrics. */
+LOCH_STATUS sk_daemon_serve(struct sk_daemon *daemon, const char *address);
 /* NULL when there is none. */
 struct sk_timeline *sk_daemon_find(const struct sk_daemon *daemon, const struct loch_id *tenant,
                                    const struct loch_id *timeline);
