@@ -294,7 +294,7 @@ static loch_status encode_tenant(const struct loch_tenant_manifest *m, struct lo
     return loch_writer_finish(&w);
 }
 
-static loch_status decode_tenant(struct loch_slice bytes, struct loch_tenant_manifest *m)
+loch_status loch_tenant_manifest_decode(struct loch_slice bytes, struct loch_tenant_manifest *m)
 {
     struct loch_reader r;
     loch_reader_init(&r, bytes);
@@ -329,7 +329,7 @@ LOCH_STATUS loch_tenant_manifest_get(const struct loch_store *store, struct loch
     uint64_t generation = 0;
     loch_status st = get_object(store, keys, tenant, NULL, &plain, &generation, etag);
     if (loch_is_ok(st))
-        st = decode_tenant(loch_buf_slice(&plain), &m);
+        st = loch_tenant_manifest_decode(loch_buf_slice(&plain), &m);
     loch_buf_fini(&plain);
     if (loch_is_ok(st) && (m.generation != generation || !loch_id_equal(&m.tenant, tenant)))
         st = LOCH_FAIL(LOCH_E_CORRUPT, "a tenant's manifest names another tenant");

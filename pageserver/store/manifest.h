@@ -60,6 +60,8 @@ LOCH_STATUS loch_tenant_manifest_copy(struct loch_tenant_manifest *out,
                                       const struct loch_tenant_manifest *m);
 LOCH_STATUS loch_tenant_manifest_add(struct loch_tenant_manifest *m,
                                      const struct loch_tenant_timeline *timeline);
+/* LOCH_E_CORRUPT, LOCH_E_UNSUPPORTED. *m is to be fini'ed also on failure. */
+LOCH_STATUS loch_tenant_manifest_decode(struct loch_slice bytes, struct loch_tenant_manifest *m);
 LOCH_STATUS loch_tenant_manifest_get(const struct loch_store *store, struct loch_keys *keys,
                                      const struct loch_id *tenant, struct loch_tenant_manifest *out,
                                      struct loch_etag *etag);

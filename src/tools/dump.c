@@ -201,6 +201,7 @@ static loch_status dump(const struct options *o)
     struct dump_file file = {.path = o->path};
     struct stat sb;
     uint8_t head[LOCH_FILE_HEADER_BYTES];
+    uint8_t epoch[8];
     struct loch_file_peek peek;
     loch_status st;
 
@@ -214,6 +215,12 @@ static loch_status dump(const struct options *o)
     file.bytes = (uint64_t)sb.st_size;
     LOCH_TRY_OUT(st, skip_store_head(&file));
     printf("file: %s\nbytes: %" PRIu64 "\n", o->path, file.bytes);
+    if (file.skip > 0 && file.bytes == sizeof epoch) {
+        LOCH_TRY_OUT(st, dump_read_at(&file, 0, epoch, sizeof epoch));
+        printf("kind: compute epoch (a counter, not sealed)\nepoch: %" PRIu64 "\n",
+               loch_get_u64(epoch));
+        goto out;
+    }
     if (file.bytes < sizeof head) {
         st = LOCH_FAIL(LOCH_E_CORRUPT, "%s is too short for a file of Loch", o->path);
         goto out;

@@ -184,6 +184,27 @@ static loch_status print_manifest(struct loch_slice plain, FILE *to)
     return st;
 }
 
+static loch_status print_tenant_manifest(struct loch_slice plain, FILE *to)
+{
+    struct loch_tenant_manifest m = {0};
+    char id[LOCH_ID_TEXT_BYTES];
+    const loch_status st = loch_tenant_manifest_decode(plain, &m);
+
+    if (loch_is_ok(st))
+        (void)fprintf(to, "name: %s%s\ntimelines: %" PRIu32 "\n", m.name,
+                      m.dropping ? " (being dropped)" : "", m.count);
+    for (uint32_t i = 0; loch_is_ok(st) && i < m.count; i++) {
+        const struct loch_tenant_timeline *t = &m.timelines[i];
+        (void)fprintf(to, "timeline: %s %s", loch_id_format(&t->timeline, id), t->name);
+        if (!loch_id_is_none(&t->ancestor))
+            (void)fprintf(to, ", from %s at " LOCH_LSN_FMT, loch_id_format(&t->ancestor, id),
+                          LOCH_LSN_ARG(t->ancestor_lsn));
+        (void)fprintf(to, "\n");
+    }
+    loch_tenant_manifest_fini(&m);
+    return st;
+}
+
 /* Layout: safekeeper/control.h. */
 static loch_status print_control(struct loch_slice plain, FILE *to)
 {
@@ -233,6 +254,8 @@ loch_status dump_object(struct dump_file *file, const struct loch_place *place,
                   plain.len);
     if (place->kind == LOCH_KIND_TIMELINE_MANIFEST)
         st = print_manifest(loch_buf_slice(&plain), to);
+    if (place->kind == LOCH_KIND_TENANT_MANIFEST)
+        st = print_tenant_manifest(loch_buf_slice(&plain), to);
     if (place->kind == LOCH_KIND_CONTROL)
         st = print_control(loch_buf_slice(&plain), to);
 out:
