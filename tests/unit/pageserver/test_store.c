@@ -1,0 +1,541 @@
+/* Memory layers, layer files, manifests, flush and restart, with what goes wrong. */
+#include "store_fixture.h"
+
+#include "store/layer.h"
+#include "store/manifest.h"
+#include "store/mem_layer.h"
+
+#include "loch/pg/page.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct loch_key page_key(uint32_t block)
+{
+    return (struct loch_key){
+        .kind = LOCH_KEY_PAGE, .spc = 1663, .db = 5, .rel = 100, .block = block};
+}
+
+/* ---- memory layers ---- */
+
+static void mem_put(struct loch_mem_layer *layer, const struct loch_key *key, loch_lsn lsn,
+                    enum loch_version_kind kind, const char *text)
+{
+    struct loch_version v = {
+        .lsn = lsn, .start_lsn = lsn - 1, .kind = kind, .bytes = loch_slice_of(text, strlen(text))};
+    assert_ok(loch_mem_layer_put(layer, key, NULL, 1, &v));
+}
+
+static void mem_collects_down_to_the_base(void **state)
+{
+    (void)state;
+    struct loch_mem_layer *layer = NULL;
+    struct loch_key key = page_key(7), other = page_key(8);
+    struct loch_versions list = {0};
+    bool base = true;
+    assert_ok(loch_mem_layer_create(100, &layer));
+    mem_put(layer, &key, 110, LOCH_VERSION_RECORD, "old");
+    mem_put(layer, &key, 120, LOCH_VERSION_RECORD_INIT, "init");
+    mem_put(layer, &key, 130, LOCH_VERSION_RECORD, "a");
+    mem_put(layer, &other, 135, LOCH_VERSION_VALUE, "other");
+    mem_put(layer, &key, 140, LOCH_VERSION_RECORD, "b");
+    assert_ok(loch_mem_layer_collect(layer, &key, 0, 139, &list, &base));
+    assert_true(base);
+    assert_int_equal(list.count, 2);
+    assert_int_equal(list.items[0].lsn, 130);
+    assert_int_equal(list.items[1].kind, LOCH_VERSION_RECORD_INIT);
+    list.count = 0;
+    assert_ok(loch_mem_layer_collect(layer, &key, 0, 115, &list, &base));
+    assert_false(base);
+    assert_int_equal(list.count, 1);
+    list.count = 0;
+    assert_ok(loch_mem_layer_collect(layer, &key, 131, 500, &list, &base));
+    assert_int_equal(list.count, 1);
+    assert_memory_equal(list.items[0].bytes.data, "b", 1);
+    list.count = 0;
+    assert_ok(loch_mem_layer_history(layer, &key, &list));
+    assert_int_equal(list.count, 4);
+    loch_versions_fini(&list);
+    loch_mem_layer_release(layer);
+}
+
+static void mem_grows_and_lists_keys(void **state)
+{
+    (void)state;
+    struct loch_mem_layer *layer = NULL;
+    struct loch_key *keys = NULL, first = page_key(1000), end = page_key(2000);
+    size_t count = 0;
+    assert_ok(loch_mem_layer_create(1, &layer));
+    for (uint32_t i = 0; i < 5000; i++) {
+        struct loch_key key = page_key(i * 7919u % 5000);
+        mem_put(layer, &key, 10 + i, LOCH_VERSION_VALUE, "v");
+    }
+    assert_ok(loch_mem_layer_keys(layer, &first, &end, &keys, &count));
+    assert_int_equal(count, 1000);
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(keys[i].block, 1000 + i);
+    assert_int_equal(loch_mem_layer_versions(layer), 5000);
+    assert_true(loch_mem_layer_bytes(layer) > 5000 * 40);
+    free(keys);
+    loch_mem_layer_release(layer);
+}
+
+static void mem_shares_a_records_bytes(void **state)
+{
+    (void)state;
+    struct loch_mem_layer *layer = NULL;
+    struct loch_key keys[2] = {page_key(1), page_key(2)};
+    uint8_t kinds[2] = {LOCH_VERSION_RECORD, LOCH_VERSION_RECORD_INIT};
+    uint8_t *big = malloc(3u << 20);
+    struct loch_versions list = {0};
+    bool base = false;
+    assert_non_null(big);
+    memset(big, 'r', 3u << 20);
+    struct loch_version v = {.lsn = 20, .start_lsn = 10, .bytes = loch_slice_of(big, 3u << 20)};
+    assert_ok(loch_mem_layer_create(1, &layer));
+    assert_ok(loch_mem_layer_put(layer, keys, kinds, 2, &v));
+    assert_true(loch_mem_layer_bytes(layer) < (4u << 20));
+    free(big);
+    assert_ok(loch_mem_layer_collect(layer, &keys[0], 0, 20, &list, &base));
+    assert_ok(loch_mem_layer_collect(layer, &keys[1], 0, 20, &list, &base));
+    assert_true(base);
+    assert_ptr_equal(list.items[0].bytes.data, list.items[1].bytes.data);
+    assert_int_equal(list.items[0].start_lsn, 10);
+    loch_versions_fini(&list);
+    loch_mem_layer_release(layer);
+}
+
+/* ---- layer files ---- */
+
+static void a_chain_over_many_frames(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = site_timeline(s, 100, NULL);
+    const struct loch_timeline_info *info = loch_timeline_info(t);
+    struct loch_mem_layer *mem = NULL;
+    struct loch_layer_desc desc;
+    struct loch_layer *layer = NULL;
+    struct loch_key key = page_key(3), first = {0}, end = {.kind = UINT8_MAX}, *keys = NULL;
+    char text[400];
+    size_t count = 0;
+    memset(text, 'x', sizeof text);
+    assert_ok(loch_mem_layer_create(100, &mem));
+    for (uint32_t i = 0; i < 1000; i++) {
+        struct loch_version v = {.lsn = 200 + i,
+                                 .start_lsn = 199 + i,
+                                 .kind = i == 500 ? LOCH_VERSION_RECORD_INIT : LOCH_VERSION_RECORD,
+                                 .bytes = loch_slice_of(text, sizeof text)};
+        assert_ok(loch_mem_layer_put(mem, &key, NULL, 1, &v));
+    }
+    loch_mem_layer_freeze(mem, 1300);
+    assert_ok(loch_layer_write(&s->store, s->keys, info, mem, NULL, &desc));
+    assert_int_equal(desc.span.start_lsn, 100);
+    assert_int_equal(desc.span.end_lsn, 1300);
+    assert_ok(loch_layer_open(&s->store, s->keys, info, &desc, &layer));
+    for (loch_lsn lsn = 199; lsn < 1300; lsn += 37) {
+        struct loch_versions ours = {0}, theirs = {0};
+        bool a = false, b = false;
+        loch_lsn floor = lsn > 300 ? lsn - 280 : 0;
+        assert_ok(loch_layer_collect(layer, &key, floor, lsn, &ours, &a));
+        assert_ok(loch_mem_layer_collect(mem, &key, floor, lsn, &theirs, &b));
+        assert_int_equal(ours.count, theirs.count);
+        assert_int_equal(a, b);
+        for (size_t i = 0; i < ours.count; i++) {
+            assert_int_equal(ours.items[i].lsn, theirs.items[i].lsn);
+            assert_int_equal(ours.items[i].start_lsn, theirs.items[i].start_lsn);
+        }
+        loch_versions_fini(&ours);
+        loch_versions_fini(&theirs);
+    }
+    assert_ok(loch_layer_keys(layer, &first, &end, &keys, &count));
+    assert_int_equal(count, 1);
+    free(keys);
+    loch_layer_release(layer);
+    loch_mem_layer_release(mem);
+    loch_timeline_release(t);
+}
+
+static loch_status image_maker(void *arg, const struct loch_key *key, loch_lsn lsn,
+                               uint8_t page[LOCH_PAGE_BYTES], bool *made)
+{
+    (void)key;
+    memset(page, 'i', LOCH_PAGE_BYTES);
+    *(loch_lsn *)arg = lsn;
+    *made = true;
+    return LOCH_OK;
+}
+
+static void long_chains_get_an_image(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = site_timeline(s, 100, NULL);
+    struct loch_mem_layer *mem = NULL;
+    struct loch_layer_desc desc;
+    struct loch_layer *layer = NULL;
+    struct loch_key longer = page_key(1), shorter = page_key(2);
+    loch_lsn asked = 0;
+    struct loch_layer_imager imager = {image_maker, &asked, 10};
+    struct loch_versions list = {0};
+    bool base = false;
+    assert_ok(loch_mem_layer_create(100, &mem));
+    for (uint32_t i = 0; i < 11; i++)
+        mem_put(mem, &longer, 200 + i, LOCH_VERSION_RECORD, "r");
+    for (uint32_t i = 0; i < 10; i++)
+        mem_put(mem, &shorter, 300 + i, LOCH_VERSION_RECORD, "r");
+    loch_mem_layer_freeze(mem, 400);
+    assert_ok(loch_layer_write(&s->store, s->keys, loch_timeline_info(t), mem, &imager, &desc));
+    assert_int_equal(asked, 210);
+    assert_ok(loch_layer_open(&s->store, s->keys, loch_timeline_info(t), &desc, &layer));
+    assert_ok(loch_layer_collect(layer, &longer, 0, 400, &list, &base));
+    assert_true(base);
+    assert_int_equal(list.count, 1);
+    assert_int_equal(list.items[0].bytes.len, LOCH_PAGE_BYTES);
+    list.count = 0;
+    assert_ok(loch_layer_collect(layer, &longer, 0, 209, &list, &base)); /* below: the records */
+    assert_false(base);
+    assert_int_equal(list.count, 10);
+    list.count = 0;
+    assert_ok(loch_layer_collect(layer, &shorter, 0, 400, &list, &base));
+    assert_false(base);
+    assert_int_equal(list.count, 10);
+    loch_versions_fini(&list);
+    loch_layer_release(layer);
+    loch_mem_layer_release(mem);
+    loch_timeline_release(t);
+}
+
+/* ---- timelines ---- */
+
+/* The only layer file of the timeline; its path. */
+static void layer_file(struct site *s, const struct loch_timeline *t, char path[4400])
+{
+    char dir[LOCH_LAYER_PATH_BYTES];
+    const struct loch_timeline_info *info = loch_timeline_info(t);
+    assert_ok(loch_timeline_dir(&s->store, &info->tenant, &info->timeline, dir));
+    DIR *d = opendir(dir);
+    assert_non_null(d);
+    path[0] = '\0';
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        if (strstr(e->d_name, ".layer") != NULL)
+            snprintf(path, 4400, "%s/%s", dir, e->d_name);
+    }
+    closedir(d);
+    assert_true(path[0] != '\0');
+}
+
+static struct loch_timeline *with_pages(struct site *s)
+{
+    struct loch_timeline *t = site_timeline(s, 1000, NULL);
+    uint8_t page[LOCH_PAGE_BYTES], size[4] = {100, 0, 0, 0};
+    struct loch_key key = page_key(0);
+    loch_page_init(page, 0);
+    for (uint32_t i = 0; i < 100; i++) {
+        memset(page + 24, (int)i, LOCH_PAGE_BYTES - 24);
+        key = page_key(i);
+        assert_ok(loch_timeline_put_value(t, &key, 1000, loch_slice_of(page, sizeof page)));
+    }
+    key = page_key(0);
+    key.kind = LOCH_KEY_REL_SIZE;
+    assert_ok(loch_timeline_put_value(t, &key, 1000, loch_slice_of(size, 4)));
+    assert_ok(loch_timeline_commit(t, 900, loch_slice_of("control", 7)));
+    return t;
+}
+
+static loch_status reopen_status(struct site *s, struct loch_id id)
+{
+    struct loch_timeline *again = NULL;
+    loch_status st = loch_timeline_open(&s->store, s->keys, &s->tenant, &id, NULL, &again);
+    if (loch_is_ok(st))
+        loch_timeline_release(again);
+    return st;
+}
+
+static void restart_keeps_what_was_flushed(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = with_pages(s);
+    struct loch_buf control = {0};
+    struct loch_view *view = NULL;
+    struct loch_rel rel = {1663, 5, 100};
+    uint8_t page[LOCH_PAGE_BYTES];
+    t = site_reopen(s, t, NULL);
+    assert_int_equal(loch_timeline_last_record_lsn(t), 1000);
+    assert_int_equal(loch_timeline_prev_record_lsn(t), 900);
+    assert_int_equal(loch_timeline_disk_consistent_lsn(t), 1000);
+    assert_int_equal(loch_timeline_info(t)->system_id, 7);
+    assert_ok(loch_timeline_control(t, &control));
+    assert_int_equal(control.len, 7);
+    assert_true(loch_timeline_ready(t, 1000));
+    assert_false(loch_timeline_ready(t, 1001));
+    assert_ok(loch_view_create(t, &view));
+    assert_ok(loch_view_page(view, &rel, 0, 42, 1000, page));
+    assert_int_equal(page[5000], 42);
+    assert_ok(loch_view_page(view, &rel, 0, 100, 1000, page)); /* beyond the end */
+    assert_true(loch_page_is_zero(page));
+    assert_ok(loch_view_page(view, &rel, 0, 42, 999, page)); /* before it was */
+    assert_true(loch_page_is_zero(page));
+    loch_view_destroy(view);
+    loch_buf_fini(&control);
+    loch_timeline_release(t);
+}
+
+static void any_flipped_byte_is_noticed(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = with_pages(s);
+    struct loch_id id = loch_timeline_info(t)->timeline;
+    struct loch_rel rel = {1663, 5, 100};
+    struct stat st;
+    char path[4400];
+    layer_file(s, t, path);
+    loch_timeline_release(t);
+    assert_int_equal(stat(path, &st), 0);
+    for (off_t at = 0; at < st.st_size; at += 1 + st.st_size / 97) {
+        uint8_t byte;
+        int fd = open(path, O_RDWR);
+        assert_int_equal(pread(fd, &byte, 1, at), 1);
+        byte ^= 0x10;
+        assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+        struct loch_timeline *again = NULL;
+        loch_page_cache_drop(s->cache, &id);
+        loch_status open_st = loch_timeline_open(&s->store, s->keys, &s->tenant, &id, NULL, &again);
+        bool noticed = !loch_is_ok(open_st);
+        if (!noticed) { /* a frame: found when it is read */
+            struct loch_view *view = NULL;
+            uint8_t page[LOCH_PAGE_BYTES];
+            assert_ok(loch_view_create(again, &view));
+            for (uint32_t block = 0; block < 100; block++) {
+                loch_status read_st = loch_view_page(view, &rel, 0, block, 1000, page);
+                if (loch_is_ok(read_st))
+                    assert_int_equal(page[5000], block); /* never wrong bytes */
+                else
+                    assert_int_equal(read_st.code, LOCH_E_CORRUPT);
+                noticed = noticed || !loch_is_ok(read_st);
+            }
+            struct loch_key key = {.kind = LOCH_KEY_CONTROL};
+            struct loch_buf value = {0};
+            bool found = false;
+            loch_status read_st = loch_view_get(view, &key, 1000, &value, &found, NULL);
+            noticed = noticed || !loch_is_ok(read_st);
+            loch_buf_fini(&value);
+            loch_view_destroy(view);
+            loch_timeline_release(again);
+        }
+        if (!noticed)
+            fail_msg("a flipped byte at %ld of %ld went unnoticed", (long)at, (long)st.st_size);
+        byte ^= 0x10;
+        assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+        close(fd);
+    }
+    assert_ok(reopen_status(s, id));
+}
+
+static void missing_short_and_foreign_files(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = with_pages(s), *other = with_pages(s);
+    struct loch_id id = loch_timeline_info(t)->timeline;
+    char path[4400], foreign[4400], aside[4500], orphan[4500], command[9200];
+    struct stat st;
+    layer_file(s, t, path);
+    layer_file(s, other, foreign);
+    loch_timeline_release(t);
+    loch_timeline_release(other);
+    snprintf(aside, sizeof aside, "%s/aside", s->dir);
+    assert_int_equal(rename(path, aside), 0);
+    assert_code(reopen_status(s, id), LOCH_E_NOT_FOUND);
+    snprintf(command, sizeof command, "cp '%s' '%s'", foreign, path);
+    assert_int_equal(system(command), 0);
+    assert_code(reopen_status(s, id), LOCH_E_CORRUPT); /* another timeline's layer in its place */
+    assert_int_equal(rename(aside, path), 0);
+    assert_int_equal(stat(path, &st), 0);
+    snprintf(orphan, sizeof orphan, "%s.orphan", path);
+    snprintf(command, sizeof command, "cp '%s' '%s'", path, orphan);
+    assert_int_equal(system(command), 0);
+    assert_ok(reopen_status(s, id));
+    assert_int_not_equal(access(orphan, F_OK), 0); /* swept */
+    assert_int_equal(truncate(path, st.st_size - 1), 0);
+    assert_code(reopen_status(s, id), LOCH_E_CORRUPT);
+}
+
+static void a_lost_race_for_the_manifest(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *a = with_pages(s), *b = NULL;
+    struct loch_id id = loch_timeline_info(a)->timeline;
+    struct loch_key key = page_key(1);
+    uint8_t page[LOCH_PAGE_BYTES] = {0};
+    assert_ok(loch_timeline_open(&s->store, s->keys, &s->tenant, &id, NULL, &b));
+    struct loch_timeline *both[] = {a, b};
+    for (size_t i = 0; i < 2; i++) {
+        assert_ok(loch_timeline_put_value(both[i], &key, 1100, loch_slice_of(page, sizeof page)));
+        loch_timeline_advance(both[i], 1100, 1000);
+        assert_ok(loch_timeline_freeze(both[i], loch_slice_of("c", 1)));
+    }
+    assert_ok(loch_timeline_flush(b));
+    assert_code(loch_timeline_flush(a), LOCH_E_STALE);
+    assert_int_equal(loch_timeline_disk_consistent_lsn(a), 1000);
+    assert_int_equal(loch_timeline_disk_consistent_lsn(b), 1100);
+    loch_timeline_release(a);
+    loch_timeline_release(b);
+}
+
+static void a_branch_waits_for_its_ancestors(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *parent = with_pages(s);
+    loch_timeline_advance(parent, 1500, 1400);
+    struct loch_timeline *child = site_timeline(s, 1400, parent);
+    assert_ok(loch_timeline_commit(child, 1300, loch_slice_of("c", 1)));
+    assert_true(loch_timeline_ready(child, 1400));
+    struct loch_id id = loch_timeline_info(child)->timeline;
+    loch_timeline_release(child);
+    parent = site_reopen(s, parent, NULL); /* back to 1000: the rest was in memory only */
+    assert_ok(loch_timeline_open(&s->store, s->keys, &s->tenant, &id, parent, &child));
+    assert_int_equal(loch_timeline_last_record_lsn(child), 1400);
+    assert_false(loch_timeline_ready(child, 1400));
+    assert_true(loch_timeline_ready(child, 1000));
+    loch_timeline_advance(parent, 1400, 1390);
+    assert_true(loch_timeline_ready(child, 1400));
+    loch_timeline_release(child);
+    assert_code(loch_timeline_open(&s->store, s->keys, &s->tenant, &id, NULL, &child),
+                LOCH_E_CORRUPT);
+    loch_timeline_release(parent);
+}
+
+/* ---- manifests ---- */
+
+static void tenant_manifests_round_trip(void **state)
+{
+    struct site *s = *state;
+    struct loch_tenant_manifest m = {.generation = 1, .tenant = s->tenant}, back = {0}, copy = {0};
+    struct loch_etag etag = {0}, stale;
+    struct loch_tenant_timeline entry = {.ancestor_lsn = 77};
+    snprintf(m.name, sizeof m.name, "acme");
+    snprintf(entry.name, sizeof entry.name, "main");
+    assert_ok(loch_random_id(&entry.timeline));
+    assert_ok(loch_tenant_manifest_add(&m, &entry));
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag));
+    stale = etag;
+    struct loch_etag again = {0};
+    assert_code(loch_tenant_manifest_put(&s->store, s->keys, &m, &again), LOCH_E_EXISTS);
+    m.generation = 2;
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag));
+    assert_code(loch_tenant_manifest_put(&s->store, s->keys, &m, &stale), LOCH_E_STALE);
+    assert_ok(loch_tenant_manifest_get(&s->store, s->keys, &s->tenant, &back, &again));
+    assert_string_equal(back.name, "acme");
+    assert_int_equal(back.generation, 2);
+    assert_int_equal(back.count, 1);
+    assert_string_equal(back.timelines[0].name, "main");
+    assert_int_equal(back.timelines[0].ancestor_lsn, 77);
+    assert_ok(loch_tenant_manifest_copy(&copy, &back));
+    assert_int_equal(copy.count, 1);
+    loch_tenant_manifest_fini(&copy);
+    loch_tenant_manifest_fini(&back);
+    loch_tenant_manifest_fini(&m);
+}
+
+static void cut_manifests_are_corrupt(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = with_pages(s);
+    struct loch_id id = loch_timeline_info(t)->timeline;
+    struct loch_manifest m = {0}, back = {0};
+    struct loch_buf bytes = {0};
+    assert_ok(loch_manifest_get(&s->store, s->keys, &s->tenant, &id, &m, NULL));
+    assert_ok(loch_manifest_encode(&m, &bytes));
+    assert_ok(loch_manifest_decode(loch_buf_slice(&bytes), &back));
+    assert_int_equal(back.layer_count, 1);
+    loch_manifest_fini(&back);
+    for (size_t len = 0; len < bytes.len; len++) {
+        loch_status st = loch_manifest_decode(loch_slice_of(bytes.data, len), &back);
+        assert_false(loch_is_ok(st));
+        loch_manifest_fini(&back);
+    }
+    loch_buf_fini(&bytes);
+    loch_manifest_fini(&m);
+    loch_timeline_release(t);
+}
+
+static void names(void **state)
+{
+    (void)state;
+    assert_ok(loch_name_check("main"));
+    assert_ok(loch_name_check("a-b_9"));
+    assert_code(loch_name_check(""), LOCH_E_INVALID);
+    assert_code(loch_name_check("9a"), LOCH_E_INVALID);
+    assert_code(loch_name_check("a/b"), LOCH_E_INVALID);
+    assert_code(loch_name_check("a123456789012345678901234567890123456789012345678901234567890123"),
+                LOCH_E_INVALID);
+}
+
+/* ---- caches ---- */
+
+static void cached_pages_honour_floor_and_lsn(void **state)
+{
+    struct site *s = *state;
+    struct loch_key key = page_key(1);
+    uint8_t page[LOCH_PAGE_BYTES] = {1}, out[LOCH_PAGE_BYTES];
+    loch_lsn version = 0;
+    loch_page_cache_put(s->cache, &s->tenant, &key, 100, page);
+    assert_true(loch_page_cache_get(s->cache, &s->tenant, &key, 0, 100, &version, out));
+    assert_int_equal(version, 100);
+    assert_false(loch_page_cache_get(s->cache, &s->tenant, &key, 0, 99, &version, out));
+    assert_false(loch_page_cache_get(s->cache, &s->tenant, &key, 101, 200, &version, out));
+    page[0] = 2;
+    loch_page_cache_put(s->cache, &s->tenant, &key, 90, page); /* older: not taken */
+    assert_true(loch_page_cache_get(s->cache, &s->tenant, &key, 0, 500, &version, out));
+    assert_int_equal(out[0], 1);
+    loch_page_cache_drop(s->cache, &s->tenant);
+    assert_false(loch_page_cache_get(s->cache, &s->tenant, &key, 0, 500, &version, out));
+}
+
+static void cached_frames(void **state)
+{
+    struct site *s = *state;
+    struct loch_buf bytes = {0}, large = {0};
+    struct loch_frame *frame = NULL, *got;
+    assert_ok(loch_buf_append(&bytes, "frame", 5));
+    assert_ok(loch_frame_create(&bytes, &frame));
+    loch_frame_cache_put(s->frames, &s->tenant, 3, frame);
+    loch_frame_release(frame);
+    got = loch_frame_cache_get(s->frames, &s->tenant, 3);
+    assert_non_null(got);
+    assert_memory_equal(loch_frame_bytes(got).data, "frame", 5);
+    loch_frame_release(got);
+    assert_null(loch_frame_cache_get(s->frames, &s->tenant, 4));
+    loch_frame_cache_drop(s->frames, &s->tenant);
+    assert_null(loch_frame_cache_get(s->frames, &s->tenant, 3));
+    assert_ok(loch_buf_reserve(&large, LOCH_FRAME_CACHED_MAX_BYTES + 1));
+    large.len = LOCH_FRAME_CACHED_MAX_BYTES + 1;
+    assert_ok(loch_frame_create(&large, &frame));
+    loch_frame_cache_put(s->frames, &s->tenant, 5, frame);
+    assert_null(loch_frame_cache_get(s->frames, &s->tenant, 5));
+    loch_frame_release(frame);
+}
+
+#define WITH_SITE(test_) cmocka_unit_test_setup_teardown(test_, site_up, site_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mem_collects_down_to_the_base),
+        cmocka_unit_test(mem_grows_and_lists_keys),
+        cmocka_unit_test(mem_shares_a_records_bytes),
+        WITH_SITE(a_chain_over_many_frames),
+        WITH_SITE(long_chains_get_an_image),
+        WITH_SITE(restart_keeps_what_was_flushed),
+        WITH_SITE(any_flipped_byte_is_noticed),
+        WITH_SITE(missing_short_and_foreign_files),
+        WITH_SITE(a_lost_race_for_the_manifest),
+        WITH_SITE(a_branch_waits_for_its_ancestors),
+        WITH_SITE(tenant_manifests_round_trip),
+        WITH_SITE(cut_manifests_are_corrupt),
+        cmocka_unit_test(names),
+        WITH_SITE(cached_pages_honour_floor_and_lsn),
+        WITH_SITE(cached_frames),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
