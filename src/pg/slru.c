@@ -51,7 +51,7 @@ static LOCH_STATUS apply_offset_set(struct loch_slice s, uint8_t *page)
     if (!entries_fit(s, OFFSET_ENTRY_BYTES, LOCH_OFFSETS_PER_PAGE))
         return bad_op("a wrong multixact index");
     for (size_t i = 0; i < s.len; i += OFFSET_ENTRY_BYTES)
-        memcpy(page + 4u * loch_get_u16(s.data + i), s.data + i + 2, 4);
+        memcpy(page + (size_t)4 * loch_get_u16(s.data + i), s.data + i + 2, 4);
     return LOCH_OK;
 }
 
@@ -60,7 +60,7 @@ static LOCH_STATUS apply_member_set(struct loch_slice s, uint8_t *page)
     if (!entries_fit(s, MEMBER_ENTRY_BYTES, LOCH_MEMBERS_PER_PAGE))
         return bad_op("a wrong member index");
     for (size_t i = 0; i < s.len; i += MEMBER_ENTRY_BYTES) {
-        uint32_t index = loch_get_u16(s.data + i);
+        size_t index = loch_get_u16(s.data + i);
         uint8_t *group = page + index / MEMBERS_PER_GROUP * MEMBER_GROUP_BYTES;
         group[index % MEMBERS_PER_GROUP] = s.data[i + 2];
         memcpy(group + 4 + 4 * (index % MEMBERS_PER_GROUP), s.data + i + 3, 4);
@@ -78,7 +78,8 @@ static LOCH_STATUS apply_commit_ts_set(struct loch_slice s, uint8_t *page)
     if (!entries_fit(entries, 2, LOCH_XIDS_PER_COMMIT_TS_PAGE))
         return bad_op("a wrong commit timestamp index");
     for (size_t i = 0; i < entries.len; i += 2)
-        memcpy(page + COMMIT_TS_BYTES * loch_get_u16(entries.data + i), s.data, COMMIT_TS_BYTES);
+        memcpy(page + (size_t)COMMIT_TS_BYTES * loch_get_u16(entries.data + i), s.data,
+               COMMIT_TS_BYTES);
     return LOCH_OK;
 }
 

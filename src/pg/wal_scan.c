@@ -35,8 +35,8 @@ void loch_wal_segment_name(uint32_t tli, uint64_t segment_number, uint32_t segme
 {
     uint64_t per_id = (UINT64_C(1) << 32) / segment_bytes;
 
-    snprintf(out, LOCH_WAL_SEGMENT_NAME_BYTES, "%08X%08X%08X", tli,
-             (uint32_t)(segment_number / per_id), (uint32_t)(segment_number % per_id));
+    (void)snprintf(out, LOCH_WAL_SEGMENT_NAME_BYTES, "%08X%08X%08X", tli,
+                   (uint32_t)(segment_number / per_id), (uint32_t)(segment_number % per_id));
 }
 
 LOCH_STATUS loch_wal_scan_init(struct loch_wal_scan *scan, enum loch_wal_scan_mode mode,
