@@ -28,7 +28,9 @@
 
 #define LOOK_EVERY_MS  100
 #define SLEEP_FIRST_US 1000u
-#define SLEEP_MOST_US  200000u
+#define SLEEP_MOST_US                                                                              \
+    5000000u /* so much longer than the time between looks that writing all but stops */
+#define SLICE_US 10000u
 
 PGDLLEXPORT void loch_throttle_main(Datum arg) pg_attribute_noreturn();
 
@@ -51,7 +53,13 @@ void loch_throttle_maybe_sleep(void)
         return;
     wal_bytes_seen = pgWalUsage.wal_bytes;
     loch_count(throttled);
-    pg_usleep((long)us);
+    /* Until the lag is gone, a cancel has come, or the time is up. */
+    for (uint64 slept = 0; slept < us; slept += SLICE_US) {
+        if (QueryCancelPending || ProcDiePending ||
+            pg_atomic_read_u64(&loch_shared->throttle_us) == 0)
+            break;
+        pg_usleep((long)Min(us - slept, SLICE_US));
+    }
 }
 
 static uint64 lag_bytes(void)

@@ -246,7 +246,8 @@ static void build_args(struct args *a, const struct loch_postmaster *p, uint64_t
     set(a, "max_wal_size=256MB");
     set(a, "min_wal_size=64MB");
     set(a, "wal_keep_size=0");
-    set(a, "max_slot_wal_keep_size=256MB");
+    /* Writers are slowed long before that (loch.max_lag). */
+    set(a, "max_slot_wal_keep_size=1GB");
     set(a, "max_wal_senders=10");
     for (size_t i = 0; i < c->setting_count; i++)
         set(a, "%s=%s", c->settings[i].name, c->settings[i].value);

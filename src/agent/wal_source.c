@@ -22,7 +22,7 @@
 /* Microseconds from 1970 to 2000. */
 #define PG_EPOCH_US INT64_C(946684800000000)
 
-enum stage { CONNECTING, IDENTIFYING, STARTING, STREAMING, FINISHING };
+enum stage { CONNECTING, IDENTIFYING, RESERVING, STARTING, STREAMING, FINISHING };
 
 struct loch_wal_source {
     struct loch_wal_source_order o;
@@ -299,20 +299,45 @@ static void send_query(struct loch_wal_source *s, const char *query, enum stage 
     flush(s);
 }
 
+/* Takes the one result of a command; the next may be sent then. */
+static PGresult *only_result(struct loch_wal_source *s)
+{
+    PGresult *res = PQgetResult(s->conn);
+    PGresult *more;
+
+    while ((more = PQgetResult(s->conn)) != NULL)
+        PQclear(more);
+    return res;
+}
+
+/* The slot keeps the server from removing WAL that it has not sent yet, and goes with the
+ * connection. */
 static void identified(struct loch_wal_source *s)
 {
-    char query[100];
-    PGresult *res = PQgetResult(s->conn);
+    PGresult *res = only_result(s);
     loch_status st = check_system(s, res);
 
     PQclear(res);
-    if (!loch_is_ok(st)) {
+    if (loch_is_ok(st))
+        send_query(s, "CREATE_REPLICATION_SLOT loch_proposer TEMPORARY PHYSICAL (RESERVE_WAL)",
+                   RESERVING);
+    else
         end(s, st);
+}
+
+static void reserved(struct loch_wal_source *s)
+{
+    char query[120];
+    PGresult *res = only_result(s);
+    const ExecStatusType status = PQresultStatus(res);
+
+    PQclear(res);
+    if (status != PGRES_TUPLES_OK) {
+        end(s, pq_failure(s, "the server reserves no WAL"));
         return;
     }
-    while ((res = PQgetResult(s->conn)) != NULL)
-        PQclear(res);
-    (void)snprintf(query, sizeof query, "START_REPLICATION PHYSICAL " LOCH_LSN_FMT,
+    (void)snprintf(query, sizeof query,
+                   "START_REPLICATION SLOT loch_proposer PHYSICAL " LOCH_LSN_FMT,
                    LOCH_LSN_ARG(s->o.start_lsn));
     send_query(s, query, STARTING);
 }
@@ -352,6 +377,8 @@ static void take_result(struct loch_wal_source *s)
         return;
     if (s->stage == IDENTIFYING)
         identified(s);
+    else if (s->stage == RESERVING)
+        reserved(s);
     else if (s->stage == STARTING)
         started(s);
     else
@@ -436,6 +463,7 @@ static void ready(void *arg, int events)
         poll_connect(s);
         break;
     case IDENTIFYING:
+    case RESERVING:
     case STARTING:
     case FINISHING:
         take_result(s);
