@@ -315,13 +315,13 @@ LOCH_STATUS loch_control_follow(struct loch_control *control, const struct loch_
 {
     struct loch_control c;
 
-    /* Bytes, so that padding compares equal below; were it not, a change too many is only reported.
-     */
+    /* Copied as bytes, so that padding compares equal; if not, a change too many is reported. */
     memcpy(&c, control, sizeof c);
     LOCH_TRY(follow(&c, record, start));
-    if (changed !=
-        NULL) /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c) */
-        *changed = memcmp(&c, control, sizeof c) != 0;
+    /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c) */
+    bool differs = memcmp(&c, control, sizeof c) != 0;
+    if (changed != NULL)
+        *changed = differs;
     c.last_start = start;
     c.last_end = end;
     memcpy(control, &c, sizeof c);
