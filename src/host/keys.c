@@ -95,6 +95,27 @@ static loch_status check_newer(const struct keys_tenant *held, const struct keys
     return loch_keyring_check_successor(&held->ring, held->hash, &next->ring);
 }
 
+/* Reads the keyring and refuses one older than the one held: nothing may be built upon it. */
+static loch_status get_newest(struct loch_keys *keys, const struct loch_id *tenant,
+                              struct keys_tenant **out)
+{
+    struct keys_tenant *t = NULL;
+    loch_status st = LOCH_OK;
+
+    LOCH_TRY(keys_ring_get(&keys->o, tenant, &t));
+    reading(keys);
+    struct keys_tenant **slot = slot_of(keys, tenant);
+    if (slot != NULL)
+        st = check_newer(*slot, t);
+    release(keys);
+    if (!loch_is_ok(st)) {
+        keys_tenant_destroy(t);
+        return st;
+    }
+    *out = t;
+    return LOCH_OK;
+}
+
 /* Puts the tenant into the set, in place of an older one. */
 static loch_status install(struct loch_keys *keys, struct keys_tenant *take_tenant)
 {
@@ -134,7 +155,7 @@ static loch_status load(struct loch_keys *keys, const struct loch_id *tenant)
 {
     struct keys_tenant *t = NULL;
 
-    LOCH_TRY(keys_ring_get(&keys->o, tenant, &t));
+    LOCH_TRY(get_newest(keys, tenant, &t));
     return install(keys, t);
 }
 
@@ -145,7 +166,7 @@ static loch_status settle(struct loch_keys *keys, const struct loch_id *tenant)
     struct keys_tenant *t = NULL;
     bool changed = false;
 
-    LOCH_TRY(keys_ring_get(&keys->o, tenant, &t));
+    LOCH_TRY(get_newest(keys, tenant, &t));
     const loch_status st = keys_ring_activate(&keys->o, t, &changed);
     if (!loch_is_ok(st) || changed) {
         keys_tenant_destroy(t);
@@ -161,7 +182,7 @@ static loch_status add_timeline(struct loch_keys *keys, const struct loch_id *te
     struct keys_tenant *t = NULL;
     bool changed = false;
 
-    LOCH_TRY(keys_ring_get(&keys->o, tenant, &t));
+    LOCH_TRY(get_newest(keys, tenant, &t));
     const loch_status st = keys_ring_add_timeline(&keys->o, t, timeline, &changed);
     keys_tenant_destroy(t);
     LOCH_TRY(st);
@@ -223,7 +244,7 @@ static loch_status forget_timeline(struct loch_keys *keys, const struct loch_id 
     struct keys_tenant *t = NULL;
     bool changed = false;
 
-    LOCH_TRY(keys_ring_get(&keys->o, tenant, &t));
+    LOCH_TRY(get_newest(keys, tenant, &t));
     const loch_status st = keys_ring_forget_timeline(&keys->o, t, timeline, &changed);
     if (!loch_is_ok(st) || changed) {
         keys_tenant_destroy(t);

@@ -292,6 +292,14 @@ static void an_old_keyring_is_refused(void **state)
     put_ring(s, &old);
     assert_code(loch_keys_tenant_load(keys, &s->tenant), LOCH_E_STALE);
     assert_true(loch_keys_has(keys, &s->tenant, &s->timeline)); /* keeps what it has */
+    /* Nor is anything built upon it. */
+    assert_code(loch_keys_add_timeline(keys, &s->tenant, &s->node), LOCH_E_STALE);
+    assert_code(loch_keys_forget_timeline(keys, &s->tenant, &s->timeline), LOCH_E_STALE);
+    struct loch_buf kept = {0};
+    get_ring(s, &kept);
+    assert_int_equal(kept.len, old.len);
+    assert_memory_equal(kept.data, old.data, old.len);
+    loch_buf_fini(&kept);
     put_ring(s, &now);
     assert_ok(loch_keys_tenant_load(keys, &s->tenant));
     loch_buf_fini(&old);
