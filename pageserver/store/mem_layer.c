@@ -160,8 +160,8 @@ static loch_status arena_copy(struct loch_mem_layer *layer, struct loch_slice by
             return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %zu bytes of a layer", size);
         chunk->next = layer->chunks;
         layer->chunks = chunk;
-        count_bytes(layer, size);
         if (own) {
+            count_bytes(layer, size);
             memcpy(chunk->bytes, bytes.data, bytes.len);
             *out = chunk->bytes;
             return LOCH_OK;
@@ -169,6 +169,8 @@ static loch_status arena_copy(struct loch_mem_layer *layer, struct loch_slice by
         layer->at = chunk->bytes;
         layer->left = size;
     }
+    /* What is used, not what is allocated: a fresh layer must not be over a small limit. */
+    count_bytes(layer, bytes.len);
     memcpy(layer->at, bytes.data, bytes.len);
     *out = layer->at;
     layer->at += bytes.len;
