@@ -58,20 +58,14 @@ LOCH_STATUS loch_collect_value(struct loch_view *view, const struct loch_key *ke
 }
 
 LOCH_STATUS loch_database_floor(struct loch_view *view, uint32_t spc, uint32_t db, loch_lsn lsn,
-                                loch_lsn *floor, bool *dropped)
+                                loch_lsn *floor)
 {
     *floor = LOCH_LSN_NONE;
-    *dropped = false;
     if (db == 0)
         return LOCH_OK;
     struct loch_key key = {.kind = LOCH_KEY_DATABASE, .spc = spc, .db = db};
-    struct loch_buf value = {0};
     bool found = false;
-    loch_status st = loch_collect_value(view, &key, 0, lsn, &value, &found, floor);
-    if (loch_is_ok(st) && found)
-        *dropped = value.len == 0 || value.data[0] == 0;
-    loch_buf_fini(&value);
-    return st;
+    return loch_collect_value(view, &key, LOCH_LSN_NONE, lsn, NULL, &found, floor);
 }
 
 static loch_status read_cut(struct loch_slice value, uint32_t *first, bool *all)

@@ -24,9 +24,11 @@ LOCH_STATUS loch_collect(struct loch_view *view, const struct loch_key *key, loc
 LOCH_STATUS loch_collect_value(struct loch_view *view, const struct loch_key *key, loch_lsn floor,
                                loch_lsn lsn, struct loch_buf *out, bool *found, loch_lsn *version);
 
-/* Everything in (spc, db) older than *floor is hidden at `lsn`; *dropped: the database is gone. */
+/* Everything in (spc, db) older than *floor is hidden at `lsn`. A drop hides what was there before
+ * it and nothing later: a database that has moved to another tablespace may put relations into the
+ * one it left. */
 LOCH_STATUS loch_database_floor(struct loch_view *view, uint32_t spc, uint32_t db, loch_lsn lsn,
-                                loch_lsn *floor, bool *dropped);
+                                loch_lsn *floor);
 /* Versions of the block older than *floor are hidden by a cut of the relation's fork. */
 LOCH_STATUS loch_page_floor(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
                             uint32_t block, loch_lsn lsn, loch_lsn db_floor, loch_lsn *floor);

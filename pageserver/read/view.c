@@ -42,16 +42,15 @@ loch_lsn loch_view_last_record_lsn(const struct loch_view *view)
     return view->last_record_lsn;
 }
 
-/* The floor for a key of a database (0 for others); *dropped: nothing of it is there at `lsn`. */
+/* The floor for a key of a database (0 for others). */
 static loch_status floor_of(struct loch_view *view, const struct loch_key *key, loch_lsn lsn,
-                            loch_lsn *floor, bool *dropped)
+                            loch_lsn *floor)
 {
     *floor = LOCH_LSN_NONE;
-    *dropped = false;
     if (key->kind != LOCH_KEY_PAGE && key->kind != LOCH_KEY_REL_SIZE &&
         key->kind != LOCH_KEY_REL_CUT && key->kind != LOCH_KEY_RELMAP)
         return LOCH_OK;
-    return loch_database_floor(view, key->spc, key->db, lsn, floor, dropped);
+    return loch_database_floor(view, key->spc, key->db, lsn, floor);
 }
 
 /* A page of a relation (kind PAGE); zeros where there is none. */
@@ -60,7 +59,7 @@ static loch_status get_page(struct loch_view *view, const struct loch_key *key, 
 {
     struct loch_rel rel = {key->spc, key->db, key->rel};
     loch_lsn floor = LOCH_LSN_NONE, cut = LOCH_LSN_NONE;
-    bool dropped = false, exists = false;
+    bool exists = false;
     uint32_t blocks = 0;
     *found = false;
     *version = LOCH_LSN_NONE;
@@ -69,7 +68,7 @@ static loch_status get_page(struct loch_view *view, const struct loch_key *key, 
         memset(out, 0, LOCH_PAGE_BYTES);
         return LOCH_OK;
     }
-    LOCH_TRY(floor_of(view, key, lsn, &floor, &dropped));
+    LOCH_TRY(floor_of(view, key, lsn, &floor));
     LOCH_TRY(loch_page_floor(view, &rel, key->fork, key->block, lsn, floor, &cut));
     LOCH_TRY(loch_reconstruct(view, key, cut, lsn, out, version));
     *found = true;
@@ -113,7 +112,7 @@ LOCH_STATUS loch_view_get(struct loch_view *view, const struct loch_key *key, lo
 {
     uint8_t page[LOCH_PAGE_BYTES];
     loch_lsn floor = LOCH_LSN_NONE, at = LOCH_LSN_NONE;
-    bool dropped = false, is_there = false;
+    bool is_there = false;
     bool is_page = key->kind == LOCH_KEY_PAGE || key->kind == LOCH_KEY_SLRU_PAGE;
     out->len = 0;
     if (key->kind == LOCH_KEY_PAGE) {
@@ -121,9 +120,8 @@ LOCH_STATUS loch_view_get(struct loch_view *view, const struct loch_key *key, lo
     } else if (key->kind == LOCH_KEY_SLRU_PAGE) {
         LOCH_TRY(loch_slru_page(view, key, lsn, page, &is_there, &at));
     } else {
-        LOCH_TRY(floor_of(view, key, lsn, &floor, &dropped));
-        if (!dropped)
-            LOCH_TRY(loch_collect_value(view, key, floor, lsn, out, &is_there, &at));
+        LOCH_TRY(floor_of(view, key, lsn, &floor));
+        LOCH_TRY(loch_collect_value(view, key, floor, lsn, out, &is_there, &at));
         is_there = is_there && out->len > 0;
     }
     if (is_page && is_there)

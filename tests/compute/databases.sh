@@ -59,6 +59,9 @@ DB=same expect "a database oid used again" "7" "select count(*) from x where n =
 sql -c "alter database d2 set tablespace inplace"
 DB=d2 expect "a database moved to another tablespace" "30000 30000" "select count(*) from a" "set enable_seqscan = off" \
     "select count(*) from a where id > 0"
+DB=d2 expect "a relation in the tablespace its database has left" "9 101" "create table back(i int primary key) tablespace pg_default" \
+    "alter index back_pkey set tablespace pg_default" "insert into back select generate_series(1, 9)" "select count(*) from back" \
+    "create index back_a on a(id) tablespace pg_default" "select count(*) from a where id between 100 and 200"
 
 # A cancel while a read waits for a lagging pageserver: an ERROR, and the connection goes on in step.
 pids="$(daemon_pid safekeeper-1) $(daemon_pid safekeeper-2)"
@@ -98,6 +101,8 @@ expect "moved rows" "5000" "select count(*) from moved"
 for db in d1 d2 d3 d4 same; do DB=$db sql -c "create extension if not exists amcheck" -c "select count(bt_index_check(c.oid, true)) from pg_class c join pg_am a on a.oid = c.relam where a.amname = 'btree' and c.relkind = 'i'" >/dev/null; done
 DB=d2 expect "reborn: the copied and moved database" "30000 0 3000" "select count(*) from a" "select count(*) from u" "set enable_seqscan = off" \
     "select count(*) from a where array[id % 10] @> array[3]"
+DB=d2 expect "reborn: what lies in the tablespace its database has left" "9 1" "select count(*) from back" \
+    "set enable_seqscan = off" "select count(*) from back where i = 5"
 DB=d3 expect "reborn: rewrites, prepared, truncated" "20000 40000 500" "select count(*) from a" "select count(*) from p2" "select count(*) from tr"
 DB=d4 expect "reborn: the in-place tablespace" "20000" "select count(*) from a"
 DB=same expect "reborn: the database oid used again" "7" "select count(*) from x where n = 'new'"

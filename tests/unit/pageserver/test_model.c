@@ -60,12 +60,10 @@ static const struct entry *newest(const struct line *line, const struct loch_key
     return NULL;
 }
 
-static loch_lsn db_floor(const struct line *line, const struct loch_key *key, loch_lsn lsn,
-                         bool *dropped)
+static loch_lsn db_floor(const struct line *line, const struct loch_key *key, loch_lsn lsn)
 {
     struct loch_key db = {.kind = LOCH_KEY_DATABASE, .spc = key->spc, .db = key->db};
     const struct entry *e = newest(line, &db, 0, lsn);
-    *dropped = e != NULL && e->bytes[0] == 0;
     return e != NULL ? e->lsn : 0;
 }
 
@@ -121,11 +119,10 @@ static bool model_size(const struct line *line, const struct loch_key *page, loc
                        uint32_t *blocks)
 {
     struct loch_key key = *page;
-    bool dropped = false;
     key.kind = LOCH_KEY_REL_SIZE;
     key.block = 0;
-    loch_lsn floor = db_floor(line, page, lsn, &dropped);
-    const struct entry *e = dropped ? NULL : newest(line, &key, floor, lsn);
+    loch_lsn floor = db_floor(line, page, lsn);
+    const struct entry *e = newest(line, &key, floor, lsn);
     if (e == NULL || e->len == 0)
         return false;
     *blocks = loch_get_u32(e->bytes);
@@ -136,11 +133,10 @@ static void model_page(const struct line *line, const struct loch_key *key, loch
                        uint8_t page[LOCH_PAGE_BYTES])
 {
     uint32_t blocks = 0;
-    bool dropped = false;
     memset(page, 0, LOCH_PAGE_BYTES);
     if (!model_size(line, key, lsn, &blocks) || key->block >= blocks)
         return;
-    loch_lsn floor = db_floor(line, key, lsn, &dropped);
+    loch_lsn floor = db_floor(line, key, lsn);
     replay(line, key, cut_floor(line, key, floor, lsn), lsn, page);
 }
 
