@@ -101,8 +101,8 @@ loch_status loch_compute_describe(struct loch_cluster *c, const char *name, json
             state = loch_field(agent, "state");
             pgdata = loch_field(agent, "pgdata");
         }
-    } else if (json_is_true(json_object_get(note, "wanted"))) {
-        state = "failed";
+    } else if (json_is_true(json_object_get(note, "wanted")) && agent_state(note, &agent)) {
+        state = "failed"; /* a stop, and `down`, leave no state file or no wish */
     }
     make_url(c, note, url, sizeof url);
     *out = json_pack("{s:s, s:O, s:O, s:s, s:s, s:i, s:s, s:i}", "name", name, "tenant",
