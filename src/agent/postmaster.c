@@ -249,6 +249,7 @@ static void build_args(struct args *a, const struct loch_postmaster *p, uint64_t
     /* Writers are slowed long before that (loch.max_lag). */
     set(a, "max_slot_wal_keep_size=1GB");
     set(a, "max_wal_senders=10");
+    set(a, "max_replication_slots=10");
     for (size_t i = 0; i < c->setting_count; i++)
         set(a, "%s=%s", c->settings[i].name, c->settings[i].value);
     add_safety(a);
