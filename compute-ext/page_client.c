@@ -16,6 +16,7 @@
 #define PAUSE_FIRST_MS    20
 #define PAUSE_MOST_MS     1000
 #define COMPLAIN_AFTER_MS 5000
+#define STATUS_PATIENCE_MS 1000
 
 enum kind { ASK_PAGE, ASK_SIZE, ASK_DB_BYTES, ASK_STATUS };
 
@@ -323,10 +324,20 @@ uint64 loch_page_client_db_bytes(Oid spc, Oid db, XLogRecPtr lsn)
     return x.bytes;
 }
 
-void loch_page_client_status(struct loch_page_status_reply *out)
+bool loch_page_client_try_status(struct loch_page_status_reply *out)
 {
     struct exchange x = {.kind = ASK_STATUS};
+    bool answered;
+    loch_status st;
 
     x.status = out;
-    ask(&x);
+    loch_page_conn_patience(STATUS_PATIENCE_MS);
+    st = attempt(&x, &answered);
+    loch_page_conn_patience(0);
+    loch_wait_done();
+    if (st.code == LOCH_E_STALE)
+        give_up_if_final(st);
+    if (!loch_is_ok(st) && !answered)
+        loch_page_conn_close();
+    return loch_is_ok(st);
 }

@@ -33,6 +33,7 @@ void loch_page_client_post_send(void);
 bool loch_page_client_size(RelFileNode rnode, ForkNumber fork, XLogRecPtr lsn, BlockNumber *blocks);
 /* All forks of all relations of a database; spc InvalidOid: in all tablespaces. */
 uint64 loch_page_client_db_bytes(Oid spc, Oid db, XLogRecPtr lsn);
-void loch_page_client_status(struct loch_page_status_reply *out);
+/* One attempt, a second or two at most; false: no answer. FATAL when this compute is fenced. */
+bool loch_page_client_try_status(struct loch_page_status_reply *out);
 
 #endif

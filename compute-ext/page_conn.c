@@ -13,6 +13,7 @@
 #include "wait.h"
 
 #include "miscadmin.h"
+#include "utils/timestamp.h"
 
 #include "loch/base/frame.h"
 #include "loch/crypto/tls.h"
@@ -40,7 +41,13 @@ static struct {
     struct loch_buf plain; /* plaintext received; the first `taken` bytes of it are used up */
     size_t taken;
     bool greeted;
+    TimestampTz give_up_at; /* 0: never */
 } conn = {.fd = -1};
+
+void loch_page_conn_patience(int ms)
+{
+    conn.give_up_at = ms == 0 ? 0 : GetCurrentTimestamp() + (TimestampTz)ms * 1000;
+}
 
 void loch_page_conn_close(void)
 {
@@ -150,9 +157,11 @@ static loch_status pump(void)
             break;
         if (n == 0)
             return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the pageserver closed the connection");
-        if (errno == EAGAIN || errno == EWOULDBLOCK)
+        if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            if (conn.give_up_at != 0 && GetCurrentTimestamp() > conn.give_up_at)
+                return LOCH_FAIL(LOCH_E_UNAVAILABLE, "no answer from the pageserver");
             loch_wait_socket(conn.fd, false, WAIT_SLICE_MS);
-        else if (errno != EINTR)
+        } else if (errno != EINTR)
             return LOCH_FAIL(LOCH_E_UNAVAILABLE, "recv: %s", strerror(errno));
     }
     st = loch_tls_receive(conn.tls, loch_slice_of(bytes, (size_t)n), &conn.plain, &conn.wire,

@@ -18,5 +18,7 @@ LOCH_STATUS loch_page_conn_send(struct loch_slice frames);
 /* Waits for the next frame; *payload is borrowed until the next call. May raise ERROR. */
 LOCH_STATUS loch_page_conn_receive(uint8_t *type, struct loch_slice *payload);
 void loch_page_conn_close(void);
+/* From now on a wait for the pageserver ends with LOCH_E_UNAVAILABLE after so long; 0: never. */
+void loch_page_conn_patience(int ms);
 
 #endif

@@ -62,13 +62,17 @@ void loch_throttle_maybe_sleep(void)
     }
 }
 
+/* A pageserver that does not answer stays where it was last seen, so writers are slowed for it too. */
 static uint64 lag_bytes(void)
 {
+    static XLogRecPtr seen;
     struct loch_page_status_reply status = {0};
     XLogRecPtr here = loch_insert_lsn();
 
-    loch_page_client_status(&status);
-    return here > status.last_record_lsn ? here - status.last_record_lsn : 0;
+    if (loch_page_client_try_status(&status))
+        seen = status.last_record_lsn;
+    seen = Max(seen, loch_settings.start_lsn_value);
+    return here > seen ? here - seen : 0;
 }
 
 static void look(void)

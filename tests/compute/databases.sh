@@ -87,6 +87,19 @@ case $got in
 esac
 expect "the connection after a cancel" "500498" "select sum(a) from lag"
 
+# A pageserver that hangs: writers are slowed, not failed.
+sql -c "alter system set loch.max_lag = '1MB'" -c "select pg_reload_conf()" >/dev/null
+sql -c "create table th(a int, t text) with (autovacuum_enabled = off)" -c "insert into th values (0, '')" -c "select count(*) from th" >/dev/null
+stopped=$(daemon_pid pageserver)
+kill -STOP "$stopped"
+(sleep 8; kill -CONT "$stopped") &
+sql -c "set synchronous_commit = off" -c "insert into th select g, repeat('x', 200) from generate_series(1, 200000) g"
+slowed=$(sql -c "select value from loch.stats where name = 'throttled'")
+[ "$slowed" -gt 0 ] && note "ok   a lagging pageserver slows writers ($slowed rounds)" || fail "no backpressure"
+wait $!
+expect "rows written meanwhile" "200001" "select count(*) from th"
+sql -c "alter system reset loch.max_lag" -c "select pg_reload_conf()" >/dev/null
+
 # The pageserver goes away and comes back: queries wait, none fails.
 kill -9 "$(daemon_pid pageserver)"
 sql -c "select count(*), sum(length(t::text)) from (select * from moved) t" >"$WORK/waited" 2>&1 &

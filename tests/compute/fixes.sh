@@ -27,6 +27,43 @@ rollback;
 Q
 }
 
+# One transaction with many commands and savepoints, evicted all the time (small buffers). Without overlays the pages are
+# kept, which is right too: the last line tells the two apart.
+right_overlay="4000,4000,3989|29,3989,4019,t"
+small_overlay=1
+test_overlay() {
+    sql <<'Q'
+drop table if exists h, filler;
+create table filler as select g a, repeat('z', 900) p from generate_series(1, 1000) g;
+begin;
+create table h(a int, pad text);
+insert into h select g, repeat('x', 500) from generate_series(1, 2000) g;
+savepoint s0;
+insert into h select a, pad from h limit 1000000;
+select count(*) from h;
+rollback to s0;
+insert into h select g, repeat('x', 500) from generate_series(1, 2000) g;
+declare c cursor for select count(*) from h;
+insert into h select g, 'y' from generate_series(1, 19) g;
+select count(*) from filler \g /dev/null
+fetch all in c;
+close c;
+savepoint s1;
+delete from h where a <= 10;
+update h set pad = 'u' where a between 11 and 20;
+select count(*), count(*) filter (where pad = 'u') from h;
+declare d cursor for select count(*) from h;
+update h set pad = 'uu' where pad = 'u';
+delete from h where a = 100;
+select count(*) from filler \g /dev/null
+fetch all in d;
+rollback to s1;
+select count(*) from h;
+commit;
+select value > 0 from loch.stats where name = 'cid_overlay_applied';
+Q
+}
+
 right_speculative="1|other updated"
 test_speculative() {
     sql -v conn="$URL" <<'Q'
