@@ -13,9 +13,9 @@
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 
-#define PAUSE_FIRST_MS    20
-#define PAUSE_MOST_MS     1000
-#define COMPLAIN_AFTER_MS 5000
+#define PAUSE_FIRST_MS     20
+#define PAUSE_MOST_MS      1000
+#define COMPLAIN_AFTER_MS  5000
 #define STATUS_PATIENCE_MS 1000
 
 enum kind { ASK_PAGE, ASK_SIZE, ASK_DB_BYTES, ASK_STATUS };

@@ -62,7 +62,8 @@ void loch_throttle_maybe_sleep(void)
     }
 }
 
-/* A pageserver that does not answer stays where it was last seen, so writers are slowed for it too. */
+/* A pageserver that does not answer stays where it was last seen, so writers are slowed for it too.
+ */
 static uint64 lag_bytes(void)
 {
     static XLogRecPtr seen;
