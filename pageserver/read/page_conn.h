@@ -27,6 +27,9 @@ struct page_conn {
     uint64_t term;
     struct page_request *requests; /* all that are not answered */
     unsigned count;
+    struct page_request *ready,
+        **ready_end;           /* their LSN is there; in order, linked by ready_next */
+    unsigned jobs;             /* pieces of pool work in flight */
     struct basebackup *backup; /* basebackup_stream.c */
 };
 
@@ -39,6 +42,7 @@ struct page_request {
     struct loch_key key; /* GET: the page; REL_SIZE: the fork; DB_SIZE: spc and db */
     struct loch_waiter waiter;
     bool waiting;
+    struct page_request *ready_next;
     uint64_t began_ns;
     struct loch_view *view;
     loch_lsn lsn; /* read at */

@@ -13,6 +13,9 @@
 
 /* Requests of one connection in flight: above it nothing is read from it. */
 #define REQUESTS_MAX 512u
+/* Of a connection: requests in one piece of pool work, and pieces at a time. */
+#define JOB_REQUESTS_MAX 16u
+#define JOBS_MAX         2u
 
 /* ---- connection ---- */
 
@@ -65,20 +68,20 @@ static void on_closed(void *arg, loch_status st)
     (void)st;
     conn->stream = NULL;
     loch_served_watch_remove(&conn->watch);
+    conn->held = true;
+    while (conn->ready != NULL) {
+        struct page_request *r = conn->ready;
+        conn->ready = r->ready_next;
+        page_request_destroy(r);
+    }
+    conn->ready_end = &conn->ready;
     for (struct page_request *r = conn->requests, *next; r != NULL; r = next) {
         next = r->next;
         if (!r->waiting)
             continue;
         loch_served_unwait(&r->waiter);
-        *r->prev = r->next;
-        if (r->next != NULL)
-            r->next->prev = r->prev;
-        conn->count--;
-        conn->ps->requests--;
-        free(r->page);
-        free(r);
+        page_request_destroy(r);
     }
-    conn->held = true;
     page_basebackup_moved(conn);
     conn->held = false;
     consider_free(conn);
@@ -164,6 +167,14 @@ void page_request_destroy(struct page_request *r)
     consider_free(conn);
 }
 
+/* One piece of pool work: several requests of a connection over one view. */
+struct page_job {
+    struct page_conn *conn;
+    struct loch_view *view;
+    size_t count;
+    struct page_request *requests[JOB_REQUESTS_MAX];
+};
+
 static loch_status add_size(void *arg, const struct loch_key *key, struct loch_slice value,
                             loch_lsn version)
 {
@@ -174,7 +185,7 @@ static loch_status add_size(void *arg, const struct loch_key *key, struct loch_s
     return LOCH_OK;
 }
 
-static loch_status read_db_size(struct page_request *r)
+static loch_status read_db_size(struct page_request *r, struct loch_view *view)
 {
     struct loch_key first = {.kind = LOCH_KEY_REL_SIZE, .spc = r->key.spc, .db = r->key.db};
     struct loch_key end = first;
@@ -184,28 +195,28 @@ static loch_status read_db_size(struct page_request *r)
     } else {
         end.db++;
     }
-    return loch_view_scan(r->view, &first, &end, r->lsn, add_size, r);
+    return loch_view_scan(view, &first, &end, r->lsn, add_size, r);
 }
 
-static loch_status read_request(struct page_request *r)
+static loch_status read_request(struct page_request *r, struct loch_view *view)
 {
     struct loch_rel rel = {r->key.spc, r->key.db, r->key.rel};
     if (r->type == LOCH_PAGE_REL_SIZE)
-        return loch_view_rel_size(r->view, &rel, r->key.fork, r->lsn, &r->exists, &r->blocks);
+        return loch_view_rel_size(view, &rel, r->key.fork, r->lsn, &r->exists, &r->blocks);
     if (r->type == LOCH_PAGE_DB_SIZE)
-        return read_db_size(r);
+        return read_db_size(r, view);
     r->page = malloc(LOCH_PAGE_BYTES);
     if (r->page == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a page");
-    return loch_view_page(r->view, &rel, r->key.fork, r->key.block, r->lsn, r->page);
+    return loch_view_page(view, &rel, r->key.fork, r->key.block, r->lsn, r->page);
 }
 
-static void read_work(void *arg)
+static void job_work(void *arg)
 {
-    struct page_request *r = arg;
-    loch_failure_set(&r->result, read_request(r));
-    loch_view_destroy(r->view);
-    r->view = NULL;
+    struct page_job *job = arg;
+    for (size_t i = 0; i < job->count; i++)
+        loch_failure_set(&job->requests[i]->result, read_request(job->requests[i], job->view));
+    loch_view_destroy(job->view);
 }
 
 static void encode_answer(struct page_request *r, struct loch_writer *w)
@@ -228,12 +239,10 @@ static void fail_request(struct page_request *r, loch_status st)
     page_request_destroy(r);
 }
 
-static void read_done(void *arg)
+/* Appends the answer to the job's frames, or sends the error. */
+static void answer_request(struct page_request *r, struct loch_writer *w)
 {
-    struct page_request *r = arg;
     struct page_conn *conn = r->conn;
-    struct loch_buf buf = {0};
-    struct loch_writer w;
     loch_status st = loch_failure_raise(&r->result);
     if (loch_is_ok(st) && conn->served != NULL)
         st = check_fresh(conn); /* a newer term may have begun while it was read */
@@ -242,27 +251,94 @@ static void read_done(void *arg)
         return;
     }
     loch_metric_observe_ns(conn->ps->m_get_seconds, loch_env_now_ns(conn->ps->env) - r->began_ns);
+    encode_answer(r, w);
+    page_request_destroy(r);
+}
+
+static void pump(struct page_conn *conn);
+
+static void job_done(void *arg)
+{
+    struct page_job *job = arg;
+    struct page_conn *conn = job->conn;
+    struct loch_buf buf = {0};
+    struct loch_writer w;
     loch_writer_init(&w, &buf);
-    encode_answer(r, &w);
+    conn->jobs--;
+    conn->held = true;
+    for (size_t i = 0; i < job->count; i++)
+        answer_request(job->requests[i], &w);
     if (loch_is_ok(loch_writer_finish(&w)))
         page_conn_send(conn, &buf);
+    else if (conn->stream != NULL)
+        loch_stream_close(conn->stream);
+    free(job);
+    pump(conn);
+    conn->held = false;
+    consider_free(conn);
+}
+
+/* Takes the front of the ready requests into the job. */
+static void fill_job(struct page_conn *conn, struct page_job *job)
+{
+    while (conn->ready != NULL && job->count < JOB_REQUESTS_MAX) {
+        struct page_request *r = conn->ready;
+        conn->ready = r->ready_next;
+        r->lsn = r->at.request_lsn == LOCH_LSN_MAX ? loch_view_last_record_lsn(job->view)
+                                                   : r->at.request_lsn;
+        job->requests[job->count++] = r;
+    }
+    if (conn->ready == NULL)
+        conn->ready_end = &conn->ready;
+}
+
+/* Begins one piece of work for the front of the ready requests. */
+static void start_job(struct page_conn *conn)
+{
+    struct page_job *job = calloc(1, sizeof *job);
+    loch_status st = LOCH_OK;
+    if (job == NULL)
+        st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a read");
+    else if (conn->served == NULL)
+        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "the timeline is no longer served here");
     else
-        page_conn_error(conn, r->id, LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for an answer"));
-    page_request_destroy(r);
+        st = loch_view_create(loch_served_timeline(conn->served), &job->view);
+    if (loch_is_ok(st)) {
+        job->conn = conn;
+        fill_job(conn, job);
+        st = loch_env_work(conn->ps->env, job_work, job_done, job);
+        if (loch_is_ok(st)) {
+            conn->jobs++;
+            return;
+        }
+        for (size_t i = 0; i < job->count; i++)
+            fail_request(job->requests[i], st);
+        loch_view_destroy(job->view);
+    }
+    free(job);
+    while (conn->ready != NULL) {
+        struct page_request *r = conn->ready;
+        conn->ready = r->ready_next;
+        fail_request(r, st);
+    }
+    conn->ready_end = &conn->ready;
+}
+
+/* Requests that arrive while two pieces of work run gather for the next: a burst costs few
+ * wake-ups. */
+static void pump(struct page_conn *conn)
+{
+    while (conn->ready != NULL && conn->jobs < JOBS_MAX)
+        start_job(conn);
 }
 
 static void start_read(struct page_request *r)
 {
-    loch_status st = loch_view_create(loch_served_timeline(r->conn->served), &r->view);
-    if (loch_is_ok(st)) {
-        r->lsn = r->at.request_lsn == LOCH_LSN_MAX ? loch_view_last_record_lsn(r->view)
-                                                   : r->at.request_lsn;
-        st = loch_env_work(r->conn->ps->env, read_work, read_done, r);
-        if (!loch_is_ok(st))
-            loch_view_destroy(r->view);
-    }
-    if (!loch_is_ok(st))
-        fail_request(r, st);
+    struct page_conn *conn = r->conn;
+    r->ready_next = NULL;
+    *conn->ready_end = r;
+    conn->ready_end = &r->ready_next;
+    pump(conn);
 }
 
 static void waited(void *arg, loch_status st)
@@ -466,6 +542,7 @@ void loch_page_service_accept(void *arg, struct loch_stream *stream)
     }
     conn->ps = ps;
     conn->stream = stream;
+    conn->ready_end = &conn->ready;
     conn->watch = (struct loch_served_watch){.term = on_term, .gone = on_gone, .arg = conn};
     loch_metric_move(ps->m_connections, 1);
     loch_stream_attach(stream, &events, conn);
