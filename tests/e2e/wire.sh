@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# The wire against strangers: TLS clients with certificates, without, and with a made-up PSK on every daemon's port; a
+# server with a self-signed certificate in a safekeeper's place. Nobody gets in, nobody is believed, and one alert says it.
+. "$(dirname "$0")/lib.sh"
+
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=loch \
+    -keyout "$WORK/key.pem" -out "$WORK/cert.pem" 2>/dev/null
+up
+q "CREATE TABLE t AS SELECT g FROM generate_series(1, 100) g"
+
+# client PORT WHAT OPTIONS...: must not get through the handshake.
+client() {
+    local port=$1 what=$2 out
+    shift 2
+    out=$( (sleep 0.2; echo hello) | timeout 10 openssl s_client -connect "127.0.0.1:$port" -tls1_3 -alpn loch/1 "$@" 2>&1) &&
+        fail "$what on port $port: openssl is content: $(tail -3 <<<"$out")"
+    grep -q 'handshake failure' <<<"$out" || fail "$what on port $port sees something else: $(grep -i alert <<<"$out" || tail -3 <<<"$out")"
+}
+for port in 1 2 3 10; do
+    port=$((PORT_BASE + port))
+    client "$port" "no certificate"
+    client "$port" "a certificate" -cert "$WORK/cert.pem" -key "$WORK/key.pem"
+    client "$port" "a made-up PSK" -psk_identity somebody -psk 00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff \
+        -ciphersuites TLS_AES_256_GCM_SHA384
+    (echo | timeout 10 openssl s_client -connect "127.0.0.1:$port" -tls1_2 >/dev/null 2>&1) && fail "TLS 1.2 on port $port"
+done
+note "12 strangers see one and the same alert on four ports; TLS 1.2 is refused"
+
+# The man in the middle in safekeeper 3's place.
+"$LOCH" compute stop main >/dev/null
+pid=$(daemon_pid safekeeper-3)
+kill -9 "$pid"
+wait_gone "$pid"
+mkfifo "$WORK/silence"
+exec 9<>"$WORK/silence" # keeps its standard input open
+openssl s_server -accept "127.0.0.1:$((PORT_BASE + 3))" -tls1_3 -alpn loch/1 -cert "$WORK/cert.pem" -key "$WORK/key.pem" \
+    -quiet <&9 >"$WORK/heard" 2>"$WORK/rogue.err" &
+rogue=$!
+BACKGROUND+=("$rogue")
+answers() { echo | timeout 5 openssl s_client -connect "127.0.0.1:$((PORT_BASE + 3))" -tls1_3 2>/dev/null | grep -q 'CN = loch'; }
+wait_until 10 answers || fail "the rogue server does not answer: $(cat "$WORK/rogue.err")"
+cp "$WORK/heard" "$WORK/heard.before"
+"$LOCH" compute start main >/dev/null || fail "two real safekeepers are a quorum"
+q "INSERT INTO t VALUES (0)"
+sleep 1
+cmp -s "$WORK/heard" "$WORK/heard.before" || fail "the rogue server heard something: $(head -c 200 "$WORK/heard" | od -c | head -5)"
+grep -q "127.0.0.1:$((PORT_BASE + 3)).*TLS" "$DIR/log/compute-main.log" || fail "the agent does not say whom it refused: $(tail -3 "$DIR/log/compute-main.log")"
+note "rogue safekeeper: $(grep "127.0.0.1:$((PORT_BASE + 3)).*TLS" "$DIR/log/compute-main.log" | tail -1 | cut -c26-220)"
+grep -qi 'alert' "$WORK/rogue.err" || fail "the rogue server was not refused: $(cat "$WORK/rogue.err")"
+kill "$rogue"
+wait_gone "$rogue"
+back() { "$LOCH" up >/dev/null 2>&1; }
+wait_until 10 back || fail "safekeeper 3 does not come back"
+[ "$(q 'SELECT count(*) FROM t')" = 101 ] || fail "rows"
+note "passed"
