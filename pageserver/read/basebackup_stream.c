@@ -139,7 +139,8 @@ static void backup_work(void *arg)
                                               .control = &b->point.control,
                                               .time = b->time,
                                               .full =
-                                                  (b->wanted.flags & LOCH_BASEBACKUP_FULL) != 0};
+                                                  (b->wanted.flags & LOCH_BASEBACKUP_FULL) != 0,
+                                              .forget_prepared_until = b->branch_point};
     loch_failure_set(&b->result,
                      loch_basebackup_send(&source, &request, write_bytes, b, &b->checkpoint_end));
     loch_view_destroy(b->request->view);
