@@ -118,8 +118,11 @@ static loch_status take_error(struct loch_slice payload, uint64_t *id, uint64_t 
 
     LOCH_TRY(loch_page_error_decode(payload, &m));
     *id = m.request_id;
-    if (m.request_id != 0 && m.request_id != wanted)
-        return LOCH_OK; /* of a request that was given up */
+    if (m.request_id != 0 && m.request_id != wanted) {
+        /* Of a request that was given up, or asked ahead: whoever needs that page asks anew. */
+        loch_readahead_refused(m.request_id);
+        return LOCH_OK;
+    }
     if (m.code == LOCH_E_OK || m.code > LOCH_E_UNSUPPORTED)
         return LOCH_FAIL(LOCH_E_CORRUPT, "unknown error code %u from the pageserver", m.code);
     return LOCH_FAIL((enum loch_code)m.code, "%.*s", (int)m.text.len, (const char *)m.text.data);

@@ -151,6 +151,8 @@ static loch_status pump(void)
     bool closed = false;
     ssize_t n;
 
+    /* An ERROR in the middle of sending leaves bytes whose answer may be what we wait for. */
+    LOCH_TRY(flush_wire());
     for (;;) {
         n = recv(conn.fd, bytes, sizeof bytes, 0);
         if (n > 0)

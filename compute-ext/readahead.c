@@ -82,6 +82,13 @@ void loch_readahead_arrived(uint64 id, const uint8_t *page)
         }
 }
 
+void loch_readahead_refused(uint64 id)
+{
+    for (size_t i = 0; i < SLOTS; i++)
+        if (slots[i].state == SLOT_ASKED && slots[i].id == id)
+            slots[i].state = SLOT_FREE;
+}
+
 void loch_readahead_connection_lost(void)
 {
     for (size_t i = 0; i < SLOTS; i++)

@@ -21,9 +21,10 @@ void loch_readahead_continue(SMgrRelation reln, ForkNumber fork, BlockNumber blo
 /* The server's own prefetch of one block. */
 void loch_readahead_one(RelFileNode rnode, ForkNumber fork, BlockNumber block);
 
-/* From the page client: an answer that nobody waits for; the connection and all it had under way
- * are gone. */
+/* From the page client: an answer that nobody waits for; a refusal, after which no answer comes;
+ * the connection and all it had under way are gone. */
 void loch_readahead_arrived(uint64 id, const uint8_t *page);
+void loch_readahead_refused(uint64 id);
 void loch_readahead_connection_lost(void);
 
 #endif

@@ -138,8 +138,7 @@ static void backup_work(void *arg)
                                               .prev_lsn = b->point.prev_lsn,
                                               .control = &b->point.control,
                                               .time = b->time,
-                                              .full =
-                                                  (b->wanted.flags & LOCH_BASEBACKUP_FULL) != 0,
+                                              .full = (b->wanted.flags & LOCH_BASEBACKUP_FULL) != 0,
                                               .forget_prepared_until = b->branch_point};
     loch_failure_set(&b->result,
                      loch_basebackup_send(&source, &request, write_bytes, b, &b->checkpoint_end));
