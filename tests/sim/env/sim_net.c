@@ -41,6 +41,8 @@ struct sim_end {
     struct loch_buf arrived; /* not yet taken */
     size_t flying;           /* bytes of ours under way or unread there */
     uint64_t last_arrival_us;
+    uint64_t launched; /* chunks of ours */
+    uint64_t taken;    /* chunks of the other's that arrived here */
     loch_status end;
     char end_text[160];
 };
@@ -58,6 +60,7 @@ struct chunk {
     struct sim_link *link;
     unsigned to;
     uint64_t born_us;
+    uint64_t number; /* of its direction */
     bool fin;
     struct loch_buf bytes;
 };
@@ -157,6 +160,7 @@ static void launch(struct sim_end *from, struct chunk *c)
     if (at <= from->last_arrival_us)
         at = from->last_arrival_us + 1;
     from->last_arrival_us = at;
+    c->number = from->launched++;
     sim_at(w, at - w->now_us, NULL, chunk_due, c, chunk_drop);
 }
 
@@ -272,6 +276,11 @@ static void chunk_due(void *arg)
         sim_at(w, RETRY_US, NULL, chunk_due, c, chunk_drop);
         return;
     }
+    if (l->open && c->number != to->taken) { /* an earlier one was held up, and is still to come */
+        sim_at(w, RETRY_US / 20, NULL, chunk_due, c, chunk_drop);
+        return;
+    }
+    to->taken++;
     if (is_parted(l)) {
         reset(l, "nothing came through for too long");
     } else if (c->fin) {
