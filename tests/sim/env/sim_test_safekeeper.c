@@ -1,10 +1,11 @@
 /* Three safekeepers, whole (daemon, timelines, acceptors, stores, services, recovery from peers),
- * and computes that propose synthetic WAL, in the simulated world.
+ * computes that propose synthetic WAL, and a reader of what is committed, in the simulated world.
  *
  * Every seed is a story in which safekeepers are killed or lose their power (and what they had not
  * synced), computes take over from one another, networks part and join. Held against every seed:
- * nothing acknowledged is lost or changed, two leaders never acknowledge different bytes, no crash
- * is taken for damage, and in the end all logs are equal and complete.
+ * nothing acknowledged is lost or changed, two leaders never acknowledge different bytes, what the
+ * reader was given is final, no crash is taken for damage, and in the end all logs are equal and
+ * complete.
  */
 #include "../unit.h"
 #include "sim_env.h"
@@ -64,8 +65,19 @@ struct compute {
     bool leading, over;
 };
 
+/* A pageserver's half: takes committed WAL from whichever safekeeper it reaches. */
+struct reader {
+    struct loch_env *env;
+    struct loch_keys *keys;
+    struct loch_tls_client *tls;
+    struct loch_stream *stream;
+    struct loch_timer *timer;
+    loch_lsn position;
+};
+
 static struct {
     struct sim_world *sim;
+    struct reader reader;
     struct safekeeper sks[SAFEKEEPERS];
     struct compute *current, *former;
     struct sim_node *machines[2]; /* that computes run on */
@@ -100,6 +112,19 @@ static struct loch_keys *open_keys(const struct loch_id *node, uint8_t role)
         options.node = *node;
     assert_ok(loch_keys_create(&options, &keys));
     return keys;
+}
+
+/* Committed WAL is final: whoever tells it first tells the truth. */
+static void believe(loch_lsn begin, struct loch_slice bytes, const char *who)
+{
+    assert_true(begin - START_LSN + bytes.len <= TRUTH_BYTES);
+    for (size_t i = 0; i < bytes.len; i++) {
+        size_t at = begin - START_LSN + i;
+        if (story.known[at] && story.truth[at] != bytes.data[i])
+            fail_msg("%s: what was final has changed at %lx", who, begin + i);
+        story.known[at] = 1;
+        story.truth[at] = bytes.data[i];
+    }
 }
 
 /* ---- safekeepers ---- */
@@ -217,13 +242,7 @@ static void committed(struct compute *c, loch_lsn lsn)
 {
     assert_true(lsn >= c->acked);
     assert_true(lsn - START_LSN <= TRUTH_BYTES);
-    for (loch_lsn at = c->acked; at < lsn; at++) {
-        uint8_t byte = c->wal.data[at - c->l];
-        if (story.known[at - START_LSN] && story.truth[at - START_LSN] != byte)
-            fail_msg("two leaders acknowledged different bytes at %lx", at);
-        story.known[at - START_LSN] = 1;
-        story.truth[at - START_LSN] = byte;
-    }
+    believe(c->acked, loch_slice_of(c->wal.data + (c->acked - c->l), lsn - c->acked), "a leader");
     c->acked = lsn;
     if (lsn > story.acked)
         story.acked = lsn;
@@ -439,6 +458,113 @@ static void compute_stop(struct compute **c)
     *c = NULL;
 }
 
+/* ---- the reader ---- */
+
+static loch_status reader_frame(void *arg, uint8_t type, struct loch_slice payload)
+{
+    struct reader *r = arg;
+    struct loch_wal_pull_data data;
+    struct loch_wal_pull_state state;
+
+    if (type == LOCH_WAL_PULL_DATA) {
+        struct loch_buf out = {0};
+        struct loch_writer w;
+        assert_ok(loch_wal_pull_data_decode(payload, &data));
+        assert_int_equal(data.begin, r->position);
+        believe(data.begin, data.bytes, "the reader");
+        r->position += data.bytes.len;
+        struct loch_wal_pull_feedback m = {.last_record_lsn = r->position};
+        loch_writer_init(&w, &out);
+        loch_wal_pull_feedback_encode(&w, &m);
+        loch_stream_send(r->stream, &out);
+    } else if (type == LOCH_WAL_PULL_STATE) {
+        assert_ok(loch_wal_pull_state_decode(payload, &state));
+        loch_term_history_fini(&state.history);
+    } else {
+        assert_int_equal(type, LOCH_WAL_ERROR);
+    }
+    return LOCH_OK;
+}
+
+static void reader_connect(void *arg);
+
+static void reader_again(struct reader *r)
+{
+    assert_ok(loch_env_timer(r->env, 100, &r->timer, reader_connect, r));
+}
+
+static void reader_closed(void *arg, loch_status st)
+{
+    struct reader *r = arg;
+
+    (void)st;
+    r->stream = NULL;
+    reader_again(r);
+}
+
+static const struct loch_stream_events reader_events = {.frame = reader_frame,
+                                                        .closed = reader_closed};
+
+static void reader_connected(void *arg, loch_status st, struct loch_stream *stream)
+{
+    struct reader *r = arg;
+    struct loch_wal_pull pull = {.version = LOCH_WIRE_WAL_VERSION,
+                                 .tenant = tenant,
+                                 .timeline = timeline,
+                                 .mode = LOCH_PULL_COMMITTED,
+                                 .from = r->position};
+    struct loch_buf out = {0};
+    struct loch_writer w;
+
+    loch_tls_client_destroy(r->tls);
+    r->tls = NULL;
+    if (!loch_is_ok(st)) {
+        reader_again(r);
+        return;
+    }
+    r->stream = stream;
+    loch_stream_attach(stream, &reader_events, r);
+    loch_writer_init(&w, &out);
+    loch_wal_pull_encode(&w, &pull);
+    loch_stream_send(stream, &out);
+}
+
+static void reader_connect(void *arg)
+{
+    struct reader *r = arg;
+    const struct safekeeper *s = &story.sks[draw(SAFEKEEPERS)];
+    struct loch_psk_identity id = {.version = 1,
+                                   .client_role = LOCH_ROLE_PAGESERVER,
+                                   .server_role = LOCH_ROLE_SAFEKEEPER,
+                                   .rights = LOCH_RIGHT_WAL_PULL,
+                                   .cluster = cluster,
+                                   .tenant = tenant,
+                                   .client_id = {{8}},
+                                   .client_boot = {{8}},
+                                   .server_node = s->id};
+    struct loch_secret psk = {0};
+    struct loch_buf encoded = {0};
+
+    r->timer = NULL;
+    assert_ok(loch_keys_psk(r->keys, &id, &psk));
+    assert_ok(loch_psk_identity_encode(&id, &encoded));
+    assert_ok(loch_tls_client_create(loch_buf_slice(&encoded), &psk, &r->tls));
+    assert_ok(loch_env_connect(r->env, s->address, r->tls, 500, reader_connected, r));
+    loch_secret_fini(&psk);
+    loch_buf_fini(&encoded);
+}
+
+static void reader_start(void)
+{
+    struct reader *r = &story.reader;
+
+    r->env = sim_node_start(sim_node_create(story.sim, "pageserver"));
+    r->keys = open_keys(NULL, LOCH_ROLE_TOOL);
+    assert_ok(loch_keys_tenant_load(r->keys, &tenant));
+    r->position = START_LSN;
+    reader_again(r);
+}
+
 /* ---- the story ---- */
 
 static void begin(uint64_t seed)
@@ -475,6 +601,7 @@ static void begin(uint64_t seed)
     for (uint32_t i = 0; i < SAFEKEEPERS; i++)
         assert_int_equal(sk_timeline_of(&story.sks[i])->state, SK_ACTIVE);
     story.current = compute_start();
+    reader_start();
 }
 
 static void join_all(void)
@@ -482,6 +609,7 @@ static void join_all(void)
     for (uint32_t i = 0; i < SAFEKEEPERS; i++) {
         for (uint32_t k = i + 1; k < SAFEKEEPERS; k++)
             sim_join(story.sim, story.sks[i].name, story.sks[k].name);
+        sim_join(story.sim, story.sks[i].name, "pageserver");
         if (story.current != NULL)
             sim_join(story.sim, story.current->name, story.sks[i].name);
         if (story.former != NULL)
@@ -517,8 +645,7 @@ static void misfortune(void)
             sim_part(story.sim, story.current->name, s->name);
         break;
     case 5:
-        if (s != other)
-            sim_part(story.sim, s->name, other->name);
+        sim_part(story.sim, s->name, s != other ? other->name : "pageserver");
         break;
     case 6:
         (void)sim_reset_one(story.sim);
@@ -557,12 +684,7 @@ static void compare(const struct safekeeper *s)
         while (!r.done)
             assert_true(sim_world_step(story.sim));
     }
-    for (size_t i = 0; i < r.wal.len; i++) {
-        if (story.known[i] && story.truth[i] != r.wal.data[i])
-            fail_msg("%s differs from what was acknowledged at %lx", s->name, START_LSN + i);
-        story.known[i] = 1; /* of a tail that was never acknowledged by its own leader */
-        story.truth[i] = r.wal.data[i];
-    }
+    believe(START_LSN, loch_buf_slice(&r.wal), s->name);
     loch_buf_fini(&r.wal);
 }
 
@@ -577,7 +699,7 @@ static bool settled(void)
         if (v.commit_lsn < story.acked || v.flush_lsn < story.acked)
             return false;
     }
-    return story.current->leading;
+    return story.current->leading && story.reader.position >= story.acked;
 }
 
 static void end(void)
@@ -608,6 +730,7 @@ static void end(void)
     compute_stop(&story.current);
     for (uint32_t i = 0; i < SAFEKEEPERS; i++)
         sk_stop(&story.sks[i], false);
+    loch_keys_destroy(story.reader.keys);
     free(story.truth);
     free(story.known);
     sim_world_destroy(story.sim);

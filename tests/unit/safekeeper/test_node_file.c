@@ -54,7 +54,9 @@ static void starts_are_counted(void **state)
 static void damage_is_refused(void **state)
 {
     static const char *const texts[] = {
-        "", "x", "cluster 01\nnode 02\nincarnation 1\n",
+        "",
+        "x",
+        "cluster 01\nnode 02\nincarnation 1\n",
         "cluster 01000000000000000000000000000000\nnode 02000000000000000000000000000000\n",
         "cluster 01000000000000000000000000000000\nnode 02000000000000000000000000000000\n"
         "incarnation 0\n",
