@@ -5,15 +5,21 @@
 
 #include "postgres.h"
 
+#include "commit_guard.h"
+#include "shared.h"
+#include "wait.h"
+
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "replication/message.h"
+#include "replication/syncrep.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define FILE_MAX_BYTES (1u << 20)
+#define WAIT_SLICE_MS  10
 
 static const char *const paths[] = {"postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf",
                                     "postgresql.conf"};
@@ -41,7 +47,10 @@ static bool log_file(const char *path, size_t size)
         (void)close(fd);
     }
     if (got == (ssize_t)size) {
-        XLogFlush(LogLogicalMessage("loch.file", message, head + size, false));
+        XLogRecPtr end = LogLogicalMessage("loch.file", message, head + size, false);
+
+        XLogFlush(end);
+        pg_atomic_write_u64(&loch_shared->config_lsn, end);
         ereport(LOG, (errmsg("loch: %s has changed and is kept in storage", path)));
     }
     pfree(message);
@@ -50,6 +59,7 @@ static bool log_file(const char *path, size_t size)
 
 void loch_config_files_look(void)
 {
+    uint64 wanted = loch_shared == NULL ? 0 : pg_atomic_read_u64(&loch_shared->config_wanted);
     struct stat now;
 
     /* The server's working directory is its data directory. */
@@ -65,4 +75,20 @@ void loch_config_files_look(void)
         seen[i] = now;
     }
     noted = true;
+    if (loch_shared != NULL)
+        pg_atomic_write_u64(&loch_shared->config_done, wanted);
+}
+
+void loch_config_files_wait(void)
+{
+    uint64 mine = pg_atomic_add_fetch_u64(&loch_shared->config_wanted, 1);
+
+    while (pg_atomic_read_u64(&loch_shared->config_done) < mine)
+        loch_wait_socket(-1, false, WAIT_SLICE_MS);
+    loch_wait_done();
+    loch_commit_guard_begin();
+    HOLD_INTERRUPTS(); /* as SyncRepWaitForLSN demands */
+    SyncRepWaitForLSN(pg_atomic_read_u64(&loch_shared->config_lsn), true);
+    RESUME_INTERRUPTS();
+    loch_commit_guard_end();
 }

@@ -7,7 +7,11 @@
 #define LOCH_EXT_CONFIG_FILES_H
 
 /* In the worker, about ten times a second: logs what has changed since the last look. The first
- * look only takes note, as the files have just come from storage. */
+ * look, in the postmaster before there is anybody to change them, only takes note: the files have
+ * just come from storage. */
 void loch_config_files_look(void);
+/* After ALTER SYSTEM: waits until a look that began later has ended and the quorum has what was
+ * logged. */
+void loch_config_files_wait(void);
 
 #endif

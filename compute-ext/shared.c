@@ -43,6 +43,9 @@ static void init_shared(struct loch_shared *s)
     pg_atomic_init_u64(&s->throttle_us, 0);
     pg_atomic_init_u64(&s->throttle_round, 0);
     pg_atomic_init_u64(&s->overlay_count, 0);
+    pg_atomic_init_u64(&s->config_wanted, 0);
+    pg_atomic_init_u64(&s->config_done, 0);
+    pg_atomic_init_u64(&s->config_lsn, InvalidXLogRecPtr);
     for (size_t i = 0; i < LOCH_COUNTER_COUNT; i++)
         pg_atomic_init_u64(&s->counters[i], 0);
     for (size_t i = 0; i < LOCH_LAST_LSN_SLOTS; i++)

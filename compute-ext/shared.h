@@ -56,6 +56,9 @@ struct loch_shared {
     pg_atomic_uint64 throttle_us;    /* greater than 0 while the pageserver lags */
     pg_atomic_uint64 throttle_round; /* rises with every barrier the throttle emits */
     pg_atomic_uint64 overlay_count;
+    pg_atomic_uint64 config_wanted; /* looks at the configuration files that were asked for ... */
+    pg_atomic_uint64 config_done;   /* ... and that have ended */
+    pg_atomic_uint64 config_lsn;    /* end of what the last change was logged as */
     pg_atomic_uint64 counters[LOCH_COUNTER_COUNT];
     pg_atomic_uint64 last_lsn[LOCH_LAST_LSN_SLOTS];
 };

@@ -14,6 +14,7 @@
 #include "page_client.h"
 #include "settings.h"
 #include "shared.h"
+#include "wait.h"
 
 #include "executor/instrument.h"
 #include "miscadmin.h"
@@ -22,6 +23,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/pmsignal.h"
 #include "storage/procsignal.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -91,9 +93,20 @@ static void look(void)
     (void)EmitProcSignalBarrier(PROCSIGNAL_BARRIER_SMGRRELEASE);
 }
 
+/* What was edited just before a stop. */
+static void look_once_more(int code, Datum arg)
+{
+    (void)code;
+    (void)arg;
+    if (PostmasterIsAlive())
+        loch_config_files_look();
+}
+
 void loch_throttle_main(Datum arg)
 {
     (void)arg;
+    before_shmem_exit(look_once_more, 0);
+    loch_wait_idle = loch_config_files_look; /* also while the pageserver is away */
     pqsignal(SIGTERM, die);
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     BackgroundWorkerUnblockSignals();
@@ -115,6 +128,7 @@ void loch_throttle_register(void)
 {
     BackgroundWorker worker;
 
+    loch_config_files_look();
     memset(&worker, 0, sizeof worker);
     worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
     worker.bgw_start_time = BgWorkerStart_RecoveryFinished;

@@ -9,6 +9,7 @@
 
 #include "cid_overlay.h"
 #include "commit_guard.h"
+#include "config_files.h"
 #include "known_absent.h"
 #include "last_lsn.h"
 #include "settings.h"
@@ -152,6 +153,8 @@ static void on_utility(PlannedStmt *pstmt, const char *query, bool read_only_tre
         run_guarded(pstmt, query, read_only_tree, context, params, env, dest, qc);
     else
         run_next(pstmt, query, read_only_tree, context, params, env, dest, qc);
+    if (tag == T_AlterSystemStmt)
+        loch_config_files_wait();
 }
 
 void loch_utility_register(void)

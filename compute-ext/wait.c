@@ -13,6 +13,8 @@
 
 #include <poll.h>
 
+void (*loch_wait_idle)(void);
+
 static bool latch_consumed;
 
 static void check_interrupts(void)
@@ -49,6 +51,8 @@ void loch_wait_socket(int fd, bool for_write, long timeout_ms)
         latch_consumed = true;
     }
     check_interrupts();
+    if (loch_wait_idle != NULL)
+        loch_wait_idle();
 }
 
 void loch_wait_done(void)

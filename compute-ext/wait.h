@@ -11,4 +11,7 @@ void loch_wait_socket(int fd, bool for_write, long timeout_ms);
 /* Gives back a latch that loch_wait_socket consumed: call when the whole wait is over. */
 void loch_wait_done(void);
 
+/* What this process does between the slices of a wait, NULL: nothing. Must not wait itself. */
+extern void (*loch_wait_idle)(void);
+
 #endif

@@ -26,6 +26,20 @@ checked=$("$LEDGER" check --url "$(url)" --state "$WORK/ledger") || fail "ledger
 note "check: $checked"
 amcheck
 
+# A setting is safe when ALTER SYSTEM has returned, also while the pageserver is away; an edit before a stop is kept.
+for mb in 11 12 13; do
+    [ "$mb" != 13 ] || kill -9 "$(daemon_pid pageserver)"
+    q "ALTER SYSTEM SET work_mem = '${mb}MB'"
+    destroy_compute main
+    [ "$mb" != 13 ] || up
+    "$LOCH" compute start main >/dev/null || fail "compute start"
+    [ "$(q 'SHOW work_mem')" = "${mb}MB" ] || fail "ALTER SYSTEM was lost: work_mem is $(q 'SHOW work_mem'), not ${mb}MB"
+done
+printf 'host all nobody 192.0.2.1/32 reject\n' >>"$(field main pgdata)/pg_hba.conf"
+"$LOCH" compute stop main >/dev/null || fail "clean stop"
+"$LOCH" compute start main >/dev/null || fail "start after an edit"
+[ "$(q "SELECT count(*) FROM pg_hba_file_rules WHERE user_name = '{nobody}'")" = 1 ] || fail "an edit of pg_hba.conf was lost"
+
 times=()
 for _ in $(seq 10); do
     destroy_compute main
