@@ -57,19 +57,35 @@ static loch_status prepare_scratch(const struct loch_cluster *c)
     return copy_library(c, "loch.sql");
 }
 
-static loch_status start_daemon(const struct loch_cluster *c, const char *name, const char *program)
+/* *mine: it was not running before. */
+static loch_status start_daemon(const struct loch_cluster *c, const char *name, const char *program,
+                                bool *mine)
 {
     char exe[700];
     char config[700];
     pid_t pid;
 
-    if (loch_process_alive(c, name, &pid))
+    *mine = !loch_process_alive(c, name, &pid);
+    if (!*mine)
         return LOCH_OK;
     loch_progress("starting %s", name);
     (void)snprintf(exe, sizeof exe, "%s/%s", c->bin_dir, program);
     (void)snprintf(config, sizeof config, "%s/conf/%s.ini", c->dir, name);
     const char *argv[] = {exe, "--config", config, NULL};
     return loch_process_start(c, name, argv, NULL, &pid);
+}
+
+/* One that was running and ends while we wait was on its way out: that is started again. */
+static loch_status wait_daemon(const struct loch_cluster *c, const char *name, const char *program,
+                               int port, bool mine)
+{
+    pid_t pid;
+
+    loch_status st = loch_console_wait(c, name, port, START_TIMEOUT_MS);
+    if (loch_is_ok(st) || mine || loch_process_alive(c, name, &pid))
+        return st;
+    LOCH_TRY(start_daemon(c, name, program, &mine));
+    return loch_console_wait(c, name, port, START_TIMEOUT_MS);
 }
 
 static loch_status bring_up_one(struct loch_cluster *c, const char *name, void *arg)
@@ -115,6 +131,7 @@ loch_status loch_cmd_up(struct loch_cluster *c, const struct loch_options *o)
 {
     char name[32];
     char path[700];
+    bool mine[LOCH_SAFEKEEPERS + 1];
 
     (void)o;
     (void)snprintf(path, sizeof path, "%s/cluster.json", c->dir);
@@ -125,14 +142,15 @@ loch_status loch_cmd_up(struct loch_cluster *c, const struct loch_options *o)
     LOCH_TRY(prepare_scratch(c));
     for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
         (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
-        LOCH_TRY(start_daemon(c, name, "loch-safekeeper"));
+        LOCH_TRY(start_daemon(c, name, "loch-safekeeper", &mine[i]));
     }
-    LOCH_TRY(start_daemon(c, "pageserver", "loch-pageserver"));
+    LOCH_TRY(start_daemon(c, "pageserver", "loch-pageserver", &mine[LOCH_SAFEKEEPERS]));
     for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
         (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
-        LOCH_TRY(loch_console_wait(c, name, loch_port_safekeeper(c, i), START_TIMEOUT_MS));
+        LOCH_TRY(wait_daemon(c, name, "loch-safekeeper", loch_port_safekeeper(c, i), mine[i]));
     }
-    LOCH_TRY(loch_console_wait(c, "pageserver", loch_port_pageserver(c), START_TIMEOUT_MS));
+    LOCH_TRY(wait_daemon(c, "pageserver", "loch-pageserver", loch_port_pageserver(c),
+                         mine[LOCH_SAFEKEEPERS]));
     c->quiet = true;
     LOCH_TRY(first_tenant(c));
     LOCH_TRY(loch_compute_each(c, bring_up_one, NULL));

@@ -296,11 +296,19 @@ loch_status loch_compute_bring_up(struct loch_cluster *c, const char *name, json
     note_path(c, name, path, sizeof path);
     LOCH_TRY(loch_json_read(path, &note));
     process_name(name, proc);
-    if (!loch_process_alive(c, proc, &pid))
+    bool mine = !loch_process_alive(c, proc, &pid);
+    if (mine)
         st = start_agent(c, note, name);
+    if (loch_is_ok(st))
+        st = wait_ready(c, name, out);
+    /* One that was running and ends while we wait was on its way out: that is started again. */
+    if (!loch_is_ok(st) && !mine && !loch_process_alive(c, proc, &pid)) {
+        st = start_agent(c, note, name);
+        if (loch_is_ok(st))
+            st = wait_ready(c, name, out);
+    }
     json_decref(note);
-    LOCH_TRY(st);
-    return wait_ready(c, name, out);
+    return st;
 }
 
 /* Notes whether `up` shall keep it running, and its PostgreSQL settings when given. */
