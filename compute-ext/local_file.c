@@ -99,6 +99,48 @@ void loch_local_extend(RelFileNode rnode, ForkNumber fork, BlockNumber block)
     grow_segment(path, offset_in_segment(block) + BLCKSZ);
 }
 
+/* Holes among the `count` blocks that begin at `from`, both within the file. */
+static uint64 holes_of(int fd, off_t from, uint32 count)
+{
+    uint64 holes = 0;
+    uint32 at = 0;
+
+    while (at < count) {
+        off_t data = lseek(fd, from + (off_t)at * BLCKSZ, SEEK_DATA);
+        uint32 next = count;
+
+        if (data < 0 && errno != ENXIO)
+            return 0;
+        if (data >= 0)
+            next = (uint32)Min((off_t)count, (data - from) / BLCKSZ);
+        for (; at < next; at++)
+            holes |= UINT64_C(1) << at;
+        at++; /* the one that has data */
+    }
+    return holes;
+}
+
+uint64 loch_local_holes(RelFileNode rnode, ForkNumber fork, BlockNumber block, uint32 count)
+{
+    off_t from = offset_in_segment(block);
+    char path[MAXPGPATH];
+    uint64 holes = 0;
+    struct stat st;
+    int fd;
+
+    segment_path(path, rnode, fork, block / SEGMENT_BLOCKS);
+    fd = BasicOpenFile(path, O_RDONLY | PG_BINARY);
+    if (fd < 0)
+        return 0;
+    if (fstat(fd, &st) == 0 && st.st_size > from) {
+        off_t blocks = (st.st_size - from) / BLCKSZ;
+
+        holes = holes_of(fd, from, (uint32)Min(Min(blocks, (off_t)count), 64));
+    }
+    (void)close(fd);
+    return holes;
+}
+
 void loch_local_punch(RelFileNode rnode, ForkNumber fork, BlockNumber block)
 {
     char path[MAXPGPATH];

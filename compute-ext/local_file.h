@@ -16,6 +16,9 @@ bool loch_local_exists(RelFileNode rnode, ForkNumber fork);
 /* Makes the fork end after `block`, without giving any page bytes. The caller holds the relation's
  * extension lock, as for smgrextend. ERROR when the file system refuses. */
 void loch_local_extend(RelFileNode rnode, ForkNumber fork, BlockNumber block);
+/* Bit i set: block + i is a hole. Only blocks of the file and of one segment; at most 64. 0 when
+ * the file cannot be opened. Never an ERROR. */
+uint64 loch_local_holes(RelFileNode rnode, ForkNumber fork, BlockNumber block, uint32 count);
 /* Turns a page into a hole again. ERROR when the file system refuses. */
 void loch_local_punch(RelFileNode rnode, ForkNumber fork, BlockNumber block);
 /* Makes the file appear at once with its whole length: holes only, or the given pages. Nothing

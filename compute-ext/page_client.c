@@ -37,6 +37,8 @@ struct exchange {
 
 static uint64_t last_request_id;
 static struct loch_buf posted;
+static bool post_failed;  /* memory ran out: a frame in `posted` is not whole */
+static uint32 unanswered; /* requests sent on this connection and not answered yet */
 
 static struct loch_rel rel_of(RelFileNode rnode)
 {
@@ -163,6 +165,7 @@ static loch_status send_request(const struct exchange *x, uint64_t id)
     loch_writer_init(&w, &request);
     encode_request(&w, x, id);
     LOCH_TRY(loch_writer_finish(&w));
+    unanswered++;
     return loch_page_conn_send(loch_buf_slice(&request));
 }
 
@@ -173,6 +176,8 @@ static loch_status attempt(struct exchange *x, bool *answered)
     uint64_t id = 0, wanted = x->posted_id;
 
     *answered = false;
+    if (!loch_page_conn_is_ready())
+        unanswered = 0;
     if (wanted == 0 || !loch_page_conn_is_ready()) {
         LOCH_TRY(loch_page_conn_ready());
         wanted = ++last_request_id;
@@ -186,6 +191,8 @@ static loch_status attempt(struct exchange *x, bool *answered)
 
         LOCH_TRY(loch_page_conn_receive(&type, &payload));
         st = take_reply(x, type, payload, &id, wanted);
+        if (id != 0 && unanswered > 0)
+            unanswered--;
         *answered = type == LOCH_PAGE_ERROR && id == wanted;
         LOCH_TRY(st);
     }
@@ -278,9 +285,11 @@ void loch_page_client_get(RelFileNode rnode, ForkNumber fork, BlockNumber block,
     loch_page_client_get_posted(rnode, fork, block, lsn, 0, page);
 }
 
-bool loch_page_client_connected(void)
+uint32 loch_page_client_room(void)
 {
-    return loch_page_conn_is_ready();
+    if (!loch_page_conn_is_ready() || unanswered >= LOCH_PAGE_CLIENT_UNANSWERED_MAX)
+        return 0;
+    return LOCH_PAGE_CLIENT_UNANSWERED_MAX - unanswered;
 }
 
 uint64 loch_page_client_post(RelFileNode rnode, ForkNumber fork, BlockNumber block, XLogRecPtr lsn)
@@ -292,17 +301,20 @@ uint64 loch_page_client_post(RelFileNode rnode, ForkNumber fork, BlockNumber blo
     x.block = block;
     loch_writer_init(&w, &posted);
     encode_request(&w, &x, ++last_request_id);
+    if (!loch_is_ok(loch_writer_finish(&w)))
+        post_failed = true;
+    unanswered++;
     return last_request_id;
 }
 
 void loch_page_client_post_send(void)
 {
     const struct loch_slice frames = loch_buf_slice(&posted);
-    loch_status st;
+    bool whole = !post_failed;
 
     posted.len = 0; /* first: sending may end in an ERROR */
-    st = loch_page_conn_send(frames);
-    if (!loch_is_ok(st))
+    post_failed = false;
+    if (!whole || !loch_is_ok(loch_page_conn_send(frames)))
         loch_page_conn_close();
 }
 

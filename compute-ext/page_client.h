@@ -22,8 +22,11 @@ void loch_page_client_get(RelFileNode rnode, ForkNumber fork, BlockNumber block,
 void loch_page_client_get_posted(RelFileNode rnode, ForkNumber fork, BlockNumber block,
                                  XLogRecPtr lsn, uint64 posted_id, char *page);
 
-/* Whether posting is possible without connecting first. */
-bool loch_page_client_connected(void);
+/* So many answers at most wait on a connection for this process to read them. */
+#define LOCH_PAGE_CLIENT_UNANSWERED_MAX 64
+
+/* How many requests may be posted now: 0 without a connection. */
+uint32 loch_page_client_room(void);
 /* Prepares a request whose answer goes to loch_readahead_arrived; returns its id. */
 uint64 loch_page_client_post(RelFileNode rnode, ForkNumber fork, BlockNumber block, XLogRecPtr lsn);
 /* Sends what was prepared. A failure closes the connection; nothing is reported. */

@@ -29,6 +29,8 @@ static void store_close(SMgrRelation reln, ForkNumber fork)
     if (loch_seam_probed(SEAM_CLOSE))
         return;
     mdclose(reln, fork);
+    if (fork == MAIN_FORKNUM)
+        loch_readahead_forget(reln->smgr_rnode.node);
     loch_throttle_maybe_sleep();
 }
 
@@ -77,6 +79,7 @@ static void store_unlink(RelFileNodeBackend rnode, ForkNumber fork, bool is_redo
     if (loch_seam_probed(SEAM_UNLINK))
         return;
     mdunlink(rnode, fork, is_redo);
+    loch_readahead_forget(rnode.node);
     if (RelFileNodeBackendIsTemp(rnode) || rnode.node.spcNode == GLOBALTABLESPACE_OID)
         return;
     for (ForkNumber f = MAIN_FORKNUM; f <= MAX_FORKNUM; f++)
@@ -246,6 +249,7 @@ static void store_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber old_b
     if (loch_seam_probed(SEAM_TRUNCATE))
         return;
     mdtruncate(reln, fork, old_blocks, blocks);
+    loch_readahead_forget(rnode);
     if (SmgrIsTemp(reln) || rnode.spcNode == GLOBALTABLESPACE_OID)
         return;
     if (loch_fix_on(truncate))

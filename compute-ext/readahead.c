@@ -1,57 +1,96 @@
-/* Holds: the slots, their ring, and the recogniser of sequential reads. */
+/* Holds: the slots, and the recogniser of sequential reads.
+ *
+ * Invariants: a slot that is ASKED has an answer still to come on the connection, so that waiting
+ * for its id ends: an error answer or the connection's end frees it. Every page sent for is counted
+ * once more when its slot becomes free: used, stale or dropped. */
 #include "readahead.h"
 
 #include "last_lsn.h"
+#include "local_file.h"
 #include "page_client.h"
 #include "settings.h"
 #include "shared.h"
 
 #include "access/xact.h"
+#include "access/xlogutils.h"
 #include "miscadmin.h"
 #include "storage/md.h"
 #include "utils/memutils.h"
 
-#define SLOTS             64
-#define WINDOW_FIRST      4u
-#define WINDOW_MOST       32u
-#define RUN_BEFORE_ASKING 2u
+#define SLOTS        LOCH_READ_AHEAD_MAX
+#define WINDOW_FIRST 2u
+#define SEQUENCES    4
 
 enum slot_state { SLOT_FREE, SLOT_ASKED, SLOT_HERE };
 
 struct slot {
     enum slot_state state;
     RelFileNode rnode;
-    ForkNumber fork;
     BlockNumber block;
-    XLogRecPtr lsn;
+    XLogRecPtr lsn; /* not_modified_since of the request */
     uint64 id;
 };
 
 static struct slot slots[SLOTS];
 static char *slot_pages; /* SLOTS pages, made on first use */
-static size_t next_slot; /* the oldest: overwritten next */
+static size_t next_slot; /* used next if no later one is free */
 
-static struct {
+/* Reads of one relation that go upwards. */
+struct sequence {
     RelFileNode rnode;
-    ForkNumber fork;
     BlockNumber last;      /* block read last */
-    BlockNumber asked_end; /* blocks below were asked for */
+    BlockNumber asked_end; /* blocks below were asked for; greater than `last` */
     uint32 run, window;
-} sequence = {.last = InvalidBlockNumber};
+    uint64 used_at; /* 0: free */
+};
 
-static struct slot *find_slot(RelFileNode rnode, ForkNumber fork, BlockNumber block)
+static struct sequence sequences[SEQUENCES];
+static uint64 sequence_clock;
+
+static struct slot *find_slot(RelFileNode rnode, BlockNumber block)
 {
     for (size_t i = 0; i < SLOTS; i++)
-        if (slots[i].state != SLOT_FREE && slots[i].block == block && slots[i].fork == fork &&
+        if (slots[i].state != SLOT_FREE && slots[i].block == block &&
             RelFileNodeEquals(slots[i].rnode, rnode))
             return &slots[i];
     return NULL;
 }
 
+static struct slot *find_asked(uint64 id)
+{
+    for (size_t i = 0; i < SLOTS; i++)
+        if (slots[i].state == SLOT_ASKED && slots[i].id == id)
+            return &slots[i];
+    return NULL;
+}
+
+static void drop_slot(struct slot *slot)
+{
+    if (slot->state == SLOT_FREE)
+        return;
+    slot->state = SLOT_FREE;
+    loch_count(read_ahead_dropped);
+}
+
+/* A free one, or the one that was filled longest ago. */
+static struct slot *make_slot(void)
+{
+    size_t chosen = next_slot;
+
+    for (size_t i = 0; i < SLOTS; i++)
+        if (slots[(next_slot + i) % SLOTS].state == SLOT_FREE) {
+            chosen = (next_slot + i) % SLOTS;
+            break;
+        }
+    next_slot = (chosen + 1) % SLOTS;
+    drop_slot(&slots[chosen]);
+    return &slots[chosen];
+}
+
 bool loch_readahead_take(RelFileNode rnode, ForkNumber fork, BlockNumber block, XLogRecPtr lsn,
                          char *page, uint64 *posted_id)
 {
-    struct slot *slot = find_slot(rnode, fork, block);
+    struct slot *slot = fork == MAIN_FORKNUM ? find_slot(rnode, block) : NULL;
     enum slot_state state;
 
     *posted_id = 0;
@@ -59,11 +98,11 @@ bool loch_readahead_take(RelFileNode rnode, ForkNumber fork, BlockNumber block, 
         return false;
     state = slot->state;
     slot->state = SLOT_FREE;
-    if (slot->lsn != lsn && loch_fix_on(readahead)) {
-        loch_count(readahead_stale);
+    if (lsn > slot->lsn && loch_fix_on(readahead)) {
+        loch_count(read_ahead_stale);
         return false;
     }
-    loch_count(readahead_used);
+    loch_count(read_ahead_used);
     if (state == SLOT_ASKED) {
         *posted_id = slot->id;
         return false;
@@ -74,62 +113,83 @@ bool loch_readahead_take(RelFileNode rnode, ForkNumber fork, BlockNumber block, 
 
 void loch_readahead_arrived(uint64 id, const uint8_t *page)
 {
-    for (size_t i = 0; i < SLOTS; i++)
-        if (slots[i].state == SLOT_ASKED && slots[i].id == id) {
-            memcpy(slot_pages + i * BLCKSZ, page, BLCKSZ);
-            slots[i].state = SLOT_HERE;
-            return;
-        }
+    struct slot *slot = find_asked(id);
+
+    if (slot == NULL)
+        return;
+    memcpy(slot_pages + (size_t)(slot - slots) * BLCKSZ, page, BLCKSZ);
+    slot->state = SLOT_HERE;
 }
 
 void loch_readahead_refused(uint64 id)
 {
-    for (size_t i = 0; i < SLOTS; i++)
-        if (slots[i].state == SLOT_ASKED && slots[i].id == id)
-            slots[i].state = SLOT_FREE;
+    struct slot *slot = find_asked(id);
+
+    if (slot != NULL)
+        drop_slot(slot);
 }
 
 void loch_readahead_connection_lost(void)
 {
     for (size_t i = 0; i < SLOTS; i++)
-        if (slots[i].state == SLOT_ASKED)
-            slots[i].state = SLOT_FREE;
+        drop_slot(&slots[i]);
 }
 
-/* Asks for blocks [from, end) that are not asked for yet, in one send. */
-static void post(RelFileNode rnode, ForkNumber fork, BlockNumber from, BlockNumber end)
+void loch_readahead_forget(RelFileNode rnode)
 {
-    XLogRecPtr newest = InvalidXLogRecPtr;
-    size_t first_new = next_slot, count = 0;
+    for (size_t i = 0; i < SLOTS; i++)
+        if (slots[i].state != SLOT_FREE && RelFileNodeEquals(slots[i].rnode, rnode))
+            drop_slot(&slots[i]);
+}
+
+static void post_one(RelFileNode rnode, BlockNumber block, XLogRecPtr lsn)
+{
+    struct slot *slot = make_slot();
+
+    *slot = (struct slot){SLOT_ASKED, rnode, block, lsn, 0};
+    slot->id = loch_page_client_post(rnode, MAIN_FORKNUM, block, lsn);
+}
+
+/* Asks for the holes among [from, end) that are not asked for yet, in one send; fewer when too much
+ * is under way. Returns the end of what was looked at. */
+static BlockNumber post(RelFileNode rnode, BlockNumber from, BlockNumber end)
+{
+    uint32 room = loch_page_client_room(), looked = 0, count = 0;
+    uint32 span = Min(end - from, (uint32)SLOTS);
+    BlockNumber blocks[SLOTS];
+    XLogRecPtr lsns[SLOTS], newest = InvalidXLogRecPtr;
+    uint64 holes = room == 0 ? 0 : loch_local_holes(rnode, MAIN_FORKNUM, from, span);
 
     if (slot_pages == NULL)
-        slot_pages = MemoryContextAlloc(TopMemoryContext, (Size)SLOTS * BLCKSZ);
-    for (BlockNumber b = from; b < end && count < SLOTS / 2; b++) {
-        struct slot *slot = &slots[next_slot];
-
-        if (find_slot(rnode, fork, b) != NULL)
+        slot_pages =
+            MemoryContextAllocExtended(TopMemoryContext, (Size)SLOTS * BLCKSZ, MCXT_ALLOC_NO_OOM);
+    if (slot_pages == NULL)
+        return from;
+    for (; looked < span && count < room; looked++) {
+        if ((holes >> looked & 1) == 0 || find_slot(rnode, from + looked) != NULL)
             continue;
-        *slot = (struct slot){SLOT_FREE, rnode, fork, b, loch_last_lsn_get(rnode, fork, b), 0};
-        newest = Max(newest, slot->lsn);
-        next_slot = (next_slot + 1) % SLOTS;
+        blocks[count] = from + looked;
+        lsns[count] = loch_last_lsn_get(rnode, MAIN_FORKNUM, from + looked);
+        newest = Max(newest, lsns[count]);
         count++;
     }
     if (count == 0)
-        return;
-    loch_wal_flush_to(newest);
-    for (size_t i = 0; i < count; i++) {
-        struct slot *slot = &slots[(first_new + i) % SLOTS];
-
-        slot->id = loch_page_client_post(slot->rnode, slot->fork, slot->block, slot->lsn);
-        slot->state = SLOT_ASKED;
-    }
-    loch_count_add(LOCH_C_readahead_asked, count);
+        return from + looked;
+    loch_wal_flush_to(newest); /* may end in an ERROR: no slot is taken yet */
+    for (uint32 i = 0; i < count; i++)
+        post_one(rnode, blocks[i], lsns[i]);
+    loch_count_add(LOCH_C_read_ahead_sent, count);
     loch_page_client_post_send();
+    return from + looked;
 }
 
-static bool may_ask(void)
+/* Not where an ERROR or a wait would do more harm than the read that is needed anyway. */
+static bool may_ask(ForkNumber fork)
 {
-    return CritSectionCount == 0 && loch_page_client_connected();
+    return fork == MAIN_FORKNUM && loch_settings.read_ahead > 0 && CritSectionCount == 0 &&
+           InterruptHoldoffCount == 0 && !InRecovery &&
+           (MyBackendType == B_BACKEND || MyBackendType == B_AUTOVAC_WORKER ||
+            MyBackendType == B_BG_WORKER);
 }
 
 /* A parallel scan hands its workers runs of this many blocks (access/table/tableam.c: about 2048
@@ -143,51 +203,78 @@ static BlockNumber parallel_run_blocks(BlockNumber blocks)
     return run;
 }
 
-static void begin_sequence(RelFileNode rnode, ForkNumber fork, BlockNumber block, uint32 run,
-                           uint32 window)
+/* The sequence that `block` goes on with; `run_blocks` != 0: also one that has finished its part of
+ * a parallel scan and begins the next. */
+static struct sequence *find_sequence(RelFileNode rnode, BlockNumber block, BlockNumber run_blocks)
 {
-    sequence.rnode = rnode;
-    sequence.fork = fork;
-    sequence.last = block;
-    sequence.asked_end = block + 1;
-    sequence.run = run;
-    sequence.window = window;
+    for (size_t i = 0; i < SEQUENCES; i++) {
+        struct sequence *s = &sequences[i];
+
+        if (s->used_at == 0 || !RelFileNodeEquals(s->rnode, rnode) || block <= s->last)
+            continue;
+        if (block <= s->asked_end)
+            return s;
+        if (run_blocks != 0 && s->run > 0 && block % run_blocks == 0) {
+            s->asked_end = block + 1;
+            s->last = block - 1;
+            return s;
+        }
+    }
+    return NULL;
+}
+
+/* Takes the place of a lonely read of the same relation, else of the one used longest ago. */
+static void begin_sequence(RelFileNode rnode, BlockNumber block)
+{
+    struct sequence *chosen = &sequences[0];
+
+    for (size_t i = 0; i < SEQUENCES; i++) {
+        struct sequence *s = &sequences[i];
+
+        if (s->used_at != 0 && s->run == 0 && RelFileNodeEquals(s->rnode, rnode)) {
+            chosen = s;
+            break;
+        }
+        if (s->used_at < chosen->used_at)
+            chosen = s;
+    }
+    *chosen = (struct sequence){rnode, block, block + 1, 0, WINDOW_FIRST, ++sequence_clock};
 }
 
 void loch_readahead_continue(SMgrRelation reln, ForkNumber fork, BlockNumber block)
 {
     RelFileNode rnode = reln->smgr_rnode.node;
-    bool parallel = IsInParallelMode();
-    bool same_fork = sequence.last != InvalidBlockNumber && sequence.fork == fork &&
-                     RelFileNodeEquals(sequence.rnode, rnode);
-    BlockNumber blocks, end;
+    BlockNumber run_blocks = 0, from, end;
+    struct sequence *s;
 
-    if (same_fork && block == sequence.last + 1) {
-        sequence.last = block;
-        sequence.run++;
-    } else if (same_fork && parallel && block > sequence.last) {
-        begin_sequence(rnode, fork, block, RUN_BEFORE_ASKING, WINDOW_MOST);
-    } else {
-        begin_sequence(rnode, fork, block, 0, WINDOW_FIRST);
-    }
-    if (sequence.run < RUN_BEFORE_ASKING || !may_ask() ||
-        sequence.asked_end > block + 1 + sequence.window / 2)
+    if (!may_ask(fork))
         return;
-    blocks = mdnblocks(reln, fork);
-    end = Min(blocks, block + 1 + sequence.window);
-    if (parallel) {
-        BlockNumber run = parallel_run_blocks(blocks);
-
-        end = Min(end, (block / run + 1) * run);
+    if (IsInParallelMode())
+        run_blocks = parallel_run_blocks(mdnblocks(reln, fork));
+    s = find_sequence(rnode, block, run_blocks);
+    if (s == NULL) {
+        begin_sequence(rnode, block);
+        return;
     }
-    if (end > sequence.asked_end)
-        post(rnode, fork, Max(sequence.asked_end, block + 1), end);
-    sequence.asked_end = Max(end, block + 1);
-    sequence.window = Min(sequence.window * 2, WINDOW_MOST);
+    if (block != s->last + 1)
+        s->window = Max(s->window / 2, WINDOW_FIRST); /* some are found elsewhere or left out */
+    s->last = block;
+    s->run++;
+    s->used_at = ++sequence_clock;
+    s->window = Min(s->window, (uint32)loch_settings.read_ahead);
+    from = s->asked_end = Max(s->asked_end, block + 1);
+    if (from - (block + 1) > s->window / 2)
+        return;
+    end = block + 1 + s->window;
+    if (run_blocks != 0)
+        end = Min(end, (block / run_blocks + 1) * run_blocks);
+    if (end > from)
+        s->asked_end = post(rnode, from, end);
+    s->window = s->window * 2;
 }
 
 void loch_readahead_one(RelFileNode rnode, ForkNumber fork, BlockNumber block)
 {
-    if (may_ask())
-        post(rnode, fork, block, block + 1);
+    if (may_ask(fork))
+        (void)post(rnode, block, block + 1);
 }

@@ -95,6 +95,10 @@ void loch_settings_define(void)
                             "WAL the pageserver may be behind before writers are slowed.",
                             "0 switches it off.", &loch_settings.max_lag_kb, 256 * 1024, 0, INT_MAX,
                             PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+    DefineCustomIntVariable("loch.read_ahead",
+                            "Pages asked of the pageserver before they are needed.",
+                            "0 switches it off.", &loch_settings.read_ahead, 16, 0,
+                            LOCH_READ_AHEAD_MAX, PGC_USERSET, 0, NULL, NULL, NULL);
 #ifdef LOCH_TEST_SWITCHES
     DefineCustomStringVariable("loch.test_disable", "Fixes to switch off, for negative tests.",
                                NULL, &loch_settings.test_disable, "", PGC_SIGHUP,

@@ -11,6 +11,8 @@
 #include "loch/base/secret.h"
 #include "loch/base/types.h"
 
+#define LOCH_READ_AHEAD_MAX 64
+
 struct loch_settings {
     /* as given; strings owned by PostgreSQL's settings machinery */
     char *pageserver;
@@ -21,6 +23,7 @@ struct loch_settings {
     char *start_lsn;
     char *identity;
     int max_lag_kb;
+    int read_ahead; /* pages */
     char *test_disable;
     /* parsed once in the postmaster */
     struct loch_id tenant_id;

@@ -15,9 +15,10 @@
     X(read_wait_us, "microseconds spent waiting for pages")                                        \
     X(read_under_lock, "remote reads while interrupts were held off")                              \
     X(read_in_critical_section, "remote reads inside a critical section")                          \
-    X(readahead_asked, "pages asked for ahead")                                                    \
-    X(readahead_used, "pages asked for ahead and used")                                            \
-    X(readahead_stale, "pages asked for ahead that had changed since")                             \
+    X(read_ahead_sent, "pages asked for ahead")                                                    \
+    X(read_ahead_used, "pages asked for ahead and used")                                           \
+    X(read_ahead_stale, "pages asked for ahead that had changed since")                            \
+    X(read_ahead_dropped, "pages asked for ahead and never wanted, or lost")                       \
     X(size_asked, "relation sizes asked of the pageserver")                                        \
     X(fork_materialised, "relation forks whose local file was made on first use")                  \
     X(reconnects, "connections made to the pageserver")                                            \

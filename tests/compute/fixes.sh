@@ -222,7 +222,7 @@ select count(*) from ra where ctid < '(6,0)' \g /dev/null
 \setenv OTHER :url
 \! psql "$OTHER" -Xqc "update ra set v = 1 where ctid = '(8,1)'" -c "select t.evict('ra')" -o /dev/null
 select count(*) from ra;
-select value > 10 from loch.stats where name = 'readahead_used';
+select value > 10 from loch.stats where name = 'read_ahead_used';
 Q
 }
 
