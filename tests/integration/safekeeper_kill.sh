@@ -81,6 +81,8 @@ run() { epoch=$((epoch + 1)); tool run "$timeline" --epoch $epoch "${all[@]}" "$
 check() { tool check "$timeline" --epoch $((epoch + 100)) --seconds 90 "${all[@]}"; }
 cleanup() {
     for i in 1 2 3; do [ -n "${pid[$i]:-}" ] && kill -9 "${pid[$i]}" 2>/dev/null; done
+    wait 2>/dev/null
+    mountpoint -q "$dir/small" && umount "$dir/small"
     if [ $failures = 0 ]; then rm -rf "$dir"; else echo "kept: $dir"; fi
 }
 trap cleanup EXIT
@@ -138,6 +140,31 @@ sleep 1; for i in 1 2 3; do slay $i; done
 for i in 1 2 3; do up $i; done; for i in 1 2 3; do wait_up $i; done
 wait $running; [ $? = 0 ] && ok "all three killed at once: $(tail -1 "$dir/run")" || { bad "all killed at once"; cat "$dir/run"; }
 expect "all logs match" check
+
+# ---- a full disk: the safekeeper ends with a clear message, the others go on, nothing is lost ----
+halt 3
+mkdir "$dir/small"
+used=$(du -sm "$dir/sk3" | cut -f1)
+if mount -t tmpfs -o size=$((used + 8))m tmpfs "$dir/small" 2>/dev/null; then
+    cp -a "$dir/sk3/." "$dir/small/"
+    sed "s|^dir = .*|dir = $dir/small|" "$dir/sk3.ini" >"$dir/small.ini"
+    "$build/bin/loch-safekeeper" --config "$dir/small.ini" >>"$dir/sk3.log" 2>&1 &
+    pid[3]=$!
+    wait_up 3; wait_open 3 "$timeline"
+    expect "a run that fills the third's disk" run --seconds 4 --clients 64 --record 20000
+    wait "${pid[3]}"; code=$?
+    [ $code = 3 ] && grep -q "No space left" "$dir/sk3.log" && ok "it ended: $(grep "No space left" "$dir/sk3.log" | tail -1 | cut -c26-170)" ||
+        { bad "a full disk: exit $code"; tail -3 "$dir/sk3.log"; }
+    mount -o remount,size=2g "$dir/small"
+    "$build/bin/loch-safekeeper" --config "$dir/small.ini" >>"$dir/sk3.log" 2>&1 &
+    pid[3]=$!
+    wait_up 3; wait_open 3 "$timeline"
+    expect "with room again, it catches up" run --seconds 3 --clients 4
+    expect "all logs match" check
+    halt 3
+    rm -rf "$dir/sk3"; cp -a "$dir/small" "$dir/sk3"; umount "$dir/small"
+else echo "skip  a full disk (cannot mount)"; fi
+up 3; wait_up 3
 
 # ---- two down: nothing is acknowledged ----
 slay 1; slay 2
