@@ -40,7 +40,8 @@ typedef LOCH_STATUS (*loch_layer_image_fn)(void *arg, const struct loch_key *key
 struct loch_layer_imager {
     loch_layer_image_fn make; /* NULL: no images */
     void *arg;
-    size_t chain_max; /* a page with more records than this since its last base gets an image */
+    size_t chain_max;       /* a page with more records than this since its last image gets one */
+    size_t chain_bytes_max; /* or with more bytes of them */
 };
 
 /* Writes a frozen layer as a sealed file, durable on return. The file is nobody's until the

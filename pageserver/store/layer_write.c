@@ -111,16 +111,24 @@ static loch_status write_key(struct writing *w, const struct loch_key *key,
     return LOCH_OK;
 }
 
+/* Whether reading the page at its newest version would cost more than an image is worth. */
+static bool wants_image(const struct writing *w, const struct loch_key *key,
+                        const struct loch_versions *list)
+{
+    size_t chain = 0, bytes = 0;
+    if (w->imager == NULL || w->imager->make == NULL || key->kind != LOCH_KEY_PAGE)
+        return false;
+    while (chain < list->count && list->items[chain].kind != LOCH_VERSION_VALUE)
+        bytes += list->items[chain++].bytes.len;
+    return chain > w->imager->chain_max || bytes > w->imager->chain_bytes_max;
+}
+
 /* An image on top of a long chain: a version with the LSN of the chain's newest record, after it.
  */
 static loch_status add_image(struct writing *w, const struct loch_key *key,
                              struct loch_versions *list, uint8_t page[LOCH_PAGE_BYTES])
 {
-    size_t chain = 0;
-    while (chain < list->count && !loch_version_is_base(&list->items[chain]))
-        chain++;
-    if (w->imager == NULL || w->imager->make == NULL || key->kind != LOCH_KEY_PAGE ||
-        chain <= w->imager->chain_max)
+    if (!wants_image(w, key, list))
         return LOCH_OK;
     bool made = false;
     LOCH_TRY(w->imager->make(w->imager->arg, key, list->items[0].lsn, page, &made));

@@ -18,7 +18,8 @@
 #include <stdlib.h>
 
 /* A page whose chain of records within one layer is longer gets an image at the flush. */
-#define IMAGE_CHAIN_MAX 32u
+#define IMAGE_CHAIN_MAX       32u
+#define IMAGE_CHAIN_BYTES_MAX (LOCH_PAGE_BYTES / 2u)
 
 /* A frozen layer and where ingest would go on behind it. */
 struct frozen {
@@ -422,7 +423,7 @@ static loch_status write_layer(struct loch_timeline *t, struct loch_mem_layer *m
     struct loch_view *view = NULL;
     struct loch_layer_desc desc;
     LOCH_TRY(loch_view_create(t, &view));
-    struct loch_layer_imager imager = {make_image, view, IMAGE_CHAIN_MAX};
+    struct loch_layer_imager imager = {make_image, view, IMAGE_CHAIN_MAX, IMAGE_CHAIN_BYTES_MAX};
     loch_status st = loch_layer_write(&t->store, t->keys, &t->info, mem, &imager, &desc);
     if (loch_is_ok(st))
         st = loch_layer_open(&t->store, t->keys, &t->info, &desc, out);

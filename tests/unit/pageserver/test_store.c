@@ -176,7 +176,7 @@ static void long_chains_get_an_image(void **state)
     struct loch_layer *layer = NULL;
     struct loch_key longer = page_key(1), shorter = page_key(2);
     loch_lsn asked = 0;
-    struct loch_layer_imager imager = {image_maker, &asked, 10};
+    struct loch_layer_imager imager = {image_maker, &asked, 10, 1000};
     struct loch_versions list = {0};
     bool base = false;
     assert_ok(loch_mem_layer_create(100, &mem));
