@@ -9,6 +9,7 @@
  */
 #include "../unit.h"
 #include "sim_env.h"
+#include "sim_reader.h"
 #include "timeline.h"
 #include "wal_gen.h"
 
@@ -65,19 +66,11 @@ struct compute {
     bool leading, over;
 };
 
-/* A pageserver's half: takes committed WAL from whichever safekeeper it reaches. */
-struct reader {
-    struct loch_env *env;
-    struct loch_keys *keys;
-    struct loch_tls_client *tls;
-    struct loch_stream *stream;
-    struct loch_timer *timer;
-    loch_lsn position;
-};
-
 static struct {
     struct sim_world *sim;
-    struct reader reader;
+    struct sim_reader *reader; /* a pageserver's half */
+    struct loch_env *reader_env;
+    struct loch_keys *reader_keys;
     struct safekeeper sks[SAFEKEEPERS];
     struct compute *current, *former;
     struct sim_node *machines[2]; /* that computes run on */
@@ -460,109 +453,31 @@ static void compute_stop(struct compute **c)
 
 /* ---- the reader ---- */
 
-static loch_status reader_frame(void *arg, uint8_t type, struct loch_slice payload)
+static void reader_got(void *arg, loch_lsn begin, struct loch_slice bytes)
 {
-    struct reader *r = arg;
-    struct loch_wal_pull_data data;
-    struct loch_wal_pull_state state;
-
-    if (type == LOCH_WAL_PULL_DATA) {
-        struct loch_buf out = {0};
-        struct loch_writer w;
-        assert_ok(loch_wal_pull_data_decode(payload, &data));
-        assert_int_equal(data.begin, r->position);
-        believe(data.begin, data.bytes, "the reader");
-        r->position += data.bytes.len;
-        struct loch_wal_pull_feedback m = {.last_record_lsn = r->position};
-        loch_writer_init(&w, &out);
-        loch_wal_pull_feedback_encode(&w, &m);
-        loch_stream_send(r->stream, &out);
-    } else if (type == LOCH_WAL_PULL_STATE) {
-        assert_ok(loch_wal_pull_state_decode(payload, &state));
-        loch_term_history_fini(&state.history);
-    } else {
-        assert_int_equal(type, LOCH_WAL_ERROR);
-    }
-    return LOCH_OK;
-}
-
-static void reader_connect(void *arg);
-
-static void reader_again(struct reader *r)
-{
-    assert_ok(loch_env_timer(r->env, 100, &r->timer, reader_connect, r));
-}
-
-static void reader_closed(void *arg, loch_status st)
-{
-    struct reader *r = arg;
-
-    (void)st;
-    r->stream = NULL;
-    reader_again(r);
-}
-
-static const struct loch_stream_events reader_events = {.frame = reader_frame,
-                                                        .closed = reader_closed};
-
-static void reader_connected(void *arg, loch_status st, struct loch_stream *stream)
-{
-    struct reader *r = arg;
-    struct loch_wal_pull pull = {.version = LOCH_WIRE_WAL_VERSION,
-                                 .tenant = tenant,
-                                 .timeline = timeline,
-                                 .mode = LOCH_PULL_COMMITTED,
-                                 .from = r->position};
-    struct loch_buf out = {0};
-    struct loch_writer w;
-
-    loch_tls_client_destroy(r->tls);
-    r->tls = NULL;
-    if (!loch_is_ok(st)) {
-        reader_again(r);
-        return;
-    }
-    r->stream = stream;
-    loch_stream_attach(stream, &reader_events, r);
-    loch_writer_init(&w, &out);
-    loch_wal_pull_encode(&w, &pull);
-    loch_stream_send(stream, &out);
-}
-
-static void reader_connect(void *arg)
-{
-    struct reader *r = arg;
-    const struct safekeeper *s = &story.sks[draw(SAFEKEEPERS)];
-    struct loch_psk_identity id = {.version = 1,
-                                   .client_role = LOCH_ROLE_PAGESERVER,
-                                   .server_role = LOCH_ROLE_SAFEKEEPER,
-                                   .rights = LOCH_RIGHT_WAL_PULL,
-                                   .cluster = cluster,
-                                   .tenant = tenant,
-                                   .client_id = {{8}},
-                                   .client_boot = {{8}},
-                                   .server_node = s->id};
-    struct loch_secret psk = {0};
-    struct loch_buf encoded = {0};
-
-    r->timer = NULL;
-    assert_ok(loch_keys_psk(r->keys, &id, &psk));
-    assert_ok(loch_psk_identity_encode(&id, &encoded));
-    assert_ok(loch_tls_client_create(loch_buf_slice(&encoded), &psk, &r->tls));
-    assert_ok(loch_env_connect(r->env, s->address, r->tls, 500, reader_connected, r));
-    loch_secret_fini(&psk);
-    loch_buf_fini(&encoded);
+    (void)arg;
+    believe(begin, bytes, "the reader");
 }
 
 static void reader_start(void)
 {
-    struct reader *r = &story.reader;
-
-    r->env = sim_node_start(sim_node_create(story.sim, "pageserver"));
-    r->keys = open_keys(NULL, LOCH_ROLE_TOOL);
-    assert_ok(loch_keys_tenant_load(r->keys, &tenant));
-    r->position = START_LSN;
-    reader_again(r);
+    story.reader_env = sim_node_start(sim_node_create(story.sim, "pageserver"));
+    story.reader_keys = open_keys(NULL, LOCH_ROLE_TOOL);
+    assert_ok(loch_keys_tenant_load(story.reader_keys, &tenant));
+    struct sim_reader_options options = {.world = story.sim,
+                                         .env = story.reader_env,
+                                         .keys = story.reader_keys,
+                                         .cluster = cluster,
+                                         .tenant = tenant,
+                                         .timeline = timeline,
+                                         .start = START_LSN,
+                                         .count = SAFEKEEPERS,
+                                         .got = reader_got};
+    for (uint32_t i = 0; i < SAFEKEEPERS; i++) {
+        options.nodes[i] = story.sks[i].id;
+        options.addresses[i] = story.sks[i].address;
+    }
+    story.reader = sim_reader_start(&options);
 }
 
 /* ---- the story ---- */
@@ -699,7 +614,7 @@ static bool settled(void)
         if (v.commit_lsn < story.acked || v.flush_lsn < story.acked)
             return false;
     }
-    return story.current->leading && story.reader.position >= story.acked;
+    return story.current->leading && sim_reader_position(story.reader) >= story.acked;
 }
 
 static void end(void)
@@ -730,7 +645,8 @@ static void end(void)
     compute_stop(&story.current);
     for (uint32_t i = 0; i < SAFEKEEPERS; i++)
         sk_stop(&story.sks[i], false);
-    loch_keys_destroy(story.reader.keys);
+    loch_keys_destroy(story.reader_keys);
+    free(story.reader);
     free(story.truth);
     free(story.known);
     sim_world_destroy(story.sim);
