@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 #define VERSION   1u
-#define MAX_BYTES (1u << 20)
+#define MAX_BYTES (2u << 20) /* a full term history is half of it */
 
 void sk_control_fini(struct sk_control *control)
 {

@@ -11,7 +11,7 @@
 #include "loch/base/types.h"
 
 #define LOCH_WIRE_WAL_VERSION      1u
-#define LOCH_TERM_HISTORY_MAX      4096u
+#define LOCH_TERM_HISTORY_MAX      65536u
 #define LOCH_WAL_CHUNK_BYTES       (128u << 10) /* most WAL in one APPEND or PULL_DATA */
 #define LOCH_MEMBERS_MAX           9u
 #define LOCH_WIRE_ERROR_TEXT_BYTES 1000u
