@@ -235,7 +235,9 @@ static void committed(struct compute *c, loch_lsn lsn)
 {
     assert_true(lsn >= c->acked);
     assert_true(lsn - START_LSN <= TRUTH_BYTES);
-    believe(c->acked, loch_slice_of(c->wal.data + (c->acked - c->l), lsn - c->acked), "a leader");
+    if (lsn > c->acked)
+        believe(c->acked, loch_slice_of(c->wal.data + (c->acked - c->l), lsn - c->acked),
+                "a leader");
     c->acked = lsn;
     if (lsn > story.acked)
         story.acked = lsn;
