@@ -29,7 +29,7 @@ struct site {
     struct loch_page_cache *cache;
     struct loch_frame_cache *frames;
     struct loch_store store;
-    struct loch_id tenant;
+    struct loch_id cluster, tenant;
 };
 
 static inline int site_up(void **state)
@@ -50,6 +50,7 @@ static inline int site_up(void **state)
         .store = s->objstore, .kms = s->kms, .role = LOCH_ROLE_PAGESERVER};
     assert_ok(loch_random_id(&o.cluster));
     assert_ok(loch_random_id(&o.node));
+    s->cluster = o.cluster;
     assert_ok(loch_random_id(&s->tenant));
     assert_ok(loch_keys_create(&o, &s->keys));
     assert_ok(loch_keys_tenant_create(s->keys, &s->tenant));

@@ -1,0 +1,432 @@
+/* The page port over real TLS on loopback: greetings, reads, waits, refusals, and a client that
+ * leaves. */
+#include "store_fixture.h"
+
+#include "care/served.h"
+#include "pageserver.h"
+#include "read/page_service.h"
+
+#include "loch/crypto/psk.h"
+#include "loch/crypto/tls.h"
+#include "loch/host/metrics.h"
+#include "loch/pg/control.h"
+#include "loch/pg/page.h"
+#include "loch/wire/page.h"
+
+#define FRAMES_MAX 16u
+#define L          UINT64_C(0x1000000)
+
+struct world {
+    struct site *site;
+    struct loch_pageserver ps;
+    char address[32];
+    struct loch_timeline *timeline; /* borrowed */
+    struct loch_served *served;
+    struct loch_psk_identity identity;
+    struct loch_tls_client *tls;
+    struct loch_stream *stream;
+    bool closed, stopped;
+    unsigned wanted;
+    struct {
+        uint8_t type;
+        struct loch_buf payload;
+    } frames[FRAMES_MAX];
+    unsigned count;
+    struct loch_timer *timer;
+};
+
+/* ---- a client ---- */
+
+static loch_status on_frame(void *arg, uint8_t type, struct loch_slice payload)
+{
+    struct world *w = arg;
+    assert_true(w->count < FRAMES_MAX);
+    w->frames[w->count].type = type;
+    w->frames[w->count].payload.len = 0;
+    LOCH_TRY(loch_buf_append(&w->frames[w->count].payload, payload.data, payload.len));
+    w->count++;
+    return LOCH_OK;
+}
+
+static void on_closed(void *arg, loch_status st)
+{
+    struct world *w = arg;
+    (void)st;
+    w->stream = NULL;
+    w->closed = true;
+}
+
+static const struct loch_stream_events events = {on_frame, on_closed, NULL};
+
+static void on_connected(void *arg, loch_status st, struct loch_stream *stream)
+{
+    struct world *w = arg;
+    assert_ok(st);
+    w->stream = stream;
+    loch_stream_attach(stream, &events, w);
+    loch_env_stop(w->site->env);
+}
+
+static void tick(void *arg)
+{
+    struct world *w = arg;
+    w->timer = NULL;
+    if (w->closed || w->count >= w->wanted || w->stopped)
+        loch_env_stop(w->site->env);
+    else
+        assert_ok(loch_env_timer(w->site->env, 2, &w->timer, tick, w));
+}
+
+/* Runs the loop until so many frames have come, or the connection closed, or ms passed. */
+static void run(struct world *w, unsigned frames)
+{
+    w->wanted = frames;
+    assert_ok(loch_env_timer(w->site->env, 2, &w->timer, tick, w));
+    loch_env_run(w->site->env);
+}
+
+static void pause_fired(void *arg)
+{
+    struct world *w = arg;
+    loch_env_stop(w->site->env);
+}
+
+static void run_ms(struct world *w, uint64_t ms)
+{
+    assert_ok(loch_env_timer(w->site->env, ms, &w->timer, pause_fired, w));
+    loch_env_run(w->site->env);
+    w->timer = NULL;
+}
+
+static void connect_as(struct world *w, uint8_t rights)
+{
+    struct loch_buf encoded = {0};
+    struct loch_secret psk = {0};
+    w->closed = false;
+    w->count = 0;
+    w->identity.rights = rights;
+    assert_ok(loch_keys_psk(w->site->keys, &w->identity, &psk));
+    assert_ok(loch_psk_identity_encode(&w->identity, &encoded));
+    loch_tls_client_destroy(w->tls);
+    assert_ok(loch_tls_client_create(loch_buf_slice(&encoded), &psk, &w->tls));
+    loch_secret_fini(&psk);
+    loch_buf_fini(&encoded);
+    assert_ok(loch_env_connect(w->site->env, w->address, w->tls, 5000, on_connected, w));
+    loch_env_run(w->site->env);
+    assert_non_null(w->stream);
+}
+
+#define SEND(w_, name_, ...)                                                                       \
+    do {                                                                                           \
+        struct loch_buf send_buf = {0};                                                            \
+        struct loch_writer send_w;                                                                 \
+        struct loch_page_##name_ send_m = __VA_ARGS__;                                             \
+        loch_writer_init(&send_w, &send_buf);                                                      \
+        loch_page_##name_##_encode(&send_w, &send_m);                                              \
+        assert_ok(loch_writer_finish(&send_w));                                                    \
+        loch_stream_send((w_)->stream, &send_buf);                                                 \
+    } while (0)
+
+static void hello(struct world *w, uint64_t epoch)
+{
+    SEND(w, hello,
+         {.version = LOCH_WIRE_PAGE_VERSION,
+          .tenant = w->site->tenant,
+          .timeline = loch_timeline_info(w->timeline)->timeline,
+          .term = 5,
+          .compute_epoch = epoch});
+}
+
+static void greet(struct world *w, uint8_t rights)
+{
+    connect_as(w, rights);
+    hello(w, 3);
+    run(w, 1);
+    assert_int_equal(w->count, 1);
+    assert_int_equal(w->frames[0].type, LOCH_PAGE_HELLO_REPLY);
+    struct loch_page_hello_reply m;
+    assert_ok(loch_page_hello_reply_decode(loch_buf_slice(&w->frames[0].payload), &m));
+    assert_true(m.last_record_lsn >= L);
+    w->count = 0;
+}
+
+static struct loch_page_error error_of(struct world *w, unsigned i)
+{
+    struct loch_page_error m;
+    assert_true(w->count > i);
+    assert_int_equal(w->frames[i].type, LOCH_PAGE_ERROR);
+    assert_ok(loch_page_error_decode(loch_buf_slice(&w->frames[i].payload), &m));
+    return m;
+}
+
+static void hang_up(struct world *w)
+{
+    if (w->stream != NULL)
+        loch_stream_close(w->stream);
+    while (!w->closed)
+        run(w, FRAMES_MAX);
+    run_ms(w, 20);
+}
+
+/* ---- the server ---- */
+
+static int world_up(void **state)
+{
+    struct world *w = calloc(1, sizeof *w);
+    struct loch_control control = {.segment_bytes = 16u << 20};
+    struct loch_buf bytes = {0};
+    struct loch_writer writer;
+    uint8_t page[LOCH_PAGE_BYTES], size[4] = {3, 0, 0, 0};
+    void *site = NULL;
+    assert_non_null(w);
+    site_up(&site);
+    w->site = site;
+    w->timeline = site_timeline(site, L, NULL);
+    struct loch_key key = {.kind = LOCH_KEY_REL_SIZE, .spc = 1663, .db = 5, .rel = 9};
+    assert_ok(loch_timeline_put_value(w->timeline, &key, L, loch_slice_of(size, 4)));
+    loch_page_init(page, 0);
+    loch_page_set_lsn(page, L);
+    key.kind = LOCH_KEY_PAGE;
+    key.block = 1;
+    assert_ok(loch_timeline_put_value(w->timeline, &key, L, loch_slice_of(page, sizeof page)));
+    loch_writer_init(&writer, &bytes);
+    assert_ok(loch_control_encode(&control, &writer));
+    assert_ok(loch_timeline_commit(w->timeline, L - 100, loch_buf_slice(&bytes)));
+    loch_buf_fini(&bytes);
+
+    struct loch_pageserver *ps = &w->ps;
+    ps->env = w->site->env;
+    ps->keys = w->site->keys;
+    ps->store = w->site->store;
+    ps->cache = w->site->cache;
+    assert_ok(loch_metrics_create("test", &ps->metrics));
+    ps->m_get_seconds = loch_metrics_histogram(ps->metrics, "a", "a", NULL, 0);
+    ps->m_wait_seconds = loch_metrics_histogram(ps->metrics, "b", "b", NULL, 0);
+    ps->m_gets = ps->m_errors = ps->m_records = ps->m_wal_bytes = ps->m_flushes =
+        loch_metrics_counter(ps->metrics, "c", "c", NULL, 0);
+    ps->m_connections = loch_metrics_gauge(ps->metrics, "d", "d", NULL, 0);
+    ps->config.node = ps->store.node;
+    ps->config.cluster = w->site->cluster;
+    ps->config.safekeeper_count = 1; /* where nobody listens */
+    snprintf(ps->config.safekeepers[0].address, sizeof ps->config.safekeepers[0].address,
+             "127.0.0.1:1");
+    assert_ok(loch_random_id(&ps->config.safekeepers[0].node));
+    assert_ok(loch_served_create(ps, w->timeline, &w->served));
+    assert_ok(loch_tls_server_create(loch_keys_psk_lookup, ps->keys, &ps->tls));
+    loch_status st = LOCH_OK;
+    for (unsigned port = 21590; port < 21600; port++) {
+        snprintf(w->address, sizeof w->address, "127.0.0.1:%u", port);
+        st = loch_env_listen(ps->env, w->address, ps->tls, &ps->listener, loch_page_service_accept,
+                             ps);
+        if (loch_is_ok(st))
+            break;
+    }
+    assert_ok(st);
+    w->identity = (struct loch_psk_identity){.version = 1,
+                                             .client_role = LOCH_ROLE_COMPUTE,
+                                             .server_role = LOCH_ROLE_PAGESERVER,
+                                             .cluster = w->site->cluster,
+                                             .tenant = w->site->tenant,
+                                             .timeline = loch_timeline_info(w->timeline)->timeline,
+                                             .server_node = ps->store.node,
+                                             .compute_epoch = 3};
+    assert_ok(loch_random_id(&w->identity.client_id));
+    assert_ok(loch_random_id(&w->identity.client_boot));
+    *state = w;
+    return 0;
+}
+
+static void stopped(void *arg)
+{
+    struct world *w = arg;
+    w->stopped = true;
+}
+
+static int world_down(void **state)
+{
+    struct world *w = *state;
+    void *site = w->site;
+    if (!w->stopped)
+        loch_served_stop(w->served, stopped, w);
+    while (!w->stopped)
+        run(w, FRAMES_MAX + 1);
+    loch_listener_close(w->ps.listener);
+    run_ms(w, 20);
+    assert_int_equal(w->ps.requests, 0);
+    loch_tls_client_destroy(w->tls);
+    loch_tls_server_destroy(w->ps.tls);
+    loch_metrics_destroy(w->ps.metrics);
+    for (size_t i = 0; i < FRAMES_MAX; i++)
+        loch_buf_fini(&w->frames[i].payload);
+    free(w);
+    return site_down(&site);
+}
+
+/* ---- tests ---- */
+
+static const struct loch_page_at latest = {LOCH_LSN_MAX, L};
+#define RIGHTS (LOCH_RIGHT_PAGES | LOCH_RIGHT_BASEBACKUP)
+
+static void reads(void **state)
+{
+    struct world *w = *state;
+    greet(w, RIGHTS);
+    struct loch_rel rel = {1663, 5, 9};
+    SEND(w, get, {.request_id = 1, .at = latest, .rel = rel, .block = 1});
+    run(w, 1);
+    struct loch_page_get_reply page;
+    assert_int_equal(w->frames[0].type, LOCH_PAGE_GET_REPLY);
+    assert_ok(loch_page_get_reply_decode(loch_buf_slice(&w->frames[0].payload), &page));
+    assert_int_equal(page.request_id, 1);
+    assert_int_equal(page.lsn, L);
+    assert_int_equal(loch_page_lsn(page.page.data), L);
+    w->count = 0;
+    SEND(w, get, {.request_id = 2, .at = {L, L}, .rel = rel, .block = 77}); /* beyond the end */
+    run(w, 1);
+    assert_ok(loch_page_get_reply_decode(loch_buf_slice(&w->frames[0].payload), &page));
+    assert_true(loch_page_is_zero(page.page.data));
+    w->count = 0;
+    SEND(w, rel_size, {.request_id = 3, .at = latest, .rel = rel});
+    SEND(w, db_size, {.request_id = 4, .at = latest, .spc = 0, .db = 5});
+    SEND(w, status, {.request_id = 5});
+    run(w, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        struct loch_slice payload = loch_buf_slice(&w->frames[i].payload);
+        if (w->frames[i].type == LOCH_PAGE_REL_SIZE_REPLY) {
+            struct loch_page_rel_size_reply m;
+            assert_ok(loch_page_rel_size_reply_decode(payload, &m));
+            assert_true(m.exists && m.blocks == 3 && m.request_id == 3);
+        } else if (w->frames[i].type == LOCH_PAGE_DB_SIZE_REPLY) {
+            struct loch_page_db_size_reply m;
+            assert_ok(loch_page_db_size_reply_decode(payload, &m));
+            assert_true(m.bytes == 3 * LOCH_PAGE_BYTES && m.request_id == 4);
+        } else {
+            struct loch_page_status_reply m;
+            assert_int_equal(w->frames[i].type, LOCH_PAGE_STATUS_REPLY);
+            assert_ok(loch_page_status_reply_decode(payload, &m));
+            assert_int_equal(m.disk_consistent_lsn, L);
+        }
+    }
+    hang_up(w);
+}
+
+static void a_read_waits_and_others_do_not(void **state)
+{
+    struct world *w = *state;
+    struct loch_rel rel = {1663, 5, 9};
+    greet(w, RIGHTS);
+    SEND(w, get, {.request_id = 1, .at = {LOCH_LSN_MAX, L + 8}, .rel = rel, .block = 1});
+    SEND(w, get, {.request_id = 2, .at = latest, .rel = rel, .block = 1});
+    run(w, 1);
+    run_ms(w, 30);
+    assert_int_equal(w->count, 1); /* only the second */
+    struct loch_page_get_reply m;
+    assert_ok(loch_page_get_reply_decode(loch_buf_slice(&w->frames[0].payload), &m));
+    assert_int_equal(m.request_id, 2);
+    w->count = 0;
+    loch_timeline_advance(w->timeline, L + 16, L);
+    loch_served_flush_soon(w->served); /* any progress wakes */
+    run(w, 1);
+    assert_ok(loch_page_get_reply_decode(loch_buf_slice(&w->frames[0].payload), &m));
+    assert_int_equal(m.request_id, 1);
+    assert_int_equal(m.lsn, L + 16);
+    w->count = 0;
+    SEND(w, get, {.request_id = 3, .at = {L + 99, L}, .rel = rel, .block = 1});
+    run_ms(w, 20);
+    hang_up(w); /* while it waits */
+    greet(w, RIGHTS);
+    hang_up(w);
+}
+
+static void bad_requests_get_exact_errors(void **state)
+{
+    struct world *w = *state;
+    struct loch_rel rel = {1663, 5, 9};
+    greet(w, RIGHTS);
+    SEND(w, get, {.request_id = 9, .at = {L - 1, L - 1}, .rel = rel});
+    run(w, 1);
+    struct loch_page_error m = error_of(w, 0);
+    assert_int_equal(m.request_id, 9);
+    assert_int_equal(m.code, LOCH_E_INVALID);
+    assert_false(w->closed); /* one request's error */
+    w->count = 0;
+    SEND(w, basebackup, {.request_id = 10, .lsn = L - 8});
+    run(w, 1);
+    assert_int_equal(error_of(w, 0).request_id, 10);
+    w->count = 0;
+    SEND(w, hello_reply, {.term = 1}); /* not for a server */
+    run(w, 1);
+    assert_int_equal(error_of(w, 0).request_id, 0);
+    run(w, FRAMES_MAX);
+    assert_true(w->closed);
+}
+
+static void refused(struct world *w, enum loch_code code)
+{
+    run(w, 1);
+    assert_int_equal(error_of(w, 0).code, code);
+    run(w, FRAMES_MAX);
+    assert_true(w->closed);
+}
+
+static void greetings_are_checked(void **state)
+{
+    struct world *w = *state;
+    struct loch_rel rel = {1663, 5, 9};
+    connect_as(w, RIGHTS);
+    SEND(w, get, {.request_id = 1, .at = latest, .rel = rel}); /* before the greeting */
+    refused(w, LOCH_E_INVALID);
+    connect_as(w, RIGHTS);
+    hello(w, 4); /* another epoch than the key's */
+    refused(w, LOCH_E_DENIED);
+    connect_as(w, RIGHTS);
+    SEND(w, hello, {.version = 99, .tenant = w->site->tenant});
+    refused(w, LOCH_E_UNSUPPORTED);
+    connect_as(w, RIGHTS);
+    SEND(w, hello,
+         {.version = LOCH_WIRE_PAGE_VERSION, .tenant = w->site->tenant, .compute_epoch = 3});
+    refused(w, LOCH_E_DENIED); /* another timeline than the key's */
+    greet(w, LOCH_RIGHT_BASEBACKUP);
+    SEND(w, get, {.request_id = 1, .at = latest, .rel = rel});
+    refused(w, LOCH_E_DENIED);
+    greet(w, LOCH_RIGHT_PAGES);
+    SEND(w, basebackup, {.request_id = 1, .lsn = L});
+    refused(w, LOCH_E_DENIED);
+}
+
+static void a_dropped_timeline_closes_its_connections(void **state)
+{
+    struct world *w = *state;
+    struct loch_rel rel = {1663, 5, 9};
+    greet(w, RIGHTS);
+    SEND(w, get, {.request_id = 1, .at = {L + 99, L}, .rel = rel});
+    run_ms(w, 20);
+    loch_served_stop(w->served, stopped, w);
+    while (!w->closed)
+        run(w, FRAMES_MAX);
+    assert_int_equal(error_of(w, 0).code, LOCH_E_NOT_FOUND);
+    connect_as(w, RIGHTS);
+    SEND(w, hello,
+         {.version = LOCH_WIRE_PAGE_VERSION,
+          .tenant = w->site->tenant,
+          .timeline = w->identity.timeline,
+          .compute_epoch = 3});
+    w->stopped = true;
+    while (!w->closed)
+        run_ms(w, 5);
+    assert_int_equal(error_of(w, 0).code, LOCH_E_NOT_FOUND);
+}
+
+#define TEST(test_) cmocka_unit_test_setup_teardown(test_, world_up, world_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(reads),
+        TEST(a_read_waits_and_others_do_not),
+        TEST(bad_requests_get_exact_errors),
+        TEST(greetings_are_checked),
+        TEST(a_dropped_timeline_closes_its_connections),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
