@@ -100,6 +100,22 @@ wait $!
 expect "rows written meanwhile" "200001" "select count(*) from th"
 sql -c "alter system reset loch.max_lag" -c "select pg_reload_conf()" >/dev/null
 
+# A termination reaches a read that waits for a hanging pageserver. Both sessions know their catalogs before it hangs.
+end_reader="select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'reader';"
+{ echo "set application_name = 'reader'; select count(*) from th;"; sleep 3; echo "select count(*) from th;"; sleep 1; } |
+    psql "$URL" -XAtq >"$WORK/terminated" 2>&1 &
+reader=$!
+{ echo "${end_reader/reader/nobody}"; sleep 4; echo "$end_reader"; sleep 1; } | psql "$URL" -XAtq >/dev/null 2>&1 &
+sleep 1.5
+sql -c "select t.evict('th')" >/dev/null
+kill -STOP "$stopped"
+(sleep 8; kill -CONT "$stopped") &
+resumed=$!
+sleep 5.5
+kill -0 "$resumed" && grep -q "terminating connection" "$WORK/terminated" && note "ok   termination of a waiting read" ||
+    fail "a waiting read is not terminated: $(cat "$WORK/terminated")"
+wait "$resumed" "$reader" || true
+
 # The pageserver goes away and comes back: queries wait, none fails.
 kill -9 "$(daemon_pid pageserver)"
 sql -c "select count(*), sum(length(t::text)) from (select * from moved) t" >"$WORK/waited" 2>&1 &
