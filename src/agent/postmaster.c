@@ -17,6 +17,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ipc.h>
+#include <sys/shm.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -99,6 +101,33 @@ static loch_status make_dir(const struct loch_postmaster *p, const char *path, m
     return LOCH_OK;
 }
 
+/* A killed server leaves its System V segment behind (there are 4096 in all); a server that starts
+ * on the same directory would remove it, but nobody ever does. Lines 1 and 7 of postmaster.pid are
+ * the pid, and the segment's key and id. Source: miscadmin.h, LOCK_FILE_LINE_SHMEM_KEY. */
+static void release_segment(const char *pgdata)
+{
+    char path[700];
+    char line[200];
+    long pid = 0;
+    unsigned long key = 0;
+    int id = -1;
+    struct shmid_ds segment;
+
+    (void)snprintf(path, sizeof path, "%s/postmaster.pid", pgdata);
+    FILE *f = fopen(path, "re");
+    if (f == NULL)
+        return;
+    for (int n = 1; n <= 7 && fgets(line, sizeof line, f) != NULL; n++) {
+        if (n == 1)
+            pid = strtol(line, NULL, 10);
+        if (n == 7 && sscanf(line, "%lu %d", &key, &id) != 2)
+            id = -1;
+    }
+    (void)fclose(f);
+    if (id >= 0 && shmctl(id, IPC_STAT, &segment) == 0 && segment.shm_cpid == (pid_t)pid)
+        (void)shmctl(id, IPC_RMID, NULL);
+}
+
 static void remove_old_boots(const char *scratch)
 {
     char path[600];
@@ -108,6 +137,8 @@ static void remove_old_boots(const char *scratch)
     while (dir != NULL && (entry = readdir(dir)) != NULL) {
         if (strncmp(entry->d_name, "boot-", 5) != 0)
             continue;
+        (void)snprintf(path, sizeof path, "%s/%s/data", scratch, entry->d_name);
+        release_segment(path);
         (void)snprintf(path, sizeof path, "%s/%s", scratch, entry->d_name);
         if (!loch_is_ok(remove_tree(path)))
             LOCH_WARN("an earlier boot's directory stays: %s", loch_error_text());
@@ -202,6 +233,8 @@ static void add_safety(struct args *a)
     set(a, "wal_init_zero=off");
     set(a, "wal_level=replica");
     set(a, "wal_log_hints=off");
+    /* Files of the boot's directory, below the scratch: gone with it, however the server ends. */
+    set(a, "dynamic_shared_memory_type=mmap");
     set(a, "archive_mode=off");
     set(a, "synchronous_standby_names=loch_proposer");
     /* A crash loses local pages that storage has: start again from there. */
@@ -364,6 +397,7 @@ void loch_postmaster_destroy(struct loch_postmaster *p)
 {
     if (p == NULL)
         return;
+    release_segment(p->pgdata);
     if (!loch_is_ok(remove_tree(p->boot)))
         LOCH_WARN("the boot's directory stays: %s", loch_error_text());
     free(p);
