@@ -17,6 +17,10 @@
 /* What is in memory for so long is written even if the layer is not full. */
 #define FREEZE_AFTER_MS (10u * 60u * 1000u)
 #define RETRY_MS        1000u
+/* While nobody waits for it, WAL gathers for so long or to so much: fewer wake-ups per transaction.
+ */
+#define GATHER_MS    4u
+#define GATHER_BYTES ((size_t)128 << 10)
 
 struct loch_served {
     struct loch_pageserver *ps;
@@ -28,7 +32,7 @@ struct loch_served {
     struct loch_waiter *waiters;
     struct loch_served_watch *watches;
     struct loch_waiter parents; /* a branch pulls when its ancestors have what it stands on */
-    struct loch_timer *timer;
+    struct loch_timer *timer, *gather;
     struct loch_buf pending;
     loch_lsn pulled_lsn; /* end of what the receiver delivered */
     bool ingesting, flushing, paused, waiting_parents, freeze_wanted, flush_failed;
@@ -45,6 +49,7 @@ struct loch_served {
 
 static void pull_wal(struct loch_served *s);
 static void consider_ingest(struct loch_served *s);
+static void gather(struct loch_served *s);
 static void consider_flush(struct loch_served *s);
 static void arm_timer(struct loch_served *s, uint64_t ms);
 
@@ -125,6 +130,7 @@ void loch_served_wait(struct loch_served *s, struct loch_waiter *waiter)
     if (s->waiters != NULL)
         s->waiters->prev = &waiter->next;
     s->waiters = waiter;
+    consider_ingest(s); /* what had gathered is wanted now */
 }
 
 void loch_served_unwait(struct loch_waiter *waiter)
@@ -199,6 +205,12 @@ static void fail_waiters(struct loch_served *s, loch_status st)
     }
 }
 
+static void stop_gathering(struct loch_served *s)
+{
+    loch_timer_cancel(s->gather);
+    s->gather = NULL;
+}
+
 /* Ingest cannot go on; what is there can still be read. */
 static void break_down(struct loch_served *s, const struct loch_failure *why)
 {
@@ -209,6 +221,7 @@ static void break_down(struct loch_served *s, const struct loch_failure *why)
     loch_wal_receiver_destroy(s->receiver);
     s->receiver = NULL;
     loch_served_unwait(&s->parents);
+    stop_gathering(s);
     fail_waiters(s, loch_failure_raise(why));
 }
 
@@ -256,6 +269,7 @@ void loch_served_stop(struct loch_served *s, void (*done)(void *arg), void *arg)
     s->stopped_arg = arg;
     loch_timer_cancel(s->timer);
     s->timer = NULL;
+    stop_gathering(s);
     loch_wal_receiver_destroy(s->receiver);
     s->receiver = NULL;
     loch_served_unwait(&s->parents);
@@ -313,7 +327,7 @@ static void ingest_done(void *arg)
     } else if (loch_is_ok(job->result.st)) {
         progressed(s);
         consider_flush(s);
-        consider_ingest(s);
+        gather(s);
     } else if (job->rewound) {
         LOCH_WARN("WAL is asked for again: %s", job->result.text);
         loch_wal_receiver_destroy(s->receiver);
@@ -371,6 +385,26 @@ static void consider_ingest(struct loch_served *s)
         free(job);
     }
     adjust_flow(s);
+}
+
+static void gathered(void *arg)
+{
+    struct loch_served *s = arg;
+    s->gather = NULL;
+    consider_ingest(s);
+}
+
+/* Ingests what is pending, at once if somebody waits or it is much, else after a moment. */
+static void gather(struct loch_served *s)
+{
+    if (s->ingesting || s->stopping || s->pending.len == 0)
+        return;
+    if (s->waiters == NULL && s->pending.len < GATHER_BYTES &&
+        (s->gather != NULL ||
+         loch_is_ok(loch_env_timer(s->ps->env, GATHER_MS, &s->gather, gathered, s))))
+        return;
+    stop_gathering(s);
+    consider_ingest(s);
 }
 
 /* ---- flush ---- */
@@ -444,7 +478,7 @@ static loch_status on_wal(void *arg, loch_lsn begin, struct loch_slice bytes)
     struct loch_served *s = arg;
     LOCH_TRY(loch_buf_append(&s->pending, bytes.data, bytes.len));
     s->pulled_lsn = begin + bytes.len;
-    consider_ingest(s);
+    gather(s);
     adjust_flow(s);
     return LOCH_OK;
 }
