@@ -86,8 +86,9 @@ static void lost(struct loch_wal_receiver *r, const char *why)
 {
     const struct loch_peer *peer = &r->o.config->safekeepers[r->asked];
 
-    /* One line when a connection is lost, and one a round while none can be had. */
-    if (r->connected || r->failures % (20 * r->o.config->safekeeper_count) == 0)
+    /* One line when a connection is lost, and one every twenty rounds while none can be had: a
+     * timeline that was just made is not known to all of them yet. */
+    if (r->connected || (r->failures + 1) % (20 * r->o.config->safekeeper_count) == 0)
         LOCH_WARN("no WAL from the safekeeper at %s: %s", peer->address, why);
     give_up(r);
     go_on(r);

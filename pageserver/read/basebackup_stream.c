@@ -7,12 +7,15 @@
 
 #include "loch/base/check.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 #include <string.h>
 
 #define AHEAD_MAX_BYTES    ((size_t)8 << 20)
 #define HISTORY_TIMEOUT_MS 60000u
+#define STALL_MAX_S        60u
 
 struct basebackup {
     struct page_request *request;
@@ -103,6 +106,20 @@ static loch_status encode_part(struct loch_buf *frames, uint64_t request_id,
     return loch_writer_finish(&w);
 }
 
+/* Lock held. False when the socket took nothing for too long: the pool thread is wanted elsewhere.
+ */
+static bool wait_for_room(struct basebackup *b)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += STALL_MAX_S;
+    while (!b->aborted && (b->full || b->posted > AHEAD_MAX_BYTES)) {
+        if (pthread_cond_timedwait(&b->changed, &b->lock, &until) == ETIMEDOUT)
+            return false;
+    }
+    return true;
+}
+
 /* On the pool thread: takes the next bytes of the tar stream. */
 static loch_status write_bytes(void *arg, struct loch_slice bytes)
 {
@@ -112,8 +129,9 @@ static loch_status write_bytes(void *arg, struct loch_slice bytes)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a part of a basebackup");
     loch_status st = encode_part(&p->frames, b->wanted.request_id, bytes);
     pthread_mutex_lock(&b->lock);
-    while (!b->aborted && (b->full || b->posted > AHEAD_MAX_BYTES))
-        pthread_cond_wait(&b->changed, &b->lock);
+    if (!wait_for_room(b) && loch_is_ok(st))
+        st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "the receiver of a basebackup took nothing for %u s",
+                       STALL_MAX_S);
     if (loch_is_ok(st) && b->aborted)
         st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "the connection is gone");
     if (loch_is_ok(st)) {
@@ -236,7 +254,11 @@ void page_basebackup(struct page_conn *conn, const struct loch_page_basebackup *
     b->env = conn->ps->env;
     b->wanted = *m;
     pthread_mutex_init(&b->lock, NULL);
-    pthread_cond_init(&b->changed, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&b->changed, &attr);
+    pthread_condattr_destroy(&attr);
     conn->backup = b;
     loch_status st = loch_history_find(conn->served, conn->ps, m->lsn, HISTORY_TIMEOUT_MS, found, b,
                                        &b->history);
