@@ -72,18 +72,25 @@ static void remove_locked(const struct cid_overlay_key *key)
         pg_atomic_fetch_sub_u64(&loch_shared->overlay_count, 1);
 }
 
-/* Drops entries whose transaction has ended. The caller holds no lock: TransactionIdIsInProgress
- * may take others. */
-static void reap(void)
+void loch_overlay_reap(void)
 {
+    TransactionId xid = InvalidTransactionId;
+    bool live = false;
     HASH_SEQ_STATUS scan;
     struct cid_overlay *e;
 
+    if (pg_atomic_read_u64(&loch_shared->overlay_count) == 0)
+        return;
     LWLockAcquire(loch_overlay_lock, LW_EXCLUSIVE);
     hash_seq_init(&scan, loch_overlay_table);
-    while ((e = hash_seq_search(&scan)) != NULL)
-        if (!TransactionIdIsInProgress(e->xid))
+    while ((e = hash_seq_search(&scan)) != NULL) {
+        if (e->xid != xid) {
+            xid = e->xid;
+            live = TransactionIdIsInProgress(xid);
+        }
+        if (!live)
             remove_locked(&e->key);
+    }
     LWLockRelease(loch_overlay_lock);
 }
 
@@ -94,7 +101,7 @@ bool loch_overlay_put(RelFileNode rnode, BlockNumber block, TransactionId xid, C
     bool found;
 
     if (pg_atomic_read_u64(&loch_shared->overlay_count) >= LOCH_OVERLAY_MAX - 1)
-        reap();
+        loch_overlay_reap();
     if (pg_atomic_read_u64(&loch_shared->overlay_count) >= LOCH_OVERLAY_MAX - 1)
         return false;
     LWLockAcquire(loch_overlay_lock, LW_EXCLUSIVE);

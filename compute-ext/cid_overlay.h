@@ -33,6 +33,8 @@ bool loch_overlay_put(RelFileNode rnode, BlockNumber block, TransactionId xid, C
 void loch_overlay_forget(RelFileNode rnode, BlockNumber block);
 /* Every entry of the relation from `first` on; of the whole database when rnode.relNode is 0. */
 void loch_overlay_forget_range(RelFileNode rnode, BlockNumber first);
+/* Drops the entries of transactions that have ended. The caller holds no lock. */
+void loch_overlay_reap(void);
 /* Puts remembered command ids into a page that was just fetched. */
 void loch_overlay_apply(RelFileNode rnode, BlockNumber block, Page page);
 

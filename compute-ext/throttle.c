@@ -9,6 +9,7 @@
 
 #include "compat/export.h"
 
+#include "cid_overlay.h"
 #include "config_files.h"
 #include "last_lsn.h"
 #include "page_client.h"
@@ -28,8 +29,9 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 
-#define LOOK_EVERY_MS  100
-#define SLEEP_FIRST_US 1000u
+#define LOOK_EVERY_MS     100
+#define REAP_EVERY_ROUNDS 10u
+#define SLEEP_FIRST_US    1000u
 #define SLEEP_MOST_US                                                                              \
     5000000u /* so much longer than the time between looks that writing all but stops */
 #define SLICE_US 10000u
@@ -104,6 +106,8 @@ static void look_once_more(int code, Datum arg)
 
 void loch_throttle_main(Datum arg)
 {
+    uint32 rounds = 0;
+
     (void)arg;
     before_shmem_exit(look_once_more, 0);
     loch_wait_idle = loch_config_files_look; /* also while the pageserver is away */
@@ -121,6 +125,8 @@ void loch_throttle_main(Datum arg)
         }
         loch_config_files_look();
         look();
+        if (++rounds % REAP_EVERY_ROUNDS == 0)
+            loch_overlay_reap();
     }
 }
 
