@@ -45,7 +45,8 @@ q "INSERT INTO t VALUES (0)"
 
 # A layer under another layer's name.
 "$LOCH" tenant create other >/dev/null || fail "a second tenant"
-mapfile -t layers < <(find "$DIR/pageserver" -name '*.layer' | sort)
+# The largest of each tenant: the imported one, which every start reads (a small one may never be asked).
+mapfile -t layers < <(find "$DIR/pageserver" -name '*.layer' -printf '%s %p\n' | sort -n | cut -d' ' -f2-)
 [ "${#layers[@]}" -ge 2 ] || fail "fewer than two layers"
 mine=; theirs=
 for f in "${layers[@]}"; do
