@@ -13,7 +13,8 @@ export LOCH_DIR=$DIR
 BACKGROUND=()
 
 note() { printf '%s  %s\n' "$(date +%T)" "$*"; }
-fail() { note "FAILED: $*"; exit 1; }
+fail() { FAILURE="FAILED: $*"; note "$FAILURE"; exit 1; }
+FAILURE=
 
 cleanup() {
     local code=$? pid
@@ -23,6 +24,7 @@ cleanup() {
         for f in "$(scratch)"/compute-*/*.log "$(scratch)"/compute-*/*/*.log; do
             [ -f "$f" ] && { printf -- '--- %s\n' "${f##*/}"; tail -n 15 "$f"; }
         done
+        note "${FAILURE:-FAILED: a command ended with code $code}" # again, below the logs
     fi
     "$LOCH" down --immediate --wipe >/dev/null 2>&1 || { kill_all; rm -rf "$(scratch)"; }
     [ -n "${LOCH_KEEP:-}" ] || rm -rf "$WORK"
