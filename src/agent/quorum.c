@@ -19,6 +19,7 @@
 #define RETRY_FIRST_MS      50u
 #define RETRY_LAST_MS       1000u
 #define TICK_MS             100u
+#define NEWS_MS             2u /* a commit_lsn waits so long for WAL to travel with */
 #define IN_FLIGHT_BYTES     (UINT64_C(8) << 20)
 #define REPLY_TIMEOUT_MS    10000u
 #define ELECTION_TIMEOUT_MS 1000u
@@ -42,7 +43,7 @@ struct loch_quorum {
     struct loch_quorum_order o;
     struct loch_proposer *proposer;
     struct loch_wal_window window;
-    struct loch_timer *tick;
+    struct loch_timer *tick, *news;
     uint32_t peer_count;
     uint32_t busy;  /* connections that will still call back */
     uint32_t depth; /* calls of ours on the stack */
@@ -187,6 +188,29 @@ static void take_elected(struct loch_quorum *q)
     q->o.events->elected(q->o.arg, view.term, view.start_lsn, view.start_prev_lsn);
 }
 
+static void carry_out(struct loch_quorum *q, loch_status st, struct loch_proposer_effects *effects);
+
+static void news_fired(void *arg)
+{
+    struct loch_quorum *q = arg;
+    struct loch_proposer_effects effects = {0};
+
+    q->news = NULL;
+    carry_out(q, loch_proposer_tell(q->proposer, now_of(q), &effects), &effects);
+}
+
+/* Without a timer the tick tells it. */
+static void arm_news(struct loch_quorum *q)
+{
+    struct loch_proposer_view view;
+
+    if (q->news != NULL)
+        return;
+    loch_proposer_look(q->proposer, &view);
+    if (view.news && !loch_is_ok(loch_env_timer(q->o.env, NEWS_MS, &q->news, news_fired, q)))
+        loch_log_failure("cannot set the timer of the commit_lsn");
+}
+
 /* Carries out and frees. A callback may close the quorum: nothing is done after that. */
 static void carry_out(struct loch_quorum *q, loch_status st, struct loch_proposer_effects *effects)
 {
@@ -217,6 +241,8 @@ static void carry_out(struct loch_quorum *q, loch_status st, struct loch_propose
         q->was_full = false;
         q->o.events->room(q->o.arg);
     }
+    if (!q->closed)
+        arm_news(q);
     loch_proposer_effects_fini(effects);
     q->depth--;
     maybe_free(q);
@@ -467,6 +493,8 @@ void loch_quorum_close(struct loch_quorum *q)
     q->closed = true;
     loch_timer_cancel(q->tick);
     q->tick = NULL;
+    loch_timer_cancel(q->news);
+    q->news = NULL;
     for (uint32_t i = 0; i < q->peer_count; i++) {
         struct peer *p = &q->peers[i];
         loch_timer_cancel(p->retry);

@@ -293,7 +293,8 @@ static loch_status send_append(struct loch_proposer *p, struct loch_proposer_now
     return push_send(p, now, i, &message, len > 0 || !news, out);
 }
 
-/* Sends what the window lets through; at least the news of a commit_lsn. */
+/* Sends what the window lets through. The news of a commit_lsn travels along, or waits for
+ * loch_proposer_tell: under load a message of its own would double the messages. */
 static loch_status pump(struct loch_proposer *p, struct loch_proposer_now now, uint32_t i,
                         struct loch_proposer_effects *out)
 {
@@ -317,9 +318,21 @@ static loch_status pump(struct loch_proposer *p, struct loch_proposer_now now, u
         LOCH_TRY(send_append(p, now, i, m->sent_lsn, len, out));
         m->sent_lsn += len;
     }
-    if (m->told_commit < p->commit_lsn)
-        return send_append(p, now, i, m->recovering ? p->window_start : m->sent_lsn, 0, out);
     return LOCH_OK;
+}
+
+static bool owes_news(const struct loch_proposer *p, uint32_t i)
+{
+    return p->members[i].installed && p->members[i].told_commit < p->commit_lsn;
+}
+
+/* An APPEND without WAL: a sign of life, and the commit_lsn. */
+static loch_status send_empty(struct loch_proposer *p, struct loch_proposer_now now, uint32_t i,
+                              struct loch_proposer_effects *out)
+{
+    const struct member *m = &p->members[i];
+
+    return send_append(p, now, i, m->recovering ? p->window_start : m->sent_lsn, 0, out);
 }
 
 /* The highest LSN that a quorum holds. */
@@ -509,6 +522,17 @@ loch_status loch_proposer_wal(struct loch_proposer *p, struct loch_proposer_now 
     return LOCH_OK;
 }
 
+loch_status loch_proposer_tell(struct loch_proposer *p, struct loch_proposer_now now,
+                               struct loch_proposer_effects *out)
+{
+    if (is_fenced(p))
+        return LOCH_OK;
+    for (uint32_t i = 0; i < p->config.member_count; i++)
+        if (owes_news(p, i))
+            LOCH_TRY(send_empty(p, now, i, out));
+    return LOCH_OK;
+}
+
 loch_status loch_proposer_tick(struct loch_proposer *p, struct loch_proposer_now now,
                                struct loch_proposer_effects *out)
 {
@@ -520,8 +544,8 @@ loch_status loch_proposer_tick(struct loch_proposer *p, struct loch_proposer_now
             continue;
         if (m->owes_ms != 0 && now.ms - m->owes_ms > p->config.reply_timeout_ms)
             LOCH_TRY(push_close(p, i, "does not answer", out));
-        else if (m->installed && now.ms - m->sent_ms >= p->config.heartbeat_ms)
-            LOCH_TRY(send_append(p, now, i, m->recovering ? p->window_start : m->sent_lsn, 0, out));
+        else if (owes_news(p, i) || (m->installed && now.ms - m->sent_ms >= p->config.heartbeat_ms))
+            LOCH_TRY(send_empty(p, now, i, out));
     }
     if (p->state == LOCH_PROPOSER_VOTING && now.ms >= p->vote_deadline_ms) {
         if (count_greeted(p) >= p->quorum)
@@ -556,6 +580,7 @@ void loch_proposer_look(const struct loch_proposer *p, struct loch_proposer_view
                                                              .flush_lsn = m->held,
                                                              .write_lsn = m->write_lsn,
                                                              .sent_lsn = m->sent_lsn};
+        out->news = out->news || owes_news(p, i);
         if (m->installed && !m->recovering)
             out->needed_from = loch_min_u64(out->needed_from, m->held);
     }

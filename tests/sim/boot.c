@@ -166,6 +166,8 @@ void boot_deliver(struct world *w, struct message *m)
     } else {
         must(loch_proposer_fenced(p, c->node, &m->up.u.fenced, &effects));
     }
+    if (world_random(w) % 2 == 0)
+        must(loch_proposer_tell(p, now_of(w), &effects));
     carry_out(w, c->boot, &effects);
 }
 

@@ -121,7 +121,11 @@ LOCH_STATUS loch_proposer_fenced(struct loch_proposer *p, uint32_t member,
  * elected (both are L at first). Call it after dropping from the front as well. */
 LOCH_STATUS loch_proposer_wal(struct loch_proposer *p, struct loch_proposer_now now, loch_lsn start,
                               loch_lsn end, struct loch_proposer_effects *out);
-/* About every 100 ms. */
+/* The members learn a commit_lsn with the WAL that follows; when none does (view: news), the host
+ * calls this a moment later: readers wait for it. */
+LOCH_STATUS loch_proposer_tell(struct loch_proposer *p, struct loch_proposer_now now,
+                               struct loch_proposer_effects *out);
+/* About every 100 ms; tells the news too. */
 LOCH_STATUS loch_proposer_tick(struct loch_proposer *p, struct loch_proposer_now now,
                                struct loch_proposer_effects *out);
 
@@ -146,6 +150,7 @@ struct loch_proposer_view {
     loch_lsn start_lsn;      /* L; 0 before ELECTED */
     loch_lsn start_prev_lsn; /* start of the record that ends at L */
     loch_lsn commit_lsn;     /* 0 before the first COMMIT */
+    bool news;               /* a member has not been told the commit_lsn */
     uint32_t donor, quorum;
     loch_lsn reader_lsn, persisted_lsn; /* the pageserver's, as far as any member told */
     /* No connected member in range still needs WAL below this; the host may drop it, and must drop

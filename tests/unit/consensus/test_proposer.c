@@ -162,8 +162,17 @@ static void l_is_committed_by_its_installation(void **state)
     acked(p, 0, L, L, &e); /* recovered */
     assert_int_equal(e.items[0].kind, LOCH_PROPOSER_COMMIT);
     assert_int_equal(e.items[0].lsn, L);
-    assert_int_equal(count_of(&e, LOCH_PROPOSER_SEND), 2); /* told at once, by empty appends */
-    assert_int_equal(e.items[1].message.u.append.commit_lsn, L);
+    assert_int_equal(count_of(&e, LOCH_PROPOSER_SEND), 0); /* no WAL to travel with, yet */
+    assert_true(look(p).news);
+    e.count = 0;
+    assert_ok(loch_proposer_tell(p, at(3), &e));
+    assert_int_equal(count_of(&e, LOCH_PROPOSER_SEND), 2); /* by empty appends */
+    assert_int_equal(e.items[0].message.u.append.commit_lsn, L);
+    assert_int_equal(e.items[0].message.append_len, 0);
+    assert_false(look(p).news);
+    e.count = 0;
+    assert_ok(loch_proposer_tell(p, at(3), &e));
+    assert_int_equal(e.count, 0);
     assert_false(look(p).members[0].recovering);
     assert_int_equal(look(p).reader_lsn, 900);
     loch_proposer_effects_fini(&e);
