@@ -1,6 +1,7 @@
 /* Holds: a safekeeper's own pulls from its peers, for WAL that its proposer no longer has.
  * Invariants: bytes are taken only under the ordered term, and only from a peer whose PULL_STATE
- * says that this term is installed there; the acceptor judges where they fit. */
+ * says that this term is installed there; the acceptor judges where they fit. A peer that has no
+ * more than we do is left for the next. */
 #include "service.h"
 
 #include "loch/base/check.h"
@@ -61,12 +62,18 @@ static loch_status state_frame(struct sk_recovery *r, struct loch_slice payload)
 {
     struct loch_wal_pull_state m;
 
+    struct loch_acceptor_view view;
+
     LOCH_TRY(loch_wal_pull_state_decode(payload, &m));
     r->proven = m.term == r->stream_term;
     r->peer_commit = m.commit_lsn;
     loch_term_history_fini(&m.history);
     if (!r->proven)
         return LOCH_FAIL(LOCH_E_STALE, "peer %s is in another term", peer_address(r));
+    /* Two that lack the same WAL would wait for each other for ever. */
+    loch_acceptor_look(r->tl->acceptor, &view);
+    if (m.flush_lsn <= view.write_lsn)
+        return LOCH_FAIL(LOCH_E_STALE, "peer %s has no more WAL", peer_address(r));
     return LOCH_OK;
 }
 

@@ -101,6 +101,21 @@ wait_until() {
     done
 }
 
+lsn_number() { echo $(((16#${1%/*} << 32) + 16#${1#*/})); }
+reached() { # LSN WANTED, where a page header may stand between the last record and the end of WAL
+    local wanted
+    wanted=$(lsn_number "$2")
+    [ $((wanted % 8192)) -gt 40 ] || wanted=$((wanted - wanted % 8192))
+    [ "$(lsn_number "$1")" -ge "$wanted" ]
+}
+has_ingested() { # LSN: the pageserver has all WAL of the branch main up to it
+    reached "$("$LOCH" branch list --json | python3 -c '
+import json, sys
+print(next(b["last_record_lsn"] for b in json.load(sys.stdin) if b["name"] == "main"))')" "$1"
+}
+# Until the pageserver has what the compute has written so far.
+caught_up() { wait_until 60 has_ingested "$(q 'SELECT pg_current_wal_insert_lsn()')" || fail "the pageserver does not catch up"; }
+
 amcheck() {
     q "CREATE EXTENSION IF NOT EXISTS amcheck" "${1:-main}"
     local n

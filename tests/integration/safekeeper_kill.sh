@@ -78,7 +78,7 @@ tool() { # mode timeline options...
 all=()
 for i in 1 2 3; do all+=(--member "${node[$i]}=127.0.0.1:$((base + i))"); done
 run() { epoch=$((epoch + 1)); tool run "$timeline" --epoch $epoch "${all[@]}" "$@"; }
-check() { tool check "$timeline" --epoch $((epoch + 100)) --seconds 90 "${all[@]}"; }
+check() { tool check "$timeline" --epoch $((epoch + 100)) --seconds 300 "${all[@]}"; }
 cleanup() {
     for i in 1 2 3; do [ -n "${pid[$i]:-}" ] && kill -9 "${pid[$i]}" 2>/dev/null; done
     wait 2>/dev/null
