@@ -15,6 +15,8 @@
 #include "loch/host/keys.h"
 #include "loch/kms/kms.h"
 
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static void make_metrics(struct loch_pageserver *ps)
@@ -41,9 +43,12 @@ static void make_metrics(struct loch_pageserver *ps)
 static loch_status open_keys(struct loch_pageserver *ps, const char *dir)
 {
     const char *const data_dirs[] = {dir, ps->config.store_path, NULL};
+    char pins[PATH_MAX];
 
     LOCH_TRY(loch_objstore_open_local(ps->env, ps->config.store_path, &ps->objstore));
     LOCH_TRY(loch_kms_open(ps->config.kms_uri, data_dirs, &ps->kms));
+    (void)snprintf(pins, sizeof pins, "%s/kms.pins", dir);
+    LOCH_TRY(loch_kms_pins_open(ps->kms, ps->env, pins));
     struct loch_keys_options options = {.store = ps->objstore,
                                         .kms = ps->kms,
                                         .cluster = ps->config.cluster,

@@ -5,6 +5,7 @@
 
 #include "loch/base/log.h"
 #include "loch/base/secret.h"
+#include "loch/host/pin_command.h"
 
 #include <stdio.h>
 
@@ -128,6 +129,20 @@ static void drop_tenant(void *arg, struct loch_console_request *request)
         loch_console_fail(request, st);
 }
 
+static void pin_tenant(void *arg, struct loch_console_request *request)
+{
+    struct sk_daemon *d = arg;
+
+    loch_pin_command(d->env, d->kms, request);
+}
+
+static void unpin_tenant(void *arg, struct loch_console_request *request)
+{
+    struct sk_daemon *d = arg;
+
+    loch_unpin_command(d->env, d->kms, request);
+}
+
 struct texts {
     char lsn[6][24];
     char number[4][24];
@@ -237,6 +252,8 @@ const struct loch_console_command sk_commands[SK_COMMAND_COUNT] = {
      create_timeline},
     {"DROP TIMELINE <tenant> <timeline>", "Deletes a timeline's WAL for good.", drop_timeline},
     {"DROP TENANT <tenant>", "Deletes all timelines of a tenant.", drop_tenant},
+    {LOCH_PIN_WORDS, LOCH_PIN_HELP, pin_tenant},
+    {LOCH_UNPIN_WORDS, LOCH_UNPIN_HELP, unpin_tenant},
     {"SHOW TIMELINES", "One row a timeline: positions and state.", show_timelines},
     {"SHOW STATUS", "What this safekeeper is.", show_status},
 };

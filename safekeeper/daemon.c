@@ -10,6 +10,7 @@
 #include "loch/base/log.h"
 #include "loch/crypto/tls.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -224,9 +225,12 @@ static loch_status open_world(struct sk_daemon *d, const struct loch_config *con
 {
     const char *store = loch_config_string(config, "store", "path");
     const char *const dirs[] = {d->dir, store, NULL};
+    char pins[PATH_MAX];
 
     LOCH_TRY(loch_objstore_open_local(d->env, store, &d->store));
     LOCH_TRY(loch_kms_open(loch_config_string(config, "kms", "uri"), dirs, &d->kms));
+    (void)snprintf(pins, sizeof pins, "%s/kms.pins", d->dir);
+    LOCH_TRY(loch_kms_pins_open(d->kms, d->env, pins));
     struct loch_keys_options options = {.store = d->store,
                                         .kms = d->kms,
                                         .cluster = d->cluster,

@@ -7,6 +7,7 @@
 
 #include "loch/host/console.h"
 #include "loch/host/keys.h"
+#include "loch/host/pin_command.h"
 #include "loch/io/env.h"
 
 #include <stdio.h>
@@ -79,7 +80,8 @@ static void create_tenant(void *arg, struct loch_console_request *request)
 {
     struct creating *c = creating_new(request, "CREATE TENANT");
     if (c != NULL)
-        loch_tenant_create(arg, loch_console_arg(request, "name"), created, c);
+        loch_tenant_create(arg, loch_console_arg(request, "name"), loch_console_arg(request, "uri"),
+                           created, c);
 }
 
 /* The tenant named by argument <tenant>, an id or a name. */
@@ -175,6 +177,18 @@ static void drop_branch(void *arg, struct loch_console_request *request)
     struct creating *c = creating_new(request, "DROP BRANCH");
     if (c != NULL)
         loch_branch_drop(arg, tenant, &timeline, dropped, c);
+}
+
+static void pin_tenant(void *arg, struct loch_console_request *request)
+{
+    struct loch_pageserver *ps = arg;
+    loch_pin_command(ps->env, ps->kms, request);
+}
+
+static void unpin_tenant(void *arg, struct loch_console_request *request)
+{
+    struct loch_pageserver *ps = arg;
+    loch_unpin_command(ps->env, ps->kms, request);
 }
 
 /* ---- showing ---- */
@@ -367,8 +381,11 @@ static void flush_timeline(void *arg, struct loch_console_request *request)
 }
 
 const struct loch_console_command loch_pageserver_commands[] = {
-    {"CREATE TENANT <name>", "Makes a tenant with a fresh PostgreSQL and the timeline main.",
+    {"CREATE TENANT <name> [KMS <uri>]",
+     "Makes a tenant with a fresh PostgreSQL and the timeline main, under that CMK.",
      create_tenant},
+    {LOCH_PIN_WORDS, LOCH_PIN_HELP, pin_tenant},
+    {LOCH_UNPIN_WORDS, LOCH_UNPIN_HELP, unpin_tenant},
     {"DROP TENANT <tenant>", "Removes a tenant, its timelines and its keys, for good.",
      drop_tenant},
     {"SHOW TENANTS", "One row a tenant.", show_tenants},

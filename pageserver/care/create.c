@@ -10,7 +10,9 @@
 #include "loch/base/check.h"
 #include "loch/base/log.h"
 #include "loch/host/keys.h"
+#include "loch/host/pin_command.h"
 #include "loch/io/env.h"
+#include "loch/kms/kms.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +32,7 @@ struct creation {
     struct loch_history_point point;
     struct loch_history *history;
     struct loch_failure result;
+    char *kms_uri; /* a tenant's own CMK, or NULL */
     loch_created_fn fn;
     void *arg;
 };
@@ -41,6 +44,7 @@ static void finish(struct creation *c, loch_status st)
     loch_tenant_manifest_fini(&c->manifest);
     loch_timeline_release(c->parent);
     loch_timeline_release(c->timeline);
+    free(c->kms_uri);
     free(c);
 }
 
@@ -114,6 +118,8 @@ static loch_status make_tenant(struct creation *c)
     char sql[LOCH_LAYER_PATH_BYTES], password[LOCH_PASSWORD_BYTES];
     uint8_t random[16];
     char *dir = NULL;
+    if (c->kms_uri != NULL)
+        LOCH_TRY(loch_pin_checked(ps->kms, &c->made.info.tenant, c->kms_uri));
     LOCH_TRY(loch_keys_tenant_create(ps->keys, &c->made.info.tenant));
     LOCH_TRY(loch_keys_add_timeline(ps->keys, &c->made.info.tenant, &c->made.info.timeline));
     LOCH_TRY(loch_env_random(ps->env, random, sizeof random));
@@ -139,6 +145,8 @@ static void tenant_work(void *arg)
     if (!loch_is_ok(tenant_remove(c->ps, &c->made.info.tenant)))
         loch_log_failure("cannot remove what a failed creation left");
     loch_keys_tenant_drop(c->ps->keys, &c->made.info.tenant);
+    if (!loch_is_ok(loch_kms_unpin(c->ps->kms, &c->made.info.tenant, NULL)))
+        loch_log_failure("cannot forget the CMK of a tenant whose creation failed");
 }
 
 /* The new timeline begins its service; takes over what the creation made. */
@@ -208,7 +216,8 @@ static void refuse_tenant(void *arg)
     free(tenant);
 }
 
-void loch_tenant_create(struct loch_pageserver *ps, const char *name, loch_created_fn fn, void *arg)
+void loch_tenant_create(struct loch_pageserver *ps, const char *name, const char *kms_uri,
+                        loch_created_fn fn, void *arg)
 {
     struct creation *c = calloc(1, sizeof *c);
     struct loch_tenant *tenant = calloc(1, sizeof *tenant);
@@ -220,7 +229,14 @@ void loch_tenant_create(struct loch_pageserver *ps, const char *name, loch_creat
     }
     *c = (struct creation){.ps = ps, .tenant = tenant, .fn = fn, .arg = arg};
     tenant->busy = true;
-    loch_status st = begin_tenant(c, name);
+    loch_status st = LOCH_OK;
+    if (kms_uri != NULL) {
+        c->kms_uri = strdup(kms_uri);
+        if (c->kms_uri == NULL)
+            st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a tenant");
+    }
+    if (loch_is_ok(st))
+        st = begin_tenant(c, name);
     if (!loch_is_ok(st)) {
         loch_failure_set(&c->result, st);
         loch_env_post(ps->env, refuse_tenant, c);

@@ -9,6 +9,7 @@
 #include "loch/base/log.h"
 #include "loch/host/keys.h"
 #include "loch/io/env.h"
+#include "loch/kms/kms.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,6 +60,8 @@ static void remove_work(void *arg)
     if (loch_id_is_none(&d->timeline)) {
         loch_failure_set(&d->result, tenant_remove(d->ps, &d->tenant->id));
         loch_keys_tenant_drop(d->ps->keys, &d->tenant->id);
+        if (loch_is_ok(d->result.st))
+            loch_failure_set(&d->result, loch_kms_unpin(d->ps->kms, &d->tenant->id, NULL));
         loch_redo_pool_drop_tenant(d->ps->redo, &d->tenant->id);
         return;
     }

@@ -40,10 +40,10 @@ struct loch_created {
 typedef void (*loch_created_fn)(void *arg, loch_status st, const struct loch_created *created);
 typedef void (*loch_changed_fn)(void *arg, loch_status st);
 
-/* initdb, import, first layers, manifests, timeline `main`; then it is served. fn is called later.
- */
-void loch_tenant_create(struct loch_pageserver *ps, const char *name, loch_created_fn fn,
-                        void *arg);
+/* initdb, import, first layers, manifests, timeline `main`; then it is served, under the CMK at
+ * kms_uri (NULL: the daemon's). fn is called later. */
+void loch_tenant_create(struct loch_pageserver *ps, const char *name, const char *kms_uri,
+                        loch_created_fn fn, void *arg);
 /* A branch of `from` at the record boundary at or below `lsn` (LOCH_LSN_NONE: what is ingested
  * now). */
 void loch_branch_create(struct loch_pageserver *ps, struct loch_tenant *tenant, const char *name,

@@ -2,8 +2,8 @@
  *
  * The order in which a key comes to life (docs/format/keyring.md): PENDING is put, read back,
  * unwrapped anew and compared with its commitment, and only then put again as ACTIVE; nothing is
- * sealed under a key that is not ACTIVE. The CMK is the one of this daemon's configuration; what
- * the keyring says about it never chooses.
+ * sealed under a key that is not ACTIVE. The CMK is one that this daemon's configuration or pins
+ * name; what the keyring says about it chooses among the tenant's pins at most.
  */
 #include "keys_internal.h"
 #include "loch/base/check.h"
@@ -76,20 +76,39 @@ static const struct loch_secret *opened_secret(const struct keys_tenant *t,
     return NULL;
 }
 
+/* The CMK above a KEK: of those pinned for the tenant, the one that the entry names. */
+static loch_status entry_kms(const struct loch_keys_options *o, const struct keys_tenant *t,
+                             const struct loch_keyring_entry *e, struct loch_kms **out)
+{
+    char uri[LOCH_KEYRING_URI_MAX_BYTES + 1];
+    const size_t n = e->cmk_uri.len < sizeof uri ? e->cmk_uri.len : sizeof uri - 1;
+
+    if (n > 0)
+        memcpy(uri, e->cmk_uri.data, n);
+    uri[n] = '\0';
+    struct loch_kms *kms = loch_kms_for(o->kms, &t->ring.tenant, uri);
+    if (e->provider != loch_kms_provider(kms))
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "the tenant's keys are held by \"%s\", this daemon is configured for "
+                         "\"%s\": pin the tenant's CMK here (loch key pin)",
+                         uri, loch_kms_uri(kms));
+    *out = kms;
+    return LOCH_OK;
+}
+
 static loch_status entry_unwrap(const struct loch_keys_options *o, const struct keys_tenant *t,
                                 const struct loch_keyring_entry *e, struct loch_secret *out)
 {
     uint8_t place[TK_PLACE_BYTES];
     uint8_t check[LOCH_COMMITMENT_BYTES];
     struct loch_secret s = {0};
+    struct loch_kms *kms = NULL;
     const struct loch_slice salt = loch_slice_of(e->salt, sizeof e->salt);
 
     if (e->level == LOCH_LEVEL_KEK) {
         const struct loch_kms_context context = kms_context(&t->ring, e);
-        if (e->provider != loch_kms_provider(o->kms))
-            return LOCH_FAIL(LOCH_E_INVALID, "the keyring's keys are held by another KMS provider "
-                                             "than the configured one");
-        LOCH_TRY(loch_kms_unwrap(o->kms, &context, loch_buf_slice(&e->wrap), &s));
+        LOCH_TRY(entry_kms(o, t, e, &kms));
+        LOCH_TRY(loch_kms_unwrap(kms, &context, loch_buf_slice(&e->wrap), &s));
     } else {
         const struct loch_secret *kek = opened_secret(t, &e->parent, e->parent_version);
         if (kek == NULL)
@@ -213,12 +232,13 @@ static loch_status key_make(const struct loch_keys_options *o, struct loch_keyri
     const struct loch_slice salt = loch_slice_of(e.salt, sizeof e.salt);
     LOCH_TRY_OUT(st, loch_key_commitment(&s, salt, e.commitment));
     if (kek == NULL) {
-        const char *uri = loch_kms_uri(o->kms);
+        struct loch_kms *kms = loch_kms_for(o->kms, &ring->tenant, NULL);
+        const char *uri = loch_kms_uri(kms);
         const struct loch_kms_context context = kms_context(ring, &e);
         e.level = LOCH_LEVEL_KEK;
-        e.provider = loch_kms_provider(o->kms);
+        e.provider = loch_kms_provider(kms);
         LOCH_TRY_OUT(st, loch_buf_append(&e.cmk_uri, uri, strlen(uri)));
-        LOCH_TRY_OUT(st, loch_kms_wrap(o->kms, &context, &s, &e.wrap));
+        LOCH_TRY_OUT(st, loch_kms_wrap(kms, &context, &s, &e.wrap));
     } else {
         e.level = LOCH_LEVEL_TK;
         e.parent = parent->key_id;

@@ -130,13 +130,9 @@ static loch_status check_outside(const char *path, const char *const *data_dirs)
 
 static loch_status file_open(const char *location, const char *const *data_dirs, void **state)
 {
-    struct loch_secret cmk = {0};
-
     if (location[0] != '/')
         return LOCH_FAIL(LOCH_E_INVALID, "the CMK file's path \"%s\" is not absolute", location);
     LOCH_TRY(check_outside(location, data_dirs));
-    LOCH_TRY(cmk_read(location, LOCH_E_INVALID, &cmk));
-    loch_secret_fini(&cmk);
     struct file_state *s = calloc(1, sizeof *s);
     if (s == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a KMS");
@@ -146,6 +142,16 @@ static loch_status file_open(const char *location, const char *const *data_dirs,
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a KMS");
     }
     *state = s;
+    return LOCH_OK;
+}
+
+static loch_status file_start(void *state)
+{
+    const struct file_state *s = state;
+    struct loch_secret cmk = {0};
+
+    LOCH_TRY(cmk_read(s->path, LOCH_E_INVALID, &cmk));
+    loch_secret_fini(&cmk);
     return LOCH_OK;
 }
 
@@ -246,6 +252,7 @@ const struct kms_provider kms_file_provider = {
     .customer_held = false,
     .scheme = "file:",
     .open = file_open,
+    .start = file_start,
     .close = file_close,
     .wrap = file_wrap,
     .unwrap = file_unwrap,

@@ -8,8 +8,10 @@ struct kms_provider {
     uint8_t id; /* enum loch_provider */
     bool customer_held;
     const char *scheme; /* "file:" */
-    /* `location` is the URI after the scheme. */
+    /* `location` is the URI after the scheme. Asks nobody: a service that is down is no failure. */
     LOCH_STATUS (*open)(const char *location, const char *const *data_dirs, void **state);
+    /* At a daemon's start, what is wrong with its own CMK's configuration; may be NULL. */
+    LOCH_STATUS (*start)(void *state);
     void (*close)(void *state);
     LOCH_STATUS(*wrap)
     (void *state, struct loch_slice context, const struct loch_secret *key, struct loch_buf *out);

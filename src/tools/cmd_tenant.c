@@ -93,8 +93,9 @@ static loch_status keep_password(const struct loch_cluster *c, const char *tenan
     return loch_text_write(path, password, 0600);
 }
 
-static loch_status tenant_create(struct loch_cluster *c, const char *name)
+static loch_status tenant_create(struct loch_cluster *c, const char *name, const char *kms_uri)
 {
+    char kms[LOCH_KMS_CLAUSE_BYTES];
     json_t *rows = NULL;
     char id[33];
     loch_status st;
@@ -102,9 +103,12 @@ static loch_status tenant_create(struct loch_cluster *c, const char *name)
     LOCH_TRY(loch_name_check("tenant", name));
     if (loch_is_ok(loch_tenant_find(c, name, id)))
         return LOCH_FAIL(LOCH_E_EXISTS, "tenant \"%s\" is there already", name);
+    LOCH_TRY(loch_kms_clause(kms_uri, kms, sizeof kms));
     loch_progress("creating tenant %s (initdb and import)", name);
-    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "CREATE TENANT %s", name));
+    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "CREATE TENANT %s%s", name, kms));
     json_t *row = json_array_get(rows, 0);
+    if (kms_uri != NULL)
+        LOCH_TRY_OUT(st, loch_tenant_pin(c, loch_field(row, "tenant"), kms_uri));
     LOCH_TRY_OUT(st, keep_password(c, name, loch_field(row, "password")));
     LOCH_TRY_OUT(st, loch_timeline_announce(c, row));
     json_object_del(row, "password");
@@ -144,6 +148,7 @@ static loch_status tenant_delete(struct loch_cluster *c, const char *name)
         if (strcmp(loch_field(row, "tenant"), id) == 0)
             timeline_forget(c, id, loch_field(row, "timeline"));
     }
+    loch_tenant_unpin(c, id);
     (void)snprintf(path, sizeof path, "%s/secrets/%s", c->dir, name);
     (void)unlink(path);
 out:
@@ -157,7 +162,6 @@ loch_status loch_cmd_tenant(struct loch_cluster *c, const struct loch_options *o
 {
     json_t *rows = NULL;
 
-    (void)o;
     if (strcmp(verb, "list") == 0) {
         LOCH_TRY(loch_console(c, loch_port_pageserver(c), "SHOW TENANTS", &rows));
         loch_print_rows(c, rows);
@@ -167,7 +171,7 @@ loch_status loch_cmd_tenant(struct loch_cluster *c, const struct loch_options *o
     if (name == NULL)
         return LOCH_FAIL(LOCH_E_INVALID, "want: loch tenant create|list|show|delete NAME");
     if (strcmp(verb, "create") == 0)
-        return tenant_create(c, name);
+        return tenant_create(c, name, o->kms_uri);
     if (strcmp(verb, "delete") == 0)
         return tenant_delete(c, name);
     if (strcmp(verb, "show") == 0) {

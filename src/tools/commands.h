@@ -7,7 +7,7 @@
 
 /* Options every command shares, as parsed; NULL or 0 when not given. */
 struct loch_options {
-    const char *tenant, *branch, *from, *at,
+    const char *tenant, *branch, *from, *at, *kms_uri,
         *extra; /* extra: "name=value,..." PostgreSQL settings */
     int port;
     bool immediate, read_only, wipe;
@@ -22,8 +22,18 @@ LOCH_STATUS loch_cmd_branch(struct loch_cluster *c, const struct loch_options *o
                             const char *name);
 LOCH_STATUS loch_cmd_compute(struct loch_cluster *c, const struct loch_options *o, const char *verb,
                              const char *name);
+LOCH_STATUS loch_cmd_key(struct loch_cluster *c, const struct loch_options *o, const char *verb,
+                         const char *name);
+/* `loch key check URI`; no cluster is needed. */
+LOCH_STATUS loch_key_check(const struct loch_cluster *c, const char *uri);
 
 /* ---- shared between the commands ---- */
+#define LOCH_KMS_CLAUSE_BYTES 900u
+/* " KMS 'uri'" for a console command, or nothing when uri is NULL. */
+LOCH_STATUS loch_kms_clause(const char *uri, char *out, size_t len);
+/* Pins the tenant's CMK on every safekeeper; a quorum must take it. */
+LOCH_STATUS loch_tenant_pin(const struct loch_cluster *c, const char *tenant_id, const char *uri);
+void loch_tenant_unpin(const struct loch_cluster *c, const char *tenant_id);
 /* The tenant's id by its name; LOCH_E_NOT_FOUND. */
 LOCH_STATUS loch_tenant_find(const struct loch_cluster *c, const char *name, char id[33]);
 /* The row of SHOW TIMELINES for the branch; the caller decrefs *row. */

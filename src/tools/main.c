@@ -18,8 +18,10 @@ static const char usage[] =
     "                            cluster with tenant, branch and compute `main`\n"
     "  down [--wipe]             stop everything; --wipe also deletes the cluster's directory\n"
     "  status                    what runs\n"
-    "  tenant create|list|show|delete [NAME]\n"
+    "  tenant create NAME [--kms-uri URI] | list | show NAME | delete NAME\n"
     "  branch create NAME [--tenant T] [--from main] [--at LSN] | list | show NAME | delete NAME\n"
+    "  key check URI             a round trip through a key service, and what is wrong with it\n"
+    "  key pin TENANT --kms-uri URI   where a tenant's CMK lies, told to every daemon\n"
     "  compute start|stop|list [NAME=main] [--tenant T] [--branch B] [--port P] [--immediate]\n"
     "                            [--set name=value[,name=value...]]\n"
     "\n"
@@ -44,7 +46,8 @@ enum {
     OPT_IMMEDIATE,
     OPT_READ_ONLY,
     OPT_WIPE,
-    OPT_SET
+    OPT_SET,
+    OPT_KMS_URI
 };
 
 static const struct option long_options[] = {{"dir", required_argument, NULL, OPT_DIR},
@@ -61,6 +64,7 @@ static const struct option long_options[] = {{"dir", required_argument, NULL, OP
                                              {"read-only", no_argument, NULL, OPT_READ_ONLY},
                                              {"wipe", no_argument, NULL, OPT_WIPE},
                                              {"set", required_argument, NULL, OPT_SET},
+                                             {"kms-uri", required_argument, NULL, OPT_KMS_URI},
                                              {NULL, 0, NULL, 0}};
 
 void loch_progress(const char *fmt, ...)
@@ -184,6 +188,9 @@ static loch_status set_option(struct loch_cluster *c, struct loch_options *o, in
     case OPT_SET:
         o->extra = optarg;
         return LOCH_OK;
+    case OPT_KMS_URI:
+        o->kms_uri = optarg;
+        return LOCH_OK;
     case OPT_IMMEDIATE:
         o->immediate = true;
         return LOCH_OK;
@@ -239,7 +246,11 @@ static loch_status dispatch(struct loch_cluster *c, const struct loch_options *o
         return LOCH_FAIL(LOCH_E_INVALID, "too many words after \"%s\"", words[2]);
     if (strcmp(words[0], "up") == 0)
         return loch_cmd_up(c, o);
+    if (strcmp(words[0], "key") == 0 && strcmp(verb, "check") == 0)
+        return loch_key_check(c, name);
     LOCH_TRY(loch_cluster_load(c));
+    if (strcmp(words[0], "key") == 0)
+        return loch_cmd_key(c, o, verb, name);
     if (strcmp(words[0], "down") == 0)
         return loch_cmd_down(c, o);
     if (strcmp(words[0], "status") == 0)

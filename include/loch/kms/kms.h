@@ -16,6 +16,7 @@
 
 #define LOCH_KMS_WRAP_MAX_BYTES 4096u
 
+struct loch_env;
 struct loch_kms;
 
 struct loch_kms_context {
@@ -40,6 +41,31 @@ LOCH_STATUS loch_kms_wrap(struct loch_kms *kms, const struct loch_kms_context *c
                           const struct loch_secret *key, struct loch_buf *out);
 LOCH_STATUS loch_kms_unwrap(struct loch_kms *kms, const struct loch_kms_context *context,
                             struct loch_slice blob, struct loch_secret *out);
+
+/* ---- tenants whose CMK is not the daemon's ----
+ *
+ * A pin says at which URI a tenant's CMK lies. Pins stand in a file of the daemon's own, never in
+ * the object store: whoever can write the bucket must not choose the CMK. A tenant has one pin, or
+ * two while it moves to another CMK: the later one wraps. wrap and unwrap choose by the context's
+ * tenant by themselves; a tenant without a pin has the CMK that was opened.
+ */
+
+/* Reads the pins (no file: none) and keeps later changes there, durably. Before any pin; at
+ * start-up. A line a pin: 32 hex digits, a space, the URI; '#' begins a comment. LOCH_E_INVALID
+ * names file and line. */
+LOCH_STATUS loch_kms_pins_open(struct loch_kms *kms, struct loch_env *env, const char *path);
+/* Adds a pin, or makes it the tenant's last. LOCH_E_INVALID: URI; LOCH_E_LIMIT. */
+LOCH_STATUS loch_kms_pin(struct loch_kms *kms, const struct loch_id *tenant, const char *uri);
+/* Forgets the tenant's pin at that URI; `uri` NULL: all of them. Ok when there is none. */
+LOCH_STATUS loch_kms_unpin(struct loch_kms *kms, const struct loch_id *tenant, const char *uri);
+/* The tenant's CMK: the pinned one at `uri` where there is one, else (also `uri` NULL) the last
+ * pinned, else `kms` itself. Borrowed; lives as long as `kms`. Never blocks. */
+struct loch_kms *loch_kms_for(struct loch_kms *kms, const struct loch_id *tenant, const char *uri);
+
+/* Proves that the CMK can be used: wraps a random key, unwraps it, and is refused under another
+ * context. *wrap_us and *unwrap_us (may be NULL): how long that took. The codes of the calls;
+ * LOCH_E_CORRUPT when the provider does not do what it says. */
+LOCH_STATUS loch_kms_check(struct loch_kms *kms, uint64_t *wrap_us, uint64_t *unwrap_us);
 
 /* Makes a fresh key file for the file provider (0600, durable). LOCH_E_EXISTS. */
 LOCH_STATUS loch_kms_file_create(const char *path);

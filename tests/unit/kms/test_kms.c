@@ -1,8 +1,9 @@
-/* The file provider: context binding, DENIED against UNAVAILABLE against damage, permissions,
- * place. */
+/* The file provider's own rules (permissions, place) and the pins of tenants; what every provider
+ * keeps is in contract.h. */
 #include "../unit.h"
 
 #include "loch/crypto/random.h"
+#include "loch/io/env.h"
 #include "loch/kms/kms.h"
 
 #include <stdio.h>
@@ -36,59 +37,6 @@ static int down(void **state)
 }
 
 static const struct loch_kms_context context = {{{1}}, {{2}}, {{3}}, LOCH_PURPOSE_PAGE, {{4}}, 5};
-
-static void wraps_under_its_context(void **state)
-{
-    struct loch_kms *kms = NULL;
-    struct loch_secret key = {0};
-    struct loch_secret back = {0};
-    struct loch_buf blob = {0};
-    struct loch_buf again = {0};
-
-    (void)state;
-    assert_ok(loch_kms_open(uri, NULL, &kms));
-    assert_string_equal(loch_kms_uri(kms), uri);
-    assert_int_equal(loch_kms_provider(kms), LOCH_PROVIDER_FILE);
-    assert_false(loch_kms_customer_held(kms));
-    assert_ok(loch_random_secret(&key, 16));
-    assert_code(loch_kms_wrap(kms, &context, &key, &blob), LOCH_E_INVALID);
-    loch_secret_fini(&key);
-    assert_ok(loch_random_secret(&key, 32));
-    assert_ok(loch_kms_wrap(kms, &context, &key, &blob));
-    assert_ok(loch_kms_wrap(kms, &context, &key, &again));
-    assert_memory_not_equal(blob.data + 20, again.data + 20, 80); /* salt and sealed key */
-    assert_ok(loch_kms_unwrap(kms, &context, loch_buf_slice(&blob), &back));
-    assert_true(loch_secret_equal(&key, &back));
-    loch_secret_fini(&back);
-    for (int i = 0; i < 6; i++) {
-        struct loch_kms_context c = context;
-        if (i == 0)
-            c.cluster.bytes[0] ^= 1;
-        if (i == 1)
-            c.tenant.bytes[0] ^= 1;
-        if (i == 2)
-            c.key_id.bytes[0] ^= 1;
-        if (i == 3)
-            c.purpose = LOCH_PURPOSE_WAL;
-        if (i == 4)
-            c.scope.bytes[0] ^= 1;
-        if (i == 5)
-            c.version++;
-        assert_code(loch_kms_unwrap(kms, &c, loch_buf_slice(&blob), &back), LOCH_E_CORRUPT);
-    }
-    for (size_t at = 0; at < blob.len; at++) {
-        blob.data[at] ^= 1;
-        assert_code(loch_kms_unwrap(kms, &context, loch_buf_slice(&blob), &back), LOCH_E_CORRUPT);
-        blob.data[at] ^= 1;
-    }
-    blob.len--;
-    assert_code(loch_kms_unwrap(kms, &context, loch_buf_slice(&blob), &back), LOCH_E_CORRUPT);
-    loch_secret_fini(&key);
-    loch_buf_fini(&blob);
-    loch_buf_fini(&again);
-    loch_kms_close(kms);
-    loch_kms_close(NULL);
-}
 
 static void no_is_not_no_answer(void **state)
 {
@@ -132,7 +80,7 @@ static void the_file_must_be_private(void **state)
 
     (void)state;
     assert_code(loch_kms_open("file:relative", NULL, &kms), LOCH_E_INVALID);
-    assert_code(loch_kms_open("vault:x", NULL, &kms), LOCH_E_INVALID);
+    assert_code(loch_kms_open("nosuch:x", NULL, &kms), LOCH_E_INVALID);
     assert_code(loch_kms_open(uri, inside, &kms), LOCH_E_INVALID);
     assert_int_equal(chmod(cmk, 0640), 0);
     assert_code(loch_kms_open(uri, NULL, &kms), LOCH_E_INVALID);
@@ -148,12 +96,114 @@ static void the_file_must_be_private(void **state)
     assert_code(loch_kms_file_create("/nonexistent/cmk"), LOCH_E_IO);
 }
 
+static const struct loch_id mine = {{7}};
+static const struct loch_id theirs = {{8}};
+
+/* A key wrapped for `tenant` through `kms` opens at the CMK `uri` alone. */
+static void assert_wraps_at(struct loch_kms *kms, const struct loch_id *tenant, const char *at)
+{
+    struct loch_kms_context c = context;
+    struct loch_kms *direct = NULL;
+    struct loch_secret key = {0};
+    struct loch_secret back = {0};
+    struct loch_buf blob = {0};
+
+    c.tenant = *tenant;
+    assert_ok(loch_random_secret(&key, 32));
+    assert_ok(loch_kms_wrap(kms, &c, &key, &blob));
+    assert_ok(loch_kms_open(at, NULL, &direct));
+    assert_ok(loch_kms_unwrap(direct, &c, loch_buf_slice(&blob), &back));
+    loch_secret_fini(&back);
+    assert_ok(loch_kms_unwrap(kms, &c, loch_buf_slice(&blob), &back));
+    assert_true(loch_secret_equal(&key, &back));
+    loch_secret_fini(&back);
+    loch_secret_fini(&key);
+    loch_buf_fini(&blob);
+    loch_kms_close(direct);
+}
+
+static void a_pin_chooses_the_cmk(void **state)
+{
+    struct loch_env *env = NULL;
+    struct loch_kms *kms = NULL;
+    char second[160], third[160], pins[160];
+    const char *const dirs[] = {dir, NULL};
+
+    (void)state;
+    (void)snprintf(second, sizeof second, "file:%s/second.key", dir);
+    (void)snprintf(third, sizeof third, "file:%s/third.key", dir);
+    (void)snprintf(pins, sizeof pins, "%s/kms.pins", dir);
+    assert_ok(loch_kms_file_create(second + 5));
+    assert_ok(loch_kms_file_create(third + 5));
+    assert_ok(loch_env_real_create(&env));
+    assert_ok(loch_kms_open(uri, NULL, &kms));
+    assert_ok(loch_kms_pins_open(kms, env, pins));
+    assert_ptr_equal(loch_kms_for(kms, &mine, NULL), kms);
+    assert_ok(loch_kms_pin(kms, &mine, second));
+    assert_ok(loch_kms_pin(kms, &mine, second)); /* the same again */
+    assert_code(loch_kms_pin(kms, &mine, "nosuch:x"), LOCH_E_INVALID);
+    assert_code(loch_kms_pin(kms, &mine, "file:/a b"), LOCH_E_INVALID);
+    assert_wraps_at(kms, &mine, second);
+    assert_wraps_at(kms, &theirs, uri);
+    loch_kms_close(kms);
+
+    /* After a restart; then a move: the later pin wraps, both can be asked for. */
+    assert_ok(loch_kms_open(uri, NULL, &kms));
+    assert_ok(loch_kms_pins_open(kms, env, pins));
+    assert_wraps_at(kms, &mine, second);
+    assert_ok(loch_kms_pin(kms, &mine, third));
+    assert_wraps_at(kms, &mine, third);
+    assert_string_equal(loch_kms_uri(loch_kms_for(kms, &mine, second)), second);
+    assert_string_equal(loch_kms_uri(loch_kms_for(kms, &mine, uri)), third); /* not pinned */
+    assert_ok(loch_kms_unpin(kms, &mine, second));
+    assert_string_equal(loch_kms_uri(loch_kms_for(kms, &mine, second)), third);
+    assert_ok(loch_kms_unpin(kms, &mine, NULL));
+    assert_ok(loch_kms_unpin(kms, &mine, NULL));
+    assert_ptr_equal(loch_kms_for(kms, &mine, second), kms);
+    loch_kms_close(kms);
+
+    /* A pin obeys the rule of the place as the daemon's own CMK does. */
+    assert_ok(loch_kms_file_create("/tmp/loch-test-kms-elsewhere.key"));
+    assert_ok(loch_kms_open("file:/tmp/loch-test-kms-elsewhere.key", dirs, &kms));
+    assert_code(loch_kms_pin(kms, &mine, second), LOCH_E_INVALID);
+    loch_kms_close(kms);
+    assert_int_equal(unlink("/tmp/loch-test-kms-elsewhere.key"), 0);
+    loch_env_real_destroy(env);
+}
+
+static void bad_pins_name_their_line(void **state)
+{
+    static const char *const bad[] = {"zz file:/x", "07000000000000000000000000000000",
+                                      "00000000000000000000000000000000 file:/x",
+                                      "07000000000000000000000000000000 nosuch:x"};
+    struct loch_env *env = NULL;
+    char pins[160], text[200];
+
+    (void)state;
+    (void)snprintf(pins, sizeof pins, "%s/kms.pins", dir);
+    assert_ok(loch_env_real_create(&env));
+    for (size_t i = 0; i <= sizeof bad / sizeof *bad; i++) {
+        struct loch_kms *kms = NULL;
+        const bool binary = i == sizeof bad / sizeof *bad;
+        (void)snprintf(text, sizeof text, "# comment\n\n%s\n", binary ? "" : bad[i]);
+        assert_ok(
+            loch_env_replace_file(env, pins, loch_slice_of(text, strlen(text) + (binary ? 1 : 0))));
+        assert_ok(loch_kms_open(uri, NULL, &kms));
+        assert_code(loch_kms_pins_open(kms, env, pins), LOCH_E_INVALID);
+        if (!binary)
+            assert_non_null(strstr(loch_error_text(), "kms.pins:3: "));
+        loch_kms_close(kms);
+    }
+    loch_env_real_destroy(env);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(wraps_under_its_context, up, down),
         cmocka_unit_test_setup_teardown(no_is_not_no_answer, up, down),
         cmocka_unit_test_setup_teardown(the_file_must_be_private, up, down),
+        cmocka_unit_test_setup_teardown(a_pin_chooses_the_cmk, up, down),
+        cmocka_unit_test_setup_teardown(bad_pins_name_their_line, up, down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
