@@ -8,21 +8,31 @@
 #include "access/xlogrecovery.h"
 #include "common/hashfn.h"
 
-static pg_atomic_uint64 *slot_of(RelFileNode rnode, ForkNumber fork, BlockNumber block)
+static uint32 hash_of(RelFileNode rnode, ForkNumber fork, BlockNumber block)
 {
     struct {
         RelFileNode rnode;
         int32 fork;
         BlockNumber block;
     } tag;
-    uint32 hash;
 
     memset(&tag, 0, sizeof tag);
     tag.rnode = rnode;
     tag.fork = (int32)fork;
     tag.block = block;
-    hash = hash_bytes((const unsigned char *)&tag, (int)sizeof tag);
-    return &loch_shared->last_lsn[hash & (LOCH_LAST_LSN_SLOTS - 1)];
+    return hash_bytes((const unsigned char *)&tag, (int)sizeof tag);
+}
+
+static pg_atomic_uint64 *page_slot(RelFileNode rnode, ForkNumber fork, BlockNumber block)
+{
+    return &loch_shared->last_lsn[hash_of(rnode, fork, block) & (LOCH_LAST_LSN_SLOTS - 1)];
+}
+
+/* Apart from the pages', so that a page written elsewhere does not age a whole relation. */
+static pg_atomic_uint64 *fork_slot(RelFileNode rnode, ForkNumber fork)
+{
+    return &loch_shared
+                ->fork_lsn[hash_of(rnode, fork, InvalidBlockNumber) & (LOCH_FORK_LSN_SLOTS - 1)];
 }
 
 static void raise_atomic(pg_atomic_uint64 *slot, XLogRecPtr lsn)
@@ -35,8 +45,10 @@ static void raise_atomic(pg_atomic_uint64 *slot, XLogRecPtr lsn)
 
 XLogRecPtr loch_last_lsn_get(RelFileNode rnode, ForkNumber fork, BlockNumber block)
 {
-    XLogRecPtr of_page = pg_atomic_read_u64(slot_of(rnode, fork, block));
-    XLogRecPtr of_fork = pg_atomic_read_u64(slot_of(rnode, fork, InvalidBlockNumber));
+    XLogRecPtr of_page = block == InvalidBlockNumber
+                             ? InvalidXLogRecPtr
+                             : pg_atomic_read_u64(page_slot(rnode, fork, block));
+    XLogRecPtr of_fork = pg_atomic_read_u64(fork_slot(rnode, fork));
     XLogRecPtr floor_lsn = pg_atomic_read_u64(&loch_shared->floor_lsn);
 
     return Max(Max(of_page, of_fork), floor_lsn);
@@ -44,12 +56,12 @@ XLogRecPtr loch_last_lsn_get(RelFileNode rnode, ForkNumber fork, BlockNumber blo
 
 void loch_last_lsn_raise_page(RelFileNode rnode, ForkNumber fork, BlockNumber block, XLogRecPtr lsn)
 {
-    raise_atomic(slot_of(rnode, fork, block), lsn);
+    raise_atomic(page_slot(rnode, fork, block), lsn);
 }
 
 void loch_last_lsn_raise_fork(RelFileNode rnode, ForkNumber fork, XLogRecPtr lsn)
 {
-    raise_atomic(slot_of(rnode, fork, InvalidBlockNumber), lsn);
+    raise_atomic(fork_slot(rnode, fork), lsn);
 }
 
 void loch_last_lsn_raise_floor(XLogRecPtr lsn)

@@ -1,8 +1,8 @@
 /* Last-written LSN of pages: how new the pageserver's answer to a read must be.
  *
- * A fixed array of atomics indexed by a hash, each only ever raised; a slot for the (relation,
- * fork); a global floor. A read takes the greatest of the three: conservative under collisions,
- * lossless, without locks or eviction. */
+ * Fixed arrays of atomics indexed by a hash, each only ever raised: one of pages, one of (relation,
+ * fork) pairs; a global floor. A read takes the greatest of the three: conservative under
+ * collisions, lossless, without locks or eviction. */
 #ifndef LOCH_EXT_LAST_LSN_H
 #define LOCH_EXT_LAST_LSN_H
 

@@ -9,6 +9,7 @@
 #include "cid_overlay.h"
 #include "known_absent.h"
 #include "last_lsn.h"
+#include "local_cache.h"
 #include "local_file.h"
 #include "materialise.h"
 #include "page_client.h"
@@ -112,10 +113,13 @@ static void put_dropped(SMgrRelation reln, ForkNumber fork, BlockNumber block, c
             loch_count(unspill);
         }
     }
-    if (loch_page_is_zero(page))
+    if (loch_page_is_zero(page)) {
         loch_count(write_zero);
-    else
-        loch_count(write_dropped);
+        return;
+    }
+    loch_count(write_dropped);
+    if (fork == MAIN_FORKNUM)
+        loch_cache_put(rnode, block, loch_last_lsn_get(rnode, fork, block), page);
 }
 
 /* Decides; a page kept for its command ids only may get by with an overlay. */
@@ -156,6 +160,8 @@ static void put(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *pag
         loch_last_lsn_raise_page(rnode, fork, block, lsn);
     why = decide(rnode, fork, block, (Page)page);
     loch_rules_count(why);
+    if (fork == MAIN_FORKNUM && (why != KEEP_NOT || loch_page_is_zero(page)))
+        loch_cache_forget(rnode, block);
     if (why == KEEP_NOT)
         put_dropped(reln, fork, block, page, extend);
     else
@@ -195,10 +201,14 @@ static void read_remote(RelFileNode rnode, ForkNumber fork, BlockNumber block, c
     XLogRecPtr lsn = loch_last_lsn_get(rnode, fork, block);
     uint64 posted_id;
 
-    if (loch_readahead_take(rnode, fork, block, lsn, page, &posted_id))
-        return;
-    loch_wal_flush_to(lsn);
-    loch_page_client_get_posted(rnode, fork, block, lsn, posted_id, page);
+    if (!loch_readahead_take(rnode, fork, block, lsn, page, &posted_id)) {
+        if (fork == MAIN_FORKNUM && posted_id == 0 && loch_cache_get(rnode, block, lsn, page))
+            return;
+        loch_wal_flush_to(lsn);
+        loch_page_client_get_posted(rnode, fork, block, lsn, posted_id, page);
+    }
+    if (fork == MAIN_FORKNUM && !loch_page_is_zero(page))
+        loch_cache_put(rnode, block, lsn, page);
 }
 
 static void store_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)

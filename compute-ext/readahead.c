@@ -6,6 +6,7 @@
 #include "readahead.h"
 
 #include "last_lsn.h"
+#include "local_cache.h"
 #include "local_file.h"
 #include "page_client.h"
 #include "settings.h"
@@ -168,8 +169,10 @@ static BlockNumber post(RelFileNode rnode, BlockNumber from, BlockNumber end)
     for (; looked < span && count < room; looked++) {
         if ((holes >> looked & 1) == 0 || find_slot(rnode, from + looked) != NULL)
             continue;
-        blocks[count] = from + looked;
         lsns[count] = loch_last_lsn_get(rnode, MAIN_FORKNUM, from + looked);
+        if (loch_cache_has(rnode, from + looked, lsns[count]))
+            continue;
+        blocks[count] = from + looked;
         newest = Max(newest, lsns[count]);
         count++;
     }

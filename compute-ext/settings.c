@@ -99,6 +99,18 @@ void loch_settings_define(void)
                             "Pages asked of the pageserver before they are needed.",
                             "0 switches it off.", &loch_settings.read_ahead, 16, 0,
                             LOCH_READ_AHEAD_MAX, PGC_USERSET, 0, NULL, NULL, NULL);
+    DefineCustomIntVariable("loch.cache_size", "Size of the local file cache.",
+                            "0 switches it off. Takes effect when the configuration is reloaded.",
+                            &loch_settings.cache_mb, 256, 0, LOCH_CACHE_MAX_MB, PGC_SIGHUP,
+                            GUC_UNIT_MB, NULL, NULL, NULL);
+    DefineCustomIntVariable(
+        "loch.cache_max_size", "What loch.cache_size may be raised to while the server runs.",
+        "Costs shared memory: a hundredth of it.", &loch_settings.cache_max_mb, 4096, 0,
+        LOCH_CACHE_MAX_MB, PGC_POSTMASTER, GUC_UNIT_MB, NULL, NULL, NULL);
+    DefineCustomStringVariable("loch.cache_directory", "Where the local file cache lies.",
+                               "Empty: in the data directory. Its contents are sealed.",
+                               &loch_settings.cache_directory, "", PGC_POSTMASTER,
+                               GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 #ifdef LOCH_TEST_SWITCHES
     DefineCustomStringVariable("loch.test_disable", "Fixes to switch off, for negative tests.",
                                NULL, &loch_settings.test_disable, "", PGC_SIGHUP,

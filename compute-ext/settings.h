@@ -12,6 +12,7 @@
 #include "loch/base/types.h"
 
 #define LOCH_READ_AHEAD_MAX 64
+#define LOCH_CACHE_MAX_MB   (1024 * 1024)
 
 struct loch_settings {
     /* as given; strings owned by PostgreSQL's settings machinery */
@@ -24,6 +25,9 @@ struct loch_settings {
     char *identity;
     int max_lag_kb;
     int read_ahead; /* pages */
+    int cache_mb;
+    int cache_max_mb;
+    char *cache_directory;
     char *test_disable;
     /* parsed once in the postmaster */
     struct loch_id tenant_id;
@@ -63,6 +67,7 @@ void loch_settings_load(void);
     X(fsm)                                                                                         \
     X(collision)                                                                                   \
     X(readahead)                                                                                   \
+    X(cache)                                                                                       \
     X(commit)                                                                                      \
     X(commit_prepared)                                                                             \
     X(sync_level)                                                                                  \

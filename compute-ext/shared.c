@@ -3,15 +3,20 @@
 
 #include "cid_overlay.h"
 #include "known_absent.h"
+#include "local_cache.h"
 #include "settings.h"
 
 #include "miscadmin.h"
 #include "storage/ipc.h"
+#include "storage/proc.h"
 #include "storage/shmem.h"
 
 #define TRANCHE "loch"
 
+#define LOCKS (2 + LOCH_CACHE_PARTS + LOCH_CREATE_LOCKS)
+
 struct loch_shared *loch_shared;
+struct loch_process *loch_processes;
 HTAB *loch_overlay_table;
 HTAB *loch_absent_table;
 LWLock *loch_overlay_lock;
@@ -27,6 +32,29 @@ LWLock *loch_create_lock(uint32 hash)
     return &create_locks[hash % LOCH_CREATE_LOCKS].lock;
 }
 
+uint32 loch_process_count(void)
+{
+    return (uint32)(MaxBackends + NUM_AUXILIARY_PROCS);
+}
+
+pg_atomic_uint64 *loch_own_counters(void)
+{
+    static pg_atomic_uint64 nobodys[LOCH_COUNTER_COUNT];
+    static struct loch_process *own;
+    static pid_t owner;
+
+    if (owner == MyProcPid && own != NULL)
+        return own->counters;
+    if (MyProc == NULL || (uint32)MyProc->pgprocno >= loch_process_count())
+        return nobodys;
+    owner = MyProcPid;
+    own = &loch_processes[MyProc->pgprocno];
+    for (size_t i = 0; i < LOCH_COUNTER_COUNT; i++)
+        pg_atomic_write_u64(&own->counters[i], 0);
+    pg_atomic_write_u32(&own->pid, (uint32)owner);
+    return own->counters;
+}
+
 static void request_memory(void)
 {
     if (previous_request != NULL)
@@ -34,9 +62,13 @@ static void request_memory(void)
     RequestAddinShmemSpace(sizeof(struct loch_shared));
     RequestAddinShmemSpace(hash_estimate_size(LOCH_OVERLAY_MAX, sizeof(struct cid_overlay)));
     RequestAddinShmemSpace(hash_estimate_size(LOCH_ABSENT_MAX, sizeof(struct known_absent)));
-    RequestNamedLWLockTranche(TRANCHE, LOCH_CREATE_LOCKS + 2);
+    RequestAddinShmemSpace(loch_process_count() * sizeof(struct loch_process));
+    RequestAddinShmemSpace(loch_cache_shared_bytes());
+    RequestNamedLWLockTranche(TRANCHE, LOCKS);
 }
 
+/* What else is in it begins as the zeros that fresh shared memory is made of; it is made once, for
+ * a crash ends the server (restart_after_crash=off). */
 static void init_shared(struct loch_shared *s)
 {
     pg_atomic_init_u64(&s->floor_lsn, loch_settings.start_lsn_value);
@@ -48,8 +80,6 @@ static void init_shared(struct loch_shared *s)
     pg_atomic_init_u64(&s->config_lsn, InvalidXLogRecPtr);
     for (size_t i = 0; i < LOCH_COUNTER_COUNT; i++)
         pg_atomic_init_u64(&s->counters[i], 0);
-    for (size_t i = 0; i < LOCH_LAST_LSN_SLOTS; i++)
-        pg_atomic_init_u64(&s->last_lsn[i], 0);
 }
 
 static HTAB *init_table(const char *name, long size, Size key_bytes, Size entry_bytes)
@@ -78,11 +108,14 @@ static void make_memory(void)
                                     sizeof(struct cid_overlay_key), sizeof(struct cid_overlay));
     loch_absent_table = init_table("loch absent forks", LOCH_ABSENT_MAX, sizeof(RelFileNode),
                                    sizeof(struct known_absent));
-    LWLockRelease(AddinShmemInitLock);
+    loch_processes = ShmemInitStruct("loch processes",
+                                     loch_process_count() * sizeof(struct loch_process), &found);
     locks = GetNamedLWLockTranche(TRANCHE);
     loch_overlay_lock = &locks[0].lock;
     loch_absent_lock = &locks[1].lock;
     create_locks = &locks[2];
+    loch_cache_make(&locks[2 + LOCH_CREATE_LOCKS]);
+    LWLockRelease(AddinShmemInitLock);
     loch_shared = s;
     if (!IsUnderPostmaster && ready_callback != NULL)
         ready_callback();

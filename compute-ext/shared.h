@@ -19,6 +19,12 @@
     X(read_ahead_used, "pages asked for ahead and used")                                           \
     X(read_ahead_stale, "pages asked for ahead that had changed since")                            \
     X(read_ahead_dropped, "pages asked for ahead and never wanted, or lost")                       \
+    X(cache_hit, "pages found in the local cache")                                                 \
+    X(cache_miss, "pages looked for in the local cache and not found")                             \
+    X(cache_stale, "pages in the local cache that had changed since (among the misses)")           \
+    X(cache_filled, "pages written to the local cache")                                            \
+    X(cache_evicted, "pages that left the local cache for others")                                 \
+    X(cache_switched_off, "times an error switched the local cache off")                           \
     X(size_asked, "relation sizes asked of the pageserver")                                        \
     X(fork_materialised, "relation forks whose local file was made on first use")                  \
     X(reconnects, "connections made to the pageserver")                                            \
@@ -47,10 +53,17 @@ enum loch_counter {
         LOCH_COUNTER_COUNT
 };
 
-#define LOCH_LAST_LSN_SLOTS (UINT32_C(1) << 18)
+#define LOCH_LAST_LSN_SLOTS (UINT32_C(1) << 20)
+#define LOCH_FORK_LSN_SLOTS (UINT32_C(1) << 14)
 #define LOCH_CREATE_LOCKS   16
 #define LOCH_OVERLAY_MAX    100000
 #define LOCH_ABSENT_MAX     32768
+
+/* One process's share of the counters; written by that process only. */
+struct loch_process {
+    pg_atomic_uint32 pid; /* whose they are; 0: nobody's yet */
+    pg_atomic_uint64 counters[LOCH_COUNTER_COUNT];
+};
 
 struct loch_shared {
     pg_atomic_uint64 floor_lsn;      /* no read may be older than this */
@@ -61,10 +74,15 @@ struct loch_shared {
     pg_atomic_uint64 config_done;   /* ... and that have ended */
     pg_atomic_uint64 config_lsn;    /* end of what the last change was logged as */
     pg_atomic_uint64 counters[LOCH_COUNTER_COUNT];
+#ifdef LOCH_TEST_SWITCHES
+    pg_atomic_uint64 cache_fault_in, cache_fault_errno;
+#endif
+    pg_atomic_uint64 fork_lsn[LOCH_FORK_LSN_SLOTS];
     pg_atomic_uint64 last_lsn[LOCH_LAST_LSN_SLOTS];
 };
 
-extern struct loch_shared *loch_shared; /* NULL before shared memory exists */
+extern struct loch_shared *loch_shared;     /* NULL before shared memory exists */
+extern struct loch_process *loch_processes; /* loch_process_count of them, by PGPROC number */
 extern HTAB *loch_overlay_table;
 extern HTAB *loch_absent_table;
 extern LWLock *loch_overlay_lock;
@@ -77,10 +95,19 @@ LWLock *loch_create_lock(uint32 hash);
  * there. Call from _PG_init in the postmaster. */
 void loch_shared_register(void (*ready)(void));
 
+uint32 loch_process_count(void);
+/* This process's own counters; somewhere to write to when it has none. */
+pg_atomic_uint64 *loch_own_counters(void);
+
 static inline void loch_count_add(enum loch_counter c, uint64 n)
 {
-    if (loch_shared != NULL)
-        pg_atomic_fetch_add_u64(&loch_shared->counters[c], (int64)n);
+    pg_atomic_uint64 *own;
+
+    if (loch_shared == NULL)
+        return;
+    own = loch_own_counters();
+    pg_atomic_write_u64(&own[c], pg_atomic_read_u64(&own[c]) + n);
+    pg_atomic_fetch_add_u64(&loch_shared->counters[c], (int64)n);
 }
 
 #define loch_count(name_) loch_count_add(LOCH_C_##name_, 1)

@@ -6,7 +6,9 @@
 
 #ifdef LOCH_TEST_SWITCHES
 
+#include "cache_file.h"
 #include "last_lsn.h"
+#include "local_cache.h"
 #include "settings.h"
 
 #include "access/relation.h"
@@ -21,10 +23,16 @@ PG_FUNCTION_INFO_V1(loch_test_evict);
 PG_FUNCTION_INFO_V1(loch_test_extend_zero);
 PG_FUNCTION_INFO_V1(loch_test_last_lsn);
 PG_FUNCTION_INFO_V1(loch_test_use_file_number);
+PG_FUNCTION_INFO_V1(loch_test_cache_fault);
+PG_FUNCTION_INFO_V1(loch_test_cache_damage);
+PG_FUNCTION_INFO_V1(loch_test_cache_counter);
 PGDLLEXPORT Datum loch_test_evict(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_extend_zero(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_last_lsn(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_use_file_number(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum loch_test_cache_fault(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum loch_test_cache_damage(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum loch_test_cache_counter(PG_FUNCTION_ARGS);
 
 /* Writes out and forgets every buffer of a relation. Only for a test that knows nobody else uses
  * it. */
@@ -67,6 +75,28 @@ Datum loch_test_use_file_number(PG_FUNCTION_ARGS)
     RelFileNode rnode = {MyDatabaseTableSpace, MyDatabaseId, PG_GETARG_OID(0)};
 
     smgrcreate(smgropen(rnode, InvalidBackendId), MAIN_FORKNUM, false);
+    PG_RETURN_VOID();
+}
+
+/* The n-th access to the local cache's file from now on fails with this errno. */
+Datum loch_test_cache_fault(PG_FUNCTION_ARGS)
+{
+    loch_cache_file_test_fault((uint64)PG_GETARG_INT64(0), PG_GETARG_INT32(1));
+    PG_RETURN_VOID();
+}
+
+/* Changes a bit of every block in the local cache's file. */
+Datum loch_test_cache_damage(PG_FUNCTION_ARGS)
+{
+    (void)fcinfo;
+    loch_cache_test_damage();
+    PG_RETURN_VOID();
+}
+
+/* The next block is sealed under this nonce. */
+Datum loch_test_cache_counter(PG_FUNCTION_ARGS)
+{
+    loch_cache_test_counter((uint64)PG_GETARG_INT64(0));
     PG_RETURN_VOID();
 }
 

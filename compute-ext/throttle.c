@@ -12,6 +12,7 @@
 #include "cid_overlay.h"
 #include "config_files.h"
 #include "last_lsn.h"
+#include "local_cache.h"
 #include "page_client.h"
 #include "settings.h"
 #include "shared.h"
@@ -122,6 +123,7 @@ void loch_throttle_main(Datum arg)
         if (ConfigReloadPending) {
             ConfigReloadPending = false;
             ProcessConfigFile(PGC_SIGHUP);
+            loch_cache_apply_size();
         }
         loch_config_files_look();
         look();

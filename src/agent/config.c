@@ -91,7 +91,14 @@ static const char *const reserved[] = {"fsync",
                                        "data_directory",
                                        "hba_file",
                                        "ident_file",
-                                       "config_file"};
+                                       "config_file",
+                                       "loch.pageserver",
+                                       "loch.tenant",
+                                       "loch.timeline",
+                                       "loch.term",
+                                       "loch.compute_epoch",
+                                       "loch.start_lsn",
+                                       "loch.identity"};
 
 static loch_status add_setting(struct loch_agent_config *c, const char *text)
 {
@@ -110,8 +117,7 @@ static loch_status add_setting(struct loch_agent_config *c, const char *text)
     if (strspn(s->name, "abcdefghijklmnopqrstuvwxyz_.0123456789") != strlen(s->name))
         return LOCH_FAIL(LOCH_E_INVALID, "[compute] settings: \"%s\" is not a setting's name",
                          s->name);
-    bool ours = strncmp(s->name, "loch.", 5) == 0 && strcmp(s->name, "loch.test_disable") != 0 &&
-                strcmp(s->name, "loch.max_lag") != 0;
+    bool ours = false;
     for (size_t i = 0; i < sizeof reserved / sizeof reserved[0]; i++)
         ours = ours || strcmp(s->name, reserved[i]) == 0;
     if (ours)

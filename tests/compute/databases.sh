@@ -13,13 +13,13 @@ expect() { # name, wanted, sql...
 }
 reborn() {
     destroy_compute main
-    "$LOCH" compute start main --set max_prepared_transactions=10,shared_buffers=4MB >/dev/null || fail "compute start"
+    "$LOCH" compute start main --set max_prepared_transactions=10,shared_buffers=4MB,loch.cache_size=0 >/dev/null || fail "compute start"
     connect
 }
 
 up
 "$LOCH" compute stop main >/dev/null
-"$LOCH" compute start main --set max_prepared_transactions=10,shared_buffers=4MB >/dev/null
+"$LOCH" compute start main --set max_prepared_transactions=10,shared_buffers=4MB,loch.cache_size=0 >/dev/null
 connect
 psql "$URL" -Xq -f "$ROOT/tests/compute/functions.sql"
 sql -c "create database d1"

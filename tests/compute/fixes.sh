@@ -226,6 +226,29 @@ select value > 10 from loch.stats where name = 'read_ahead_used';
 Q
 }
 
+# A page that changes while an older copy of it lies in the local cache; the second line: it was found there.
+right_cache=500,t,0,500,600
+cached_cache=1
+test_cache() {
+    sql <<'Q'
+drop table if exists lc;
+create table lc(a int, t text) with (autovacuum_enabled=off);
+insert into lc select g, repeat('l', 200) from generate_series(1, 500) g;
+select t.evict('lc') \g /dev/null
+select value as before from loch.stats where name = 'cache_hit' \gset
+select count(*) from lc where length(t) = 200;
+select value > :before + 10 from loch.stats where name = 'cache_hit';
+update lc set t = 'n';
+select t.evict('lc') \g /dev/null
+select count(*) from lc where length(t) = 200;
+select count(*) from lc;
+truncate lc;
+insert into lc select g, 'v' from generate_series(1, 600) g;
+select t.evict('lc') \g /dev/null
+select count(*) from lc;
+Q
+}
+
 right_sequence=4
 test_sequence() {
     sql <<'Q'

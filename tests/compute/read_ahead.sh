@@ -9,7 +9,7 @@ sql() { timeout 60 psql "$URL" -X -A -t -q -v ON_ERROR_STOP=1 "$@" | grep -v '^$
 stat_of() { sql -c "select value from loch.stats where name = '$1'"; }
 restart_compute() {
     "$LOCH" compute stop main >/dev/null
-    "$LOCH" compute start main --set shared_buffers=1MB,autovacuum_naptime=1s,effective_io_concurrency=8 >/dev/null || fail "compute start"
+    "$LOCH" compute start main --set shared_buffers=1MB,autovacuum_naptime=1s,effective_io_concurrency=8,loch.cache_size=0 >/dev/null || fail "compute start"
     URL=$(url)
 }
 is() { [ "$2" = "$3" ] && note "ok   $1: $2" || fail "$1: $2 instead of $3"; }
