@@ -76,6 +76,18 @@ LOCH_STATUS loch_xact_end_parse(const struct loch_wal_record *record, struct loc
     return LOCH_OK;
 }
 
+bool loch_wal_record_xact_time(const struct loch_wal_record *record, int64_t *time_us)
+{
+    uint32_t op = record->info & V15_XACT_OPMASK;
+
+    if (record->rmid != LOCH_RM_XACT || record->main_data.len < 8 ||
+        (op != V15_XACT_COMMIT && op != V15_XACT_ABORT && op != V15_XACT_COMMIT_PREPARED &&
+         op != V15_XACT_ABORT_PREPARED))
+        return false;
+    *time_us = (int64_t)loch_get_u64(record->main_data.data);
+    return true;
+}
+
 LOCH_STATUS loch_xact_prepare_parse(struct loch_slice state, struct loch_xact_prepare *out)
 {
     uint64_t gid_bytes, subxacts_at, count;

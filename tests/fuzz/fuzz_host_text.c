@@ -2,6 +2,7 @@
 #include "fuzz.h"
 
 #include "loch/base/check.h"
+#include "loch/base/time.h"
 #include "loch/host/config.h"
 #include "loch/host/daemon.h"
 
@@ -61,6 +62,18 @@ static void config(const uint8_t *data, size_t size)
     (void)unlink(path);
 }
 
+/* What is read is written so that it is read again. */
+static void point_in_time(const char *text)
+{
+    char again[LOCH_TIME_TEXT_BYTES];
+    int64_t us = 0, same = 0;
+
+    if (!loch_is_ok(loch_time_parse(text, &us)))
+        return;
+    LOCH_ASSERT(loch_is_ok(loch_time_parse(loch_time_format(us, again), &same)));
+    LOCH_ASSERT(us == same);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char *text = malloc(size + 1);
@@ -69,6 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(text, data, size);
     text[size] = '\0';
     console(text);
+    point_in_time(text);
     config(data, size);
     free(text);
     return 0;

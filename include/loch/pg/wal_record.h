@@ -100,6 +100,11 @@ const struct loch_wal_block *loch_wal_record_block(const struct loch_wal_record 
 LOCH_STATUS loch_wal_block_plain_image(const struct loch_wal_block *block,
                                        uint8_t page[static LOCH_PAGE_BYTES]);
 
+/* True for a record that ends a transaction (COMMIT, ABORT, and those of prepared ones): when it
+ * ended, in PostgreSQL's microseconds since 2000-01-01 00:00 UTC. It is what recovery_target_time
+ * is compared with. */
+bool loch_wal_record_xact_time(const struct loch_wal_record *record, int64_t *time_us);
+
 /* "Heap" and so on, as pg_waldump prints it; "custom" from 128 on, NULL when unknown. */
 const char *loch_rmgr_name(uint8_t rmid);
 

@@ -270,6 +270,18 @@ static void test_commit(void **state)
     assert_int_equal(fx.items[fx.count - 2].kind, LOCH_EFFECT_REL_DROP);
     assert_int_equal(fx.items[fx.count - 3].kind, LOCH_EFFECT_ORIGIN_SET);
     assert_int_equal(fx.items[fx.count - 3].origin.remote_lsn, 0xABC);
+    int64_t ended = 0;
+    assert_true(loch_wal_record_xact_time(&rec, &ended));
+    assert_true(ended == 123456789);
+    rec.info = 0x10; /* PREPARE ends nothing */
+    assert_false(loch_wal_record_xact_time(&rec, &ended));
+    rec.info = 0x20; /* ABORT does */
+    assert_true(loch_wal_record_xact_time(&rec, &ended));
+    rec.rmid = LOCH_RM_HEAP;
+    assert_false(loch_wal_record_xact_time(&rec, &ended));
+    rec.rmid = LOCH_RM_XACT;
+    rec.main_data.len = 7;
+    assert_false(loch_wal_record_xact_time(&rec, &ended));
     /* Its counts do not fit. */
     loch_put_u32(d.data + 12, 300);
     build_fini(&b);
