@@ -1,4 +1,6 @@
 /* The console of the pageserver. */
+#include "commands.h"
+
 #include "care/credential.h"
 #include "served.h"
 #include "tenants.h"
@@ -84,9 +86,9 @@ static void create_tenant(void *arg, struct loch_console_request *request)
                            created, c);
 }
 
-/* The tenant named by argument <tenant>, an id or a name. */
-static loch_status tenant_arg(struct loch_pageserver *ps,
-                              const struct loch_console_request *request, struct loch_tenant **out)
+LOCH_STATUS loch_command_tenant(struct loch_pageserver *ps,
+                                const struct loch_console_request *request,
+                                struct loch_tenant **out)
 {
     const char *text = loch_console_arg(request, "tenant");
     struct loch_id id;
@@ -99,9 +101,8 @@ static loch_status tenant_arg(struct loch_pageserver *ps,
     return LOCH_OK;
 }
 
-/* The timeline named by argument <timeline>, an id or a branch's name. */
-static loch_status timeline_arg(const struct loch_tenant *tenant,
-                                const struct loch_console_request *request, struct loch_id *out)
+LOCH_STATUS loch_command_timeline(const struct loch_tenant *tenant,
+                                  const struct loch_console_request *request, struct loch_id *out)
 {
     const char *text = loch_console_arg(request, "timeline");
     struct loch_id id;
@@ -121,8 +122,8 @@ static loch_status begin_branch(struct loch_pageserver *ps, struct loch_console_
     struct loch_tenant *tenant = NULL;
     struct loch_id from;
     loch_lsn lsn = LOCH_LSN_NONE;
-    LOCH_TRY(tenant_arg(ps, request, &tenant));
-    LOCH_TRY(timeline_arg(tenant, request, &from));
+    LOCH_TRY(loch_command_tenant(ps, request, &tenant));
+    LOCH_TRY(loch_command_timeline(tenant, request, &from));
     if (loch_console_arg(request, "lsn") != NULL)
         LOCH_TRY(loch_console_arg_lsn(request, "lsn", &lsn));
     struct creating *c = creating_new(request, "CREATE BRANCH");
@@ -153,7 +154,7 @@ static void dropped(void *arg, loch_status st)
 static void drop_tenant(void *arg, struct loch_console_request *request)
 {
     struct loch_tenant *tenant = NULL;
-    loch_status st = tenant_arg(arg, request, &tenant);
+    loch_status st = loch_command_tenant(arg, request, &tenant);
     if (!loch_is_ok(st)) {
         loch_console_fail(request, st);
         return;
@@ -167,9 +168,9 @@ static void drop_branch(void *arg, struct loch_console_request *request)
 {
     struct loch_tenant *tenant = NULL;
     struct loch_id timeline;
-    loch_status st = tenant_arg(arg, request, &tenant);
+    loch_status st = loch_command_tenant(arg, request, &tenant);
     if (loch_is_ok(st))
-        st = timeline_arg(tenant, request, &timeline);
+        st = loch_command_timeline(tenant, request, &timeline);
     if (!loch_is_ok(st)) {
         loch_console_fail(request, st);
         return;
@@ -323,8 +324,8 @@ static loch_status begin_issue(struct loch_pageserver *ps, struct loch_console_r
 {
     struct loch_tenant *tenant = NULL;
     struct loch_id timeline, compute;
-    LOCH_TRY(tenant_arg(ps, request, &tenant));
-    LOCH_TRY(timeline_arg(tenant, request, &timeline));
+    LOCH_TRY(loch_command_tenant(ps, request, &tenant));
+    LOCH_TRY(loch_command_timeline(tenant, request, &timeline));
     LOCH_TRY(loch_console_arg_id(request, "compute", &compute));
     const struct loch_served *served = loch_served_find(ps, &tenant->id, &timeline);
     if (served == NULL)
@@ -363,9 +364,9 @@ static void flush_timeline(void *arg, struct loch_console_request *request)
     struct loch_pageserver *ps = arg;
     struct loch_tenant *tenant = NULL;
     struct loch_id timeline;
-    loch_status st = tenant_arg(ps, request, &tenant);
+    loch_status st = loch_command_tenant(ps, request, &tenant);
     if (loch_is_ok(st))
-        st = timeline_arg(tenant, request, &timeline);
+        st = loch_command_timeline(tenant, request, &timeline);
     struct loch_served *served =
         loch_is_ok(st) ? loch_served_find(ps, &tenant->id, &timeline) : NULL;
     if (loch_is_ok(st) && served == NULL)
@@ -398,6 +399,12 @@ const struct loch_console_command loch_pageserver_commands[] = {
      "A timeline that goes on from another at a record boundary; nothing is copied.",
      create_branch},
     {"DROP BRANCH <tenant> <timeline>", "Removes a timeline that no other stands on.", drop_branch},
+    {"SHOW LSN <tenant> <timeline> BEFORE <time> [UPTO <lsn>]",
+     "The boundary before the first transaction that ended later, as recovery_target_time.",
+     loch_command_show_lsn},
+    {"SHOW TIME <tenant> <timeline> AT <lsn>",
+     "When a transaction ended at or below an LSN, to within a second of the newest.",
+     loch_command_show_time},
     {"FLUSH <tenant> <timeline>", "Writes what is in memory to a layer file soon.", flush_timeline},
 };
 const size_t loch_pageserver_command_count =

@@ -308,28 +308,19 @@ static void point_found(void *arg, loch_status st, const struct loch_history_poi
         finish(c, st);
 }
 
-/* The timeline whose own WAL holds `lsn`: `from`, or an ancestor when it lies before the branch
- * point. */
+/* Where the branch leaves: by default what is ingested now. */
 static loch_status find_owner(struct creation *c, const struct loch_id *from, loch_lsn *lsn,
                               struct loch_served **out)
 {
-    struct loch_id id = *from;
-    for (;;) {
-        struct loch_served *served = loch_served_find(c->ps, &c->tenant->id, &id);
-        if (served == NULL)
-            return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no such timeline to branch from");
-        LOCH_TRY(loch_served_usable(served));
-        struct loch_timeline *t = loch_served_timeline(served);
-        const struct loch_timeline_info *info = loch_timeline_info(t);
-        if (*lsn == LOCH_LSN_NONE)
-            *lsn = loch_timeline_last_record_lsn(t);
-        if (*lsn >= info->start_lsn || loch_id_is_none(&info->ancestor)) {
-            c->parent = loch_timeline_retain(t);
-            *out = served;
-            return LOCH_OK;
-        }
-        id = info->ancestor;
-    }
+    const struct loch_served *served = loch_served_find(c->ps, &c->tenant->id, from);
+    if (served == NULL)
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no such timeline to branch from");
+    LOCH_TRY(loch_served_usable(served));
+    if (*lsn == LOCH_LSN_NONE)
+        *lsn = loch_timeline_last_record_lsn(loch_served_timeline(served));
+    LOCH_TRY(loch_tenant_owner(c->ps, c->tenant, from, *lsn, out, NULL));
+    c->parent = loch_timeline_retain(loch_served_timeline(*out));
+    return LOCH_OK;
 }
 
 static loch_status begin_branch(struct creation *c, const char *name, const struct loch_id *from,

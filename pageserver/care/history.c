@@ -16,7 +16,9 @@ struct loch_history {
     struct loch_pageserver *ps;
     struct loch_id tenant, timeline;
     struct loch_timeline *store; /* retained */
-    loch_lsn target;
+    loch_lsn from, target;       /* the snapshot is at or below `from` */
+    bool by_time;
+    int64_t time_us; /* by_time: stop before the first end of a transaction later than that */
     struct loch_waiter waiter;
     struct loch_timer *timer;
     struct loch_wal_receiver *receiver;
@@ -27,7 +29,7 @@ struct loch_history {
     struct loch_history_point point;
     struct loch_wal_record record;
     struct loch_failure result, read;
-    void (*fn)(void *arg, loch_status st, const struct loch_history_point *point);
+    loch_history_fn fn;
     void *arg;
 };
 
@@ -74,6 +76,19 @@ void loch_history_cancel(struct loch_history *h)
 
 /* ---- following WAL ---- */
 
+/* The record at `span` ends a transaction too late. */
+static bool stops(struct loch_history *h, const struct loch_wal_span *span)
+{
+    int64_t time_us = 0;
+    if (!h->by_time || span->end <= h->from || !loch_wal_record_xact_time(&h->record, &time_us) ||
+        time_us <= h->time_us)
+        return false;
+    h->point.stopped = true;
+    h->point.later_end = span->end;
+    h->point.later_us = time_us;
+    return true;
+}
+
 static loch_status follow(struct loch_history *h, struct loch_slice bytes)
 {
     while (bytes.len > 0 && !h->finished) {
@@ -89,6 +104,10 @@ static loch_status follow(struct loch_history *h, struct loch_slice bytes)
             break;
         }
         LOCH_TRY(loch_wal_record_decode(span.bytes, &h->record));
+        if (stops(h, &span)) {
+            end(h, LOCH_OK);
+            break;
+        }
         LOCH_TRY(loch_control_follow(&h->point.control, &h->record, span.start, span.end, NULL));
         h->point.lsn = span.end;
         h->point.prev_lsn = span.start;
@@ -156,11 +175,11 @@ static loch_status read_snapshot(struct loch_history *h)
     struct loch_buf bytes = {0};
     bool found = false;
     LOCH_TRY(loch_view_create(h->store, &view));
-    loch_status st = loch_view_get(view, &key, h->target, &bytes, &found, &h->point.lsn);
+    loch_status st = loch_view_get(view, &key, h->from, &bytes, &found, &h->point.lsn);
     loch_view_destroy(view);
     if (loch_is_ok(st) && !found)
         st = LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no control snapshot at or below " LOCH_LSN_FMT,
-                       LOCH_LSN_ARG(h->target));
+                       LOCH_LSN_ARG(h->from));
     if (loch_is_ok(st))
         st = loch_control_decode(loch_buf_slice(&bytes), &h->point.control);
     loch_buf_fini(&bytes);
@@ -204,7 +223,7 @@ static void ingested(void *arg, loch_status st)
         end(h, st);
         return;
     }
-    if (h->target == loch_timeline_last_record_lsn(h->store) &&
+    if (!h->by_time && h->target == loch_timeline_last_record_lsn(h->store) &&
         loch_served_control(served, &h->point.control) &&
         h->target == loch_timeline_last_record_lsn(h->store)) {
         h->point.lsn = h->target;
@@ -236,38 +255,52 @@ static void begin(void *arg)
     ingested(h, LOCH_OK);
 }
 
-LOCH_STATUS loch_history_find(struct loch_served *served, struct loch_pageserver *ps, loch_lsn lsn,
-                              uint64_t timeout_ms,
-                              void (*fn)(void *arg, loch_status st,
-                                         const struct loch_history_point *point),
-                              void *arg, struct loch_history **out)
+static loch_status start(struct loch_served *served, struct loch_pageserver *ps,
+                         const struct loch_history *wanted, uint64_t timeout_ms,
+                         struct loch_history **out)
 {
     LOCH_TRY(loch_served_usable(served));
     struct loch_timeline *t = loch_served_timeline(served);
-    if (lsn < loch_timeline_info(t)->start_lsn)
-        return LOCH_FAIL(LOCH_E_INVALID,
-                         LOCH_LSN_FMT " lies before the timeline's beginning at " LOCH_LSN_FMT,
-                         LOCH_LSN_ARG(lsn), LOCH_LSN_ARG(loch_timeline_info(t)->start_lsn));
+    if (wanted->from < loch_timeline_info(t)->start_lsn)
+        return LOCH_FAIL(
+            LOCH_E_INVALID, LOCH_LSN_FMT " lies before the timeline's beginning at " LOCH_LSN_FMT,
+            LOCH_LSN_ARG(wanted->from), LOCH_LSN_ARG(loch_timeline_info(t)->start_lsn));
     struct loch_history *h = calloc(1, sizeof *h);
     if (h == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory to look into history");
+    *h = *wanted;
     h->ps = ps;
     h->tenant = *loch_served_tenant_id(served);
     h->timeline = *loch_served_timeline_id(served);
     h->store = loch_timeline_retain(t);
-    h->target = lsn;
-    h->fn = fn;
-    h->arg = arg;
-    h->waiter = (struct loch_waiter){.lsn = lsn, .fn = ingested, .arg = h};
+    h->waiter = (struct loch_waiter){.lsn = h->target, .fn = ingested, .arg = h};
     loch_status st = loch_env_timer(ps->env, timeout_ms, &h->timer, timed_out, h);
     if (!loch_is_ok(st)) {
         destroy(h);
         return st;
     }
-    if (loch_timeline_ready(t, lsn))
+    if (loch_timeline_ready(t, h->target))
         loch_env_post(ps->env, begin, h);
     else
         loch_served_wait(served, &h->waiter);
     *out = h;
     return LOCH_OK;
+}
+
+LOCH_STATUS loch_history_find(struct loch_served *served, struct loch_pageserver *ps, loch_lsn lsn,
+                              uint64_t timeout_ms, loch_history_fn fn, void *arg,
+                              struct loch_history **out)
+{
+    const struct loch_history wanted = {.from = lsn, .target = lsn, .fn = fn, .arg = arg};
+    return start(served, ps, &wanted, timeout_ms, out);
+}
+
+LOCH_STATUS loch_history_find_before(struct loch_served *served, struct loch_pageserver *ps,
+                                     loch_lsn from, loch_lsn upto, int64_t time_us,
+                                     uint64_t timeout_ms, loch_history_fn fn, void *arg,
+                                     struct loch_history **out)
+{
+    const struct loch_history wanted = {
+        .from = from, .target = upto, .by_time = true, .time_us = time_us, .fn = fn, .arg = arg};
+    return start(served, ps, &wanted, timeout_ms, out);
 }

@@ -39,6 +39,29 @@ const struct loch_tenant_timeline *loch_tenant_timeline_find(const struct loch_t
     return NULL;
 }
 
+LOCH_STATUS loch_tenant_owner(struct loch_pageserver *ps, const struct loch_tenant *tenant,
+                              const struct loch_id *timeline, loch_lsn lsn,
+                              struct loch_served **out, loch_lsn *limit)
+{
+    struct loch_id id = *timeline;
+    loch_lsn end = LOCH_LSN_MAX;
+    for (;;) {
+        struct loch_served *served = loch_served_find(ps, &tenant->id, &id);
+        if (served == NULL)
+            return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no such timeline here");
+        LOCH_TRY(loch_served_usable(served));
+        const struct loch_timeline_info *info = loch_timeline_info(loch_served_timeline(served));
+        if (lsn >= info->start_lsn || loch_id_is_none(&info->ancestor)) {
+            *out = served;
+            if (limit != NULL)
+                *limit = end;
+            return LOCH_OK;
+        }
+        end = info->ancestor_lsn;
+        id = info->ancestor;
+    }
+}
+
 struct found_ids {
     struct loch_id *items;
     size_t count;

@@ -30,6 +30,13 @@ struct loch_tenant *loch_tenant_by_name(struct loch_pageserver *ps, const char *
 const struct loch_tenant_timeline *loch_tenant_timeline_find(const struct loch_tenant *tenant,
                                                              const struct loch_id *timeline);
 
+/* The timeline whose own WAL holds `lsn` in the history of `timeline`: itself, or an ancestor when
+ * it lies before the branch point. *limit (may be NULL): up to where that timeline's WAL is part of
+ * the history; LOCH_LSN_MAX for itself. LOCH_E_NOT_FOUND; a broken one fails with the reason. */
+LOCH_STATUS loch_tenant_owner(struct loch_pageserver *ps, const struct loch_tenant *tenant,
+                              const struct loch_id *timeline, loch_lsn lsn,
+                              struct loch_served **out, loch_lsn *limit);
+
 /* What creating answers with. */
 struct loch_created {
     struct loch_timeline_info info;

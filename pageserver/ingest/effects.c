@@ -332,16 +332,37 @@ static loch_status slru_cut(struct loch_ingest *ingest, const struct loch_effect
 
 /* ---- the rest ---- */
 
-/* The first commit of each second, for finding an LSN by time. */
+/* What later transactions are compared with: the newest entry that there is. */
+static loch_status know_newest_time(struct loch_ingest *ingest)
+{
+    struct loch_view *view = NULL;
+    bool found = false;
+    if (ingest->xact_time_known)
+        return LOCH_OK;
+    LOCH_TRY(loch_view_create(ingest->timeline, &view));
+    loch_status st =
+        loch_xact_time_at(view, loch_view_last_record_lsn(view), &found, &ingest->newest_time);
+    loch_view_destroy(view);
+    LOCH_TRY(st);
+    if (!found)
+        ingest->newest_time = (struct loch_xact_time){.time_us = INT64_MIN};
+    ingest->xact_time_known = true;
+    return LOCH_OK;
+}
+
+/* An entry for the first end of a transaction in a second later than all before it. */
 static loch_status xact_end(struct loch_ingest *ingest, const struct loch_effect *e, loch_lsn lsn)
 {
-    int64_t second = e->xact.time_us / 1000000 + LOCH_PG_EPOCH_SECONDS;
-    uint8_t bytes[8];
-    if (!e->xact.committed || second == ingest->commit_second || second < 0 || second > UINT32_MAX)
+    struct loch_xact_time entry = {
+        .time_us = e->xact.time_us, .end = lsn, .before = ingest->last_xact_end};
+    struct loch_key key = LOCH_XACT_TIME_KEY;
+    uint8_t bytes[LOCH_XACT_TIME_BYTES];
+    LOCH_TRY(know_newest_time(ingest));
+    ingest->last_xact_end = lsn;
+    if (loch_xact_second(entry.time_us) <= loch_xact_second(ingest->newest_time.time_us))
         return LOCH_OK;
-    struct loch_key key = {.kind = LOCH_KEY_COMMIT_TIME, .block = (uint32_t)second};
-    ingest->commit_second = second;
-    loch_put_u64(bytes, lsn);
+    ingest->newest_time = entry;
+    loch_xact_time_encode(&entry, bytes);
     return loch_timeline_put_value(ingest->timeline, &key, lsn, loch_slice_of(bytes, sizeof bytes));
 }
 

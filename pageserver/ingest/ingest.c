@@ -21,7 +21,6 @@ LOCH_STATUS loch_ingest_create(struct loch_timeline *t, struct loch_ingest **out
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for ingest");
     struct loch_buf control = {0};
     ingest->timeline = loch_timeline_retain(t);
-    ingest->commit_second = INT64_MIN;
     loch_status st = loch_timeline_control(t, &control);
     if (loch_is_ok(st))
         st = loch_control_decode(loch_buf_slice(&control), &ingest->control);

@@ -4,6 +4,7 @@
 
 #include "ingest.h"
 #include "read/view.h"
+#include "read/xact_time.h"
 #include "size_cache.h"
 
 #include "loch/pg/effects.h"
@@ -30,8 +31,10 @@ struct loch_ingest {
     struct loch_size_cache sizes;
     struct slru_entry slru[SLRU_CACHE];
     uint64_t tick;
-    uint64_t control_segment; /* of the newest control snapshot */
-    int64_t commit_second;    /* of the newest COMMIT_TIME key; INT64_MIN: none yet */
+    uint64_t control_segment;          /* of the newest control snapshot */
+    struct loch_xact_time newest_time; /* the newest entry, with xact_time_known */
+    bool xact_time_known;              /* looked up since the start */
+    loch_lsn last_xact_end;            /* of the newest record that ended a transaction */
     bool failed;
     struct loch_ingest_stats stats;
 };

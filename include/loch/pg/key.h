@@ -22,9 +22,8 @@ enum loch_key_kind {
     LOCH_KEY_CONTROL = 9,   /* the control snapshot (pg/control.h) */
     LOCH_KEY_AUX_FILE =
         10, /* rel = hash of the name: small files (PG_VERSION, configuration, ...) */
-    LOCH_KEY_COMMIT_TIME =
-        11,              /* block = commit time in seconds: u64 LSN of the commit record's end */
-    LOCH_KEY_ORIGIN = 12 /* rel = replication origin id: u64 remote LSN, u64 local LSN */
+    LOCH_KEY_XACT_TIME = 11, /* when transactions ended: pageserver/read/xact_time.h */
+    LOCH_KEY_ORIGIN = 12     /* rel = replication origin id: u64 remote LSN, u64 local LSN */
 };
 
 enum loch_fork { LOCH_FORK_MAIN = 0, LOCH_FORK_FSM = 1, LOCH_FORK_VM = 2, LOCH_FORK_INIT = 3 };
