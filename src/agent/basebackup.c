@@ -155,8 +155,10 @@ static loch_status ask(struct loch_basebackup *b, struct loch_stream *stream)
                                           .timeline = b->o.credential->timeline,
                                           .term = b->o.term,
                                           .compute_epoch = b->o.credential->compute_epoch};
-    const struct loch_page_basebackup m = {
-        .request_id = REQUEST_ID, .lsn = b->o.lsn, .prev_lsn = b->o.prev_lsn};
+    const struct loch_page_basebackup m = {.request_id = REQUEST_ID,
+                                           .lsn = b->o.lsn,
+                                           .prev_lsn = b->o.prev_lsn,
+                                           .flags = b->o.full ? LOCH_BASEBACKUP_FULL : 0};
 
     loch_writer_init(&w, &buf);
     loch_page_hello_encode(&w, &hello);

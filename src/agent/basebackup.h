@@ -18,6 +18,7 @@ struct loch_basebackup_order {
     loch_lsn lsn;      /* L */
     loch_lsn prev_lsn; /* start of the record that ends at L */
     const char *dir;   /* an empty directory: the data directory */
+    bool full;         /* every relation too: what a stock server starts on by itself */
 };
 
 /* Tries for as long as it takes while the pageserver cannot be reached or is behind, beginning with

@@ -1,4 +1,4 @@
-/* Holds: tenant and branch commands. */
+/* Holds: tenant commands, and what safekeepers are told of timelines. */
 #include "commands.h"
 #include "console_client.h"
 
@@ -7,8 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define QUORUM      (LOCH_SAFEKEEPERS / 2 + 1)
-#define TIP_WAIT_MS 5000
+#define QUORUM (LOCH_SAFEKEEPERS / 2 + 1)
 
 loch_status loch_tenant_find(const struct loch_cluster *c, const char *name, char id[33])
 {
@@ -30,27 +29,6 @@ loch_status loch_tenant_find(const struct loch_cluster *c, const char *name, cha
     if (!found)
         return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no tenant \"%s\" (see loch tenant list)",
                          name);
-    return LOCH_OK;
-}
-
-loch_status loch_branch_find(const struct loch_cluster *c, const char *tenant_id, const char *name,
-                             json_t **row)
-{
-    json_t *rows = NULL;
-    json_t *each;
-    size_t i;
-
-    LOCH_TRY(loch_name_check("branch", name));
-    LOCH_TRY(loch_console(c, loch_port_pageserver(c), "SHOW TIMELINES", &rows));
-    json_t *found = NULL;
-    json_array_foreach(rows, i, each) if (strcmp(loch_field(each, "tenant"), tenant_id) == 0 &&
-                                          strcmp(loch_field(each, "name"), name) == 0) found =
-        json_incref(each);
-    json_decref(rows);
-    if (found == NULL)
-        return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no branch \"%s\" (see loch branch list)",
-                         name);
-    *row = found;
     return LOCH_OK;
 }
 
@@ -118,8 +96,7 @@ out:
     return st;
 }
 
-/* Every safekeeper forgets the timeline; one that does not answer is named, not waited for. */
-static void timeline_forget(const struct loch_cluster *c, const char *tenant, const char *timeline)
+void loch_timeline_forget(const struct loch_cluster *c, const char *tenant, const char *timeline)
 {
     for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
         json_t *reply = NULL;
@@ -146,7 +123,7 @@ static loch_status tenant_delete(struct loch_cluster *c, const char *name)
     json_array_foreach(timelines, i, row)
     {
         if (strcmp(loch_field(row, "tenant"), id) == 0)
-            timeline_forget(c, id, loch_field(row, "timeline"));
+            loch_timeline_forget(c, id, loch_field(row, "timeline"));
     }
     loch_tenant_unpin(c, id);
     (void)snprintf(path, sizeof path, "%s/secrets/%s", c->dir, name);
@@ -179,144 +156,4 @@ loch_status loch_cmd_tenant(struct loch_cluster *c, const struct loch_options *o
         return loch_cmd_branch(c, &for_tenant, "list", NULL);
     }
     return LOCH_FAIL(LOCH_E_INVALID, "want: loch tenant create|list|show|delete NAME");
-}
-
-/* One safekeeper's flush and commit of a timeline; false when it does not answer. */
-static bool timeline_positions(const struct loch_cluster *c, int n, const char *timeline,
-                               loch_lsn *flush, loch_lsn *commit)
-{
-    json_t *rows = NULL;
-    json_t *row;
-    size_t i;
-    bool found = false;
-
-    if (!loch_is_ok(loch_console(c, loch_port_safekeeper(c, n), "SHOW TIMELINES", &rows)))
-        return false;
-    json_array_foreach(rows, i, row) if (strcmp(loch_field(row, "timeline"), timeline) == 0) found =
-        loch_is_ok(loch_lsn_parse(loch_field(row, "flush_lsn"), flush)) &&
-        loch_is_ok(loch_lsn_parse(loch_field(row, "commit_lsn"), commit));
-    json_decref(rows);
-    return found;
-}
-
-/* The branch's tip, by a quorum read: every acknowledged commit is flushed on a quorum, so the
- * highest flush among any quorum is at or beyond all of them. It must become committed before it
- * may be branched at. */
-static loch_status read_tip(const struct loch_cluster *c, const char *timeline, loch_lsn *tip)
-{
-    uint64_t until = loch_now_ms() + TIP_WAIT_MS;
-    loch_lsn target = LOCH_LSN_NONE;
-
-    for (;;) {
-        loch_lsn best_flush = 0;
-        loch_lsn best_commit = 0;
-        int answers = 0;
-        for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
-            loch_lsn flush = 0;
-            loch_lsn commit = 0;
-            if (!timeline_positions(c, i, timeline, &flush, &commit))
-                continue;
-            answers++;
-            best_flush = flush > best_flush ? flush : best_flush;
-            best_commit = commit > best_commit ? commit : best_commit;
-        }
-        if (answers < QUORUM)
-            return LOCH_FAIL(LOCH_E_UNAVAILABLE,
-                             "only %d of %d safekeepers answer: the tip cannot be "
-                             "known; name an LSN with --at",
-                             answers, LOCH_SAFEKEEPERS);
-        if (target == LOCH_LSN_NONE)
-            target = best_flush;
-        if (best_commit >= target) {
-            *tip = target;
-            return LOCH_OK;
-        }
-        if (loch_now_ms() > until)
-            return LOCH_FAIL(LOCH_E_UNAVAILABLE,
-                             "WAL up to " LOCH_LSN_FMT " is flushed but only " LOCH_LSN_FMT
-                             " is committed, and no compute settles it: start the "
-                             "branch's compute, or name an LSN with --at",
-                             LOCH_LSN_ARG(target), LOCH_LSN_ARG(best_commit));
-        loch_pause_ms(20);
-    }
-}
-
-static loch_status branch_create(struct loch_cluster *c, const struct loch_options *o,
-                                 const char *name)
-{
-    const char *from = o->from ? o->from : "main";
-    char tenant[33];
-    json_t *parent = NULL;
-    json_t *rows = NULL;
-    loch_lsn at;
-    loch_status st;
-
-    LOCH_TRY(loch_name_check("branch", name));
-    LOCH_TRY(loch_tenant_find(c, o->tenant ? o->tenant : "main", tenant));
-    LOCH_TRY(loch_branch_find(c, tenant, from, &parent));
-    if (o->at != NULL)
-        LOCH_TRY_OUT(st, loch_lsn_parse(o->at, &at));
-    else
-        LOCH_TRY_OUT(st, read_tip(c, loch_field(parent, "timeline"), &at));
-    LOCH_TRY_OUT(st, loch_consolef(c, loch_port_pageserver(c), &rows,
-                                   "CREATE BRANCH %s %s FROM %s AT " LOCH_LSN_FMT, tenant, name,
-                                   loch_field(parent, "timeline"), LOCH_LSN_ARG(at)));
-    LOCH_TRY_OUT(st, loch_timeline_announce(c, json_array_get(rows, 0)));
-    loch_print_rows(c, rows);
-out:
-    json_decref(rows);
-    json_decref(parent);
-    return st;
-}
-
-static loch_status branch_delete(struct loch_cluster *c, const char *tenant, const char *name)
-{
-    json_t *row = NULL;
-    json_t *rows = NULL;
-
-    LOCH_TRY(loch_branch_find(c, tenant, name, &row));
-    loch_status st = loch_consolef(c, loch_port_pageserver(c), &rows, "DROP BRANCH %s %s", tenant,
-                                   loch_field(row, "timeline"));
-    if (loch_is_ok(st))
-        timeline_forget(c, tenant, loch_field(row, "timeline"));
-    json_decref(rows);
-    json_decref(row);
-    return st;
-}
-
-static loch_status branch_list(struct loch_cluster *c, const char *tenant, const char *only)
-{
-    json_t *rows = NULL;
-    json_t *row;
-    size_t i;
-    json_t *shown = json_array();
-
-    loch_status st = loch_console(c, loch_port_pageserver(c), "SHOW TIMELINES", &rows);
-    json_array_foreach(rows, i, row) if (strcmp(loch_field(row, "tenant"), tenant) == 0 &&
-                                         (only == NULL || strcmp(loch_field(row, "name"), only) ==
-                                                              0)) json_array_append(shown, row);
-    if (loch_is_ok(st) && only != NULL && json_array_size(shown) == 0)
-        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no branch \"%s\"", only);
-    if (loch_is_ok(st))
-        loch_print_rows(c, shown);
-    json_decref(shown);
-    json_decref(rows);
-    return st;
-}
-
-loch_status loch_cmd_branch(struct loch_cluster *c, const struct loch_options *o, const char *verb,
-                            const char *name)
-{
-    char tenant[33];
-
-    if (strcmp(verb, "create") == 0 && name != NULL)
-        return branch_create(c, o, name);
-    LOCH_TRY(loch_tenant_find(c, o->tenant ? o->tenant : "main", tenant));
-    if (strcmp(verb, "list") == 0)
-        return branch_list(c, tenant, NULL);
-    if (strcmp(verb, "show") == 0 && name != NULL)
-        return branch_list(c, tenant, name);
-    if (strcmp(verb, "delete") == 0 && name != NULL)
-        return branch_delete(c, tenant, name);
-    return LOCH_FAIL(LOCH_E_INVALID, "want: loch branch create|list|show|delete NAME");
 }

@@ -41,6 +41,12 @@ LOCH_STATUS loch_branch_find(const struct loch_cluster *c, const char *tenant_id
                              json_t **row);
 /* Tells every safekeeper of a new timeline; at least a quorum must take it. */
 LOCH_STATUS loch_timeline_announce(const struct loch_cluster *c, const json_t *row);
+/* Every safekeeper forgets the timeline; one that does not answer is named, not waited for. */
+void loch_timeline_forget(const struct loch_cluster *c, const char *tenant, const char *timeline);
+/* The LSN of the branch (a row of SHOW TIMELINES) that --at means: an LSN as it is, a time as
+ * recovery_target_time means it, NULL the tip with everything acknowledged. */
+LOCH_STATUS loch_branch_point(const struct loch_cluster *c, const json_t *branch, const char *at,
+                              loch_lsn *lsn);
 /* Starts (or waits for) a compute that has D/computes/NAME.json. */
 LOCH_STATUS loch_compute_bring_up(struct loch_cluster *c, const char *name, json_t **out);
 /* Stops it; ok when it does not run. */

@@ -1,0 +1,268 @@
+/* Holds: branch commands: where a branch is made, and what points of its history there are. */
+#include "commands.h"
+#include "console_client.h"
+
+#include "loch/base/time.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define QUORUM      (LOCH_SAFEKEEPERS / 2 + 1)
+#define TIP_WAIT_MS 5000
+
+loch_status loch_branch_find(const struct loch_cluster *c, const char *tenant_id, const char *name,
+                             json_t **row)
+{
+    json_t *rows = NULL;
+    json_t *each;
+    size_t i;
+
+    LOCH_TRY(loch_name_check("branch", name));
+    LOCH_TRY(loch_console(c, loch_port_pageserver(c), "SHOW TIMELINES", &rows));
+    json_t *found = NULL;
+    json_array_foreach(rows, i, each) if (strcmp(loch_field(each, "tenant"), tenant_id) == 0 &&
+                                          strcmp(loch_field(each, "name"), name) == 0) found =
+        json_incref(each);
+    json_decref(rows);
+    if (found == NULL)
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no branch \"%s\" (see loch branch list)",
+                         name);
+    *row = found;
+    return LOCH_OK;
+}
+
+/* One safekeeper's flush and commit of a timeline; false when it does not answer. */
+static bool timeline_positions(const struct loch_cluster *c, int n, const char *timeline,
+                               loch_lsn *flush, loch_lsn *commit)
+{
+    json_t *rows = NULL;
+    json_t *row;
+    size_t i;
+    bool found = false;
+
+    if (!loch_is_ok(loch_console(c, loch_port_safekeeper(c, n), "SHOW TIMELINES", &rows)))
+        return false;
+    json_array_foreach(rows, i, row) if (strcmp(loch_field(row, "timeline"), timeline) == 0) found =
+        loch_is_ok(loch_lsn_parse(loch_field(row, "flush_lsn"), flush)) &&
+        loch_is_ok(loch_lsn_parse(loch_field(row, "commit_lsn"), commit));
+    json_decref(rows);
+    return found;
+}
+
+/* The branch's tip, by a quorum read: every acknowledged commit is flushed on a quorum, so the
+ * highest flush among any quorum is at or beyond all of them. It must become committed before it
+ * may be branched at. */
+static loch_status read_tip(const struct loch_cluster *c, const char *timeline, loch_lsn *tip)
+{
+    uint64_t until = loch_now_ms() + TIP_WAIT_MS;
+    loch_lsn target = LOCH_LSN_NONE;
+
+    for (;;) {
+        loch_lsn best_flush = 0;
+        loch_lsn best_commit = 0;
+        int answers = 0;
+        for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+            loch_lsn flush = 0;
+            loch_lsn commit = 0;
+            if (!timeline_positions(c, i, timeline, &flush, &commit))
+                continue;
+            answers++;
+            best_flush = flush > best_flush ? flush : best_flush;
+            best_commit = commit > best_commit ? commit : best_commit;
+        }
+        if (answers < QUORUM)
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                             "only %d of %d safekeepers answer: the tip cannot be "
+                             "known; name an LSN with --at",
+                             answers, LOCH_SAFEKEEPERS);
+        if (target == LOCH_LSN_NONE)
+            target = best_flush;
+        if (best_commit >= target) {
+            *tip = target;
+            return LOCH_OK;
+        }
+        if (loch_now_ms() > until)
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                             "WAL up to " LOCH_LSN_FMT " is flushed but only " LOCH_LSN_FMT
+                             " is committed, and no compute settles it: start the "
+                             "branch's compute, or name an LSN with --at",
+                             LOCH_LSN_ARG(target), LOCH_LSN_ARG(best_commit));
+        loch_pause_ms(20);
+    }
+}
+
+/* SHOW LSN of the pageserver: *row, and whether a later transaction follows. */
+static loch_status ask_moment(const struct loch_cluster *c, const json_t *branch, int64_t time_us,
+                              loch_lsn upto, json_t **row, bool *later)
+{
+    char text[LOCH_TIME_TEXT_BYTES];
+    char limit[40] = "";
+    json_t *rows = NULL;
+
+    if (upto != LOCH_LSN_NONE)
+        (void)snprintf(limit, sizeof limit, " UPTO " LOCH_LSN_FMT, LOCH_LSN_ARG(upto));
+    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "SHOW LSN %s %s BEFORE '%s'%s",
+                           loch_field(branch, "tenant"), loch_field(branch, "timeline"),
+                           loch_time_format(time_us, text), limit));
+    *row = json_incref(json_array_get(rows, 0));
+    *later = loch_field(*row, "next_time")[0] != '\0';
+    json_decref(rows);
+    return LOCH_OK;
+}
+
+/* The point that a time means in the branch's history; *row as SHOW LSN answers. What is ingested
+ * may hold no later transaction although there is one: then everything acknowledged is looked at.
+ */
+static loch_status find_moment(const struct loch_cluster *c, const json_t *branch, int64_t time_us,
+                               json_t **row)
+{
+    bool later = false;
+    loch_lsn tip;
+
+    LOCH_TRY(ask_moment(c, branch, time_us, LOCH_LSN_NONE, row, &later));
+    if (later)
+        return LOCH_OK;
+    json_decref(*row);
+    *row = NULL;
+    LOCH_TRY(read_tip(c, loch_field(branch, "timeline"), &tip));
+    return ask_moment(c, branch, time_us, tip, row, &later);
+}
+
+loch_status loch_branch_point(const struct loch_cluster *c, const json_t *branch, const char *at,
+                              loch_lsn *lsn)
+{
+    int64_t time_us;
+    json_t *row = NULL;
+
+    if (at == NULL)
+        return read_tip(c, loch_field(branch, "timeline"), lsn);
+    if (strchr(at, '/') != NULL)
+        return loch_lsn_parse(at, lsn);
+    LOCH_TRY(loch_time_parse(at, &time_us));
+    LOCH_TRY(find_moment(c, branch, time_us, &row));
+    loch_status st = loch_lsn_parse(loch_field(row, "lsn"), lsn);
+    loch_progress("%s is " LOCH_LSN_FMT " of branch %s%s%s", at, LOCH_LSN_ARG(*lsn),
+                  loch_field(branch, "name"),
+                  loch_field(row, "next_time")[0] ? "; the next transaction ended at " : "",
+                  loch_field(row, "next_time"));
+    json_decref(row);
+    return st;
+}
+
+static loch_status branch_create(struct loch_cluster *c, const struct loch_options *o,
+                                 const char *name)
+{
+    const char *from = o->from ? o->from : "main";
+    char tenant[33];
+    json_t *parent = NULL;
+    json_t *rows = NULL;
+    loch_lsn at;
+    loch_status st;
+
+    LOCH_TRY(loch_name_check("branch", name));
+    LOCH_TRY(loch_tenant_find(c, o->tenant ? o->tenant : "main", tenant));
+    LOCH_TRY(loch_branch_find(c, tenant, from, &parent));
+    LOCH_TRY_OUT(st, loch_branch_point(c, parent, o->at, &at));
+    LOCH_TRY_OUT(st, loch_consolef(c, loch_port_pageserver(c), &rows,
+                                   "CREATE BRANCH %s %s FROM %s AT " LOCH_LSN_FMT, tenant, name,
+                                   loch_field(parent, "timeline"), LOCH_LSN_ARG(at)));
+    LOCH_TRY_OUT(st, loch_timeline_announce(c, json_array_get(rows, 0)));
+    loch_print_rows(c, rows);
+out:
+    json_decref(rows);
+    json_decref(parent);
+    return st;
+}
+
+static loch_status branch_delete(struct loch_cluster *c, const char *tenant, const char *name)
+{
+    json_t *row = NULL;
+    json_t *rows = NULL;
+
+    LOCH_TRY(loch_branch_find(c, tenant, name, &row));
+    loch_status st = loch_consolef(c, loch_port_pageserver(c), &rows, "DROP BRANCH %s %s", tenant,
+                                   loch_field(row, "timeline"));
+    if (loch_is_ok(st))
+        loch_timeline_forget(c, tenant, loch_field(row, "timeline"));
+    json_decref(rows);
+    json_decref(row);
+    return st;
+}
+
+static loch_status branch_list(struct loch_cluster *c, const char *tenant, const char *only)
+{
+    json_t *rows = NULL;
+    json_t *row;
+    size_t i;
+    json_t *shown = json_array();
+
+    loch_status st = loch_console(c, loch_port_pageserver(c), "SHOW TIMELINES", &rows);
+    json_array_foreach(rows, i, row) if (strcmp(loch_field(row, "tenant"), tenant) == 0 &&
+                                         (only == NULL || strcmp(loch_field(row, "name"), only) ==
+                                                              0)) json_array_append(shown, row);
+    if (loch_is_ok(st) && only != NULL && json_array_size(shown) == 0)
+        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no branch \"%s\"", only);
+    if (loch_is_ok(st))
+        loch_print_rows(c, shown);
+    json_decref(shown);
+    json_decref(rows);
+    return st;
+}
+
+/* `branch lsn` and `branch time`: from the one to the other. */
+static loch_status branch_look(struct loch_cluster *c, const struct loch_options *o,
+                               const char *tenant, const char *name, bool by_time)
+{
+    json_t *branch = NULL;
+    json_t *row = NULL;
+    json_t *rows = NULL;
+    int64_t time_us = 0;
+    loch_lsn lsn = LOCH_LSN_NONE;
+    loch_status st;
+
+    if (o->at == NULL)
+        return LOCH_FAIL(LOCH_E_INVALID, "want: loch branch lsn NAME --at TIMESTAMP, or "
+                                         "loch branch time NAME --at LSN");
+    LOCH_TRY(by_time ? loch_time_parse(o->at, &time_us) : loch_lsn_parse(o->at, &lsn));
+    LOCH_TRY(loch_branch_find(c, tenant, name, &branch));
+    if (by_time) {
+        LOCH_TRY_OUT(st, find_moment(c, branch, time_us, &row));
+    } else {
+        LOCH_TRY_OUT(st, loch_consolef(c, loch_port_pageserver(c), &rows,
+                                       "SHOW TIME %s %s AT " LOCH_LSN_FMT, tenant,
+                                       loch_field(branch, "timeline"), LOCH_LSN_ARG(lsn)));
+        row = json_incref(json_array_get(rows, 0));
+    }
+    json_t *shown = json_array();
+    json_t *first = json_pack("{s:s, s:s}", "branch", name, "at", o->at);
+    json_object_update(first, row);
+    json_array_append_new(shown, first);
+    loch_print_rows(c, shown);
+    json_decref(shown);
+out:
+    json_decref(rows);
+    json_decref(row);
+    json_decref(branch);
+    return st;
+}
+
+loch_status loch_cmd_branch(struct loch_cluster *c, const struct loch_options *o, const char *verb,
+                            const char *name)
+{
+    char tenant[33];
+
+    if (strcmp(verb, "create") == 0 && name != NULL)
+        return branch_create(c, o, name);
+    LOCH_TRY(loch_tenant_find(c, o->tenant ? o->tenant : "main", tenant));
+    if (strcmp(verb, "list") == 0)
+        return branch_list(c, tenant, NULL);
+    if (strcmp(verb, "show") == 0 && name != NULL)
+        return branch_list(c, tenant, name);
+    if (strcmp(verb, "delete") == 0 && name != NULL)
+        return branch_delete(c, tenant, name);
+    if (strcmp(verb, "lsn") == 0 && name != NULL)
+        return branch_look(c, o, tenant, name, true);
+    if (strcmp(verb, "time") == 0 && name != NULL)
+        return branch_look(c, o, tenant, name, false);
+    return LOCH_FAIL(LOCH_E_INVALID, "want: loch branch create|list|show|delete|lsn|time NAME");
+}
