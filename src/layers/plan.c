@@ -28,11 +28,17 @@ bool loch_layer_span_below(const struct loch_layer_span *span, loch_lsn floor)
 LOCH_STATUS loch_layers_check(const struct loch_layer_span *spans, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        const struct loch_layer_span *span = &spans[i];
+        const struct loch_layer_span *span = &spans[i], *before = &spans[i > 0 ? i - 1 : 0];
         if (span->start_lsn > span->end_lsn || loch_key_compare(&span->first, &span->last) > 0)
             return LOCH_FAIL(LOCH_E_CORRUPT, "layer %zu ends before it begins", i);
-        if (i > 0 && span->end_lsn > spans[i - 1].start_lsn)
+        if (i == 0)
+            continue;
+        bool same_band = span->start_lsn == before->start_lsn && span->end_lsn == before->end_lsn &&
+                         loch_key_compare(&before->last, &span->first) < 0;
+        if (!same_band && span->end_lsn > before->start_lsn)
             return LOCH_FAIL(LOCH_E_CORRUPT, "layers %zu and %zu overlap", i - 1, i);
+        if (!same_band && span->start_lsn == before->start_lsn && span->end_lsn == before->end_lsn)
+            return LOCH_FAIL(LOCH_E_CORRUPT, "layers %zu and %zu overlap in keys", i - 1, i);
     }
     return LOCH_OK;
 }

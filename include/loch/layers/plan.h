@@ -1,8 +1,9 @@
 /* Which layers a read needs: plain functions over what the manifest says about layers.
  *
- * The layers of one timeline are disjoint in LSN and listed newest first, so a read walks them in
- * that order, skips what cannot hold its key or LSNs, and stops at the first base; then it goes on
- * in the ancestor, at the branch point. No I/O, no memory, no locks.
+ * The layers of one timeline form bands (layers/compact.h), newest first: those of a band share
+ * their LSN range and ascend in keys, bands are disjoint in LSN. A read walks the bands in that
+ * order, looks into at most one layer of each, and stops at the first base; then it goes on in the
+ * ancestor, at the branch point. No I/O, no memory, no locks.
  */
 #ifndef LOCH_LAYERS_PLAN_H
 #define LOCH_LAYERS_PLAN_H
@@ -25,7 +26,8 @@ bool loch_layer_span_meets(const struct loch_layer_span *span, const struct loch
                            const struct loch_key *end, loch_lsn lsn);
 /* Nothing in this layer or in older ones is at or above `floor`: the walk can stop. */
 bool loch_layer_span_below(const struct loch_layer_span *span, loch_lsn floor);
-/* Spans newest first must follow each other without overlap: LOCH_E_CORRUPT naming the place. */
+/* Spans newest first must follow each other without overlap, within a band in keys, else in LSN:
+ * LOCH_E_CORRUPT naming the place. */
 LOCH_STATUS loch_layers_check(const struct loch_layer_span *spans, size_t count);
 /* The LSN at which a read at `lsn` goes on in the ancestor. */
 loch_lsn loch_ancestor_read_lsn(loch_lsn lsn, loch_lsn ancestor_lsn);
