@@ -218,7 +218,11 @@ static void found(void *arg, loch_status st, const struct loch_history_point *po
         st = LOCH_FAIL(LOCH_E_NOT_FOUND, "the timeline is no longer served here");
     if (loch_is_ok(st))
         st = loch_view_create(loch_served_timeline(conn->served), &b->request->view);
+    if (loch_is_ok(st))
+        st = loch_view_readable(b->request->view, point->lsn);
     if (!loch_is_ok(st)) {
+        loch_view_destroy(b->request->view);
+        b->request->view = NULL;
         fail(b, st);
         return;
     }

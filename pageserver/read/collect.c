@@ -12,12 +12,12 @@ static loch_status collect_own(struct loch_view *view, const struct loch_key *ke
         if (loch_mem_layer_start_lsn(set->mem[i]) <= lsn)
             LOCH_TRY(loch_mem_layer_collect(set->mem[i], key, floor, lsn, out, base));
     }
-    for (size_t i = 0; i < set->file_count && !*base; i++) {
-        const struct loch_layer_span *span = &loch_layer_desc(set->files[i])->span;
-        if (loch_layer_span_below(span, floor))
+    for (size_t b = loch_layer_set_first_band(set, lsn); b < set->band_count && !*base; b++) {
+        if (set->bands[b].end_lsn < floor)
             break;
-        if (loch_layer_span_needed(span, key, floor, lsn))
-            LOCH_TRY(loch_layer_collect(set->files[i], key, floor, lsn, out, base));
+        struct loch_layer *layer = loch_layer_set_find(set, b, key);
+        if (layer != NULL)
+            LOCH_TRY(loch_layer_collect(layer, key, floor, lsn, out, base));
     }
     return LOCH_OK;
 }
@@ -120,4 +120,22 @@ LOCH_STATUS loch_slru_floor(struct loch_view *view, uint8_t slru, uint32_t page,
 {
     struct loch_key key = {.kind = LOCH_KEY_SLRU_CUT, .rel = slru};
     return find_cut(view, &key, LOCH_LSN_NONE, lsn, page, floor);
+}
+
+LOCH_STATUS loch_key_floor(struct loch_view *view, const struct loch_key *key, loch_lsn lsn,
+                           loch_lsn *floor)
+{
+    struct loch_rel rel = {key->spc, key->db, key->rel};
+    loch_lsn db_floor = LOCH_LSN_NONE;
+    *floor = LOCH_LSN_NONE;
+    if (key->kind == LOCH_KEY_SLRU_PAGE)
+        return loch_slru_floor(view, (uint8_t)key->rel, key->block, lsn, floor);
+    if (key->kind != LOCH_KEY_PAGE && key->kind != LOCH_KEY_REL_SIZE &&
+        key->kind != LOCH_KEY_REL_CUT && key->kind != LOCH_KEY_RELMAP)
+        return LOCH_OK;
+    LOCH_TRY(loch_database_floor(view, key->spc, key->db, lsn, &db_floor));
+    *floor = db_floor;
+    if (key->kind != LOCH_KEY_PAGE)
+        return LOCH_OK;
+    return loch_page_floor(view, &rel, key->fork, key->block, lsn, db_floor, floor);
 }

@@ -32,6 +32,9 @@ LOCH_STATUS loch_database_floor(struct loch_view *view, uint32_t spc, uint32_t d
 /* Versions of the block older than *floor are hidden by a cut of the relation's fork. */
 LOCH_STATUS loch_page_floor(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
                             uint32_t block, loch_lsn lsn, loch_lsn db_floor, loch_lsn *floor);
+/* The floor of any key: of its database, of its relation's or SLRU's cuts for a page. */
+LOCH_STATUS loch_key_floor(struct loch_view *view, const struct loch_key *key, loch_lsn lsn,
+                           loch_lsn *floor);
 /* The same for an SLRU's page. */
 LOCH_STATUS loch_slru_floor(struct loch_view *view, uint8_t slru, uint32_t page, loch_lsn lsn,
                             loch_lsn *floor);
@@ -39,6 +42,10 @@ LOCH_STATUS loch_slru_floor(struct loch_view *view, uint8_t slru, uint32_t page,
 /* An SLRU page at `lsn`; *found false when it was never made or was cut away. */
 LOCH_STATUS loch_slru_page(struct loch_view *view, const struct loch_key *key, loch_lsn lsn,
                            uint8_t out[static LOCH_PAGE_BYTES], bool *found, loch_lsn *version);
+/* Builds a page from items[0..count) (newest first), on top of what is in `page` if have_base. */
+LOCH_STATUS loch_page_build(struct loch_view *view, const struct loch_key *key,
+                            const struct loch_version *items, size_t count, bool have_base,
+                            uint8_t page[static LOCH_PAGE_BYTES]);
 /* A relation's page within its size. */
 LOCH_STATUS loch_reconstruct(struct loch_view *view, const struct loch_key *key, loch_lsn floor,
                              loch_lsn lsn, uint8_t out[static LOCH_PAGE_BYTES], loch_lsn *version);

@@ -201,6 +201,7 @@ static loch_status read_db_size(struct page_request *r, struct loch_view *view)
 static loch_status read_request(struct page_request *r, struct loch_view *view)
 {
     struct loch_rel rel = {r->key.spc, r->key.db, r->key.rel};
+    LOCH_TRY(loch_view_readable(view, r->lsn));
     if (r->type == LOCH_PAGE_REL_SIZE)
         return loch_view_rel_size(view, &rel, r->key.fork, r->lsn, &r->exists, &r->blocks);
     if (r->type == LOCH_PAGE_DB_SIZE)

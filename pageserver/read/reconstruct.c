@@ -68,17 +68,16 @@ static loch_status apply_records(struct loch_view *view, const struct loch_key *
     return st;
 }
 
-/* Builds the page from versions (newest first) and the base in `page` (have_base). */
-static loch_status build(struct loch_view *view, const struct loch_key *key,
-                         const struct loch_versions *list, bool have_base,
-                         uint8_t page[LOCH_PAGE_BYTES])
+LOCH_STATUS loch_page_build(struct loch_view *view, const struct loch_key *key,
+                            const struct loch_version *items, size_t count, bool have_base,
+                            uint8_t page[static LOCH_PAGE_BYTES])
 {
-    size_t left = list->count;
+    size_t left = count;
     while (left > 0) {
-        const struct loch_version *v = &list->items[left - 1];
+        const struct loch_version *v = &items[left - 1];
         size_t run = 0;
-        while (run < left && (list->items[left - 1 - run].kind == LOCH_VERSION_RECORD ||
-                              list->items[left - 1 - run].kind == LOCH_VERSION_RECORD_INIT))
+        while (run < left && (items[left - 1 - run].kind == LOCH_VERSION_RECORD ||
+                              items[left - 1 - run].kind == LOCH_VERSION_RECORD_INIT))
             run++;
         if (run > 0) {
             uint8_t made[LOCH_PAGE_BYTES];
@@ -113,7 +112,7 @@ LOCH_STATUS loch_reconstruct(struct loch_view *view, const struct loch_key *key,
         floor = cached + 1;
     if (floor <= lsn)
         LOCH_TRY_OUT(st, loch_collect(view, key, floor, lsn, &list, &base));
-    LOCH_TRY_OUT(st, build(view, key, &list, hit && !base, page));
+    LOCH_TRY_OUT(st, loch_page_build(view, key, list.items, list.count, hit && !base, page));
     *version = list.count > 0 ? list.items[0].lsn : cached;
     if (cache != NULL && list.count > 0)
         loch_page_cache_put(cache, id, key, *version, page);

@@ -42,15 +42,11 @@ loch_lsn loch_view_last_record_lsn(const struct loch_view *view)
     return view->last_record_lsn;
 }
 
-/* The floor for a key of a database (0 for others). */
-static loch_status floor_of(struct loch_view *view, const struct loch_key *key, loch_lsn lsn,
-                            loch_lsn *floor)
+LOCH_STATUS loch_view_readable(const struct loch_view *view, loch_lsn lsn)
 {
-    *floor = LOCH_LSN_NONE;
-    if (key->kind != LOCH_KEY_PAGE && key->kind != LOCH_KEY_REL_SIZE &&
-        key->kind != LOCH_KEY_REL_CUT && key->kind != LOCH_KEY_RELMAP)
-        return LOCH_OK;
-    return loch_database_floor(view, key->spc, key->db, lsn, floor);
+    while (view->parent != NULL && lsn < loch_timeline_info(view->timeline)->start_lsn)
+        view = view->parent;
+    return loch_layer_set_readable(view->set, lsn);
 }
 
 /* A page of a relation (kind PAGE); zeros where there is none. */
@@ -58,7 +54,7 @@ static loch_status get_page(struct loch_view *view, const struct loch_key *key, 
                             uint8_t out[LOCH_PAGE_BYTES], bool *found, loch_lsn *version)
 {
     struct loch_rel rel = {key->spc, key->db, key->rel};
-    loch_lsn floor = LOCH_LSN_NONE, cut = LOCH_LSN_NONE;
+    loch_lsn cut = LOCH_LSN_NONE;
     bool exists = false;
     uint32_t blocks = 0;
     *found = false;
@@ -68,8 +64,7 @@ static loch_status get_page(struct loch_view *view, const struct loch_key *key, 
         memset(out, 0, LOCH_PAGE_BYTES);
         return LOCH_OK;
     }
-    LOCH_TRY(floor_of(view, key, lsn, &floor));
-    LOCH_TRY(loch_page_floor(view, &rel, key->fork, key->block, lsn, floor, &cut));
+    LOCH_TRY(loch_key_floor(view, key, lsn, &cut));
     LOCH_TRY(loch_reconstruct(view, key, cut, lsn, out, version));
     *found = true;
     return LOCH_OK;
@@ -120,7 +115,7 @@ LOCH_STATUS loch_view_get(struct loch_view *view, const struct loch_key *key, lo
     } else if (key->kind == LOCH_KEY_SLRU_PAGE) {
         LOCH_TRY(loch_slru_page(view, key, lsn, page, &is_there, &at));
     } else {
-        LOCH_TRY(floor_of(view, key, lsn, &floor));
+        LOCH_TRY(loch_key_floor(view, key, lsn, &floor));
         LOCH_TRY(loch_collect_value(view, key, floor, lsn, out, &is_there, &at));
         is_there = is_there && out->len > 0;
     }

@@ -22,6 +22,10 @@ void loch_view_destroy(struct loch_view *view);
 /* last_record_lsn when the view was made. */
 loch_lsn loch_view_last_record_lsn(const struct loch_view *view);
 
+/* LOCH_E_INVALID, naming where history begins, when reads at `lsn` would not give what was there:
+ * ask before answering anybody at an LSN that is not the newest. */
+LOCH_STATUS loch_view_readable(const struct loch_view *view, loch_lsn lsn);
+
 /* The newest value of a key at `lsn`; *found false when there is none or it is absent (dropped).
  * Replaces the contents of *out. Pages of relations and SLRUs are reconstructed. version (may be
  * NULL): the LSN of the newest version used. */

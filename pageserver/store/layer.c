@@ -11,19 +11,23 @@
 
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 
-#define INDEX_FORMAT 1u
-#define RUN_BYTES    (LOCH_KEY_BYTES + 16u)
+#define INDEX_FORMAT 2u
+#define RUN_BYTES    (LOCH_KEY_BYTES + 22u)
 
 struct run {
     uint8_t key[LOCH_KEY_BYTES];
+    uint16_t chain;
     uint32_t frame, offset;
+    uint32_t chain_bytes;
     loch_lsn first_lsn;
 };
 
 struct loch_layer {
     atomic_uint refs;
+    struct loch_id tenant, timeline;
     struct loch_layer_desc desc;
     struct loch_frame_cache *cache; /* may be NULL */
     struct loch_file *file;
@@ -86,6 +90,8 @@ static loch_status parse_runs(struct loch_layer *layer, struct loch_reader *r)
         run->first_lsn = loch_read_u64(r);
         run->frame = loch_read_u32(r);
         run->offset = loch_read_u32(r);
+        run->chain = loch_read_u16(r);
+        run->chain_bytes = loch_read_u32(r);
         LOCH_TRY(loch_key_decode(run->key, &key));
         if (run->frame >= layer->frame_count ||
             (i > 0 && compare_runs(&layer->runs[i - 1], run) > 0))
@@ -152,6 +158,8 @@ LOCH_STATUS loch_layer_open(const struct loch_store *store, struct loch_keys *ke
     if (layer == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a layer");
     atomic_init(&layer->refs, 1);
+    layer->tenant = info->tenant;
+    layer->timeline = info->timeline;
     layer->desc = *desc;
     layer->cache = store->frames;
     loch_status st = open_file(store, keys, info, layer);
@@ -177,18 +185,29 @@ static uint32_t runs_upto(const struct loch_layer *layer, const struct run *want
     return lo;
 }
 
+/* Says which block of which file of whom it is. */
+static loch_status name_failure(const struct loch_layer *layer, uint32_t number, loch_status st)
+{
+    char text[300], file[LOCH_ID_TEXT_BYTES], tenant[LOCH_ID_TEXT_BYTES],
+        timeline[LOCH_ID_TEXT_BYTES];
+    if (st.code == LOCH_E_NO_MEMORY)
+        return st;
+    snprintf(text, sizeof text, "%s", loch_error_text());
+    return LOCH_FAIL(st.code, "tenant %s, timeline %s, layer %s, block %u: %s",
+                     loch_id_format(&layer->tenant, tenant),
+                     loch_id_format(&layer->timeline, timeline),
+                     loch_id_format(&layer->desc.file_id, file), number, text);
+}
+
 static loch_status read_frame(struct loch_layer *layer, uint32_t number, struct loch_frame **out)
 {
     struct loch_buf raw = {0};
     loch_status st = loch_layer_reader_frame(layer->reader, &layer->frames[number], &raw);
     if (!loch_is_ok(st)) {
         loch_buf_fini(&raw);
-        return st;
+        return name_failure(layer, number, st);
     }
-    LOCH_TRY(loch_frame_create(&raw, out));
-    if (layer->cache != NULL)
-        loch_frame_cache_put(layer->cache, &layer->desc.file_id, number, *out);
-    return LOCH_OK;
+    return loch_frame_create(&raw, out);
 }
 
 static loch_status load_frame(struct loch_layer *layer, uint32_t number, struct loch_versions *hold,
@@ -197,8 +216,11 @@ static loch_status load_frame(struct loch_layer *layer, uint32_t number, struct 
     struct loch_frame *frame = NULL;
     if (layer->cache != NULL)
         frame = loch_frame_cache_get(layer->cache, &layer->desc.file_id, number);
-    if (frame == NULL)
+    if (frame == NULL) {
         LOCH_TRY(read_frame(layer, number, &frame));
+        if (layer->cache != NULL)
+            loch_frame_cache_put(layer->cache, &layer->desc.file_id, number, frame);
+    }
     *bytes = loch_frame_bytes(frame);
     return loch_versions_hold(hold, frame);
 }
@@ -283,4 +305,64 @@ LOCH_STATUS loch_layer_keys(struct loch_layer *layer, const struct loch_key *fir
             keys[(*count)++] = key;
     }
     return LOCH_OK;
+}
+
+bool loch_layer_chain(const struct loch_layer *layer, const struct loch_key *key,
+                      struct loch_chain *out)
+{
+    struct run wanted = {.first_lsn = LOCH_LSN_MAX};
+    loch_key_encode(key, wanted.key);
+    uint32_t i = runs_upto(layer, &wanted);
+    if (i == 0 || memcmp(layer->runs[i - 1].key, wanted.key, LOCH_KEY_BYTES) != 0)
+        return false;
+    *out = (struct loch_chain){layer->runs[i - 1].chain, layer->runs[i - 1].chain_bytes};
+    return true;
+}
+
+/* ---- all of it, in order ---- */
+
+bool loch_layer_cursor_key(const struct loch_layer_cursor *cursor, struct loch_key *out)
+{
+    if (cursor->run >= cursor->layer->run_count)
+        return false;
+    return loch_is_ok(loch_key_decode(cursor->layer->runs[cursor->run].key, out));
+}
+
+static loch_status take_run(struct loch_layer_cursor *c, const struct run *run,
+                            struct loch_versions *out)
+{
+    if (c->frame == NULL || c->frame_number != run->frame) {
+        loch_frame_release(c->frame);
+        c->frame = NULL;
+        LOCH_TRY(read_frame(c->layer, run->frame, &c->frame));
+        c->frame_number = run->frame;
+    }
+    struct loch_slice frame = loch_frame_bytes(c->frame);
+    if (run->offset > frame.len)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a layer's index points beyond a frame");
+    LOCH_TRY(loch_versions_hold(out, loch_frame_retain(c->frame)));
+    struct loch_reader r;
+    loch_reader_init(&r, loch_slice_of(frame.data + run->offset, frame.len - run->offset));
+    uint32_t count = loch_read_u32(&r);
+    for (uint32_t i = 0; i < count; i++) {
+        struct loch_version v;
+        LOCH_TRY(read_version(&r, &v));
+        LOCH_TRY(loch_versions_add(out, &v));
+    }
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_layer_cursor_take(struct loch_layer_cursor *c, struct loch_versions *out)
+{
+    const struct loch_layer *layer = c->layer;
+    const uint8_t *key = layer->runs[c->run].key;
+    while (c->run < layer->run_count && memcmp(layer->runs[c->run].key, key, LOCH_KEY_BYTES) == 0)
+        LOCH_TRY(take_run(c, &layer->runs[c->run++], out));
+    return LOCH_OK;
+}
+
+void loch_layer_cursor_fini(struct loch_layer_cursor *c)
+{
+    loch_frame_release(c->frame);
+    c->frame = NULL;
 }

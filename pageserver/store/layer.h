@@ -10,6 +10,7 @@
 #include "mem_layer.h"
 #include "version.h"
 
+#include "loch/layers/compact.h"
 #include "loch/layers/plan.h"
 
 struct loch_layer;
@@ -23,6 +24,22 @@ struct loch_layer_desc {
     uint64_t generation;
     uint64_t file_bytes;
     struct loch_layer_span span;
+    uint8_t level; /* enum loch_layer_level */
+    uint32_t keys; /* counts, at most UINT32_MAX */
+    uint32_t versions, images;
+    struct loch_layer_weight weight;
+};
+
+/* On disk: values never change meaning. */
+enum loch_layer_level {
+    LOCH_LAYER_FLUSHED = 0, /* L0: all keys of a range of LSNs */
+    LOCH_LAYER_MERGED = 1   /* L1: a part of the keys */
+};
+
+/* Records that a read of a key's newest version applies. */
+struct loch_chain {
+    uint32_t records;
+    uint32_t bytes; /* at most UINT32_MAX */
 };
 
 /* Room for a layer file's path. */
@@ -34,21 +51,13 @@ LOCH_STATUS loch_timeline_dir(const struct loch_store *store, const struct loch_
 LOCH_STATUS loch_layer_path(const struct loch_store *store, const struct loch_timeline_info *info,
                             const struct loch_layer_desc *desc, char path[LOCH_LAYER_PATH_BYTES]);
 
-/* Makes the image of page `key` at `lsn`; *made false: no image is wanted or can be made. */
-typedef LOCH_STATUS (*loch_layer_image_fn)(void *arg, const struct loch_key *key, loch_lsn lsn,
-                                           uint8_t page[LOCH_PAGE_BYTES], bool *made);
-struct loch_layer_imager {
-    loch_layer_image_fn make; /* NULL: no images */
-    void *arg;
-    size_t chain_max;       /* a page with more records than this since its last image gets one */
-    size_t chain_bytes_max; /* or with more bytes of them */
-};
+struct loch_imager; /* store/pushdown.h */
 
-/* Writes a frozen layer as a sealed file, durable on return. The file is nobody's until the
- * manifest names it. Blocks. */
+/* Writes a frozen layer as a sealed file, durable on return, with images where chains are long
+ * (imager NULL: none). The file is nobody's until the manifest names it. Blocks. */
 LOCH_STATUS loch_layer_write(const struct loch_store *store, struct loch_keys *keys,
                              const struct loch_timeline_info *info, struct loch_mem_layer *mem,
-                             const struct loch_layer_imager *imager, struct loch_layer_desc *out);
+                             const struct loch_imager *imager, struct loch_layer_desc *out);
 
 /* Opens and checks header, footer and index. Blocks. LOCH_E_CORRUPT, LOCH_E_NOT_FOUND (file or
  * key). */
@@ -67,5 +76,23 @@ LOCH_STATUS loch_layer_collect(struct loch_layer *layer, const struct loch_key *
 /* As loch_mem_layer_keys. */
 LOCH_STATUS loch_layer_keys(struct loch_layer *layer, const struct loch_key *first,
                             const struct loch_key *end, struct loch_key **out, size_t *count);
+/* The chain of the key's newest version here, older layers' part included, as it was known when
+ * this layer was written. False when the key is not here. No I/O. */
+bool loch_layer_chain(const struct loch_layer *layer, const struct loch_key *key,
+                      struct loch_chain *out);
+
+/* All that a layer holds, key by key. Zero-initialise, then set `layer` (borrowed); one thread. */
+struct loch_layer_cursor {
+    struct loch_layer *layer;
+    uint32_t run;
+    uint32_t frame_number;
+    struct loch_frame *frame; /* held; NULL: none */
+};
+/* The key it stands at; false at the end. */
+bool loch_layer_cursor_key(const struct loch_layer_cursor *cursor, struct loch_key *out);
+/* Appends every version of that key, oldest first, and moves behind it. Reads past the frame cache.
+ */
+LOCH_STATUS loch_layer_cursor_take(struct loch_layer_cursor *cursor, struct loch_versions *out);
+void loch_layer_cursor_fini(struct loch_layer_cursor *cursor);
 
 #endif

@@ -2,7 +2,9 @@
  * Timeline: u32 format, u64 generation, tenant, timeline, u64 system_id, u32 pg_version, u32
  * segment_bytes, u64 start_lsn, ancestor, u64 ancestor_lsn, u64 disk_consistent_lsn, u64 prev_lsn,
  * control (u32 length, bytes), u32 layers: file_id, u64 generation, u64 bytes, u64 start, u64 end,
- * first key, last key. Tenant: u32 format, u64 generation, tenant, name, u8 dropping, u32
+ * first key, last key, u8 level, u32 keys, u32 versions, u32 images, u64 raw, u64 past, u64 held;
+ * u64 cutoff, u64 its time, u64 window seconds, u64 window bytes, u32 points: u64; u32 marks: u64
+ * lsn, u64 time. Tenant: u32 format, u64 generation, tenant, name, u8 dropping, u32
  * timelines: name, id, ancestor, u64 ancestor_lsn, u8 dropping. */
 #include "manifest.h"
 
@@ -13,8 +15,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define MANIFEST_FORMAT    1u
-#define LAYER_BYTES        (16u + 8u * 4u + 2u * LOCH_KEY_BYTES)
+#define MANIFEST_FORMAT    2u
+#define TENANT_FORMAT      1u
+#define LAYER_BYTES        (16u + 8u * 4u + 2u * LOCH_KEY_BYTES + 1u + 3u * 4u + 3u * 8u)
 #define TIMELINE_MIN_BYTES (4u + 16u + 16u + 8u + 1u)
 #define CONTROL_MAX_BYTES  ((size_t)64 << 10)
 
@@ -22,7 +25,37 @@ void loch_manifest_fini(struct loch_manifest *m)
 {
     loch_buf_fini(&m->control);
     free(m->layers);
+    free(m->points);
+    free(m->marks);
     *m = (struct loch_manifest){0};
+}
+
+/* A copy of n items in an array of room for `cap`. */
+static loch_status copy_array(const void *from, size_t n, size_t cap, size_t size, void *to)
+{
+    void *array = calloc(cap + 1, size);
+    if (array == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a manifest");
+    if (n > 0)
+        memcpy(array, from, n * size);
+    memcpy(to, &array, sizeof array);
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_manifest_copy(const struct loch_manifest *m, struct loch_manifest *out)
+{
+    *out = *m;
+    out->generation++;
+    out->control = (struct loch_buf){0};
+    out->layers = NULL;
+    out->points = NULL;
+    out->marks = NULL;
+    LOCH_TRY(loch_buf_append(&out->control, m->control.data, m->control.len));
+    LOCH_TRY(
+        copy_array(m->layers, m->layer_count, m->layer_count, sizeof *m->layers, &out->layers));
+    LOCH_TRY(
+        copy_array(m->points, m->point_count, m->point_count, sizeof *m->points, &out->points));
+    return copy_array(m->marks, m->mark_count, LOCH_MARKS_MAX, sizeof *m->marks, &out->marks);
 }
 
 static void write_key(struct loch_writer *w, const struct loch_key *key)
@@ -30,6 +63,22 @@ static void write_key(struct loch_writer *w, const struct loch_key *key)
     uint8_t bytes[LOCH_KEY_BYTES];
     loch_key_encode(key, bytes);
     loch_write_bytes(w, bytes, sizeof bytes);
+}
+
+static void write_retention(struct loch_writer *w, const struct loch_manifest *m)
+{
+    loch_write_u64(w, m->cutoff.lsn);
+    loch_write_u64(w, (uint64_t)m->cutoff.wall_us);
+    loch_write_u64(w, m->window.seconds);
+    loch_write_u64(w, m->window.bytes);
+    loch_write_u32(w, m->point_count);
+    for (uint32_t i = 0; i < m->point_count; i++)
+        loch_write_u64(w, m->points[i]);
+    loch_write_u32(w, m->mark_count);
+    for (uint32_t i = 0; i < m->mark_count; i++) {
+        loch_write_u64(w, m->marks[i].lsn);
+        loch_write_u64(w, (uint64_t)m->marks[i].wall_us);
+    }
 }
 
 LOCH_STATUS loch_manifest_encode(const struct loch_manifest *m, struct loch_buf *out)
@@ -59,7 +108,15 @@ LOCH_STATUS loch_manifest_encode(const struct loch_manifest *m, struct loch_buf 
         loch_write_u64(&w, d->span.end_lsn);
         write_key(&w, &d->span.first);
         write_key(&w, &d->span.last);
+        loch_write_u8(&w, d->level);
+        loch_write_u32(&w, d->keys);
+        loch_write_u32(&w, d->versions);
+        loch_write_u32(&w, d->images);
+        loch_write_u64(&w, d->weight.raw);
+        loch_write_u64(&w, d->weight.past);
+        loch_write_u64(&w, d->weight.held);
     }
+    write_retention(&w, m);
     return loch_writer_finish(&w);
 }
 
@@ -86,6 +143,13 @@ static loch_status read_layers(struct loch_reader *r, struct loch_manifest *m)
         st = loch_key_decode(first, &d->span.first);
         if (loch_is_ok(st))
             st = loch_key_decode(last, &d->span.last);
+        d->level = loch_read_u8(r);
+        d->keys = loch_read_u32(r);
+        d->versions = loch_read_u32(r);
+        d->images = loch_read_u32(r);
+        d->weight.raw = loch_read_u64(r);
+        d->weight.past = loch_read_u64(r);
+        d->weight.held = loch_read_u64(r);
         spans[i] = d->span;
         m->layer_count = i + 1;
     }
@@ -93,6 +157,38 @@ static loch_status read_layers(struct loch_reader *r, struct loch_manifest *m)
         st = loch_layers_check(spans, count);
     free(spans);
     return st;
+}
+
+static loch_status read_retention(struct loch_reader *r, struct loch_manifest *m)
+{
+    m->cutoff.lsn = loch_read_u64(r);
+    m->cutoff.wall_us = (int64_t)loch_read_u64(r);
+    m->window.seconds = loch_read_u64(r);
+    m->window.bytes = loch_read_u64(r);
+    uint32_t points = loch_read_u32(r);
+    if (r->bad || points > loch_reader_left(r) / 8)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a manifest's list of points is cut short");
+    m->points = calloc((size_t)points + 1, sizeof *m->points);
+    m->marks = calloc(LOCH_MARKS_MAX, sizeof *m->marks);
+    if (m->points == NULL || m->marks == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a manifest");
+    m->point_count = points;
+    for (uint32_t i = 0; i < points; i++) {
+        m->points[i] = loch_read_u64(r);
+        if (m->points[i] >= m->cutoff.lsn || (i > 0 && m->points[i] <= m->points[i - 1]))
+            return LOCH_FAIL(LOCH_E_CORRUPT, "a manifest's points are out of order");
+    }
+    uint32_t marks = loch_read_u32(r);
+    if (r->bad || marks > LOCH_MARKS_MAX)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a manifest has %u marks", marks);
+    m->mark_count = marks;
+    for (uint32_t i = 0; i < marks; i++) {
+        m->marks[i].lsn = loch_read_u64(r);
+        m->marks[i].wall_us = (int64_t)loch_read_u64(r);
+        if (i > 0 && m->marks[i].lsn <= m->marks[i - 1].lsn)
+            return LOCH_FAIL(LOCH_E_CORRUPT, "a manifest's marks are out of order");
+    }
+    return LOCH_OK;
 }
 
 static loch_status check_manifest(const struct loch_manifest *m)
@@ -104,6 +200,8 @@ static loch_status check_manifest(const struct loch_manifest *m)
         return LOCH_FAIL(LOCH_E_CORRUPT, "a manifest's ancestor lacks its LSN");
     if (m->layer_count > 0 && m->layers[0].span.end_lsn > m->disk_consistent_lsn)
         return LOCH_FAIL(LOCH_E_CORRUPT, "a manifest's newest layer is beyond its LSN");
+    if (m->cutoff.lsn > m->disk_consistent_lsn)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a manifest's history begins beyond its end");
     return LOCH_OK;
 }
 
@@ -128,6 +226,7 @@ LOCH_STATUS loch_manifest_decode(struct loch_slice bytes, struct loch_manifest *
     struct loch_slice control = loch_read_lp(&r, CONTROL_MAX_BYTES);
     LOCH_TRY(loch_buf_append(&out->control, control.data, control.len));
     LOCH_TRY(read_layers(&r, out));
+    LOCH_TRY(read_retention(&r, out));
     LOCH_TRY(loch_reader_finish(&r, "a timeline's manifest"));
     return check_manifest(out);
 }
@@ -277,7 +376,7 @@ static loch_status encode_tenant(const struct loch_tenant_manifest *m, struct lo
 {
     struct loch_writer w;
     loch_writer_init(&w, out);
-    loch_write_u32(&w, MANIFEST_FORMAT);
+    loch_write_u32(&w, TENANT_FORMAT);
     loch_write_u64(&w, m->generation);
     loch_write_id(&w, &m->tenant);
     write_name(&w, m->name);
@@ -299,7 +398,7 @@ loch_status loch_tenant_manifest_decode(struct loch_slice bytes, struct loch_ten
     struct loch_reader r;
     loch_reader_init(&r, bytes);
     uint32_t format = loch_read_u32(&r);
-    if (format != MANIFEST_FORMAT)
+    if (format != TENANT_FORMAT)
         return LOCH_FAIL(LOCH_E_UNSUPPORTED, "a tenant's manifest has format %u", format);
     m->generation = loch_read_u64(&r);
     m->tenant = loch_read_id(&r);

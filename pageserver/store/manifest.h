@@ -2,7 +2,7 @@
  *
  * A timeline's manifest names its layers and is the commit point of a flush; a tenant's manifest
  * names its timelines and is the commit point of creating, naming and dropping them. Format:
- * docs/format/manifest.md. Blocking; any thread.
+ * docs/format/versions.md. Blocking; any thread.
  */
 #ifndef LOCH_PAGESERVER_STORE_MANIFEST_H
 #define LOCH_PAGESERVER_STORE_MANIFEST_H
@@ -10,6 +10,7 @@
 #include "layer.h"
 #include "timeline.h"
 
+#include "loch/layers/retain.h"
 #include "loch/objstore/objstore.h"
 
 #define LOCH_NAME_MAX_BYTES 63u
@@ -21,11 +22,21 @@ struct loch_manifest {
     loch_lsn disk_consistent_lsn;
     loch_lsn prev_lsn;              /* start of the record that ends at disk_consistent_lsn */
     struct loch_buf control;        /* pg/control.h snapshot at disk_consistent_lsn */
-    struct loch_layer_desc *layers; /* newest first */
+    struct loch_layer_desc *layers; /* newest first; by key within a band */
     uint32_t layer_count;
+    struct loch_lsn_mark cutoff;    /* history begins there; lsn LOCH_LSN_NONE: at the start */
+    struct loch_pitr_window window; /* seconds UINT64_MAX: the pageserver's */
+    loch_lsn *points;               /* below the cutoff, ascending, readable all the same */
+    uint32_t point_count;
+    struct loch_lsn_mark *marks; /* ascending; room for LOCH_MARKS_MAX when not NULL */
+    uint32_t mark_count;
 };
 
+#define LOCH_WINDOW_DEFAULT ((struct loch_pitr_window){UINT64_MAX, UINT64_MAX})
+
 void loch_manifest_fini(struct loch_manifest *m);
+/* The same with the next generation; nothing is shared. *out is to be fini'ed also on failure. */
+LOCH_STATUS loch_manifest_copy(const struct loch_manifest *m, struct loch_manifest *out);
 LOCH_STATUS loch_manifest_encode(const struct loch_manifest *m, struct loch_buf *out);
 /* LOCH_E_CORRUPT, LOCH_E_UNSUPPORTED. *out is to be fini'ed also on failure. */
 LOCH_STATUS loch_manifest_decode(struct loch_slice bytes, struct loch_manifest *out);

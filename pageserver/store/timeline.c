@@ -1,11 +1,8 @@
-/* A timeline: its open and frozen memory layers, its layer files, its manifest.
- *
- * The lock guards the pointers to the current list of layers and the LSNs that go with it; the
- * writer alone touches the open layer's end, a flush alone the manifest. */
-#include "timeline.h"
+/* A timeline: its open and frozen memory layers, its layer files, its manifest. */
+#include "timeline_impl.h"
 
-#include "layer_set.h"
-#include "manifest.h"
+#include "pushdown.h"
+#include "read/imager.h"
 #include "read/view.h"
 
 #include "loch/base/check.h"
@@ -13,43 +10,11 @@
 #include "loch/host/keys.h"
 #include "loch/io/env.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A page whose chain of records within one layer is longer gets an image at the flush. */
-#define IMAGE_CHAIN_MAX       32u
-#define IMAGE_CHAIN_BYTES_MAX (LOCH_PAGE_BYTES / 2u)
-
-/* A frozen layer and where ingest would go on behind it. */
-struct frozen {
-    struct loch_mem_layer *layer; /* may be empty: only LSN and control moved */
-    loch_lsn end_lsn, prev_lsn;
-    struct loch_buf control;
-    struct frozen *newer;
-};
-
-struct loch_timeline {
-    atomic_uint refs;
-    struct loch_store store;
-    struct loch_keys *keys;
-    struct loch_timeline *parent;
-    struct loch_timeline_info info;
-
-    pthread_mutex_t lock; /* guards what follows, up to the writer's part */
-    struct loch_layer_set *set;
-    struct frozen *oldest, *newest; /* to be written, oldest first */
-    size_t frozen_bytes;
-    loch_lsn last_record_lsn, prev_record_lsn;
-    loch_lsn disk_consistent_lsn;
-
-    /* the writer's */
-    struct loch_mem_layer *open;
-
-    /* a flush's */
-    struct loch_manifest manifest;
-    struct loch_etag etag;
-};
+/* Times of LSNs are kept this far apart at least. */
+#define MARK_GAP_US (INT64_C(10) * 1000000)
 
 /* ---- the current list ---- */
 
@@ -121,10 +86,19 @@ size_t loch_timeline_frozen_bytes(const struct loch_timeline *t)
     return bytes;
 }
 
-/* Puts a list of the open layer, the frozen ones and the files in place; lock held. new_file: just
- * written out of the oldest frozen layer. */
-static loch_status install_set(struct loch_timeline *t, struct loch_mem_layer *open,
-                               struct loch_layer *new_file)
+struct loch_layer_set_parts loch_timeline_parts(const struct loch_timeline *t)
+{
+    struct loch_layer_set_parts parts = {0};
+    if (t->set != NULL) {
+        parts.files = t->set->files;
+        parts.file_count = t->set->file_count;
+        parts.retention = t->set->retention;
+        parts.cutoff_us = t->set->cutoff_us;
+    }
+    return parts;
+}
+
+LOCH_STATUS loch_timeline_install(struct loch_timeline *t, struct loch_layer_set_parts *parts)
 {
     size_t n = 0;
     for (struct frozen *f = t->oldest; f != NULL; f = f->newer)
@@ -136,13 +110,23 @@ static loch_status install_set(struct loch_timeline *t, struct loch_mem_layer *o
     for (struct frozen *f = t->oldest; f != NULL; f = f->newer)
         frozen[--at] = f->layer;
     struct loch_layer_set *set = NULL;
-    loch_status st =
-        loch_layer_set_create(open, frozen, n, new_file, t->set != NULL ? t->set->files : NULL,
-                              t->set != NULL ? t->set->file_count : 0, &set);
+    parts->open = t->open;
+    parts->frozen = frozen;
+    parts->frozen_count = n;
+    loch_status st = loch_layer_set_create(parts, &set);
     free(frozen);
     LOCH_TRY(st);
     loch_layer_set_release(t->set);
     t->set = set;
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_timeline_put_manifest(struct loch_timeline *t, struct loch_manifest *next)
+{
+    LOCH_TRY(loch_manifest_put(&t->store, t->keys, next, &t->etag));
+    loch_manifest_fini(&t->manifest);
+    t->manifest = *next;
+    *next = (struct loch_manifest){0};
     return LOCH_OK;
 }
 
@@ -156,7 +140,13 @@ static loch_status allocate(const struct loch_store *store, struct loch_keys *ke
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a timeline");
     atomic_init(&t->refs, 1);
     pthread_mutex_init(&t->lock, NULL);
+    pthread_mutex_init(&t->commit, NULL);
+    t->manifest.window = LOCH_WINDOW_DEFAULT;
     t->store = *store;
+    if (t->store.image_records_max == 0) {
+        t->store.image_records_max = LOCH_IMAGE_RECORDS_MAX;
+        t->store.image_bytes_max = LOCH_IMAGE_BYTES_MAX;
+    }
     t->keys = keys;
     if (parent != NULL)
         t->parent = loch_timeline_retain(parent);
@@ -181,6 +171,8 @@ void loch_timeline_release(struct loch_timeline *t)
 {
     while (t != NULL && atomic_fetch_sub_explicit(&t->refs, 1, memory_order_acq_rel) == 1) {
         struct loch_timeline *parent = t->parent;
+        loch_hold_release(t->branch_point);
+        loch_timeline_free_leases(t);
         while (t->oldest != NULL) {
             struct frozen *next = t->oldest->newer;
             free_frozen(t->oldest);
@@ -190,6 +182,7 @@ void loch_timeline_release(struct loch_timeline *t)
         loch_mem_layer_release(t->open);
         loch_manifest_fini(&t->manifest);
         pthread_mutex_destroy(&t->lock);
+        pthread_mutex_destroy(&t->commit);
         free(t);
         t = parent;
     }
@@ -208,9 +201,21 @@ static loch_status begin_at(struct loch_timeline *t, loch_lsn lsn, loch_lsn prev
     t->prev_record_lsn = prev;
     LOCH_TRY(loch_mem_layer_create(lsn, &t->open));
     pthread_mutex_lock(&t->lock);
-    loch_status st = install_set(t, t->open, NULL);
+    struct loch_layer_set_parts parts = loch_timeline_parts(t);
+    parts.retention = (struct loch_retention){t->manifest.cutoff.lsn, t->manifest.points,
+                                              t->manifest.point_count};
+    parts.cutoff_us = t->manifest.cutoff.wall_us;
+    loch_status st = loch_timeline_install(t, &parts);
     pthread_mutex_unlock(&t->lock);
     return st;
+}
+
+/* The ancestor keeps what this branch stands on. */
+static loch_status hold_branch_point(struct loch_timeline *t)
+{
+    if (t->parent == NULL)
+        return LOCH_OK;
+    return loch_timeline_hold(t->parent, t->info.ancestor_lsn, &t->branch_point);
 }
 
 LOCH_STATUS loch_timeline_create(const struct loch_store *store, struct loch_keys *keys,
@@ -221,7 +226,11 @@ LOCH_STATUS loch_timeline_create(const struct loch_store *store, struct loch_key
     struct loch_timeline *t = NULL;
     LOCH_TRY(allocate(store, keys, parent, &t));
     t->info = *info;
-    loch_status st = make_dir(t);
+    loch_status st = hold_branch_point(t);
+    if (loch_is_ok(st) && parent != NULL)
+        loch_timeline_window(parent, &t->manifest.window);
+    if (loch_is_ok(st))
+        st = make_dir(t);
     if (loch_is_ok(st))
         st = begin_at(t, info->start_lsn, LOCH_LSN_NONE);
     if (!loch_is_ok(st)) {
@@ -265,8 +274,9 @@ static loch_status open_layers(struct loch_timeline *t)
     loch_status st = LOCH_OK;
     for (uint32_t i = 0; i < n && loch_is_ok(st); i++)
         st = loch_layer_open(&t->store, t->keys, &t->info, &t->manifest.layers[i], &files[i]);
+    struct loch_layer_set_parts parts = {.files = files, .file_count = n};
     if (loch_is_ok(st))
-        st = loch_layer_set_create(NULL, NULL, 0, NULL, files, n, &t->set);
+        st = loch_layer_set_create(&parts, &t->set);
     for (uint32_t i = 0; i < n; i++)
         loch_layer_release(files[i]);
     free(files);
@@ -282,6 +292,7 @@ static loch_status open_existing(struct loch_timeline *t, const struct loch_id *
     if ((t->parent != NULL) != !loch_id_is_none(&t->info.ancestor))
         return LOCH_FAIL(LOCH_E_CORRUPT, "a timeline's manifest and its tenant's disagree about "
                                          "its ancestor");
+    LOCH_TRY(hold_branch_point(t));
     LOCH_TRY(make_dir(t));
     LOCH_TRY(open_layers(t));
     LOCH_TRY(loch_timeline_dir(&t->store, tenant, timeline, dir));
@@ -376,7 +387,8 @@ static loch_status freeze_locked(struct loch_timeline *t, struct frozen *f,
     t->newest = f;
     t->open = fresh;
     t->frozen_bytes += loch_mem_layer_bytes(closed);
-    return install_set(t, fresh, NULL);
+    struct loch_layer_set_parts parts = loch_timeline_parts(t);
+    return loch_timeline_install(t, &parts);
 }
 
 LOCH_STATUS loch_timeline_freeze(struct loch_timeline *t, struct loch_slice control)
@@ -404,26 +416,14 @@ LOCH_STATUS loch_timeline_freeze(struct loch_timeline *t, struct loch_slice cont
 
 /* ---- flushing ---- */
 
-static loch_status make_image(void *arg, const struct loch_key *key, loch_lsn lsn,
-                              uint8_t page[LOCH_PAGE_BYTES], bool *made)
-{
-    struct loch_rel rel = {key->spc, key->db, key->rel};
-    loch_status st = loch_view_page(arg, &rel, key->fork, key->block, lsn, page);
-    *made = loch_is_ok(st);
-    if (st.code == LOCH_E_NO_MEMORY)
-        return st;
-    if (!*made)
-        loch_log_failure("no image of a page with a long chain; its records are kept");
-    return LOCH_OK;
-}
-
 static loch_status write_layer(struct loch_timeline *t, struct loch_mem_layer *mem,
                                struct loch_layer **out)
 {
     struct loch_view *view = NULL;
     struct loch_layer_desc desc;
+    struct loch_imager imager;
     LOCH_TRY(loch_view_create(t, &view));
-    struct loch_layer_imager imager = {make_image, view, IMAGE_CHAIN_MAX, IMAGE_CHAIN_BYTES_MAX};
+    loch_imager_init(&imager, view, t->store.image_records_max, t->store.image_bytes_max);
     loch_status st = loch_layer_write(&t->store, t->keys, &t->info, mem, &imager, &desc);
     if (loch_is_ok(st))
         st = loch_layer_open(&t->store, t->keys, &t->info, &desc, out);
@@ -435,18 +435,19 @@ static loch_status write_layer(struct loch_timeline *t, struct loch_mem_layer *m
 static loch_status next_manifest(const struct loch_timeline *t, const struct frozen *f,
                                  const struct loch_layer *layer, struct loch_manifest *next)
 {
-    const struct loch_manifest *m = &t->manifest;
-    *next = (struct loch_manifest){.generation = m->generation + 1,
-                                   .info = t->info,
-                                   .disk_consistent_lsn = f->end_lsn,
-                                   .prev_lsn = f->prev_lsn};
-    next->layers = calloc((size_t)m->layer_count + 1, sizeof *next->layers);
-    if (next->layers == NULL)
-        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a manifest");
-    if (layer != NULL)
-        next->layers[next->layer_count++] = *loch_layer_desc(layer);
-    for (uint32_t i = 0; i < m->layer_count; i++)
-        next->layers[next->layer_count++] = m->layers[i];
+    LOCH_TRY(loch_manifest_copy(&t->manifest, next));
+    next->info = t->info;
+    next->disk_consistent_lsn = f->end_lsn;
+    next->prev_lsn = f->prev_lsn;
+    if (layer != NULL) { /* the copy has room for one more */
+        memmove(next->layers + 1, next->layers, next->layer_count * sizeof *next->layers);
+        next->layers[0] = *loch_layer_desc(layer);
+        next->layer_count++;
+    }
+    next->mark_count =
+        (uint32_t)loch_marks_add(next->marks, next->mark_count, f->end_lsn,
+                                 loch_env_wall_us(t->store.env), MARK_GAP_US, next->cutoff.lsn);
+    next->control.len = 0;
     return loch_buf_append(&next->control, f->control.data, f->control.len);
 }
 
@@ -454,36 +455,55 @@ static loch_status next_manifest(const struct loch_timeline *t, const struct fro
 static loch_status replace_locked(struct loch_timeline *t, struct frozen *f,
                                   struct loch_layer *layer)
 {
+    struct loch_layer_set_parts parts = loch_timeline_parts(t);
+    struct loch_layer **files = calloc(parts.file_count + 1, sizeof(struct loch_layer *));
+    if (files == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of layers");
+    size_t n = 0;
+    if (layer != NULL)
+        files[n++] = layer;
+    for (size_t i = 0; i < parts.file_count; i++)
+        files[n++] = parts.files[i];
+    parts.files = files;
+    parts.file_count = n;
     t->oldest = f->newer;
     if (t->oldest == NULL)
         t->newest = NULL;
     t->frozen_bytes -= loch_mem_layer_bytes(f->layer);
     t->disk_consistent_lsn = f->end_lsn;
-    return install_set(t, t->open, layer);
+    loch_status st = loch_timeline_install(t, &parts);
+    free(files);
+    return st;
+}
+
+static loch_status commit_flush(struct loch_timeline *t, struct frozen *f, struct loch_layer *layer)
+{
+    struct loch_manifest next = {0};
+    pthread_mutex_lock(&t->commit);
+    loch_status st = next_manifest(t, f, layer, &next);
+    if (loch_is_ok(st))
+        st = loch_timeline_put_manifest(t, &next);
+    if (loch_is_ok(st)) {
+        pthread_mutex_lock(&t->lock);
+        st = replace_locked(t, f, layer);
+        pthread_mutex_unlock(&t->lock);
+        LOCH_ASSERT(loch_is_ok(st)); /* pointers only: no going on without what is committed */
+        free_frozen(f);
+    }
+    pthread_mutex_unlock(&t->commit);
+    loch_manifest_fini(&next);
+    return st;
 }
 
 static loch_status flush_one(struct loch_timeline *t, struct frozen *f)
 {
     struct loch_layer *layer = NULL;
-    struct loch_manifest next = {0};
     loch_status st = LOCH_OK;
     if (loch_mem_layer_versions(f->layer) > 0)
         st = write_layer(t, f->layer, &layer);
     if (loch_is_ok(st))
-        st = next_manifest(t, f, layer, &next);
-    if (loch_is_ok(st))
-        st = loch_manifest_put(&t->store, t->keys, &next, &t->etag);
-    if (loch_is_ok(st)) {
-        loch_manifest_fini(&t->manifest);
-        t->manifest = next;
-        next = (struct loch_manifest){0};
-        pthread_mutex_lock(&t->lock);
-        st = replace_locked(t, f, layer);
-        pthread_mutex_unlock(&t->lock);
-        free_frozen(f);
-    }
+        st = commit_flush(t, f, layer);
     loch_layer_release(layer);
-    loch_manifest_fini(&next);
     return st;
 }
 

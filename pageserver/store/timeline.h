@@ -32,7 +32,13 @@ struct loch_store {
     struct loch_page_cache *cache;   /* may be NULL */
     struct loch_frame_cache *frames; /* may be NULL */
     size_t open_layer_bytes;         /* freeze the open layer at this size */
+    uint32_t image_records_max;      /* a read applies at most so many records from layers ... */
+    uint64_t image_bytes_max;        /* ... or so many bytes of them; 0: LOCH_IMAGE_* below */
+    uint64_t lease_max_ms;           /* 0: LOCH_LEASE_MAX_MS */
 };
+
+#define LOCH_IMAGE_RECORDS_MAX 32u
+#define LOCH_IMAGE_BYTES_MAX   (UINT64_C(16) << 10)
 
 /* Never changes after creation. */
 struct loch_timeline_info {

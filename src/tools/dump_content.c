@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define RUN_BYTES 34u /* key, u64 lsn, u32 frame, u32 offset: docs/format/layer.md */
+#define RUN_BYTES 40u /* key, u64 lsn, u32 frame, u32 offset, u16, u32: docs/format/versions.md */
 
 loch_status dump_read_at(void *arg, uint64_t offset, void *out, size_t len)
 {
@@ -84,7 +84,7 @@ loch_status dump_layer(struct dump_file *file, const struct loch_place *place,
     loch_reader_init(&r, index);
     const uint32_t format = loch_read_u32(&r);
     const uint32_t frames = loch_read_u32(&r);
-    if (format != 1) {
+    if (format != 2) {
         st = LOCH_FAIL(LOCH_E_UNSUPPORTED, "the layer's index has format %" PRIu32, format);
         goto out;
     }

@@ -3,6 +3,7 @@
 
 #include "store/layer.h"
 #include "store/manifest.h"
+#include "store/pushdown.h"
 #include "store/mem_layer.h"
 
 #include "loch/pg/page.h"
@@ -157,53 +158,140 @@ static void a_chain_over_many_frames(void **state)
     loch_timeline_release(t);
 }
 
-static loch_status image_maker(void *arg, const struct loch_key *key, loch_lsn lsn,
-                               uint8_t page[LOCH_PAGE_BYTES], bool *made)
+/* Stands in for reads and redo: an image names its LSN, and how it came about is counted. */
+struct maker {
+    struct loch_chain below;
+    loch_lsn floor;
+    unsigned reads, built, records;
+};
+
+static loch_status maker_below(void *arg, const struct loch_key *key, loch_lsn lsn,
+                               struct loch_chain *out)
 {
+    const struct maker *m = arg;
+    (void)key;
+    assert_int_equal(lsn, 100);
+    *out = m->below;
+    return LOCH_OK;
+}
+
+static loch_status maker_read(void *arg, const struct loch_key *key, loch_lsn lsn,
+                              uint8_t page[static LOCH_PAGE_BYTES], bool *made)
+{
+    struct maker *m = arg;
     (void)key;
     memset(page, 'i', LOCH_PAGE_BYTES);
-    *(loch_lsn *)arg = lsn;
+    loch_put_u64(page, lsn);
+    m->reads++;
     *made = true;
     return LOCH_OK;
 }
 
-static void long_chains_get_an_image(void **state)
+static loch_status maker_image(void *arg, const struct loch_key *key,
+                               const struct loch_version *items, size_t count, const uint8_t *base,
+                               loch_lsn base_lsn, uint8_t page[static LOCH_PAGE_BYTES], bool *made)
+{
+    struct maker *m = arg;
+    assert_true(count >= 1);
+    assert_int_equal(base == NULL, items[count - 1].kind == LOCH_VERSION_RECORD_INIT);
+    if (base != NULL)
+        assert_int_equal(loch_get_u64(base), base_lsn);
+    m->built++;
+    m->records += (unsigned)count;
+    m->reads--;
+    return maker_read(arg, key, items[0].lsn, page, made);
+}
+
+static loch_status maker_floor(void *arg, const struct loch_key *key, loch_lsn lsn, loch_lsn *floor)
+{
+    const struct maker *m = arg;
+    (void)key;
+    *floor = m->floor <= lsn ? m->floor : LOCH_LSN_NONE;
+    return LOCH_OK;
+}
+
+static struct loch_imager maker_imager(struct maker *m)
+{
+    return (struct loch_imager){m, 10, 1000, maker_below, maker_image, maker_read, maker_floor};
+}
+
+/* Every LSN of the key applies at most `most` records. */
+static void check_chains(struct loch_layer *layer, const struct loch_key *key, loch_lsn first,
+                         loch_lsn last, size_t below, size_t most)
+{
+    for (loch_lsn lsn = first; lsn <= last; lsn++) {
+        struct loch_versions list = {0};
+        bool base = false;
+        assert_ok(loch_layer_collect(layer, key, 0, lsn, &list, &base));
+        assert_true(list.count > 0 && list.items[0].lsn == lsn);
+        size_t records = list.count + (base ? 0 : below);
+        if (base && list.items[list.count - 1].kind == LOCH_VERSION_VALUE)
+            records--;
+        assert_true(records <= most);
+        loch_versions_fini(&list);
+    }
+}
+
+static void no_read_applies_more_than_the_bound(void **state)
 {
     struct site *s = *state;
     struct loch_timeline *t = site_timeline(s, 100, NULL);
     struct loch_mem_layer *mem = NULL;
     struct loch_layer_desc desc;
     struct loch_layer *layer = NULL;
-    struct loch_key longer = page_key(1), shorter = page_key(2);
-    loch_lsn asked = 0;
-    struct loch_layer_imager imager = {image_maker, &asked, 10, 1000};
-    struct loch_versions list = {0};
-    bool base = false;
+    struct loch_key longer = page_key(1), shorter = page_key(2), fresh = page_key(3);
+    struct maker maker = {.below = {7, 70}};
+    struct loch_imager imager = maker_imager(&maker);
+    struct loch_chain chain;
     assert_ok(loch_mem_layer_create(100, &mem));
-    for (uint32_t i = 0; i < 11; i++)
+    for (uint32_t i = 0; i < 2000; i++) {
         mem_put(mem, &longer, 200 + i, LOCH_VERSION_RECORD, "r");
-    for (uint32_t i = 0; i < 10; i++)
-        mem_put(mem, &shorter, 300 + i, LOCH_VERSION_RECORD, "r");
-    loch_mem_layer_freeze(mem, 400);
+        if (i < 3)
+            mem_put(mem, &shorter, 200 + i, LOCH_VERSION_RECORD, "r");
+        if (i < 25)
+            mem_put(mem, &fresh, 200 + i, i == 0 ? LOCH_VERSION_RECORD_INIT : LOCH_VERSION_RECORD,
+                    "r");
+    }
+    loch_mem_layer_freeze(mem, 4000);
     assert_ok(loch_layer_write(&s->store, s->keys, loch_timeline_info(t), mem, &imager, &desc));
-    assert_int_equal(asked, 210);
+    assert_int_equal(maker.reads, 1); /* of the longer one's first; each record is applied once */
+    assert_true(maker.built > 180 && maker.records <= 2025);
     assert_ok(loch_layer_open(&s->store, s->keys, loch_timeline_info(t), &desc, &layer));
-    assert_ok(loch_layer_collect(layer, &longer, 0, 400, &list, &base));
-    assert_true(base);
-    assert_int_equal(list.count, 1);
-    assert_int_equal(list.items[0].bytes.len, LOCH_PAGE_BYTES);
-    list.count = 0;
-    assert_ok(loch_layer_collect(layer, &longer, 0, 209, &list, &base)); /* below: the records */
-    assert_false(base);
-    assert_int_equal(list.count, 10);
-    list.count = 0;
-    assert_ok(loch_layer_collect(layer, &shorter, 0, 400, &list, &base));
-    assert_false(base);
-    assert_int_equal(list.count, 10);
-    loch_versions_fini(&list);
+    check_chains(layer, &longer, 200, 2199, 7, 10);
+    check_chains(layer, &shorter, 200, 202, 7, 10);
+    check_chains(layer, &fresh, 200, 224, 0, 10);
+    assert_true(loch_layer_chain(layer, &shorter, &chain));
+    assert_int_equal(chain.records, 10);
+    assert_true(loch_layer_chain(layer, &fresh, &chain));
+    assert_int_equal(chain.records, 3); /* images at the 11th and 22nd */
+    fresh.block = 9;
+    assert_false(loch_layer_chain(layer, &fresh, &chain));
     loch_layer_release(layer);
     loch_mem_layer_release(mem);
     loch_timeline_release(t);
+}
+
+static void images_do_not_reach_across_a_cut(void **state)
+{
+    struct maker maker = {.floor = 215};
+    struct loch_imager imager = maker_imager(&maker);
+    struct loch_key key = page_key(1);
+    struct loch_versions list = {0};
+    struct loch_chain chain;
+    (void)state;
+    for (loch_lsn lsn = 222; lsn >= 200; lsn--) {
+        struct loch_version v = {.lsn = lsn,
+                                 .kind =
+                                     lsn == 200 ? LOCH_VERSION_RECORD_INIT : LOCH_VERSION_RECORD,
+                                 .bytes = loch_slice_of("r", 1)};
+        assert_ok(loch_versions_add(&list, &v));
+    }
+    assert_ok(loch_push_images(&imager, &key, 100, &list, &chain));
+    assert_int_equal(list.count, 25);
+    assert_int_equal(maker.built, 1); /* at 210, from the record that begins the page */
+    assert_int_equal(maker.reads, 1); /* at 221, what is below the cut is not its base */
+    assert_int_equal(chain.records, 1);
+    loch_versions_fini(&list);
 }
 
 /* ---- timelines ---- */
@@ -525,7 +613,8 @@ int main(void)
         cmocka_unit_test(mem_grows_and_lists_keys),
         cmocka_unit_test(mem_shares_a_records_bytes),
         WITH_SITE(a_chain_over_many_frames),
-        WITH_SITE(long_chains_get_an_image),
+        WITH_SITE(no_read_applies_more_than_the_bound),
+        cmocka_unit_test(images_do_not_reach_across_a_cut),
         WITH_SITE(restart_keeps_what_was_flushed),
         WITH_SITE(any_flipped_byte_is_noticed),
         WITH_SITE(missing_short_and_foreign_files),

@@ -1,0 +1,98 @@
+/* What is counted here without reading is what the layers' indexes say; an ancestor, whose newest
+ * versions may lie above the branch point, is asked for the versions themselves. */
+#include "imager.h"
+
+#include "collect.h"
+
+#include "loch/base/check.h"
+#include "loch/base/log.h"
+#include "loch/layers/plan.h"
+
+static void count_versions(const struct loch_versions *list, struct loch_chain *out)
+{
+    uint64_t bytes = 0;
+    *out = (struct loch_chain){0};
+    for (size_t i = 0; i < list->count && list->items[i].kind != LOCH_VERSION_VALUE; i++) {
+        out->records++;
+        bytes += list->items[i].bytes.len;
+    }
+    out->bytes = (uint32_t)loch_min_u64(UINT32_MAX, bytes);
+}
+
+static loch_status below(void *arg, const struct loch_key *key, loch_lsn lsn,
+                         struct loch_chain *out)
+{
+    struct loch_view *view = arg;
+    const struct loch_layer_set *set = view->set;
+    *out = (struct loch_chain){0};
+    for (size_t b = 0; b < set->band_count; b++) {
+        if (set->bands[b].end_lsn > lsn)
+            continue;
+        struct loch_layer *layer = loch_layer_set_find(set, b, key);
+        if (layer != NULL && loch_layer_chain(layer, key, out))
+            return LOCH_OK;
+    }
+    if (view->parent == NULL)
+        return LOCH_OK;
+    struct loch_versions list = {0};
+    bool base = false;
+    loch_lsn at = loch_ancestor_read_lsn(lsn, loch_timeline_info(view->timeline)->ancestor_lsn);
+    loch_status st = loch_collect(view->parent, key, LOCH_LSN_NONE, at, &list, &base);
+    if (loch_is_ok(st))
+        count_versions(&list, out);
+    loch_versions_fini(&list);
+    return st;
+}
+
+/* A page that cannot be made keeps its records; only memory is a reason to stop. */
+static loch_status settle(loch_status st, bool *made)
+{
+    *made = loch_is_ok(st);
+    if (*made || st.code == LOCH_E_NO_MEMORY)
+        return st;
+    loch_log_failure("no image of a page with a long chain; its records are kept");
+    return LOCH_OK;
+}
+
+static loch_status image(void *arg, const struct loch_key *key, const struct loch_version *items,
+                         size_t count, const uint8_t *base, loch_lsn base_lsn,
+                         uint8_t page[static LOCH_PAGE_BYTES], bool *made)
+{
+    (void)base_lsn;
+    if (base != NULL)
+        memcpy(page, base, LOCH_PAGE_BYTES);
+    else
+        memset(page, 0, LOCH_PAGE_BYTES);
+    return settle(loch_page_build(arg, key, items, count, base != NULL, page), made);
+}
+
+static loch_status read_page(void *arg, const struct loch_key *key, loch_lsn lsn,
+                             uint8_t page[static LOCH_PAGE_BYTES], bool *made)
+{
+    struct loch_buf value = {0};
+    bool found = false;
+    loch_status st = loch_view_get(arg, key, lsn, &value, &found, NULL);
+    if (loch_is_ok(st) && found)
+        memcpy(page, value.data, LOCH_PAGE_BYTES);
+    loch_buf_fini(&value);
+    LOCH_TRY(settle(st, made));
+    *made = *made && found;
+    return LOCH_OK;
+}
+
+static loch_status floor_at(void *arg, const struct loch_key *key, loch_lsn lsn, loch_lsn *floor)
+{
+    return loch_key_floor(arg, key, lsn, floor);
+}
+
+void loch_imager_init(struct loch_imager *imager, struct loch_view *view, uint32_t records_max,
+                      uint64_t bytes_max)
+{
+    *imager = (struct loch_imager){.arg = view,
+                                   .records_max = records_max,
+                                   .bytes_max = bytes_max,
+                                   .below = below,
+                                   .image = image,
+                                   .read = read_page,
+                                   .floor = floor_at};
+}

@@ -1,0 +1,133 @@
+/* One walk from the oldest version to the newest: the page is carried along from image to image, so
+ * that each record is applied once, however long the history is. */
+#include "pushdown.h"
+
+#include "loch/base/check.h"
+
+#include <stdlib.h>
+
+enum base { UNKNOWN, FROM_NOTHING, FROM_PAGE };
+
+struct walk {
+    const struct loch_imager *imager;
+    const struct loch_key *key;
+    struct loch_versions *list;
+    struct loch_versions out; /* oldest first; borrows what list holds */
+    struct loch_chain chain;
+    enum base base;
+    size_t from; /* index in list of the oldest version on top of the base */
+    loch_lsn base_lsn;
+    uint8_t page[LOCH_PAGE_BYTES];
+    bool given_up;
+};
+
+static uint32_t add_bytes(uint32_t bytes, size_t more)
+{
+    return (uint32_t)loch_min_u64(UINT32_MAX, bytes + (uint64_t)more);
+}
+
+/* Takes version i into account. */
+static void pass(struct walk *w, size_t i)
+{
+    const struct loch_version *v = &w->list->items[i];
+    if (v->kind == LOCH_VERSION_VALUE) {
+        w->chain = (struct loch_chain){0};
+        w->base = UNKNOWN;
+        if (v->bytes.len != LOCH_PAGE_BYTES)
+            return;
+        memcpy(w->page, v->bytes.data, LOCH_PAGE_BYTES);
+        w->base = FROM_PAGE;
+        w->base_lsn = v->lsn;
+        w->from = i - 1; /* of no use when i is 0: the walk is over then */
+    } else if (v->kind == LOCH_VERSION_RECORD_INIT) {
+        w->chain = (struct loch_chain){1, add_bytes(0, v->bytes.len)};
+        w->base = FROM_NOTHING;
+        w->from = i;
+    } else {
+        w->chain.records++;
+        w->chain.bytes = add_bytes(w->chain.bytes, v->bytes.len);
+    }
+}
+
+static loch_status make(struct walk *w, size_t i, uint8_t page[LOCH_PAGE_BYTES], bool *made)
+{
+    const struct loch_version *v = &w->list->items[i];
+    loch_lsn floor = LOCH_LSN_NONE;
+    if (w->base != UNKNOWN) {
+        /* what a cut hides must not shine through */
+        loch_lsn oldest = w->base == FROM_PAGE ? w->base_lsn : w->list->items[w->from].lsn;
+        LOCH_TRY(w->imager->floor(w->imager->arg, w->key, v->lsn, &floor));
+        if (floor <= oldest)
+            return w->imager->image(w->imager->arg, w->key, v, w->from - i + 1,
+                                    w->base == FROM_PAGE ? w->page : NULL, w->base_lsn, page, made);
+    }
+    return w->imager->read(w->imager->arg, w->key, v->lsn, page, made);
+}
+
+static loch_status add_image(struct walk *w, size_t i)
+{
+    struct loch_buf bytes = {0};
+    struct loch_frame *frame = NULL;
+    uint8_t page[LOCH_PAGE_BYTES];
+    bool made = false;
+    LOCH_TRY(make(w, i, page, &made));
+    w->given_up = !made;
+    if (!made)
+        return LOCH_OK;
+    LOCH_TRY(loch_buf_append(&bytes, page, sizeof page));
+    LOCH_TRY(loch_frame_create(&bytes, &frame));
+    struct loch_version image = {
+        .lsn = w->list->items[i].lsn, .kind = LOCH_VERSION_VALUE, .bytes = loch_frame_bytes(frame)};
+    LOCH_TRY(loch_versions_hold(w->list, frame));
+    LOCH_TRY(loch_versions_add(&w->out, &image));
+    memcpy(w->page, page, sizeof page);
+    w->chain = (struct loch_chain){0};
+    w->base = FROM_PAGE;
+    w->base_lsn = image.lsn;
+    w->from = i - 1;
+    return LOCH_OK;
+}
+
+static loch_status walk_all(struct walk *w)
+{
+    const struct loch_imager *im = w->imager;
+    for (size_t i = w->list->count; i-- > 0;) {
+        const struct loch_version *v = &w->list->items[i];
+        pass(w, i);
+        LOCH_TRY(loch_versions_add(&w->out, v));
+        /* an image stands behind the last of several versions with one LSN */
+        bool last = i == 0 || w->list->items[i - 1].lsn != v->lsn;
+        if (last && !w->given_up &&
+            loch_image_wanted(w->chain.records, w->chain.bytes, im->records_max, im->bytes_max))
+            LOCH_TRY(add_image(w, i));
+    }
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_push_images(const struct loch_imager *imager, const struct loch_key *key,
+                             loch_lsn start_lsn, struct loch_versions *list,
+                             struct loch_chain *chain)
+{
+    *chain = (struct loch_chain){0};
+    if (key->kind != LOCH_KEY_PAGE || list->count == 0)
+        return LOCH_OK;
+    struct walk w = {.imager = imager, .key = key, .list = list};
+    loch_status st = LOCH_OK;
+    if (!loch_version_is_base(&list->items[list->count - 1]))
+        LOCH_TRY_OUT(st, imager->below(imager->arg, key, start_lsn, &w.chain));
+    LOCH_TRY_OUT(st, walk_all(&w));
+    free(list->items);
+    list->items = w.out.items;
+    list->count = w.out.count;
+    list->cap = w.out.cap;
+    w.out = (struct loch_versions){0};
+    for (size_t a = 0, b = list->count - 1; a < b; a++, b--) {
+        struct loch_version v = list->items[a];
+        list->items[a] = list->items[b];
+        list->items[b] = v;
+    }
+    *chain = w.chain;
+out:
+    loch_versions_fini(&w.out);
+    return st;
+}

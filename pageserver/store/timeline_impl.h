@@ -1,0 +1,66 @@
+/* Inside a timeline. Private to store/: timeline.c, retention.c, compact.c.
+ *
+ * `lock` guards the pointers to the current list of layers, the LSNs that go with it, holds and
+ * leases, and is never held over I/O. `commit` guards the manifest and is held while the next one
+ * is put: flush, compaction and the cutoff commit one after the other. Taken in this order: commit,
+ * lock. The writer alone touches the open layer's end. */
+#ifndef LOCH_PAGESERVER_STORE_TIMELINE_IMPL_H
+#define LOCH_PAGESERVER_STORE_TIMELINE_IMPL_H
+
+#include "layer_set.h"
+#include "manifest.h"
+#include "retention.h"
+#include "timeline.h"
+
+#include <pthread.h>
+
+/* A frozen layer and where ingest would go on behind it. */
+struct frozen {
+    struct loch_mem_layer *layer; /* may be empty: only LSN and control moved */
+    loch_lsn end_lsn, prev_lsn;
+    struct loch_buf control;
+    struct frozen *newer;
+};
+
+struct loch_hold {
+    struct loch_timeline *timeline; /* retained */
+    loch_lsn lsn;
+    struct loch_hold *next, **prev;
+};
+
+struct loch_timeline {
+    atomic_uint refs;
+    struct loch_store store;
+    struct loch_keys *keys;
+    struct loch_timeline *parent;
+    struct loch_hold *branch_point; /* in the ancestor that has it */
+    struct loch_timeline_info info;
+
+    pthread_mutex_t lock; /* guards what follows, up to the writer's part */
+    struct loch_layer_set *set;
+    struct frozen *oldest, *newest; /* to be written, oldest first */
+    size_t frozen_bytes;
+    loch_lsn last_record_lsn, prev_record_lsn;
+    loch_lsn disk_consistent_lsn;
+    struct loch_hold *holds;
+    struct loch_lease *leases;
+    size_t lease_count;
+
+    /* the writer's */
+    struct loch_mem_layer *open;
+
+    pthread_mutex_t commit; /* guards the rest */
+    struct loch_manifest manifest;
+    struct loch_etag etag;
+};
+
+/* The current list, to be changed and installed; lock held. */
+struct loch_layer_set_parts loch_timeline_parts(const struct loch_timeline *t);
+/* Puts a list of the open layer, the frozen ones and parts->files in place; lock held. */
+LOCH_STATUS loch_timeline_install(struct loch_timeline *t, struct loch_layer_set_parts *parts);
+/* Puts `next` over the manifest; on success takes its contents. commit held. */
+LOCH_STATUS loch_timeline_put_manifest(struct loch_timeline *t, struct loch_manifest *next);
+/* Leases end with their timeline. */
+void loch_timeline_free_leases(struct loch_timeline *t);
+
+#endif
