@@ -11,16 +11,16 @@ struct loch_imager {
     uint32_t records_max; /* what a read may apply on top of an image */
     uint64_t bytes_max;   /* or so many bytes of records, whatever comes first */
     /* What a read of the key at `lsn` applies, out of layers that end at or below it. */
-    LOCH_STATUS (*below)
+    LOCH_STATUS(*below)
     (void *arg, const struct loch_key *key, loch_lsn lsn, struct loch_chain *out);
     /* The page as of items[0].lsn. items[0..count) are its newest versions, newest first, on top of
      * `base`, the page as of base_lsn (NULL: items[count - 1] makes it from nothing; count 0 of
      * them known: see `lsn`). *made false: none can be made, the records stay. */
-    LOCH_STATUS (*image)
+    LOCH_STATUS(*image)
     (void *arg, const struct loch_key *key, const struct loch_version *items, size_t count,
      const uint8_t *base, loch_lsn base_lsn, uint8_t page[static LOCH_PAGE_BYTES], bool *made);
     /* The page as of `lsn`, out of all layers. */
-    LOCH_STATUS (*read)
+    LOCH_STATUS(*read)
     (void *arg, const struct loch_key *key, loch_lsn lsn, uint8_t page[static LOCH_PAGE_BYTES],
      bool *made);
     /* Nothing older than *floor is visible at `lsn` (cuts). */
