@@ -26,7 +26,8 @@
 static const char usage[] =
     "Usage: loch-dump FILE [--store DIR --kms URI] [--frames]\n"
     "\n"
-    "Says what a stored file of Loch is: layer, WAL file, control file, manifest or keyring.\n"
+    "Says what a stored file of Loch is: layer, WAL file, archived WAL, control file, manifest or\n"
+    "keyring.\n"
     "  --store DIR   the object store's directory, which holds the tenants' keyrings\n"
     "  --kms URI     the CMK, such as file:/etc/loch/cmk.key; with it the file is proven and its\n"
     "                contents are summarised\n"
@@ -145,6 +146,8 @@ static loch_status dump_content(struct dump_file *file, const struct loch_place 
             st = dump_layer(file, place, &keys, stdout);
         else if (place->kind == LOCH_KIND_WAL)
             st = dump_wal(file, place, &keys, o->frames, stdout);
+        else if (place->kind == LOCH_KIND_WAL_ARCHIVE)
+            st = dump_archive(file, place, &keys, stdout);
         else
             st = dump_object(file, place, &keys, stdout);
     }

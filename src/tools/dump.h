@@ -25,6 +25,8 @@ LOCH_STATUS dump_layer(struct dump_file *file, const struct loch_place *place,
                        const struct loch_key_source *keys, FILE *to);
 LOCH_STATUS dump_wal(struct dump_file *file, const struct loch_place *place,
                      const struct loch_key_source *keys, bool frames, FILE *to);
+LOCH_STATUS dump_archive(struct dump_file *file, const struct loch_place *place,
+                         const struct loch_key_source *keys, FILE *to);
 LOCH_STATUS dump_object(struct dump_file *file, const struct loch_place *place,
                         const struct loch_key_source *keys, FILE *to);
 /* Prints a keyring's head and entries; proves nothing. */

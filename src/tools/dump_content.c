@@ -5,6 +5,7 @@
 #include "loch/base/check.h"
 #include "loch/format/layer_file.h"
 #include "loch/format/sealed_object.h"
+#include "loch/format/wal_archive.h"
 #include "loch/format/wal_file.h"
 #include "loch/keyring/keyring.h"
 #include "loch/pg/key.h"
@@ -233,6 +234,31 @@ static loch_status print_control(struct loch_slice plain, FILE *to)
                   pg_version, system_id, incarnation, term, epoch, LOCH_LSN_ARG(start),
                   LOCH_LSN_ARG(commit));
     return LOCH_OK;
+}
+
+loch_status dump_archive(struct dump_file *file, const struct loch_place *place,
+                         const struct loch_key_source *keys, FILE *to)
+{
+    struct loch_wal_piece piece = {0};
+    struct loch_buf sealed = {0};
+    struct loch_buf wal = {0};
+    loch_status st;
+
+    if (file->bytes > LOCH_SEALED_OBJECT_MAX_BYTES + 1024u)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "%s is too large for archived WAL", file->path);
+    LOCH_TRY_OUT(st, loch_buf_reserve(&sealed, (size_t)file->bytes + 1));
+    LOCH_TRY_OUT(st, dump_read_at(file, 0, sealed.data, (size_t)file->bytes));
+    sealed.len = (size_t)file->bytes;
+    LOCH_TRY_OUT(st, loch_wal_archive_open(place, keys, loch_buf_slice(&sealed), &piece, &wal));
+    (void)fprintf(to,
+                  "postgresql: %" PRIu32 ", system %" PRIu64 "\nsegment bytes: %" PRIu32
+                  "\nwal: " LOCH_LSN_FMT " to " LOCH_LSN_FMT ", %zu bytes\n",
+                  piece.pg_version, piece.system_id, piece.segment_bytes, LOCH_LSN_ARG(piece.begin),
+                  LOCH_LSN_ARG(piece.end), wal.len);
+out:
+    loch_buf_fini(&sealed);
+    loch_buf_fini(&wal);
+    return st;
 }
 
 loch_status dump_object(struct dump_file *file, const struct loch_place *place,

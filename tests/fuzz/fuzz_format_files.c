@@ -6,6 +6,7 @@
 #include "loch/crypto/random.h"
 #include "loch/format/layer_file.h"
 #include "loch/format/sealed_object.h"
+#include "loch/format/wal_archive.h"
 #include "loch/format/wal_file.h"
 
 #include <string.h>
@@ -14,10 +15,12 @@
 #define START  UINT64_C(1000)
 
 static struct loch_wrap_key key;
-static struct loch_buf object, layer, wal;
+static struct loch_buf object, layer, wal, archive;
 static struct loch_layer_ref refs[FRAMES];
 static const struct loch_place place_object = {.kind = LOCH_KIND_CONTROL, .tenant = {{1}}};
 static const struct loch_place place_layer = {.kind = LOCH_KIND_LAYER, .file_id = {{2}}};
+static const struct loch_place place_archive = {.kind = LOCH_KIND_WAL_ARCHIVE,
+                                                .generation = START};
 static const struct loch_place place_wal = {.kind = LOCH_KIND_WAL, .node = {{3}}};
 
 #define MUST(expr_)                                                                                \
@@ -58,6 +61,9 @@ static void setup(void)
     MUST(loch_sealed_object_seal(&place_object, &key, loch_slice_of("content", 7), true, &object));
     MUST(loch_layer_writer_create(&place_layer, &key, &options, &layer, &lw));
     MUST(loch_wal_writer_create(&place_wal, &key, &begin, &wal, &ww));
+    frame_bytes(0, bytes);
+    const struct loch_wal_piece piece = {START, START + 300, 1, 150000, 1u << 24};
+    MUST(loch_wal_archive_seal(&place_archive, &key, &piece, loch_slice_of(bytes, 300), &archive));
     for (uint32_t i = 0; i < FRAMES; i++) {
         frame_bytes(i, bytes);
         MUST(loch_layer_writer_frame(lw, loch_slice_of(bytes, 300), &layer, &refs[i]));
@@ -90,6 +96,36 @@ static void try_object(struct loch_buf *file)
         LOCH_ASSERT(memcmp(plain.data, "content", 7) == 0);
     }
     loch_buf_fini(&plain);
+}
+
+static void try_archive(struct loch_buf *file)
+{
+    struct loch_wal_piece piece;
+    struct loch_buf bytes = {0};
+    uint8_t want[300];
+
+    frame_bytes(0, want);
+    if (loch_is_ok(loch_wal_archive_open(&place_archive, &source, loch_buf_slice(file), &piece,
+                                         &bytes))) {
+        LOCH_ASSERT(bytes.len == 300);
+        LOCH_ASSERT(memcmp(bytes.data, want, 300) == 0);
+    }
+    loch_buf_fini(&bytes);
+}
+
+/* A sealed object of the right place whose content is anything at all. */
+static void try_archive_content(const uint8_t *data, size_t size)
+{
+    struct loch_wal_piece piece;
+    struct loch_buf sealed = {0};
+    struct loch_buf bytes = {0};
+
+    MUST(loch_sealed_object_seal(&place_archive, &key, loch_slice_of(data, size), true, &sealed));
+    if (loch_is_ok(loch_wal_archive_open(&place_archive, &source, loch_buf_slice(&sealed), &piece,
+                                         &bytes)))
+        LOCH_ASSERT(bytes.len == piece.end - piece.begin);
+    loch_buf_fini(&sealed);
+    loch_buf_fini(&bytes);
 }
 
 static void try_layer(struct loch_buf *file)
@@ -165,6 +201,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     try_object(&file);
     try_layer(&file);
     try_wal(&file, false);
+    try_archive(&file);
+    try_archive_content(data, size);
+    copy(&file, &archive, data, size);
+    try_archive(&file);
     copy(&file, &object, data, size);
     try_object(&file);
     copy(&file, &layer, data, size);

@@ -56,6 +56,17 @@ def check_object(data):
     assert inner[8:8 + n] == b"a manifest" and not any(inner[8 + n:])
 
 
+def check_archive(data):
+    aead, head = open_header(data, 8)
+    assert len(data) % 512 == 0 and struct.unpack_from("<Q", data, 24)[0] == 0x1800000
+    inner = aead.decrypt(nonce(3, 0), data[272:], head + struct.pack("<Q", len(data)))
+    n = struct.unpack_from("<Q", inner)[0]
+    version, codec, pg, segment, system, begin, end = struct.unpack_from("<IIIIQQQ", inner, 8)
+    assert (version, codec, pg, segment, system) == (1, 0, 150020, 1 << 24, 77)
+    assert begin == 0x1800000 and end - begin == n - 40
+    assert inner[48:8 + n] == bytes(i * 37 % 251 for i in range(n - 40))
+
+
 def check_wal(data):
     aead, head = open_header(data, 2)
     mark = struct.unpack_from("<I", head)[0] | 1
@@ -117,7 +128,7 @@ def check_keyring(data):
     assert seen == [(10, 1, 1, 1, 2, 1), (11, 1, 1, 2, 1, 1), (20, 1, 2, 1, 2, 0), (10, 2, 1, 1, 1, 1)]
 
 
-for name, check in (("object", check_object), ("wal", check_wal), ("layer", check_layer),
+for name, check in (("object", check_object), ("wal-archive", check_archive), ("wal", check_wal), ("layer", check_layer),
                     ("keyring", check_keyring)):
     with open(os.path.join(HERE, name + ".bin"), "rb") as f:
         check(f.read())

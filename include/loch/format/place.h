@@ -13,7 +13,8 @@ enum loch_kind {
     LOCH_KIND_WAL = 2,               /* safekeeper: one session of WAL */
     LOCH_KIND_CONTROL = 3,           /* safekeeper: a timeline's control file */
     LOCH_KIND_TIMELINE_MANIFEST = 4, /* object store */
-    LOCH_KIND_TENANT_MANIFEST = 5    /* object store */
+    LOCH_KIND_TENANT_MANIFEST = 5,   /* object store */
+    LOCH_KIND_WAL_ARCHIVE = 8        /* object store: a piece of committed WAL */
 };
 
 /* Fields a kind has no use for are none. */
@@ -23,7 +24,7 @@ struct loch_place {
     struct loch_id timeline; /* none: a tenant's own object */
     struct loch_id file_id;  /* layers: the random file id; WAL files: none */
     struct loch_id node;     /* WAL and control files: the safekeeper; else none */
-    uint64_t generation;     /* layers: generation; WAL files: the file's sequence number */
+    uint64_t generation;     /* layers: generation; WAL files: sequence number; archive: begin */
 };
 
 /* Size of every file's header, envelope included. */
