@@ -144,7 +144,7 @@ static void unpin_tenant(void *arg, struct loch_console_request *request)
 }
 
 struct texts {
-    char lsn[6][24];
+    char lsn[8][24];
     char number[4][24];
 };
 
@@ -177,6 +177,9 @@ static void timeline_row(struct loch_console_request *request, const struct sk_t
                                       NULL,
                                       NULL,
                                       NULL,
+                                      NULL,
+                                      NULL,
+                                      NULL,
                                       tl->why};
         loch_console_row(request, values);
         return;
@@ -194,17 +197,20 @@ static void timeline_row(struct loch_console_request *request, const struct sk_t
                                   lsn_text(t.lsn[3], v.commit_lsn),
                                   lsn_text(t.lsn[4], tl->reader_lsn),
                                   lsn_text(t.lsn[5], tl->persisted_lsn),
+                                  lsn_text(t.lsn[6], tl->archive.lsn),
+                                  lsn_text(t.lsn[7], tl->control.trim_lsn),
                                   number_text(t.number[2], sk_store_file_count(tl->store)),
-                                  ""};
+                                  number_text(t.number[3], sk_store_disk_bytes(tl->store)),
+                                  tl->archive.why};
     loch_console_row(request, values);
 }
 
 static void show_timelines(void *arg, struct loch_console_request *request)
 {
-    static const char *const names[] = {"tenant",        "timeline",   "state",         "term",
-                                        "compute_epoch", "start_lsn",  "write_lsn",     "flush_lsn",
-                                        "commit_lsn",    "reader_lsn", "persisted_lsn", "files",
-                                        "detail"};
+    static const char *const names[] = {
+        "tenant",      "timeline",  "state",      "term",       "compute_epoch", "start_lsn",
+        "write_lsn",   "flush_lsn", "commit_lsn", "reader_lsn", "persisted_lsn", "archived_lsn",
+        "trimmed_lsn", "files",     "wal_bytes",  "detail"};
     const struct sk_daemon *d = arg;
 
     loch_console_columns(request, names, sizeof names / sizeof names[0]);

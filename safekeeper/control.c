@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-#define VERSION   1u
+#define VERSION   2u
 #define MAX_BYTES (2u << 20) /* a full term history is half of it */
 
 void sk_control_fini(struct sk_control *control)
@@ -34,6 +34,7 @@ static void encode(const struct sk_control *c, struct loch_writer *w)
     loch_write_u64(w, c->anchor_lsn);
     loch_write_u64(w, c->anchor_prev_lsn);
     loch_write_u64(w, c->last_seq);
+    loch_write_u64(w, c->trim_lsn);
     loch_write_term_history(w, &a->history);
 }
 
@@ -67,7 +68,7 @@ static loch_status decode(struct loch_slice plain, struct sk_control *out)
 
     loch_reader_init(&r, plain);
     uint32_t version = loch_read_u32(&r);
-    if (version != VERSION)
+    if (version != VERSION && version != 1)
         return LOCH_FAIL(LOCH_E_UNSUPPORTED, "control file of version %" PRIu32, version);
     c.pg_version = loch_read_u32(&r);
     c.segment_bytes = loch_read_u32(&r);
@@ -83,13 +84,16 @@ static loch_status decode(struct loch_slice plain, struct sk_control *out)
     c.anchor_lsn = loch_read_u64(&r);
     c.anchor_prev_lsn = loch_read_u64(&r);
     c.last_seq = loch_read_u64(&r);
+    c.trim_lsn = version == 1 ? a->start_lsn : loch_read_u64(&r);
     LOCH_TRY(loch_read_term_history(&r, &a->history));
     st = loch_reader_finish(&r, "control file");
-    if (loch_is_ok(st) && (c.anchor_lsn < a->start_lsn || c.anchor_lsn > a->commit_lsn ||
-                           a->commit_lsn < a->start_lsn))
-        st = LOCH_FAIL(
-            LOCH_E_CORRUPT, "start " LOCH_LSN_FMT ", anchor " LOCH_LSN_FMT ", commit " LOCH_LSN_FMT,
-            LOCH_LSN_ARG(a->start_lsn), LOCH_LSN_ARG(c.anchor_lsn), LOCH_LSN_ARG(a->commit_lsn));
+    if (loch_is_ok(st) &&
+        (c.trim_lsn < a->start_lsn || c.anchor_lsn < c.trim_lsn || c.anchor_lsn > a->commit_lsn))
+        st = LOCH_FAIL(LOCH_E_CORRUPT,
+                       "start " LOCH_LSN_FMT ", trimmed " LOCH_LSN_FMT ", anchor " LOCH_LSN_FMT
+                       ", commit " LOCH_LSN_FMT,
+                       LOCH_LSN_ARG(a->start_lsn), LOCH_LSN_ARG(c.trim_lsn),
+                       LOCH_LSN_ARG(c.anchor_lsn), LOCH_LSN_ARG(a->commit_lsn));
     if (!loch_is_ok(st)) {
         sk_control_fini(&c);
         return st;

@@ -1,12 +1,12 @@
 /* The control file of a timeline: the acceptor's durable state and what the timeline is.
  *
  * A sealed object, replaced whole. Content, little-endian:
- *    0 u32 version (1)        4 u32 pg_version        8 u32 segment_bytes   12 u32 zero
+ *    0 u32 version (2)        4 u32 pg_version        8 u32 segment_bytes   12 u32 zero
  *   16 u64 system_id         24 u64 incarnation      32 u64 term            40 u64
  * min_compute_epoch 48 u64 generation        56 u64 start_lsn        64 u64 start_prev_lsn  72 u64
- * commit_lsn 80 u64 anchor_lsn        88 u64 anchor_prev_lsn  96 u64 last_seq 104 term history (u32
- * count, (u64 term, u64 start)...) The sequence number of the write stands in the object's place as
- * its generation.
+ * commit_lsn 80 u64 anchor_lsn        88 u64 anchor_prev_lsn  96 u64 last_seq 104 u64 trim_lsn
+ * 112 term history (u32 count, (u64 term, u64 start)...); version 1 has no trim_lsn. The sequence
+ * number of the write stands in the object's place as its generation.
  */
 #ifndef LOCH_SAFEKEEPER_CONTROL_H
 #define LOCH_SAFEKEEPER_CONTROL_H
@@ -28,6 +28,9 @@ struct sk_control {
     loch_lsn anchor_lsn, anchor_prev_lsn;
     uint64_t
         last_seq; /* newest WAL file there was: an older newest one means that files are gone */
+    /* Where the first WAL file that is kept begins: start_lsn until WAL is trimmed. A restart that
+     * finds older files finishes their deletion. */
+    loch_lsn trim_lsn;
     struct loch_acceptor_control acceptor; /* owned */
 };
 

@@ -214,6 +214,11 @@ static void register_metrics(struct sk_daemon *d)
     s->pulled_bytes = COUNTER("pulled_bytes_total", "WAL bytes sent to readers.");
     s->file_reads = COUNTER("file_reads_total", "Reads of WAL from files, for lagging readers.");
     s->recovered_bytes = COUNTER("recovered_bytes_total", "WAL bytes fetched from peers.");
+    s->store.trimmed_bytes = COUNTER("trimmed_bytes_total", "WAL bytes no longer kept here.");
+    s->archived_bytes = COUNTER("archived_bytes_total", "WAL bytes put into the archive.");
+    s->archive_failures = COUNTER("archive_failures_total", "Pieces that could not be archived.");
+    s->archive_reads = COUNTER("archive_reads_total", "Reads of WAL from the archive.");
+    s->wal_disk_bytes = GAUGE("wal_disk_bytes", "What WAL files take on disk.");
     s->connections = GAUGE("connections", "Open connections.");
     s->timelines_active = GAUGE("timelines_active", "Timelines served.");
     s->timelines_broken = GAUGE("timelines_broken", "Timelines that are broken or wait.");
@@ -245,13 +250,17 @@ static void count_states(struct sk_daemon *d)
     int64_t active = 0;
     int64_t broken = 0;
     int64_t opening = 0;
+    uint64_t disk_bytes = 0;
 
     for (size_t i = 0; i < d->timeline_count; i++) {
         enum sk_state state = d->timelines[i]->state;
         active += state == SK_ACTIVE;
         broken += state == SK_BROKEN || state == SK_WAITING;
         opening += state == SK_OPENING;
+        if (state == SK_ACTIVE)
+            disk_bytes += sk_store_disk_bytes(d->timelines[i]->store);
     }
+    loch_metric_set(d->stats.wal_disk_bytes, (int64_t)disk_bytes);
     loch_metric_set(d->stats.timelines_active, active);
     loch_metric_set(d->stats.timelines_broken, broken);
     if (broken > 0)
@@ -271,6 +280,7 @@ static void tick(void *arg)
         return;
     for (size_t i = 0; i < d->timeline_count; i++)
         sk_timeline_tick(d->timelines[i]);
+    sk_archive_tick(d);
     sk_service_tick(d);
     count_states(d);
     loch_status st = loch_env_timer(d->env, TICK_MS, &d->tick, tick, d);
@@ -319,6 +329,7 @@ static loch_status start(const struct loch_daemon *daemon, void **state)
     d->dir = daemon->dir;
     d->cluster = loch_config_id(config, "cluster", "id");
     d->node = loch_config_id(config, "safekeeper", "node");
+    d->piece_bytes = SK_PIECE_BYTES;
     d->file_bytes = loch_config_u64(config, "safekeeper", "file_bytes");
     (void)loch_config_each(config, "safekeepers", add_peer, d);
     if (!d->listed) {

@@ -29,6 +29,7 @@ struct sk_stats {
     struct sk_store_stats store;
     struct loch_metric *appends, *append_bytes, *commits, *commit_latency;
     struct loch_metric *votes, *fenced, *pulled_bytes, *file_reads, *recovered_bytes;
+    struct loch_metric *archived_bytes, *archive_failures, *archive_reads, *wal_disk_bytes;
     struct loch_metric *connections, *timelines_active, *timelines_broken;
 };
 
@@ -38,7 +39,8 @@ struct sk_daemon {
     struct loch_id cluster, node, boot;
     uint64_t incarnation;
     uint64_t file_bytes;
-    struct loch_objstore *store;
+    uint64_t piece_bytes;        /* of the archive: SK_PIECE_BYTES, or less in tests */
+    struct loch_objstore *store; /* NULL in tests: nothing is archived */
     struct loch_kms *kms;
     struct loch_keys *keys;
     struct loch_tls_server *tls;
@@ -48,6 +50,8 @@ struct sk_daemon {
     bool listed; /* this node is one of [safekeepers] */
     struct sk_timeline **timelines;
     size_t timeline_count;
+    bool archiving;        /* a piece is being made */
+    size_t archive_turn;   /* index of the timeline to look at first */
     struct sk_conn *conns; /* all connections, a list */
     size_t conn_count;
     struct loch_metrics *metrics;

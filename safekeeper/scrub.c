@@ -63,6 +63,9 @@ static void done(void *arg)
 
     s->working = false;
     loch_status st = sk_failure_raise(&s->failure);
+    if (st.code == LOCH_E_NOT_FOUND &&
+        s->files.items[s->index].begin < sk_store_first_lsn(tl->store))
+        st = LOCH_OK; /* trimmed meanwhile */
     if (!s->stopped && !loch_is_ok(st) && s->cuts == sk_store_cuts(tl->store)) {
         sk_timeline_break(tl, loch_error_text());
         s->stopped = true;

@@ -72,6 +72,12 @@ static loch_status send_data(struct sk_conn *conn, struct loch_slice bytes)
     return LOCH_OK;
 }
 
+/* Below the WAL on our own disk. */
+static bool trimmed(const struct sk_conn *conn)
+{
+    return conn->position < sk_store_first_lsn(conn->timeline->store);
+}
+
 static void read_done(void *arg, loch_status st, struct loch_buf *take_wal)
 {
     struct sk_conn *conn = arg;
@@ -86,8 +92,12 @@ static void read_done(void *arg, loch_status st, struct loch_buf *take_wal)
         return;
     if (sk_store_cuts(tl->store) == conn->wal_cuts) {
         if (!loch_is_ok(st)) {
+            if (st.code == LOCH_E_NOT_FOUND && !conn->archived && trimmed(conn)) {
+                sk_sender_pump(conn);
+                return;
+            }
             LOCH_ERROR("timeline %s: cannot read WAL: %s", tl->timeline_text, loch_error_text());
-            if (st.code == LOCH_E_CORRUPT)
+            if (st.code == LOCH_E_CORRUPT && !conn->archived)
                 sk_timeline_break(tl, loch_error_text());
             else
                 fail(conn, st);
@@ -122,9 +132,14 @@ static loch_status next_piece(struct sk_conn *conn, loch_lsn upto, struct loch_s
     }
     loch_buf_fini(&conn->wal);
     conn->wal_cuts = sk_store_cuts(store);
-    LOCH_TRY(sk_store_read(store, conn->position, upto, READ_BYTES, read_done, conn));
+    conn->archived = trimmed(conn);
+    if (conn->archived) {
+        LOCH_TRY(sk_archive_read(conn->timeline, conn->position, read_done, conn));
+    } else {
+        LOCH_TRY(sk_store_read(store, conn->position, upto, READ_BYTES, read_done, conn));
+        loch_metric_add(conn->daemon->stats.file_reads, 1);
+    }
     conn->reading = true;
-    loch_metric_add(conn->daemon->stats.file_reads, 1);
     return LOCH_OK;
 }
 

@@ -26,7 +26,8 @@ struct sk_conn {
     uint64_t term;
     loch_lsn position; /* next to send */
     bool reading;
-    struct loch_buf wal; /* read from files: begins at wal_lsn */
+    bool archived;       /* the read under way is from the archive */
+    struct loch_buf wal; /* read from files or the archive: begins at wal_lsn */
     loch_lsn wal_lsn;
     uint64_t wal_cuts;
     uint64_t state_ns; /* when PULL_STATE was last sent */

@@ -63,6 +63,7 @@ static void persist(struct sk_timeline *tl, const struct loch_acceptor_effect *e
     control.last_seq = sk_store_last_seq(tl->store);
     sk_store_anchor(tl->store, e->control.commit_lsn, &control.anchor_lsn,
                     &control.anchor_prev_lsn);
+    sk_trim_persist(tl, e->token, &control);
     loch_status st = sk_control_seal(&control, &tl->sealer, &sealed);
     if (!loch_is_ok(st))
         sk_daemon_fail_stop("cannot seal a control file", st);
@@ -208,6 +209,7 @@ void sk_timeline_feedback(struct sk_timeline *tl, const struct loch_wal_pull_fee
 {
     tl->reader_lsn = loch_max_u64(tl->reader_lsn, m->last_record_lsn);
     tl->persisted_lsn = loch_max_u64(tl->persisted_lsn, m->disk_consistent_lsn);
+    tl->remote_lsn = loch_max_u64(tl->remote_lsn, m->remote_consistent_lsn);
     loch_acceptor_feedback(tl->acceptor, tl->reader_lsn, tl->persisted_lsn);
 }
 
@@ -215,6 +217,7 @@ void sk_timeline_tick(struct sk_timeline *tl)
 {
     if (tl->state == SK_ACTIVE) {
         sk_store_tick(tl->store);
+        sk_trim_tick(tl);
         run(tl, loch_acceptor_tick(tl->acceptor, &tl->effects));
     } else if (tl->state == SK_WAITING && !tl->job &&
                loch_env_now_ns(tl->daemon->env) >= tl->retry_ns) {
@@ -236,6 +239,7 @@ static void persisted(void *arg, uint64_t token)
     struct sk_timeline *tl = arg;
 
     disk_done(tl, token);
+    sk_trim_persisted(tl, token);
     run(tl, loch_acceptor_persisted(tl->acceptor, token, &tl->effects));
 }
 
@@ -321,7 +325,7 @@ void sk_timeline_destroy(struct sk_timeline *tl)
 bool sk_timeline_idle(const struct sk_timeline *tl)
 {
     return !tl->job && (tl->store == NULL || sk_store_idle(tl->store)) && sk_recovery_idle(tl) &&
-           !sk_service_uses(tl);
+           sk_archive_idle(tl) && !sk_service_uses(tl);
 }
 
 void sk_timeline_quiesce(struct sk_timeline *tl, const char *why)
@@ -391,6 +395,7 @@ static loch_status write_first_control(struct open_job *job)
                                  .incarnation = tl->daemon->incarnation,
                                  .sequence = 1,
                                  .anchor_lsn = spec->start_lsn,
+                                 .trim_lsn = spec->start_lsn,
                                  .anchor_prev_lsn = spec->prev_lsn};
     struct loch_buf sealed = {0};
     char path[SK_PATH_BYTES + 16];
@@ -463,6 +468,7 @@ static loch_status activate(struct sk_timeline *tl, struct open_job *job)
     tl->seen_term = view.installed_term;
     tl->seen_epoch = view.min_compute_epoch;
     tl->done_token = 0;
+    sk_archive_open(tl);
     tl->state = SK_ACTIVE;
     LOCH_INFO("timeline %s of tenant %s is open: term %" PRIu64 ", flush " LOCH_LSN_FMT
               ", commit " LOCH_LSN_FMT,

@@ -3,6 +3,7 @@
 #ifndef LOCH_SAFEKEEPER_TIMELINE_H
 #define LOCH_SAFEKEEPER_TIMELINE_H
 
+#include "archive.h"
 #include "daemon.h"
 
 #include "loch/consensus/acceptor.h"
@@ -46,7 +47,9 @@ struct sk_timeline {
     uint64_t seen_term; /* installed */
     uint64_t seen_epoch;
     loch_lsn reader_lsn, persisted_lsn; /* the pageserver's positions */
-    bool paused;                        /* senders are not read from: too much is queued */
+    loch_lsn remote_lsn;                /* up to which it needs no WAL, come what may */
+    struct sk_archive archive;
+    bool paused; /* senders are not read from: too much is queued */
 
     struct loch_console_request *request; /* who waits for CREATE or DROP */
 };

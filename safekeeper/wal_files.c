@@ -58,6 +58,17 @@ loch_status sk_wal_files_add(struct sk_wal_files *files, uint64_t seq, loch_lsn 
     return LOCH_OK;
 }
 
+loch_status sk_wal_files_trim(struct sk_wal_files *files, loch_lsn lsn, struct sk_wal_files *gone)
+{
+    size_t n = 0;
+
+    while (n + 1 < files->count && files->items[n + 1].begin <= lsn)
+        LOCH_TRY(push(gone, files->items[n++]));
+    files->count -= n;
+    memmove(files->items, files->items + n, files->count * sizeof *files->items);
+    return LOCH_OK;
+}
+
 void sk_wal_file_path(const char *dir, uint64_t seq, char out[static SK_PATH_BYTES])
 {
     (void)snprintf(out, SK_PATH_BYTES, "%s/%016" PRIx64 ".wal", dir, seq);

@@ -15,6 +15,7 @@
 struct sk_wal_file {
     uint64_t seq;
     loch_lsn begin; /* ends where the next one begins */
+    uint64_t bytes; /* it takes on disk */
 };
 
 /* Ascending in seq and begin. Zero-initialised is empty. */
@@ -29,6 +30,8 @@ LOCH_STATUS sk_wal_files_copy(struct sk_wal_files *out, const struct sk_wal_file
 /* Adds a file that supersedes those that begin at or after it; these are handed to `gone`. */
 LOCH_STATUS sk_wal_files_add(struct sk_wal_files *files, uint64_t seq, loch_lsn begin,
                              struct sk_wal_files *gone);
+/* Takes those that lie wholly below `lsn` off the list, never the last one; handed to `gone`. */
+LOCH_STATUS sk_wal_files_trim(struct sk_wal_files *files, loch_lsn lsn, struct sk_wal_files *gone);
 void sk_wal_file_path(const char *dir, uint64_t seq, char out[static SK_PATH_BYTES]);
 
 /* Appends WAL [from, upto) to *out, or less: as much as the file that holds `from` has, at most

@@ -68,8 +68,10 @@ static loch_status list_files(const char *dir, const struct sk_sealer *sealer,
         struct sk_wal_opened opened;
         LOCH_TRY_OUT(st, sk_wal_open(dir, sealer, names.seqs[i], &opened));
         loch_lsn begin = loch_wal_reader_begin(opened.reader)->start_lsn;
+        uint64_t bytes = opened.bytes;
         sk_wal_opened_close(&opened);
         LOCH_TRY_OUT(st, sk_wal_files_add(files, names.seqs[i], begin, gone));
+        files->items[files->count - 1].bytes = bytes;
     }
 out:
     free(names.seqs);
@@ -188,12 +190,13 @@ loch_status sk_wal_recover(const char *dir, const struct sk_sealer *sealer,
     LOCH_TRY_OUT(st, list_files(dir, sealer, &found.files, &gone));
     if (found.files.next_seq == 0)
         found.files.next_seq = 1;
-    if (found.files.count > 0 && found.files.items[0].begin != control->acceptor.start_lsn) {
+    LOCH_TRY_OUT(st, sk_wal_files_trim(&found.files, control->trim_lsn, &gone));
+    if (found.files.count > 0 && found.files.items[0].begin != control->trim_lsn) {
         st = LOCH_FAIL(LOCH_E_CORRUPT,
                        "%s: the first WAL file (%016" PRIx64 ") begins at " LOCH_LSN_FMT
-                       ", the timeline at " LOCH_LSN_FMT,
+                       ", what was not trimmed at " LOCH_LSN_FMT,
                        dir, found.files.items[0].seq, LOCH_LSN_ARG(found.files.items[0].begin),
-                       LOCH_LSN_ARG(control->acceptor.start_lsn));
+                       LOCH_LSN_ARG(control->trim_lsn));
         goto out;
     }
     if (found.files.next_seq <= control->last_seq) {
@@ -204,9 +207,11 @@ loch_status sk_wal_recover(const char *dir, const struct sk_sealer *sealer,
     }
     LOCH_TRY_OUT(st,
                  replay_files(dir, sealer, control, &found.files, &scan, &last_end, &last_bytes));
-    if (found.files.count > 0)
-        LOCH_TRY_OUT(
-            st, settle(dir, sealer, &gone, found.files.items[found.files.count - 1].seq, last_end));
+    if (found.files.count > 0) {
+        struct sk_wal_file *last = &found.files.items[found.files.count - 1];
+        LOCH_TRY_OUT(st, settle(dir, sealer, &gone, last->seq, last_end));
+        last->bytes = last_end;
+    }
     found.flush_lsn = scan.last_end;
     found.prev_lsn = scan.last_start;
     found.cut_bytes = scan.position - scan.last_end;

@@ -1,13 +1,10 @@
 /* Holds: the queue of disk effects of one timeline. Invariants: one operation is in flight at a
  * time; effects reach the disk in token order; a WAL file is synced before the next one begins;
  * `written` is where the next sealed frame begins, `received` where the next WRITE must. */
-#include "wal_store.h"
-
-#include "wal_tail.h"
+#include "wal_store_impl.h"
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
-#include "loch/pg/wal_scan.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,57 +13,6 @@
 #define OP_BYTES    (1u << 20) /* WRITEs are joined up to this; one sealed frame each */
 #define BATCH_BYTES (4u << 20) /* most in one write call */
 #define POINTS_MAX  65536u
-#define IDLE_TICKS  60u
-
-enum op_kind { OP_PERSIST, OP_TRUNCATE, OP_WRITE, OP_SYNC };
-
-struct op {
-    struct op *next;
-    enum op_kind kind;
-    uint64_t token; /* of the last effect it stands for */
-    uint64_t term;
-    loch_lsn begin;
-    loch_lsn boundary, prev; /* WRITE, SYNC: the scanner's when the effect was received */
-    struct loch_buf bytes;   /* WRITE: WAL; PERSIST: the sealed control file */
-};
-
-/* A record boundary and the start of the record that ends there. */
-struct point {
-    loch_lsn lsn, prev;
-};
-
-struct sk_store {
-    char *dir;
-    struct sk_sealer sealer;
-    uint32_t segment_bytes;
-    uint64_t file_bytes;
-    struct sk_store_stats stats;
-    const struct sk_store_events *events;
-    void *arg;
-
-    struct op *head, *tail_op;
-    size_t queued;
-    bool busy, failed, posted;
-    size_t reads;
-
-    struct sk_wal_files files;
-    struct loch_wal_writer *writer; /* NULL: the next write begins a file */
-    struct loch_file *file;
-    struct loch_buf out;      /* sealed frames of the write in flight */
-    uint64_t write_offset;    /* where they go */
-    uint32_t unsynced_frames; /* since the last sync */
-    uint64_t started_ns;
-    loch_lsn written, received;
-    loch_lsn written_boundary; /* end of the last whole record at or below `written` */
-    uint64_t cuts;
-
-    struct loch_wal_scan scan;
-    struct sk_tail tail;
-    loch_lsn ticked; /* `received` at the last tick */
-    unsigned idle_ticks;
-    struct point *points;
-    size_t point_count, point_cap;
-};
 
 static void pump(struct sk_store *s);
 
@@ -421,7 +367,10 @@ static loch_status begin_adopt(struct begin_job *job)
     char path[SK_PATH_BYTES];
 
     LOCH_TRY(sk_failure_raise(&job->failure));
+    if (s->files.count > 0 && s->writer != NULL)
+        s->files.items[s->files.count - 1].bytes = loch_wal_writer_bytes(s->writer);
     LOCH_TRY(sk_wal_files_add(&s->files, job->seq, at, NULL));
+    s->files.items[s->files.count - 1].bytes = s->file_bytes;
     loch_wal_writer_destroy(s->writer);
     loch_file_close(s->file);
     s->writer = job->writer;
@@ -680,113 +629,4 @@ static void pump(struct sk_store *s)
             fail(s, st);
         }
     }
-}
-
-/* ---- looking ---- */
-
-size_t sk_store_queued(const struct sk_store *s)
-{
-    return s->queued;
-}
-
-void sk_store_anchor(struct sk_store *s, loch_lsn commit, loch_lsn *lsn, loch_lsn *prev_lsn)
-{
-    size_t keep = s->point_count;
-
-    while (keep > 1 && s->points[keep - 1].lsn > commit)
-        keep--;
-    keep--;
-    LOCH_ASSERT(s->points[keep].lsn <= commit);
-    if (keep > 0) {
-        s->point_count -= keep;
-        memmove(s->points, s->points + keep, s->point_count * sizeof *s->points);
-    }
-    *lsn = s->points[0].lsn;
-    *prev_lsn = s->points[0].prev;
-}
-
-void sk_store_tick(struct sk_store *s)
-{
-    s->idle_ticks = s->ticked == s->received ? s->idle_ticks + 1 : 0;
-    s->ticked = s->received;
-    if (s->idle_ticks == IDLE_TICKS)
-        sk_tail_release(&s->tail);
-}
-
-uint64_t sk_store_last_seq(const struct sk_store *s)
-{
-    return s->files.count == 0 ? 0 : s->files.items[s->files.count - 1].seq;
-}
-
-size_t sk_store_file_count(const struct sk_store *s)
-{
-    return s->files.count;
-}
-
-loch_status sk_store_files(const struct sk_store *s, struct sk_wal_files *out)
-{
-    return sk_wal_files_copy(out, &s->files);
-}
-
-/* ---- reading ---- */
-
-bool sk_store_tail(const struct sk_store *s, loch_lsn from, loch_lsn upto, size_t max,
-                   struct loch_slice *out)
-{
-    return sk_tail_read(&s->tail, from, upto, max, out);
-}
-
-uint64_t sk_store_cuts(const struct sk_store *s)
-{
-    return s->cuts;
-}
-
-struct read_job {
-    struct sk_store *s;
-    struct sk_wal_files files;
-    loch_lsn from, upto;
-    size_t max;
-    struct loch_buf wal;
-    struct sk_failure failure;
-    sk_store_read_fn done;
-    void *arg;
-};
-
-static void read_work(void *arg)
-{
-    struct read_job *job = arg;
-
-    sk_failure_take(&job->failure, sk_wal_read(job->s->dir, &job->s->sealer, &job->files, job->from,
-                                               job->upto, job->max, &job->wal));
-}
-
-static void read_done(void *arg)
-{
-    struct read_job *job = arg;
-
-    job->s->reads--;
-    job->done(job->arg, sk_failure_raise(&job->failure), &job->wal);
-    loch_buf_fini(&job->wal);
-    sk_wal_files_fini(&job->files);
-    free(job);
-}
-
-loch_status sk_store_read(struct sk_store *s, loch_lsn from, loch_lsn upto, size_t max,
-                          sk_store_read_fn done, void *arg)
-{
-    struct read_job *job = calloc(1, sizeof *job);
-    loch_status st;
-
-    if (job == NULL)
-        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a read");
-    *job =
-        (struct read_job){.s = s, .from = from, .upto = upto, .max = max, .done = done, .arg = arg};
-    LOCH_TRY_OUT(st, sk_wal_files_copy(&job->files, &s->files));
-    LOCH_TRY_OUT(st, loch_env_work(s->sealer.env, read_work, read_done, job));
-    s->reads++;
-    return LOCH_OK;
-out:
-    sk_wal_files_fini(&job->files);
-    free(job);
-    return st;
 }

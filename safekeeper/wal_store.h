@@ -29,7 +29,7 @@ struct sk_store_events {
 
 /* Shared by all timelines; series may be NULL in tests. */
 struct sk_store_stats {
-    struct loch_metric *writes, *write_bytes, *syncs, *sync_latency, *files;
+    struct loch_metric *writes, *write_bytes, *syncs, *sync_latency, *files, *trimmed_bytes;
 };
 
 struct sk_store_options {
@@ -71,6 +71,14 @@ void sk_store_tick(struct sk_store *store);
 /* Sequence number of the newest WAL file, 0 when there is none. */
 uint64_t sk_store_last_seq(const struct sk_store *store);
 size_t sk_store_file_count(const struct sk_store *store);
+/* What its WAL files take on disk, preallocation included. */
+uint64_t sk_store_disk_bytes(const struct sk_store *store);
+/* Where the oldest WAL on disk begins; its end when there is no file. */
+loch_lsn sk_store_first_lsn(const struct sk_store *store);
+/* The first LSN that would stay if all below `lsn` were trimmed: files are kept whole. */
+loch_lsn sk_store_trim_point(const struct sk_store *store, loch_lsn lsn);
+/* Deletes the files below `lsn` on a pool thread. The control file that says so is durable. */
+LOCH_STATUS sk_store_trim(struct sk_store *store, loch_lsn lsn);
 
 /* A copy of the list of WAL files as it is now. */
 LOCH_STATUS sk_store_files(const struct sk_store *store, struct sk_wal_files *out);

@@ -1,7 +1,7 @@
 /* Timelines in service. */
 #include "served.h"
 
-#include "ingest/wal_receiver.h"
+#include "ingest/wal_herald.h"
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
@@ -29,6 +29,7 @@ struct loch_served {
     struct loch_timeline *timeline;
     struct loch_ingest *ingest;
     struct loch_wal_receiver *receiver;
+    struct loch_wal_herald *herald;
     struct loch_waiter *waiters;
     struct loch_served_watch *watches;
     struct loch_waiter parents; /* a branch pulls when its ancestors have what it stands on */
@@ -192,6 +193,8 @@ static void progressed(struct loch_served *s)
     }
     if (s->receiver != NULL)
         loch_wal_receiver_moved(s->receiver);
+    if (s->herald != NULL)
+        loch_wal_herald_moved(s->herald);
 }
 
 static void fail_waiters(struct loch_served *s, loch_status st)
@@ -220,6 +223,8 @@ static void break_down(struct loch_served *s, const struct loch_failure *why)
     LOCH_ERROR("timeline %s stops: %s", loch_id_format(&s->timeline_id, id), why->text);
     loch_wal_receiver_destroy(s->receiver);
     s->receiver = NULL;
+    loch_wal_herald_destroy(s->herald);
+    s->herald = NULL;
     loch_served_unwait(&s->parents);
     stop_gathering(s);
     fail_waiters(s, loch_failure_raise(why));
@@ -272,6 +277,8 @@ void loch_served_stop(struct loch_served *s, void (*done)(void *arg), void *arg)
     stop_gathering(s);
     loch_wal_receiver_destroy(s->receiver);
     s->receiver = NULL;
+    loch_wal_herald_destroy(s->herald);
+    s->herald = NULL;
     loch_served_unwait(&s->parents);
     loch_status st = LOCH_FAIL(LOCH_E_NOT_FOUND, "the timeline is no longer served here");
     while (s->watches != NULL) {
@@ -524,6 +531,10 @@ static void pull_wal(struct loch_served *s)
         .arg = s};
     s->paused = false;
     s->pulled_lsn = options.from;
+    if (s->herald == NULL && !loch_is_ok(loch_wal_herald_create(&options, &s->herald)))
+        loch_log_failure("safekeepers will not hear what is persisted");
+    else if (s->herald != NULL)
+        loch_wal_herald_moved(s->herald);
     if (!loch_is_ok(loch_wal_receiver_create(&options, &s->receiver))) {
         loch_log_failure("cannot pull WAL, will try again");
         s->receiver = NULL;

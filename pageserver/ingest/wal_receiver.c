@@ -220,25 +220,25 @@ static void on_connected(void *arg, loch_status st, struct loch_stream *stream)
     link_free(link);
 }
 
-static loch_status make_tls(struct loch_wal_receiver *r, const struct loch_peer *peer,
-                            struct loch_tls_client **out)
+loch_status loch_wal_receiver_tls(const struct loch_wal_receiver_options *o,
+                                  const struct loch_peer *peer, struct loch_tls_client **out)
 {
     struct loch_psk_identity identity = {.version = 1,
                                          .client_role = LOCH_ROLE_PAGESERVER,
                                          .server_role = LOCH_ROLE_SAFEKEEPER,
                                          .rights = LOCH_RIGHT_WAL_PULL,
-                                         .cluster = r->o.config->cluster,
-                                         .tenant = r->o.tenant,
-                                         .timeline = r->o.timeline,
-                                         .client_id = r->o.config->node,
+                                         .cluster = o->config->cluster,
+                                         .tenant = o->tenant,
+                                         .timeline = o->timeline,
+                                         .client_id = o->config->node,
                                          .server_node = peer->node};
     struct loch_secret psk = {0};
     struct loch_buf encoded = {0};
     loch_status st;
 
-    LOCH_TRY_OUT(st, loch_env_random(r->o.env, identity.client_boot.bytes,
-                                     sizeof identity.client_boot.bytes));
-    LOCH_TRY_OUT(st, loch_keys_psk(r->o.keys, &identity, &psk));
+    LOCH_TRY_OUT(
+        st, loch_env_random(o->env, identity.client_boot.bytes, sizeof identity.client_boot.bytes));
+    LOCH_TRY_OUT(st, loch_keys_psk(o->keys, &identity, &psk));
     LOCH_TRY_OUT(st, loch_psk_identity_encode(&identity, &encoded));
     LOCH_TRY_OUT(st, loch_tls_client_create(loch_buf_slice(&encoded), &psk, out));
 out:
@@ -260,7 +260,7 @@ static void attempt(void *arg)
         return;
     }
     link->receiver = r;
-    loch_status st = make_tls(r, peer, &link->tls);
+    loch_status st = loch_wal_receiver_tls(&r->o, peer, &link->tls);
     if (loch_is_ok(st))
         st = loch_env_connect(r->o.env, peer->address, link->tls, CONNECT_TIMEOUT_MS, on_connected,
                               link);

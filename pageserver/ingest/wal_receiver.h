@@ -38,6 +38,9 @@ struct loch_wal_receiver_options {
     void *arg;
 };
 
+/* The pageserver's half of a connection to a safekeeper, to read this timeline's WAL. */
+LOCH_STATUS loch_wal_receiver_tls(const struct loch_wal_receiver_options *options,
+                                  const struct loch_peer *peer, struct loch_tls_client **out);
 /* Begins at once. LOCH_E_NO_MEMORY. */
 LOCH_STATUS loch_wal_receiver_create(const struct loch_wal_receiver_options *options,
                                      struct loch_wal_receiver **out);

@@ -607,6 +607,11 @@ loch_status loch_acceptor_tick(struct loch_acceptor *a, struct loch_acceptor_eff
     return push_persist(a, out, &token);
 }
 
+void loch_acceptor_touch(struct loch_acceptor *a)
+{
+    a->persisted_commit = 0; /* no timeline's WAL begins there */
+}
+
 /* ---- what others may see ---- */
 
 void loch_acceptor_look(const struct loch_acceptor *a, struct loch_acceptor_view *out)

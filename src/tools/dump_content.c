@@ -213,7 +213,7 @@ static loch_status print_control(struct loch_slice plain, FILE *to)
 
     loch_reader_init(&r, plain);
     const uint32_t version = loch_read_u32(&r);
-    if (version != 1)
+    if (version != 1 && version != 2)
         return LOCH_FAIL(LOCH_E_UNSUPPORTED, "the control file has version %" PRIu32, version);
     const uint32_t pg_version = loch_read_u32(&r);
     (void)loch_read_u64(&r); /* segment size, zero */

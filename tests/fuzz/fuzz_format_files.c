@@ -19,8 +19,7 @@ static struct loch_buf object, layer, wal, archive;
 static struct loch_layer_ref refs[FRAMES];
 static const struct loch_place place_object = {.kind = LOCH_KIND_CONTROL, .tenant = {{1}}};
 static const struct loch_place place_layer = {.kind = LOCH_KIND_LAYER, .file_id = {{2}}};
-static const struct loch_place place_archive = {.kind = LOCH_KIND_WAL_ARCHIVE,
-                                                .generation = START};
+static const struct loch_place place_archive = {.kind = LOCH_KIND_WAL_ARCHIVE, .generation = START};
 static const struct loch_place place_wal = {.kind = LOCH_KIND_WAL, .node = {{3}}};
 
 #define MUST(expr_)                                                                                \
@@ -105,8 +104,8 @@ static void try_archive(struct loch_buf *file)
     uint8_t want[300];
 
     frame_bytes(0, want);
-    if (loch_is_ok(loch_wal_archive_open(&place_archive, &source, loch_buf_slice(file), &piece,
-                                         &bytes))) {
+    if (loch_is_ok(
+            loch_wal_archive_open(&place_archive, &source, loch_buf_slice(file), &piece, &bytes))) {
         LOCH_ASSERT(bytes.len == 300);
         LOCH_ASSERT(memcmp(bytes.data, want, 300) == 0);
     }

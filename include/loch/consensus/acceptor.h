@@ -177,6 +177,8 @@ LOCH_STATUS loch_acceptor_recovered(struct loch_acceptor *a, uint64_t term, loch
 void loch_acceptor_feedback(struct loch_acceptor *a, loch_lsn reader_lsn, loch_lsn persisted_lsn);
 
 LOCH_STATUS loch_acceptor_tick(struct loch_acceptor *a, struct loch_acceptor_effects *out);
+/* What the host keeps beside the control state has changed: the next tick persists in any case. */
+void loch_acceptor_touch(struct loch_acceptor *a);
 
 /* ---- what others may see ---- */
 struct loch_acceptor_view {

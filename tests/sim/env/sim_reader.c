@@ -31,7 +31,9 @@ static loch_status reader_frame(void *arg, uint8_t type, struct loch_slice paylo
         assert_int_equal(data.begin, r->position);
         r->o.got(r->o.arg, data.begin, data.bytes);
         r->position += data.bytes.len;
-        struct loch_wal_pull_feedback m = {.last_record_lsn = r->position};
+        struct loch_wal_pull_feedback m = {.last_record_lsn = r->position,
+                                           .disk_consistent_lsn = r->position,
+                                           .remote_consistent_lsn = r->position};
         loch_writer_init(&w, &out);
         loch_wal_pull_feedback_encode(&w, &m);
         loch_stream_send(r->stream, &out);

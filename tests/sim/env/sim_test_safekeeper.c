@@ -25,6 +25,7 @@
 #define START_PREV  UINT64_C(0x15000C8)
 #define SYSTEM_ID   UINT64_C(7300000000000000001)
 #define TRUTH_BYTES (32u << 20)
+#define PIECE_BYTES (32u << 10)
 #define WINDOW      (48u << 10) /* WAL a compute keeps: who is below recovers from its peers */
 #define AHEAD       (96u << 10) /* most WAL not yet acknowledged */
 
@@ -132,6 +133,8 @@ static void sk_start(struct safekeeper *s)
     d->cluster = cluster;
     d->node = s->id;
     d->file_bytes = 64u << 10;
+    d->piece_bytes = PIECE_BYTES;
+    d->store = real.store;
     d->metrics = real.metrics;
     d->keys = open_keys(&s->id, LOCH_ROLE_SAFEKEEPER);
     for (uint32_t i = 0; i < SAFEKEEPERS; i++)
@@ -484,6 +487,25 @@ static void reader_start(void)
 
 /* ---- the story ---- */
 
+static bool forget_object(void *arg, const char *name, uint64_t size)
+{
+    (void)arg;
+    (void)size;
+    assert_ok(loch_objstore_delete(real.store, name));
+    return true;
+}
+
+/* The archive of the story before. */
+static void forget_archive(void)
+{
+    char id[2][LOCH_ID_TEXT_BYTES];
+    char prefix[160];
+
+    (void)snprintf(prefix, sizeof prefix, "tenants/%s/timelines/%s/wal/",
+                   loch_id_format(&tenant, id[0]), loch_id_format(&timeline, id[1]));
+    assert_ok(loch_objstore_list(real.store, prefix, forget_object, NULL));
+}
+
 static void begin(uint64_t seed)
 {
     const struct sk_timeline_spec spec = {.start_lsn = START_LSN,
@@ -492,6 +514,7 @@ static void begin(uint64_t seed)
                                           .pg_version = 150020,
                                           .segment_bytes = WAL_GEN_SEGMENT_BYTES};
 
+    forget_archive();
     memset(&story, 0, sizeof story);
     story.sim = sim_world_create(&(struct sim_options){.seed = seed});
     story.acked = START_LSN;
@@ -596,8 +619,12 @@ static void compare(const struct safekeeper *s)
     struct reading r = {0};
 
     while (START_LSN + r.wal.len < story.acked) {
+        loch_lsn from = START_LSN + r.wal.len;
         r.done = false;
-        assert_ok(sk_store_read(tl->store, START_LSN + r.wal.len, story.acked, 1u << 20, got, &r));
+        if (from < sk_store_first_lsn(tl->store))
+            assert_ok(sk_archive_read(tl, from, got, &r));
+        else
+            assert_ok(sk_store_read(tl->store, from, story.acked, 1u << 20, got, &r));
         while (!r.done)
             assert_true(sim_world_step(story.sim));
     }
@@ -699,6 +726,11 @@ static void teardown(void)
     assert_int_equal(system(command), 0);
 }
 
+static int64_t counted(const char *name)
+{
+    return loch_metric_value(loch_metrics_counter(real.metrics, name, "", NULL, 0));
+}
+
 static void seeds(void **state)
 {
     const char *from = getenv("LOCH_SIM_FROM");
@@ -722,14 +754,20 @@ static void seeds(void **state)
     (void)fprintf(stderr,
                   "%lu seeds: %u elections, %u commits, %u kills, %u power cuts, %u fenced\n", n,
                   elections, commits, kills, power_cuts, fenced);
-    int64_t recovered = loch_metric_value(
-        loch_metrics_counter(real.metrics, "loch_safekeeper_recovered_bytes_total", "", NULL, 0));
-    (void)fprintf(stderr, "%ld bytes recovered from peers\n", recovered);
+    int64_t recovered = counted("loch_safekeeper_recovered_bytes_total");
+    int64_t archived = counted("loch_safekeeper_archived_bytes_total");
+    int64_t trimmed = counted("loch_safekeeper_trimmed_bytes_total");
+    int64_t archive_reads = counted("loch_safekeeper_archive_reads_total");
+    (void)fprintf(stderr, "%ld bytes recovered from peers, %ld archived, %ld trimmed\n", recovered,
+                  archived, trimmed);
     if (count == NULL) { /* the stories are about something */
         assert_true(elections > 40);
         assert_true(commits > 1000);
         assert_true(power_cuts > 40);
         assert_true(recovered > 10000);
+        assert_true(archived > 1000000);
+        assert_true(trimmed > 100000);
+        assert_true(archive_reads > 0);
     }
     teardown();
 }

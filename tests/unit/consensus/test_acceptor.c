@@ -221,6 +221,12 @@ static void commit_follows_what_is_durable_here(void **state)
     loch_acceptor_effects_clear(&e);
     assert_ok(loch_acceptor_tick(a, &e));
     assert_int_equal(e.count, 0);
+    loch_acceptor_touch(a); /* the host has something to persist */
+    assert_ok(loch_acceptor_tick(a, &e));
+    assert_int_equal(only(&e, LOCH_ACCEPTOR_PERSIST)->control.commit_lsn, START + 100);
+    loch_acceptor_effects_clear(&e);
+    assert_ok(loch_acceptor_tick(a, &e));
+    assert_int_equal(e.count, 0);
     append(a, first, 5, START + 100, 0, START + 100, &e); /* a heartbeat is answered */
     (void)only_send(&e, LOCH_WAL_APPEND_REPLY);
     append(a, first, 5, START + 100, 0, START + 101, &e); /* a bare commit_lsn is not */

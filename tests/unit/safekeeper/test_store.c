@@ -92,14 +92,44 @@ static void control_round_trip(void **state)
     world_fini(&w);
 }
 
-/* A file as an older version wrote it: opens for ever. */
-static void control_golden(void **state)
+/* A file as this or an older version wrote it: opens for ever. */
+static void control_golden_of(struct world *w, const char *golden, loch_lsn trim_lsn)
 {
-    struct world w;
     struct sk_control got = {0};
     struct loch_buf bytes = {0};
     char path[400];
-    const char *golden = LOCH_SOURCE_DIR "/tests/golden/format/control.bin";
+
+    assert_ok(loch_env_read_file(w->env, golden, 1u << 20, &bytes));
+    (void)snprintf(path, sizeof path, "%s/control", w->dir);
+    assert_ok(loch_env_replace_file(w->env, path, loch_buf_slice(&bytes)));
+    assert_ok(sk_control_load(w->dir, &w->sealer, &got));
+    assert_int_equal(got.sequence, 3);
+    assert_int_equal(got.last_seq, 4);
+    assert_int_equal(got.incarnation, 5);
+    assert_int_equal(got.system_id, SYSTEM_ID);
+    assert_int_equal(got.pg_version, 150020);
+    assert_int_equal(got.segment_bytes, WAL_GEN_SEGMENT_BYTES);
+    assert_int_equal(got.anchor_lsn, START_LSN + 128);
+    assert_int_equal(got.anchor_prev_lsn, START_LSN + 64);
+    assert_int_equal(got.trim_lsn, trim_lsn);
+    assert_int_equal(got.acceptor.term, 131072);
+    assert_int_equal(got.acceptor.min_compute_epoch, 2);
+    assert_int_equal(got.acceptor.generation, 1);
+    assert_int_equal(got.acceptor.start_lsn, START_LSN);
+    assert_int_equal(got.acceptor.start_prev_lsn, START_PREV);
+    assert_int_equal(got.acceptor.commit_lsn, START_LSN + 256);
+    assert_int_equal(got.acceptor.history.count, 2);
+    assert_int_equal(got.acceptor.history.entries[1].term, 131072);
+    assert_int_equal(got.acceptor.history.entries[1].start, START_LSN + 256);
+    sk_control_fini(&got);
+    loch_buf_fini(&bytes);
+}
+
+static void control_golden(void **state)
+{
+    struct world w;
+    struct loch_buf bytes = {0};
+    const char *golden = LOCH_SOURCE_DIR "/tests/golden/format/control-2.bin";
 
     (void)state;
     world_init(&w, 1u << 20);
@@ -112,33 +142,13 @@ static void control_golden(void **state)
         w.control.acceptor.commit_lsn = START_LSN + 256;
         w.control.anchor_lsn = START_LSN + 128;
         w.control.anchor_prev_lsn = START_LSN + 64;
+        w.control.trim_lsn = START_LSN + 120;
         assert_ok(loch_term_history_add(&w.control.acceptor.history, 131072, START_LSN + 256));
         assert_ok(sk_control_seal(&w.control, &w.sealer, &bytes));
         assert_ok(loch_env_replace_file(w.env, golden, loch_buf_slice(&bytes)));
-        bytes.len = 0;
     }
-    assert_ok(loch_env_read_file(w.env, golden, 1u << 20, &bytes));
-    (void)snprintf(path, sizeof path, "%s/control", w.dir);
-    assert_ok(loch_env_replace_file(w.env, path, loch_buf_slice(&bytes)));
-    assert_ok(sk_control_load(w.dir, &w.sealer, &got));
-    assert_int_equal(got.sequence, 3);
-    assert_int_equal(got.last_seq, 4);
-    assert_int_equal(got.incarnation, 5);
-    assert_int_equal(got.system_id, SYSTEM_ID);
-    assert_int_equal(got.pg_version, 150020);
-    assert_int_equal(got.segment_bytes, WAL_GEN_SEGMENT_BYTES);
-    assert_int_equal(got.anchor_lsn, START_LSN + 128);
-    assert_int_equal(got.anchor_prev_lsn, START_LSN + 64);
-    assert_int_equal(got.acceptor.term, 131072);
-    assert_int_equal(got.acceptor.min_compute_epoch, 2);
-    assert_int_equal(got.acceptor.generation, 1);
-    assert_int_equal(got.acceptor.start_lsn, START_LSN);
-    assert_int_equal(got.acceptor.start_prev_lsn, START_PREV);
-    assert_int_equal(got.acceptor.commit_lsn, START_LSN + 256);
-    assert_int_equal(got.acceptor.history.count, 2);
-    assert_int_equal(got.acceptor.history.entries[1].term, 131072);
-    assert_int_equal(got.acceptor.history.entries[1].start, START_LSN + 256);
-    sk_control_fini(&got);
+    control_golden_of(&w, LOCH_SOURCE_DIR "/tests/golden/format/control.bin", START_LSN);
+    control_golden_of(&w, golden, START_LSN + 120);
     loch_buf_fini(&bytes);
     world_fini(&w);
 }
@@ -391,6 +401,70 @@ static void missing_files(void **state)
     world_fini(&w);
 }
 
+static void stop_soon(void *arg)
+{
+    const struct world *w = arg;
+
+    loch_env_stop(w->env);
+}
+
+/* Grows by files, and trims: what is gone is gone, what stays opens; a restart finishes what a
+ * crash left, and refuses when more is gone than the control file says. */
+static void trimmed_files(void **state)
+{
+    struct world w;
+    char path[SK_PATH_BYTES];
+    struct stat sb;
+
+    (void)state;
+    world_init(&w, 1u << 20);
+    assert_ok(world_open(&w));
+    assert_int_equal(sk_store_disk_bytes(w.store), 0);
+    assert_int_equal(sk_store_trim_point(w.store, UINT64_MAX), START_LSN);
+    for (int i = 0; i < 9; i++)
+        world_grow(&w, 300, 3000, 1u << 17);
+    size_t files = sk_store_file_count(w.store);
+    uint64_t first_seq = sk_store_last_seq(w.store) - files + 1;
+    uint64_t bytes = sk_store_disk_bytes(w.store);
+    assert_true(files >= 4);
+    assert_true(bytes > w.gen.lsn - START_LSN);
+    assert_int_equal(sk_store_first_lsn(w.store), START_LSN);
+    loch_lsn middle = START_LSN + (w.gen.lsn - START_LSN) / 2;
+    loch_lsn trim = sk_store_trim_point(w.store, middle);
+    assert_true(trim > START_LSN && trim <= middle);
+    assert_ok(sk_store_trim(w.store, trim));
+    assert_int_equal(sk_store_first_lsn(w.store), trim);
+    while (!sk_store_idle(w.store)) {
+        loch_env_post(w.env, stop_soon, &w);
+        loch_env_run(w.env);
+    }
+    assert_true(sk_store_file_count(w.store) < files);
+    assert_true(sk_store_disk_bytes(w.store) < bytes);
+    sk_wal_file_path(w.dir, first_seq, path);
+    assert_int_equal(stat(path, &sb), -1);
+    world_check(&w, trim, w.gen.lsn);
+    assert_ok(sk_store_trim(w.store, trim)); /* nothing more to do */
+    world_close(&w);
+    assert_code(world_open(&w), LOCH_E_CORRUPT); /* the control file does not know of it */
+    w.control.trim_lsn = trim;
+    w.control.anchor_lsn = w.gen.lsn;
+    w.control.anchor_prev_lsn = w.gen.prev;
+    assert_ok(world_open(&w));
+    assert_int_equal(w.flush, w.gen.lsn);
+    assert_int_equal(sk_store_first_lsn(w.store), trim);
+    /* The control file went ahead, and the deletion did not happen. */
+    loch_lsn later = sk_store_trim_point(w.store, w.gen.lsn);
+    assert_true(later > trim);
+    assert_true(sk_store_file_count(w.store) > 1);
+    world_close(&w);
+    w.control.trim_lsn = later;
+    assert_ok(world_open(&w));
+    assert_int_equal(sk_store_file_count(w.store), 1);
+    world_check(&w, later, w.gen.lsn);
+    world_grow(&w, 20, 100, 1u << 17);
+    world_fini(&w);
+}
+
 static void order_of_effects(void **state)
 {
     struct world w;
@@ -500,7 +574,8 @@ int main(void)
         cmocka_unit_test(a_partial_record_is_cut), cmocka_unit_test(not_wal_is_refused),
         cmocka_unit_test(truncation_is_exact),     cmocka_unit_test(torn_tails),
         cmocka_unit_test(flipped_bytes),           cmocka_unit_test(missing_files),
-        cmocka_unit_test(order_of_effects),        cmocka_unit_test(a_failing_disk)};
+        cmocka_unit_test(trimmed_files),           cmocka_unit_test(order_of_effects),
+        cmocka_unit_test(a_failing_disk)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

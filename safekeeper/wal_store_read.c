@@ -1,0 +1,200 @@
+/* Holds: what a timeline's disk looks like to others: positions, reads, trimming. Invariant: a file
+ * is forgotten here before it is deleted, and never the one that holds the trim point. */
+#include "wal_store_impl.h"
+
+#include "loch/base/check.h"
+#include "loch/base/log.h"
+
+#include <stdlib.h>
+
+#define IDLE_TICKS 60u
+
+/* ---- looking ---- */
+
+size_t sk_store_queued(const struct sk_store *s)
+{
+    return s->queued;
+}
+
+void sk_store_anchor(struct sk_store *s, loch_lsn commit, loch_lsn *lsn, loch_lsn *prev_lsn)
+{
+    size_t keep = s->point_count;
+
+    while (keep > 1 && s->points[keep - 1].lsn > commit)
+        keep--;
+    keep--;
+    LOCH_ASSERT(s->points[keep].lsn <= commit);
+    if (keep > 0) {
+        s->point_count -= keep;
+        memmove(s->points, s->points + keep, s->point_count * sizeof *s->points);
+    }
+    *lsn = s->points[0].lsn;
+    *prev_lsn = s->points[0].prev;
+}
+
+void sk_store_tick(struct sk_store *s)
+{
+    s->idle_ticks = s->ticked == s->received ? s->idle_ticks + 1 : 0;
+    s->ticked = s->received;
+    if (s->idle_ticks == IDLE_TICKS)
+        sk_tail_release(&s->tail);
+}
+
+uint64_t sk_store_last_seq(const struct sk_store *s)
+{
+    return s->files.count == 0 ? 0 : s->files.items[s->files.count - 1].seq;
+}
+
+size_t sk_store_file_count(const struct sk_store *s)
+{
+    return s->files.count;
+}
+
+uint64_t sk_store_disk_bytes(const struct sk_store *s)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < s->files.count; i++)
+        sum += s->files.items[i].bytes;
+    return sum;
+}
+
+loch_lsn sk_store_first_lsn(const struct sk_store *s)
+{
+    return s->files.count == 0 ? s->written : s->files.items[0].begin;
+}
+
+/* ---- trimming ---- */
+
+loch_lsn sk_store_trim_point(const struct sk_store *s, loch_lsn lsn)
+{
+    size_t i = s->files.count;
+
+    while (i > 1 && s->files.items[i - 1].begin > lsn)
+        i--;
+    return i == 0 ? s->written : s->files.items[i - 1].begin;
+}
+
+struct trim_job {
+    struct sk_store *s;
+    struct sk_wal_files gone;
+    struct sk_failure failure;
+};
+
+/* What fails here is left to the next start: the files are void already. */
+static void trim_work(void *arg)
+{
+    struct trim_job *job = arg;
+    char path[SK_PATH_BYTES];
+    loch_status st = LOCH_OK;
+
+    for (size_t i = 0; i < job->gone.count; i++) {
+        sk_wal_file_path(job->s->dir, job->gone.items[i].seq, path);
+        loch_status one = loch_env_unlink(job->s->sealer.env, path);
+        if (!loch_is_ok(one) && one.code != LOCH_E_NOT_FOUND)
+            st = one;
+    }
+    sk_failure_take(&job->failure, st);
+}
+
+static void trim_done(void *arg)
+{
+    struct trim_job *job = arg;
+
+    job->s->reads--;
+    if (!loch_is_ok(sk_failure_raise(&job->failure)))
+        loch_log_failure("cannot delete WAL files that are no longer needed");
+    sk_wal_files_fini(&job->gone);
+    free(job);
+}
+
+loch_status sk_store_trim(struct sk_store *s, loch_lsn lsn)
+{
+    struct trim_job *job = calloc(1, sizeof *job);
+    loch_lsn first = sk_store_first_lsn(s);
+    loch_status st;
+
+    if (job == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory to trim WAL");
+    job->s = s;
+    LOCH_TRY_OUT(st, sk_wal_files_trim(&s->files, lsn, &job->gone));
+    if (job->gone.count == 0)
+        goto out;
+    if (s->stats.trimmed_bytes != NULL)
+        loch_metric_add(s->stats.trimmed_bytes, sk_store_first_lsn(s) - first);
+    LOCH_TRY_OUT(st, loch_env_work(s->sealer.env, trim_work, trim_done, job));
+    s->reads++;
+    return LOCH_OK;
+out:
+    sk_wal_files_fini(&job->gone);
+    free(job);
+    return st;
+}
+
+loch_status sk_store_files(const struct sk_store *s, struct sk_wal_files *out)
+{
+    return sk_wal_files_copy(out, &s->files);
+}
+
+/* ---- reading ---- */
+
+bool sk_store_tail(const struct sk_store *s, loch_lsn from, loch_lsn upto, size_t max,
+                   struct loch_slice *out)
+{
+    return sk_tail_read(&s->tail, from, upto, max, out);
+}
+
+uint64_t sk_store_cuts(const struct sk_store *s)
+{
+    return s->cuts;
+}
+
+struct read_job {
+    struct sk_store *s;
+    struct sk_wal_files files;
+    loch_lsn from, upto;
+    size_t max;
+    struct loch_buf wal;
+    struct sk_failure failure;
+    sk_store_read_fn done;
+    void *arg;
+};
+
+static void read_work(void *arg)
+{
+    struct read_job *job = arg;
+
+    sk_failure_take(&job->failure, sk_wal_read(job->s->dir, &job->s->sealer, &job->files, job->from,
+                                               job->upto, job->max, &job->wal));
+}
+
+static void read_done(void *arg)
+{
+    struct read_job *job = arg;
+
+    job->s->reads--;
+    job->done(job->arg, sk_failure_raise(&job->failure), &job->wal);
+    loch_buf_fini(&job->wal);
+    sk_wal_files_fini(&job->files);
+    free(job);
+}
+
+loch_status sk_store_read(struct sk_store *s, loch_lsn from, loch_lsn upto, size_t max,
+                          sk_store_read_fn done, void *arg)
+{
+    struct read_job *job = calloc(1, sizeof *job);
+    loch_status st;
+
+    if (job == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a read");
+    *job =
+        (struct read_job){.s = s, .from = from, .upto = upto, .max = max, .done = done, .arg = arg};
+    LOCH_TRY_OUT(st, sk_wal_files_copy(&job->files, &s->files));
+    LOCH_TRY_OUT(st, loch_env_work(s->sealer.env, read_work, read_done, job));
+    s->reads++;
+    return LOCH_OK;
+out:
+    sk_wal_files_fini(&job->files);
+    free(job);
+    return st;
+}
