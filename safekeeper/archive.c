@@ -164,10 +164,11 @@ static void done(void *arg)
         a->next_ns = now + LOOK_NS;
     } else {
         a->lsn = job->piece.end;
-        a->put_ns = 0;
         a->why[0] = '\0';
-        if (job->outcome == PUT)
+        if (job->outcome == PUT) /* whoever stepped in goes on until another one is seen to */
             loch_metric_add(d->stats.archived_bytes, job->piece.end - job->piece.begin);
+        else
+            a->put_ns = 0;
     }
     sk_wal_files_fini(&job->files);
     free(job);

@@ -64,6 +64,8 @@ loch_status sk_wal_files_trim(struct sk_wal_files *files, loch_lsn lsn, struct s
 
     while (n + 1 < files->count && files->items[n + 1].begin <= lsn)
         LOCH_TRY(push(gone, files->items[n++]));
+    if (n == 0)
+        return LOCH_OK;
     files->count -= n;
     memmove(files->items, files->items + n, files->count * sizeof *files->items);
     return LOCH_OK;

@@ -75,8 +75,8 @@ wait_until 60 reached 3 trimmed_lsn $((whole - 2 * SIDE)) || fail "safekeeper 3 
 note "a safekeeper that was away is back, by $read_back reads from the archive, and has trimmed too"
 
 # A restart knows what it has trimmed.
+trimmed=$(column 1 trimmed_lsn)
 kill -9 "$(daemon_pid safekeeper-1)"
-trimmed=$(column 2 trimmed_lsn)
 up
 wait_until 60 reached 1 trimmed_lsn "$(lsn "$trimmed")" || fail "safekeeper 1 is at $(column 1 trimmed_lsn)"
 [ "$(column 1 state)" = active ] || fail "safekeeper 1 is $(column 1 state)"

@@ -57,11 +57,10 @@ static void round_trip(void **state)
         assert_non_null(bytes);
         if (i % 2 == 0)
             assert_ok(loch_random_bytes(bytes, n));
-        assert_ok(
-            loch_wal_archive_seal(&place, &f.keys[0], &in, loch_slice_of(bytes, n), &sealed));
+        assert_ok(loch_wal_archive_seal(&place, &f.keys[0], &in, loch_slice_of(bytes, n), &sealed));
         assert_int_equal(sealed.len % 512, 0);
         if (i % 2 == 1 && n > 10000)
-            assert_true(sealed.len < n / 10); /* zeros compress */
+            assert_true(sealed.len < n / 10);     /* zeros compress */
         assert_ok(loch_buf_append(&wal, "x", 1)); /* appends */
         assert_ok(loch_wal_archive_open(&place, &source, loch_buf_slice(&sealed), &piece, &wal));
         assert_memory_equal(&piece, &in, sizeof in);
