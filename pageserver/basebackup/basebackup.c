@@ -147,7 +147,7 @@ static LOCH_STATUS put_twophase(void *arg, const struct loch_key *key, struct lo
     struct backup *b = arg;
     char path[PATH_MAX_BYTES];
 
-    if (version <= b->request->forget_prepared_until)
+    if (key->rel == 0 || version <= b->request->forget_prepared_until)
         return LOCH_OK;
     snprintf(path, sizeof path, "pg_twophase/%08X", key->rel);
     return tar_whole(&b->tar, path, value);

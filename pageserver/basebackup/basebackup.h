@@ -36,10 +36,16 @@ struct loch_basebackup_request {
     const struct loch_control *control; /* as of lsn: control->last_end == lsn */
     int64_t time;                       /* seconds since 1970, for the checkpoint */
     bool full;
-    /* Prepared transactions whose state is of this LSN or below are left out, and so rolled back:
-     * the branch point of a branch, whose parent will end them. LOCH_LSN_NONE keeps all. */
+    /* Prepared transactions whose state is of this LSN or below are left out, and so rolled back
+     * (loch_basebackup_forgotten_until). LOCH_LSN_NONE keeps all. */
     loch_lsn forget_prepared_until;
 };
+
+/* The key whose newest version says up to where prepared transactions are forgotten: put at the
+ * beginning of a branch, whose parent will end them. No transaction has the number 0. */
+#define LOCH_TWOPHASE_FORGET_KEY ((struct loch_key){.kind = LOCH_KEY_TWOPHASE})
+/* That LSN as of `lsn`; LOCH_LSN_NONE: nothing is forgotten. */
+LOCH_STATUS loch_basebackup_forgotten_until(struct loch_view *view, loch_lsn lsn, loch_lsn *out);
 
 /* Takes the next bytes of the tar stream (borrowed, at most 128 KiB); a failure ends the backup. */
 typedef LOCH_STATUS (*loch_basebackup_write_fn)(void *arg, struct loch_slice bytes);

@@ -17,3 +17,16 @@ struct loch_basebackup_source loch_basebackup_view_source(struct loch_view *view
 {
     return (struct loch_basebackup_source){.page = view_page, .scan = view_scan, .arg = view};
 }
+
+LOCH_STATUS loch_basebackup_forgotten_until(struct loch_view *view, loch_lsn lsn, loch_lsn *out)
+{
+    struct loch_key key = LOCH_TWOPHASE_FORGET_KEY;
+    struct loch_buf mark = {0};
+    loch_lsn version = LOCH_LSN_NONE;
+    bool found = false;
+    loch_status st = loch_view_get(view, &key, lsn, &mark, &found, &version);
+    loch_buf_fini(&mark);
+    if (loch_is_ok(st))
+        *out = found ? version : LOCH_LSN_NONE;
+    return st;
+}

@@ -6,7 +6,9 @@
 #include "tenants.h"
 
 #include "ingest/ingest.h"
+#include "read/view.h"
 
+#include "loch/base/time.h"
 #include "loch/host/console.h"
 #include "loch/host/keys.h"
 #include "loch/host/pin_command.h"
@@ -102,9 +104,10 @@ LOCH_STATUS loch_command_tenant(struct loch_pageserver *ps,
 }
 
 LOCH_STATUS loch_command_timeline(const struct loch_tenant *tenant,
-                                  const struct loch_console_request *request, struct loch_id *out)
+                                  const struct loch_console_request *request, const char *name,
+                                  struct loch_id *out)
 {
-    const char *text = loch_console_arg(request, "timeline");
+    const char *text = loch_console_arg(request, name);
     struct loch_id id;
     bool is_id = loch_is_ok(loch_id_parse(text, &id));
     for (uint32_t i = 0; i < tenant->manifest.count; i++) {
@@ -117,18 +120,28 @@ LOCH_STATUS loch_command_timeline(const struct loch_tenant *tenant,
     return LOCH_FAIL(LOCH_E_NOT_FOUND, "tenant %s has no timeline %s", tenant->manifest.name, text);
 }
 
+/* PREPARED keep or roll-back, by default the latter. */
+static loch_status prepared_arg(const struct loch_console_request *request, bool *keep)
+{
+    const char *text = loch_console_arg(request, "prepared");
+    *keep = text != NULL && strcmp(text, "keep") == 0;
+    if (text == NULL || *keep || strcmp(text, "roll-back") == 0)
+        return LOCH_OK;
+    return LOCH_FAIL(LOCH_E_INVALID, "PREPARED %s: want keep or roll-back", text);
+}
+
 static loch_status begin_branch(struct loch_pageserver *ps, struct loch_console_request *request)
 {
     struct loch_tenant *tenant = NULL;
-    struct loch_id from;
-    loch_lsn lsn = LOCH_LSN_NONE;
+    struct loch_branch_order order = {.name = loch_console_arg(request, "name")};
     LOCH_TRY(loch_command_tenant(ps, request, &tenant));
-    LOCH_TRY(loch_command_timeline(tenant, request, &from));
+    LOCH_TRY(loch_command_timeline(tenant, request, "timeline", &order.from));
+    LOCH_TRY(prepared_arg(request, &order.keep_prepared));
     if (loch_console_arg(request, "lsn") != NULL)
-        LOCH_TRY(loch_console_arg_lsn(request, "lsn", &lsn));
+        LOCH_TRY(loch_console_arg_lsn(request, "lsn", &order.lsn));
     struct creating *c = creating_new(request, "CREATE BRANCH");
     if (c != NULL)
-        loch_branch_create(ps, tenant, loch_console_arg(request, "name"), &from, lsn, created, c);
+        loch_branch_create(ps, tenant, &order, created, c);
     return LOCH_OK;
 }
 
@@ -139,9 +152,9 @@ static void create_branch(void *arg, struct loch_console_request *request)
         loch_console_fail(request, st);
 }
 
-/* ---- dropping ---- */
+/* ---- renaming and dropping ---- */
 
-static void dropped(void *arg, loch_status st)
+static void changed(void *arg, loch_status st)
 {
     struct creating *c = arg;
     if (loch_is_ok(st))
@@ -161,7 +174,7 @@ static void drop_tenant(void *arg, struct loch_console_request *request)
     }
     struct creating *c = creating_new(request, "DROP TENANT");
     if (c != NULL)
-        loch_tenant_drop(arg, tenant, dropped, c);
+        loch_tenant_drop(arg, tenant, changed, c);
 }
 
 static void drop_branch(void *arg, struct loch_console_request *request)
@@ -170,14 +183,37 @@ static void drop_branch(void *arg, struct loch_console_request *request)
     struct loch_id timeline;
     loch_status st = loch_command_tenant(arg, request, &tenant);
     if (loch_is_ok(st))
-        st = loch_command_timeline(tenant, request, &timeline);
+        st = loch_command_timeline(tenant, request, "timeline", &timeline);
     if (!loch_is_ok(st)) {
         loch_console_fail(request, st);
         return;
     }
     struct creating *c = creating_new(request, "DROP BRANCH");
     if (c != NULL)
-        loch_branch_drop(arg, tenant, &timeline, dropped, c);
+        loch_branch_drop(arg, tenant, &timeline, changed, c);
+}
+
+static loch_status begin_rename(struct loch_pageserver *ps, struct loch_console_request *request)
+{
+    struct loch_tenant *tenant = NULL;
+    struct loch_id timeline, taker;
+    bool taken = loch_console_arg(request, "taker") != NULL;
+    LOCH_TRY(loch_command_tenant(ps, request, &tenant));
+    LOCH_TRY(loch_command_timeline(tenant, request, "timeline", &timeline));
+    if (taken)
+        LOCH_TRY(loch_command_timeline(tenant, request, "taker", &taker));
+    struct creating *c = creating_new(request, "RENAME BRANCH");
+    if (c != NULL)
+        loch_branch_rename(ps, tenant, &timeline, loch_console_arg(request, "name"),
+                           taken ? &taker : NULL, changed, c);
+    return LOCH_OK;
+}
+
+static void rename_branch(void *arg, struct loch_console_request *request)
+{
+    loch_status st = begin_rename(arg, request);
+    if (!loch_is_ok(st))
+        loch_console_fail(request, st);
 }
 
 static void pin_tenant(void *arg, struct loch_console_request *request)
@@ -211,14 +247,31 @@ static void show_tenants(void *arg, struct loch_console_request *request)
     loch_console_done(request, NULL);
 }
 
+/* Of its own layer files; what it shares with its ancestors is theirs. */
+static uint64_t layer_bytes(struct loch_timeline *t)
+{
+    struct loch_view *view = NULL;
+    if (!loch_is_ok(loch_view_create(t, &view)))
+        return 0;
+    uint64_t bytes = loch_view_layer_bytes(view);
+    loch_view_destroy(view);
+    return bytes;
+}
+
+/* A system identifier begins with the second of its making (initdb's rule, and create.c's). */
+static int64_t created_us(const struct loch_timeline *t)
+{
+    return (int64_t)(loch_timeline_info(t)->system_id >> 32) * 1000000;
+}
+
 static void timeline_row(struct loch_console_request *request, const struct loch_tenant *tenant,
                          const struct loch_tenant_timeline *entry, const struct loch_served *s)
 {
-    char ids[3][LOCH_ID_TEXT_BYTES], text[9][TEXT_BYTES];
-    const struct loch_timeline *t = s != NULL ? loch_served_timeline(s) : NULL;
+    char ids[3][LOCH_ID_TEXT_BYTES], text[9][TEXT_BYTES], created_text[LOCH_TIME_TEXT_BYTES];
+    struct loch_timeline *t = s != NULL ? loch_served_timeline(s) : NULL;
     const char *problem = s != NULL ? loch_served_problem(s) : tenant->problem;
     bool root = loch_id_is_none(&entry->ancestor);
-    const char *values[16] = {loch_id_format(&tenant->id, ids[0]),
+    const char *values[19] = {loch_id_format(&tenant->id, ids[0]),
                               tenant->manifest.name,
                               loch_id_format(&entry->timeline, ids[1]),
                               entry->name,
@@ -237,6 +290,13 @@ static void timeline_row(struct loch_console_request *request, const struct loch
     }
     values[14] = problem[0] != '\0' ? "broken" : t != NULL ? "active" : "absent";
     values[15] = problem[0] != '\0' ? problem : NULL;
+    const struct loch_tenant_timeline *above =
+        root ? NULL : loch_tenant_timeline_find(tenant, &entry->ancestor);
+    values[16] = above != NULL ? above->name : NULL;
+    if (t != NULL) {
+        values[17] = text_u64(layer_bytes(t), text[8]);
+        values[18] = loch_time_format(created_us(t), created_text);
+    }
     loch_console_row(request, values);
 }
 
@@ -247,7 +307,8 @@ static void show_timelines(void *arg, struct loch_console_request *request)
                                         "start_lsn", "last_record_lsn", "disk_consistent_lsn",
                                         "system_id", "pg_version",      "segment_bytes",
                                         "term",      "wal_from",        "state",
-                                        "problem"};
+                                        "problem",   "parent",          "layer_bytes",
+                                        "created"};
     struct loch_pageserver *ps = arg;
     loch_console_columns(request, names, sizeof names / sizeof names[0]);
     for (struct loch_tenant *t = ps->tenants; t != NULL; t = t->next) {
@@ -325,7 +386,7 @@ static loch_status begin_issue(struct loch_pageserver *ps, struct loch_console_r
     struct loch_tenant *tenant = NULL;
     struct loch_id timeline, compute;
     LOCH_TRY(loch_command_tenant(ps, request, &tenant));
-    LOCH_TRY(loch_command_timeline(tenant, request, &timeline));
+    LOCH_TRY(loch_command_timeline(tenant, request, "timeline", &timeline));
     LOCH_TRY(loch_console_arg_id(request, "compute", &compute));
     const struct loch_served *served = loch_served_find(ps, &tenant->id, &timeline);
     if (served == NULL)
@@ -366,7 +427,7 @@ static void flush_timeline(void *arg, struct loch_console_request *request)
     struct loch_id timeline;
     loch_status st = loch_command_tenant(ps, request, &tenant);
     if (loch_is_ok(st))
-        st = loch_command_timeline(tenant, request, &timeline);
+        st = loch_command_timeline(tenant, request, "timeline", &timeline);
     struct loch_served *served =
         loch_is_ok(st) ? loch_served_find(ps, &tenant->id, &timeline) : NULL;
     if (loch_is_ok(st) && served == NULL)
@@ -395,9 +456,11 @@ const struct loch_console_command loch_pageserver_commands[] = {
     {"ISSUE CREDENTIAL <tenant> <timeline> <compute>",
      "A compute's keys and its epoch, as JSON; earlier ones of the timeline are fenced.",
      issue_credential},
-    {"CREATE BRANCH <tenant> <name> FROM <timeline> [AT <lsn>]",
+    {"CREATE BRANCH <tenant> <name> FROM <timeline> [AT <lsn>] [PREPARED <prepared>]",
      "A timeline that goes on from another at a record boundary; nothing is copied.",
      create_branch},
+    {"RENAME BRANCH <tenant> <timeline> TO <name> [NAME TAKEN BY <taker>]",
+     "A new name; another branch may take the old one at the same moment.", rename_branch},
     {"DROP BRANCH <tenant> <timeline>", "Removes a timeline that no other stands on.", drop_branch},
     {"SHOW LSN <tenant> <timeline> BEFORE <time> [UPTO <lsn>]",
      "The boundary before the first transaction that ended later, as recovery_target_time.",

@@ -8,9 +8,10 @@
 LOCH_STATUS loch_command_tenant(struct loch_pageserver *ps,
                                 const struct loch_console_request *request,
                                 struct loch_tenant **out);
-/* The timeline named by argument <timeline>, an id or a branch's name. LOCH_E_NOT_FOUND. */
+/* The timeline named by the argument called `name`, an id or a branch's name. LOCH_E_NOT_FOUND. */
 LOCH_STATUS loch_command_timeline(const struct loch_tenant *tenant,
-                                  const struct loch_console_request *request, struct loch_id *out);
+                                  const struct loch_console_request *request, const char *name,
+                                  struct loch_id *out);
 
 /* SHOW LSN, SHOW TIME (commands_history.c). */
 void loch_command_show_lsn(void *arg, struct loch_console_request *request);

@@ -48,7 +48,7 @@ static loch_status ask(struct loch_pageserver *ps, struct loch_console_request *
     loch_lsn lsn = LOCH_LSN_NONE;
     int64_t time_us = 0;
     LOCH_TRY(loch_command_tenant(ps, request, &tenant));
-    LOCH_TRY(loch_command_timeline(tenant, request, &timeline));
+    LOCH_TRY(loch_command_timeline(tenant, request, "timeline", &timeline));
     if (loch_console_arg(request, "lsn") != NULL)
         LOCH_TRY(loch_console_arg_lsn(request, "lsn", &lsn));
     *a = (struct asking){request, by_time};

@@ -5,6 +5,7 @@
 #include "served.h"
 #include "tenant_files.h"
 
+#include "basebackup/basebackup.h"
 #include "import/import.h"
 
 #include "loch/base/check.h"
@@ -30,6 +31,7 @@ struct creation {
     struct loch_timeline *parent; /* retained */
     struct loch_timeline *timeline;
     struct loch_history_point point;
+    bool keep_prepared;
     struct loch_history *history;
     struct loch_failure result;
     char *kms_uri; /* a tenant's own CMK, or NULL */
@@ -266,6 +268,10 @@ static loch_status make_branch(struct creation *c)
     c->point.control.system_id = info->system_id;
     c->point.control.last_start = c->point.prev_lsn;
     c->point.control.last_end = c->point.lsn;
+    if (!c->keep_prepared) {
+        struct loch_key mark = LOCH_TWOPHASE_FORGET_KEY;
+        LOCH_TRY(loch_timeline_put_value(c->timeline, &mark, c->point.lsn, loch_slice_of("", 1)));
+    }
     LOCH_TRY(commit_timeline(c, &c->point.control));
     return commit_tenant(c);
 }
@@ -323,26 +329,27 @@ static loch_status find_owner(struct creation *c, const struct loch_id *from, lo
     return LOCH_OK;
 }
 
-static loch_status begin_branch(struct creation *c, const char *name, const struct loch_id *from,
-                                loch_lsn lsn)
+static loch_status begin_branch(struct creation *c, const struct loch_branch_order *order)
 {
     struct loch_served *served = NULL;
-    LOCH_TRY(loch_name_check(name));
+    loch_lsn lsn = order->lsn;
+    LOCH_TRY(loch_name_check(order->name));
     for (uint32_t i = 0; i < c->tenant->manifest.count; i++) {
-        if (strcmp(c->tenant->manifest.timelines[i].name, name) == 0)
-            return LOCH_FAIL(LOCH_E_EXISTS, "there is a branch %s already", name);
+        if (strcmp(c->tenant->manifest.timelines[i].name, order->name) == 0)
+            return LOCH_FAIL(LOCH_E_EXISTS, "there is a branch %s already", order->name);
     }
-    snprintf(c->made.name, sizeof c->made.name, "%s", name);
+    snprintf(c->made.name, sizeof c->made.name, "%s", order->name);
+    c->keep_prepared = order->keep_prepared;
     c->made.info.tenant = c->tenant->id;
     LOCH_TRY(loch_env_random(c->ps->env, c->made.info.timeline.bytes, sizeof(struct loch_id)));
     LOCH_TRY(loch_tenant_manifest_copy(&c->manifest, &c->tenant->manifest));
     c->etag = c->tenant->etag;
-    LOCH_TRY(find_owner(c, from, &lsn, &served));
+    LOCH_TRY(find_owner(c, &order->from, &lsn, &served));
     return loch_history_find(served, c->ps, lsn, BRANCH_TIMEOUT_MS, point_found, c, &c->history);
 }
 
-void loch_branch_create(struct loch_pageserver *ps, struct loch_tenant *tenant, const char *name,
-                        const struct loch_id *from, loch_lsn lsn, loch_created_fn fn, void *arg)
+void loch_branch_create(struct loch_pageserver *ps, struct loch_tenant *tenant,
+                        const struct loch_branch_order *order, loch_created_fn fn, void *arg)
 {
     struct creation *c = calloc(1, sizeof *c);
     if (c == NULL || tenant->busy) {
@@ -352,7 +359,7 @@ void loch_branch_create(struct loch_pageserver *ps, struct loch_tenant *tenant, 
     }
     *c = (struct creation){.ps = ps, .tenant = tenant, .fn = fn, .arg = arg};
     tenant->busy = true;
-    loch_status st = begin_branch(c, name, from, lsn);
+    loch_status st = begin_branch(c, order);
     if (!loch_is_ok(st))
         fail_later(c, st);
 }

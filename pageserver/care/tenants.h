@@ -51,10 +51,19 @@ typedef void (*loch_changed_fn)(void *arg, loch_status st);
  * kms_uri (NULL: the daemon's). fn is called later. */
 void loch_tenant_create(struct loch_pageserver *ps, const char *name, const char *kms_uri,
                         loch_created_fn fn, void *arg);
-/* A branch of `from` at the record boundary at or below `lsn` (LOCH_LSN_NONE: what is ingested
- * now). */
-void loch_branch_create(struct loch_pageserver *ps, struct loch_tenant *tenant, const char *name,
-                        const struct loch_id *from, loch_lsn lsn, loch_created_fn fn, void *arg);
+struct loch_branch_order {
+    const char *name;
+    struct loch_id from;
+    loch_lsn lsn;       /* at the boundary at or below it; LOCH_LSN_NONE: what is ingested now */
+    bool keep_prepared; /* else transactions prepared by then are rolled back in the branch */
+};
+void loch_branch_create(struct loch_pageserver *ps, struct loch_tenant *tenant,
+                        const struct loch_branch_order *order, loch_created_fn fn, void *arg);
+/* Gives the branch a new name. `taker` (may be NULL): another branch, which at the same moment
+ * takes the name that this one had. LOCH_E_EXISTS, LOCH_E_NOT_FOUND, LOCH_E_INVALID (rename.c). */
+void loch_branch_rename(struct loch_pageserver *ps, struct loch_tenant *tenant,
+                        const struct loch_id *timeline, const char *name,
+                        const struct loch_id *taker, loch_changed_fn fn, void *arg);
 /* LOCH_E_INVALID while it has branches of its own. */
 void loch_branch_drop(struct loch_pageserver *ps, struct loch_tenant *tenant,
                       const struct loch_id *timeline, loch_changed_fn fn, void *arg);

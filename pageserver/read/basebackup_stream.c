@@ -23,7 +23,6 @@ struct basebackup {
     struct loch_page_basebackup wanted;
     struct loch_history *history;
     struct loch_history_point point;
-    loch_lsn branch_point; /* LOCH_LSN_NONE: a root */
     int64_t time;
     loch_lsn checkpoint_end;
     struct loch_failure result;
@@ -156,10 +155,13 @@ static void backup_work(void *arg)
                                               .prev_lsn = b->point.prev_lsn,
                                               .control = &b->point.control,
                                               .time = b->time,
-                                              .full = (b->wanted.flags & LOCH_BASEBACKUP_FULL) != 0,
-                                              .forget_prepared_until = b->branch_point};
-    loch_failure_set(&b->result,
-                     loch_basebackup_send(&source, &request, write_bytes, b, &b->checkpoint_end));
+                                              .full =
+                                                  (b->wanted.flags & LOCH_BASEBACKUP_FULL) != 0};
+    loch_status st = loch_basebackup_forgotten_until(b->request->view, b->point.lsn,
+                                                     &request.forget_prepared_until);
+    if (loch_is_ok(st))
+        st = loch_basebackup_send(&source, &request, write_bytes, b, &b->checkpoint_end);
+    loch_failure_set(&b->result, st);
     loch_view_destroy(b->request->view);
     b->request->view = NULL;
 }
@@ -227,7 +229,6 @@ static void found(void *arg, loch_status st, const struct loch_history_point *po
         return;
     }
     b->point = *point;
-    b->branch_point = loch_timeline_info(loch_served_timeline(conn->served))->ancestor_lsn;
     b->time = loch_env_wall_us(b->env) / 1000000;
     st = loch_env_work(b->env, backup_work, backup_done, b);
     if (!loch_is_ok(st)) {

@@ -42,6 +42,14 @@ loch_lsn loch_view_last_record_lsn(const struct loch_view *view)
     return view->last_record_lsn;
 }
 
+uint64_t loch_view_layer_bytes(const struct loch_view *view)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < view->set->file_count; i++)
+        bytes += loch_layer_desc(view->set->files[i])->file_bytes;
+    return bytes;
+}
+
 LOCH_STATUS loch_view_readable(const struct loch_view *view, loch_lsn lsn)
 {
     while (view->parent != NULL && lsn < loch_timeline_info(view->timeline)->start_lsn)

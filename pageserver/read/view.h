@@ -22,6 +22,8 @@ void loch_view_destroy(struct loch_view *view);
 /* last_record_lsn when the view was made. */
 loch_lsn loch_view_last_record_lsn(const struct loch_view *view);
 
+/* Size of the timeline's own layer files, without its ancestors'. */
+uint64_t loch_view_layer_bytes(const struct loch_view *view);
 /* LOCH_E_INVALID, naming where history begins, when reads at `lsn` would not give what was there:
  * ask before answering anybody at an LSN that is not the newest. */
 LOCH_STATUS loch_view_readable(const struct loch_view *view, loch_lsn lsn);

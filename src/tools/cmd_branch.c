@@ -164,8 +164,9 @@ static loch_status branch_create(struct loch_cluster *c, const struct loch_optio
     LOCH_TRY(loch_branch_find(c, tenant, from, &parent));
     LOCH_TRY_OUT(st, loch_branch_point(c, parent, o->at, &at));
     LOCH_TRY_OUT(st, loch_consolef(c, loch_port_pageserver(c), &rows,
-                                   "CREATE BRANCH %s %s FROM %s AT " LOCH_LSN_FMT, tenant, name,
-                                   loch_field(parent, "timeline"), LOCH_LSN_ARG(at)));
+                                   "CREATE BRANCH %s %s FROM %s AT " LOCH_LSN_FMT "%s", tenant,
+                                   name, loch_field(parent, "timeline"), LOCH_LSN_ARG(at),
+                                   o->keep_prepared ? " PREPARED keep" : ""));
     LOCH_TRY_OUT(st, loch_timeline_announce(c, json_array_get(rows, 0)));
     loch_print_rows(c, rows);
 out:
@@ -174,22 +175,86 @@ out:
     return st;
 }
 
-static loch_status branch_delete(struct loch_cluster *c, const char *tenant, const char *name)
+/* Fails naming a compute that runs on the branch. */
+static loch_status refuse_live(const json_t *attached, const char *branch)
+{
+    json_t *each;
+    size_t i;
+
+    json_array_foreach(attached, i, each) if (
+        json_is_true(
+            json_object_get(each, "live"))) return LOCH_FAIL(LOCH_E_INVALID,
+                                                             "compute %s runs on branch %s: stop "
+                                                             "it first (loch compute stop %s)",
+                                                             loch_field(each, "name"), branch,
+                                                             loch_field(each, "name"));
+    return LOCH_OK;
+}
+
+static loch_status branch_delete(struct loch_cluster *c, const struct loch_options *o,
+                                 const char *tenant, const char *name)
 {
     json_t *row = NULL;
     json_t *rows = NULL;
+    json_t *attached = NULL;
+    json_t *each;
+    size_t i;
+    loch_status st;
 
     LOCH_TRY(loch_branch_find(c, tenant, name, &row));
-    loch_status st = loch_consolef(c, loch_port_pageserver(c), &rows, "DROP BRANCH %s %s", tenant,
-                                   loch_field(row, "timeline"));
-    if (loch_is_ok(st))
-        loch_timeline_forget(c, tenant, loch_field(row, "timeline"));
+    LOCH_TRY_OUT(st, loch_attached(c, o->tenant ? o->tenant : "main", name, &attached));
+    LOCH_TRY_OUT(st, refuse_live(attached, name));
+    LOCH_TRY_OUT(st, loch_consolef(c, loch_port_pageserver(c), &rows, "DROP BRANCH %s %s", tenant,
+                                   loch_field(row, "timeline")));
+    loch_timeline_forget(c, tenant, loch_field(row, "timeline"));
+    json_array_foreach(attached, i, each)
+    {
+        loch_progress("compute %s, which was stopped, went with it", loch_field(each, "name"));
+        loch_attached_forget(c, loch_field(each, "name"));
+    }
+out:
+    json_decref(attached);
     json_decref(rows);
     json_decref(row);
     return st;
 }
 
-static loch_status branch_list(struct loch_cluster *c, const char *tenant, const char *only)
+static loch_status branch_rename(struct loch_cluster *c, const struct loch_options *o,
+                                 const char *tenant, const char *name)
+{
+    json_t *rows = NULL;
+    json_t *row = NULL;
+
+    if (o->to == NULL)
+        return LOCH_FAIL(LOCH_E_INVALID, "want: loch branch rename NAME NEW");
+    LOCH_TRY(loch_name_check("branch", o->to));
+    LOCH_TRY(loch_branch_find(c, tenant, name, &row));
+    loch_status st = loch_consolef(c, loch_port_pageserver(c), &rows, "RENAME BRANCH %s %s TO %s",
+                                   tenant, loch_field(row, "timeline"), o->to);
+    json_decref(rows);
+    json_decref(row);
+    LOCH_TRY(st);
+    return loch_attached_move(c, o->tenant ? o->tenant : "main", name, o->to);
+}
+
+/* What people look at in a list; --json has everything. */
+static json_t *short_row(const json_t *row)
+{
+    static const char *const fields[][2] = {{"name", "name"},
+                                            {"parent", "parent"},
+                                            {"ancestor_lsn", "ancestor_lsn"},
+                                            {"tip_lsn", "last_record_lsn"},
+                                            {"layer_bytes", "layer_bytes"},
+                                            {"created", "created"},
+                                            {"state", "state"}};
+    json_t *out = json_object();
+
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+        json_object_set_new(out, fields[i][0], json_string(loch_field(row, fields[i][1])));
+    return out;
+}
+
+static loch_status branch_list(struct loch_cluster *c, const char *tenant)
 {
     json_t *rows = NULL;
     json_t *row;
@@ -197,15 +262,56 @@ static loch_status branch_list(struct loch_cluster *c, const char *tenant, const
     json_t *shown = json_array();
 
     loch_status st = loch_console(c, loch_port_pageserver(c), "SHOW TIMELINES", &rows);
-    json_array_foreach(rows, i, row) if (strcmp(loch_field(row, "tenant"), tenant) == 0 &&
-                                         (only == NULL || strcmp(loch_field(row, "name"), only) ==
-                                                              0)) json_array_append(shown, row);
-    if (loch_is_ok(st) && only != NULL && json_array_size(shown) == 0)
-        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no branch \"%s\"", only);
+    json_array_foreach(rows, i, row) if (strcmp(loch_field(row, "tenant"), tenant) == 0)
+        json_array_append_new(shown, c->json ? json_incref(row) : short_row(row));
     if (loch_is_ok(st))
         loch_print_rows(c, shown);
     json_decref(shown);
     json_decref(rows);
+    return st;
+}
+
+/* Sets `field` of the branch to the time of its LSN called `lsn`; an ancestor LSN is asked of the
+ * parent. Left out when nobody knows. */
+static void add_time(const struct loch_cluster *c, json_t *branch, const char *timeline,
+                     const char *lsn, const char *field)
+{
+    json_t *rows = NULL;
+
+    if (loch_field(branch, lsn)[0] == '\0' || loch_field(branch, timeline)[0] == '\0')
+        return;
+    loch_status st = loch_consolef(c, loch_port_pageserver(c), &rows, "SHOW TIME %s %s AT %s",
+                                   loch_field(branch, "tenant"), loch_field(branch, timeline),
+                                   loch_field(branch, lsn));
+    if (loch_is_ok(st))
+        json_object_set(branch, field, json_object_get(json_array_get(rows, 0), "time"));
+    json_decref(rows);
+}
+
+static loch_status branch_show(struct loch_cluster *c, const struct loch_options *o,
+                               const char *tenant, const char *name)
+{
+    json_t *branch = NULL;
+    json_t *attached = NULL;
+
+    LOCH_TRY(loch_branch_find(c, tenant, name, &branch));
+    loch_status st = loch_attached(c, o->tenant ? o->tenant : "main", name, &attached);
+    if (loch_is_ok(st)) {
+        const char *key;
+        json_t *value;
+        add_time(c, branch, "ancestor", "ancestor_lsn", "ancestor_time");
+        add_time(c, branch, "timeline", "last_record_lsn", "tip_time");
+        json_object_set(branch, "computes", attached);
+        json_t *shown = json_pack("[O]", branch);
+        if (c->json)
+            loch_print_rows(c, shown);
+        else
+            json_object_foreach(branch, key, value) if (json_is_string(value))(void)
+                printf("%-20s %s\n", key, json_string_value(value));
+        json_decref(shown);
+    }
+    json_decref(attached);
+    json_decref(branch);
     return st;
 }
 
@@ -255,14 +361,17 @@ loch_status loch_cmd_branch(struct loch_cluster *c, const struct loch_options *o
         return branch_create(c, o, name);
     LOCH_TRY(loch_tenant_find(c, o->tenant ? o->tenant : "main", tenant));
     if (strcmp(verb, "list") == 0)
-        return branch_list(c, tenant, NULL);
+        return branch_list(c, tenant);
     if (strcmp(verb, "show") == 0 && name != NULL)
-        return branch_list(c, tenant, name);
+        return branch_show(c, o, tenant, name);
     if (strcmp(verb, "delete") == 0 && name != NULL)
-        return branch_delete(c, tenant, name);
+        return branch_delete(c, o, tenant, name);
+    if (strcmp(verb, "rename") == 0 && name != NULL)
+        return branch_rename(c, o, tenant, name);
     if (strcmp(verb, "lsn") == 0 && name != NULL)
         return branch_look(c, o, tenant, name, true);
     if (strcmp(verb, "time") == 0 && name != NULL)
         return branch_look(c, o, tenant, name, false);
-    return LOCH_FAIL(LOCH_E_INVALID, "want: loch branch create|list|show|delete|lsn|time NAME");
+    return LOCH_FAIL(LOCH_E_INVALID,
+                     "want: loch branch create|list|show|rename|delete|lsn|time NAME");
 }

@@ -177,10 +177,9 @@ static loch_status compute_define(struct loch_cluster *c, const struct loch_opti
     }
     (void)snprintf(scratch, sizeof scratch, "%s/compute-%s", c->scratch, name);
     json_t *note =
-        json_pack("{s:s, s:s, s:s, s:s, s:O, s:O, s:i, s:s, s:b}", "name", name, "id",
+        json_pack("{s:s, s:s, s:s, s:s, s:O, s:i, s:s, s:b}", "name", name, "id",
                   loch_id_format(&id, id_text), "tenant", tenant, "tenant_id", tenant_id, "branch",
-                  json_object_get(branch, "name"), "timeline", json_object_get(branch, "timeline"),
-                  "port", port, "scratch", scratch, "wanted", 1);
+                  json_object_get(branch, "name"), "port", port, "scratch", scratch, "wanted", 1);
     note_path(c, name, path, sizeof path);
     st = loch_json_write(path, note, 0600);
     json_decref(note);
@@ -220,7 +219,7 @@ static loch_status start_agent(struct loch_cluster *c, const json_t *note, const
     LOCH_TRY(write_agent_config(c, note, name, config, sizeof config));
     LOCH_TRY(loch_mkdir(loch_field(note, "scratch"), 0711));
     LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "ISSUE CREDENTIAL %s %s %s",
-                           loch_field(note, "tenant_id"), loch_field(note, "timeline"),
+                           loch_field(note, "tenant_id"), loch_field(note, "branch"),
                            loch_field(note, "id")));
     const char *credential = NULL;
     json_object_foreach(json_array_get(rows, 0), column, value) credential =

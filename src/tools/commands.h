@@ -8,9 +8,10 @@
 /* Options every command shares, as parsed; NULL or 0 when not given. */
 struct loch_options {
     const char *tenant, *branch, *from, *at, *kms_uri,
-        *extra; /* extra: "name=value,..." PostgreSQL settings */
+        *extra;     /* extra: "name=value,..." PostgreSQL settings */
+    const char *to; /* the fourth word: a new name */
     int port;
-    bool immediate, read_only, wipe;
+    bool immediate, read_only, wipe, keep_prepared;
 };
 
 LOCH_STATUS loch_cmd_up(struct loch_cluster *c, const struct loch_options *o);
@@ -58,6 +59,14 @@ LOCH_STATUS loch_compute_each(struct loch_cluster *c,
                               void *arg);
 /* The object `compute list` shows. The caller decrefs. */
 LOCH_STATUS loch_compute_describe(struct loch_cluster *c, const char *name, json_t **out);
+/* The computes whose branch that is: an array of {name, live}. The caller decrefs. */
+LOCH_STATUS loch_attached(struct loch_cluster *c, const char *tenant, const char *branch,
+                          json_t **out);
+/* Attaches them to the branch `to` from their next start on. */
+LOCH_STATUS loch_attached_move(struct loch_cluster *c, const char *tenant, const char *branch,
+                               const char *to);
+/* Nothing is known of a compute, which does not run, any more. */
+void loch_attached_forget(const struct loch_cluster *c, const char *name);
 /* Letters, digits, '-' and '_', 1 to 63 characters. */
 LOCH_STATUS loch_name_check(const char *what, const char *name);
 /* Prints rows as JSON or as aligned columns. */

@@ -19,8 +19,8 @@ static const char usage[] =
     "  down [--wipe]             stop everything; --wipe also deletes the cluster's directory\n"
     "  status                    what runs\n"
     "  tenant create NAME [--kms-uri URI] | list | show NAME | delete NAME\n"
-    "  branch create NAME [--tenant T] [--from main] [--at LSN|TIME]\n"
-    "         list | show NAME | delete NAME\n"
+    "  branch create NAME [--tenant T] [--from main] [--at LSN|TIME] [--keep-prepared]\n"
+    "         list | show NAME | delete NAME | rename NAME NEW\n"
     "         lsn NAME --at TIME          the LSN that recovery_target_time would stop at\n"
     "         time NAME --at LSN          when a transaction had ended by then\n"
     "  key check URI             a round trip through a key service, and what is wrong with it\n"
@@ -52,25 +52,28 @@ enum {
     OPT_READ_ONLY,
     OPT_WIPE,
     OPT_SET,
-    OPT_KMS_URI
+    OPT_KMS_URI,
+    OPT_KEEP_PREPARED
 };
 
-static const struct option long_options[] = {{"dir", required_argument, NULL, OPT_DIR},
-                                             {"port-base", required_argument, NULL, OPT_PORT_BASE},
-                                             {"json", no_argument, NULL, OPT_JSON},
-                                             {"help", no_argument, NULL, OPT_HELP},
-                                             {"version", no_argument, NULL, OPT_VERSION},
-                                             {"tenant", required_argument, NULL, OPT_TENANT},
-                                             {"branch", required_argument, NULL, OPT_BRANCH},
-                                             {"from", required_argument, NULL, OPT_FROM},
-                                             {"at", required_argument, NULL, OPT_AT},
-                                             {"port", required_argument, NULL, OPT_PORT},
-                                             {"immediate", no_argument, NULL, OPT_IMMEDIATE},
-                                             {"read-only", no_argument, NULL, OPT_READ_ONLY},
-                                             {"wipe", no_argument, NULL, OPT_WIPE},
-                                             {"set", required_argument, NULL, OPT_SET},
-                                             {"kms-uri", required_argument, NULL, OPT_KMS_URI},
-                                             {NULL, 0, NULL, 0}};
+static const struct option long_options[] = {
+    {"dir", required_argument, NULL, OPT_DIR},
+    {"port-base", required_argument, NULL, OPT_PORT_BASE},
+    {"json", no_argument, NULL, OPT_JSON},
+    {"help", no_argument, NULL, OPT_HELP},
+    {"version", no_argument, NULL, OPT_VERSION},
+    {"tenant", required_argument, NULL, OPT_TENANT},
+    {"branch", required_argument, NULL, OPT_BRANCH},
+    {"from", required_argument, NULL, OPT_FROM},
+    {"at", required_argument, NULL, OPT_AT},
+    {"port", required_argument, NULL, OPT_PORT},
+    {"immediate", no_argument, NULL, OPT_IMMEDIATE},
+    {"read-only", no_argument, NULL, OPT_READ_ONLY},
+    {"wipe", no_argument, NULL, OPT_WIPE},
+    {"keep-prepared", no_argument, NULL, OPT_KEEP_PREPARED},
+    {"set", required_argument, NULL, OPT_SET},
+    {"kms-uri", required_argument, NULL, OPT_KMS_URI},
+    {NULL, 0, NULL, 0}};
 
 void loch_progress(const char *fmt, ...)
 {
@@ -202,6 +205,9 @@ static loch_status set_option(struct loch_cluster *c, struct loch_options *o, in
     case OPT_READ_ONLY:
         o->read_only = true;
         return LOCH_OK;
+    case OPT_KEEP_PREPARED:
+        o->keep_prepared = true;
+        return LOCH_OK;
     case OPT_WIPE:
         o->wipe = true;
         return LOCH_OK;
@@ -241,13 +247,13 @@ static loch_status default_dir(struct loch_cluster *c)
     return LOCH_OK;
 }
 
-static loch_status dispatch(struct loch_cluster *c, const struct loch_options *o, int count,
-                            char **words)
+static loch_status dispatch(struct loch_cluster *c, struct loch_options *o, int count, char **words)
 {
     const char *verb = count > 1 ? words[1] : "";
     const char *name = count > 2 ? words[2] : NULL;
 
-    if (count > 3)
+    o->to = count > 3 ? words[3] : NULL;
+    if (count > 4 || (count == 4 && strcmp(verb, "rename") != 0))
         return LOCH_FAIL(LOCH_E_INVALID, "too many words after \"%s\"", words[2]);
     if (strcmp(words[0], "up") == 0)
         return loch_cmd_up(c, o);

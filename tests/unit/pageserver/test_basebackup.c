@@ -1,7 +1,7 @@
 /* Small formats of base backup and import: auxiliary files, origins, the tar stream's errors, and
  * what inspection refuses. Whole backups that a server starts on:
  * tests/integration/import_basebackup.sh. */
-#include "../unit.h"
+#include "store_fixture.h"
 
 #include "basebackup/aux_file.h"
 #include "basebackup/basebackup.h"
@@ -155,6 +155,32 @@ static void test_prepared_at_branch_point(void **state)
     assert_int_equal(forgotten - kept, 1024); /* a header and a padded block */
 }
 
+/* A mark at a branch's beginning forgets what was prepared by then, seen from there on only. */
+static void test_mark_of_forgotten(void **state)
+{
+    struct site *s = *state;
+    struct loch_key mark = LOCH_TWOPHASE_FORGET_KEY;
+    struct loch_timeline *t = site_timeline(s, 100, NULL);
+    struct loch_view *view = NULL;
+    loch_lsn until = 7;
+
+    assert_ok(loch_timeline_put_value(t, &mark, 150, loch_slice_of("", 1)));
+    assert_ok(loch_view_create(t, &view));
+    assert_ok(loch_basebackup_forgotten_until(view, 149, &until));
+    assert_true(until == LOCH_LSN_NONE);
+    assert_ok(loch_basebackup_forgotten_until(view, 200, &until));
+    assert_true(until == 150);
+    assert_true(loch_view_layer_bytes(view) == 0);
+    loch_view_destroy(view);
+    loch_timeline_advance(t, 160, 150);
+    assert_ok(loch_timeline_freeze(t, loch_slice_of("c", 1)));
+    assert_ok(loch_timeline_flush(t));
+    assert_ok(loch_view_create(t, &view));
+    assert_true(loch_view_layer_bytes(view) > 0);
+    loch_view_destroy(view);
+    loch_timeline_release(t);
+}
+
 static void test_backup_errors(void **state)
 {
     loch_lsn end = 7;
@@ -212,9 +238,13 @@ static void test_inspect_refuses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_aux_round_trip),  cmocka_unit_test(test_aux_refuses),
-        cmocka_unit_test(test_origins),         cmocka_unit_test(test_backup_errors),
-        cmocka_unit_test(test_inspect_refuses), cmocka_unit_test(test_prepared_at_branch_point),
+        cmocka_unit_test(test_aux_round_trip),
+        cmocka_unit_test(test_aux_refuses),
+        cmocka_unit_test(test_origins),
+        cmocka_unit_test(test_backup_errors),
+        cmocka_unit_test(test_inspect_refuses),
+        cmocka_unit_test(test_prepared_at_branch_point),
+        cmocka_unit_test_setup_teardown(test_mark_of_forgotten, site_up, site_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
