@@ -1,0 +1,76 @@
+/* A tenant's lease on its own keys: how long a process may use them after the KMS last said yes.
+ *
+ * A pure machine. Times are CLOCK_BOOTTIME nanoseconds and arrive in the events. A lease counts
+ * from the START of the Decrypt that was granted, so a slow answer never lengthens it. DENIED wipes
+ * at once. UNAVAILABLE extends what is permitted, one lease at a time, until the grace is over; so
+ * does a Decrypt that is not answered within half a lease. A gap (the process slept, the clock
+ * jumped) lets the permission run out: the keys stay, but nothing may use them before a Decrypt was
+ * granted or the KMS was found unavailable.
+ */
+#ifndef LOCH_KEYRING_LEASE_H
+#define LOCH_KEYRING_LEASE_H
+
+#include "loch/base/status.h"
+
+#define LOCH_GRACE_MAX_MS 300000u
+
+struct loch_lease_settings {
+    uint64_t poll_ms;   /* between the starts of two Decrypts */
+    uint64_t lease_ms;  /* at least twice the poll */
+    uint64_t grace_ms;  /* 0 to LOCH_GRACE_MAX_MS: served so long beyond a lease in an outage */
+    uint64_t settle_ms; /* a denied key comes back after so long of nothing but grants */
+};
+
+enum loch_lease_state {
+    LOCH_LEASE_HELD = 1,
+    LOCH_LEASE_REVOKED, /* the KMS denied */
+    LOCH_LEASE_OUTAGE   /* nobody answers, and the grace is over */
+};
+
+enum loch_lease_answer { LOCH_KMS_GRANTED = 1, LOCH_KMS_DENIED, LOCH_KMS_SILENT };
+
+/* What is to be done, in this order. Bits. */
+enum loch_lease_effect {
+    LOCH_LEASE_WIPE = 1,    /* the keys, and all plaintext that they opened; close connections */
+    LOCH_LEASE_AUDIT = 2,   /* the state, or whether the KMS answers, has changed: tell */
+    LOCH_LEASE_RENEW = 4,   /* the keys may be used until permit_ns */
+    LOCH_LEASE_RESTORE = 8, /* load the keys again, then loch_lease_restored */
+    LOCH_LEASE_DECRYPT = 16 /* ask the KMS now, then loch_lease_answered */
+};
+
+struct loch_lease {
+    struct loch_lease_settings settings;
+    enum loch_lease_state state;
+    uint64_t granted_ns; /* start of the last granted Decrypt */
+    uint64_t permit_ns;  /* the keys may be used before this */
+    uint64_t since_ns;   /* when the state was entered */
+    uint64_t silent_ns;  /* since when nobody answers; 0: somebody does */
+    uint64_t good_ns;    /* not HELD: since when it grants; 0: it does not */
+    uint64_t asked_ns;   /* start of the Decrypt under way; 0: none */
+    uint64_t waited_ns;  /* since when we have watched it without a gap */
+    uint64_t tick_ns;    /* the last tick */
+    uint64_t next_ns;    /* when the next is due */
+    bool restoring;
+};
+
+/* LOCH_E_INVALID naming the setting. */
+LOCH_STATUS loch_lease_settings_check(const struct loch_lease_settings *settings);
+/* The keys were opened by a Decrypt that started at granted_ns. */
+void loch_lease_begin(struct loch_lease *lease, const struct loch_lease_settings *settings,
+                      uint64_t granted_ns);
+/* They could not be opened: DENIED or SILENT (a restart in an outage fails closed). */
+void loch_lease_begin_closed(struct loch_lease *lease, const struct loch_lease_settings *settings,
+                             enum loch_lease_answer why, uint64_t now_ns);
+/* Time has passed. Returns effects. */
+unsigned loch_lease_tick(struct loch_lease *lease, uint64_t now_ns);
+/* The Decrypt that started at started_ns was answered. Returns effects. */
+unsigned loch_lease_answered(struct loch_lease *lease, uint64_t started_ns, uint64_t now_ns,
+                             enum loch_lease_answer answer);
+/* The end of a RESTORE whose load started at started_ns; not ok: it is tried again. Returns
+ * effects. */
+unsigned loch_lease_restored(struct loch_lease *lease, uint64_t started_ns, uint64_t now_ns,
+                             bool ok);
+/* "held", "grace", "revoked" or "outage". */
+const char *loch_lease_word(const struct loch_lease *lease);
+
+#endif
