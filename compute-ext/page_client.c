@@ -125,7 +125,7 @@ static loch_status take_error(struct loch_slice payload, uint64_t *id, uint64_t 
         loch_readahead_refused(m.request_id);
         return LOCH_OK;
     }
-    if (m.code == LOCH_E_OK || m.code > LOCH_E_UNSUPPORTED)
+    if (m.code == LOCH_E_OK || m.code > LOCH_E_LAST)
         return LOCH_FAIL(LOCH_E_CORRUPT, "unknown error code %u from the pageserver", m.code);
     return LOCH_FAIL((enum loch_code)m.code, "%.*s", (int)m.text.len, (const char *)m.text.data);
 }
@@ -207,6 +207,12 @@ static void give_up_if_final(loch_status st)
     case LOCH_E_STALE:
         ereport(FATAL, (errcode(ERRCODE_ADMIN_SHUTDOWN),
                         errmsg("loch: this compute is fenced: another one has taken over"),
+                        errdetail_internal("%s", loch_error_text())));
+        break;
+    case LOCH_E_KEY_REVOKED:
+    case LOCH_E_KMS_UNAVAILABLE:
+        ereport(FATAL, (errcode(ERRCODE_ADMIN_SHUTDOWN),
+                        errmsg("loch: this compute goes down: its tenant's key is gone"),
                         errdetail_internal("%s", loch_error_text())));
         break;
     case LOCH_E_CORRUPT:

@@ -196,7 +196,7 @@ static loch_status refusal(struct loch_slice payload)
     struct loch_page_error e;
 
     LOCH_TRY(loch_page_error_decode(payload, &e));
-    if (e.code == LOCH_E_OK || e.code > LOCH_E_UNSUPPORTED)
+    if (e.code == LOCH_E_OK || e.code > LOCH_E_LAST)
         return LOCH_FAIL(LOCH_E_CORRUPT, "unknown error code %u from the pageserver", e.code);
     return LOCH_FAIL((enum loch_code)e.code, "%.*s", (int)e.text.len, (const char *)e.text.data);
 }

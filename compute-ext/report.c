@@ -25,6 +25,8 @@ static int sqlstate_of(enum loch_code code)
     case LOCH_E_UNSUPPORTED:
         return ERRCODE_FEATURE_NOT_SUPPORTED;
     case LOCH_E_STALE:
+    case LOCH_E_KEY_REVOKED:
+    case LOCH_E_KMS_UNAVAILABLE:
         return ERRCODE_ADMIN_SHUTDOWN;
     case LOCH_E_OK:
         break;

@@ -63,6 +63,10 @@ const char *loch_code_name(enum loch_code code)
         return "stale";
     case LOCH_E_UNSUPPORTED:
         return "unsupported";
+    case LOCH_E_KEY_REVOKED:
+        return "key_revoked";
+    case LOCH_E_KMS_UNAVAILABLE:
+        return "kms_unavailable";
     }
     return "unknown";
 }

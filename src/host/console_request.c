@@ -107,6 +107,10 @@ const char *pg_sqlstate(enum loch_code code)
         return "55000";
     case LOCH_E_UNSUPPORTED:
         return "0A000";
+    case LOCH_E_KEY_REVOKED:
+        return "42501";
+    case LOCH_E_KMS_UNAVAILABLE:
+        return "57P03";
     }
     return "XX000";
 }

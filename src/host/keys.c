@@ -2,7 +2,7 @@
  *
  * A tenant's keys are one immutable object, replaced as a whole: `lock` is held only to look
  * something up or to swap, never across I/O; `change` lets one thread at a time read or write
- * keyrings. A keyring older than the one held is refused.
+ * a tenant's keyring. A keyring older than the one held is refused.
  */
 #include "keys_internal.h"
 #include "loch/base/check.h"
@@ -13,15 +13,6 @@
 
 /* How often a change is tried again when another writer was quicker. */
 #define CHANGE_TRIES 8
-
-struct loch_keys {
-    struct loch_keys_options o;
-    pthread_rwlock_t lock;
-    pthread_mutex_t change;
-    struct keys_tenant **tenants; /* under lock */
-    size_t count;
-    size_t cap;
-};
 
 static const struct loch_id none;
 
@@ -37,11 +28,8 @@ loch_status loch_keys_create(const struct loch_keys_options *options, struct loc
         free(keys);
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no lock for the daemon's keys");
     }
-    if (pthread_mutex_init(&keys->change, NULL) != 0) {
-        (void)pthread_rwlock_destroy(&keys->lock);
-        free(keys);
-        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no lock for the daemon's keys");
-    }
+    for (size_t i = 0; i < KEYS_CHANGE_LOCKS; i++)
+        LOCH_ASSERT(pthread_mutex_init(&keys->change[i], NULL) == 0);
     *out = keys;
     return LOCH_OK;
 }
@@ -53,9 +41,16 @@ void loch_keys_destroy(struct loch_keys *keys)
     for (size_t i = 0; i < keys->count; i++)
         keys_tenant_destroy(keys->tenants[i]);
     free(keys->tenants);
+    free(keys->permits);
     (void)pthread_rwlock_destroy(&keys->lock);
-    (void)pthread_mutex_destroy(&keys->change);
+    for (size_t i = 0; i < KEYS_CHANGE_LOCKS; i++)
+        (void)pthread_mutex_destroy(&keys->change[i]);
     free(keys);
+}
+
+pthread_mutex_t *keys_change_lock(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    return &keys->change[tenant->bytes[0] % KEYS_CHANGE_LOCKS];
 }
 
 static void reading(struct loch_keys *keys)
@@ -151,12 +146,46 @@ static loch_status install(struct loch_keys *keys, struct keys_tenant *take_tena
     return st;
 }
 
-static loch_status load(struct loch_keys *keys, const struct loch_id *tenant)
+static loch_status get_and_install(struct loch_keys *keys, const struct loch_id *tenant)
 {
     struct keys_tenant *t = NULL;
 
     LOCH_TRY(get_newest(keys, tenant, &t));
     return install(keys, t);
+}
+
+/* Fails for a blocked tenant: only a restore may open its keys. */
+static loch_status check_open(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    reading(keys);
+    const struct keys_permit *permit = keys_permit_find(keys, tenant);
+    const loch_status st = permit != NULL && permit->block != LOCH_E_OK
+                               ? LOCH_FAIL(permit->block, "%s", permit->why)
+                               : LOCH_OK;
+    release(keys);
+    return st;
+}
+
+static loch_status load(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    const uint64_t started_ns = keys_now_ns(keys);
+
+    LOCH_TRY(check_open(keys, tenant));
+    return keys_permit_note(keys, tenant, started_ns, get_and_install(keys, tenant), false);
+}
+
+loch_status loch_keys_restore(struct loch_keys *keys, const struct loch_id *tenant,
+                              uint64_t *started_ns)
+{
+    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
+    const uint64_t now_ns = keys_now_ns(keys);
+    loch_status st = get_and_install(keys, tenant);
+    if (loch_is_ok(st)) {
+        st = keys_permit_note(keys, tenant, now_ns, st, true);
+        *started_ns = now_ns;
+    }
+    (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
+    return st;
 }
 
 /* Brings PENDING keys to life: read back, unwrapped anew, then put as ACTIVE; and loads the result.
@@ -166,6 +195,8 @@ static loch_status settle(struct loch_keys *keys, const struct loch_id *tenant)
     struct keys_tenant *t = NULL;
     bool changed = false;
 
+    const uint64_t started_ns = keys_now_ns(keys);
+    LOCH_TRY(check_open(keys, tenant));
     LOCH_TRY(get_newest(keys, tenant, &t));
     const loch_status st = keys_ring_activate(&keys->o, t, &changed);
     if (!loch_is_ok(st) || changed) {
@@ -173,7 +204,7 @@ static loch_status settle(struct loch_keys *keys, const struct loch_id *tenant)
         LOCH_TRY(st);
         return load(keys, tenant);
     }
-    return install(keys, t);
+    return keys_permit_note(keys, tenant, started_ns, install(keys, t), false);
 }
 
 static loch_status add_timeline(struct loch_keys *keys, const struct loch_id *tenant,
@@ -182,6 +213,7 @@ static loch_status add_timeline(struct loch_keys *keys, const struct loch_id *te
     struct keys_tenant *t = NULL;
     bool changed = false;
 
+    LOCH_TRY(check_open(keys, tenant));
     LOCH_TRY(get_newest(keys, tenant, &t));
     const loch_status st = keys_ring_add_timeline(&keys->o, t, timeline, &changed);
     keys_tenant_destroy(t);
@@ -192,19 +224,19 @@ static loch_status add_timeline(struct loch_keys *keys, const struct loch_id *te
 loch_status loch_keys_tenant_create(struct loch_keys *keys, const struct loch_id *tenant)
 {
     LOCH_ASSERT(!loch_id_is_none(tenant));
-    (void)pthread_mutex_lock(&keys->change);
+    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
     loch_status st = keys_ring_create(&keys->o, tenant);
     if (loch_is_ok(st))
         st = settle(keys, tenant);
-    (void)pthread_mutex_unlock(&keys->change);
+    (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
     return st;
 }
 
 loch_status loch_keys_tenant_load(struct loch_keys *keys, const struct loch_id *tenant)
 {
-    (void)pthread_mutex_lock(&keys->change);
+    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
     const loch_status st = load(keys, tenant);
-    (void)pthread_mutex_unlock(&keys->change);
+    (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
     return st;
 }
 
@@ -218,6 +250,7 @@ void loch_keys_tenant_drop(struct loch_keys *keys, const struct loch_id *tenant)
         gone = *slot;
         *slot = keys->tenants[--keys->count];
     }
+    keys_permit_forget(keys, tenant);
     release(keys);
     keys_tenant_destroy(gone);
 }
@@ -228,13 +261,13 @@ loch_status loch_keys_add_timeline(struct loch_keys *keys, const struct loch_id 
     loch_status st = LOCH_OK;
 
     LOCH_ASSERT(!loch_id_is_none(timeline));
-    (void)pthread_mutex_lock(&keys->change);
+    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
     for (int i = 0; i < CHANGE_TRIES; i++) {
         st = add_timeline(keys, tenant, timeline);
         if (st.code != LOCH_E_STALE)
             break;
     }
-    (void)pthread_mutex_unlock(&keys->change);
+    (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
     return st;
 }
 
@@ -244,6 +277,7 @@ static loch_status forget_timeline(struct loch_keys *keys, const struct loch_id 
     struct keys_tenant *t = NULL;
     bool changed = false;
 
+    LOCH_TRY(check_open(keys, tenant));
     LOCH_TRY(get_newest(keys, tenant, &t));
     const loch_status st = keys_ring_forget_timeline(&keys->o, t, timeline, &changed);
     if (!loch_is_ok(st) || changed) {
@@ -260,13 +294,13 @@ loch_status loch_keys_forget_timeline(struct loch_keys *keys, const struct loch_
     loch_status st = LOCH_OK;
 
     LOCH_ASSERT(!loch_id_is_none(timeline));
-    (void)pthread_mutex_lock(&keys->change);
+    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
     for (int i = 0; i < CHANGE_TRIES; i++) {
         st = forget_timeline(keys, tenant, timeline);
         if (st.code != LOCH_E_STALE)
             break;
     }
-    (void)pthread_mutex_unlock(&keys->change);
+    (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
     return st;
 }
 
@@ -295,7 +329,9 @@ bool loch_keys_has(struct loch_keys *keys, const struct loch_id *tenant,
 {
     reading(keys);
     struct keys_tenant **slot = slot_of(keys, tenant);
-    const bool has = slot != NULL && knows_timeline(*slot, timeline);
+    const struct keys_permit *permit = keys_permit_find(keys, tenant);
+    const bool has = slot != NULL && (permit == NULL || permit->block == LOCH_E_OK) &&
+                     knows_timeline(*slot, timeline);
     release(keys);
     return has;
 }
@@ -321,7 +357,10 @@ loch_status loch_keys_wrap_key(struct loch_keys *keys, const struct loch_id *ten
     struct keys_tenant **slot = slot_of(keys, tenant);
     const struct opened_key *k =
         slot == NULL ? NULL : active_key(*slot, level, (uint8_t)purpose, timeline);
-    if (slot == NULL) {
+    st = keys_permit_check(keys, tenant);
+    if (!loch_is_ok(st)) {
+        /* said already */
+    } else if (slot == NULL) {
         st = LOCH_FAIL(LOCH_E_NOT_FOUND, "the tenant's keys are not open");
     } else if (k == NULL) {
         st = LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no active %s key for the timeline",
@@ -342,16 +381,21 @@ static loch_status find_key(void *arg, const struct loch_id *key_id, uint32_t ve
 {
     struct loch_keys *keys = arg;
     const struct opened_key *found = NULL;
-    loch_status st;
+    const struct keys_tenant *owner = NULL;
+    loch_status st = LOCH_OK;
 
     reading(keys);
     for (size_t i = 0; i < keys->count && found == NULL; i++) {
-        const struct keys_tenant *t = keys->tenants[i];
-        for (uint32_t k = 0; k < t->ring.count && found == NULL; k++)
-            if (t->keys[k].version == version && loch_id_equal(&t->keys[k].key_id, key_id))
-                found = &t->keys[k];
+        owner = keys->tenants[i];
+        for (uint32_t k = 0; k < owner->ring.count && found == NULL; k++)
+            if (owner->keys[k].version == version && loch_id_equal(&owner->keys[k].key_id, key_id))
+                found = &owner->keys[k];
     }
-    if (found == NULL)
+    if (found != NULL)
+        st = keys_permit_check(keys, &owner->ring.tenant);
+    if (!loch_is_ok(st))
+        ; /* said already */
+    else if (found == NULL)
         st = LOCH_FAIL(LOCH_E_NOT_FOUND, "no open keyring has the key that a file names");
     else if (found->state != LOCH_STATE_ACTIVE && found->state != LOCH_STATE_RETIRED)
         st = LOCH_FAIL(LOCH_E_DENIED, "the key that a file names is %s",
@@ -393,7 +437,10 @@ loch_status loch_keys_psk(struct loch_keys *keys, struct loch_psk_identity *iden
         k = active_key(*slot, LOCH_LEVEL_TK, LOCH_PURPOSE_WIRE, &none);
     else if (slot != NULL)
         k = wire_key(*slot, identity->wire_epoch);
-    if (k == NULL) {
+    st = keys_permit_check(keys, &identity->tenant);
+    if (!loch_is_ok(st)) {
+        /* said already */
+    } else if (k == NULL) {
         st = LOCH_FAIL(LOCH_E_NOT_FOUND, "no wire key for the connection's tenant and epoch");
     } else {
         identity->wire_epoch = k->version;

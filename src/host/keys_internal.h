@@ -5,6 +5,8 @@
 #include "loch/host/keys.h"
 #include "loch/objstore/objstore.h"
 
+#include <pthread.h>
+
 /* One version of a key; `secret` is empty for revoked and destroyed ones. */
 struct opened_key {
     struct loch_id key_id;
@@ -22,6 +24,48 @@ struct keys_tenant {
     struct loch_etag etag;
     struct opened_key *keys; /* as many as the ring has entries, same order */
 };
+
+/* Whether a tenant's keys may be used, and until when. Exists before the keys when they could not
+ * be opened, and after them when they were wiped. */
+struct keys_permit {
+    struct loch_id tenant;
+    uint64_t granted_ns;  /* start of the Decrypt that opened the keys */
+    uint64_t until_ns;    /* UINT64_MAX: no lease is kept */
+    enum loch_code block; /* LOCH_E_OK: none; else why nothing of the tenant opens */
+    char why[LOCH_KEYS_WHY_BYTES];
+};
+
+#define KEYS_CHANGE_LOCKS 64u
+
+struct loch_keys {
+    struct loch_keys_options o;
+    pthread_rwlock_t lock;
+    /* By tenant, so that the slow key service of one does not hold up another. */
+    pthread_mutex_t change[KEYS_CHANGE_LOCKS];
+    struct keys_tenant **tenants; /* under lock */
+    size_t count;
+    size_t cap;
+    struct keys_permit *permits; /* under lock */
+    size_t permit_count;
+};
+
+/* Under lock. NULL when there is none. */
+struct keys_permit *keys_permit_find(const struct loch_keys *keys, const struct loch_id *tenant);
+/* Under lock. Fails when the tenant's keys are blocked or their lease has run out. */
+LOCH_STATUS keys_permit_check(const struct loch_keys *keys, const struct loch_id *tenant);
+/* The clock of leases; 0 when none are kept. */
+uint64_t keys_now_ns(const struct loch_keys *keys);
+/* After a load that began at started_ns: notes the lease, or why there is none. Passes st on, but
+ * fails when the tenant was blocked meanwhile, unless the load may `lift` a block. */
+LOCH_STATUS keys_permit_note(struct loch_keys *keys, const struct loch_id *tenant,
+                             uint64_t started_ns, loch_status st, bool lift);
+/* The lock that one change of the tenant's keyring at a time holds. */
+pthread_mutex_t *keys_change_lock(struct loch_keys *keys, const struct loch_id *tenant);
+void keys_permit_forget(struct loch_keys *keys, const struct loch_id *tenant);
+/* Wipes what was unwrapped; the keyring and its hash stay, so that no older one is taken later. */
+void keys_tenant_wipe(struct keys_tenant *t);
+/* Unwraps one entry as keys_ring_get does: proves that the KMS still lets us. */
+LOCH_STATUS keys_ring_prove(const struct loch_keys_options *o, const struct loch_keyring *ring);
 
 void keys_tenant_destroy(struct keys_tenant *t);
 /* Reads, unwraps and proves the tenant's keyring. Every key is unwrapped anew. */

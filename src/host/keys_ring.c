@@ -30,12 +30,17 @@ static void object_name(const struct loch_id *tenant, char name[static NAME_BYTE
     (void)snprintf(name, NAME_BYTES, "tenants/%s/keyring", loch_id_format(tenant, text));
 }
 
+void keys_tenant_wipe(struct keys_tenant *t)
+{
+    for (uint32_t i = 0; t->keys != NULL && i < t->ring.count; i++)
+        loch_secret_fini(&t->keys[i].secret);
+}
+
 void keys_tenant_destroy(struct keys_tenant *t)
 {
     if (t == NULL)
         return;
-    for (uint32_t i = 0; t->keys != NULL && i < t->ring.count; i++)
-        loch_secret_fini(&t->keys[i].secret);
+    keys_tenant_wipe(t);
     free(t->keys);
     loch_keyring_fini(&t->ring);
     free(t);
@@ -125,6 +130,20 @@ static loch_status entry_unwrap(const struct loch_keys_options *o, const struct 
         return st;
     }
     *out = s;
+    return LOCH_OK;
+}
+
+loch_status keys_ring_prove(const struct loch_keys_options *o, const struct loch_keyring *ring)
+{
+    const struct keys_tenant t = {.ring = *ring};
+    struct loch_secret s = {0};
+    const struct loch_keyring_entry *e =
+        loch_keyring_active(ring, LOCH_LEVEL_KEK, LOCH_PURPOSE_META, &none);
+
+    if (e == NULL)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "the keyring has no active META KEK");
+    LOCH_TRY(entry_unwrap(o, &t, e, &s));
+    loch_secret_fini(&s);
     return LOCH_OK;
 }
 

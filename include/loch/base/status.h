@@ -21,9 +21,13 @@ enum loch_code {
     LOCH_E_UNAVAILABLE = 7, /* cannot be reached now: try again */
     LOCH_E_LIMIT = 8,       /* a stated limit would be exceeded */
     LOCH_E_NO_MEMORY = 9,
-    LOCH_E_STALE = 10,      /* an older term, epoch, generation or lease */
-    LOCH_E_UNSUPPORTED = 11 /* a version or feature this build does not know */
+    LOCH_E_STALE = 10,       /* an older term, epoch, generation or lease */
+    LOCH_E_UNSUPPORTED = 11, /* a version or feature this build does not know */
+    /* The tenant's key, as told to its peers. */
+    LOCH_E_KEY_REVOKED = 12,    /* its KMS says no: nothing is served until it says yes again */
+    LOCH_E_KMS_UNAVAILABLE = 13 /* nobody answers for its key, and the grace is over */
 };
+#define LOCH_E_LAST LOCH_E_KMS_UNAVAILABLE
 
 typedef struct loch_status {
     enum loch_code code;

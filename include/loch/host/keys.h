@@ -14,9 +14,12 @@
 #include "loch/crypto/wrap.h"
 #include "loch/keyring/keyring.h"
 
+struct loch_env;
 struct loch_keys;
 struct loch_kms;
 struct loch_objstore;
+
+#define LOCH_KEYS_WHY_BYTES 240u
 
 struct loch_keys_options {
     struct loch_objstore *store; /* borrowed */
@@ -24,6 +27,10 @@ struct loch_keys_options {
     struct loch_id cluster;
     struct loch_id node; /* this daemon's; none: a tool that only reads */
     uint8_t role;        /* enum loch_role: as which server PSK identities must name us */
+    /* Leases (host/leases.h renews them): every key use checks this clock. NULL, 0: none are kept,
+     * keys once opened stay. */
+    struct loch_env *env; /* borrowed */
+    uint64_t lease_ms;
 };
 
 LOCH_STATUS loch_keys_create(const struct loch_keys_options *options, struct loch_keys **out);
@@ -60,6 +67,30 @@ LOCH_STATUS loch_keys_wrap_key(struct loch_keys *keys, const struct loch_id *ten
 /* Where readers of all loaded tenants find keys; lives as long as `keys`. Key ids are random, and a
  * key of another tenant does not unwrap: the place binds it. */
 struct loch_key_source loch_keys_source(struct loch_keys *keys);
+
+/* ---- leases: for host/leases.h ---- */
+/* LOCH_OK while the tenant's keys may be used, or are not known here; else LOCH_E_KEY_REVOKED or
+ * LOCH_E_KMS_UNAVAILABLE: also for what was opened with them before. Cheap; before every send. */
+LOCH_STATUS loch_keys_usable(struct loch_keys *keys, const struct loch_id *tenant);
+/* One real Decrypt of the tenant's META KEK; blocks. LOCH_E_DENIED, LOCH_E_UNAVAILABLE, ... */
+LOCH_STATUS loch_keys_prove(struct loch_keys *keys, const struct loch_id *tenant);
+void loch_keys_permit(struct loch_keys *keys, const struct loch_id *tenant, uint64_t until_ns);
+/* Wipes every opened key of the tenant; all uses fail with `code` and `why` until a restore. */
+void loch_keys_block(struct loch_keys *keys, const struct loch_id *tenant, enum loch_code code,
+                     const char *why);
+/* Loads the keys of a blocked tenant and lifts the block; blocks the thread. *started_ns: when its
+ * Decrypts began. */
+LOCH_STATUS loch_keys_restore(struct loch_keys *keys, const struct loch_id *tenant,
+                              uint64_t *started_ns);
+struct loch_keys_permit_view {
+    struct loch_id tenant;
+    uint64_t granted_ns, until_ns;
+    enum loch_code block;
+    char why[LOCH_KEYS_WHY_BYTES];
+};
+/* A copy of every tenant's permit (the caller frees *out); count of them. */
+LOCH_STATUS loch_keys_permits(struct loch_keys *keys, struct loch_keys_permit_view **out,
+                              size_t *count);
 
 /* The PSK for an identity whose tenant is loaded. An identity's wire_epoch 0 is replaced by the
  * tenant's active one. The identity must be of this cluster. */

@@ -68,7 +68,8 @@ static int site_down(void **state)
 
 static struct loch_keys *keys_of(struct site *s, uint8_t role, const struct loch_id *node)
 {
-    const struct loch_keys_options o = {s->store, s->kms, s->cluster, *node, role};
+    const struct loch_keys_options o = {
+        .store = s->store, .kms = s->kms, .cluster = s->cluster, .node = *node, .role = role};
     struct loch_keys *keys = NULL;
 
     assert_ok(loch_keys_create(&o, &keys));

@@ -1,0 +1,197 @@
+/* Holds: whether a tenant's keys may be used now, as the daemon's leases say (leases.c). The checks
+ * stand in the way of every use of a key; a daemon that keeps no leases never fails them. */
+#include "keys_internal.h"
+#include "loch/base/check.h"
+#include "loch/io/env.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+uint64_t keys_now_ns(const struct loch_keys *keys)
+{
+    return keys->o.env != NULL && keys->o.lease_ms > 0 ? loch_env_now_ns(keys->o.env) : 0;
+}
+
+struct keys_permit *keys_permit_find(const struct loch_keys *keys, const struct loch_id *tenant)
+{
+    for (size_t i = 0; i < keys->permit_count; i++)
+        if (loch_id_equal(&keys->permits[i].tenant, tenant))
+            return &keys->permits[i];
+    return NULL;
+}
+
+loch_status keys_permit_check(const struct loch_keys *keys, const struct loch_id *tenant)
+{
+    const struct keys_permit *p = keys_permit_find(keys, tenant);
+
+    if (p == NULL)
+        return LOCH_OK;
+    if (p->block != LOCH_E_OK)
+        return LOCH_FAIL(p->block, "%s", p->why);
+    if (p->until_ns != UINT64_MAX && keys_now_ns(keys) >= p->until_ns)
+        return LOCH_FAIL(LOCH_E_KMS_UNAVAILABLE,
+                         "the lease on the tenant's key has run out: the key service must be asked "
+                         "again first");
+    return LOCH_OK;
+}
+
+static void lock(struct loch_keys *keys, bool write)
+{
+    const int rc = write ? pthread_rwlock_wrlock(&keys->lock) : pthread_rwlock_rdlock(&keys->lock);
+    LOCH_ASSERT(rc == 0);
+}
+
+static void unlock(struct loch_keys *keys)
+{
+    (void)pthread_rwlock_unlock(&keys->lock);
+}
+
+/* Under lock. */
+static void wipe(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    for (size_t i = 0; i < keys->count; i++)
+        if (loch_id_equal(&keys->tenants[i]->ring.tenant, tenant))
+            keys_tenant_wipe(keys->tenants[i]);
+}
+
+/* Under lock. */
+static struct keys_permit *permit_make(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    struct keys_permit *p = keys_permit_find(keys, tenant);
+
+    if (p != NULL)
+        return p;
+    p = reallocarray(keys->permits, keys->permit_count + 1, sizeof *p);
+    if (p == NULL)
+        return NULL;
+    keys->permits = p;
+    p += keys->permit_count++;
+    *p = (struct keys_permit){.tenant = *tenant, .until_ns = UINT64_MAX};
+    return p;
+}
+
+/* What a failed load means for the tenant. */
+static enum loch_code block_of(enum loch_code code)
+{
+    if (code == LOCH_E_DENIED)
+        return LOCH_E_KEY_REVOKED;
+    return code == LOCH_E_UNAVAILABLE ? LOCH_E_KMS_UNAVAILABLE : LOCH_E_OK;
+}
+
+loch_status keys_permit_note(struct loch_keys *keys, const struct loch_id *tenant,
+                             uint64_t started_ns, loch_status st, bool lift)
+{
+    const enum loch_code block = block_of(st.code);
+    char why[LOCH_KEYS_WHY_BYTES];
+
+    if (started_ns == 0 || (!loch_is_ok(st) && block == LOCH_E_OK))
+        return st;
+    (void)snprintf(why, sizeof why, "%s", loch_is_ok(st) ? "" : loch_error_text());
+    lock(keys, true);
+    struct keys_permit *p = permit_make(keys, tenant);
+    if (p != NULL && loch_is_ok(st) && p->block != LOCH_E_OK && !lift) {
+        st = (loch_status){p->block}; /* revoked while it was loaded */
+        memcpy(why, p->why, sizeof why);
+        wipe(keys, tenant);
+    } else if (p != NULL && loch_is_ok(st)) {
+        const uint64_t until_ns = started_ns + keys->o.lease_ms * UINT64_C(1000000);
+        if (p->block != LOCH_E_OK || p->until_ns == UINT64_MAX || until_ns > p->until_ns)
+            p->until_ns = until_ns;
+        p->granted_ns = started_ns;
+        p->block = LOCH_E_OK;
+        p->why[0] = '\0';
+    } else if (p != NULL && p->granted_ns == 0) { /* one that was held is the leases' to end */
+        p->block = block;
+        memcpy(p->why, why, sizeof why);
+    }
+    unlock(keys);
+    if (p == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a tenant's lease");
+    return loch_is_ok(st) ? st : LOCH_FAIL(st.code, "%s", why);
+}
+
+void keys_permit_forget(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    struct keys_permit *p = keys_permit_find(keys, tenant);
+
+    if (p != NULL)
+        *p = keys->permits[--keys->permit_count];
+}
+
+loch_status loch_keys_usable(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    lock(keys, false);
+    const loch_status st = keys_permit_check(keys, tenant);
+    unlock(keys);
+    return st;
+}
+
+void loch_keys_permit(struct loch_keys *keys, const struct loch_id *tenant, uint64_t until_ns)
+{
+    lock(keys, true);
+    struct keys_permit *p = keys_permit_find(keys, tenant);
+    if (p != NULL && p->block == LOCH_E_OK)
+        p->until_ns = until_ns;
+    unlock(keys);
+}
+
+void loch_keys_block(struct loch_keys *keys, const struct loch_id *tenant, enum loch_code code,
+                     const char *why)
+{
+    LOCH_ASSERT(code != LOCH_E_OK);
+    lock(keys, true);
+    struct keys_permit *p = permit_make(keys, tenant);
+    if (p != NULL) {
+        p->block = code;
+        (void)snprintf(p->why, sizeof p->why, "%s", why);
+    }
+    wipe(keys, tenant);
+    unlock(keys);
+}
+
+loch_status loch_keys_prove(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    struct loch_keyring ring = {0};
+    loch_status st = LOCH_OK;
+    bool known = false;
+
+    lock(keys, false);
+    for (size_t i = 0; i < keys->count && !known; i++) {
+        if (!loch_id_equal(&keys->tenants[i]->ring.tenant, tenant))
+            continue;
+        known = true;
+        st = loch_keyring_copy(&ring, &keys->tenants[i]->ring);
+    }
+    unlock(keys);
+    LOCH_TRY(st);
+    if (known) {
+        st = keys_ring_prove(&keys->o, &ring);
+        loch_keyring_fini(&ring);
+        return st;
+    }
+    struct keys_tenant *t = NULL;
+    LOCH_TRY(keys_ring_get(&keys->o, tenant, &t));
+    keys_tenant_destroy(t);
+    return LOCH_OK;
+}
+
+loch_status loch_keys_permits(struct loch_keys *keys, struct loch_keys_permit_view **out,
+                              size_t *count)
+{
+    lock(keys, false);
+    const size_t n = keys->permit_count;
+    struct loch_keys_permit_view *views = calloc(n > 0 ? n : 1, sizeof *views);
+    for (size_t i = 0; views != NULL && i < n; i++) {
+        const struct keys_permit *p = &keys->permits[i];
+        views[i] =
+            (struct loch_keys_permit_view){p->tenant, p->granted_ns, p->until_ns, p->block, ""};
+        memcpy(views[i].why, p->why, sizeof views[i].why);
+    }
+    unlock(keys);
+    if (views == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of leases");
+    *out = views;
+    *count = n;
+    return LOCH_OK;
+}

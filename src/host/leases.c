@@ -1,0 +1,442 @@
+/* Holds: the hands of the lease machine: one entry a tenant, a thread for each Decrypt under way.
+ * Invariant: a thread touches only `keys` and its own probe; everything else is the loop's. */
+#include "loch/host/leases.h"
+#include "loch/base/check.h"
+#include "loch/base/log.h"
+#include "loch/io/env.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define THREAD_STACK_BYTES (512u << 10)
+#define NS_PER_MS          UINT64_C(1000000)
+#define RELIGHT_NS         UINT64_C(1000000000)
+#define TIME_BYTES         32u
+#define END_TRIES          200
+#define END_PAUSE_US       10000
+
+struct entry {
+    struct loch_id tenant;
+    struct loch_lease lease;
+    char cause[LOCH_KEYS_WHY_BYTES]; /* of the state, or why nobody answers */
+    int64_t since_us, wiped_us;      /* wall clock; 0: not yet */
+    uint64_t relight_ns;             /* 0: not wanted */
+    uint64_t decrypts;
+    bool seen;
+    struct loch_metric *m_state;
+};
+
+struct loch_leases {
+    struct loch_leases_options o;
+    struct entry **entries;
+    size_t count, cap;
+    struct loch_timer *timer;
+    uint64_t tick_ms;
+    atomic_uint threads; /* that may still touch us */
+    struct loch_metric *m_granted, *m_denied, *m_silent;
+};
+
+struct probe {
+    struct loch_leases *leases;
+    struct loch_id tenant;
+    bool restore;
+    uint64_t started_ns;
+    enum loch_code code;
+    char text[LOCH_KEYS_WHY_BYTES];
+};
+
+loch_status loch_lease_settings_read(const struct loch_config *config,
+                                     struct loch_lease_settings *out)
+{
+    const struct loch_lease_settings s = {
+        .poll_ms = loch_config_u64(config, "kms", "poll"),
+        .lease_ms = loch_config_u64(config, "kms", "lease"),
+        .grace_ms = loch_config_u64(config, "kms", "grace"),
+        .settle_ms = loch_config_u64(config, "kms", "settle"),
+    };
+
+    LOCH_TRY(loch_lease_settings_check(&s));
+    *out = s;
+    return LOCH_OK;
+}
+
+static struct entry *find(const struct loch_leases *l, const struct loch_id *tenant)
+{
+    for (size_t i = 0; i < l->count; i++)
+        if (loch_id_equal(&l->entries[i]->tenant, tenant))
+            return l->entries[i];
+    return NULL;
+}
+
+static uint64_t now_of(const struct loch_leases *l)
+{
+    return loch_env_now_ns(l->o.env);
+}
+
+/* ---- asking ---- */
+
+static void carry_out(struct loch_leases *l, struct entry *e, unsigned effects);
+
+static void probe_done(void *arg)
+{
+    struct probe *p = arg;
+    struct loch_leases *l = p->leases;
+    struct entry *e = find(l, &p->tenant);
+    const uint64_t now_ns = now_of(l);
+    unsigned effects;
+
+    if (e == NULL || l->timer == NULL) { /* dropped, or we are being stopped */
+        free(p);
+        return;
+    }
+    if (p->restore) {
+        effects = loch_lease_restored(&e->lease, p->started_ns, now_ns, p->code == LOCH_E_OK);
+        if (p->code == LOCH_E_OK)
+            e->relight_ns = now_ns;
+        else
+            (void)snprintf(e->cause, sizeof e->cause, "cannot be restored yet: %.200s", p->text);
+    } else {
+        const enum loch_lease_answer answer = p->code == LOCH_E_OK       ? LOCH_KMS_GRANTED
+                                              : p->code == LOCH_E_DENIED ? LOCH_KMS_DENIED
+                                                                         : LOCH_KMS_SILENT;
+        if (p->code != LOCH_E_OK)
+            memcpy(e->cause, p->text, sizeof e->cause);
+        loch_metric_add(answer == LOCH_KMS_GRANTED  ? l->m_granted
+                        : answer == LOCH_KMS_DENIED ? l->m_denied
+                                                    : l->m_silent,
+                        1);
+        effects = loch_lease_answered(&e->lease, p->started_ns, now_ns, answer);
+    }
+    carry_out(l, e, effects);
+    free(p);
+}
+
+static void *ask(void *arg)
+{
+    struct probe *p = arg;
+    struct loch_leases *l = p->leases;
+    loch_status st = p->restore ? loch_keys_restore(p->leases->o.keys, &p->tenant, &p->started_ns)
+                                : loch_keys_prove(p->leases->o.keys, &p->tenant);
+
+    p->code = st.code;
+    if (!loch_is_ok(st))
+        (void)snprintf(p->text, sizeof p->text, "%s", loch_error_text());
+    loch_env_post(l->o.env, probe_done, p);
+    atomic_fetch_sub(&l->threads, 1);
+    return NULL;
+}
+
+static loch_status start_thread(struct probe *p)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+
+    if (pthread_attr_init(&attr) != 0)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a thread");
+    (void)pthread_attr_setstacksize(&attr, THREAD_STACK_BYTES);
+    (void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    const int rc = pthread_create(&thread, &attr, ask, p);
+    (void)pthread_attr_destroy(&attr);
+    if (rc != 0)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no thread to ask the key service: %s", strerror(rc));
+    return LOCH_OK;
+}
+
+static void start_probe(struct loch_leases *l, struct entry *e, bool restore)
+{
+    struct probe *p = calloc(1, sizeof *p);
+    loch_status st = LOCH_OK;
+
+    if (p == NULL)
+        return; /* counts as silence when it has lasted half a lease */
+    *p = (struct probe){
+        .leases = l, .tenant = e->tenant, .restore = restore, .started_ns = now_of(l)};
+    e->decrypts++;
+    atomic_fetch_add(&l->threads, 1);
+    st = start_thread(p);
+    if (loch_is_ok(st))
+        return;
+    atomic_fetch_sub(&l->threads, 1);
+    p->code = st.code;
+    (void)snprintf(p->text, sizeof p->text, "%s", loch_error_text());
+    loch_env_post(l->o.env, probe_done, p);
+}
+
+/* ---- carrying out ---- */
+
+static void tell(const struct loch_leases *l, const struct entry *e)
+{
+    static const int64_t numbers[] = {0, 1, 3, 4};
+    char id[LOCH_ID_TEXT_BYTES];
+    const struct loch_lease *lease = &e->lease;
+    const bool silent = lease->state == LOCH_LEASE_HELD && lease->silent_ns != 0;
+
+    loch_metric_set(e->m_state, silent ? 2 : numbers[lease->state]);
+    (void)loch_id_format(&e->tenant, id);
+    if (lease->state == LOCH_LEASE_REVOKED)
+        LOCH_ERROR("tenant %s: REVOKED: the key service denies its key (%s); its keys are wiped",
+                   id, e->cause);
+    else if (lease->state == LOCH_LEASE_OUTAGE)
+        LOCH_ERROR("tenant %s: OUTAGE: the key service is unavailable and the grace of %llu s is "
+                   "over (%s); its keys are wiped",
+                   id, (unsigned long long)l->o.settings.grace_ms / 1000, e->cause);
+    else if (silent)
+        LOCH_WARN("tenant %s: GRACE: the key service is unavailable (%s); served for %llu s more",
+                  id, e->cause, (unsigned long long)l->o.settings.grace_ms / 1000);
+    else
+        LOCH_INFO("tenant %s: the key service grants its key", id);
+}
+
+static void go_dark(struct loch_leases *l, struct entry *e)
+{
+    const bool denied = e->lease.state == LOCH_LEASE_REVOKED;
+    const enum loch_code code = denied ? LOCH_E_KEY_REVOKED : LOCH_E_KMS_UNAVAILABLE;
+    char why[LOCH_KEYS_WHY_BYTES];
+
+    (void)snprintf(why, sizeof why, "%s: %.200s",
+                   denied ? "KEY_REVOKED" : "KMS_UNAVAILABLE beyond the grace", e->cause);
+    loch_keys_block(l->o.keys, &e->tenant, code, why);
+    e->wiped_us = 0;
+    e->relight_ns = 0;
+    l->o.dark(l->o.arg, &e->tenant, code, why);
+}
+
+/* A closed state took the place of another: nothing to wipe, but the reason is another one. */
+static void rename_block(struct loch_leases *l, const struct entry *e)
+{
+    const bool denied = e->lease.state == LOCH_LEASE_REVOKED;
+    char why[LOCH_KEYS_WHY_BYTES];
+
+    (void)snprintf(why, sizeof why, "%s: %.200s", denied ? "KEY_REVOKED" : "KMS_UNAVAILABLE",
+                   e->cause);
+    loch_keys_block(l->o.keys, &e->tenant, denied ? LOCH_E_KEY_REVOKED : LOCH_E_KMS_UNAVAILABLE,
+                    why);
+}
+
+static void carry_out(struct loch_leases *l, struct entry *e, unsigned effects)
+{
+    const bool held = e->lease.state == LOCH_LEASE_HELD;
+
+    if (effects & LOCH_LEASE_AUDIT)
+        e->since_us = loch_env_wall_us(l->o.env);
+    if (effects & LOCH_LEASE_WIPE)
+        go_dark(l, e);
+    else if ((effects & LOCH_LEASE_AUDIT) && !held)
+        rename_block(l, e);
+    if (effects & LOCH_LEASE_AUDIT)
+        tell(l, e);
+    if ((effects & LOCH_LEASE_RENEW) && held) {
+        loch_keys_permit(l->o.keys, &e->tenant, e->lease.permit_ns);
+        if ((effects & LOCH_LEASE_AUDIT) && e->lease.silent_ns == 0)
+            e->cause[0] = '\0';
+    }
+    if (effects & LOCH_LEASE_RESTORE)
+        start_probe(l, e, true);
+    if (effects & LOCH_LEASE_DECRYPT)
+        start_probe(l, e, false);
+}
+
+/* ---- the list ---- */
+
+static struct entry *entry_add(struct loch_leases *l, const struct loch_keys_permit_view *view)
+{
+    char id[LOCH_ID_TEXT_BYTES];
+    struct loch_label label = {"tenant", loch_id_format(&view->tenant, id)};
+    struct entry *e = calloc(1, sizeof *e);
+
+    if (e == NULL)
+        return NULL;
+    if (l->count == l->cap) {
+        const size_t cap = l->cap == 0 ? 16 : l->cap * 2;
+        struct entry **more = realloc(l->entries, cap * sizeof(struct entry *));
+        if (more == NULL) {
+            free(e);
+            return NULL;
+        }
+        l->entries = more;
+        l->cap = cap;
+    }
+    e->tenant = view->tenant;
+    e->since_us = loch_env_wall_us(l->o.env);
+    if (view->block == LOCH_E_OK) {
+        loch_lease_begin(&e->lease, &l->o.settings, view->granted_ns);
+    } else {
+        loch_lease_begin_closed(
+            &e->lease, &l->o.settings,
+            view->block == LOCH_E_KEY_REVOKED ? LOCH_KMS_DENIED : LOCH_KMS_SILENT, now_of(l));
+        memcpy(e->cause, view->why, sizeof e->cause);
+        e->wiped_us = e->since_us; /* never opened here */
+    }
+    e->m_state =
+        loch_metrics_gauge(l->o.metrics, "loch_key_state",
+                           "A tenant's key: 1 held, 2 grace, 3 revoked, 4 outage.", &label, 1);
+    l->entries[l->count++] = e;
+    if (view->block != LOCH_E_OK)
+        tell(l, e);
+    else
+        loch_metric_set(e->m_state, 1);
+    return e;
+}
+
+static void entry_free(struct loch_leases *l, struct entry *e)
+{
+    loch_metrics_drop(l->o.metrics, e->m_state);
+    free(e);
+}
+
+/* Every tenant that `keys` knows has an entry, and no other. */
+static void follow_keys(struct loch_leases *l)
+{
+    struct loch_keys_permit_view *views = NULL;
+    size_t n = 0, kept = 0;
+
+    if (!loch_is_ok(loch_keys_permits(l->o.keys, &views, &n)))
+        return;
+    for (size_t i = 0; i < l->count; i++)
+        l->entries[i]->seen = false;
+    for (size_t i = 0; i < n; i++) {
+        struct entry *e = find(l, &views[i].tenant);
+        if (e == NULL && views[i].until_ns == UINT64_MAX && views[i].block == LOCH_E_OK)
+            continue; /* opened without a lease */
+        if (e == NULL)
+            e = entry_add(l, &views[i]);
+        if (e != NULL)
+            e->seen = true;
+    }
+    for (size_t i = 0; i < l->count; i++) {
+        if (l->entries[i]->seen)
+            l->entries[kept++] = l->entries[i];
+        else
+            entry_free(l, l->entries[i]);
+    }
+    l->count = kept;
+    free(views);
+}
+
+static void tick(void *arg)
+{
+    struct loch_leases *l = arg;
+
+    l->timer = NULL;
+    if (!loch_is_ok(loch_env_timer(l->o.env, l->tick_ms, &l->timer, tick, l)))
+        LOCH_ERROR("leases are not renewed any more: %s", loch_error_text());
+    follow_keys(l);
+    for (size_t i = 0; i < l->count; i++) {
+        struct entry *e = l->entries[i];
+        const uint64_t now_ns = now_of(l);
+        carry_out(l, e, loch_lease_tick(&e->lease, now_ns));
+        if (e->relight_ns != 0 && now_ns >= e->relight_ns && e->lease.state == LOCH_LEASE_HELD) {
+            e->relight_ns = 0;
+            l->o.light(l->o.arg, &e->tenant);
+        }
+    }
+}
+
+void loch_leases_wiped(struct loch_leases *l, const struct loch_id *tenant)
+{
+    struct entry *e = find(l, tenant);
+
+    if (e != NULL && e->wiped_us == 0)
+        e->wiped_us = loch_env_wall_us(l->o.env);
+}
+
+void loch_leases_relight(struct loch_leases *l, const struct loch_id *tenant)
+{
+    struct entry *e = find(l, tenant);
+
+    if (e != NULL)
+        e->relight_ns = now_of(l) + RELIGHT_NS;
+}
+
+/* ---- showing ---- */
+
+static const char *time_text(int64_t us, char out[static TIME_BYTES])
+{
+    const time_t seconds = (time_t)(us / 1000000);
+    struct tm tm;
+
+    if (us == 0 || gmtime_r(&seconds, &tm) == NULL)
+        return NULL;
+    const size_t n = strftime(out, TIME_BYTES - 8, "%Y-%m-%dT%H:%M:%S", &tm);
+    (void)snprintf(out + n, TIME_BYTES - n, ".%03dZ", (int)(us / 1000 % 1000));
+    return out;
+}
+
+void loch_leases_show(struct loch_leases *l, struct loch_console_request *request)
+{
+    static const char *const names[] = {"tenant",     "state",    "since",   "cause",
+                                        "lease_left", "wiped_at", "keyring", "decrypts"};
+    const uint64_t now_ns = now_of(l);
+
+    loch_console_columns(request, names, sizeof names / sizeof names[0]);
+    for (size_t i = 0; i < l->count; i++) {
+        const struct entry *e = l->entries[i];
+        const uint64_t left_ns = e->lease.permit_ns > now_ns ? e->lease.permit_ns - now_ns : 0;
+        char id[LOCH_ID_TEXT_BYTES], since[TIME_BYTES], wiped[TIME_BYTES], text[3][24];
+        (void)snprintf(text[0], sizeof text[0], "%llu ms",
+                       (unsigned long long)(left_ns / NS_PER_MS));
+        (void)snprintf(text[1], sizeof text[1], "%llu",
+                       (unsigned long long)loch_keys_generation(l->o.keys, &e->tenant));
+        (void)snprintf(text[2], sizeof text[2], "%llu", (unsigned long long)e->decrypts);
+        const char *values[] = {loch_id_format(&e->tenant, id),
+                                loch_lease_word(&e->lease),
+                                time_text(e->since_us, since),
+                                e->cause[0] != '\0' ? e->cause : NULL,
+                                text[0],
+                                time_text(e->wiped_us, wiped),
+                                text[1],
+                                text[2]};
+        loch_console_row(request, values);
+    }
+    loch_console_done(request, NULL);
+}
+
+/* ---- birth and end ---- */
+
+loch_status loch_leases_create(const struct loch_leases_options *options, struct loch_leases **out)
+{
+    static const char name[] = "loch_kms_decrypts_total",
+                      help[] = "Decrypts for leases, by answer.";
+    struct loch_label label = {"answer", "granted"};
+    struct loch_leases *l = calloc(1, sizeof *l);
+
+    if (l == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for leases");
+    l->o = *options;
+    atomic_init(&l->threads, 0);
+    l->tick_ms = loch_min_u64(loch_max_u64(options->settings.poll_ms / 4, 20), 500);
+    l->m_granted = loch_metrics_counter(options->metrics, name, help, &label, 1);
+    label.value = "denied";
+    l->m_denied = loch_metrics_counter(options->metrics, name, help, &label, 1);
+    label.value = "silent";
+    l->m_silent = loch_metrics_counter(options->metrics, name, help, &label, 1);
+    loch_status st = loch_env_timer(options->env, l->tick_ms, &l->timer, tick, l);
+    if (!loch_is_ok(st)) {
+        free(l);
+        return st;
+    }
+    *out = l;
+    return LOCH_OK;
+}
+
+bool loch_leases_destroy(struct loch_leases *l)
+{
+    if (l == NULL)
+        return true;
+    loch_timer_cancel(l->timer);
+    l->timer = NULL;
+    for (int i = 0; i < END_TRIES && atomic_load(&l->threads) > 0; i++)
+        (void)usleep(END_PAUSE_US);
+    if (atomic_load(&l->threads) > 0)
+        return false;
+    for (size_t i = 0; i < l->count; i++)
+        entry_free(l, l->entries[i]);
+    free(l->entries);
+    free(l);
+    return true;
+}

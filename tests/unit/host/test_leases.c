@@ -1,0 +1,294 @@
+/* Leases with the real loop, store and file provider: the CMK is taken away, black-holed, given
+ * back; and what keys.h does under a permit and a block. */
+#include "../unit.h"
+
+#include "loch/base/buf.h"
+#include "loch/crypto/random.h"
+#include "loch/host/keys.h"
+#include "loch/host/leases.h"
+#include "loch/kms/kms.h"
+#include "loch/objstore/objstore.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LIMIT_NS UINT64_C(20000000000)
+
+struct site {
+    char dir[64];
+    char kms_dir[96], away[112], cmk[128], cmk_away[144];
+    struct loch_env *env;
+    struct loch_objstore *store;
+    struct loch_kms *kms;
+    struct loch_keys *keys;
+    struct loch_metrics *metrics;
+    struct loch_leases *leases;
+    struct loch_id cluster, node, tenant, timeline;
+    int darkened, lit;
+    enum loch_code code;
+    bool (*until)(struct site *s);
+    uint64_t deadline_ns;
+};
+
+static const struct loch_lease_settings quick = {
+    .poll_ms = 50, .lease_ms = 200, .grace_ms = 300, .settle_ms = 150};
+
+static int site_up(void **state)
+{
+    struct site *s = calloc(1, sizeof *s);
+    char path[160];
+
+    assert_non_null(s);
+    (void)snprintf(s->dir, sizeof s->dir, "/tmp/loch-test-leases-XXXXXX");
+    assert_non_null(mkdtemp(s->dir));
+    (void)snprintf(s->kms_dir, sizeof s->kms_dir, "%s/kms", s->dir);
+    (void)snprintf(s->away, sizeof s->away, "%s/kms.away", s->dir);
+    (void)snprintf(s->cmk, sizeof s->cmk, "%s/cmk.key", s->kms_dir);
+    (void)snprintf(s->cmk_away, sizeof s->cmk_away, "%s.away", s->cmk);
+    assert_int_equal(mkdir(s->kms_dir, 0700), 0);
+    assert_ok(loch_kms_file_create(s->cmk));
+    (void)snprintf(path, sizeof path, "file:%s", s->cmk);
+    assert_ok(loch_kms_open(path, NULL, &s->kms));
+    assert_ok(loch_env_real_create(&s->env));
+    (void)snprintf(path, sizeof path, "%s/store", s->dir);
+    assert_ok(loch_objstore_open_local(s->env, path, &s->store));
+    assert_ok(loch_metrics_create("test", &s->metrics));
+    assert_ok(loch_random_id(&s->cluster));
+    assert_ok(loch_random_id(&s->node));
+    assert_ok(loch_random_id(&s->tenant));
+    assert_ok(loch_random_id(&s->timeline));
+    const struct loch_keys_options o = {.store = s->store,
+                                        .kms = s->kms,
+                                        .cluster = s->cluster,
+                                        .node = s->node,
+                                        .role = LOCH_ROLE_PAGESERVER,
+                                        .env = s->env,
+                                        .lease_ms = quick.lease_ms};
+    assert_ok(loch_keys_create(&o, &s->keys));
+    *state = s;
+    return 0;
+}
+
+static int site_down(void **state)
+{
+    struct site *s = *state;
+    char command[128];
+
+    assert_true(loch_leases_destroy(s->leases));
+    loch_keys_destroy(s->keys);
+    loch_metrics_destroy(s->metrics);
+    loch_objstore_close(s->store);
+    loch_env_real_destroy(s->env);
+    loch_kms_close(s->kms);
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", s->dir);
+    assert_int_equal(system(command), 0);
+    free(s);
+    return 0;
+}
+
+static void on_dark(void *arg, const struct loch_id *tenant, enum loch_code code, const char *why)
+{
+    struct site *s = arg;
+
+    assert_true(loch_id_equal(tenant, &s->tenant));
+    assert_true(strlen(why) > 0);
+    s->darkened++;
+    s->code = code;
+    /* The keys are gone before anybody is told. */
+    assert_code(loch_keys_usable(s->keys, tenant), code);
+    loch_leases_wiped(s->leases, tenant);
+}
+
+static void on_light(void *arg, const struct loch_id *tenant)
+{
+    struct site *s = arg;
+
+    assert_true(loch_id_equal(tenant, &s->tenant));
+    if (s->lit++ == 0)
+        loch_leases_relight(s->leases, tenant); /* not now: it comes again */
+}
+
+static void keep(struct site *s)
+{
+    const struct loch_leases_options o = {.env = s->env,
+                                          .keys = s->keys,
+                                          .metrics = s->metrics,
+                                          .settings = quick,
+                                          .dark = on_dark,
+                                          .light = on_light,
+                                          .arg = s};
+    assert_ok(loch_leases_create(&o, &s->leases));
+}
+
+static void look(void *arg)
+{
+    struct site *s = arg;
+    struct loch_timer *timer;
+
+    if (s->until(s)) {
+        loch_env_stop(s->env);
+        return;
+    }
+    assert_true(loch_env_now_ns(s->env) < s->deadline_ns);
+    assert_ok(loch_env_timer(s->env, 5, &timer, look, s));
+}
+
+static void run_until(struct site *s, bool (*until)(struct site *s))
+{
+    struct loch_timer *timer;
+
+    s->until = until;
+    s->deadline_ns = loch_env_now_ns(s->env) + LIMIT_NS;
+    assert_ok(loch_env_timer(s->env, 1, &timer, look, s));
+    loch_env_run(s->env);
+}
+
+static int64_t granted(const struct site *s)
+{
+    struct loch_label label = {"answer", "granted"};
+    return loch_metric_value(
+        loch_metrics_counter(s->metrics, "loch_kms_decrypts_total", "", &label, 1));
+}
+
+static bool polled(struct site *s)
+{
+    return granted(s) >= 5;
+}
+static bool went_dark(struct site *s)
+{
+    return s->darkened == 1;
+}
+static bool came_back_twice(struct site *s)
+{
+    return s->lit >= 2;
+}
+
+static void expect_open(struct site *s, bool open)
+{
+    struct loch_wrap_key key = {0};
+    const loch_status st =
+        loch_keys_wrap_key(s->keys, &s->tenant, &s->timeline, LOCH_PURPOSE_PAGE, &key);
+
+    assert_int_equal(loch_is_ok(st), open);
+    assert_int_equal(loch_keys_has(s->keys, &s->tenant, &s->timeline), open);
+    if (open) {
+        struct loch_secret found = {0};
+        struct loch_key_source source = loch_keys_source(s->keys);
+        assert_ok(source.find(source.arg, &key.key_id, key.version, &found));
+        loch_secret_fini(&found);
+    }
+    loch_wrap_key_fini(&key);
+}
+
+static void create(struct site *s)
+{
+    assert_ok(loch_keys_tenant_create(s->keys, &s->tenant));
+    assert_ok(loch_keys_add_timeline(s->keys, &s->tenant, &s->timeline));
+}
+
+static void renewed_denied_and_restored(void **state)
+{
+    struct site *s = *state;
+
+    create(s);
+    keep(s);
+    run_until(s, polled);
+    assert_int_equal(s->darkened, 0);
+    expect_open(s, true);
+
+    assert_int_equal(rename(s->cmk, s->cmk_away), 0);
+    run_until(s, went_dark);
+    assert_int_equal(s->code, LOCH_E_KEY_REVOKED);
+    expect_open(s, false);
+    assert_code(loch_keys_tenant_load(s->keys, &s->tenant), LOCH_E_KEY_REVOKED);
+    assert_code(loch_keys_add_timeline(s->keys, &s->tenant, &s->node), LOCH_E_KEY_REVOKED);
+
+    assert_int_equal(rename(s->cmk_away, s->cmk), 0);
+    run_until(s, came_back_twice);
+    assert_int_equal(s->darkened, 1);
+    expect_open(s, true);
+    assert_ok(loch_keys_usable(s->keys, &s->tenant));
+}
+
+static void an_outage_is_told_apart(void **state)
+{
+    struct site *s = *state;
+
+    create(s);
+    keep(s);
+    assert_int_equal(rename(s->kms_dir, s->away), 0);
+    run_until(s, went_dark);
+    assert_int_equal(s->code, LOCH_E_KMS_UNAVAILABLE);
+    assert_int_equal(rename(s->away, s->kms_dir), 0);
+    run_until(s, came_back_twice);
+    expect_open(s, true);
+}
+
+static void a_start_without_the_cmk_is_closed_and_recovers(void **state)
+{
+    struct site *s = *state;
+
+    create(s);
+    loch_keys_tenant_drop(s->keys, &s->tenant);
+    assert_int_equal(rename(s->kms_dir, s->away), 0);
+    assert_code(loch_keys_tenant_load(s->keys, &s->tenant), LOCH_E_UNAVAILABLE);
+    assert_code(loch_keys_usable(s->keys, &s->tenant), LOCH_E_KMS_UNAVAILABLE);
+    keep(s);
+    assert_int_equal(rename(s->away, s->kms_dir), 0);
+    run_until(s, came_back_twice);
+    assert_int_equal(s->darkened, 0); /* there was nothing to wipe */
+    expect_open(s, true);
+}
+
+static void permits_and_blocks(void **state)
+{
+    struct site *s = *state;
+    struct loch_keys_permit_view *views = NULL;
+    size_t count = 0;
+    uint64_t started_ns = 0;
+
+    create(s);
+    assert_ok(loch_keys_permits(s->keys, &views, &count));
+    assert_int_equal(count, 1);
+    assert_true(views[0].granted_ns > 0);
+    assert_true(views[0].until_ns > views[0].granted_ns);
+    free(views);
+    assert_ok(loch_keys_prove(s->keys, &s->tenant));
+    assert_ok(loch_keys_usable(s->keys, &s->node)); /* nobody we know */
+
+    loch_keys_permit(s->keys, &s->tenant, loch_env_now_ns(s->env));
+    assert_code(loch_keys_usable(s->keys, &s->tenant), LOCH_E_KMS_UNAVAILABLE);
+    struct loch_wrap_key key = {0};
+    assert_code(loch_keys_wrap_key(s->keys, &s->tenant, &s->timeline, LOCH_PURPOSE_WAL, &key),
+                LOCH_E_KMS_UNAVAILABLE);
+    loch_keys_permit(s->keys, &s->tenant, loch_env_now_ns(s->env) + LIMIT_NS);
+    expect_open(s, true);
+
+    loch_keys_block(s->keys, &s->tenant, LOCH_E_KEY_REVOKED, "a test says so");
+    assert_code(loch_keys_usable(s->keys, &s->tenant), LOCH_E_KEY_REVOKED);
+    assert_string_equal(loch_error_text(), "a test says so");
+    loch_keys_permit(s->keys, &s->tenant, UINT64_MAX - 1); /* lifts no block */
+    expect_open(s, false);
+    assert_ok(loch_keys_restore(s->keys, &s->tenant, &started_ns));
+    assert_true(started_ns > 0);
+    expect_open(s, true);
+    loch_keys_tenant_drop(s->keys, &s->tenant);
+    assert_ok(loch_keys_permits(s->keys, &views, &count));
+    assert_int_equal(count, 0);
+    free(views);
+}
+
+int main(void)
+{
+#define SITE(test_) cmocka_unit_test_setup_teardown(test_, site_up, site_down)
+    const struct CMUnitTest tests[] = {
+        SITE(renewed_denied_and_restored),
+        SITE(an_outage_is_told_apart),
+        SITE(a_start_without_the_cmk_is_closed_and_recovers),
+        SITE(permits_and_blocks),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
