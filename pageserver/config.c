@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "loch/host/daemon.h"
+#include "loch/host/leases.h"
 
 #include <stdio.h>
 
@@ -77,6 +78,7 @@ static const struct loch_config_item items[] = {
      .min = 1,
      .max = 1000,
      .help = "The key service: file:/absolute/path of a 32-byte key."},
+    LOCH_LEASE_ITEMS,
 };
 
 const struct loch_config_program loch_pageserver_program = {
@@ -118,6 +120,7 @@ loch_status loch_pageserver_config_read(const struct loch_config *config,
         .redo_workers = loch_config_u64(config, "pageserver", "redo_workers"),
     };
 
+    LOCH_TRY(loch_lease_settings_read(config, &c.leases));
     size_t given = loch_config_each(config, "safekeepers", add_safekeeper, &c);
     if (c.safekeeper_count == 0 || c.safekeeper_count != given)
         return LOCH_FAIL(LOCH_E_INVALID, "[safekeepers] must name 1 to %u safekeepers, not %zu",

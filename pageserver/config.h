@@ -4,6 +4,7 @@
 
 #include "loch/base/types.h"
 #include "loch/host/config.h"
+#include "loch/keyring/lease.h"
 
 #define LOCH_SAFEKEEPERS_MAX 9u
 
@@ -23,6 +24,7 @@ struct loch_pageserver_config {
     uint64_t page_cache_bytes;
     uint64_t frame_cache_bytes;
     uint64_t redo_workers; /* most per tenant */
+    struct loch_lease_settings leases;
     struct loch_peer safekeepers[LOCH_SAFEKEEPERS_MAX];
     size_t safekeeper_count;
 };

@@ -2,6 +2,7 @@
 #include "config.h"
 #include "pageserver.h"
 
+#include "care/revocation.h"
 #include "care/served.h"
 #include "care/tenants.h"
 #include "read/page_cache.h"
@@ -13,11 +14,13 @@
 #include "loch/crypto/tls.h"
 #include "loch/host/daemon.h"
 #include "loch/host/keys.h"
+#include "loch/host/leases.h"
 #include "loch/kms/kms.h"
 
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static void make_metrics(struct loch_pageserver *ps)
 {
@@ -53,7 +56,9 @@ static loch_status open_keys(struct loch_pageserver *ps, const char *dir)
                                         .kms = ps->kms,
                                         .cluster = ps->config.cluster,
                                         .node = ps->config.node,
-                                        .role = LOCH_ROLE_PAGESERVER};
+                                        .role = LOCH_ROLE_PAGESERVER,
+                                        .env = ps->env,
+                                        .lease_ms = ps->config.leases.lease_ms};
     return loch_keys_create(&options, &ps->keys);
 }
 
@@ -81,6 +86,10 @@ static loch_status open_engine(struct loch_pageserver *ps, const char *dir)
 
 static void release(struct loch_pageserver *ps)
 {
+    if (!loch_leases_destroy(ps->leases)) {
+        LOCH_INFO("stopped while the key service had not answered");
+        _exit(0);
+    }
     loch_tenants_close(ps);
     loch_redo_pool_destroy(ps->redo);
     loch_page_cache_destroy(ps->cache);
@@ -100,6 +109,7 @@ static loch_status start_all(struct loch_pageserver *ps, const struct loch_daemo
     make_metrics(ps);
     LOCH_TRY(open_keys(ps, daemon->dir));
     LOCH_TRY(open_engine(ps, daemon->dir));
+    LOCH_TRY(loch_revocation_start(ps));
     LOCH_TRY(loch_tls_server_create(loch_keys_psk_lookup, ps->keys, &ps->tls));
     LOCH_TRY(loch_env_listen(ps->env, ps->config.address, ps->tls, &ps->listener,
                              loch_page_service_accept, ps));

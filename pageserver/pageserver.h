@@ -9,6 +9,7 @@
 
 struct loch_env;
 struct loch_kms;
+struct loch_leases;
 struct loch_listener;
 struct loch_metric;
 struct loch_metrics;
@@ -22,6 +23,7 @@ struct loch_pageserver {
     struct loch_metrics *metrics;
     struct loch_kms *kms;
     struct loch_keys *keys;
+    struct loch_leases *leases; /* NULL in tests */
     struct loch_objstore *objstore;
     struct loch_redo_pool *redo;
     struct loch_page_cache *cache;

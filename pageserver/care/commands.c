@@ -11,6 +11,7 @@
 #include "loch/base/time.h"
 #include "loch/host/console.h"
 #include "loch/host/keys.h"
+#include "loch/host/leases.h"
 #include "loch/host/pin_command.h"
 #include "loch/io/env.h"
 
@@ -230,6 +231,23 @@ static void unpin_tenant(void *arg, struct loch_console_request *request)
 
 /* ---- showing ---- */
 
+/* Whether the tenant's key may be used stands above any other state. */
+static const char *state_word(struct loch_pageserver *ps, const struct loch_tenant *t,
+                              const char *otherwise)
+{
+    const enum loch_code code = loch_keys_usable(ps->keys, &t->id).code;
+
+    if (code == LOCH_E_KEY_REVOKED)
+        return "REVOKED";
+    return code == LOCH_E_KMS_UNAVAILABLE ? "OUTAGE" : otherwise;
+}
+
+static void show_leases(void *arg, struct loch_console_request *request)
+{
+    struct loch_pageserver *ps = arg;
+    loch_leases_show(ps->leases, request);
+}
+
 static void show_tenants(void *arg, struct loch_console_request *request)
 {
     static const char *const names[] = {"tenant", "name", "timelines", "state", "problem"};
@@ -239,9 +257,10 @@ static void show_tenants(void *arg, struct loch_console_request *request)
         char id[LOCH_ID_TEXT_BYTES], count[TEXT_BYTES];
         if (loch_id_is_none(&t->id) || (t->busy && t->manifest.count == 0))
             continue; /* being created */
-        const char *values[] = {
-            loch_id_format(&t->id, id), t->manifest.name, text_u64(t->manifest.count, count),
-            t->problem[0] == '\0' ? "active" : "broken", t->problem[0] == '\0' ? NULL : t->problem};
+        const char *values[] = {loch_id_format(&t->id, id), t->manifest.name,
+                                text_u64(t->manifest.count, count),
+                                state_word(ps, t, t->problem[0] == '\0' ? "active" : "broken"),
+                                t->problem[0] == '\0' ? NULL : t->problem};
         loch_console_row(request, values);
     }
     loch_console_done(request, NULL);
@@ -264,8 +283,9 @@ static int64_t created_us(const struct loch_timeline *t)
     return (int64_t)(loch_timeline_info(t)->system_id >> 32) * 1000000;
 }
 
-static void timeline_row(struct loch_console_request *request, const struct loch_tenant *tenant,
-                         const struct loch_tenant_timeline *entry, const struct loch_served *s)
+static void timeline_row(struct loch_pageserver *ps, struct loch_console_request *request,
+                         const struct loch_tenant *tenant, const struct loch_tenant_timeline *entry,
+                         const struct loch_served *s)
 {
     char ids[3][LOCH_ID_TEXT_BYTES], text[9][TEXT_BYTES], created_text[LOCH_TIME_TEXT_BYTES];
     struct loch_timeline *t = s != NULL ? loch_served_timeline(s) : NULL;
@@ -288,7 +308,10 @@ static void timeline_row(struct loch_console_request *request, const struct loch
         values[12] = text_u64(loch_served_term(s), text[7]);
         values[13] = loch_served_source(s);
     }
-    values[14] = problem[0] != '\0' ? "broken" : t != NULL ? "active" : "absent";
+    values[14] = state_word(ps, tenant,
+                            problem[0] != '\0' ? "broken"
+                            : t != NULL        ? "active"
+                                               : "absent");
     values[15] = problem[0] != '\0' ? problem : NULL;
     const struct loch_tenant_timeline *above =
         root ? NULL : loch_tenant_timeline_find(tenant, &entry->ancestor);
@@ -314,7 +337,7 @@ static void show_timelines(void *arg, struct loch_console_request *request)
     for (struct loch_tenant *t = ps->tenants; t != NULL; t = t->next) {
         for (uint32_t i = 0; i < t->manifest.count; i++) {
             const struct loch_tenant_timeline *entry = &t->manifest.timelines[i];
-            timeline_row(request, t, entry, loch_served_find(ps, &t->id, &entry->timeline));
+            timeline_row(ps, request, t, entry, loch_served_find(ps, &t->id, &entry->timeline));
         }
     }
     loch_console_done(request, NULL);
@@ -386,6 +409,7 @@ static loch_status begin_issue(struct loch_pageserver *ps, struct loch_console_r
     struct loch_tenant *tenant = NULL;
     struct loch_id timeline, compute;
     LOCH_TRY(loch_command_tenant(ps, request, &tenant));
+    LOCH_TRY(loch_keys_usable(ps->keys, &tenant->id));
     LOCH_TRY(loch_command_timeline(tenant, request, "timeline", &timeline));
     LOCH_TRY(loch_console_arg_id(request, "compute", &compute));
     const struct loch_served *served = loch_served_find(ps, &tenant->id, &timeline);
@@ -453,6 +477,7 @@ const struct loch_console_command loch_pageserver_commands[] = {
     {"SHOW TENANTS", "One row a tenant.", show_tenants},
     {"SHOW TIMELINES", "One row a timeline of every tenant.", show_timelines},
     {"SHOW STATUS", "One row about this daemon.", show_status},
+    {"SHOW LEASES", "One row a tenant: whether its key may be used, and why not.", show_leases},
     {"ISSUE CREDENTIAL <tenant> <timeline> <compute>",
      "A compute's keys and its epoch, as JSON; earlier ones of the timeline are fenced.",
      issue_credential},

@@ -179,12 +179,13 @@ loch_status loch_credential_issue(const struct loch_credential_order *o, struct 
     }
     (void)snprintf(system_id, sizeof system_id, "%" PRIu64, o->system_id);
     json = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:i, s:i, s:O}", "cluster",
+        "{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:i, s:i, s:I, s:O}", "cluster",
         loch_id_format(&base.cluster, cluster), "tenant", loch_id_format(&o->tenant, tenant),
         "timeline", loch_id_format(&o->timeline, timeline), "compute",
         loch_id_format(&o->compute, compute), "boot", loch_id_format(&base.client_boot, boot),
         "compute_epoch", (json_int_t)base.compute_epoch, "system_id", system_id, "pg_version",
-        (int)o->pg_version, "segment_bytes", (int)o->segment_bytes, "servers", servers);
+        (int)o->pg_version, "segment_bytes", (int)o->segment_bytes, "lease_ms",
+        (json_int_t)(o->config->leases.poll_ms + o->config->leases.lease_ms), "servers", servers);
     if (json == NULL)
         st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a credential");
     else

@@ -5,6 +5,7 @@
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
+#include "loch/base/secret.h"
 #include "loch/host/metrics.h"
 #include "loch/io/env.h"
 #include "loch/layers/plan.h"
@@ -266,7 +267,8 @@ static void consider_stop(struct loch_served *s)
         loch_env_post(s->ps->env, finish_stop, s);
 }
 
-void loch_served_stop(struct loch_served *s, void (*done)(void *arg), void *arg)
+static void stop_serving(struct loch_served *s, enum loch_code code, const char *why,
+                         void (*done)(void *arg), void *arg)
 {
     LOCH_ASSERT(!s->stopping);
     s->stopping = true;
@@ -280,14 +282,27 @@ void loch_served_stop(struct loch_served *s, void (*done)(void *arg), void *arg)
     loch_wal_herald_destroy(s->herald);
     s->herald = NULL;
     loch_served_unwait(&s->parents);
-    loch_status st = LOCH_FAIL(LOCH_E_NOT_FOUND, "the timeline is no longer served here");
     while (s->watches != NULL) {
         struct loch_served_watch *w = s->watches;
         loch_served_watch_remove(w);
-        w->gone(w->arg, st);
+        w->gone(w->arg, LOCH_FAIL(code, "%s", why));
     }
-    fail_waiters(s, st);
+    fail_waiters(s, LOCH_FAIL(code, "%s", why));
     consider_stop(s);
+}
+
+void loch_served_stop(struct loch_served *s, void (*done)(void *arg), void *arg)
+{
+    stop_serving(s, LOCH_E_NOT_FOUND, "the timeline is no longer served here", done, arg);
+}
+
+void loch_served_darken(struct loch_served *s, enum loch_code code, const char *why,
+                        void (*done)(void *arg), void *arg)
+{
+    if (s->pending.data != NULL)
+        loch_wipe(s->pending.data, s->pending.cap);
+    s->pending.len = 0;
+    stop_serving(s, code, why, done, arg);
 }
 
 /* ---- ingest ---- */

@@ -45,6 +45,9 @@ LOCH_STATUS loch_served_create_broken(struct loch_pageserver *ps, const struct l
 /* Stops pulling, fails the waiters with LOCH_E_NOT_FOUND and tells the watchers; `done` is called
  * later, when no work of it is in flight any more and it has been freed. */
 void loch_served_stop(struct loch_served *served, void (*done)(void *arg), void *arg);
+/* The same, with another reason for waiters and watchers: its key is gone. */
+void loch_served_darken(struct loch_served *served, enum loch_code code, const char *why,
+                        void (*done)(void *arg), void *arg);
 /* NULL when there is none. */
 struct loch_served *loch_served_find(struct loch_pageserver *ps, const struct loch_id *tenant,
                                      const struct loch_id *timeline);

@@ -6,6 +6,7 @@
 #include "loch/base/check.h"
 #include "loch/base/frame.h"
 #include "loch/base/log.h"
+#include "loch/host/keys.h"
 #include "loch/host/metrics.h"
 
 #include <stdio.h>
@@ -21,7 +22,7 @@
 
 void page_conn_send(struct page_conn *conn, struct loch_buf *take_frames)
 {
-    if (conn->stream != NULL && take_frames->len > 0)
+    if (conn->stream != NULL && take_frames->len > 0 && !conn->closing)
         loch_stream_send(conn->stream, take_frames);
     else
         loch_buf_fini(take_frames);
@@ -95,10 +96,13 @@ static void on_drained(void *arg)
         loch_stream_close(conn->stream);
 }
 
-/* LOCH_E_STALE when a newer compute is known. */
+/* LOCH_E_STALE when a newer compute is known; LOCH_E_UNAVAILABLE while a lease has run out. */
 static loch_status check_fresh(const struct page_conn *conn)
 {
     uint64_t term = loch_served_term(conn->served), epoch = loch_served_min_epoch(conn->served);
+    /* A revocation closes connections itself; here a lease waits for its next Decrypt. */
+    if (!loch_is_ok(loch_keys_usable(conn->ps->keys, &conn->identity.tenant)))
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s", loch_error_text());
     if (conn->term != 0 && conn->term < term)
         return LOCH_FAIL(LOCH_E_STALE, "a compute of term %" PRIu64 " asks, but %" PRIu64 " began",
                          conn->term, term);
@@ -122,6 +126,10 @@ static void on_gone(void *arg, loch_status st)
     struct page_conn *conn = arg;
     conn->served = NULL;
     page_conn_error(conn, 0, st);
+    /* What is queued behind a peer that does not read must not leave later. */
+    if ((st.code == LOCH_E_KEY_REVOKED || st.code == LOCH_E_KMS_UNAVAILABLE) &&
+        conn->stream != NULL)
+        loch_stream_close(conn->stream);
 }
 
 /* ---- requests ---- */
@@ -245,7 +253,11 @@ static void answer_request(struct page_request *r, struct loch_writer *w)
 {
     struct page_conn *conn = r->conn;
     loch_status st = loch_failure_raise(&r->result);
-    if (loch_is_ok(st) && conn->served != NULL)
+    if (conn->served == NULL || conn->closing) { /* dropped or darkened: nothing leaves any more */
+        page_request_destroy(r);
+        return;
+    }
+    if (loch_is_ok(st))
         st = check_fresh(conn); /* a newer term may have begun while it was read */
     if (!loch_is_ok(st)) {
         fail_request(r, st);

@@ -4,6 +4,7 @@
 #include "mem_layer.h"
 
 #include "loch/base/check.h"
+#include "loch/base/secret.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,6 +15,7 @@
 
 struct chunk {
     struct chunk *next;
+    size_t size;
     uint8_t bytes[];
 };
 
@@ -72,6 +74,7 @@ void loch_mem_layer_release(struct loch_mem_layer *layer)
         return;
     while (layer->chunks != NULL) {
         struct chunk *next = layer->chunks->next;
+        loch_wipe(layer->chunks->bytes, layer->chunks->size); /* users' rows */
         free(layer->chunks);
         layer->chunks = next;
     }
@@ -159,6 +162,7 @@ static loch_status arena_copy(struct loch_mem_layer *layer, struct loch_slice by
         if (chunk == NULL)
             return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %zu bytes of a layer", size);
         chunk->next = layer->chunks;
+        chunk->size = size;
         layer->chunks = chunk;
         if (own) {
             count_bytes(layer, size);

@@ -167,6 +167,11 @@ static void free_frozen(struct frozen *f)
     free(f);
 }
 
+bool loch_timeline_is_last(const struct loch_timeline *t)
+{
+    return atomic_load_explicit(&t->refs, memory_order_acquire) == 1;
+}
+
 void loch_timeline_release(struct loch_timeline *t)
 {
     while (t != NULL && atomic_fetch_sub_explicit(&t->refs, 1, memory_order_acq_rel) == 1) {

@@ -64,6 +64,8 @@ LOCH_STATUS loch_timeline_open(const struct loch_store *store, struct loch_keys 
 struct loch_timeline *loch_timeline_retain(struct loch_timeline *t);
 /* The last release frees it. Takes NULL. */
 void loch_timeline_release(struct loch_timeline *t);
+/* True when the caller's reference is the only one. */
+bool loch_timeline_is_last(const struct loch_timeline *t);
 
 const struct loch_timeline_info *loch_timeline_info(const struct loch_timeline *t);
 loch_lsn loch_timeline_last_record_lsn(const struct loch_timeline *t);

@@ -2,6 +2,7 @@
 #include "version.h"
 
 #include "loch/base/check.h"
+#include "loch/base/secret.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -37,6 +38,8 @@ void loch_frame_release(struct loch_frame *frame)
         return;
     if (atomic_fetch_sub_explicit(&frame->refs, 1, memory_order_acq_rel) != 1)
         return;
+    if (frame->bytes.data != NULL)
+        loch_wipe(frame->bytes.data, frame->bytes.cap);
     loch_buf_fini(&frame->bytes);
     free(frame);
 }

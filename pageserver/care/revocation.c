@@ -1,0 +1,254 @@
+/* Holds: the darkening and the return of a tenant. Invariant: while a tenant is dark none of its
+ * timelines is in service, and tenant->problem says why. */
+#include "revocation.h"
+
+#include "read/page_cache.h"
+#include "redo_pool/redo_pool.h"
+#include "served.h"
+#include "tenants.h"
+
+#include "loch/base/check.h"
+#include "loch/base/log.h"
+#include "loch/host/leases.h"
+#include "loch/io/env.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define WIPE_POLL_MS 5u
+
+/* ---- going dark ---- */
+
+struct darkening {
+    struct loch_pageserver *ps;
+    struct loch_id tenant;
+    size_t stopping; /* timelines that still wind down */
+    struct loch_timeline *
+        *timelines; /* one reference of each: they are wiped when it is the last */
+    size_t count;
+};
+
+static void drop_caches(struct loch_pageserver *ps, const struct loch_timeline *t)
+{
+    loch_page_cache_drop(ps->cache, &loch_timeline_info(t)->timeline);
+}
+
+/* Reads in flight hold timelines for a moment; a branch holds its parent. */
+static void wipe_later(void *arg)
+{
+    struct darkening *d = arg;
+    struct loch_timer *timer = NULL;
+    bool released = true;
+    char id[LOCH_ID_TEXT_BYTES];
+
+    while (released) {
+        released = false;
+        for (size_t i = 0; i < d->count; i++) {
+            if (!loch_timeline_is_last(d->timelines[i]))
+                continue;
+            drop_caches(d->ps, d->timelines[i]); /* what a late read may have put there */
+            loch_timeline_release(d->timelines[i]);
+            d->timelines[i] = d->timelines[--d->count];
+            released = true;
+        }
+    }
+    if (d->count > 0 && loch_is_ok(loch_env_timer(d->ps->env, WIPE_POLL_MS, &timer, wipe_later, d)))
+        return;
+    for (size_t i = 0; i < d->count; i++) { /* no timer: they go with their readers */
+        drop_caches(d->ps, d->timelines[i]);
+        loch_timeline_release(d->timelines[i]);
+    }
+    LOCH_INFO("tenant %s: all that its keys had opened is wiped", loch_id_format(&d->tenant, id));
+    loch_leases_wiped(d->ps->leases, &d->tenant);
+    free(d->timelines);
+    free(d);
+}
+
+static void stopped(void *arg)
+{
+    struct darkening *d = arg;
+
+    if (--d->stopping == 0)
+        wipe_later(d);
+}
+
+static void darken_timelines(struct darkening *d, enum loch_code code, const char *why)
+{
+    struct loch_pageserver *ps = d->ps;
+    size_t n = 0;
+
+    for (struct loch_served *s = ps->served; s != NULL; s = loch_served_next(s))
+        n++;
+    d->timelines = calloc(n > 0 ? n : 1, sizeof(struct loch_timeline *));
+    for (struct loch_served *s = ps->served, *next; s != NULL; s = next) {
+        next = loch_served_next(s);
+        if (!loch_id_equal(loch_served_tenant_id(s), &d->tenant) ||
+            loch_served_find(ps, &d->tenant, loch_served_timeline_id(s)) != s)
+            continue;
+        struct loch_timeline *t = loch_served_timeline(s);
+        if (t != NULL)
+            drop_caches(ps, t);
+        if (t != NULL && d->timelines != NULL)
+            d->timelines[d->count++] = loch_timeline_retain(t);
+        d->stopping++;
+        loch_served_darken(s, code, why, stopped, d);
+    }
+}
+
+static void dark(void *arg, const struct loch_id *tenant, enum loch_code code, const char *why)
+{
+    struct loch_pageserver *ps = arg;
+    struct loch_tenant *t = loch_tenant_find(ps, tenant);
+    struct darkening *d = calloc(1, sizeof *d);
+
+    if (t != NULL)
+        (void)snprintf(t->problem, sizeof t->problem, "%s", why);
+    loch_redo_pool_drop_tenant(ps->redo, tenant);
+    if (d == NULL) {
+        LOCH_ERROR("no memory to wind a tenant down in order; the process ends instead");
+        abort();
+    }
+    *d = (struct darkening){.ps = ps, .tenant = *tenant, .stopping = 1};
+    darken_timelines(d, code, why);
+    stopped(d);
+}
+
+/* ---- coming back ---- */
+
+struct opened {
+    struct loch_timeline *timeline; /* NULL: it could not be opened */
+    struct loch_failure why;
+};
+
+struct return_job {
+    struct loch_pageserver *ps;
+    struct loch_id tenant;
+    struct loch_tenant_manifest manifest;
+    struct loch_etag etag;
+    struct opened *opened; /* as many as the manifest has timelines */
+    struct loch_failure result;
+};
+
+static struct loch_timeline *opened_of(const struct return_job *job, const struct loch_id *id)
+{
+    for (uint32_t i = 0; i < job->manifest.count; i++)
+        if (loch_id_equal(&job->manifest.timelines[i].timeline, id))
+            return job->opened[i].timeline;
+    return NULL;
+}
+
+static loch_status open_one(struct return_job *job, const struct loch_tenant_timeline *entry,
+                            struct loch_timeline **out)
+{
+    struct loch_timeline *parent = NULL;
+
+    if (!loch_id_is_none(&entry->ancestor)) {
+        parent = opened_of(job, &entry->ancestor);
+        if (parent == NULL)
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "its ancestor is not served");
+    }
+    return loch_timeline_open(&job->ps->store, job->ps->keys, &job->tenant, &entry->timeline,
+                              parent, out);
+}
+
+static void open_work(void *arg)
+{
+    struct return_job *job = arg;
+    loch_status st = loch_tenant_manifest_get(&job->ps->store, job->ps->keys, &job->tenant,
+                                              &job->manifest, &job->etag);
+
+    if (loch_is_ok(st)) {
+        job->opened = calloc(job->manifest.count + 1, sizeof *job->opened);
+        if (job->opened == NULL)
+            st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a tenant's timelines");
+    }
+    loch_failure_set(&job->result, st);
+    for (uint32_t i = 0; loch_is_ok(st) && i < job->manifest.count; i++)
+        loch_failure_set(&job->opened[i].why,
+                         open_one(job, &job->manifest.timelines[i], &job->opened[i].timeline));
+}
+
+static void serve(struct return_job *job, uint32_t i)
+{
+    struct loch_served *served = NULL;
+    struct opened *o = &job->opened[i];
+    const struct loch_tenant_timeline *entry = &job->manifest.timelines[i];
+    loch_status st;
+
+    if (o->timeline != NULL) {
+        st = loch_served_create(job->ps, o->timeline, &served);
+        o->timeline = NULL; /* taken, also on failure */
+    } else {
+        st = loch_served_create_broken(job->ps, &job->tenant, &entry->timeline,
+                                       loch_failure_raise(&o->why), &served);
+        LOCH_ERROR("timeline %s is not served: %s", entry->name, o->why.text);
+    }
+    if (!loch_is_ok(st))
+        loch_log_failure("a timeline does not come back");
+}
+
+static void open_done(void *arg)
+{
+    struct return_job *job = arg;
+    struct loch_pageserver *ps = job->ps;
+    struct loch_tenant *t = loch_tenant_find(ps, &job->tenant);
+    loch_status st = loch_failure_raise(&job->result);
+
+    if (t != NULL)
+        t->busy = false;
+    if (loch_is_ok(st))
+        st = loch_keys_usable(ps->keys, &job->tenant); /* it may have been revoked meanwhile */
+    if (loch_is_ok(st) && t != NULL && !ps->stopping) {
+        for (uint32_t i = 0; i < job->manifest.count; i++)
+            serve(job, i);
+        loch_tenant_manifest_fini(&t->manifest);
+        t->manifest = job->manifest;
+        job->manifest = (struct loch_tenant_manifest){0};
+        t->etag = job->etag;
+        t->problem[0] = '\0';
+        LOCH_INFO("tenant %s is back", t->manifest.name);
+    } else if (!loch_is_ok(st) && t != NULL) {
+        (void)snprintf(t->problem, sizeof t->problem, "it does not come back yet: %.300s",
+                       loch_error_text());
+        loch_leases_relight(ps->leases, &job->tenant);
+    }
+    for (uint32_t i = 0; job->opened != NULL && i < job->manifest.count; i++)
+        loch_timeline_release(job->opened[i].timeline);
+    free(job->opened);
+    loch_tenant_manifest_fini(&job->manifest);
+    free(job);
+}
+
+static void light(void *arg, const struct loch_id *tenant)
+{
+    struct loch_pageserver *ps = arg;
+    struct loch_tenant *t = loch_tenant_find(ps, tenant);
+    struct return_job *job;
+
+    if (t == NULL || ps->stopping)
+        return;
+    job = t->busy ? NULL : calloc(1, sizeof *job);
+    if (job != NULL) {
+        job->ps = ps;
+        job->tenant = *tenant;
+        if (loch_is_ok(loch_env_work(ps->env, open_work, open_done, job))) {
+            t->busy = true;
+            return;
+        }
+    }
+    free(job);
+    loch_leases_relight(ps->leases, tenant); /* a change of it is under way, or no memory */
+}
+
+loch_status loch_revocation_start(struct loch_pageserver *ps)
+{
+    const struct loch_leases_options options = {.env = ps->env,
+                                                .keys = ps->keys,
+                                                .metrics = ps->metrics,
+                                                .settings = ps->config.leases,
+                                                .dark = dark,
+                                                .light = light,
+                                                .arg = ps};
+
+    return loch_leases_create(&options, &ps->leases);
+}
