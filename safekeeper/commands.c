@@ -251,6 +251,13 @@ static void show_status(void *arg, struct loch_console_request *request)
     loch_console_done(request, NULL);
 }
 
+static void show_leases(void *arg, struct loch_console_request *request)
+{
+    const struct sk_daemon *d = arg;
+
+    loch_leases_show(d->leases, request);
+}
+
 const struct loch_console_command sk_commands[SK_COMMAND_COUNT] = {
     {"CREATE TIMELINE <tenant> <timeline> START <start> PREV <prev> SYSID <sysid> PGVERSION "
      "<pgversion> SEGMENT <segment>",
@@ -262,4 +269,5 @@ const struct loch_console_command sk_commands[SK_COMMAND_COUNT] = {
     {LOCH_UNPIN_WORDS, LOCH_UNPIN_HELP, unpin_tenant},
     {"SHOW TIMELINES", "One row a timeline: positions and state.", show_timelines},
     {"SHOW STATUS", "What this safekeeper is.", show_status},
+    {"SHOW LEASES", "One row a tenant: whether its key may be used, and why not.", show_leases},
 };

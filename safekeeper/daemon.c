@@ -60,6 +60,7 @@ static const struct loch_config_item items[] = {
      .min = 1,
      .max = 1024,
      .help = "The key service, such as file:/path/to/cmk.key."},
+    LOCH_LEASE_ITEMS,
 };
 
 const struct loch_config_program sk_program = {
@@ -240,7 +241,9 @@ static loch_status open_world(struct sk_daemon *d, const struct loch_config *con
                                         .kms = d->kms,
                                         .cluster = d->cluster,
                                         .node = d->node,
-                                        .role = LOCH_ROLE_SAFEKEEPER};
+                                        .role = LOCH_ROLE_SAFEKEEPER,
+                                        .env = d->env,
+                                        .lease_ms = d->lease_settings.lease_ms};
     LOCH_TRY(loch_keys_create(&options, &d->keys));
     return loch_tls_server_create(loch_keys_psk_lookup, d->keys, &d->tls);
 }
@@ -290,6 +293,10 @@ static void tick(void *arg)
 
 static void release(struct sk_daemon *d)
 {
+    if (!loch_leases_destroy(d->leases)) {
+        LOCH_INFO("stopped while the key service had not answered");
+        _exit(0);
+    }
     loch_listener_close(d->listener);
     loch_tls_server_destroy(d->tls);
     loch_keys_destroy(d->keys);
@@ -312,6 +319,54 @@ loch_status sk_daemon_serve(struct sk_daemon *d, const char *address)
     LOCH_INFO("safekeeper %s listens on %s: %zu timelines, %zu peers",
               loch_id_format(&d->node, text), address, d->timeline_count, d->peer_count);
     return LOCH_OK;
+}
+
+/* ---- a tenant's key goes and comes back ---- */
+
+static void dark(void *arg, const struct loch_id *tenant, enum loch_code code, const char *why)
+{
+    struct sk_daemon *d = arg;
+    bool any = false;
+
+    for (size_t i = 0; i < d->timeline_count; i++)
+        if (loch_id_equal(&d->timelines[i]->tenant, tenant)) {
+            sk_timeline_park(d->timelines[i], code, why);
+            any = any || sk_timeline_holds_plaintext(d->timelines[i]);
+        }
+    if (!any)
+        loch_leases_wiped(d->leases, tenant);
+}
+
+void sk_daemon_wiped(struct sk_daemon *d, const struct loch_id *tenant)
+{
+    for (size_t i = 0; i < d->timeline_count; i++)
+        if (loch_id_equal(&d->timelines[i]->tenant, tenant) &&
+            sk_timeline_holds_plaintext(d->timelines[i]))
+            return;
+    if (d->leases != NULL)
+        loch_leases_wiped(d->leases, tenant);
+}
+
+static void light(void *arg, const struct loch_id *tenant)
+{
+    struct sk_daemon *d = arg;
+
+    for (size_t i = 0; i < d->timeline_count; i++)
+        if (loch_id_equal(&d->timelines[i]->tenant, tenant))
+            d->timelines[i]->retry_ns = 0; /* the next tick opens it */
+}
+
+static loch_status keep_leases(struct sk_daemon *d)
+{
+    const struct loch_leases_options options = {.env = d->env,
+                                                .keys = d->keys,
+                                                .metrics = d->metrics,
+                                                .settings = d->lease_settings,
+                                                .dark = dark,
+                                                .light = light,
+                                                .arg = d};
+
+    return loch_leases_create(&options, &d->leases);
 }
 
 static loch_status start(const struct loch_daemon *daemon, void **state)
@@ -337,8 +392,10 @@ static loch_status start(const struct loch_daemon *daemon, void **state)
                        loch_id_format(&d->node, text));
         goto out;
     }
+    LOCH_TRY_OUT(st, loch_lease_settings_read(config, &d->lease_settings));
     LOCH_TRY_OUT(st, open_world(d, config));
     LOCH_TRY_OUT(st, sk_daemon_serve(d, address));
+    LOCH_TRY_OUT(st, keep_leases(d));
     *state = d;
     return LOCH_OK;
 out:

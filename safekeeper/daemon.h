@@ -7,6 +7,7 @@
 #include "loch/host/console.h"
 #include "loch/host/daemon.h"
 #include "loch/host/keys.h"
+#include "loch/host/leases.h"
 #include "loch/host/metrics.h"
 #include "loch/io/env.h"
 #include "loch/kms/kms.h"
@@ -43,6 +44,8 @@ struct sk_daemon {
     struct loch_objstore *store; /* NULL in tests: nothing is archived */
     struct loch_kms *kms;
     struct loch_keys *keys;
+    struct loch_lease_settings lease_settings;
+    struct loch_leases *leases; /* NULL in tests: keys once opened stay */
     struct loch_tls_server *tls;
     struct loch_listener *listener;
     struct sk_peer peers[SK_PEERS_MAX]; /* all safekeepers but this one */
@@ -75,10 +78,12 @@ struct sk_timeline *sk_daemon_find(const struct sk_daemon *daemon, const struct 
 LOCH_STATUS sk_daemon_adopt(struct sk_daemon *daemon, struct sk_timeline *timeline);
 /* Forgets it (the caller destroys it). */
 void sk_daemon_forget(struct sk_daemon *daemon, const struct sk_timeline *timeline);
+/* A parked timeline has given all plaintext back: the tenant's others may have as well. */
+void sk_daemon_wiped(struct sk_daemon *daemon, const struct loch_id *tenant);
 /* A failed write or sync, or no memory in the consensus: says why and ends the process. */
 _Noreturn void sk_daemon_fail_stop(const char *what, loch_status st);
 
-#define SK_COMMAND_COUNT 7u
+#define SK_COMMAND_COUNT 8u
 extern const struct loch_console_command sk_commands[SK_COMMAND_COUNT];
 
 #endif

@@ -66,7 +66,9 @@ static void done(void *arg)
     if (st.code == LOCH_E_NOT_FOUND &&
         s->files.items[s->index].begin < sk_store_first_lsn(tl->store))
         st = LOCH_OK; /* trimmed meanwhile */
-    if (!s->stopped && !loch_is_ok(st) && s->cuts == sk_store_cuts(tl->store)) {
+    if (st.code == LOCH_E_KEY_REVOKED || st.code == LOCH_E_KMS_UNAVAILABLE) {
+        s->stopped = true; /* the next opening begins anew */
+    } else if (!s->stopped && !loch_is_ok(st) && s->cuts == sk_store_cuts(tl->store)) {
         sk_timeline_break(tl, loch_error_text());
         s->stopped = true;
     }

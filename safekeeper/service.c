@@ -4,6 +4,7 @@
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
+#include "loch/base/secret.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,8 @@ void sk_conn_free(struct sk_conn *conn)
         conn->next->link = conn->link;
     conn->daemon->conn_count--;
     loch_metric_move(conn->daemon->stats.connections, -1);
+    if (conn->wal.data != NULL)
+        loch_wipe(conn->wal.data, conn->wal.cap);
     loch_buf_fini(&conn->wal);
     free(conn);
 }
@@ -184,6 +187,9 @@ static loch_status frame(void *arg, uint8_t type, struct loch_slice payload)
         st = first_frame(conn, type, payload);
     } else if (conn->timeline == NULL || conn->timeline->state != SK_ACTIVE) {
         st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "the timeline has gone away");
+    } else if (!loch_is_ok(loch_keys_usable(conn->daemon->keys, &conn->timeline->tenant))) {
+        /* A revocation closes connections itself; here a lease waits for its next Decrypt. */
+        st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s", loch_error_text());
     } else if (conn->kind == SK_CONN_PUSH) {
         if (loch_stream_queued(conn->stream) > REPLIES_MAX_BYTES)
             return LOCH_FAIL(LOCH_E_LIMIT, "a proposer does not read its replies");
@@ -308,6 +314,17 @@ void sk_service_drop(struct sk_timeline *tl, enum loch_code code, const char *te
     for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next)
         if (c->timeline == tl)
             sk_conn_refuse(c, code, text);
+}
+
+void sk_service_cut(struct sk_timeline *tl, enum loch_code code, const char *text)
+{
+    for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next) {
+        if (c->timeline != tl)
+            continue;
+        sk_conn_refuse(c, code, text);
+        if (!c->gone)
+            loch_stream_close(c->stream);
+    }
 }
 
 bool sk_service_uses(const struct sk_timeline *tl)

@@ -48,6 +48,8 @@ void sk_service_close(struct sk_timeline *tl, uint64_t number, enum loch_code co
                       const char *text);
 /* Closes every connection of the timeline. */
 void sk_service_drop(struct sk_timeline *tl, enum loch_code code, const char *text);
+/* The same at once: what is queued for a peer that does not read never leaves. */
+void sk_service_cut(struct sk_timeline *tl, enum loch_code code, const char *text);
 /* True when a connection still refers to the timeline. */
 bool sk_service_uses(const struct sk_timeline *tl);
 /* Stops or resumes reading from the timeline's proposers. */

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #define QUEUED_MAX_BYTES (32u << 20) /* of WAL not yet written, per timeline */
+#define PARK_POLL_MS     10u
 
 const char *sk_state_name(enum sk_state state)
 {
@@ -52,6 +53,18 @@ loch_status sk_timeline_check(const struct sk_timeline *tl)
 
 /* ---- effects ---- */
 
+/* A key that may not be used any more is no failure of the disk: the timeline is parked. */
+static bool key_is_gone(struct sk_timeline *tl, loch_status st)
+{
+    char why[SK_TEXT_BYTES];
+
+    if (st.code != LOCH_E_KEY_REVOKED && st.code != LOCH_E_KMS_UNAVAILABLE)
+        return false;
+    (void)snprintf(why, sizeof why, "%s", loch_error_text());
+    sk_timeline_park(tl, LOCH_E_UNAVAILABLE, why); /* a revocation parks first, and says so */
+    return true;
+}
+
 static void persist(struct sk_timeline *tl, const struct loch_acceptor_effect *e)
 {
     struct sk_control control = tl->control;
@@ -65,6 +78,8 @@ static void persist(struct sk_timeline *tl, const struct loch_acceptor_effect *e
                     &control.anchor_prev_lsn);
     sk_trim_persist(tl, e->token, &control);
     loch_status st = sk_control_seal(&control, &tl->sealer, &sealed);
+    if (key_is_gone(tl, st))
+        return;
     if (!loch_is_ok(st))
         sk_daemon_fail_stop("cannot seal a control file", st);
     sk_store_persist(tl->store, e->token, &sealed);
@@ -145,11 +160,15 @@ static void run(struct sk_timeline *tl, loch_status st)
 {
     for (;;) {
         bool good = true;
+        if (tl->parked)
+            return; /* an answer of the disk to what nobody waits for */
         if (!loch_is_ok(st))
             sk_daemon_fail_stop("the consensus ran out of memory", st);
-        for (size_t i = 0; i < tl->effects.count; i++)
+        for (size_t i = 0; i < tl->effects.count && !tl->parked; i++)
             good = carry_out(tl, &tl->effects.items[i]) && good;
         loch_acceptor_effects_clear(&tl->effects);
+        if (tl->parked)
+            return;
         if (good)
             break;
         LOCH_WARN("timeline %s: refused what is not WAL: %s", tl->timeline_text, loch_error_text());
@@ -219,7 +238,7 @@ void sk_timeline_tick(struct sk_timeline *tl)
         sk_store_tick(tl->store);
         sk_trim_tick(tl);
         run(tl, loch_acceptor_tick(tl->acceptor, &tl->effects));
-    } else if (tl->state == SK_WAITING && !tl->job &&
+    } else if (tl->state == SK_WAITING && !tl->job && !tl->parked &&
                loch_env_now_ns(tl->daemon->env) >= tl->retry_ns) {
         if (!loch_is_ok(sk_timeline_open(tl, NULL)))
             loch_log_failure("cannot open a timeline");
@@ -239,6 +258,8 @@ static void persisted(void *arg, uint64_t token)
     struct sk_timeline *tl = arg;
 
     disk_done(tl, token);
+    if (tl->parked)
+        return;
     sk_trim_persisted(tl, token);
     run(tl, loch_acceptor_persisted(tl->acceptor, token, &tl->effects));
 }
@@ -248,6 +269,8 @@ static void truncated(void *arg, uint64_t token, loch_lsn prev_lsn)
     struct sk_timeline *tl = arg;
 
     disk_done(tl, token);
+    if (tl->parked)
+        return;
     run(tl, loch_acceptor_truncated(tl->acceptor, token, prev_lsn, &tl->effects));
 }
 
@@ -256,14 +279,18 @@ static void synced(void *arg, uint64_t token, loch_lsn flush_lsn, loch_lsn prev_
     struct sk_timeline *tl = arg;
 
     disk_done(tl, token);
+    if (tl->parked)
+        return;
     run(tl, loch_acceptor_synced(tl->acceptor, token, flush_lsn, prev_lsn, &tl->effects));
 }
 
 static void failed(void *arg, loch_status st)
 {
-    const struct sk_timeline *tl = arg;
+    struct sk_timeline *tl = arg;
     char what[SK_PATH_BYTES + 64];
 
+    if (tl->parked || key_is_gone(tl, st))
+        return;
     (void)snprintf(what, sizeof what, "timeline in %s: the disk failed", tl->dir);
     sk_daemon_fail_stop(what, st);
 }
@@ -311,14 +338,24 @@ loch_status sk_timeline_new(struct sk_daemon *daemon, const struct loch_id *tena
     return LOCH_OK;
 }
 
+static void give_back(struct sk_timeline *tl)
+{
+    sk_recovery_destroy(tl);
+    tl->recovery = NULL;
+    sk_store_destroy(tl->store);
+    tl->store = NULL;
+    loch_acceptor_destroy(tl->acceptor);
+    tl->acceptor = NULL;
+    loch_acceptor_effects_fini(&tl->effects);
+    sk_control_fini(&tl->control);
+    tl->control = (struct sk_control){0};
+}
+
 void sk_timeline_destroy(struct sk_timeline *tl)
 {
     LOCH_ASSERT(sk_timeline_idle(tl));
-    sk_recovery_destroy(tl);
-    sk_store_destroy(tl->store);
-    loch_acceptor_destroy(tl->acceptor);
-    loch_acceptor_effects_fini(&tl->effects);
-    sk_control_fini(&tl->control);
+    loch_timer_cancel(tl->parks);
+    give_back(tl);
     free(tl);
 }
 
@@ -333,6 +370,48 @@ void sk_timeline_quiesce(struct sk_timeline *tl, const char *why)
     (void)sk_recovery_stop(tl);
     sk_scrub_stop(tl);
     sk_service_drop(tl, LOCH_E_UNAVAILABLE, why);
+}
+
+/* Connections are closed and nothing is in flight: what was in memory goes. */
+static void park_later(void *arg)
+{
+    struct sk_timeline *tl = arg;
+
+    tl->parks = NULL;
+    if (!sk_timeline_idle(tl) || !sk_scrub_idle(tl)) {
+        loch_status st = loch_env_timer(tl->daemon->env, PARK_POLL_MS, &tl->parks, park_later, tl);
+        if (!loch_is_ok(st))
+            sk_daemon_fail_stop("cannot start a timer", st);
+        return;
+    }
+    give_back(tl);
+    tl->parked = false;
+    tl->paused = false;
+    LOCH_INFO("timeline %s: all that its keys had opened is wiped", tl->timeline_text);
+    sk_daemon_wiped(tl->daemon, &tl->tenant);
+}
+
+void sk_timeline_park(struct sk_timeline *tl, enum loch_code code, const char *why)
+{
+    if (tl->state != SK_ACTIVE || tl->parked)
+        return;
+    tl->parked = true;
+    tl->state = SK_WAITING;
+    tl->said = true;
+    tl->retry_ns = loch_env_now_ns(tl->daemon->env) + UINT64_C(3000000000);
+    (void)snprintf(tl->why, sizeof tl->why, "%s", why);
+    LOCH_WARN("timeline %s of tenant %s is parked: %s", tl->timeline_text, tl->tenant_text, why);
+    (void)sk_recovery_stop(tl);
+    sk_scrub_stop(tl);
+    sk_service_cut(tl, code, why);
+    loch_status st = loch_env_timer(tl->daemon->env, 0, &tl->parks, park_later, tl);
+    if (!loch_is_ok(st))
+        sk_daemon_fail_stop("cannot start a timer", st);
+}
+
+bool sk_timeline_holds_plaintext(const struct sk_timeline *tl)
+{
+    return tl->parked || tl->store != NULL;
 }
 
 void sk_timeline_break(struct sk_timeline *tl, const char *why)
@@ -500,7 +579,9 @@ static void open_done(void *arg)
     tl->job = false;
     if (!loch_is_ok(st)) {
         (void)snprintf(tl->why, sizeof tl->why, "%s", loch_error_text());
-        tl->state = job->keys_failed ? SK_WAITING : SK_BROKEN;
+        const bool no_key =
+            job->keys_failed || st.code == LOCH_E_KEY_REVOKED || st.code == LOCH_E_KMS_UNAVAILABLE;
+        tl->state = no_key ? SK_WAITING : SK_BROKEN;
         tl->retry_ns = loch_env_now_ns(tl->daemon->env) + UINT64_C(3000000000);
         if (tl->state == SK_BROKEN || !tl->said)
             LOCH_ERROR("timeline %s of tenant %s is %s: %s", tl->timeline_text, tl->tenant_text,

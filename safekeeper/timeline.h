@@ -51,6 +51,9 @@ struct sk_timeline {
     struct sk_archive archive;
     bool paused; /* senders are not read from: too much is queued */
 
+    bool parked; /* its key is gone: nothing runs any more, memory is given back soon */
+    struct loch_timer *parks; /* until nothing is in flight */
+
     struct loch_console_request *request; /* who waits for CREATE or DROP */
 };
 
@@ -76,6 +79,11 @@ bool sk_timeline_idle(const struct sk_timeline *tl);
 void sk_timeline_quiesce(struct sk_timeline *tl, const char *why);
 /* Damage was found while it was served: it votes and serves no more. */
 void sk_timeline_break(struct sk_timeline *tl, const char *why);
+/* Its tenant's key is gone: as if the process had ended, it forgets all that is not on disk, and
+ * waits for its key. What it acknowledged is durable. */
+void sk_timeline_park(struct sk_timeline *tl, enum loch_code code, const char *why);
+/* False once a parked timeline has given its memory back. */
+bool sk_timeline_holds_plaintext(const struct sk_timeline *tl);
 /* About once a second. */
 void sk_timeline_tick(struct sk_timeline *tl);
 /* Fails unless ACTIVE, saying why. */

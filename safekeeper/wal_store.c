@@ -5,6 +5,7 @@
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
+#include "loch/base/secret.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -90,6 +91,8 @@ out:
 
 static void op_free(struct op *op)
 {
+    if (op->bytes.data != NULL)
+        loch_wipe(op->bytes.data, op->bytes.cap);
     loch_buf_fini(&op->bytes);
     free(op);
 }
@@ -119,7 +122,7 @@ void sk_store_destroy(struct sk_store *s)
 
 bool sk_store_idle(const struct sk_store *s)
 {
-    return s->head == NULL && !s->busy && !s->posted && s->reads == 0;
+    return (s->head == NULL || s->failed) && !s->busy && !s->posted && s->reads == 0;
 }
 
 /* ---- the queue ---- */

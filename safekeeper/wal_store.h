@@ -48,7 +48,7 @@ LOCH_STATUS sk_store_create(const struct sk_store_options *options, struct sk_wa
                             loch_lsn anchor_lsn, loch_lsn anchor_prev_lsn, struct sk_store **out);
 /* Nothing may be in flight (sk_store_idle). Takes NULL. */
 void sk_store_destroy(struct sk_store *store);
-/* Nothing queued, nothing in flight, no read under way. */
+/* Nothing queued (unless it failed), nothing in flight, no read under way. */
 bool sk_store_idle(const struct sk_store *store);
 
 /* ---- disk effects; tokens ascend ---- */

@@ -3,6 +3,7 @@
 #include "wal_tail.h"
 
 #include "loch/base/check.h"
+#include "loch/base/secret.h"
 
 #include <stdlib.h>
 
@@ -12,9 +13,17 @@ void sk_tail_init(struct sk_tail *tail, size_t capacity, loch_lsn at)
     *tail = (struct sk_tail){.capacity = capacity, .start = at, .end = at};
 }
 
+/* It holds users' rows. */
+static void wipe_bytes(struct sk_tail *tail)
+{
+    if (tail->bytes != NULL)
+        loch_wipe(tail->bytes, tail->capacity);
+    free(tail->bytes);
+}
+
 void sk_tail_fini(struct sk_tail *tail)
 {
-    free(tail->bytes);
+    wipe_bytes(tail);
     *tail = (struct sk_tail){0};
 }
 
@@ -54,7 +63,7 @@ void sk_tail_cut(struct sk_tail *tail, loch_lsn at)
 
 void sk_tail_release(struct sk_tail *tail)
 {
-    free(tail->bytes);
+    wipe_bytes(tail);
     tail->bytes = NULL;
     tail->start = tail->end;
 }
