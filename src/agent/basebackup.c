@@ -58,7 +58,8 @@ static void finish(struct loch_basebackup *b, loch_status st, loch_lsn checkpoin
 static bool is_final(enum loch_code code)
 {
     return code == LOCH_E_STALE || code == LOCH_E_DENIED || code == LOCH_E_INVALID ||
-           code == LOCH_E_UNSUPPORTED;
+           code == LOCH_E_UNSUPPORTED || code == LOCH_E_KEY_REVOKED ||
+           code == LOCH_E_KMS_UNAVAILABLE;
 }
 
 static void failed(struct loch_basebackup *b, loch_status st)
@@ -90,9 +91,8 @@ static loch_status take_error(struct loch_basebackup *b, struct loch_slice paylo
     struct loch_page_error m;
 
     LOCH_TRY(loch_page_error_decode(payload, &m));
-    enum loch_code code = m.code > LOCH_E_OK && m.code <= LOCH_E_UNSUPPORTED
-                              ? (enum loch_code)m.code
-                              : LOCH_E_CORRUPT;
+    enum loch_code code =
+        m.code > LOCH_E_OK && m.code <= LOCH_E_LAST ? (enum loch_code)m.code : LOCH_E_CORRUPT;
     if (is_final(code)) {
         finish(b,
                LOCH_FAIL(code, "the pageserver refuses: %.*s", (int)m.text.len,

@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #define WATCH_MS          10u
 #define COMPLAIN_FIRST_MS 3000u
@@ -47,6 +48,7 @@ struct loch_compute {
     struct loch_postmaster *postmaster;
     struct loch_wal_source *source;
     bool server_alive, streaming;
+    enum loch_code dark; /* why the tenant's data may not be held; LOCH_E_OK: it may */
     struct loch_timer *watch, *reboot;
     uint64_t phase_ms, boot_ms, complained_ms, reboot_ms;
     uint64_t term, highest_term;
@@ -76,6 +78,10 @@ static const char *state_name(const struct loch_compute *c)
     case GO_ON:
         break;
     }
+    if (c->dark != LOCH_E_OK)
+        return c->dark == LOCH_E_KEY_REVOKED       ? "revoked"
+               : c->dark == LOCH_E_KMS_UNAVAILABLE ? "outage"
+                                                   : "isolated";
     switch (c->phase) {
     case ELECTING:
         return "electing";
@@ -195,6 +201,10 @@ static void keep_log(const struct loch_compute *c)
 
     (void)snprintf(from, sizeof from, "%s/../postgres.log", loch_postmaster_pgdata(c->postmaster));
     (void)snprintf(to, sizeof to, "%s/postgres-last.log", c->config->scratch);
+    if (c->dark != LOCH_E_OK) { /* it holds statements */
+        (void)unlink(to);
+        return;
+    }
     if (rename(from, to) != 0)
         LOCH_WARN("cannot keep %s", from);
 }
@@ -224,6 +234,7 @@ static void maybe_running(struct loch_compute *c)
     LOCH_INFO("running: port %u, pid %d, term %" PRIu64 ", %" PRIu64 " ms after its start",
               c->config->port, (int)loch_postmaster_pid(c->postmaster), c->term,
               now_ms(c) - c->boot_ms);
+    c->dark = LOCH_E_OK;
     enter(c, RUNNING);
 }
 
@@ -289,12 +300,35 @@ static loch_status start_source(struct loch_compute *c)
     return loch_wal_source_create(&order, &c->source);
 }
 
+/* The tenant's data may not be held here any more: the server dies at once, its files go with the
+ * boot, and boots are tried until storage takes us again. */
+static void on_dark(void *arg, loch_status st)
+{
+    struct loch_compute *c = arg;
+
+    if (c->fate == FENCED || c->fate == FAILED)
+        return;
+    c->dark = st.code;
+    LOCH_ERROR("%s; PostgreSQL is killed and its files destroyed", loch_error_text());
+    if (c->server_alive)
+        loch_postmaster_kill(c->postmaster);
+    kill_server(c);
+}
+
 static void on_basebackup(void *arg, loch_status st, loch_lsn checkpoint_end)
 {
     struct loch_compute *c = arg;
 
     if (st.code == LOCH_E_STALE) {
         give_up(c, FENCED, "another compute has taken over");
+        return;
+    }
+    if (st.code == LOCH_E_KEY_REVOKED || st.code == LOCH_E_KMS_UNAVAILABLE) {
+        on_dark(c, st);
+        return;
+    }
+    if (st.code == LOCH_E_DENIED) { /* safekeepers have our key: the pageserver is on its way */
+        try_again(c, "no basebackup yet");
         return;
     }
     if (!loch_is_ok(st)) {
@@ -390,7 +424,7 @@ static void on_lost(void *arg)
 }
 
 static const struct loch_quorum_events quorum_events = {on_elected, on_committed, on_fenced,
-                                                        on_room, on_lost};
+                                                        on_room,    on_lost,      on_dark};
 
 static void boot(void *arg)
 {
@@ -440,13 +474,38 @@ static void complain(struct loch_compute *c)
     c->seen_commit_lsn = view.commit_lsn;
 }
 
+/* A compute that no safekeeper answers cannot know whether its tenant's key was revoked. */
+static void check_lease(struct loch_compute *c)
+{
+    const uint64_t lease_ms = c->credential->lease_ms;
+    struct loch_quorum_view view;
+
+    if (lease_ms == 0 || c->quorum == NULL || !c->server_alive || c->phase == ENDING)
+        return;
+    loch_quorum_look(c->quorum, &view);
+    const uint64_t silent_ms = now_ms(c) - loch_min_u64(view.heard_ms, now_ms(c));
+    if (silent_ms > lease_ms)
+        on_dark(c, LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                             "no safekeeper has answered for %" PRIu64 " ms (the lease is %" PRIu64
+                             " ms)",
+                             silent_ms, lease_ms));
+}
+
+static uint64_t watch_ms(const struct loch_compute *c)
+{
+    const uint64_t lease_ms = c->credential->lease_ms;
+
+    if (c->phase != RUNNING)
+        return WATCH_MS;
+    return lease_ms == 0 ? 20 * WATCH_MS : loch_min_u64(20 * WATCH_MS, lease_ms / 5 + 1);
+}
+
 static void watch(void *arg)
 {
     struct loch_compute *c = arg;
 
     c->watch = NULL;
-    if (!loch_is_ok(loch_env_timer(c->env, c->phase == RUNNING ? 20 * WATCH_MS : WATCH_MS,
-                                   &c->watch, watch, c)))
+    if (!loch_is_ok(loch_env_timer(c->env, watch_ms(c), &c->watch, watch, c)))
         loch_log_failure("watching the server");
     maybe_running(c);
     if (c->phase == STARTING && now_ms(c) - c->phase_ms > START_LIMIT_MS) {
@@ -455,6 +514,7 @@ static void watch(void *arg)
     } else if (c->phase == ENDING && c->server_alive && now_ms(c) - c->phase_ms > KILL_MS) {
         loch_postmaster_signal(c->postmaster, SIGKILL);
     }
+    check_lease(c);
     complain(c);
 }
 

@@ -393,6 +393,26 @@ void loch_postmaster_signal(struct loch_postmaster *p, int signo)
         loch_child_kill(p->child, signo);
 }
 
+/* Stopped first, so that it has no new children while they are killed. Its walsender, backends and
+ * workers are all its own children. */
+void loch_postmaster_kill(struct loch_postmaster *p)
+{
+    char path[64];
+    int child;
+
+    if (p->child == NULL)
+        return;
+    loch_child_kill(p->child, SIGSTOP);
+    (void)snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)p->pid, (int)p->pid);
+    FILE *f = fopen(path, "re");
+    while (f != NULL && fscanf(f, "%d", &child) == 1)
+        if (child > 1)
+            (void)kill((pid_t)child, SIGKILL);
+    if (f != NULL)
+        (void)fclose(f);
+    loch_child_kill(p->child, SIGKILL);
+}
+
 void loch_postmaster_destroy(struct loch_postmaster *p)
 {
     if (p == NULL)

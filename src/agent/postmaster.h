@@ -36,6 +36,8 @@ pid_t loch_postmaster_pid(const struct loch_postmaster *p);
 bool loch_postmaster_ready(const struct loch_postmaster *p);
 /* SIGINT: fast shutdown, with the shutdown checkpoint. SIGQUIT: at once. SIGKILL. */
 void loch_postmaster_signal(struct loch_postmaster *p, int signo);
+/* SIGKILL to the server and all of its children, at once: nothing more leaves them. */
+void loch_postmaster_kill(struct loch_postmaster *p);
 /* The server must have ended. Removes the boot's directory. Takes NULL. */
 void loch_postmaster_destroy(struct loch_postmaster *p);
 

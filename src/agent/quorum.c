@@ -50,6 +50,7 @@ struct loch_quorum {
     bool closed;
     bool was_full;
     uint64_t random;
+    uint64_t heard_ms; /* the last answer of any */
     uint64_t stuck_ms; /* since when it looks so; 0: it does not */
     struct peer peers[LOCH_MEMBERS_MAX];
 };
@@ -289,11 +290,14 @@ static void lose(struct peer *p, const char *why)
     loch_stream_close(stream);
 }
 
-static loch_status take_error(struct loch_slice payload)
+static loch_status take_error(struct loch_quorum *q, struct loch_slice payload)
 {
     struct loch_wire_error m;
 
     LOCH_TRY(loch_wire_error_decode(payload, &m));
+    if (m.code == LOCH_E_KEY_REVOKED || m.code == LOCH_E_KMS_UNAVAILABLE)
+        q->o.events->dark(q->o.arg, LOCH_FAIL((enum loch_code)m.code, "%.*s", (int)m.text.len,
+                                              (const char *)m.text.data));
     return LOCH_FAIL(LOCH_E_UNAVAILABLE, "it says: %.*s", (int)m.text.len,
                      (const char *)m.text.data);
 }
@@ -330,7 +334,7 @@ static loch_status take_frame(struct peer *p, uint8_t type, struct loch_slice pa
         LOCH_TRY(loch_wal_fenced_decode(payload, &m.fenced));
         return loch_proposer_fenced(q->proposer, p->index, &m.fenced, out);
     case LOCH_WAL_ERROR:
-        return take_error(payload);
+        return take_error(q, payload);
     default:
         return LOCH_FAIL(LOCH_E_CORRUPT, "unexpected message of type %u", type);
     }
@@ -344,6 +348,8 @@ static loch_status on_frame(void *arg, uint8_t type, struct loch_slice payload)
 
     if (q->closed || p->stream == NULL)
         return LOCH_OK;
+    if (type != LOCH_WAL_ERROR)
+        q->heard_ms = now_ms(q);
     if (type == LOCH_WAL_HELLO_REPLY) {
         if (p->told)
             LOCH_INFO("safekeeper %u at %s is back", p->index + 1, p->server->address);
@@ -351,7 +357,9 @@ static loch_status on_frame(void *arg, uint8_t type, struct loch_slice payload)
         p->lost_ms = 0;
         p->retry_ms = 0;
     }
+    q->depth++; /* what is told may close us */
     loch_status st = take_frame(p, type, payload, &effects);
+    q->depth--;
     if (!loch_is_ok(st) && st.code != LOCH_E_NO_MEMORY) {
         loch_proposer_effects_fini(&effects);
         return st; /* closes the stream with this text */
@@ -467,6 +475,7 @@ loch_status loch_quorum_create(const struct loch_quorum_order *order, struct loc
     if (q == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for the quorum");
     q->o = *order;
+    q->heard_ms = now_ms(q);
     LOCH_TRY_OUT(st, loch_env_random(order->env, &q->random, sizeof q->random));
     LOCH_TRY_OUT(st, make_proposer(q));
     LOCH_TRY_OUT(st, loch_wal_window_init(&q->window, order->window_bytes));
@@ -543,7 +552,8 @@ void loch_quorum_look(const struct loch_quorum *q, struct loch_quorum_view *out)
                                      .end_lsn = q->window.end,
                                      .commit_lsn = view.commit_lsn,
                                      .reader_lsn = view.reader_lsn,
-                                     .persisted_lsn = view.persisted_lsn};
+                                     .persisted_lsn = view.persisted_lsn,
+                                     .heard_ms = q->heard_ms};
 }
 
 void loch_quorum_describe(const struct loch_quorum *q, char *text, size_t len)

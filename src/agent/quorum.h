@@ -24,6 +24,8 @@ struct loch_quorum_events {
     void (*room)(void *arg);
     /* A record longer than the window lost its quorum half-way: only a new boot helps. */
     void (*lost)(void *arg);
+    /* A safekeeper says that the tenant's key is revoked, or its KMS away for too long. */
+    void (*dark)(void *arg, loch_status st);
 };
 
 struct loch_quorum_order {
@@ -53,6 +55,7 @@ struct loch_quorum_view {
     uint64_t term, highest_term;
     loch_lsn start_lsn, end_lsn, commit_lsn;
     loch_lsn reader_lsn, persisted_lsn;
+    uint64_t heard_ms; /* when a safekeeper last answered; at first: when it began */
 };
 void loch_quorum_look(const struct loch_quorum *q, struct loch_quorum_view *out);
 /* One line on who is missing, for the log: "safekeeper 1 at 127.0.0.1:7001 unreachable since 12 s:

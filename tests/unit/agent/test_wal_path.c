@@ -380,8 +380,15 @@ static void on_lost(void *arg)
     fail_msg("no record is lost here");
 }
 
+static void on_dark(void *arg, loch_status st)
+{
+    (void)arg;
+    (void)st;
+    fail_msg("no key is revoked here");
+}
+
 static const struct loch_quorum_events quorum_events = {on_elected, on_committed, on_fenced,
-                                                        on_room, on_lost};
+                                                        on_room,    on_lost,      on_dark};
 
 /* ---- the client, and what is done to the safekeepers meanwhile ---- */
 
