@@ -88,6 +88,26 @@ static loch_status wait_daemon(const struct loch_cluster *c, const char *name, c
     return loch_console_wait(c, name, port, START_TIMEOUT_MS);
 }
 
+/* A tenant whose key is gone does not keep the others down. */
+static bool tenant_is_dark(const struct loch_cluster *c, const char *tenant_id)
+{
+    json_t *rows = NULL;
+    json_t *row;
+    size_t i;
+    bool dark = false;
+
+    if (!loch_is_ok(loch_console(c, loch_port_pageserver(c), "SHOW TENANTS", &rows)))
+        return false;
+    json_array_foreach(rows, i, row)
+    {
+        const char *state = loch_field(row, "state");
+        dark = dark || (strcmp(loch_field(row, "tenant"), tenant_id) == 0 &&
+                        (strcmp(state, "REVOKED") == 0 || strcmp(state, "OUTAGE") == 0));
+    }
+    json_decref(rows);
+    return dark;
+}
+
 static loch_status bring_up_one(struct loch_cluster *c, const char *name, void *arg)
 {
     json_t *out = NULL;
@@ -98,12 +118,20 @@ static loch_status bring_up_one(struct loch_cluster *c, const char *name, void *
     (void)snprintf(path, sizeof path, "%s/computes/%s.json", c->dir, name);
     LOCH_TRY(loch_json_read(path, &note));
     bool wanted = json_is_true(json_object_get(note, "wanted"));
+    loch_status st = wanted ? loch_compute_bring_up(c, name, &out) : LOCH_OK;
+    if (!loch_is_ok(st)) {
+        char why[600];
+        (void)snprintf(why, sizeof why, "%s", loch_error_text());
+        if (tenant_is_dark(c, loch_field(note, "tenant_id"))) {
+            loch_progress("warning: compute %s waits for its tenant's key: %s", name, why);
+            st = LOCH_OK;
+        } else {
+            st = LOCH_FAIL(st.code, "%s", why);
+        }
+    }
     json_decref(note);
-    if (!wanted)
-        return LOCH_OK;
-    LOCH_TRY(loch_compute_bring_up(c, name, &out));
     json_decref(out);
-    return LOCH_OK;
+    return st;
 }
 
 /* A cluster without a tenant gets `main`, with branch and compute of the same name. */

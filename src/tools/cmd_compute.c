@@ -269,7 +269,14 @@ static loch_status wait_ready(struct loch_cluster *c, const char *name, json_t *
             *out = shown;
             return LOCH_OK;
         }
+        const char *state = loch_field(shown, "state");
+        const bool dark = strcmp(state, "revoked") == 0 || strcmp(state, "outage") == 0;
         json_decref(shown);
+        if (dark)
+            return LOCH_FAIL(LOCH_E_KEY_REVOKED,
+                             "compute %s waits: its tenant's key is revoked or its key service "
+                             "away (see loch key status); it comes back by itself",
+                             name);
         if (!loch_process_alive(c, proc, &pid))
             return LOCH_FAIL(LOCH_E_UNAVAILABLE,
                              "compute %s ended while it started; its log says: %s", name,
