@@ -58,6 +58,7 @@ static void piece_name(const struct sk_timeline *tl, loch_lsn lsn, char out[stat
 
 void sk_archive_open(struct sk_timeline *tl)
 {
+    LOCH_ASSERT(sk_archive_idle(tl));
     tl->archive = (struct sk_archive){.lsn = piece_begin(tl, tl->control.trim_lsn)};
 }
 
