@@ -68,6 +68,11 @@ static const struct loch_config_item items[] = {
      .min = 1,
      .max = 64,
      .help = "Most redo processes per tenant."},
+    {.section = "pageserver",
+     .key = "native_redo",
+     .type = LOCH_CONFIG_BOOL,
+     .value = "on",
+     .help = "Frequent WAL records are applied without a redo process."},
     {.section = "store",
      .key = "path",
      .type = LOCH_CONFIG_PATH,
@@ -118,6 +123,7 @@ loch_status loch_pageserver_config_read(const struct loch_config *config,
         .page_cache_bytes = loch_config_u64(config, "pageserver", "page_cache"),
         .frame_cache_bytes = loch_config_u64(config, "pageserver", "frame_cache"),
         .redo_workers = loch_config_u64(config, "pageserver", "redo_workers"),
+        .native_redo = loch_config_bool(config, "pageserver", "native_redo"),
     };
 
     LOCH_TRY(loch_lease_settings_read(config, &c.leases));

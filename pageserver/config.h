@@ -25,6 +25,7 @@ struct loch_pageserver_config {
     uint64_t frame_cache_bytes;
     uint64_t redo_workers; /* most per tenant */
     struct loch_lease_settings leases;
+    bool native_redo; /* off: every record goes to a redo process */
     struct loch_peer safekeepers[LOCH_SAFEKEEPERS_MAX];
     size_t safekeeper_count;
 };

@@ -22,6 +22,32 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+static struct loch_metric *redo_counter(struct loch_pageserver *ps, const char *name,
+                                        const char *help, const char *by)
+{
+    const struct loch_label label = {"by", by};
+
+    return loch_metrics_counter(ps->metrics, name, help, &label, by != NULL ? 1 : 0);
+}
+
+static void make_redo_metrics(struct loch_pageserver *ps)
+{
+    static const char records[] = "loch_pageserver_redo_records_total";
+    static const char pages[] = "loch_pageserver_redo_pages_total";
+    static const char records_help[] = "WAL records applied for reads.";
+    static const char pages_help[] = "Pages rebuilt out of records; process: at least one by it.";
+
+    ps->redo_use = (struct loch_redo_use){
+        .native_off = !ps->config.native_redo,
+        .native_records = redo_counter(ps, records, records_help, "native"),
+        .process_records = redo_counter(ps, records, records_help, "process"),
+        .native_pages = redo_counter(ps, pages, pages_help, "native"),
+        .process_pages = redo_counter(ps, pages, pages_help, "process"),
+        .disputes =
+            redo_counter(ps, "loch_pageserver_redo_disputes_total",
+                         "Chains refused by native redo, for the process to decide.", NULL)};
+}
+
 static void make_metrics(struct loch_pageserver *ps)
 {
     struct loch_metrics *m = ps->metrics;
@@ -41,6 +67,7 @@ static void make_metrics(struct loch_pageserver *ps)
                                            "WAL bytes ingested.", NULL, 0);
     ps->m_flushes =
         loch_metrics_counter(m, "loch_pageserver_flushes_total", "Layer flushes.", NULL, 0);
+    make_redo_metrics(ps);
 }
 
 static loch_status open_keys(struct loch_pageserver *ps, const char *dir)
@@ -78,6 +105,7 @@ static loch_status open_engine(struct loch_pageserver *ps, const char *dir)
                                     .dir = dir,
                                     .node = ps->config.node,
                                     .redo = ps->redo,
+                                    .redo_use = &ps->redo_use,
                                     .cache = ps->cache,
                                     .frames = ps->frames,
                                     .open_layer_bytes = ps->config.open_layer_bytes};

@@ -3,6 +3,7 @@
 #define LOCH_PAGESERVER_PAGESERVER_H
 
 #include "config.h"
+#include "read/redo_chain.h"
 #include "store/timeline.h"
 
 #include "loch/base/status.h"
@@ -26,6 +27,7 @@ struct loch_pageserver {
     struct loch_leases *leases; /* NULL in tests */
     struct loch_objstore *objstore;
     struct loch_redo_pool *redo;
+    struct loch_redo_use redo_use;
     struct loch_page_cache *cache;
     struct loch_frame_cache *frames;
     struct loch_store store;

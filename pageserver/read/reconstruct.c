@@ -1,14 +1,11 @@
-/* Pages out of versions: images as they are, VM and SLRU operations here, records by the redo pool.
- */
+/* Pages out of versions: images as they are, VM and SLRU operations here, records by redo_chain. */
 #include "collect.h"
 #include "page_cache.h"
-#include "redo_pool/redo_pool.h"
+#include "redo_chain.h"
 
 #include "loch/pg/page.h"
 #include "loch/pg/slru.h"
 #include "loch/pg/vm.h"
-
-#include <stdlib.h>
 
 /* Copies a whole-page value. */
 static loch_status take_image(const struct loch_version *v, uint8_t page[LOCH_PAGE_BYTES])
@@ -44,30 +41,6 @@ out:
     return st;
 }
 
-/* Applies items[count-1] .. items[0], all of them records of the page, on top of `base` (NULL:
- * none). */
-static loch_status apply_records(struct loch_view *view, const struct loch_key *key,
-                                 const struct loch_version *items, size_t count,
-                                 const uint8_t *base, uint8_t page[LOCH_PAGE_BYTES])
-{
-    const struct loch_store *store = loch_timeline_store(view->timeline);
-    struct loch_rel rel = {key->spc, key->db, key->rel};
-    struct loch_redo_record *records = calloc(count, sizeof *records);
-    if (records == NULL)
-        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %zu records", count);
-    for (size_t i = 0; i < count; i++) {
-        const struct loch_version *v = &items[count - 1 - i];
-        records[i] = (struct loch_redo_record){v->start_lsn, v->lsn, v->bytes};
-    }
-    loch_status st = store->redo == NULL
-                         ? LOCH_FAIL(LOCH_E_UNAVAILABLE, "there is no redo process here")
-                         : loch_redo_pool_apply(
-                               store->redo, &loch_timeline_info(view->timeline)->tenant, &rel,
-                               (enum loch_fork)key->fork, key->block, base, records, count, page);
-    free(records);
-    return st;
-}
-
 LOCH_STATUS loch_page_build(struct loch_view *view, const struct loch_key *key,
                             const struct loch_version *items, size_t count, bool have_base,
                             uint8_t page[static LOCH_PAGE_BYTES])
@@ -80,10 +53,8 @@ LOCH_STATUS loch_page_build(struct loch_view *view, const struct loch_key *key,
                               items[left - 1 - run].kind == LOCH_VERSION_RECORD_INIT))
             run++;
         if (run > 0) {
-            uint8_t made[LOCH_PAGE_BYTES];
             bool fresh = v->kind == LOCH_VERSION_RECORD_INIT || !have_base;
-            LOCH_TRY(apply_records(view, key, v - (run - 1), run, fresh ? NULL : page, made));
-            memcpy(page, made, LOCH_PAGE_BYTES);
+            LOCH_TRY(loch_redo_chain_apply(view->timeline, key, v - (run - 1), run, fresh, page));
             left -= run;
         } else {
             if (v->kind == LOCH_VERSION_VALUE)

@@ -20,6 +20,7 @@ struct loch_objstore;    /* loch/objstore/objstore.h */
 struct loch_frame_cache; /* store/frame_cache.h */
 struct loch_page_cache;  /* read/page_cache.h */
 struct loch_redo_pool;   /* redo_pool/redo_pool.h */
+struct loch_redo_use;    /* read/redo_chain.h */
 struct loch_timeline;
 
 /* What all timelines of a process share. Borrowed; outlives them. */
@@ -29,12 +30,13 @@ struct loch_store {
     const char *dir; /* the pageserver's data directory */
     struct loch_id node;
     struct loch_redo_pool *redo;
-    struct loch_page_cache *cache;   /* may be NULL */
-    struct loch_frame_cache *frames; /* may be NULL */
-    size_t open_layer_bytes;         /* freeze the open layer at this size */
-    uint32_t image_records_max;      /* a read applies at most so many records from layers ... */
-    uint64_t image_bytes_max;        /* ... or so many bytes of them; 0: LOCH_IMAGE_* below */
-    uint64_t lease_max_ms;           /* 0: LOCH_LEASE_MAX_MS */
+    const struct loch_redo_use *redo_use; /* may be NULL: native redo on, not counted */
+    struct loch_page_cache *cache;        /* may be NULL */
+    struct loch_frame_cache *frames;      /* may be NULL */
+    size_t open_layer_bytes;              /* freeze the open layer at this size */
+    uint32_t image_records_max; /* a read applies at most so many records from layers ... */
+    uint64_t image_bytes_max;   /* ... or so many bytes of them; 0: LOCH_IMAGE_* below */
+    uint64_t lease_max_ms;      /* 0: LOCH_LEASE_MAX_MS */
 };
 
 #define LOCH_IMAGE_RECORDS_MAX 32u
