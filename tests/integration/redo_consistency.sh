@@ -1,12 +1,12 @@
 #!/bin/bash
 # Redo under wal_consistency_checking=all: a stock server runs a workload that reaches every resource
 # manager; every page's chain of records then goes through the redo pool, and every recorded after-image
-# is compared. usage: redo_consistency.sh [BUILD_DIR] [PORT] [WAL_COMPRESSION]
+# is compared; and natively, which must give the same bytes. Then a smaller workload with full-page images,
+# once for each compression. usage: redo_consistency.sh [BUILD_DIR] [PORT]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "${1:-$here/../../build}" && pwd)
 port=${2:-21600}
-compression=${3:-off} # anything else also turns full-page writes on
 bin=/usr/lib/postgresql/15/bin
 work=$(mktemp -d /dev/shm/redo-XXXXXX)
 chmod 755 "$work"
@@ -22,11 +22,18 @@ finish() {
     rm -rf "$work"
 }
 trap finish EXIT
-"${as[@]}" "$bin/initdb" -D data -A trust -U postgres -E UTF8 --locale C -N >/dev/null
-"${as[@]}" cp -a data base
+"${as[@]}" "$bin/initdb" -D base -A trust -U postgres -E UTF8 --locale C -N >/dev/null
 start=$("${as[@]}" "$bin/pg_controldata" base | sed -n 's/^Latest checkpoint location: *//p')
-"${as[@]}" mkdir scratch
-cat >>data/postgresql.conf <<END
+
+# check SQL COMPRESSION FULL_PAGE_WRITES [partial]
+check() {
+    local sql=$1 compression=$2 images=$3
+    shift 3
+    rm -rf data scratch rows.csv
+    "${as[@]}" cp -a base data
+    "${as[@]}" mkdir scratch
+    chmod 711 scratch
+    cat >>data/postgresql.conf <<END
 port = $port
 listen_addresses = ''
 unix_socket_directories = '$work'
@@ -35,14 +42,21 @@ wal_keep_size = '20GB'
 max_wal_size = '20GB'
 shared_buffers = '64MB'
 fsync = off
-full_page_writes = $([ "$compression" = off ] && echo off || echo on)
+full_page_writes = $images
 wal_compression = $compression
 max_prepared_transactions = 5
 autovacuum_naptime = '2s'
 END
-"${as[@]}" "$bin/pg_ctl" -D data -w -l log start >/dev/null
-"${as[@]}" "$bin/psql" -X -q -h "$work" -p "$port" -U postgres -d postgres -v csv="$work/rows.csv" \
-    -f "$here/redo_consistency.sql" >psql.out 2>psql.err || { cat psql.err; exit 1; }
-"${as[@]}" "$bin/pg_ctl" -D data -w -m fast stop >/dev/null
-chmod 711 scratch
-"$build/bin/redo_check" base data/pg_wal "$start" scratch "$bin"
+    "${as[@]}" "$bin/pg_ctl" -D data -w -l log start >/dev/null
+    "${as[@]}" "$bin/psql" -X -q -h "$work" -p "$port" -U postgres -d postgres -v csv="$work/rows.csv" \
+        -f "$here/$sql" >psql.out 2>psql.err || { cat psql.err; exit 1; }
+    "${as[@]}" "$bin/pg_ctl" -D data -w -m fast stop >/dev/null
+    echo "== $sql, wal_compression $compression"
+    "$build/bin/redo_check" base data/pg_wal "$start" scratch "$bin" "$@" | tee check.out
+}
+
+check redo_consistency.sql off off
+for compression in off pglz lz4 zstd; do
+    check redo_images.sql "$compression" on partial
+    grep -q "native images:.*${compression/off/plain} [1-9]" check.out || { echo "no image of that kind"; exit 1; }
+done

@@ -112,6 +112,10 @@ SELECT count(nextval('ticket')) FROM generate_series(1, 500); SELECT setval('tic
 SELECT nextval('ticket'); ALTER SEQUENCE ticket RESTART 3; SELECT nextval('ticket');
 BEGIN; UPDATE once SET v = -v; PREPARE TRANSACTION 'one'; COMMIT PREPARED 'one';
 BEGIN; DELETE FROM once WHERE id % 2 = 0; PREPARE TRANSACTION 'two'; ROLLBACK PREPARED 'two';
+-- a newer version locked along with the old one, whose update is not yet decided
+BEGIN; UPDATE once SET v = v + 1 WHERE id < 100; PREPARE TRANSACTION 'three';
+BEGIN; SELECT count(*) FROM (SELECT 1 FROM once WHERE id < 50 FOR KEY SHARE) s; COMMIT;
+COMMIT PREPARED 'three';
 CREATE UNLOGGED TABLE light (id int PRIMARY KEY, a int[], p point, t text);
 CREATE INDEX ON light USING gin (a); CREATE INDEX ON light USING gist (p);
 CREATE INDEX ON light USING spgist (t); CREATE INDEX ON light USING hash (id);
