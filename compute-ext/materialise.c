@@ -11,12 +11,32 @@
 #include "local_file.h"
 #include "page_client.h"
 #include "settings.h"
+#include "shared.h"
 
 #include "catalog/pg_tablespace_d.h"
 #include "miscadmin.h"
 #include "storage/md.h"
 
 #define INIT_FORK_MOST_BLOCKS 1024u
+
+/* Looking for a file that is not there is dear. What was found absent stays so until an init fork
+ * appears anywhere. */
+static bool has_init_fork(RelFileNode rnode)
+{
+    static RelFileNode known_without;
+    static uint64 known_at = UINT64_MAX;
+    uint64 now = pg_atomic_read_u64(&loch_shared->init_forks_made);
+    bool has;
+
+    if (known_at == now && RelFileNodeEquals(known_without, rnode))
+        return false;
+    has = loch_local_exists(rnode, INIT_FORKNUM);
+    if (!has) {
+        known_without = rnode;
+        known_at = now;
+    }
+    return has;
+}
 
 bool loch_relation_is_local(SMgrRelation reln, ForkNumber fork)
 {
@@ -26,7 +46,7 @@ bool loch_relation_is_local(SMgrRelation reln, ForkNumber fork)
         return loch_fix_on(temp);
     if (rnode.spcNode == GLOBALTABLESPACE_OID || fork == INIT_FORKNUM)
         return true;
-    return loch_fix_on(unlogged) && loch_local_exists(rnode, INIT_FORKNUM);
+    return loch_fix_on(unlogged) && has_init_fork(rnode);
 }
 
 static bool remote_size(RelFileNode rnode, ForkNumber fork, BlockNumber *blocks)
@@ -57,6 +77,7 @@ static void materialise_unlogged(RelFileNode rnode, BlockNumber blocks)
     for (BlockNumber b = 0; b < blocks; b++)
         loch_page_client_get(rnode, INIT_FORKNUM, b, lsn, pages + (size_t)b * BLCKSZ);
     loch_local_publish(rnode, INIT_FORKNUM, blocks, pages);
+    loch_init_fork_made();
     loch_local_publish(rnode, MAIN_FORKNUM, blocks, pages);
     pfree(pages);
 }

@@ -36,7 +36,8 @@ struct exchange {
 };
 
 static uint64_t last_request_id;
-static struct loch_buf posted;
+static struct loch_buf posted; /* whole frames that wait to be sent */
+static uint32 posted_count;
 static bool post_failed;  /* memory ran out: a frame in `posted` is not whole */
 static uint32 unanswered; /* requests sent on this connection and not answered yet */
 
@@ -156,17 +157,37 @@ static loch_status take_reply(struct exchange *x, uint8_t type, struct loch_slic
     }
 }
 
-static loch_status send_request(const struct exchange *x, uint64_t id)
+static void forget_posted(void)
 {
-    static struct loch_buf request;
+    posted.len = 0;
+    posted_count = 0;
+    post_failed = false;
+}
+
+static uint64 post_request(const struct exchange *x)
+{
     struct loch_writer w;
 
-    request.len = 0;
-    loch_writer_init(&w, &request);
-    encode_request(&w, x, id);
-    LOCH_TRY(loch_writer_finish(&w));
+    loch_writer_init(&w, &posted);
+    encode_request(&w, x, ++last_request_id);
+    if (!loch_is_ok(loch_writer_finish(&w)))
+        post_failed = true;
+    posted_count++;
     unanswered++;
-    return loch_page_conn_send(loch_buf_slice(&request));
+    return last_request_id;
+}
+
+static loch_status send_posted(void)
+{
+    const struct loch_slice frames = loch_buf_slice(&posted);
+    bool whole = !post_failed;
+
+    if (posted.len == 0 && whole)
+        return LOCH_OK;
+    forget_posted(); /* first: sending may end in an ERROR */
+    if (!whole)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a request");
+    return loch_page_conn_send(frames);
 }
 
 /* One attempt. *answered tells a refusal by the pageserver (keep the connection) from a failure of
@@ -176,13 +197,15 @@ static loch_status attempt(struct exchange *x, bool *answered)
     uint64_t id = 0, wanted = x->posted_id;
 
     *answered = false;
-    if (!loch_page_conn_is_ready())
+    if (!loch_page_conn_is_ready()) {
+        forget_posted();
         unanswered = 0;
-    if (wanted == 0 || !loch_page_conn_is_ready()) {
+        wanted = 0;
         LOCH_TRY(loch_page_conn_ready());
-        wanted = ++last_request_id;
-        LOCH_TRY(send_request(x, wanted));
     }
+    if (wanted == 0)
+        wanted = post_request(x);
+    LOCH_TRY(send_posted());
     x->posted_id = 0;
     while (id != wanted) {
         struct loch_slice payload;
@@ -301,26 +324,15 @@ uint32 loch_page_client_room(void)
 uint64 loch_page_client_post(RelFileNode rnode, ForkNumber fork, BlockNumber block, XLogRecPtr lsn)
 {
     struct exchange x = {.kind = ASK_PAGE, .at = latest(lsn), .rel = rel_of(rnode)};
-    struct loch_writer w;
 
     x.fork = (uint8_t)fork;
     x.block = block;
-    loch_writer_init(&w, &posted);
-    encode_request(&w, &x, ++last_request_id);
-    if (!loch_is_ok(loch_writer_finish(&w)))
-        post_failed = true;
-    unanswered++;
-    return last_request_id;
+    return post_request(&x);
 }
 
-void loch_page_client_post_send(void)
+void loch_page_client_post_send(uint32 least)
 {
-    const struct loch_slice frames = loch_buf_slice(&posted);
-    bool whole = !post_failed;
-
-    posted.len = 0; /* first: sending may end in an ERROR */
-    post_failed = false;
-    if (!whole || !loch_is_ok(loch_page_conn_send(frames)))
+    if (posted_count >= least && !loch_is_ok(send_posted()))
         loch_page_conn_close();
 }
 

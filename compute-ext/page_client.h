@@ -23,14 +23,17 @@ void loch_page_client_get_posted(RelFileNode rnode, ForkNumber fork, BlockNumber
                                  XLogRecPtr lsn, uint64 posted_id, char *page);
 
 /* So many answers at most wait on a connection for this process to read them. */
-#define LOCH_PAGE_CLIENT_UNANSWERED_MAX 64
+#define LOCH_PAGE_CLIENT_UNANSWERED_MAX 256
 
 /* How many requests may be posted now: 0 without a connection. */
 uint32 loch_page_client_room(void);
-/* Prepares a request whose answer goes to loch_readahead_arrived; returns its id. */
+/* Prepares a request, to be waited for by loch_page_client_get_posted; its answer, if it arrives
+ * before that, goes to loch_readahead_arrived. Returns its id. */
 uint64 loch_page_client_post(RelFileNode rnode, ForkNumber fork, BlockNumber block, XLogRecPtr lsn);
-/* Sends what was prepared. A failure closes the connection; nothing is reported. */
-void loch_page_client_post_send(void);
+/* Sends what was prepared if it is so many requests or more; every wait sends the rest first. A
+ * failure closes the connection; nothing is reported. */
+#define LOCH_POST_BATCH 8
+void loch_page_client_post_send(uint32 least);
 
 /* False when the fork does not exist. */
 bool loch_page_client_size(RelFileNode rnode, ForkNumber fork, XLogRecPtr lsn, BlockNumber *blocks);

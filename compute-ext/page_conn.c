@@ -30,7 +30,7 @@
 
 #define CONNECT_TIMEOUT_MS 5000
 #define WAIT_SLICE_MS      1000
-#define RECEIVE_BYTES      16384
+#define RECEIVE_BYTES      (128 * 1024)
 
 static struct {
     int fd;
@@ -146,7 +146,7 @@ static loch_status flush_wire(void)
 /* Waits for bytes and feeds them to the TLS engine. */
 static loch_status pump(void)
 {
-    uint8_t bytes[RECEIVE_BYTES];
+    static uint8_t bytes[RECEIVE_BYTES];
     loch_status st, sent;
     bool closed = false;
     ssize_t n;

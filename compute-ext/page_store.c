@@ -59,6 +59,8 @@ static void store_create(SMgrRelation reln, ForkNumber fork, bool is_redo)
     if (fork == MAIN_FORKNUM && !is_redo && !InRecovery)
         refuse_used_number(rnode);
     mdcreate(reln, fork, is_redo);
+    if (fork == INIT_FORKNUM)
+        loch_init_fork_made();
     loch_absent_remove(rnode, fork);
     if (fork == MAIN_FORKNUM)
         loch_absent_add(rnode, LOCH_FORK_BIT(FSM_FORKNUM) | LOCH_FORK_BIT(VISIBILITYMAP_FORKNUM) |
@@ -196,39 +198,61 @@ static bool store_prefetch(SMgrRelation reln, ForkNumber fork, BlockNumber block
     return true;
 }
 
-static void read_remote(RelFileNode rnode, ForkNumber fork, BlockNumber block, char *page)
+/* The request is prepared before those of the pages after it, and all are sent together. */
+static void fetch(SMgrRelation reln, ForkNumber fork, BlockNumber block, XLogRecPtr lsn,
+                  uint64 posted_id, char *page)
 {
+    RelFileNode rnode = reln->smgr_rnode.node;
+
+    loch_wal_flush_to(lsn);
+    if (posted_id == 0 && loch_page_client_room() > 0)
+        posted_id = loch_page_client_post(rnode, fork, block, lsn);
+    loch_readahead_continue(reln, fork, block);
+    loch_page_client_get_posted(rnode, fork, block, lsn, posted_id, page);
+}
+
+static void read_remote(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
+{
+    RelFileNode rnode = reln->smgr_rnode.node;
     XLogRecPtr lsn = loch_last_lsn_get(rnode, fork, block);
     uint64 posted_id;
 
-    if (!loch_readahead_take(rnode, fork, block, lsn, page, &posted_id)) {
-        if (fork == MAIN_FORKNUM && posted_id == 0 && loch_cache_get(rnode, block, lsn, page))
-            return;
-        loch_wal_flush_to(lsn);
-        loch_page_client_get_posted(rnode, fork, block, lsn, posted_id, page);
-    }
+    if (loch_readahead_take(rnode, fork, block, lsn, page, &posted_id))
+        loch_readahead_continue(reln, fork, block);
+    else
+        fetch(reln, fork, block, lsn, posted_id, page);
     if (fork == MAIN_FORKNUM && !loch_page_is_zero(page))
         loch_cache_put(rnode, block, lsn, page);
 }
 
-static void store_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
+/* A page in the local cache is not kept in its file: what keeps one removes the other. */
+static bool read_cached(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
 {
     RelFileNode rnode = reln->smgr_rnode.node;
 
+    return fork == MAIN_FORKNUM && !SmgrIsTemp(reln) &&
+           loch_cache_get(rnode, block, loch_last_lsn_get(rnode, fork, block), page);
+}
+
+static void store_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
+{
     if (loch_seam_probed(SEAM_READ))
         return;
-    (void)loch_materialise(reln, fork);
-    mdread(reln, fork, block, page);
-    if (!loch_page_is_zero(page)) {
-        loch_count(read_local);
-        return;
+    if (read_cached(reln, fork, block, page)) {
+        loch_readahead_continue(reln, fork, block);
+    } else {
+        (void)loch_materialise(reln, fork);
+        mdread(reln, fork, block, page);
+        if (!loch_page_is_zero(page)) {
+            loch_count(read_local);
+            return;
+        }
+        if (loch_relation_is_local(reln, fork))
+            return;
+        read_remote(reln, fork, block, page);
     }
-    if (loch_relation_is_local(reln, fork))
-        return;
-    read_remote(rnode, fork, block, page);
-    loch_readahead_continue(reln, fork, block);
     if (fork == MAIN_FORKNUM)
-        loch_overlay_apply(rnode, block, (Page)page);
+        loch_overlay_apply(reln->smgr_rnode.node, block, (Page)page);
 }
 
 /* Nothing on the scratch is worth hurrying to a disk. */

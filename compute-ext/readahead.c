@@ -18,9 +18,15 @@
 #include "storage/md.h"
 #include "utils/memutils.h"
 
-#define SLOTS        LOCH_READ_AHEAD_MAX
-#define WINDOW_FIRST 2u
+#define SETS         64u
+#define WAYS         4u
+#define SLOTS        (SETS * WAYS)
+#define IDS          1024u /* more than there are slots, and than requests under way */
+#define SPAN_MAX     64u   /* blocks looked at in one go */
+#define WINDOW_FIRST 4u
 #define SEQUENCES    4
+
+StaticAssertDecl(SLOTS >= 2 * LOCH_READ_AHEAD_MAX, "two sequences fit side by side");
 
 enum slot_state { SLOT_FREE, SLOT_ASKED, SLOT_HERE };
 
@@ -32,9 +38,10 @@ struct slot {
     uint64 id;
 };
 
+/* Neighbouring blocks lie in neighbouring sets. */
 static struct slot slots[SLOTS];
-static char *slot_pages; /* SLOTS pages, made on first use */
-static size_t next_slot; /* used next if no later one is free */
+static char *slot_pages;       /* SLOTS pages, made on first use */
+static uint16 slot_by_id[IDS]; /* a hint: of the slot that was asked for under this id */
 
 /* Reads of one relation that go upwards. */
 struct sequence {
@@ -48,21 +55,29 @@ struct sequence {
 static struct sequence sequences[SEQUENCES];
 static uint64 sequence_clock;
 
+static struct slot *set_of(RelFileNode rnode, BlockNumber block)
+{
+    uint32 set = (rnode.relNode * UINT32_C(0x9E3779B1) >> 16) + block;
+
+    return &slots[(set % SETS) * WAYS];
+}
+
 static struct slot *find_slot(RelFileNode rnode, BlockNumber block)
 {
-    for (size_t i = 0; i < SLOTS; i++)
-        if (slots[i].state != SLOT_FREE && slots[i].block == block &&
-            RelFileNodeEquals(slots[i].rnode, rnode))
-            return &slots[i];
+    struct slot *set = set_of(rnode, block);
+
+    for (size_t i = 0; i < WAYS; i++)
+        if (set[i].state != SLOT_FREE && set[i].block == block &&
+            RelFileNodeEquals(set[i].rnode, rnode))
+            return &set[i];
     return NULL;
 }
 
 static struct slot *find_asked(uint64 id)
 {
-    for (size_t i = 0; i < SLOTS; i++)
-        if (slots[i].state == SLOT_ASKED && slots[i].id == id)
-            return &slots[i];
-    return NULL;
+    struct slot *slot = &slots[slot_by_id[id % IDS]];
+
+    return slot->state == SLOT_ASKED && slot->id == id ? slot : NULL;
 }
 
 static void drop_slot(struct slot *slot)
@@ -73,19 +88,21 @@ static void drop_slot(struct slot *slot)
     loch_count(read_ahead_dropped);
 }
 
-/* A free one, or the one that was filled longest ago. */
-static struct slot *make_slot(void)
+/* A free one of the set, or the one that was asked for longest ago. */
+static struct slot *make_slot(RelFileNode rnode, BlockNumber block)
 {
-    size_t chosen = next_slot;
+    struct slot *set = set_of(rnode, block), *chosen = &set[0];
 
-    for (size_t i = 0; i < SLOTS; i++)
-        if (slots[(next_slot + i) % SLOTS].state == SLOT_FREE) {
-            chosen = (next_slot + i) % SLOTS;
+    for (size_t i = 0; i < WAYS; i++) {
+        if (set[i].state == SLOT_FREE) {
+            chosen = &set[i];
             break;
         }
-    next_slot = (chosen + 1) % SLOTS;
-    drop_slot(&slots[chosen]);
-    return &slots[chosen];
+        if (set[i].id < chosen->id)
+            chosen = &set[i];
+    }
+    drop_slot(chosen);
+    return chosen;
 }
 
 bool loch_readahead_take(RelFileNode rnode, ForkNumber fork, BlockNumber block, XLogRecPtr lsn,
@@ -145,27 +162,31 @@ void loch_readahead_forget(RelFileNode rnode)
 
 static void post_one(RelFileNode rnode, BlockNumber block, XLogRecPtr lsn)
 {
-    struct slot *slot = make_slot();
+    struct slot *slot = make_slot(rnode, block);
 
     *slot = (struct slot){SLOT_ASKED, rnode, block, lsn, 0};
     slot->id = loch_page_client_post(rnode, MAIN_FORKNUM, block, lsn);
+    slot_by_id[slot->id % IDS] = (uint16)(slot - slots);
 }
 
-/* Asks for the holes among [from, end) that are not asked for yet, in one send; fewer when too much
- * is under way. Returns the end of what was looked at. */
-static BlockNumber post(RelFileNode rnode, BlockNumber from, BlockNumber end)
+static bool have_pages(void)
 {
-    uint32 room = loch_page_client_room(), looked = 0, count = 0;
-    uint32 span = Min(end - from, (uint32)SLOTS);
-    BlockNumber blocks[SLOTS];
-    XLogRecPtr lsns[SLOTS], newest = InvalidXLogRecPtr;
-    uint64 holes = room == 0 ? 0 : loch_local_holes(rnode, MAIN_FORKNUM, from, span);
-
     if (slot_pages == NULL)
         slot_pages =
             MemoryContextAllocExtended(TopMemoryContext, (Size)SLOTS * BLCKSZ, MCXT_ALLOC_NO_OOM);
-    if (slot_pages == NULL)
-        return from;
+    return slot_pages != NULL;
+}
+
+/* Asks for the holes among [from, end), at most SPAN_MAX blocks, that are not asked for yet and not
+ * in the local cache; fewer when too much is under way. Returns the end of what was looked at. */
+static BlockNumber post_span(RelFileNode rnode, BlockNumber from, BlockNumber end)
+{
+    uint32 room = loch_page_client_room(), looked = 0, count = 0;
+    uint32 span = Min(end - from, SPAN_MAX);
+    BlockNumber blocks[SPAN_MAX];
+    XLogRecPtr lsns[SPAN_MAX], newest = InvalidXLogRecPtr;
+    uint64 holes = room == 0 ? 0 : loch_local_holes(rnode, MAIN_FORKNUM, from, span);
+
     for (; looked < span && count < room; looked++) {
         if ((holes >> looked & 1) == 0 || find_slot(rnode, from + looked) != NULL)
             continue;
@@ -182,8 +203,19 @@ static BlockNumber post(RelFileNode rnode, BlockNumber from, BlockNumber end)
     for (uint32 i = 0; i < count; i++)
         post_one(rnode, blocks[i], lsns[i]);
     loch_count_add(LOCH_C_read_ahead_sent, count);
-    loch_page_client_post_send();
     return from + looked;
+}
+
+static BlockNumber post(RelFileNode rnode, BlockNumber from, BlockNumber end)
+{
+    while (from < end && have_pages()) {
+        BlockNumber looked_to = post_span(rnode, from, end);
+
+        if (looked_to == from)
+            break;
+        from = looked_to;
+    }
+    return from;
 }
 
 /* Not where an ERROR or a wait would do more harm than the read that is needed anyway. */
@@ -274,10 +306,13 @@ void loch_readahead_continue(SMgrRelation reln, ForkNumber fork, BlockNumber blo
     if (end > from)
         s->asked_end = post(rnode, from, end);
     s->window = s->window * 2;
+    loch_page_client_post_send(LOCH_POST_BATCH);
 }
 
 void loch_readahead_one(RelFileNode rnode, ForkNumber fork, BlockNumber block)
 {
-    if (may_ask(fork))
-        (void)post(rnode, block, block + 1);
+    if (!may_ask(fork))
+        return;
+    (void)post(rnode, block, block + 1);
+    loch_page_client_post_send(LOCH_POST_BATCH);
 }

@@ -18,7 +18,8 @@
  * up); with 0: nothing is known. */
 bool loch_readahead_take(RelFileNode rnode, ForkNumber fork, BlockNumber block, XLogRecPtr lsn,
                          char *page, uint64 *posted_id);
-/* After a remote read: goes on asking when the reads are sequential. */
+/* Around a read of a block, before its wait if there is one: goes on asking when the reads are
+ * sequential. */
 void loch_readahead_continue(SMgrRelation reln, ForkNumber fork, BlockNumber block);
 /* The server's own prefetch of one block. */
 void loch_readahead_one(RelFileNode rnode, ForkNumber fork, BlockNumber block);

@@ -97,7 +97,7 @@ void loch_settings_define(void)
                             PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
     DefineCustomIntVariable("loch.read_ahead",
                             "Pages asked of the pageserver before they are needed.",
-                            "0 switches it off.", &loch_settings.read_ahead, 16, 0,
+                            "0 switches it off.", &loch_settings.read_ahead, 64, 0,
                             LOCH_READ_AHEAD_MAX, PGC_USERSET, 0, NULL, NULL, NULL);
     DefineCustomIntVariable("loch.cache_size", "Size of the local file cache.",
                             "0 switches it off. Takes effect when the configuration is reloaded.",

@@ -11,7 +11,7 @@
 #include "loch/base/secret.h"
 #include "loch/base/types.h"
 
-#define LOCH_READ_AHEAD_MAX 64
+#define LOCH_READ_AHEAD_MAX 128
 #define LOCH_CACHE_MAX_MB   (1024 * 1024)
 
 struct loch_settings {

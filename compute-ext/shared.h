@@ -70,9 +70,10 @@ struct loch_shared {
     pg_atomic_uint64 throttle_us;    /* greater than 0 while the pageserver lags */
     pg_atomic_uint64 throttle_round; /* rises with every barrier the throttle emits */
     pg_atomic_uint64 overlay_count;
-    pg_atomic_uint64 config_wanted; /* looks at the configuration files that were asked for ... */
-    pg_atomic_uint64 config_done;   /* ... and that have ended */
-    pg_atomic_uint64 config_lsn;    /* end of what the last change was logged as */
+    pg_atomic_uint64 init_forks_made; /* rises after an init fork's file has appeared */
+    pg_atomic_uint64 config_wanted;   /* looks at the configuration files that were asked for ... */
+    pg_atomic_uint64 config_done;     /* ... and that have ended */
+    pg_atomic_uint64 config_lsn;      /* end of what the last change was logged as */
     pg_atomic_uint64 counters[LOCH_COUNTER_COUNT];
 #ifdef LOCH_TEST_SWITCHES
     pg_atomic_uint64 cache_fault_in, cache_fault_errno;
@@ -94,6 +95,11 @@ LWLock *loch_create_lock(uint32 hash);
 /* Sets the hooks that size and make the shared memory; `ready` runs in the postmaster after it is
  * there. Call from _PG_init in the postmaster. */
 void loch_shared_register(void (*ready)(void));
+
+static inline void loch_init_fork_made(void)
+{
+    pg_atomic_fetch_add_u64(&loch_shared->init_forks_made, 1);
+}
 
 uint32 loch_process_count(void);
 /* This process's own counters; somewhere to write to when it has none. */

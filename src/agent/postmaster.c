@@ -279,6 +279,9 @@ static void build_args(struct args *a, const struct loch_postmaster *p, uint64_t
     set(a, "max_wal_size=256MB");
     set(a, "min_wal_size=64MB");
     set(a, "wal_keep_size=0");
+    /* Reading ahead costs a request here, not a seek. */
+    set(a, "effective_io_concurrency=64");
+    set(a, "maintenance_io_concurrency=64");
     /* Writers are slowed long before that (loch.max_lag). */
     set(a, "max_slot_wal_keep_size=1GB");
     set(a, "max_wal_senders=10");
