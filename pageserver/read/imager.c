@@ -66,17 +66,17 @@ static loch_status image(void *arg, const struct loch_key *key, const struct loc
     return settle(loch_page_build(arg, key, items, count, base != NULL, page), made);
 }
 
+/* The relation's size is not asked for: it is kept for the LSNs that people read at, and a version
+ * that is kept is within it there. */
 static loch_status read_page(void *arg, const struct loch_key *key, loch_lsn lsn,
                              uint8_t page[static LOCH_PAGE_BYTES], bool *made)
 {
-    struct loch_buf value = {0};
-    bool found = false;
-    loch_status st = loch_view_get(arg, key, lsn, &value, &found, NULL);
-    if (loch_is_ok(st) && found)
-        memcpy(page, value.data, LOCH_PAGE_BYTES);
-    loch_buf_fini(&value);
+    loch_lsn floor = LOCH_LSN_NONE, version = LOCH_LSN_NONE;
+    loch_status st = loch_key_floor(arg, key, lsn, &floor);
+    if (loch_is_ok(st))
+        st = loch_reconstruct(arg, key, floor, lsn, page, &version);
     LOCH_TRY(settle(st, made));
-    *made = *made && found;
+    *made = *made && version == lsn;
     return LOCH_OK;
 }
 

@@ -1,6 +1,8 @@
 /* Immutable lists of layers. */
 #include "layer_set.h"
 
+#include "mutation.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -115,7 +117,7 @@ LOCH_STATUS loch_layer_set_readable(const struct loch_layer_set *set, loch_lsn l
     char when[40] = "";
     struct tm tm;
     time_t seconds = (time_t)(set->cutoff_us / 1000000);
-    if (loch_retention_readable(&set->retention, lsn))
+    if (loch_retention_readable(&set->retention, lsn) || LOCH_STORE_MUTATED(CUTOFF_NOT_TOLD))
         return LOCH_OK;
     if (set->cutoff_us != 0 && gmtime_r(&seconds, &tm) != NULL)
         strftime(when, sizeof when, ", reached by %Y-%m-%d %H:%M:%S UTC", &tm);

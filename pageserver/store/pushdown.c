@@ -2,6 +2,8 @@
  * that each record is applied once, however long the history is. */
 #include "pushdown.h"
 
+#include "mutation.h"
+
 #include "loch/base/check.h"
 
 #include <stdlib.h>
@@ -57,7 +59,7 @@ static loch_status make(struct walk *w, size_t i, uint8_t page[LOCH_PAGE_BYTES],
         /* what a cut hides must not shine through */
         loch_lsn oldest = w->base == FROM_PAGE ? w->base_lsn : w->list->items[w->from].lsn;
         LOCH_TRY(w->imager->floor(w->imager->arg, w->key, v->lsn, &floor));
-        if (floor <= oldest)
+        if (floor <= oldest || LOCH_STORE_MUTATED(IMAGE_OVER_CUT))
             return w->imager->image(w->imager->arg, w->key, v, w->from - i + 1,
                                     w->base == FROM_PAGE ? w->page : NULL, w->base_lsn, page, made);
     }
@@ -113,7 +115,8 @@ LOCH_STATUS loch_push_images(const struct loch_imager *imager, const struct loch
         return LOCH_OK;
     struct walk w = {.imager = imager, .key = key, .list = list};
     loch_status st = LOCH_OK;
-    if (!loch_version_is_base(&list->items[list->count - 1]))
+    if (!loch_version_is_base(&list->items[list->count - 1]) &&
+        !LOCH_STORE_MUTATED(CHAIN_FORGOTTEN))
         LOCH_TRY_OUT(st, imager->below(imager->arg, key, start_lsn, &w.chain));
     LOCH_TRY_OUT(st, walk_all(&w));
     free(list->items);

@@ -1,4 +1,5 @@
 /* Cutoff, holds and leases of a timeline. */
+#include "mutation.h"
 #include "timeline_impl.h"
 
 #include "loch/base/check.h"
@@ -222,7 +223,7 @@ static loch_status gather_held(struct loch_timeline *t, const loch_lsn *extra, s
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of LSNs");
     for (const struct loch_hold *h = t->holds; h != NULL; h = h->next)
         list[n++] = h->lsn;
-    for (size_t i = 0; i < t->lease_count; i++)
+    for (size_t i = 0; i < t->lease_count && !LOCH_STORE_MUTATED(LEASE_NOT_HELD); i++)
         list[n++] = t->leases[i].lsn;
     for (size_t i = 0; i < extra_count; i++)
         list[n++] = extra[i];
@@ -266,7 +267,7 @@ static loch_status move_cutoff(struct loch_timeline *t, const struct loch_lsn_ma
         next.cutoff = *cutoff;
         free(next.points);
         next.points = held;
-        next.point_count = (uint32_t)count;
+        next.point_count = LOCH_STORE_MUTATED(POINTS_NOT_STORED) ? 0 : (uint32_t)count;
         held = NULL;
         if (loch_is_ok(st))
             st = loch_timeline_put_manifest(t, &next);
@@ -286,6 +287,9 @@ LOCH_STATUS loch_timeline_advance_cutoff(struct loch_timeline *t,
     struct loch_lsn_mark cutoff = m->cutoff;
     if (m->window.seconds != UINT64_MAX)
         window = &m->window;
+    const struct loch_pitr_window by_time = {window->seconds, 0};
+    if (LOCH_STORE_MUTATED(WINDOW_BY_TIME_ONLY))
+        window = &by_time;
     bool further = loch_retention_advance(window, m->marks, m->mark_count, now_us,
                                           m->disk_consistent_lsn, m->cutoff.lsn, &cutoff);
     loch_status st = LOCH_OK;

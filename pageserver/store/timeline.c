@@ -1,6 +1,7 @@
 /* A timeline: its open and frozen memory layers, its layer files, its manifest. */
 #include "timeline_impl.h"
 
+#include "mutation.h"
 #include "pushdown.h"
 #include "read/imager.h"
 #include "read/view.h"
@@ -218,7 +219,7 @@ static loch_status begin_at(struct loch_timeline *t, loch_lsn lsn, loch_lsn prev
 /* The ancestor keeps what this branch stands on. */
 static loch_status hold_branch_point(struct loch_timeline *t)
 {
-    if (t->parent == NULL)
+    if (t->parent == NULL || LOCH_STORE_MUTATED(BRANCH_NOT_HELD))
         return LOCH_OK;
     return loch_timeline_hold(t->parent, t->info.ancestor_lsn, &t->branch_point);
 }

@@ -1,0 +1,200 @@
+/* Planning, merging and committing a compaction. */
+#include "compact.h"
+
+#include "merge.h"
+#include "mutation.h"
+#include "pushdown.h"
+#include "read/imager.h"
+#include "timeline_impl.h"
+
+#include "loch/base/check.h"
+#include "loch/base/log.h"
+#include "loch/io/env.h"
+
+#include <stdlib.h>
+
+/* ---- what to do ---- */
+
+static struct loch_compact_plan plan(const struct loch_layer_set *set, loch_lsn cutoff,
+                                     const struct loch_compaction *c)
+{
+    if (c->everything)
+        return (struct loch_compact_plan){0, set->band_count};
+    return loch_compact_next(set->bands, set->band_count, &c->settings, cutoff);
+}
+
+size_t loch_timeline_backlog(struct loch_timeline *t, const struct loch_compact_settings *settings)
+{
+    loch_lsn last = LOCH_LSN_NONE;
+    struct loch_layer_set *set = loch_timeline_layers(t, &last);
+    size_t count =
+        loch_compact_next(set->bands, set->band_count, settings, set->retention.cutoff).count;
+    loch_layer_set_release(set);
+    return count;
+}
+
+/* The manifest's retention and the layers that go with it. A cutoff that moves later only lets this
+ * merge keep more than it must. */
+static loch_status snapshot(struct loch_timeline *t, struct loch_retention *retention,
+                            struct loch_layer_set **set)
+{
+    loch_lsn last = LOCH_LSN_NONE;
+    pthread_mutex_lock(&t->commit);
+    const struct loch_manifest *m = &t->manifest;
+    loch_lsn *points = calloc((size_t)m->point_count + 1, sizeof *points);
+    if (points != NULL) {
+        for (uint32_t i = 0; i < m->point_count; i++)
+            points[i] = m->points[i];
+        *retention = (struct loch_retention){m->cutoff.lsn, points, m->point_count};
+        if (LOCH_STORE_MUTATED(CUTOFF_TOO_FAR))
+            retention->cutoff = m->disk_consistent_lsn;
+        *set = loch_timeline_layers(t, &last);
+    }
+    pthread_mutex_unlock(&t->commit);
+    if (points == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a merge");
+    return LOCH_OK;
+}
+
+/* ---- commit ---- */
+
+/* The files of `all` with those that were merged replaced. commit held: only flushes, in front, may
+ * have come since the merge began. */
+static loch_status replaced(const struct loch_merge *m, struct loch_layer **all, size_t count,
+                            struct loch_layer ***out, size_t *out_count)
+{
+    const struct loch_band *newest = &m->set->bands[m->plan.first];
+    size_t old_count = m->stats.files_read, at = 0, n = 0;
+    const struct loch_layer *first = m->set->files[newest->first];
+    while (at < count && all[at] != first)
+        at++;
+    LOCH_ASSERT(at + old_count <= count);
+    struct loch_layer **list =
+        calloc(count - old_count + m->file_count + 1, sizeof(struct loch_layer *));
+    if (list == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of layers");
+    for (size_t i = 0; i < at; i++)
+        list[n++] = all[i];
+    for (size_t i = 0; i < m->file_count; i++)
+        list[n++] = m->files[i];
+    for (size_t i = at + old_count; i < count; i++)
+        list[n++] = all[i];
+    *out = list;
+    *out_count = n;
+    return LOCH_OK;
+}
+
+static loch_status manifest_of(const struct loch_timeline *t, struct loch_layer **files,
+                               size_t count, struct loch_manifest *next)
+{
+    LOCH_TRY(loch_manifest_copy(&t->manifest, next));
+    struct loch_layer_desc *layers = calloc(count + 1, sizeof *layers);
+    if (layers == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a manifest");
+    for (size_t i = 0; i < count; i++)
+        layers[i] = *loch_layer_desc(files[i]);
+    free(next->layers);
+    next->layers = layers;
+    next->layer_count = (uint32_t)count;
+    return LOCH_OK;
+}
+
+static loch_status commit(struct loch_timeline *t, const struct loch_merge *m)
+{
+    struct loch_layer **files = NULL;
+    struct loch_manifest next = {0};
+    size_t count = 0;
+    loch_lsn last = LOCH_LSN_NONE;
+    pthread_mutex_lock(&t->commit);
+    /* files change under commit alone: what the set shows is what the manifest names */
+    struct loch_layer_set *now = LOCH_STORE_MUTATED(FLUSH_FORGOTTEN)
+                                     ? loch_layer_set_retain(m->set)
+                                     : loch_timeline_layers(t, &last);
+    loch_status st = replaced(m, now->files, now->file_count, &files, &count);
+    if (loch_is_ok(st))
+        st = manifest_of(t, files, count, &next);
+    if (loch_is_ok(st))
+        st = loch_timeline_put_manifest(t, &next);
+    if (loch_is_ok(st)) {
+        pthread_mutex_lock(&t->lock);
+        struct loch_layer_set_parts parts = loch_timeline_parts(t);
+        parts.files = files;
+        parts.file_count = count;
+        st = loch_timeline_install(t, &parts);
+        pthread_mutex_unlock(&t->lock);
+        LOCH_ASSERT(loch_is_ok(st)); /* pointers only: no going on without what is committed */
+    }
+    pthread_mutex_unlock(&t->commit);
+    loch_layer_set_release(now);
+    free(files);
+    loch_manifest_fini(&next);
+    return st;
+}
+
+/* ---- afterwards ---- */
+
+static void remove_file(const struct loch_timeline *t, const struct loch_layer *layer)
+{
+    char path[LOCH_LAYER_PATH_BYTES];
+    loch_status st = loch_layer_path(&t->store, &t->info, loch_layer_desc(layer), path);
+    if (loch_is_ok(st))
+        st = loch_env_unlink(t->store.env, path);
+    if (!loch_is_ok(st) && st.code != LOCH_E_NOT_FOUND)
+        LOCH_WARN("a layer file that is not needed stays until the next start: %s",
+                  loch_error_text());
+}
+
+static void remove_merged(const struct loch_timeline *t, const struct loch_merge *m)
+{
+    size_t first = m->set->bands[m->plan.first].first;
+    for (size_t i = 0; i < m->stats.files_read; i++)
+        remove_file(t, m->set->files[first + i]);
+}
+
+/* Nothing was put: nobody names what this merge wrote. */
+static void remove_written(const struct loch_timeline *t, const struct loch_merge *m)
+{
+    for (size_t i = 0; i < m->file_count; i++)
+        remove_file(t, m->files[i]);
+}
+
+static loch_status run(struct loch_timeline *t, struct loch_merge *m)
+{
+    struct loch_view *view = NULL;
+    struct loch_imager imager;
+    LOCH_TRY(loch_view_create(t, &view));
+    loch_imager_init(&imager, view, t->store.image_records_max, t->store.image_bytes_max);
+    m->imager = &imager;
+    loch_status st = loch_merge_run(m);
+    loch_view_destroy(view);
+    if (!loch_is_ok(st)) {
+        remove_written(t, m);
+        return st;
+    }
+    if (LOCH_STORE_MUTATED(OLD_FILES_FIRST))
+        remove_merged(t, m);
+    LOCH_TRY(commit(t, m)); /* a put may have failed after it was done: its files stay */
+    remove_merged(t, m);
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_timeline_compact(struct loch_timeline *t, const struct loch_compaction *c,
+                                  bool *done, struct loch_compaction_stats *stats)
+{
+    struct loch_layer_set *set = NULL;
+    struct loch_merge m = {.timeline = t, .compaction = c};
+    *done = false;
+    LOCH_TRY(snapshot(t, &m.retention, &set));
+    m.set = set;
+    m.plan = plan(set, m.retention.cutoff, c);
+    loch_status st = LOCH_OK;
+    if (m.plan.count > 0) {
+        st = run(t, &m);
+        *done = loch_is_ok(st);
+        *stats = m.stats;
+    }
+    loch_merge_fini(&m);
+    loch_layer_set_release(set);
+    free((loch_lsn *)(uintptr_t)m.retention.points);
+    return st;
+}

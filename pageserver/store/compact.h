@@ -1,0 +1,39 @@
+/* Compaction of a timeline: neighbouring bands of layers become one, partitioned by key, without
+ * what nobody can read any more, with images where chains are long.
+ *
+ * New files are durable before the manifest names them by conditional put; the old ones go after
+ * that, and opening sweeps what a crash left. A flush may commit meanwhile; one compaction of a
+ * timeline at a time. Reads go on: a view keeps the files that it shows.
+ */
+#ifndef LOCH_PAGESERVER_STORE_COMPACT_H
+#define LOCH_PAGESERVER_STORE_COMPACT_H
+
+#include "timeline.h"
+
+#include "loch/layers/compact.h"
+
+struct loch_compaction {
+    struct loch_compact_settings settings;
+    uint64_t file_bytes; /* a merged file is ended at about this size: what a merge needs of memory,
+                            beside one key's history */
+    /* Called often, between keys: waits as long as it sees fit; a failure ends the merge, which
+     * then leaves nothing. NULL: never waits. */
+    LOCH_STATUS (*pace)(void *arg);
+    void *arg;
+    bool everything; /* all bands into one, whatever the plan says */
+};
+
+struct loch_compaction_stats {
+    uint64_t read_bytes, written_bytes; /* of files */
+    uint32_t files_read, files_written;
+    uint64_t dropped_bytes; /* of versions, before compression */
+};
+
+/* Does the next merge, if there is one (*done). Blocks: pool thread. LOCH_E_STALE, LOCH_E_EXISTS:
+ * another pageserver writes the timeline; LOCH_E_CORRUPT names the block. */
+LOCH_STATUS loch_timeline_compact(struct loch_timeline *t, const struct loch_compaction *compaction,
+                                  bool *done, struct loch_compaction_stats *stats);
+/* Bands that wait to be merged (0: nothing to do). Any thread, cheap. */
+size_t loch_timeline_backlog(struct loch_timeline *t, const struct loch_compact_settings *settings);
+
+#endif

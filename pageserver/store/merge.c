@@ -1,0 +1,260 @@
+/* A merge walks the bands key by key, newest band first. What may go is decided for one key at a
+ * time (layers/retain.h): what no readable LSN uses, seen through cuts. */
+#include "merge.h"
+
+#include "layer_build.h"
+#include "mutation.h"
+#include "pushdown.h"
+#include "timeline_impl.h"
+
+#include "loch/base/check.h"
+
+#include <stdlib.h>
+
+/* One band's files, one after the other. */
+struct band_cursor {
+    struct loch_layer **files; /* borrowed */
+    size_t count, at;
+    struct loch_layer_cursor cursor;
+    struct loch_key key; /* where it stands */
+    bool ended;
+};
+
+struct walk {
+    struct loch_merge *merge;
+    struct band_cursor *bands;
+    struct loch_layer_builder *builder;
+    struct loch_layer_desc span;
+    struct loch_retain_item *items;
+    size_t item_cap;
+};
+
+/* ---- keys in order ---- */
+
+static void settle(struct band_cursor *b)
+{
+    while (!loch_layer_cursor_key(&b->cursor, &b->key)) {
+        loch_layer_cursor_fini(&b->cursor);
+        if (++b->at >= b->count) {
+            b->ended = true;
+            return;
+        }
+        b->cursor = (struct loch_layer_cursor){.layer = b->files[b->at]};
+    }
+}
+
+static void begin_bands(struct walk *w)
+{
+    const struct loch_layer_set *set = w->merge->set;
+    for (size_t i = 0; i < w->merge->plan.count; i++) {
+        const struct loch_band *band = &set->bands[w->merge->plan.first + i];
+        struct band_cursor *b = &w->bands[i];
+        *b = (struct band_cursor){.files = set->files + band->first, .count = band->count};
+        b->cursor = (struct loch_layer_cursor){.layer = b->files[0]};
+        settle(b);
+    }
+}
+
+static bool next_key(const struct walk *w, struct loch_key *key)
+{
+    bool any = false;
+    for (size_t i = 0; i < w->merge->plan.count; i++) {
+        const struct band_cursor *b = &w->bands[i];
+        if (b->ended || (any && loch_key_compare(&b->key, key) >= 0))
+            continue;
+        *key = b->key;
+        any = true;
+    }
+    return any;
+}
+
+/* All versions of the key, newest first. */
+static loch_status take_key(struct walk *w, const struct loch_key *key, struct loch_versions *out)
+{
+    for (size_t i = 0; i < w->merge->plan.count; i++) {
+        struct band_cursor *b =
+            &w->bands[LOCH_STORE_MUTATED(BANDS_REVERSED) ? w->merge->plan.count - 1 - i : i];
+        if (b->ended || loch_key_compare(&b->key, key) != 0)
+            continue;
+        size_t from = out->count;
+        LOCH_TRY(loch_layer_cursor_take(&b->cursor, out));
+        for (size_t lo = from, hi = out->count; lo + 1 < hi; lo++) {
+            struct loch_version v = out->items[lo];
+            out->items[lo] = out->items[--hi];
+            out->items[hi] = v;
+        }
+        settle(b);
+    }
+    return LOCH_OK;
+}
+
+/* ---- what stays ---- */
+
+/* A cut that hides every block needs no older one; any other does. */
+static bool is_base(const struct loch_key *key, const struct loch_version *v)
+{
+    if (LOCH_STORE_MUTATED(CUT_REMOVED))
+        return loch_version_is_base(v);
+    if (key->kind == LOCH_KEY_REL_CUT)
+        return v->bytes.len >= 4 && loch_get_u32(v->bytes.data) == 0;
+    if (key->kind == LOCH_KEY_SLRU_CUT)
+        return v->bytes.len >= 5 && v->bytes.data[4] != 0;
+    return loch_version_is_base(v);
+}
+
+static loch_status note_items(struct walk *w, const struct loch_key *key,
+                              const struct loch_versions *list)
+{
+    if (list->count > w->item_cap) {
+        struct loch_retain_item *items = reallocarray(w->items, list->count, sizeof *items);
+        if (items == NULL)
+            return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %zu versions", list->count);
+        w->items = items;
+        w->item_cap = list->count;
+    }
+    for (size_t i = 0; i < list->count; i++)
+        w->items[i] = (struct loch_retain_item){.lsn = list->items[i].lsn,
+                                                .base = is_base(key, &list->items[i])};
+    return LOCH_OK;
+}
+
+static loch_status mark_read(struct walk *w, const struct loch_key *key, size_t count, loch_lsn lsn,
+                             bool live)
+{
+    const struct loch_imager *im = w->merge->imager;
+    loch_lsn floor = LOCH_LSN_NONE;
+    if (w->items[count - 1].lsn > lsn)
+        return LOCH_OK;
+    LOCH_TRY(im->floor(im->arg, key, lsn, &floor));
+    loch_retain_read(w->items, count, floor, lsn, live);
+    return LOCH_OK;
+}
+
+/* Leaves in the list what a readable LSN uses; *held: bytes that only points keep. */
+static loch_status retain(struct walk *w, const struct loch_key *key, struct loch_versions *list,
+                          uint64_t *held)
+{
+    const struct loch_retention *r = &w->merge->retention;
+    size_t kept = 0;
+    *held = 0;
+    LOCH_TRY(note_items(w, key, list));
+    loch_retain_history(w->items, list->count, r->cutoff);
+    if (!LOCH_STORE_MUTATED(BASE_REMOVED) &&
+        !(LOCH_STORE_MUTATED(CUT_FORGOTTEN) && key->kind == LOCH_KEY_REL_CUT))
+        LOCH_TRY(mark_read(w, key, list->count, r->cutoff, true));
+    for (size_t i = 0; i < r->point_count && !LOCH_STORE_MUTATED(POINTS_IGNORED); i++)
+        LOCH_TRY(mark_read(w, key, list->count, r->points[i], false));
+    for (size_t i = 0; i < list->count; i++) {
+        const struct loch_retain_item *item = &w->items[i];
+        if (!item->keep) {
+            w->merge->stats.dropped_bytes += list->items[i].bytes.len;
+            continue;
+        }
+        *held += item->history || item->live ? 0 : list->items[i].bytes.len;
+        list->items[kept++] = list->items[i];
+    }
+    list->count = kept;
+    return LOCH_OK;
+}
+
+/* ---- files ---- */
+
+static loch_status end_file(struct walk *w)
+{
+    struct loch_merge *m = w->merge;
+    struct loch_layer_desc desc;
+    if (w->builder == NULL)
+        return LOCH_OK;
+    struct loch_layer **files =
+        reallocarray(m->files, m->file_count + 1, sizeof(struct loch_layer *));
+    if (files == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of layers");
+    m->files = files;
+    LOCH_TRY(loch_layer_builder_finish(w->builder, &desc));
+    loch_layer_builder_destroy(w->builder);
+    w->builder = NULL;
+    m->stats.written_bytes += desc.file_bytes;
+    m->stats.files_written++;
+    LOCH_TRY(loch_layer_open(&m->timeline->store, m->timeline->keys, &m->timeline->info, &desc,
+                             &m->files[m->file_count]));
+    m->file_count++;
+    return LOCH_OK;
+}
+
+static loch_status merge_key(struct walk *w, const struct loch_key *key, struct loch_versions *list)
+{
+    struct loch_merge *m = w->merge;
+    struct loch_chain chain = {0};
+    uint64_t held = 0;
+    LOCH_TRY(take_key(w, key, list));
+    if (list->count == 0)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a layer's index names a key without versions");
+    LOCH_TRY(retain(w, key, list, &held));
+    if (list->count == 0)
+        return LOCH_OK;
+    LOCH_TRY(loch_push_images(m->imager, key, w->span.span.start_lsn, list, &chain));
+    if (w->builder == NULL)
+        LOCH_TRY(loch_layer_builder_create(&m->timeline->store, m->timeline->keys,
+                                           &m->timeline->info, &w->span, &w->builder));
+    LOCH_TRY(loch_layer_builder_add(w->builder, key, list->items, list->count, &chain, held));
+    return loch_layer_builder_bytes(w->builder) >= m->compaction->file_bytes ? end_file(w)
+                                                                             : LOCH_OK;
+}
+
+static loch_status merge_all(struct walk *w)
+{
+    struct loch_key key;
+    while (next_key(w, &key)) {
+        struct loch_versions list = {0};
+        loch_status st = merge_key(w, &key, &list);
+        loch_versions_fini(&list);
+        if (loch_is_ok(st) && w->merge->compaction->pace != NULL)
+            st = w->merge->compaction->pace(w->merge->compaction->arg);
+        LOCH_TRY(st);
+    }
+    return end_file(w);
+}
+
+/* The LSNs of all that is merged; an import's one LSN becomes a range that ends there. */
+static void span_of(struct walk *w)
+{
+    const struct loch_merge *m = w->merge;
+    const struct loch_band *newest = &m->set->bands[m->plan.first];
+    const struct loch_band *oldest = newest + m->plan.count - 1;
+    w->span.level = LOCH_LAYER_MERGED;
+    w->span.span.end_lsn = newest->end_lsn;
+    w->span.span.start_lsn = oldest->start_lsn;
+    if (oldest->start_lsn == oldest->end_lsn)
+        w->span.span.start_lsn--;
+}
+
+LOCH_STATUS loch_merge_run(struct loch_merge *m)
+{
+    struct walk w = {.merge = m};
+    LOCH_ASSERT(m->plan.count > 0);
+    for (size_t i = 0; i < m->plan.count; i++) {
+        m->stats.files_read += (uint32_t)m->set->bands[m->plan.first + i].count;
+        m->stats.read_bytes += m->set->bands[m->plan.first + i].bytes;
+    }
+    span_of(&w);
+    w.bands = calloc(m->plan.count, sizeof *w.bands);
+    if (w.bands == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a merge");
+    begin_bands(&w);
+    loch_status st = merge_all(&w);
+    for (size_t i = 0; i < m->plan.count; i++)
+        loch_layer_cursor_fini(&w.bands[i].cursor);
+    loch_layer_builder_destroy(w.builder);
+    free(w.bands);
+    free(w.items);
+    return st;
+}
+
+void loch_merge_fini(struct loch_merge *m)
+{
+    for (size_t i = 0; i < m->file_count; i++)
+        loch_layer_release(m->files[i]);
+    free(m->files);
+    m->files = NULL;
+    m->file_count = 0;
+}

@@ -1,0 +1,40 @@
+/* Named defects of the engine, so that tests/model can prove that its checks see them.
+ *
+ * Only the model's own build defines LOCH_MODEL_MUTATIONS; in the product every
+ * LOCH_STORE_MUTATED(...) is the constant false and leaves no code.
+ */
+#ifndef LOCH_PAGESERVER_STORE_MUTATION_H
+#define LOCH_PAGESERVER_STORE_MUTATION_H
+
+#define LOCH_STORE_MUTATION_LIST(X)                                                                \
+    X(POINTS_IGNORED, "points-ignored", "a merge removes what branches and leases hold")           \
+    X(BASE_REMOVED, "base-removed", "a merge removes what stands under the window")                \
+    X(CUT_REMOVED, "cut-removed", "a merge keeps the newest cut of a relation only")               \
+    X(CUT_FORGOTTEN, "cut-forgotten", "a merge drops cuts below the cutoff")                       \
+    X(BRANCH_NOT_HELD, "branch-not-held", "a branch does not hold its branch point")               \
+    X(LEASE_NOT_HELD, "lease-not-held", "the cutoff moves over leases")                            \
+    X(POINTS_NOT_STORED, "points-not-stored", "held LSNs are not in the manifest")                 \
+    X(WINDOW_BY_TIME_ONLY, "window-by-time-only", "the window's bytes are not counted")            \
+    X(CUTOFF_TOO_FAR, "cutoff-too-far", "a merge removes up to what is on disk")                   \
+    X(CUTOFF_NOT_TOLD, "cutoff-not-told", "reads below the cutoff are answered")                   \
+    X(OLD_FILES_FIRST, "old-files-first", "merged files go before the manifest is put")            \
+    X(FLUSH_FORGOTTEN, "flush-forgotten", "a merge commits the list that it began with")           \
+    X(BANDS_REVERSED, "bands-reversed", "a merge takes the oldest band for the newest")            \
+    X(IMAGE_OVER_CUT, "image-over-cut", "an image carries what a cut hides")                       \
+    X(CHAIN_FORGOTTEN, "chain-forgotten", "older layers' records are not counted")
+
+enum loch_store_mutation {
+    LOCH_STORE_MUTATION_NONE = 0,
+#define LOCH_STORE_MUTATION_ENUM(id_, name_, text_) LOCH_STORE_MUTATION_##id_,
+    LOCH_STORE_MUTATION_LIST(LOCH_STORE_MUTATION_ENUM)
+#undef LOCH_STORE_MUTATION_ENUM
+};
+
+#ifdef LOCH_MODEL_MUTATIONS
+extern enum loch_store_mutation loch_store_mutation;
+#define LOCH_STORE_MUTATED(id_) (loch_store_mutation == LOCH_STORE_MUTATION_##id_)
+#else
+#define LOCH_STORE_MUTATED(id_) false
+#endif
+
+#endif
