@@ -23,7 +23,13 @@ struct loch_pageserver_config {
     uint64_t open_layer_bytes; /* an open layer is frozen at this size */
     uint64_t page_cache_bytes;
     uint64_t frame_cache_bytes;
-    uint64_t redo_workers; /* most per tenant */
+    uint64_t redo_workers;               /* most per tenant */
+    uint64_t compact_layers;             /* so many neighbours of like size are merged */
+    uint64_t layer_bytes;                /* of a merged layer */
+    uint64_t image_records, image_bytes; /* a read applies at most so many, out of layers */
+    uint64_t history_ms, history_bytes;  /* kept at least */
+    uint64_t lease_ms;                   /* the longest lease */
+    uint64_t upkeep_ms;                  /* how often layers are looked after */
     struct loch_lease_settings leases;
     bool native_redo; /* off: every record goes to a redo process */
     struct loch_peer safekeepers[LOCH_SAFEKEEPERS_MAX];

@@ -5,6 +5,7 @@
 #include "care/revocation.h"
 #include "care/served.h"
 #include "care/tenants.h"
+#include "care/upkeep.h"
 #include "read/page_cache.h"
 #include "read/page_service.h"
 #include "redo_pool/redo_pool.h"
@@ -108,8 +109,12 @@ static loch_status open_engine(struct loch_pageserver *ps, const char *dir)
                                     .redo_use = &ps->redo_use,
                                     .cache = ps->cache,
                                     .frames = ps->frames,
-                                    .open_layer_bytes = ps->config.open_layer_bytes};
-    return loch_tenants_open(ps);
+                                    .open_layer_bytes = ps->config.open_layer_bytes,
+                                    .image_records_max = (uint32_t)ps->config.image_records,
+                                    .image_bytes_max = ps->config.image_bytes,
+                                    .lease_max_ms = ps->config.lease_ms};
+    LOCH_TRY(loch_tenants_open(ps));
+    return loch_upkeep_create(ps, &ps->upkeep);
 }
 
 static void release(struct loch_pageserver *ps)
@@ -118,6 +123,7 @@ static void release(struct loch_pageserver *ps)
         LOCH_INFO("stopped while the key service had not answered");
         _exit(0);
     }
+    loch_upkeep_destroy(ps->upkeep);
     loch_tenants_close(ps);
     loch_redo_pool_destroy(ps->redo);
     loch_page_cache_destroy(ps->cache);
@@ -170,6 +176,7 @@ static void stop(void *state)
     ps->stopping = true;
     loch_metrics_health(ps->metrics, false, "stopping");
     loch_listener_close(ps->listener);
+    loch_upkeep_stop(ps->upkeep);
     for (struct loch_served *s = ps->served, *next; s != NULL; s = next) {
         next = loch_served_next(s);
         if (loch_served_find(ps, loch_served_tenant_id(s), loch_served_timeline_id(s)) == s)

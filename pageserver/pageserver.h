@@ -17,6 +17,7 @@ struct loch_metrics;
 struct loch_served;
 struct loch_tenant;
 struct loch_tls_server;
+struct loch_upkeep;
 
 struct loch_pageserver {
     struct loch_env *env;
@@ -35,6 +36,7 @@ struct loch_pageserver {
     struct loch_listener *listener;
     struct loch_tenant *tenants; /* care/tenants.h */
     struct loch_served *served;  /* care/served.h: every timeline of every tenant */
+    struct loch_upkeep *upkeep;  /* care/upkeep.h */
     bool stopping;
     size_t requests; /* of all connections, not yet answered */
 

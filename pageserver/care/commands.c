@@ -2,6 +2,7 @@
 #include "commands.h"
 
 #include "care/credential.h"
+#include "layer_commands.h"
 #include "served.h"
 #include "tenants.h"
 
@@ -494,6 +495,7 @@ const struct loch_console_command loch_pageserver_commands[] = {
      "When a transaction ended at or below an LSN, to within a second of the newest.",
      loch_command_show_time},
     {"FLUSH <tenant> <timeline>", "Writes what is in memory to a layer file soon.", flush_timeline},
+    LOCH_LAYER_COMMANDS,
 };
 const size_t loch_pageserver_command_count =
     sizeof loch_pageserver_commands / sizeof loch_pageserver_commands[0];

@@ -267,6 +267,17 @@ static void consider_stop(struct loch_served *s)
         loch_env_post(s->ps->env, finish_stop, s);
 }
 
+void loch_served_work_begin(struct loch_served *s)
+{
+    s->work++;
+}
+
+void loch_served_work_end(struct loch_served *s)
+{
+    s->work--;
+    consider_stop(s);
+}
+
 static void stop_serving(struct loch_served *s, enum loch_code code, const char *why,
                          void (*done)(void *arg), void *arg)
 {

@@ -75,6 +75,11 @@ void loch_served_unwait(struct loch_waiter *waiter);
 void loch_served_watch_add(struct loch_served *served, struct loch_served_watch *watch);
 void loch_served_watch_remove(struct loch_served_watch *watch);
 
+/* Work of others on the timeline, in flight: a stop waits for its end. After the end `served` may
+ * be gone. */
+void loch_served_work_begin(struct loch_served *served);
+void loch_served_work_end(struct loch_served *served);
+
 /* Freezes what is in memory, if it can right now (ingest rests), and writes it. */
 void loch_served_flush_soon(struct loch_served *served);
 

@@ -33,6 +33,20 @@ size_t loch_timeline_backlog(struct loch_timeline *t, const struct loch_compact_
     return count;
 }
 
+void loch_timeline_summary(struct loch_timeline *t, struct loch_layers_summary *out)
+{
+    loch_lsn last = LOCH_LSN_NONE;
+    struct loch_layer_set *set = loch_timeline_layers(t, &last);
+    *out = (struct loch_layers_summary){.layers = set->file_count, .bands = set->band_count};
+    for (size_t i = 0; i < set->band_count; i++) {
+        out->file_bytes += set->bands[i].bytes;
+        out->weight.raw += set->bands[i].weight.raw;
+        out->weight.past += set->bands[i].weight.past;
+        out->weight.held += set->bands[i].weight.held;
+    }
+    loch_layer_set_release(set);
+}
+
 /* The manifest's retention and the layers that go with it. A cutoff that moves later only lets this
  * merge keep more than it must. */
 static loch_status snapshot(struct loch_timeline *t, struct loch_retention *retention,

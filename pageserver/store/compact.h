@@ -33,6 +33,13 @@ struct loch_compaction_stats {
  * another pageserver writes the timeline; LOCH_E_CORRUPT names the block. */
 LOCH_STATUS loch_timeline_compact(struct loch_timeline *t, const struct loch_compaction *compaction,
                                   bool *done, struct loch_compaction_stats *stats);
+/* What the timeline's files hold now. Any thread, cheap. */
+struct loch_layers_summary {
+    size_t layers, bands;
+    uint64_t file_bytes;
+    struct loch_layer_weight weight;
+};
+void loch_timeline_summary(struct loch_timeline *t, struct loch_layers_summary *out);
 /* Bands that wait to be merged (0: nothing to do). Any thread, cheap. */
 size_t loch_timeline_backlog(struct loch_timeline *t, const struct loch_compact_settings *settings);
 

@@ -70,11 +70,6 @@ static loch_status end_frame(struct loch_layer_builder *w)
     return LOCH_OK;
 }
 
-static size_t stored_bytes(const struct loch_version *v)
-{
-    return v->bytes.len + 21;
-}
-
 static void write_version(struct loch_writer *w, const struct loch_version *v)
 {
     loch_write_u8(w, (uint8_t)v->kind);
@@ -95,7 +90,7 @@ static loch_status write_key(struct loch_layer_builder *w, const struct loch_key
     while (left > 0) {
         size_t n = 0, bytes = w->frame.len;
         while (n < left && (n == 0 || bytes < FRAME_TARGET_BYTES))
-            bytes += stored_bytes(&items[left - ++n]);
+            bytes += loch_layer_version_bytes(&items[left - ++n]);
         struct loch_writer index, frame;
         loch_writer_init(&index, &w->runs);
         loch_write_bytes(&index, encoded, sizeof encoded);
@@ -195,8 +190,8 @@ static void weigh(struct loch_layer_builder *w, const struct loch_version *items
     bool superseded = false;
     uint64_t past = 0;
     for (size_t i = 0; i < count; i++) {
-        w->desc.weight.raw += stored_bytes(&items[i]);
-        past += superseded ? stored_bytes(&items[i]) : 0;
+        w->desc.weight.raw += loch_layer_version_bytes(&items[i]);
+        past += superseded ? loch_layer_version_bytes(&items[i]) : 0;
         superseded = superseded || loch_version_is_base(&items[i]);
         count_up(&w->desc.images, items[i].kind == LOCH_VERSION_VALUE);
     }

@@ -6,6 +6,12 @@
 
 struct loch_layer_builder;
 
+/* What a version takes in a frame. */
+static inline uint64_t loch_layer_version_bytes(const struct loch_version *v)
+{
+    return (uint64_t)v->bytes.len + 21; /* kind, two LSNs, length */
+}
+
 /* level and the LSNs of `span` are taken from `desc`. */
 LOCH_STATUS loch_layer_builder_create(const struct loch_store *store, struct loch_keys *keys,
                                       const struct loch_timeline_info *info,

@@ -1,5 +1,6 @@
 /* The layers of one timeline at one moment, and what of it may be read: an immutable list, shared
- * by reference counting. Private to store/ and read/. */
+ * by reference counting. Private to store/ and read/, and
+ * for care/layer_commands.c to show. */
 #ifndef LOCH_PAGESERVER_STORE_LAYER_SET_H
 #define LOCH_PAGESERVER_STORE_LAYER_SET_H
 

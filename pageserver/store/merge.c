@@ -147,10 +147,11 @@ static loch_status retain(struct walk *w, const struct loch_key *key, struct loc
     for (size_t i = 0; i < list->count; i++) {
         const struct loch_retain_item *item = &w->items[i];
         if (!item->keep) {
-            w->merge->stats.dropped_bytes += list->items[i].bytes.len;
+            w->merge->stats.dropped_bytes += loch_layer_version_bytes(&list->items[i]);
             continue;
         }
-        *held += item->history || item->live ? 0 : list->items[i].bytes.len;
+        if (!item->history && !item->live)
+            *held += loch_layer_version_bytes(&list->items[i]);
         list->items[kept++] = list->items[i];
     }
     list->count = kept;

@@ -190,11 +190,15 @@ loch_lsn loch_timeline_cutoff(struct loch_timeline *t, int64_t *reached_us)
     return cutoff;
 }
 
-void loch_timeline_window(struct loch_timeline *t, struct loch_pitr_window *out)
+bool loch_timeline_own_window(struct loch_timeline *t, struct loch_pitr_window *out)
 {
-    pthread_mutex_lock(&t->commit);
-    *out = t->manifest.window;
-    pthread_mutex_unlock(&t->commit);
+    pthread_mutex_lock(&t->lock);
+    struct loch_pitr_window window = t->window;
+    pthread_mutex_unlock(&t->lock);
+    if (window.seconds == UINT64_MAX)
+        return false;
+    *out = window;
+    return true;
 }
 
 LOCH_STATUS loch_timeline_set_window(struct loch_timeline *t, const struct loch_pitr_window *window)
@@ -205,6 +209,11 @@ LOCH_STATUS loch_timeline_set_window(struct loch_timeline *t, const struct loch_
     next.window = *window;
     if (loch_is_ok(st))
         st = loch_timeline_put_manifest(t, &next);
+    if (loch_is_ok(st)) {
+        pthread_mutex_lock(&t->lock);
+        t->window = *window;
+        pthread_mutex_unlock(&t->lock);
+    }
     pthread_mutex_unlock(&t->commit);
     loch_manifest_fini(&next);
     return st;
@@ -277,21 +286,38 @@ static loch_status move_cutoff(struct loch_timeline *t, const struct loch_lsn_ma
     return st;
 }
 
+/* commit held. */
+static bool next_cutoff(const struct loch_timeline *t, const struct loch_pitr_window *window,
+                        int64_t now_us, struct loch_lsn_mark *out)
+{
+    const struct loch_manifest *m = &t->manifest;
+    if (m->window.seconds != UINT64_MAX)
+        window = &m->window;
+    const struct loch_pitr_window by_time = {window->seconds, 0};
+    return loch_retention_advance(LOCH_STORE_MUTATED(WINDOW_BY_TIME_ONLY) ? &by_time : window,
+                                  m->marks, m->mark_count, now_us, m->disk_consistent_lsn,
+                                  m->cutoff.lsn, out);
+}
+
+bool loch_timeline_cutoff_due(struct loch_timeline *t, const struct loch_pitr_window *window,
+                              int64_t now_us)
+{
+    struct loch_lsn_mark cutoff;
+    if (pthread_mutex_trylock(&t->commit) != 0)
+        return false;
+    bool due = next_cutoff(t, window, now_us, &cutoff);
+    pthread_mutex_unlock(&t->commit);
+    return due;
+}
+
 LOCH_STATUS loch_timeline_advance_cutoff(struct loch_timeline *t,
                                          const struct loch_pitr_window *window, int64_t now_us,
                                          const loch_lsn *extra, size_t extra_count, bool *moved)
 {
     *moved = false;
     pthread_mutex_lock(&t->commit);
-    const struct loch_manifest *m = &t->manifest;
-    struct loch_lsn_mark cutoff = m->cutoff;
-    if (m->window.seconds != UINT64_MAX)
-        window = &m->window;
-    const struct loch_pitr_window by_time = {window->seconds, 0};
-    if (LOCH_STORE_MUTATED(WINDOW_BY_TIME_ONLY))
-        window = &by_time;
-    bool further = loch_retention_advance(window, m->marks, m->mark_count, now_us,
-                                          m->disk_consistent_lsn, m->cutoff.lsn, &cutoff);
+    struct loch_lsn_mark cutoff = t->manifest.cutoff;
+    bool further = next_cutoff(t, window, now_us, &cutoff);
     loch_status st = LOCH_OK;
     if (further || cutoff.lsn != LOCH_LSN_NONE)
         st = move_cutoff(t, &cutoff, extra, extra_count, moved);

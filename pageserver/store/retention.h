@@ -41,12 +41,16 @@ LOCH_STATUS loch_timeline_leases(struct loch_timeline *t, struct loch_lease **ou
 
 /* The cutoff (LOCH_LSN_NONE: all is kept) and when its LSN was reached. */
 loch_lsn loch_timeline_cutoff(struct loch_timeline *t, int64_t *reached_us);
-/* What the window is; seconds UINT64_MAX: the pageserver's default for both. */
-void loch_timeline_window(struct loch_timeline *t, struct loch_pitr_window *out);
+/* The timeline's own window; false, and *out untouched, when the pageserver's holds. */
+bool loch_timeline_own_window(struct loch_timeline *t, struct loch_pitr_window *out);
 /* Blocks: commits the manifest. */
 LOCH_STATUS loch_timeline_set_window(struct loch_timeline *t,
                                      const struct loch_pitr_window *window);
 
+/* Whether the next call would move it; false also while something is being committed. Never blocks.
+ */
+bool loch_timeline_cutoff_due(struct loch_timeline *t, const struct loch_pitr_window *window,
+                              int64_t now_us);
 /* Moves the cutoff to where `window` (the timeline's own, if it has one, goes before) says, and
  * commits it with the LSNs below it that stay readable: those of holds, live leases, open branches
  * and `extra` (branch points that are not open here). *moved: something changed. Removes no

@@ -142,7 +142,7 @@ static loch_status allocate(const struct loch_store *store, struct loch_keys *ke
     atomic_init(&t->refs, 1);
     pthread_mutex_init(&t->lock, NULL);
     pthread_mutex_init(&t->commit, NULL);
-    t->manifest.window = LOCH_WINDOW_DEFAULT;
+    t->window = t->manifest.window = LOCH_WINDOW_DEFAULT;
     t->store = *store;
     if (t->store.image_records_max == 0) {
         t->store.image_records_max = LOCH_IMAGE_RECORDS_MAX;
@@ -233,8 +233,8 @@ LOCH_STATUS loch_timeline_create(const struct loch_store *store, struct loch_key
     LOCH_TRY(allocate(store, keys, parent, &t));
     t->info = *info;
     loch_status st = hold_branch_point(t);
-    if (loch_is_ok(st) && parent != NULL)
-        loch_timeline_window(parent, &t->manifest.window);
+    if (loch_is_ok(st) && parent != NULL && loch_timeline_own_window(parent, &t->window))
+        t->manifest.window = t->window;
     if (loch_is_ok(st))
         st = make_dir(t);
     if (loch_is_ok(st))
@@ -295,6 +295,7 @@ static loch_status open_existing(struct loch_timeline *t, const struct loch_id *
     char dir[LOCH_LAYER_PATH_BYTES];
     LOCH_TRY(loch_manifest_get(&t->store, t->keys, tenant, timeline, &t->manifest, &t->etag));
     t->info = t->manifest.info;
+    t->window = t->manifest.window;
     if ((t->parent != NULL) != !loch_id_is_none(&t->info.ancestor))
         return LOCH_FAIL(LOCH_E_CORRUPT, "a timeline's manifest and its tenant's disagree about "
                                          "its ancestor");

@@ -45,6 +45,7 @@ struct loch_timeline {
     struct loch_hold *holds;
     struct loch_lease *leases;
     size_t lease_count;
+    struct loch_pitr_window window; /* as the manifest's */
 
     /* the writer's */
     struct loch_mem_layer *open;

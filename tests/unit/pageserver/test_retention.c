@@ -192,16 +192,15 @@ static void a_window_of_its_own(void **state)
     struct site *s = *state;
     struct loch_timeline *t = spread_marks(s, with_history(s));
     struct loch_pitr_window w;
-    loch_timeline_window(t, &w);
-    assert_int_equal(w.seconds, UINT64_MAX);
+    assert_false(loch_timeline_own_window(t, &w));
     w = (struct loch_pitr_window){6 * 3600, 0};
     assert_ok(loch_timeline_set_window(t, &w));
     assert_int_equal(move_to(t, 2), 3000);
     t = site_reopen(s, t, NULL);
-    loch_timeline_window(t, &w);
+    assert_true(loch_timeline_own_window(t, &w));
     assert_int_equal(w.seconds, 6 * 3600);
     struct loch_timeline *child = site_timeline(s, 5000, t);
-    loch_timeline_window(child, &w);
+    assert_true(loch_timeline_own_window(child, &w));
     assert_int_equal(w.seconds, 6 * 3600); /* a branch begins with its parent's */
     loch_timeline_release(child);
     loch_timeline_release(t);

@@ -369,6 +369,20 @@ static void restart_keeps_what_was_flushed(void **state)
     loch_timeline_release(t);
 }
 
+/* The failure says whose block of which file it is. */
+static void assert_named(struct site *s, const struct loch_timeline *t, loch_status st)
+{
+    char tenant[LOCH_ID_TEXT_BYTES], timeline[LOCH_ID_TEXT_BYTES], path[4400], file[40] = "";
+    assert_int_equal(st.code, LOCH_E_CORRUPT);
+    layer_file(s, t, path);
+    snprintf(file, sizeof file, "layer %.32s", strrchr(path, '/') + 1);
+    assert_non_null(strstr(loch_error_text(), loch_id_format(&s->tenant, tenant)));
+    assert_non_null(
+        strstr(loch_error_text(), loch_id_format(&loch_timeline_info(t)->timeline, timeline)));
+    assert_non_null(strstr(loch_error_text(), file));
+    assert_non_null(strstr(loch_error_text(), ", block "));
+}
+
 static void any_flipped_byte_is_noticed(void **state)
 {
     struct site *s = *state;
@@ -399,7 +413,7 @@ static void any_flipped_byte_is_noticed(void **state)
                 if (loch_is_ok(read_st))
                     assert_int_equal(page[5000], block); /* never wrong bytes */
                 else
-                    assert_int_equal(read_st.code, LOCH_E_CORRUPT);
+                    assert_named(s, again, read_st);
                 noticed = noticed || !loch_is_ok(read_st);
             }
             struct loch_key key = {.kind = LOCH_KEY_CONTROL};

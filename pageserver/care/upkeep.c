@@ -1,0 +1,533 @@
+/* A timer walks the timelines in service; the first that has something to do gets a piece of work.
+ * After a piece the walk goes on where it was, at once, so that nobody is starved. */
+#include "upkeep.h"
+
+#include "served.h"
+#include "tenants.h"
+
+#include "store/compact.h"
+#include "store/retention.h"
+
+#include "loch/base/check.h"
+#include "loch/base/log.h"
+#include "loch/host/metrics.h"
+#include "loch/io/env.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* So many failures in a row open the breaker, for so long, doubled with each further one. */
+#define FAILURES_MAX   3u
+#define BREAK_MS       (UINT64_C(10) * 60 * 1000)
+#define BREAK_MAX_MS   (UINT64_C(60) * 60 * 1000)
+#define FAILED_WAIT_MS (UINT64_C(30) * 1000)
+/* A merge looks up after so many keys, and rests when it has worked for so long while reads came.
+ */
+#define LOOK_KEYS     64u
+#define WORK_SLICE_NS (UINT64_C(10) * 1000 * 1000)
+
+/* What is known of a timeline's upkeep; kept while there is something to remember. */
+struct patient {
+    struct patient *next;
+    struct loch_id tenant, timeline;
+    unsigned failures;
+    uint64_t rests_until_ns;
+    char problem[400];
+    bool ordered;
+    void (*fn)(void *arg, loch_status st, const struct loch_upkeep_report *report);
+    void *arg;
+};
+
+struct job {
+    struct loch_upkeep *upkeep;
+    struct loch_served *served;
+    struct loch_served_watch watch;
+    struct loch_timeline *timeline; /* retained */
+    struct loch_id tenant_id, timeline_id;
+    atomic_bool cancelled;
+    bool everything, may_collect, moved, merged;
+    loch_lsn *points; /* of branches, open or not */
+    size_t point_count;
+    unsigned keys;
+    uint64_t slice_ns;
+    int64_t reads;
+    struct loch_compaction_stats stats;
+    struct loch_failure result;
+};
+
+struct loch_upkeep {
+    struct loch_pageserver *ps;
+    struct loch_timer *timer;
+    struct patient *patients;
+    struct job *job;      /* in flight */
+    struct loch_id after; /* the timeline looked at last */
+    uint64_t began_ns;
+    bool stopping;
+    struct loch_metric *m_merges, *m_failures, *m_read, *m_written, *m_removed, *m_backlog,
+        *m_broken, *m_layers, *m_file_bytes, *m_live, *m_history, *m_held;
+};
+
+static void look_around(struct loch_upkeep *u);
+
+/* ---- what is remembered ---- */
+
+static struct patient *find_patient(struct loch_upkeep *u, const struct loch_id *timeline)
+{
+    for (struct patient *p = u->patients; p != NULL; p = p->next) {
+        if (loch_id_equal(&p->timeline, timeline))
+            return p;
+    }
+    return NULL;
+}
+
+static struct patient *patient_of(struct loch_upkeep *u, const struct loch_id *tenant,
+                                  const struct loch_id *timeline)
+{
+    struct patient *p = find_patient(u, timeline);
+    if (p != NULL)
+        return p;
+    p = calloc(1, sizeof *p);
+    if (p == NULL)
+        return NULL;
+    p->tenant = *tenant;
+    p->timeline = *timeline;
+    p->next = u->patients;
+    u->patients = p;
+    return p;
+}
+
+static void forget(struct loch_upkeep *u, struct patient *gone)
+{
+    struct patient **link = &u->patients;
+    while (*link != gone)
+        link = &(*link)->next;
+    *link = gone->next;
+    free(gone);
+}
+
+static void count_broken(struct loch_upkeep *u)
+{
+    int64_t n = 0;
+    for (const struct patient *p = u->patients; p != NULL; p = p->next)
+        n += p->failures >= FAILURES_MAX;
+    loch_metric_set(u->m_broken, n);
+}
+
+static void note_failure(struct loch_upkeep *u, struct patient *p, const struct loch_failure *why)
+{
+    uint64_t wait = FAILED_WAIT_MS;
+    char id[LOCH_ID_TEXT_BYTES];
+    p->failures++;
+    if (p->failures >= FAILURES_MAX)
+        wait = loch_min_u64(
+            BREAK_MAX_MS,
+            BREAK_MS << (p->failures - FAILURES_MAX > 6 ? 6 : p->failures - FAILURES_MAX));
+    p->rests_until_ns = loch_env_now_ns(u->ps->env) + wait * 1000000;
+    snprintf(p->problem, sizeof p->problem, "%s", why->text);
+    loch_metric_add(u->m_failures, 1);
+    LOCH_ERROR("upkeep of timeline %s failed, next try in %" PRIu64 " s: %s",
+               loch_id_format(&p->timeline, id), wait / 1000, why->text);
+}
+
+const char *loch_upkeep_problem(struct loch_upkeep *u, const struct loch_id *timeline)
+{
+    const struct patient *p = find_patient(u, timeline);
+    return p != NULL ? p->problem : "";
+}
+
+/* ---- a piece of work ---- */
+
+static struct loch_compact_settings settings_of(const struct loch_pageserver *ps)
+{
+    return (struct loch_compact_settings){.fan_in = (uint32_t)ps->config.compact_layers,
+                                          .band_bytes = ps->config.open_layer_bytes,
+                                          .base_percent = 50};
+}
+
+static struct loch_pitr_window window_of(const struct loch_pageserver *ps)
+{
+    return (struct loch_pitr_window){ps->config.history_ms / 1000, ps->config.history_bytes};
+}
+
+/* On the pool thread, between keys. */
+static loch_status pace(void *arg)
+{
+    struct job *job = arg;
+    struct loch_pageserver *ps = job->upkeep->ps;
+    if (++job->keys % LOOK_KEYS != 0)
+        return LOCH_OK;
+    if (atomic_load(&job->cancelled))
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the timeline is going away");
+    uint64_t now = loch_env_now_ns(ps->env);
+    if (now - job->slice_ns < WORK_SLICE_NS)
+        return LOCH_OK;
+    int64_t reads = loch_metric_value(ps->m_gets);
+    if (reads != job->reads) { /* somebody reads: leave the core and the disk to them as long */
+        const struct timespec rest = {.tv_nsec = (long)WORK_SLICE_NS};
+        nanosleep(&rest, NULL);
+    }
+    job->reads = reads;
+    job->slice_ns = loch_env_now_ns(ps->env);
+    return LOCH_OK;
+}
+
+static loch_status do_work(struct job *job)
+{
+    struct loch_pageserver *ps = job->upkeep->ps;
+    struct loch_pitr_window window = window_of(ps);
+    if (job->may_collect)
+        LOCH_TRY(loch_timeline_advance_cutoff(job->timeline, &window, loch_env_wall_us(ps->env),
+                                              job->points, job->point_count, &job->moved));
+    struct loch_compaction c = {.settings = settings_of(ps),
+                                .file_bytes = ps->config.layer_bytes,
+                                .pace = pace,
+                                .arg = job,
+                                .everything = job->everything};
+    return loch_timeline_compact(job->timeline, &c, &job->merged, &job->stats);
+}
+
+static void job_work(void *arg)
+{
+    struct job *job = arg;
+    job->slice_ns = loch_env_now_ns(job->upkeep->ps->env);
+    loch_failure_set(&job->result, do_work(job));
+}
+
+static void watch_term(void *arg)
+{
+    (void)arg;
+}
+
+static void watch_gone(void *arg, loch_status st)
+{
+    struct job *job = arg;
+    (void)st;
+    atomic_store(&job->cancelled, true);
+}
+
+static void count_work(struct loch_upkeep *u, const struct job *job)
+{
+    if (!job->merged)
+        return;
+    char id[LOCH_ID_TEXT_BYTES];
+    loch_metric_add(u->m_merges, 1);
+    loch_metric_add(u->m_read, job->stats.read_bytes);
+    loch_metric_add(u->m_written, job->stats.written_bytes);
+    loch_metric_add(u->m_removed, job->stats.dropped_bytes);
+    LOCH_INFO("timeline %s: %u layers of %" PRIu64 " bytes became %u of %" PRIu64 ", %" PRIu64
+              " bytes of versions removed",
+              loch_id_format(&job->timeline_id, id), job->stats.files_read, job->stats.read_bytes,
+              job->stats.files_written, job->stats.written_bytes, job->stats.dropped_bytes);
+}
+
+/* Remembers how it went and answers an order. */
+static void conclude(struct loch_upkeep *u, struct job *job)
+{
+    struct patient *p = find_patient(u, &job->timeline_id);
+    bool cancelled = atomic_load(&job->cancelled);
+    bool failed = !loch_is_ok(job->result.st);
+    if (failed && !cancelled && p == NULL)
+        p = patient_of(u, &job->tenant_id, &job->timeline_id);
+    if (p == NULL)
+        return;
+    bool ordered = job->everything && p->ordered;
+    void (*fn)(void *, loch_status, const struct loch_upkeep_report *) = p->fn;
+    void *fn_arg = p->arg;
+    if (ordered)
+        p->ordered = false;
+    if (failed && !cancelled)
+        note_failure(u, p, &job->result);
+    else if (!p->ordered)
+        forget(u, p);
+    count_broken(u);
+    if (ordered) {
+        const struct loch_upkeep_report report = {job->stats.read_bytes, job->stats.written_bytes,
+                                                  job->stats.dropped_bytes, job->stats.files_read,
+                                                  job->stats.files_written};
+        fn(fn_arg, loch_failure_raise(&job->result), &report);
+    }
+}
+
+static void job_done(void *arg)
+{
+    struct job *job = arg;
+    struct loch_upkeep *u = job->upkeep;
+    u->job = NULL;
+    count_work(u, job);
+    conclude(u, job);
+    if (!atomic_load(&job->cancelled))
+        loch_served_watch_remove(&job->watch);
+    loch_served_work_end(job->served);
+    loch_timeline_release(job->timeline);
+    free(job->points);
+    free(job);
+    if (!u->stopping)
+        look_around(u);
+}
+
+/* The points of all branches that the tenant's manifest knows, also of those that do not open. */
+static loch_status gather_points(struct job *job)
+{
+    const struct loch_tenant *tenant = loch_tenant_find(job->upkeep->ps, &job->tenant_id);
+    if (tenant == NULL || tenant->problem[0] != '\0')
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the tenant's branches are not known");
+    const struct loch_tenant_manifest *m = &tenant->manifest;
+    job->points = calloc((size_t)m->count + 1, sizeof *job->points);
+    if (job->points == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of branches");
+    for (uint32_t i = 0; i < m->count; i++) {
+        if (loch_id_equal(&m->timelines[i].ancestor, &job->timeline_id))
+            job->points[job->point_count++] = m->timelines[i].ancestor_lsn;
+    }
+    return LOCH_OK;
+}
+
+static loch_status begin_work(struct loch_upkeep *u, struct loch_served *s, bool everything)
+{
+    struct job *job = calloc(1, sizeof *job);
+    if (job == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for upkeep");
+    job->upkeep = u;
+    job->served = s;
+    job->timeline = loch_timeline_retain(loch_served_timeline(s));
+    job->tenant_id = *loch_served_tenant_id(s);
+    job->timeline_id = *loch_served_timeline_id(s);
+    job->everything = everything;
+    /* leases of before a restart have the time to be renewed */
+    job->may_collect =
+        loch_env_now_ns(u->ps->env) - u->began_ns >= u->ps->config.lease_ms * 1000000;
+    atomic_init(&job->cancelled, false);
+    job->watch = (struct loch_served_watch){.term = watch_term, .gone = watch_gone, .arg = job};
+    loch_status st = gather_points(job);
+    if (loch_is_ok(st))
+        st = loch_env_work(u->ps->env, job_work, job_done, job);
+    if (!loch_is_ok(st)) {
+        loch_timeline_release(job->timeline);
+        free(job->points);
+        free(job);
+        return st;
+    }
+    loch_served_watch_add(s, &job->watch);
+    loch_served_work_begin(s);
+    u->job = job;
+    return LOCH_OK;
+}
+
+/* ---- whose turn it is ---- */
+
+static bool wants_work(struct loch_upkeep *u, const struct loch_served *s, bool *everything)
+{
+    struct loch_pageserver *ps = u->ps;
+    const struct patient *p = find_patient(u, loch_served_timeline_id(s));
+    struct loch_timeline *t = loch_served_timeline(s);
+    const struct loch_compact_settings settings = settings_of(ps);
+    const struct loch_pitr_window window = window_of(ps);
+    uint64_t now = loch_env_now_ns(ps->env);
+    *everything = p != NULL && p->ordered;
+    if (*everything)
+        return true;
+    if (loch_served_problem(s)[0] != '\0' || (p != NULL && p->rests_until_ns > now))
+        return false;
+    return loch_timeline_backlog(t, &settings) > 0 ||
+           (now - u->began_ns >= ps->config.lease_ms * 1000000 &&
+            loch_timeline_cutoff_due(t, &window, loch_env_wall_us(ps->env)));
+}
+
+/* The first timeline behind u->after that has something to do, all around. */
+static struct loch_served *next_patient(struct loch_upkeep *u, bool *everything)
+{
+    struct loch_served *first = NULL, *found = NULL;
+    bool behind = false, first_all = false;
+    int64_t waiting = 0;
+    for (struct loch_served *s = u->ps->served; s != NULL; s = loch_served_next(s)) {
+        const struct loch_id *id = loch_served_timeline_id(s);
+        bool all = false;
+        if (loch_served_timeline(s) != NULL &&
+            loch_served_find(u->ps, loch_served_tenant_id(s), id) == s && wants_work(u, s, &all)) {
+            waiting++;
+            if (first == NULL) {
+                first = s;
+                first_all = all;
+            }
+            if (behind && found == NULL) {
+                found = s;
+                *everything = all;
+            }
+        }
+        behind = behind || loch_id_equal(id, &u->after);
+    }
+    loch_metric_set(u->m_backlog, waiting);
+    if (found == NULL)
+        *everything = first_all;
+    return found != NULL ? found : first;
+}
+
+/* Takes the order out of the list before it is answered: the answer may place another. */
+static void answer(struct loch_upkeep *u, struct patient *p, loch_status st)
+{
+    void (*fn)(void *, loch_status, const struct loch_upkeep_report *) = p->fn;
+    const struct loch_upkeep_report nothing = {0};
+    void *arg = p->arg;
+    forget(u, p);
+    fn(arg, st, &nothing);
+}
+
+/* Orders of timelines that are no longer served. */
+static void answer_lost(struct loch_upkeep *u)
+{
+    for (struct patient *p = u->patients, *next; p != NULL; p = next) {
+        next = p->next;
+        if (p->ordered && loch_served_find(u->ps, &p->tenant, &p->timeline) == NULL)
+            answer(u, p, LOCH_FAIL(LOCH_E_NOT_FOUND, "the timeline is no longer served here"));
+    }
+}
+
+static void look_around(struct loch_upkeep *u)
+{
+    bool everything = false;
+    if (u->job != NULL || u->stopping)
+        return;
+    answer_lost(u);
+    struct loch_served *s = next_patient(u, &everything);
+    if (s == NULL)
+        return;
+    u->after = *loch_served_timeline_id(s);
+    if (!loch_is_ok(begin_work(u, s, everything)))
+        loch_log_failure("upkeep cannot begin");
+}
+
+/* What is stored, and why. */
+static void measure(struct loch_upkeep *u)
+{
+    struct loch_layers_summary all = {0};
+    for (struct loch_served *s = u->ps->served; s != NULL; s = loch_served_next(s)) {
+        struct loch_layers_summary one;
+        if (loch_served_timeline(s) == NULL)
+            continue;
+        loch_timeline_summary(loch_served_timeline(s), &one);
+        all.layers += one.layers;
+        all.file_bytes += one.file_bytes;
+        all.weight.raw += one.weight.raw;
+        all.weight.past += one.weight.past;
+        all.weight.held += one.weight.held;
+    }
+    loch_metric_set(u->m_layers, (int64_t)all.layers);
+    loch_metric_set(u->m_file_bytes, (int64_t)all.file_bytes);
+    loch_metric_set(u->m_history, (int64_t)all.weight.past);
+    loch_metric_set(u->m_held, (int64_t)all.weight.held);
+    loch_metric_set(u->m_live, (int64_t)(all.weight.raw - all.weight.past - all.weight.held));
+}
+
+static void tick(void *arg)
+{
+    struct loch_upkeep *u = arg;
+    u->timer = NULL;
+    measure(u);
+    look_around(u);
+    if (!loch_is_ok(loch_env_timer(u->ps->env, u->ps->config.upkeep_ms, &u->timer, tick, u)))
+        loch_log_failure("upkeep ends: no timer");
+}
+
+/* ---- birth and end ---- */
+
+static struct loch_metric *bytes_by_cause(struct loch_metrics *m, const char *cause)
+{
+    const struct loch_label label = {"cause", cause};
+    return loch_metrics_gauge(m, "loch_pageserver_stored_bytes",
+                              "Versions in layers, before compression, by what keeps them: live (a "
+                              "read at the tip), history (the window), branches (and leases).",
+                              &label, 1);
+}
+
+static void make_metrics(struct loch_upkeep *u)
+{
+    struct loch_metrics *m = u->ps->metrics;
+    u->m_merges =
+        loch_metrics_counter(m, "loch_pageserver_merges_total", "Merges of layers done.", NULL, 0);
+    u->m_failures = loch_metrics_counter(m, "loch_pageserver_upkeep_failures_total",
+                                         "Pieces of upkeep that failed.", NULL, 0);
+    u->m_read = loch_metrics_counter(m, "loch_pageserver_merge_read_bytes_total",
+                                     "Bytes of layers that were merged.", NULL, 0);
+    u->m_written = loch_metrics_counter(m, "loch_pageserver_merge_written_bytes_total",
+                                        "Bytes of layers that merges wrote.", NULL, 0);
+    u->m_removed =
+        loch_metrics_counter(m, "loch_pageserver_removed_bytes_total",
+                             "Bytes of versions that nobody could read any more.", NULL, 0);
+    u->m_backlog =
+        loch_metrics_gauge(m, "loch_pageserver_upkeep_backlog",
+                           "Timelines that wait for a merge or for collection.", NULL, 0);
+    u->m_broken =
+        loch_metrics_gauge(m, "loch_pageserver_upkeep_broken",
+                           "Timelines whose upkeep rests after repeated failures.", NULL, 0);
+    u->m_layers =
+        loch_metrics_gauge(m, "loch_pageserver_layers", "Layer files in service.", NULL, 0);
+    u->m_file_bytes = loch_metrics_gauge(m, "loch_pageserver_layer_file_bytes",
+                                         "Bytes of layer files in service.", NULL, 0);
+    u->m_live = bytes_by_cause(m, "live");
+    u->m_history = bytes_by_cause(m, "history");
+    u->m_held = bytes_by_cause(m, "branches");
+}
+
+LOCH_STATUS loch_upkeep_create(struct loch_pageserver *ps, struct loch_upkeep **out)
+{
+    struct loch_upkeep *u = calloc(1, sizeof *u);
+    if (u == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for upkeep");
+    u->ps = ps;
+    u->began_ns = loch_env_now_ns(ps->env);
+    make_metrics(u);
+    loch_status st = loch_env_timer(ps->env, ps->config.upkeep_ms, &u->timer, tick, u);
+    if (!loch_is_ok(st)) {
+        free(u);
+        return st;
+    }
+    *out = u;
+    return LOCH_OK;
+}
+
+void loch_upkeep_stop(struct loch_upkeep *u)
+{
+    if (u == NULL)
+        return;
+    u->stopping = true;
+    loch_timer_cancel(u->timer);
+    u->timer = NULL;
+}
+
+void loch_upkeep_destroy(struct loch_upkeep *u)
+{
+    if (u == NULL)
+        return;
+    LOCH_ASSERT(u->job == NULL);
+    loch_upkeep_stop(u);
+    for (struct patient *p = u->patients, *next; p != NULL; p = next) {
+        next = p->next;
+        if (p->ordered)
+            answer(u, p, LOCH_FAIL(LOCH_E_UNAVAILABLE, "the pageserver stops"));
+        else
+            forget(u, p);
+    }
+    free(u);
+}
+
+LOCH_STATUS loch_upkeep_order(
+    struct loch_upkeep *u, const struct loch_id *tenant, const struct loch_id *timeline,
+    void (*fn)(void *arg, loch_status st, const struct loch_upkeep_report *report), void *arg)
+{
+    struct loch_served *s = loch_served_find(u->ps, tenant, timeline);
+    if (s == NULL || u->stopping)
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "the timeline is not served here");
+    LOCH_TRY(loch_served_usable(s));
+    struct patient *p = patient_of(u, tenant, timeline);
+    if (p == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for an order");
+    if (p->ordered)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the timeline waits for its compaction already");
+    p->ordered = true;
+    p->fn = fn;
+    p->arg = arg;
+    look_around(u);
+    return LOCH_OK;
+}

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# History is kept for a window and where branches and leases hold it; the rest is removed and layers are merged, while the
+# table is updated and the pageserver is killed in the middle of it. What can be read is what was there; what cannot is
+# refused with the reason.
+. "$(dirname "$0")/lib.sh"
+
+export LOCH_PAGESERVER_OPEN_LAYER=1MiB LOCH_LAYERS_COMPACT=3 LOCH_LAYERS_TARGET=256KiB LOCH_LAYERS_UPKEEP=100ms
+export LOCH_HISTORY_TIME=0 LOCH_HISTORY_BYTES=0 LOCH_HISTORY_LEASE=3s
+up
+port=$(sed -n 's/^console = .*PGSQL\.//p' "$DIR/conf/pageserver.ini")
+metrics=$(sed -n 's/^metrics = //p' "$DIR/conf/pageserver.ini")
+console() { psql "host=$DIR/run port=$port dbname=loch" -X -A -t -q -v ON_ERROR_STOP=1 -c "$1"; }
+metric() { curl -s "http://$metrics/metrics" | awk -v n="loch_pageserver_$1" '$1 == n {print $2}'; }
+tenant=$(console "SHOW TENANTS" | head -1 | cut -d'|' -f1)
+begins_at() { console "SHOW HISTORY" | awk -F'|' '$2 == "main" {print $3}'; }
+newer() { [ "$(q "SELECT '$1'::pg_lsn > '$2'::pg_lsn")" = t ]; }
+
+q "CREATE TABLE t (id int PRIMARY KEY, v int, pad text) WITH (fillfactor = 50)"
+q "INSERT INTO t SELECT g, 0, repeat('p', 300) FROM generate_series(1, 3000) g"
+round=0
+work() { round=$((round + 1)); q "UPDATE t SET v = $round"; console "FLUSH $tenant main" >/dev/null; }
+sum() { q "SELECT count(*), sum(v) FROM t" "${1:-main}"; }
+
+work; work
+at_branch=$(q "SELECT pg_current_wal_insert_lsn()"); sum_branch=$(sum)
+"$LOCH" branch create kept --at "$at_branch" >/dev/null || fail "branch"
+work
+at_lease=$(q "SELECT pg_current_wal_insert_lsn()"); sum_lease=$(sum)
+wait_until 30 console "LEASE $tenant main $at_lease FOR test" >/dev/null 2>&1 || fail "no lease: $(console "LEASE $tenant main $at_lease FOR test" 2>&1)"
+(while console "LEASE $tenant main $at_lease FOR test" >/dev/null 2>&1 || sleep 0.2; do sleep 0.5; done) &
+BACKGROUND+=($!)
+work
+at_nothing=$(q "SELECT pg_current_wal_insert_lsn()")
+
+# Until the window has passed all three.
+passed() { work; newer "$(begins_at)" "$at_nothing"; }
+wait_until 90 passed || fail "history begins at $(begins_at), not behind $at_nothing"
+note "history begins at $(begins_at); $(metric merges_total) merges, $(metric removed_bytes_total) bytes removed"
+console "SHOW LEASES" | grep -q '|test|' || fail "the lease is not shown"
+
+said=$("$LOCH" branch create gone --at "$at_nothing" 2>&1) && fail "a branch where history is gone"
+grep -q 'older than the history that is kept: it begins at .*, reached by' <<<"$said" || fail "the refusal: $said"
+note "refused: $(tail -1 <<<"$said" | cut -c1-180)"
+"$LOCH" branch create leased --at "$at_lease" >/dev/null || fail "a branch at a leased LSN"
+for b in kept leased; do "$LOCH" compute start $b --branch $b >/dev/null || fail "compute on $b"; done
+[ "$(sum kept)" = "$sum_branch" ] || fail "branch: $(sum kept) instead of $sum_branch"
+[ "$(sum leased)" = "$sum_lease" ] || fail "leased: $(sum leased) instead of $sum_lease"
+
+# kill -9 while it merges and collects.
+merges=0
+for _ in 1 2 3; do
+    work; work
+    kill -9 "$(daemon_pid pageserver)"
+    "$LOCH" up >/dev/null || fail "up again"
+    work
+    merged() { merges=$(metric merges_total); [ "${merges:-0}" -gt 0 ]; }
+    more() { work; merged; }
+    wait_until 60 more || fail "no merge after a restart"
+done
+[ "$(sum)" = "3000|$((round * 3000))" ] || fail "rows of main: $(sum)"
+[ "$(sum kept)" = "$sum_branch" ] || fail "branch in the end: $(sum kept)"
+[ "$(sum leased)" = "$sum_lease" ] || fail "leased in the end: $(sum leased)"
+
+# A compute that is born now reads nothing but layers.
+before=$(console "SHOW HISTORY" | awk -F'|' '$2 == "main" {print $8 " layers, " $10 " bytes"}')
+console "COMPACT $tenant main" >/dev/null || fail "COMPACT"
+after=$(console "SHOW HISTORY" | awk -F'|' '$2 == "main" {print $8 " layers, " $10 " bytes"}')
+[ "$(metric removed_bytes_total)" -gt 0 ] || fail "nothing was removed"
+console "SHOW LAYERS $tenant main" | awk -F'|' '{print $2}' | sort | uniq -c | tr '\n' ' '
+note "COMPACT: $before became $after"
+destroy_compute main
+"$LOCH" compute start main >/dev/null || fail "rebirth"
+[ "$(sum)" = "3000|$((round * 3000))" ] || fail "rows after the rebirth: $(sum)"
+amcheck
+console "SET HISTORY $tenant TIME 3600 BYTES 1000000" >/dev/null || fail "SET HISTORY"
+console "SHOW HISTORY" | grep '|3600|1000000|tenant|' >/dev/null || fail "SET HISTORY is not shown"
+[ "$(metric upkeep_failures_total)" = 0 ] || fail "upkeep failed: $(console "SHOW HISTORY")"
+named=$(find "$DIR/pageserver" -name '*.layer' | wc -l)
+shown=$(for b in main kept leased; do console "SHOW LAYERS $tenant $b"; done | wc -l)
+[ "$named" = "$shown" ] || fail "$named layer files, $shown in use"
+note "passed"

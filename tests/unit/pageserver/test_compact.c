@@ -1,0 +1,288 @@
+/* Compaction and what goes wrong with it; that it keeps what is readable is tests/model's. */
+#include "store_fixture.h"
+
+#include "store/compact.h"
+#include "store/layer_set.h"
+#include "store/manifest.h"
+#include "store/retention.h"
+
+#include "loch/io/fault.h"
+#include "loch/pg/page.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#define BLOCKS 40u
+
+static struct loch_key page_key(uint32_t block)
+{
+    return (struct loch_key){
+        .kind = LOCH_KEY_PAGE, .spc = 1663, .db = 5, .rel = 100, .block = block};
+}
+
+/* Flushes of pages whose bytes are not compressible: page n of round r is filled from (n, r). */
+static void fill(uint8_t page[LOCH_PAGE_BYTES], uint32_t block, uint32_t round)
+{
+    uint64_t x = (uint64_t)block << 32 | (round + 1);
+    loch_page_init(page, 0);
+    for (size_t i = 24; i + 8 <= LOCH_PAGE_BYTES; i += 8) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        loch_put_u64(page + i, x);
+    }
+}
+
+static void put_round(struct loch_timeline *t, loch_lsn lsn, uint32_t round)
+{
+    uint8_t page[LOCH_PAGE_BYTES];
+    for (uint32_t b = 0; b < BLOCKS; b++) {
+        struct loch_key key = page_key(b);
+        fill(page, b, round);
+        assert_ok(loch_timeline_put_value(t, &key, lsn, loch_slice_of(page, sizeof page)));
+    }
+}
+
+static struct loch_timeline *with_rounds(struct site *s, uint32_t rounds)
+{
+    struct loch_timeline *t = site_timeline(s, 1000, NULL);
+    struct loch_key size = page_key(0);
+    uint8_t bytes[4] = {BLOCKS};
+    size.kind = LOCH_KEY_REL_SIZE;
+    assert_ok(loch_timeline_put_value(t, &size, 1000, loch_slice_of(bytes, 4)));
+    put_round(t, 1000, 0);
+    assert_ok(loch_timeline_commit(t, 900, loch_slice_of("c", 1)));
+    for (uint32_t r = 1; r <= rounds; r++) {
+        put_round(t, 1000 + 100 * r, r);
+        loch_timeline_advance(t, 1000 + 100 * r, 1000 + 100 * r - 50);
+        assert_ok(loch_timeline_freeze(t, loch_slice_of("c", 1)));
+        assert_ok(loch_timeline_flush(t));
+    }
+    return t;
+}
+
+static void check_round(struct loch_timeline *t, loch_lsn lsn, uint32_t round)
+{
+    struct loch_view *view = NULL;
+    struct loch_rel rel = {1663, 5, 100};
+    uint8_t ours[LOCH_PAGE_BYTES], theirs[LOCH_PAGE_BYTES];
+    assert_ok(loch_view_create(t, &view));
+    for (uint32_t b = 0; b < BLOCKS; b++) {
+        assert_ok(loch_view_page(view, &rel, 0, b, lsn, ours));
+        fill(theirs, b, round);
+        assert_memory_equal(ours, theirs, LOCH_PAGE_BYTES);
+    }
+    loch_view_destroy(view);
+}
+
+static const struct loch_compaction plain = {
+    .settings = {.fan_in = 3, .band_bytes = 1u << 20, .base_percent = 50}, .file_bytes = 100000};
+
+static size_t files_on_disk(struct site *s, const struct loch_timeline *t)
+{
+    char dir[LOCH_LAYER_PATH_BYTES];
+    const struct loch_timeline_info *info = loch_timeline_info(t);
+    size_t n = 0;
+    assert_ok(loch_timeline_dir(&s->store, &info->tenant, &info->timeline, dir));
+    DIR *d = opendir(dir);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d)) != NULL;)
+        n += strstr(e->d_name, ".layer") != NULL;
+    closedir(d);
+    return n;
+}
+
+static struct loch_layers_summary summary(struct loch_timeline *t)
+{
+    struct loch_layers_summary sum;
+    loch_timeline_summary(t, &sum);
+    return sum;
+}
+
+static void bands_are_merged_and_partitioned(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = with_rounds(s, 5);
+    struct loch_compaction_stats stats = {0};
+    bool done = false;
+    assert_int_equal(summary(t).layers, 6);
+    assert_int_equal(loch_timeline_backlog(t, &plain.settings), 6);
+    assert_ok(loch_timeline_compact(t, &plain, &done, &stats));
+    assert_true(done);
+    assert_int_equal(stats.files_read, 6);
+    assert_int_equal(stats.dropped_bytes, 0); /* all of history is kept */
+    struct loch_layers_summary sum = summary(t);
+    assert_int_equal(sum.bands, 1);
+    assert_true(sum.layers > 10); /* 240 pages, at most 100 kB a file */
+    assert_int_equal(sum.layers, stats.files_written);
+    assert_int_equal(files_on_disk(s, t), sum.layers);
+    for (uint32_t r = 0; r <= 5; r++)
+        check_round(t, 1000 + 100 * r, r);
+    assert_ok(loch_timeline_compact(t, &plain, &done, &stats));
+    assert_false(done);
+    assert_int_equal(loch_timeline_backlog(t, &plain.settings), 0);
+    t = site_reopen(s, t, NULL);
+    assert_int_equal(summary(t).layers, sum.layers);
+    for (uint32_t r = 0; r <= 5; r++)
+        check_round(t, 1000 + 100 * r, r);
+    loch_timeline_release(t);
+}
+
+static void a_view_outlives_the_files_it_shows(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = with_rounds(s, 4);
+    struct loch_compaction all = plain;
+    struct loch_compaction_stats stats = {0};
+    struct loch_view *view = NULL;
+    struct loch_rel rel = {1663, 5, 100};
+    uint8_t ours[LOCH_PAGE_BYTES], theirs[LOCH_PAGE_BYTES];
+    bool done = false;
+    all.everything = true;
+    assert_ok(loch_view_create(t, &view));
+    assert_ok(loch_timeline_compact(t, &all, &done, &stats));
+    assert_true(done);
+    loch_page_cache_drop(s->cache, &loch_timeline_info(t)->timeline);
+    assert_ok(loch_view_page(view, &rel, 0, 7, 1200, ours));
+    fill(theirs, 7, 2);
+    assert_memory_equal(ours, theirs, LOCH_PAGE_BYTES);
+    loch_view_destroy(view);
+    loch_timeline_release(t);
+}
+
+/* Whatever operation fails: what is there is what was there, now and after a restart. */
+static void any_failed_operation_leaves_all_in_place(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = with_rounds(s, 3);
+    struct loch_compaction all = plain;
+    bool done = false;
+    all.everything = true;
+    for (uint64_t n = 1; !done; n++) {
+        struct loch_compaction_stats stats = {0};
+        loch_io_fault_set(n, EIO);
+        loch_status st = loch_timeline_compact(t, &all, &done, &stats);
+        loch_io_fault_set(0, 0);
+        assert_true(loch_is_ok(st) || st.code == LOCH_E_IO || st.code == LOCH_E_STALE);
+        for (uint32_t r = 0; r <= 3; r++)
+            check_round(t, 1000 + 100 * r, r);
+        t = site_reopen(s, t, NULL);
+        assert_int_equal(files_on_disk(s, t), summary(t).layers);
+        for (uint32_t r = 0; r <= 3; r++)
+            check_round(t, 1000 + 100 * r, r);
+        assert_true(n < 400);
+    }
+    loch_timeline_release(t);
+}
+
+static loch_status stop_at_once(void *arg)
+{
+    unsigned *left = arg;
+    return --*left > 0 ? LOCH_OK : LOCH_FAIL(LOCH_E_UNAVAILABLE, "stop");
+}
+
+static void a_stopped_merge_leaves_nothing(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = with_rounds(s, 3);
+    struct loch_compaction all = plain;
+    struct loch_compaction_stats stats = {0};
+    unsigned left = 30;
+    bool done = true;
+    all.everything = true;
+    all.pace = stop_at_once;
+    all.arg = &left;
+    assert_code(loch_timeline_compact(t, &all, &done, &stats), LOCH_E_UNAVAILABLE);
+    assert_false(done);
+    assert_int_equal(files_on_disk(s, t), 4);
+    check_round(t, 1300, 3);
+    loch_timeline_release(t);
+}
+
+static void a_corrupt_block_stops_the_merge_and_is_named(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = with_rounds(s, 3), *other = with_rounds(s, 3);
+    struct loch_compaction_stats stats = {0};
+    char path[LOCH_LAYER_PATH_BYTES], id[LOCH_ID_TEXT_BYTES];
+    loch_lsn last = 0;
+    bool done = false;
+    struct loch_layer_set *set = loch_timeline_layers(t, &last);
+    const struct loch_layer_desc *d = loch_layer_desc(set->files[1]);
+    assert_ok(loch_layer_path(&s->store, loch_timeline_info(t), d, path));
+    int fd = open(path, O_RDWR);
+    uint8_t byte = 0;
+    assert_int_equal(pread(fd, &byte, 1, (off_t)d->file_bytes / 2), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, (off_t)d->file_bytes / 2), 1);
+    close(fd);
+    assert_code(loch_timeline_compact(t, &plain, &done, &stats), LOCH_E_CORRUPT);
+    assert_false(done);
+    assert_non_null(strstr(loch_error_text(), loch_id_format(&d->file_id, id)));
+    assert_non_null(strstr(loch_error_text(), ", block "));
+    assert_int_equal(files_on_disk(s, t), 4);                       /* nothing was replaced */
+    assert_ok(loch_timeline_compact(other, &plain, &done, &stats)); /* others go on */
+    assert_true(done);
+    check_round(other, 1300, 3);
+    loch_layer_set_release(set);
+    loch_timeline_release(t);
+    loch_timeline_release(other);
+}
+
+static void what_is_past_goes_and_held_lsns_stay(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = with_rounds(s, 5);
+    const struct loch_pitr_window none = {0, 0};
+    struct loch_compaction all = plain;
+    struct loch_compaction_stats stats = {0};
+    struct loch_manifest m = {0};
+    struct loch_etag etag = {0};
+    struct loch_id id = loch_timeline_info(t)->timeline;
+    struct loch_hold *hold = NULL;
+    bool moved = false, done = false;
+    all.everything = true;
+    assert_ok(loch_manifest_get(&s->store, s->keys, &s->tenant, &id, &m, &etag));
+    m.marks[m.mark_count++] = (struct loch_lsn_mark){1500, m.marks[0].wall_us + 1};
+    m.generation++;
+    assert_ok(loch_manifest_put(&s->store, s->keys, &m, &etag));
+    loch_manifest_fini(&m);
+    t = site_reopen(s, t, NULL);
+    assert_ok(loch_timeline_hold(t, 1250, &hold));
+    assert_true(loch_timeline_cutoff_due(t, &none, INT64_MAX / 2));
+    assert_ok(loch_timeline_advance_cutoff(t, &none, INT64_MAX / 2, NULL, 0, &moved));
+    assert_true(moved);
+    assert_false(loch_timeline_cutoff_due(t, &none, INT64_MAX / 2));
+    uint64_t before = summary(t).file_bytes;
+    assert_ok(loch_timeline_compact(t, &all, &done, &stats));
+    assert_true(done && stats.dropped_bytes >= 4u * BLOCKS * LOCH_PAGE_BYTES);
+    assert_true(summary(t).file_bytes < before / 2);
+    assert_true(summary(t).weight.held >= (uint64_t)BLOCKS * LOCH_PAGE_BYTES);
+    assert_int_equal(summary(t).weight.past, 0);
+    check_round(t, 1500, 5);
+    check_round(t, 1250, 2);
+    loch_hold_release(hold);
+    assert_ok(loch_timeline_advance_cutoff(t, &none, INT64_MAX / 2, NULL, 0, &moved));
+    assert_true(moved);
+    assert_ok(loch_timeline_compact(t, &all, &done, &stats));
+    assert_int_equal(summary(t).weight.held, 0);
+    check_round(t, 1500, 5);
+    loch_timeline_release(t);
+}
+
+#define WITH_SITE(name_) cmocka_unit_test_setup_teardown(name_, site_up, site_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_SITE(bands_are_merged_and_partitioned),
+        WITH_SITE(a_view_outlives_the_files_it_shows),
+        WITH_SITE(any_failed_operation_leaves_all_in_place),
+        WITH_SITE(a_stopped_merge_leaves_nothing),
+        WITH_SITE(a_corrupt_block_stops_the_merge_and_is_named),
+        WITH_SITE(what_is_past_goes_and_held_lsns_stay),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
