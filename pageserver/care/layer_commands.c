@@ -1,8 +1,8 @@
 /* Layers, history and leases on the console. */
 #include "layer_commands.h"
 
+#include "commands.h"
 #include "served.h"
-#include "tenants.h"
 #include "upkeep.h"
 
 #include "store/compact.h"
@@ -48,41 +48,20 @@ static const char *text_key(const struct loch_key *key, char text[TEXT_BYTES])
     return text;
 }
 
-static loch_status tenant_arg(struct loch_pageserver *ps,
-                              const struct loch_console_request *request, struct loch_tenant **out)
-{
-    const char *text = loch_console_arg(request, "tenant");
-    struct loch_id id;
-    struct loch_tenant *tenant = loch_tenant_by_name(ps, text);
-    if (tenant == NULL && loch_is_ok(loch_id_parse(text, &id)))
-        tenant = loch_tenant_find(ps, &id);
-    if (tenant == NULL)
-        return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no tenant %s", text);
-    *out = tenant;
-    return LOCH_OK;
-}
-
 /* The timeline named by <tenant> and <timeline>, if it can be read. */
 static loch_status served_arg(struct loch_pageserver *ps,
                               const struct loch_console_request *request, struct loch_served **out)
 {
     struct loch_tenant *tenant = NULL;
-    const char *text = loch_console_arg(request, "timeline");
-    struct loch_id id;
-    LOCH_TRY(tenant_arg(ps, request, &tenant));
-    bool is_id = loch_is_ok(loch_id_parse(text, &id));
-    for (uint32_t i = 0; i < tenant->manifest.count; i++) {
-        const struct loch_tenant_timeline *entry = &tenant->manifest.timelines[i];
-        if (strcmp(entry->name, text) != 0 && !(is_id && loch_id_equal(&entry->timeline, &id)))
-            continue;
-        struct loch_served *served = loch_served_find(ps, &tenant->id, &entry->timeline);
-        if (served == NULL)
-            return LOCH_FAIL(LOCH_E_NOT_FOUND, "the timeline is not served here");
-        LOCH_TRY(loch_served_usable(served));
-        *out = served;
-        return LOCH_OK;
-    }
-    return LOCH_FAIL(LOCH_E_NOT_FOUND, "tenant %s has no timeline %s", tenant->manifest.name, text);
+    struct loch_id timeline;
+    LOCH_TRY(loch_command_tenant(ps, request, &tenant));
+    LOCH_TRY(loch_command_timeline(tenant, request, &timeline));
+    struct loch_served *served = loch_served_find(ps, &tenant->id, &timeline);
+    if (served == NULL)
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "the timeline is not served here");
+    LOCH_TRY(loch_served_usable(served));
+    *out = served;
+    return LOCH_OK;
 }
 
 /* ---- layers ---- */
@@ -341,7 +320,7 @@ static loch_status begin_change(struct loch_pageserver *ps, struct loch_console_
                                 const struct loch_pitr_window *window)
 {
     struct loch_tenant *tenant = NULL;
-    LOCH_TRY(tenant_arg(ps, request, &tenant));
+    LOCH_TRY(loch_command_tenant(ps, request, &tenant));
     struct window_change *c = calloc(1, sizeof *c);
     if (c != NULL)
         c->timelines = calloc((size_t)tenant->manifest.count + 1, sizeof(struct loch_timeline *));
