@@ -111,6 +111,8 @@ void loch_settings_define(void)
                                "Empty: in the data directory. Its contents are sealed.",
                                &loch_settings.cache_directory, "", PGC_POSTMASTER,
                                GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+    DefineCustomBoolVariable("loch.read_only", "Every transaction is read-only.", NULL,
+                             &loch_settings.read_only, false, PGC_POSTMASTER, 0, NULL, NULL, NULL);
 #ifdef LOCH_TEST_SWITCHES
     DefineCustomStringVariable("loch.test_disable", "Fixes to switch off, for negative tests.",
                                NULL, &loch_settings.test_disable, "", PGC_SIGHUP,

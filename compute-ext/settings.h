@@ -28,6 +28,7 @@ struct loch_settings {
     int cache_mb;
     int cache_max_mb;
     char *cache_directory;
+    bool read_only;
     char *test_disable;
     /* parsed once in the postmaster */
     struct loch_id tenant_id;

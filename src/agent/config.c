@@ -57,6 +57,11 @@ static const struct loch_config_item items[] = {
      .max = UINT64_C(16) << 30,
      .help = "Recent WAL kept in memory for safekeepers that lag."},
     {.section = "compute",
+     .key = "read_only",
+     .type = LOCH_CONFIG_BOOL,
+     .value = "off",
+     .help = "Every transaction is read-only, whatever a session sets."},
+    {.section = "compute",
      .key = "settings",
      .type = LOCH_CONFIG_STRING,
      .value = "",
@@ -169,6 +174,7 @@ loch_status loch_agent_config_read(const struct loch_config *config, struct loch
         .lib_dir = loch_config_string(config, "compute", "lib_dir"),
         .pg_bin_dir = loch_config_string(config, "compute", "pg_bin_dir"),
         .superuser = loch_config_string(config, "compute", "superuser"),
+        .read_only = loch_config_bool(config, "compute", "read_only"),
         .wal_window_bytes = loch_config_u64(config, "compute", "wal_window"),
     };
 

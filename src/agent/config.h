@@ -23,6 +23,7 @@ struct loch_agent_config {
     const char *pg_bin_dir;    /* of the stock PostgreSQL */
     const char *superuser;     /* database role the proposer connects as */
     uint64_t wal_window_bytes; /* recent WAL kept in memory for safekeepers that lag */
+    bool read_only;            /* every transaction is */
     uid_t uid;                 /* who the server runs as; 0 and 0: as ourselves */
     gid_t gid;
     struct loch_agent_setting settings[LOCH_AGENT_SETTINGS_MAX]; /* users', owned */

@@ -288,6 +288,11 @@ static void build_args(struct args *a, const struct loch_postmaster *p, uint64_t
     set(a, "max_replication_slots=10");
     for (size_t i = 0; i < c->setting_count; i++)
         set(a, "%s=%s", c->settings[i].name, c->settings[i].value);
+    if (c->read_only) {
+        set(a, "loch.read_only=on");
+        set(a, "default_transaction_read_only=on");
+        set(a, "autovacuum=off"); /* it would clean what will be thrown away */
+    }
     add_safety(a);
     set(a, "listen_addresses=%s", c->listen);
     set(a, "port=%u", c->port);

@@ -7,8 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define QUORUM      (LOCH_SAFEKEEPERS / 2 + 1)
-#define TIP_WAIT_MS 5000
+#define QUORUM             (LOCH_SAFEKEEPERS / 2 + 1)
+#define TIP_WAIT_MS        5000
+#define INSERT_AHEAD_BYTES 16384
 
 loch_status loch_branch_find(const struct loch_cluster *c, const char *tenant_id, const char *name,
                              json_t **row)
@@ -49,6 +50,27 @@ static bool timeline_positions(const struct loch_cluster *c, int n, const char *
     return found;
 }
 
+struct positions {
+    int answers;
+    loch_lsn flush, commit; /* the highest of those that answer */
+};
+
+static struct positions read_positions(const struct loch_cluster *c, const char *timeline)
+{
+    struct positions p = {0};
+
+    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+        loch_lsn flush = 0;
+        loch_lsn commit = 0;
+        if (!timeline_positions(c, i, timeline, &flush, &commit))
+            continue;
+        p.answers++;
+        p.flush = flush > p.flush ? flush : p.flush;
+        p.commit = commit > p.commit ? commit : p.commit;
+    }
+    return p;
+}
+
 /* The branch's tip, by a quorum read: every acknowledged commit is flushed on a quorum, so the
  * highest flush among any quorum is at or beyond all of them. It must become committed before it
  * may be branched at. */
@@ -58,26 +80,15 @@ static loch_status read_tip(const struct loch_cluster *c, const char *timeline, 
     loch_lsn target = LOCH_LSN_NONE;
 
     for (;;) {
-        loch_lsn best_flush = 0;
-        loch_lsn best_commit = 0;
-        int answers = 0;
-        for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
-            loch_lsn flush = 0;
-            loch_lsn commit = 0;
-            if (!timeline_positions(c, i, timeline, &flush, &commit))
-                continue;
-            answers++;
-            best_flush = flush > best_flush ? flush : best_flush;
-            best_commit = commit > best_commit ? commit : best_commit;
-        }
-        if (answers < QUORUM)
+        struct positions p = read_positions(c, timeline);
+        if (p.answers < QUORUM)
             return LOCH_FAIL(LOCH_E_UNAVAILABLE,
                              "only %d of %d safekeepers answer: the tip cannot be "
                              "known; name an LSN with --at",
-                             answers, LOCH_SAFEKEEPERS);
+                             p.answers, LOCH_SAFEKEEPERS);
         if (target == LOCH_LSN_NONE)
-            target = best_flush;
-        if (best_commit >= target) {
+            target = p.flush;
+        if (p.commit >= target) {
             *tip = target;
             return LOCH_OK;
         }
@@ -86,9 +97,23 @@ static loch_status read_tip(const struct loch_cluster *c, const char *timeline, 
                              "WAL up to " LOCH_LSN_FMT " is flushed but only " LOCH_LSN_FMT
                              " is committed, and no compute settles it: start the "
                              "branch's compute, or name an LSN with --at",
-                             LOCH_LSN_ARG(target), LOCH_LSN_ARG(best_commit));
+                             LOCH_LSN_ARG(target), LOCH_LSN_ARG(p.commit));
         loch_pause_ms(20);
     }
+}
+
+/* An LSN as it is typed; one far beyond what the safekeepers have is refused at once. A little
+ * ahead is what a server says of its insert position: the pageserver waits for that. */
+static loch_status typed_lsn(const struct loch_cluster *c, const json_t *branch, const char *at,
+                             loch_lsn *lsn)
+{
+    LOCH_TRY(loch_lsn_parse(at, lsn));
+    struct positions p = read_positions(c, loch_field(branch, "timeline"));
+    if (p.answers >= QUORUM && *lsn > p.flush && *lsn - p.flush > INSERT_AHEAD_BYTES)
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "%s lies beyond the tip of branch %s, which is " LOCH_LSN_FMT, at,
+                         loch_field(branch, "name"), LOCH_LSN_ARG(p.flush));
+    return LOCH_OK;
 }
 
 /* SHOW LSN of the pageserver: *row, and whether a later transaction follows. */
@@ -137,7 +162,7 @@ loch_status loch_branch_point(const struct loch_cluster *c, const json_t *branch
     if (at == NULL)
         return read_tip(c, loch_field(branch, "timeline"), lsn);
     if (strchr(at, '/') != NULL)
-        return loch_lsn_parse(at, lsn);
+        return typed_lsn(c, branch, at, lsn);
     LOCH_TRY(loch_time_parse(at, &time_us));
     LOCH_TRY(find_moment(c, branch, time_us, &row));
     loch_status st = loch_lsn_parse(loch_field(row, "lsn"), lsn);
@@ -149,8 +174,8 @@ loch_status loch_branch_point(const struct loch_cluster *c, const json_t *branch
     return st;
 }
 
-static loch_status branch_create(struct loch_cluster *c, const struct loch_options *o,
-                                 const char *name)
+loch_status loch_branch_make(struct loch_cluster *c, const struct loch_options *o, const char *name,
+                             json_t **out)
 {
     const char *from = o->from ? o->from : "main";
     char tenant[33];
@@ -168,10 +193,37 @@ static loch_status branch_create(struct loch_cluster *c, const struct loch_optio
                                    name, loch_field(parent, "timeline"), LOCH_LSN_ARG(at),
                                    o->keep_prepared ? " PREPARED keep" : ""));
     LOCH_TRY_OUT(st, loch_timeline_announce(c, json_array_get(rows, 0)));
-    loch_print_rows(c, rows);
+    *out = json_incref(json_array_get(rows, 0));
 out:
     json_decref(rows);
     json_decref(parent);
+    return st;
+}
+
+static loch_status branch_create(struct loch_cluster *c, const struct loch_options *o,
+                                 const char *name)
+{
+    json_t *made = NULL;
+
+    LOCH_TRY(loch_branch_make(c, o, name, &made));
+    json_t *rows = json_pack("[o]", made);
+    loch_print_rows(c, rows);
+    json_decref(rows);
+    return LOCH_OK;
+}
+
+loch_status loch_branch_remove(struct loch_cluster *c, const char *tenant, const char *name)
+{
+    json_t *row = NULL;
+    json_t *rows = NULL;
+
+    LOCH_TRY(loch_branch_find(c, tenant, name, &row));
+    loch_status st = loch_consolef(c, loch_port_pageserver(c), &rows, "DROP BRANCH %s %s", tenant,
+                                   loch_field(row, "timeline"));
+    if (loch_is_ok(st))
+        loch_timeline_forget(c, tenant, loch_field(row, "timeline"));
+    json_decref(rows);
+    json_decref(row);
     return st;
 }
 
@@ -194,19 +246,14 @@ static loch_status refuse_live(const json_t *attached, const char *branch)
 static loch_status branch_delete(struct loch_cluster *c, const struct loch_options *o,
                                  const char *tenant, const char *name)
 {
-    json_t *row = NULL;
-    json_t *rows = NULL;
     json_t *attached = NULL;
     json_t *each;
     size_t i;
     loch_status st;
 
-    LOCH_TRY(loch_branch_find(c, tenant, name, &row));
-    LOCH_TRY_OUT(st, loch_attached(c, o->tenant ? o->tenant : "main", name, &attached));
+    LOCH_TRY(loch_attached(c, o->tenant ? o->tenant : "main", name, &attached));
     LOCH_TRY_OUT(st, refuse_live(attached, name));
-    LOCH_TRY_OUT(st, loch_consolef(c, loch_port_pageserver(c), &rows, "DROP BRANCH %s %s", tenant,
-                                   loch_field(row, "timeline")));
-    loch_timeline_forget(c, tenant, loch_field(row, "timeline"));
+    LOCH_TRY_OUT(st, loch_branch_remove(c, tenant, name));
     json_array_foreach(attached, i, each)
     {
         loch_progress("compute %s, which was stopped, went with it", loch_field(each, "name"));
@@ -214,8 +261,6 @@ static loch_status branch_delete(struct loch_cluster *c, const struct loch_optio
     }
 out:
     json_decref(attached);
-    json_decref(rows);
-    json_decref(row);
     return st;
 }
 
@@ -368,10 +413,12 @@ loch_status loch_cmd_branch(struct loch_cluster *c, const struct loch_options *o
         return branch_delete(c, o, tenant, name);
     if (strcmp(verb, "rename") == 0 && name != NULL)
         return branch_rename(c, o, tenant, name);
+    if (strcmp(verb, "restore") == 0 && name != NULL)
+        return loch_branch_restore(c, o, tenant, name);
     if (strcmp(verb, "lsn") == 0 && name != NULL)
         return branch_look(c, o, tenant, name, true);
     if (strcmp(verb, "time") == 0 && name != NULL)
         return branch_look(c, o, tenant, name, false);
     return LOCH_FAIL(LOCH_E_INVALID,
-                     "want: loch branch create|list|show|rename|delete|lsn|time NAME");
+                     "want: loch branch create|list|show|rename|restore|delete|lsn|time NAME");
 }

@@ -105,10 +105,13 @@ loch_status loch_compute_describe(struct loch_cluster *c, const char *name, json
         state = "failed"; /* a stop, and `down`, leave no state file or no wish */
     }
     make_url(c, note, url, sizeof url);
+    bool read_only = json_is_true(json_object_get(note, "read_only"));
     *out = json_pack("{s:s, s:O, s:O, s:s, s:s, s:i, s:s, s:i}", "name", name, "tenant",
-                     json_object_get(note, "tenant"), "branch", json_object_get(note, "branch"),
-                     "url", url, "state", state, "pid", (int)pid, "pgdata", pgdata, "port",
-                     json_int(note, "port"));
+                     json_object_get(note, "tenant"), "branch",
+                     json_object_get(note, read_only ? "of" : "branch"), "url", url, "state", state,
+                     "pid", (int)pid, "pgdata", pgdata, "port", json_int(note, "port"));
+    if (read_only)
+        json_object_set(*out, "read_only_at", json_object_get(note, "lsn"));
     json_decref(agent);
     json_decref(note);
     return LOCH_OK;
@@ -197,6 +200,8 @@ static loch_status write_agent_config(const struct loch_cluster *c, const json_t
     (void)fprintf(f, "[daemon]\ndir = %s\n\n", loch_field(note, "scratch"));
     (void)fprintf(f, "[compute]\nid = %s\nport = %d\nlib_dir = %s\n", loch_field(note, "id"),
                   json_int(note, "port"), c->lib_dir);
+    if (json_is_true(json_object_get(note, "read_only")))
+        (void)fprintf(f, "read_only = on\n");
     const char *settings = loch_field(note, "settings");
     if (settings[0] != '\0')
         (void)fprintf(f, "settings = %s\n", settings);
@@ -341,11 +346,68 @@ loch_status loch_compute_take_down(struct loch_cluster *c, const char *name, boo
     char proc[80];
     pid_t pid;
 
+    char path[700];
+    json_t *note = NULL;
+    loch_status st = LOCH_OK;
+
+    note_path(c, name, path, sizeof path);
+    LOCH_TRY(loch_json_read(path, &note));
     process_name(name, proc);
-    if (!loch_process_alive(c, proc, &pid))
-        return LOCH_OK;
-    loch_progress("stopping compute %s", name);
-    return loch_process_stop(c, proc, immediate ? SIGQUIT : SIGTERM, STOP_TIMEOUT_MS);
+    if (loch_process_alive(c, proc, &pid)) {
+        loch_progress("stopping compute %s", name);
+        st = loch_process_stop(c, proc, immediate ? SIGQUIT : SIGTERM, STOP_TIMEOUT_MS);
+    }
+    if (loch_is_ok(st) && json_is_true(json_object_get(note, "read_only")))
+        st = loch_read_only_end(c, name, note);
+    json_decref(note);
+    return st;
+}
+
+/* A compute that looks at the past: on a branch of its own. */
+static loch_status read_only_define(struct loch_cluster *c, const struct loch_options *o,
+                                    const char *name)
+{
+    char path[700];
+    json_t *branch = NULL;
+    json_t *note = NULL;
+    struct loch_options on = *o;
+
+    LOCH_TRY(loch_read_only_branch(c, o, name, &branch));
+    on.branch = loch_field(branch, "name");
+    loch_status st = compute_define(c, &on, name);
+    note_path(c, name, path, sizeof path);
+    if (loch_is_ok(st))
+        st = loch_json_read(path, &note);
+    if (loch_is_ok(st)) {
+        json_object_set_new(note, "read_only", json_true());
+        json_object_set_new(note, "of", json_string(o->branch ? o->branch : "main"));
+        json_object_set(note, "lsn", json_object_get(branch, "start_lsn"));
+        st = loch_json_write(path, note, 0600);
+    }
+    json_decref(note);
+    json_decref(branch);
+    return st;
+}
+
+/* What is asked of a compute that is known already must be what it is. */
+static loch_status check_same(const struct loch_options *o, const char *path, const char *name)
+{
+    json_t *note = NULL;
+
+    LOCH_TRY(loch_json_read(path, &note));
+    bool read_only = json_is_true(json_object_get(note, "read_only"));
+    const char *branch = loch_field(note, read_only ? "of" : "branch");
+    bool same = (!o->branch || strcmp(o->branch, branch) == 0) &&
+                (!o->tenant || strcmp(o->tenant, loch_field(note, "tenant")) == 0) &&
+                (o->port == 0 || o->port == json_int(note, "port")) &&
+                (!o->read_only || read_only) && o->at == NULL;
+    json_decref(note);
+    if (!same)
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "compute %s is attached to another tenant, branch, point or "
+                         "port (see loch compute list): choose another name%s",
+                         name, read_only ? ", or stop it first" : "");
+    return LOCH_OK;
 }
 
 static loch_status compute_start(struct loch_cluster *c, const struct loch_options *o,
@@ -355,27 +417,15 @@ static loch_status compute_start(struct loch_cluster *c, const struct loch_optio
     json_t *shown = NULL;
 
     LOCH_TRY(loch_name_check("compute", name));
-    if (o->read_only || (o->at != NULL))
-        return LOCH_FAIL(
-            LOCH_E_UNSUPPORTED,
-            "read-only computes and --at are not built yet: make a "
-            "branch there (loch branch create NAME --at LSN) and start a compute on it");
+    if (o->at != NULL && !o->read_only)
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "--at wants --read-only; to write from there on make a branch "
+                         "(loch branch create NAME --at ...) and start a compute on it");
     note_path(c, name, path, sizeof path);
-    if (access(path, F_OK) != 0) {
-        LOCH_TRY(compute_define(c, o, name));
-    } else if (o->branch != NULL || o->tenant != NULL || o->port != 0) {
-        json_t *note = NULL;
-        LOCH_TRY(loch_json_read(path, &note));
-        bool same = (!o->branch || strcmp(o->branch, loch_field(note, "branch")) == 0) &&
-                    (!o->tenant || strcmp(o->tenant, loch_field(note, "tenant")) == 0) &&
-                    (o->port == 0 || o->port == json_int(note, "port"));
-        json_decref(note);
-        if (!same)
-            return LOCH_FAIL(LOCH_E_INVALID,
-                             "compute %s is attached to another tenant, branch or "
-                             "port (see loch compute list): choose another name",
-                             name);
-    }
+    if (access(path, F_OK) == 0)
+        LOCH_TRY(check_same(o, path, name));
+    else
+        LOCH_TRY(o->read_only ? read_only_define(c, o, name) : compute_define(c, o, name));
     LOCH_TRY(set_wanted(c, name, true, o->extra));
     LOCH_TRY(loch_compute_bring_up(c, name, &shown));
     json_t *rows = json_array();

@@ -48,6 +48,20 @@ void loch_timeline_forget(const struct loch_cluster *c, const char *tenant, cons
  * recovery_target_time means it, NULL the tip with everything acknowledged. */
 LOCH_STATUS loch_branch_point(const struct loch_cluster *c, const json_t *branch, const char *at,
                               loch_lsn *lsn);
+/* Makes the branch `name` of o->from at o->at, known to the safekeepers too; *out as CREATE BRANCH
+ * answers. The caller decrefs. */
+LOCH_STATUS loch_branch_make(struct loch_cluster *c, const struct loch_options *o, const char *name,
+                             json_t **out);
+/* Drops it everywhere; LOCH_E_NOT_FOUND. */
+LOCH_STATUS loch_branch_remove(struct loch_cluster *c, const char *tenant_id, const char *name);
+/* The branch as it was at o->at under its own name; what it was stays under a dated one. */
+LOCH_STATUS loch_branch_restore(struct loch_cluster *c, const struct loch_options *o,
+                                const char *tenant_id, const char *branch);
+/* The branch of its own that a read-only compute gets, of o->branch at o->at. */
+LOCH_STATUS loch_read_only_branch(struct loch_cluster *c, const struct loch_options *o,
+                                  const char *compute, json_t **branch);
+/* A read-only compute has stopped: its branch and its note go. */
+LOCH_STATUS loch_read_only_end(struct loch_cluster *c, const char *compute, const json_t *note);
 /* Starts (or waits for) a compute that has D/computes/NAME.json. */
 LOCH_STATUS loch_compute_bring_up(struct loch_cluster *c, const char *name, json_t **out);
 /* Stops it; ok when it does not run. */
