@@ -1,0 +1,100 @@
+/* Holds: the yardstick: a server that does for each GET what cannot be spared: open the request's
+ * TLS record, seal one of 8 KiB. */
+#include "bench_load.h"
+
+#include "loch/crypto/random.h"
+#include "loch/crypto/tls.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+static const char identity[] = "loch-bench echo";
+static uint8_t psk[LOCH_PSK_BYTES];
+static uint8_t page[LOCH_PAGE_BYTES];
+
+static bool find_psk(void *arg, struct loch_slice who, struct loch_secret *out)
+{
+    (void)arg;
+    return who.len == sizeof identity && memcmp(who.data, identity, who.len) == 0 &&
+           loch_is_ok(loch_secret_from(out, psk, sizeof psk));
+}
+
+static loch_status on_frame(void *arg, uint8_t type, struct loch_slice payload)
+{
+    struct loch_page_get m;
+    struct loch_buf buf = {0};
+    struct loch_writer w;
+
+    if (type != LOCH_PAGE_GET)
+        return LOCH_FAIL(LOCH_E_INVALID, "only GET is answered");
+    LOCH_TRY(loch_page_get_decode(payload, &m));
+    const struct loch_page_get_reply reply = {m.request_id, 1, loch_slice_of(page, sizeof page)};
+    loch_writer_init(&w, &buf);
+    loch_page_get_reply_encode(&w, &reply);
+    LOCH_TRY(loch_writer_finish(&w));
+    loch_stream_send(*(struct loch_stream **)arg, &buf);
+    return LOCH_OK;
+}
+
+static void on_closed(void *arg, loch_status st)
+{
+    (void)st;
+    free(arg);
+}
+
+static const struct loch_stream_events events = {on_frame, on_closed, NULL};
+
+static void accepted(void *arg, struct loch_stream *stream)
+{
+    struct loch_stream **holder = malloc(sizeof(struct loch_stream *));
+
+    (void)arg;
+    if (holder == NULL)
+        _exit(1);
+    *holder = stream;
+    loch_stream_attach(stream, &events, holder);
+}
+
+_Noreturn static void serve(const char *address)
+{
+    struct loch_env *env = NULL;
+    struct loch_tls_server *server = NULL;
+    struct loch_listener *listener = NULL;
+
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    loch_status st = loch_env_real_create(&env);
+    if (loch_is_ok(st))
+        st = loch_tls_server_create(find_psk, NULL, &server);
+    if (loch_is_ok(st))
+        st = loch_env_listen(env, address, server, &listener, accepted, NULL);
+    if (!loch_is_ok(st)) {
+        (void)fprintf(stderr, "loch-bench: echo: %s\n", loch_error_text());
+        _exit(1);
+    }
+    loch_env_run(env);
+    _exit(0);
+}
+
+loch_status loch_echo_start(const char *address, pid_t *pid, struct loch_tls_client **tls)
+{
+    struct loch_secret secret = {0};
+
+    LOCH_TRY(loch_random_bytes(psk, sizeof psk));
+    LOCH_TRY(loch_random_bytes(page, sizeof page));
+    LOCH_TRY(loch_secret_from(&secret, psk, sizeof psk));
+    loch_status st = loch_tls_client_create(loch_slice_of(identity, sizeof identity), &secret, tls);
+    loch_secret_fini(&secret);
+    LOCH_TRY(st);
+    *pid = fork();
+    if (*pid == 0)
+        serve(address);
+    if (*pid < 0) {
+        loch_tls_client_destroy(*tls);
+        return LOCH_FAIL(LOCH_E_IO, "cannot fork");
+    }
+    return LOCH_OK;
+}
