@@ -7,6 +7,7 @@
 
 #include "basebackup/basebackup.h"
 #include "import/import.h"
+#include "store/retention.h"
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
@@ -33,6 +34,7 @@ struct creation {
     struct loch_history_point point;
     bool keep_prepared;
     struct loch_history *history;
+    struct loch_hold *hold; /* on the branch point, until the branch holds it itself */
     struct loch_failure result;
     char *kms_uri; /* a tenant's own CMK, or NULL */
     loch_created_fn fn;
@@ -44,6 +46,7 @@ static void finish(struct creation *c, loch_status st)
     c->tenant->busy = false;
     c->fn(c->arg, st, &c->made);
     loch_tenant_manifest_fini(&c->manifest);
+    loch_hold_release(c->hold);
     loch_timeline_release(c->parent);
     loch_timeline_release(c->timeline);
     free(c->kms_uri);
@@ -297,6 +300,8 @@ static void point_found(void *arg, loch_status st, const struct loch_history_poi
     struct creation *c = arg;
     struct loch_timeline_info *info = &c->made.info;
     c->history = NULL;
+    if (loch_is_ok(st))
+        st = loch_timeline_hold(c->parent, point->lsn, &c->hold);
     if (!loch_is_ok(st)) {
         finish(c, st);
         return;
@@ -326,7 +331,7 @@ static loch_status find_owner(struct creation *c, const struct loch_id *from, lo
         *lsn = loch_timeline_last_record_lsn(loch_served_timeline(served));
     LOCH_TRY(loch_tenant_owner(c->ps, c->tenant, from, *lsn, out, NULL));
     c->parent = loch_timeline_retain(loch_served_timeline(*out));
-    return LOCH_OK;
+    return loch_timeline_readable(c->parent, *lsn);
 }
 
 static loch_status begin_branch(struct creation *c, const struct loch_branch_order *order)

@@ -158,6 +158,11 @@ static loch_status read_times(struct search *s, struct loch_view *view)
         LOCH_TRY(loch_xact_time_at(view, s->after.end - 1, &found, &s->at));
     }
     s->has_at = found && loch_xact_second(s->at.time_us) == loch_xact_second(s->time_us);
+    /* Below the beginning of what is kept the entries are gone: nothing can be told from there. */
+    loch_lsn lowest = s->has_at && s->by_time ? s->at.end
+                      : s->has_after          ? s->after.end - 1
+                                              : s->upto;
+    LOCH_TRY(loch_view_readable(view, lowest));
     s->moment.before = found;
     s->moment.before_us = found ? s->at.time_us + PG_EPOCH_US : 0;
     return found || !s->by_time ? LOCH_OK : check_not_before(s, view);
