@@ -55,7 +55,7 @@ static loch_status served_arg(struct loch_pageserver *ps,
     struct loch_tenant *tenant = NULL;
     struct loch_id timeline;
     LOCH_TRY(loch_command_tenant(ps, request, &tenant));
-    LOCH_TRY(loch_command_timeline(tenant, request, &timeline));
+    LOCH_TRY(loch_command_timeline(tenant, request, "timeline", &timeline));
     struct loch_served *served = loch_served_find(ps, &tenant->id, &timeline);
     if (served == NULL)
         return LOCH_FAIL(LOCH_E_NOT_FOUND, "the timeline is not served here");
@@ -173,7 +173,7 @@ static loch_status lease_rows(struct loch_pageserver *ps, struct loch_console_re
                               const struct loch_tenant *tenant, const char *name,
                               struct loch_served *served)
 {
-    struct loch_lease *list = NULL;
+    struct loch_lsn_lease *list = NULL;
     size_t count = 0;
     uint64_t now = loch_env_now_ns(ps->env);
     LOCH_TRY(loch_timeline_leases(loch_served_timeline(served), &list, &count));

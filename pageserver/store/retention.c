@@ -98,7 +98,7 @@ static void drop_expired(struct loch_timeline *t)
     t->lease_count = n;
 }
 
-static struct loch_lease *find_lease(struct loch_timeline *t, loch_lsn lsn, const char *holder)
+static struct loch_lsn_lease *find_lease(struct loch_timeline *t, loch_lsn lsn, const char *holder)
 {
     for (size_t i = 0; i < t->lease_count; i++) {
         if (t->leases[i].lsn == lsn && strcmp(t->leases[i].holder, holder) == 0)
@@ -107,15 +107,15 @@ static struct loch_lease *find_lease(struct loch_timeline *t, loch_lsn lsn, cons
     return NULL;
 }
 
-static loch_status lease_locked(struct loch_timeline *t, const struct loch_lease *wanted)
+static loch_status lease_locked(struct loch_timeline *t, const struct loch_lsn_lease *wanted)
 {
     drop_expired(t);
-    struct loch_lease *lease = find_lease(t, wanted->lsn, wanted->holder);
+    struct loch_lsn_lease *lease = find_lease(t, wanted->lsn, wanted->holder);
     if (lease == NULL) {
         LOCH_TRY(readable_locked(t, wanted->lsn));
         if (t->lease_count == LEASES_MAX)
             return LOCH_FAIL(LOCH_E_LIMIT, "the timeline has %u leases", LEASES_MAX);
-        struct loch_lease *list = reallocarray(t->leases, t->lease_count + 1, sizeof *list);
+        struct loch_lsn_lease *list = reallocarray(t->leases, t->lease_count + 1, sizeof *list);
         if (list == NULL)
             return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a lease");
         t->leases = list;
@@ -128,8 +128,8 @@ static loch_status lease_locked(struct loch_timeline *t, const struct loch_lease
 LOCH_STATUS loch_timeline_lease(struct loch_timeline *t, loch_lsn lsn, const char *holder,
                                 uint64_t ttl_ms)
 {
-    struct loch_lease wanted = {.lsn = lsn,
-                                .expires_ns = loch_env_now_ns(t->store.env) + ttl_ms * 1000000};
+    struct loch_lsn_lease wanted = {.lsn = lsn,
+                                    .expires_ns = loch_env_now_ns(t->store.env) + ttl_ms * 1000000};
     if (holder[0] == '\0' || strlen(holder) >= LOCH_HOLDER_BYTES)
         return LOCH_FAIL(LOCH_E_INVALID, "a lease's holder has a name of 1 to %u characters",
                          LOCH_HOLDER_BYTES - 1);
@@ -153,7 +153,7 @@ LOCH_STATUS loch_timeline_lease_end(struct loch_timeline *t, loch_lsn lsn, const
 {
     t = owner_of(t, lsn);
     pthread_mutex_lock(&t->lock);
-    struct loch_lease *lease = find_lease(t, lsn, holder);
+    struct loch_lsn_lease *lease = find_lease(t, lsn, holder);
     if (lease != NULL)
         *lease = t->leases[--t->lease_count];
     pthread_mutex_unlock(&t->lock);
@@ -163,11 +163,12 @@ LOCH_STATUS loch_timeline_lease_end(struct loch_timeline *t, loch_lsn lsn, const
     return LOCH_OK;
 }
 
-LOCH_STATUS loch_timeline_leases(struct loch_timeline *t, struct loch_lease **out, size_t *count)
+LOCH_STATUS loch_timeline_leases(struct loch_timeline *t, struct loch_lsn_lease **out,
+                                 size_t *count)
 {
     pthread_mutex_lock(&t->lock);
     drop_expired(t);
-    struct loch_lease *list = calloc(t->lease_count + 1, sizeof *list);
+    struct loch_lsn_lease *list = calloc(t->lease_count + 1, sizeof *list);
     size_t n = t->lease_count;
     if (list != NULL && n > 0)
         memcpy(list, t->leases, n * sizeof *list);

@@ -25,7 +25,7 @@ void loch_hold_release(struct loch_hold *hold);
  * a restart if it is renewed within the longest time of a lease: for so long the cutoff stays. */
 #define LOCH_LEASE_MAX_MS (10u * 60u * 1000u) /* unless the store says otherwise */
 #define LOCH_HOLDER_BYTES 64u
-struct loch_lease {
+struct loch_lsn_lease {
     loch_lsn lsn;
     uint64_t expires_ns; /* of loch_env_now_ns */
     char holder[LOCH_HOLDER_BYTES];
@@ -37,7 +37,8 @@ LOCH_STATUS loch_timeline_lease(struct loch_timeline *t, loch_lsn lsn, const cha
 /* LOCH_E_NOT_FOUND. */
 LOCH_STATUS loch_timeline_lease_end(struct loch_timeline *t, loch_lsn lsn, const char *holder);
 /* Copies those that have not expired; *out is malloc'ed. */
-LOCH_STATUS loch_timeline_leases(struct loch_timeline *t, struct loch_lease **out, size_t *count);
+LOCH_STATUS loch_timeline_leases(struct loch_timeline *t, struct loch_lsn_lease **out,
+                                 size_t *count);
 
 /* The cutoff (LOCH_LSN_NONE: all is kept) and when its LSN was reached. */
 loch_lsn loch_timeline_cutoff(struct loch_timeline *t, int64_t *reached_us);

@@ -43,7 +43,7 @@ struct loch_timeline {
     loch_lsn last_record_lsn, prev_record_lsn;
     loch_lsn disk_consistent_lsn;
     struct loch_hold *holds;
-    struct loch_lease *leases;
+    struct loch_lsn_lease *leases;
     size_t lease_count;
     struct loch_pitr_window window; /* as the manifest's */
 

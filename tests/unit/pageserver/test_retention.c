@@ -122,7 +122,7 @@ static void leases_end_and_are_renewed(void **state)
 {
     struct site *s = *state;
     struct loch_timeline *t = spread_marks(s, with_history(s));
-    struct loch_lease *list = NULL;
+    struct loch_lsn_lease *list = NULL;
     size_t count = 0;
     assert_ok(loch_timeline_lease(t, 2500, "replica", 60000));
     assert_ok(loch_timeline_lease(t, 2500, "replica", 60000));
