@@ -36,7 +36,7 @@ at_nothing=$(q "SELECT pg_current_wal_insert_lsn()")
 passed() { work; newer "$(begins_at)" "$at_nothing"; }
 wait_until 90 passed || fail "history begins at $(begins_at), not behind $at_nothing"
 note "history begins at $(begins_at); $(metric merges_total) merges, $(metric removed_bytes_total) bytes removed"
-console "SHOW LEASES" | grep -q '|test|' || fail "the lease is not shown"
+console "SHOW LSN LEASES" | grep -q '|test|' || fail "the lease is not shown"
 
 said=$("$LOCH" branch create gone --at "$at_nothing" 2>&1) && fail "a branch where history is gone"
 grep -q 'older than the history that is kept: it begins at .*, reached by' <<<"$said" || fail "the refusal: $said"
