@@ -137,7 +137,7 @@ static LOCH_STATUS read_parts(const struct redo_job *job, const struct update *u
 
 static uint8_t *put(uint8_t *at, const uint8_t *bytes, uint32_t len)
 {
-    if (len > 0)
+    if (len > 0 && bytes != NULL)
         memcpy(at, bytes, len);
     return at + len;
 }

@@ -179,8 +179,9 @@ static LOCH_STATUS redo_multi_insert(const struct redo_job *job, enum loch_redo_
         LOCH_TRY(redo_need_main(job, V15_XL_MULTI_INSERT_BYTES + (size_t)count * 2));
     loch_reader_init(&r, job->block->data);
     for (uint32_t i = 0; i < count; i++)
-        LOCH_TRY(add_one(job, &r,
-                         init ? i + 1 : loch_get_u16(main + V15_XL_MULTI_INSERT_BYTES + 2 * i)));
+        LOCH_TRY(
+            add_one(job, &r,
+                    init ? i + 1 : loch_get_u16(main + V15_XL_MULTI_INSERT_BYTES + (size_t)2 * i)));
     LOCH_TRY(loch_reader_finish(&r, "record of many tuples"));
     loch_page_set_lsn(job->page, job->end);
     page_change_flags(job->page,

@@ -106,5 +106,13 @@ LOCH_STATUS item_place(uint8_t *page, uint32_t number, uint32_t len, bool reuse,
 /* Moves all items with storage up against pd_special, in the order of their line pointers, and sets
  * pd_upper. LOCH_E_CORRUPT: an item lies outside, or they do not fit. */
 LOCH_STATUS items_compact(uint8_t *page);
+/* Takes items (u16 numbers at `numbers`, ascending, each with storage) off the page, line pointers
+ * and all; what is left moves together. As PageIndexMultiDelete: one or two items are taken out one
+ * by one, which keeps the others' order on the page; more of them sort it. */
+LOCH_STATUS items_delete(uint8_t *page, const uint8_t *numbers, uint32_t count);
+
+/* Replaces the item's bytes (PageIndexTupleOverwrite): those before it on the page move by the
+ * difference of the aligned lengths. LOCH_E_CORRUPT: no such item, or no room. */
+LOCH_STATUS item_overwrite(uint8_t *page, uint32_t number, const uint8_t *bytes, uint32_t len);
 
 #endif

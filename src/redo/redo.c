@@ -58,7 +58,8 @@ bool loch_redo_knows(const struct loch_wal_record *record)
     case LOCH_RM_HEAP2:
         return op >= V15_HEAP2_PRUNE && op <= V15_HEAP2_LOCK_UPDATED;
     case LOCH_RM_BTREE:
-        return (record->info & 0xF0u) <= V15_BTREE_INSERT_UPPER;
+        return (record->info & 0xF0u) <= V15_BTREE_META_CLEANUP &&
+               (record->info & 0xF0u) != 0xD0; /* REUSE_PAGE names no page */
     default:
         return false;
     }
@@ -76,7 +77,7 @@ static bool makes_page(const struct loch_wal_record *record, const struct loch_w
     case LOCH_RM_HEAP2:
         return init && op == V15_HEAP2_MULTI_INSERT;
     default:
-        return false;
+        return redo_btree_makes_page(record->info, block->id);
     }
 }
 

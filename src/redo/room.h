@@ -24,4 +24,7 @@ LOCH_STATUS redo_heap(const struct redo_job *job, enum loch_redo_outcome *outcom
 LOCH_STATUS redo_heap2(const struct redo_job *job, enum loch_redo_outcome *outcome);
 LOCH_STATUS redo_btree(const struct redo_job *job, enum loch_redo_outcome *outcome);
 
+/* Whether a btree record makes the page of its reference `id` from nothing. */
+bool redo_btree_makes_page(uint32_t info, uint32_t id);
+
 #endif

@@ -136,16 +136,88 @@
 #define V15_VM_VALID_BITS    0x03u
 
 /* access/nbtree.h, nbtxlog.h, itup.h */
-#define V15_BT_OPAQUE_BYTES       16u
-#define V15_BTPO_PREV             0u
-#define V15_BTPO_NEXT             4u
-#define V15_BTPO_LEVEL            8u
-#define V15_BTPO_FLAGS            12u
-#define V15_BTPO_CYCLEID          14u
-#define V15_BTP_INCOMPLETE_SPLIT  0x0080u
-#define V15_BTREE_INSERT_LEAF     0x00u
-#define V15_BTREE_INSERT_UPPER    0x10u
-#define V15_INDEX_TUPLE_BYTES     8u
+#define V15_BT_OPAQUE_BYTES          16u
+#define V15_BTPO_PREV                0u
+#define V15_BTPO_NEXT                4u
+#define V15_BTPO_LEVEL               8u
+#define V15_BTPO_FLAGS               12u
+#define V15_BTPO_CYCLEID             14u
+#define V15_BTP_LEAF                 0x0001u
+#define V15_BTP_ROOT                 0x0002u
+#define V15_BTP_DELETED              0x0004u
+#define V15_BTP_META                 0x0008u
+#define V15_BTP_HALF_DEAD            0x0010u
+#define V15_BTP_HAS_GARBAGE          0x0040u
+#define V15_BTP_INCOMPLETE_SPLIT     0x0080u
+#define V15_BTP_HAS_FULLXID          0x0100u
+#define V15_BT_MAX_ITEM_BYTES        2704u /* BTMaxItemSize */
+#define V15_INDEX_TUPLES_MAX         408u
+#define V15_BTREE_INSERT_LEAF        0x00u
+#define V15_BTREE_INSERT_UPPER       0x10u
+#define V15_BTREE_INSERT_META        0x20u
+#define V15_BTREE_SPLIT_L            0x30u
+#define V15_BTREE_SPLIT_R            0x40u
+#define V15_BTREE_INSERT_POST        0x50u
+#define V15_BTREE_DEDUP              0x60u
+#define V15_BTREE_DELETE             0x70u
+#define V15_BTREE_UNLINK_PAGE        0x80u
+#define V15_BTREE_UNLINK_PAGE_META   0x90u
+#define V15_BTREE_NEWROOT            0xA0u
+#define V15_BTREE_MARK_PAGE_HALFDEAD 0xB0u
+#define V15_BTREE_VACUUM             0xC0u
+#define V15_BTREE_META_CLEANUP       0xE0u
+
+#define V15_INDEX_TUPLE_BYTES  8u
+#define V15_TID_BYTES          6u
+#define V15_IT_TID_BLOCK       0u /* of t_tid: the block's halves, high first */
+#define V15_IT_TID_NUMBER      4u
+#define V15_IT_INFO            6u
+#define V15_INDEX_SIZE_MASK    0x1FFFu
+#define V15_INDEX_ALT_TID_MASK 0x2000u
+#define V15_BT_OFFSET_MASK     0x0FFFu
+#define V15_BT_IS_POSTING      0x2000u
+
 #define V15_XL_BTREE_INSERT_BYTES 2u
+
+#define V15_XL_SPLIT_BYTES      10u
+#define V15_XL_SPLIT_LEVEL      0u
+#define V15_XL_SPLIT_FIRSTRIGHT 4u
+#define V15_XL_SPLIT_NEWITEM    6u
+#define V15_XL_SPLIT_POSTING    8u
+
+#define V15_XL_DEDUP_BYTES          2u
+#define V15_XL_DEDUP_INTERVAL_BYTES 4u /* u16 first item, u16 items */
+
+#define V15_XL_BTREE_VACUUM_BYTES 4u /* u16 deleted, u16 updated, at the end of both */
+#define V15_XL_BTREE_DELETE_BYTES 8u
+
+#define V15_XL_HALFDEAD_BYTES     20u
+#define V15_XL_HALFDEAD_POFFSET   0u
+#define V15_XL_HALFDEAD_LEFT      8u
+#define V15_XL_HALFDEAD_RIGHT     12u
+#define V15_XL_HALFDEAD_TOPPARENT 16u
+
+#define V15_XL_UNLINK_BYTES     36u
+#define V15_XL_UNLINK_LEFT      0u
+#define V15_XL_UNLINK_RIGHT     4u
+#define V15_XL_UNLINK_LEVEL     8u
+#define V15_XL_UNLINK_SAFEXID   16u
+#define V15_XL_UNLINK_LEAFLEFT  24u
+#define V15_XL_UNLINK_LEAFRIGHT 28u
+#define V15_XL_UNLINK_TOPPARENT 32u
+
+#define V15_XL_NEWROOT_BYTES 8u
+#define V15_XL_NEWROOT_LEVEL 4u
+
+#define V15_XL_META_BYTES        28u
+#define V15_XL_META_VERSION      0u /* then root, level, fastroot, fastlevel, delpages: u32 each */
+#define V15_XL_META_ALLEQUAL     24u
+#define V15_BTM_BYTES            48u
+#define V15_BTM_VERSION          4u /* then the same six */
+#define V15_BTM_SAME_BYTES       24u
+#define V15_BTM_HEAP_TUPLES      32u
+#define V15_BTM_ALLEQUAL         40u
+#define V15_BTREE_MAGIC          0x053162u
+#define V15_BT_DELETED_XID_BYTES 8u /* BTDeletedPageData */
 
 #endif

@@ -330,7 +330,10 @@ static bool report_native(bool partial)
         {LOCH_RM_HEAP, 0x50},  {LOCH_RM_HEAP, 0x60},  {LOCH_RM_HEAP, 0x70},  {LOCH_RM_HEAP, 0x80},
         {LOCH_RM_HEAP, 0xA0},  {LOCH_RM_HEAP2, 0x10}, {LOCH_RM_HEAP2, 0x20}, {LOCH_RM_HEAP2, 0x30},
         {LOCH_RM_HEAP2, 0x40}, {LOCH_RM_HEAP2, 0x50}, {LOCH_RM_HEAP2, 0x60}, {LOCH_RM_HEAP2, 0xD0},
-        {LOCH_RM_BTREE, 0x00}, {LOCH_RM_BTREE, 0x10},
+        {LOCH_RM_BTREE, 0x00}, {LOCH_RM_BTREE, 0x10}, {LOCH_RM_BTREE, 0x20}, {LOCH_RM_BTREE, 0x30},
+        {LOCH_RM_BTREE, 0x40}, {LOCH_RM_BTREE, 0x50}, {LOCH_RM_BTREE, 0x60}, {LOCH_RM_BTREE, 0x70},
+        {LOCH_RM_BTREE, 0x80}, {LOCH_RM_BTREE, 0x90}, {LOCH_RM_BTREE, 0xA0}, {LOCH_RM_BTREE, 0xB0},
+        {LOCH_RM_BTREE, 0xC0}, {LOCH_RM_BTREE, 0xE0},
     };
     bool all = true;
     uint64_t sum = 0;

@@ -149,11 +149,83 @@ AT(V15_BTPO_NEXT, BTPageOpaqueData, btpo_next);
 AT(V15_BTPO_LEVEL, BTPageOpaqueData, btpo_level);
 AT(V15_BTPO_FLAGS, BTPageOpaqueData, btpo_flags);
 AT(V15_BTPO_CYCLEID, BTPageOpaqueData, btpo_cycleid);
+SAME(V15_BTP_LEAF, BTP_LEAF);
+SAME(V15_BTP_ROOT, BTP_ROOT);
+SAME(V15_BTP_DELETED, BTP_DELETED);
+SAME(V15_BTP_META, BTP_META);
+SAME(V15_BTP_HALF_DEAD, BTP_HALF_DEAD);
+SAME(V15_BTP_HAS_GARBAGE, BTP_HAS_GARBAGE);
 SAME(V15_BTP_INCOMPLETE_SPLIT, BTP_INCOMPLETE_SPLIT);
+SAME(V15_BTP_HAS_FULLXID, BTP_HAS_FULLXID);
+SAME(V15_BT_MAX_ITEM_BYTES, MAXALIGN_DOWN((BLCKSZ -
+                                           MAXALIGN(SizeOfPageHeaderData + 3 * sizeof(ItemIdData) +
+                                                    3 * sizeof(ItemPointerData)) -
+                                           MAXALIGN(sizeof(BTPageOpaqueData))) /
+                                          3));
+SAME(V15_INDEX_TUPLES_MAX, MaxIndexTuplesPerPage);
 SAME(V15_BTREE_INSERT_LEAF, XLOG_BTREE_INSERT_LEAF);
 SAME(V15_BTREE_INSERT_UPPER, XLOG_BTREE_INSERT_UPPER);
+SAME(V15_BTREE_INSERT_META, XLOG_BTREE_INSERT_META);
+SAME(V15_BTREE_SPLIT_L, XLOG_BTREE_SPLIT_L);
+SAME(V15_BTREE_SPLIT_R, XLOG_BTREE_SPLIT_R);
+SAME(V15_BTREE_INSERT_POST, XLOG_BTREE_INSERT_POST);
+SAME(V15_BTREE_DEDUP, XLOG_BTREE_DEDUP);
+SAME(V15_BTREE_DELETE, XLOG_BTREE_DELETE);
+SAME(V15_BTREE_UNLINK_PAGE, XLOG_BTREE_UNLINK_PAGE);
+SAME(V15_BTREE_UNLINK_PAGE_META, XLOG_BTREE_UNLINK_PAGE_META);
+SAME(V15_BTREE_NEWROOT, XLOG_BTREE_NEWROOT);
+SAME(V15_BTREE_MARK_PAGE_HALFDEAD, XLOG_BTREE_MARK_PAGE_HALFDEAD);
+SAME(V15_BTREE_VACUUM, XLOG_BTREE_VACUUM);
+SAME(V15_BTREE_META_CLEANUP, XLOG_BTREE_META_CLEANUP);
+
 SAME(V15_INDEX_TUPLE_BYTES, sizeof(IndexTupleData));
+SAME(V15_TID_BYTES, sizeof(ItemPointerData));
+AT(V15_IT_TID_BLOCK, IndexTupleData, t_tid.ip_blkid.bi_hi);
+AT(V15_IT_TID_NUMBER, IndexTupleData, t_tid.ip_posid);
+AT(V15_IT_INFO, IndexTupleData, t_info);
+SAME(V15_INDEX_SIZE_MASK, INDEX_SIZE_MASK);
+SAME(V15_INDEX_ALT_TID_MASK, INDEX_ALT_TID_MASK);
+SAME(V15_BT_OFFSET_MASK, BT_OFFSET_MASK);
+SAME(V15_BT_IS_POSTING, BT_IS_POSTING);
+
 SAME(V15_XL_BTREE_INSERT_BYTES, SizeOfBtreeInsert);
+SAME(V15_XL_SPLIT_BYTES, SizeOfBtreeSplit);
+AT(V15_XL_SPLIT_LEVEL, xl_btree_split, level);
+AT(V15_XL_SPLIT_FIRSTRIGHT, xl_btree_split, firstrightoff);
+AT(V15_XL_SPLIT_NEWITEM, xl_btree_split, newitemoff);
+AT(V15_XL_SPLIT_POSTING, xl_btree_split, postingoff);
+SAME(V15_XL_DEDUP_BYTES, SizeOfBtreeDedup);
+SAME(V15_XL_DEDUP_INTERVAL_BYTES, sizeof(BTDedupInterval));
+SAME(V15_XL_BTREE_VACUUM_BYTES, SizeOfBtreeVacuum);
+SAME(V15_XL_BTREE_DELETE_BYTES, SizeOfBtreeDelete);
+AT(V15_XL_BTREE_DELETE_BYTES - 4, xl_btree_delete, ndeleted);
+AT(V15_XL_BTREE_DELETE_BYTES - 2, xl_btree_delete, nupdated);
+SAME(V15_XL_HALFDEAD_BYTES, SizeOfBtreeMarkPageHalfDead);
+AT(V15_XL_HALFDEAD_POFFSET, xl_btree_mark_page_halfdead, poffset);
+AT(V15_XL_HALFDEAD_LEFT, xl_btree_mark_page_halfdead, leftblk);
+AT(V15_XL_HALFDEAD_RIGHT, xl_btree_mark_page_halfdead, rightblk);
+AT(V15_XL_HALFDEAD_TOPPARENT, xl_btree_mark_page_halfdead, topparent);
+SAME(V15_XL_UNLINK_BYTES, SizeOfBtreeUnlinkPage);
+AT(V15_XL_UNLINK_LEFT, xl_btree_unlink_page, leftsib);
+AT(V15_XL_UNLINK_RIGHT, xl_btree_unlink_page, rightsib);
+AT(V15_XL_UNLINK_LEVEL, xl_btree_unlink_page, level);
+AT(V15_XL_UNLINK_SAFEXID, xl_btree_unlink_page, safexid);
+AT(V15_XL_UNLINK_LEAFLEFT, xl_btree_unlink_page, leafleftsib);
+AT(V15_XL_UNLINK_LEAFRIGHT, xl_btree_unlink_page, leafrightsib);
+AT(V15_XL_UNLINK_TOPPARENT, xl_btree_unlink_page, leaftopparent);
+SAME(V15_XL_NEWROOT_BYTES, SizeOfBtreeNewroot);
+AT(V15_XL_NEWROOT_LEVEL, xl_btree_newroot, level);
+SAME(V15_XL_META_BYTES, sizeof(xl_btree_metadata));
+AT(V15_XL_META_VERSION, xl_btree_metadata, version);
+AT(V15_XL_META_VERSION + V15_BTM_SAME_BYTES - 4, xl_btree_metadata, last_cleanup_num_delpages);
+AT(V15_XL_META_ALLEQUAL, xl_btree_metadata, allequalimage);
+SAME(V15_BTM_BYTES, sizeof(BTMetaPageData));
+AT(V15_BTM_VERSION, BTMetaPageData, btm_version);
+AT(V15_BTM_VERSION + V15_BTM_SAME_BYTES - 4, BTMetaPageData, btm_last_cleanup_num_delpages);
+AT(V15_BTM_HEAP_TUPLES, BTMetaPageData, btm_last_cleanup_num_heap_tuples);
+AT(V15_BTM_ALLEQUAL, BTMetaPageData, btm_allequalimage);
+SAME(V15_BTREE_MAGIC, BTREE_MAGIC);
+SAME(V15_BT_DELETED_XID_BYTES, sizeof(BTDeletedPageData));
 
 int main(void)
 {
