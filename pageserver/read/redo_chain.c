@@ -114,6 +114,7 @@ LOCH_STATUS loch_redo_chain_apply(const struct loch_timeline *timeline, const st
         const struct loch_timeline_info *info = loch_timeline_info(timeline);
         char tenant[LOCH_ID_TEXT_BYTES], id[LOCH_ID_TEXT_BYTES], why[600];
 
+        count(use->failures, 1);
         (void)snprintf(why, sizeof why, "%s", loch_error_text());
         return LOCH_FAIL(st.code, "tenant %s timeline %s: %s",
                          loch_id_format(&info->tenant, tenant), loch_id_format(&info->timeline, id),

@@ -14,6 +14,7 @@ struct loch_redo_use {
     struct loch_metric *native_records, *process_records;
     struct loch_metric *native_pages, *process_pages; /* process: at least one record by it */
     struct loch_metric *disputes; /* chains refused natively, for the process to decide */
+    struct loch_metric *failures; /* chains that could not be applied */
 };
 
 /* Applies items[count - 1] .. items[0], all of them records of the page `key`, to `page`; when

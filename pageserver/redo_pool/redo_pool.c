@@ -9,6 +9,7 @@
 #include "loch/base/check.h"
 #include "loch/base/log.h"
 #include "loch/pg/control.h"
+#include "redo_pool/poison.h"
 #include "redo_pool/redo_process.h"
 #include "redo_pool/spawn.h"
 
@@ -26,6 +27,7 @@
 #define DEFAULT_WORKERS    64u
 #define DEFAULT_TIMEOUT_MS 10000u
 #define DEFAULT_IDLE_MS    60000u
+#define DEFAULT_POISON_MS  60000u
 #define ATTEMPTS           2 /* fresh workers that may die of one chain */
 
 enum slot_state { SLOT_STARTING, SLOT_IDLE, SLOT_BUSY };
@@ -46,6 +48,8 @@ struct loch_redo_pool {
     pthread_cond_t freed; /* a slot became idle or went away */
     struct slot *slots;   /* of all tenants; few */
     struct loch_redo_stats stats;
+    unsigned poison_ms;
+    struct poison_memory poison;
 };
 
 static uint64_t now_ms(void)
@@ -156,6 +160,7 @@ LOCH_STATUS loch_redo_pool_create(const struct loch_redo_pool_options *options,
         options->max_workers_per_tenant != 0 ? options->max_workers_per_tenant : DEFAULT_PER_TENANT;
     pool->most = options->max_workers != 0 ? options->max_workers : DEFAULT_WORKERS;
     pool->idle_ms = options->idle_timeout_ms != 0 ? options->idle_timeout_ms : DEFAULT_IDLE_MS;
+    pool->poison_ms = options->poison_ms != 0 ? options->poison_ms : DEFAULT_POISON_MS;
     pthread_mutex_init(&pool->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -439,8 +444,7 @@ static void count_end(struct loch_redo_pool *pool, enum redo_end end, size_t rec
         pool->stats.records += records;
         break;
     case REDO_END_REFUSED:
-        pool->stats.poisoned++;
-        break;
+        break; /* counted where the chain is given up */
     case REDO_END_DIED:
         pool->stats.died++;
         break;
@@ -451,6 +455,108 @@ static void count_end(struct loch_redo_pool *pool, enum redo_end end, size_t rec
     pthread_mutex_unlock(&pool->lock);
 }
 
+/* Asks one worker. A failure of the status is not the chain's; else *end says how it went. */
+static LOCH_STATUS ask_worker(struct loch_redo_pool *pool, const struct loch_id *tenant,
+                              const struct chain *c, const uint8_t *base,
+                              uint8_t page[static LOCH_PAGE_BYTES], struct redo_answer *answer,
+                              enum redo_end *end)
+{
+    struct slot *slot = NULL;
+    loch_status st;
+    bool doomed;
+
+    *end = REDO_END_DIED;
+    LOCH_TRY(checkout(pool, tenant, &slot));
+    st = build_request(&slot->process.request, c, base);
+    if (loch_is_ok(st))
+        *end = redo_process_ask(&slot->process, pool->launch.timeout_ms, page, answer);
+    doomed = checkin(pool, slot, loch_is_ok(st) && *end == REDO_END_OK);
+    LOCH_TRY(st);
+    if (doomed && *end != REDO_END_OK)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the tenant's redo workers were ended");
+    count_end(pool, *end, *end == REDO_END_OK ? c->count : 0);
+    return LOCH_OK;
+}
+
+/* Reports the failure, and remembers the record if it is known: a single one, or the one that the
+ * worker named. */
+static LOCH_STATUS give_up(struct loch_redo_pool *pool, const struct loch_id *tenant,
+                           const struct chain *c, struct redo_answer *answer, const char *why)
+{
+    uint64_t until = now_ms() + pool->poison_ms;
+
+    if (c->count == 1)
+        answer->at = c->records[0].start_lsn;
+    pthread_mutex_lock(&pool->lock);
+    pool->stats.poisoned++;
+    for (size_t i = 0; i < c->count; i++) {
+        const struct loch_redo_record *r = &c->records[i];
+        if (r->start_lsn != answer->at)
+            continue;
+        struct poison_key key =
+            poison_key(tenant, c->rel, (uint32_t)c->fork, c->block, r->start_lsn, r->bytes);
+        poison_remember(&pool->poison, &key, until, why);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return chain_failed(c, answer, why);
+}
+
+/* Fails when the chain holds a record that is remembered: no worker is asked. */
+static LOCH_STATUS check_poison(struct loch_redo_pool *pool, const struct loch_id *tenant,
+                                const struct chain *c)
+{
+    struct redo_answer answer = {0};
+    char why[sizeof pool->poison.entries[0].why + 40] = "";
+    uint64_t now = now_ms();
+
+    pthread_mutex_lock(&pool->lock);
+    size_t count = poison_any(&pool->poison, now) ? c->count : 0;
+    for (size_t i = 0; i < count && why[0] == '\0'; i++) {
+        const struct loch_redo_record *r = &c->records[i];
+        struct poison_key key =
+            poison_key(tenant, c->rel, (uint32_t)c->fork, c->block, r->start_lsn, r->bytes);
+        const struct poison *p = poison_find(&pool->poison, &key, now);
+        if (p == NULL)
+            continue;
+        (void)snprintf(why, sizeof why, "%s (tried again in %" PRIu64 " s)", p->why,
+                       (p->until_ms - now + 999) / 1000);
+        answer.at = r->start_lsn;
+        pool->stats.turned_away++;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return why[0] != '\0' ? chain_failed(c, &answer, why) : LOCH_OK;
+}
+
+/* After the chain has killed workers: record by record, so that the one that does it is known. A
+ * chain that gets through after all has its page. */
+static LOCH_STATUS run_one_by_one(struct loch_redo_pool *pool, const struct loch_id *tenant,
+                                  const struct chain *c, const uint8_t *base, const char *why,
+                                  uint8_t page[static LOCH_PAGE_BYTES], struct redo_answer *answer)
+{
+    uint8_t now[LOCH_PAGE_BYTES], next[LOCH_PAGE_BYTES];
+    uint32_t checked = 0, differing = 0;
+    enum redo_end end = REDO_END_OK;
+
+    for (size_t i = 0; i < c->count; i++) {
+        struct chain one = *c;
+
+        one.records = &c->records[i];
+        one.count = 1;
+        LOCH_TRY(ask_worker(pool, tenant, &one, base, next, answer, &end));
+        if (end != REDO_END_OK)
+            return give_up(pool, tenant, &one, answer,
+                           end == REDO_END_REFUSED ? answer->text : why);
+        checked += answer->checked;
+        differing += answer->differing;
+        memcpy(now, next, sizeof now);
+        base = now;
+    }
+    answer->checked = checked;
+    answer->differing = differing;
+    memcpy(page, now, sizeof now);
+    return LOCH_OK;
+}
+
 /* One frame's worth of records; tries a second, fresh worker when the first dies or hangs. */
 static LOCH_STATUS run_chain(struct loch_redo_pool *pool, const struct loch_id *tenant,
                              const struct chain *c, const uint8_t *base,
@@ -458,35 +564,22 @@ static LOCH_STATUS run_chain(struct loch_redo_pool *pool, const struct loch_id *
 {
     const char *why = "";
 
+    LOCH_TRY(check_poison(pool, tenant, c));
     for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-        enum redo_end end = REDO_END_DIED;
-        struct slot *slot = NULL;
-        loch_status st;
-        bool doomed;
+        enum redo_end end;
 
-        LOCH_TRY(checkout(pool, tenant, &slot));
-        st = build_request(&slot->process.request, c, base);
-        if (loch_is_ok(st))
-            end = redo_process_ask(&slot->process, pool->launch.timeout_ms, page, answer);
-        doomed = checkin(pool, slot, loch_is_ok(st) && end == REDO_END_OK);
-        LOCH_TRY(st);
-        if (end == REDO_END_OK) {
-            count_end(pool, end, c->count);
+        LOCH_TRY(ask_worker(pool, tenant, c, base, page, answer, &end));
+        if (end == REDO_END_OK)
             return LOCH_OK;
-        }
-        if (doomed)
-            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the tenant's redo workers were ended");
-        count_end(pool, end, 0);
         if (end == REDO_END_REFUSED)
-            return chain_failed(c, answer, answer->text);
+            return give_up(pool, tenant, c, answer, answer->text);
         why = end == REDO_END_HUNG ? "the redo worker hangs" : "the redo worker dies";
         LOCH_WARN("%s at block %u of %u/%u/%u, attempt %d", why, c->block, c->rel->spc, c->rel->db,
                   c->rel->rel, attempt + 1);
     }
-    pthread_mutex_lock(&pool->lock);
-    pool->stats.poisoned++;
-    pthread_mutex_unlock(&pool->lock);
-    return chain_failed(c, answer, why);
+    if (c->count == 1)
+        return give_up(pool, tenant, c, answer, why);
+    return run_one_by_one(pool, tenant, c, base, why, page, answer);
 }
 
 static LOCH_STATUS check_input(const struct chain *c)

@@ -3,8 +3,9 @@
  * A worker is a sandboxed `postgres` process (pageserver/redo-worker) that serves one tenant and is
  * never reused for another. Workers start at first use (about 10 ms), up to a limit per tenant;
  * callers beyond it wait. A worker that dies or hangs is replaced; a chain that kills two fresh
- * workers in a row is reported as LOCH_E_CORRUPT, naming its last record's LSN, and not tried again
- * in that call.
+ * workers in a row is run record by record to find the one that does it. A record that a worker
+ * refused or died of is reported as LOCH_E_CORRUPT, naming page and LSN, and remembered: chains
+ * with it are turned away without a worker until poison_ms have passed, then tried again.
  *
  * Every function may be called from any thread, except create and destroy.
  */
@@ -27,6 +28,7 @@ struct loch_redo_pool_options {
     unsigned max_workers; /* of all tenants; an idle one of another tenant makes room. 0: 64 */
     unsigned request_timeout_ms; /* a worker silent for longer is killed; 0: 10000 */
     unsigned idle_timeout_ms;    /* a worker idle for longer ends at a later call; 0: 60000 */
+    unsigned poison_ms;          /* how long a record that failed is not tried again; 0: 60000 */
     const uint8_t *pg_control;   /* a valid 8192-byte pg_control of the major, or NULL: made here */
     bool hint_lsn; /* the WAL's origin ran with data checksums or wal_log_hints: decides
                     * whether HEAP2 VISIBLE sets the heap page's LSN. Loch's do not. */
@@ -42,8 +44,10 @@ struct loch_redo_record {
 
 struct loch_redo_stats {
     uint64_t requests, records; /* answered */
-    uint64_t spawned, died, timed_out, poisoned;
-    uint64_t workers; /* alive now */
+    uint64_t spawned, died, timed_out;
+    uint64_t poisoned;    /* chains given up after asking workers */
+    uint64_t turned_away; /* chains with a remembered record: none was asked */
+    uint64_t workers;     /* alive now */
 };
 
 /* Copies the options. LOCH_E_INVALID when `postgres`, loch_redo.so or the scratch directory is

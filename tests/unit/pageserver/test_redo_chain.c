@@ -98,7 +98,8 @@ static int up(void **state)
                                     .process_records = counter(c, "process_records"),
                                     .native_pages = counter(c, "native_pages"),
                                     .process_pages = counter(c, "process_pages"),
-                                    .disputes = counter(c, "disputes")};
+                                    .disputes = counter(c, "disputes"),
+                                    .failures = counter(c, "failures")};
     c->site->store.redo = c->pool;
     c->site->store.redo_use = &c->use;
     c->timeline = site_timeline(c->site, 0x1000028, NULL);
@@ -213,12 +214,14 @@ static void test_refused_by_both(void **state)
     assert_non_null(strstr(loch_error_text(), "block 7"));
     assert_non_null(strstr(loch_error_text(), "0/1000348")); /* the record's start */
     assert_int_equal(loch_metric_value(c->use.disputes), 1);
+    assert_int_equal(loch_metric_value(c->use.failures), 1);
 
     /* On a base: the process too starts from the page as it was. */
     loch_page_init(page, 0);
     assert_code(loch_redo_chain_apply(c->timeline, &key, c->items, 1, false, page), LOCH_E_CORRUPT);
     set_record(c, 3, 1, 0x80); /* what only the process takes */
     c->items[0].kind = LOCH_VERSION_RECORD;
+    c->bytes[3].data[20] = 1; /* another CRC: not the record that is remembered as refused */
     c->bytes[3].data[16] = 0;
     c->bytes[3].data[25] = 0x20;
     assert_ok(loch_redo_chain_apply(c->timeline, &key, c->items, 1, false, page));

@@ -217,7 +217,7 @@ static void test_poison(void **state)
     assert_code(loch_redo_pool_apply(pool, &tenant_a, &rel, LOCH_FORK_MAIN, 7, page, &r, 1, page),
                 LOCH_E_CORRUPT);
     /* another block's record */
-    r = as_record(&other, 0x5000028);
+    r = as_record(&other, 0x5100028);
     assert_code(loch_redo_pool_apply(pool, &tenant_a, &rel, LOCH_FORK_MAIN, 7, NULL, &r, 1, page),
                 LOCH_E_CORRUPT);
     assert_non_null(strstr(loch_error_text(), "does not touch the page"));
@@ -228,10 +228,13 @@ static void test_poison(void **state)
             other.data[18 + (size_t)rand() % 60] = (uint8_t)rand();
         other.data[17] = (uint8_t)(rand() % 24);
         other.data[16] = (uint8_t)rand();
+        r.start_lsn += 8; /* another record each time: one that failed is remembered */
+        r.end_lsn += 8;
         loch_status st =
             loch_redo_pool_apply(pool, &tenant_a, &rel, LOCH_FORK_MAIN, 7, NULL, &r, 1, page);
         assert_true(loch_is_ok(st) || st.code == LOCH_E_CORRUPT);
     }
+    r.start_lsn += 8;
     r.bytes.len = 10;
     assert_code(loch_redo_pool_apply(pool, &tenant_a, &rel, LOCH_FORK_MAIN, 7, NULL, &r, 1, page),
                 LOCH_E_CORRUPT);
@@ -245,6 +248,73 @@ static void test_poison(void **state)
     assert_int_equal(page[100], 3);
     loch_buf_fini(&insert);
     loch_buf_fini(&other);
+}
+
+/* A tablespace record that names the page: its redo makes a directory, which the sandbox answers
+ * with death. */
+static struct loch_buf killing_record(uint32_t block)
+{
+    struct loch_buf buf = {0};
+    struct loch_writer w;
+
+    loch_writer_init(&w, &buf);
+    loch_write_zeros(&w, 24);
+    write_block_header(&w, 0, 0);
+    write_rel_block(&w, block);
+    loch_write_u8(&w, 255);
+    loch_write_u8(&w, 8);
+    loch_write_u32(&w, 16999);
+    loch_write_bytes(&w, "/x\0", 4);
+    assert_ok(loch_writer_finish(&w));
+    finish_record(&buf, 5, 0x00);
+    return buf;
+}
+
+/* What kills workers is found among others, named, and not tried again until its time is up. */
+static void test_record_that_kills(void **state)
+{
+    struct loch_buf bufs[3] = {insert_record(7, 1), killing_record(7), insert_record(7, 2)};
+    struct loch_redo_record r[3];
+    uint8_t page[LOCH_PAGE_BYTES];
+
+    (void)state;
+    make_pool(1, 0, 0);
+    for (uint32_t i = 0; i < 3; i++)
+        r[i] = as_record(&bufs[i], 0x6000028 + 0x100u * i);
+    assert_code(loch_redo_pool_apply(pool, &tenant_a, &rel, LOCH_FORK_MAIN, 7, NULL, r, 3, page),
+                LOCH_E_CORRUPT);
+    assert_non_null(strstr(loch_error_text(), "1663/5/16384 fork 0 block 7"));
+    assert_non_null(strstr(loch_error_text(), "0/6000128 (resource manager 5, info 00)"));
+    assert_non_null(strstr(loch_error_text(), "dies"));
+    assert_int_equal(stats_now().died, 3); /* twice as a chain, once alone */
+    assert_int_equal(stats_now().poisoned, 1);
+    uint64_t spawned = stats_now().spawned;
+
+    assert_code(loch_redo_pool_apply(pool, &tenant_a, &rel, LOCH_FORK_MAIN, 7, NULL, r, 2, page),
+                LOCH_E_CORRUPT);
+    assert_non_null(strstr(loch_error_text(), "0/6000128 (resource manager 5, info 00)"));
+    assert_non_null(strstr(loch_error_text(), "tried again in"));
+    assert_int_equal(stats_now().spawned, spawned);
+    assert_int_equal(stats_now().turned_away, 1);
+    /* neither the record before it nor another tenant's is held back */
+    assert_ok(loch_redo_pool_apply(pool, &tenant_a, &rel, LOCH_FORK_MAIN, 7, NULL, r, 1, page));
+    assert_code(loch_redo_pool_apply(pool, &tenant_b, &rel, LOCH_FORK_MAIN, 7, NULL, r, 3, page),
+                LOCH_E_CORRUPT);
+    assert_true(stats_now().spawned > spawned);
+    assert_int_equal(stats_now().turned_away, 1);
+    loch_redo_pool_destroy(pool);
+
+    struct loch_redo_pool_options options = {.postgres_bin_dir = BIN_DIR,
+                                             .lib_dir = LOCH_LIB_DIR,
+                                             .scratch_dir = scratch,
+                                             .poison_ms = 1};
+    assert_ok(loch_redo_pool_create(&options, &pool));
+    while (stats_now().died < 4) /* its time is up at once: workers are asked again */
+        assert_code(
+            loch_redo_pool_apply(pool, &tenant_a, &rel, LOCH_FORK_MAIN, 7, NULL, &r[1], 1, page),
+            LOCH_E_CORRUPT);
+    for (int i = 0; i < 3; i++)
+        loch_buf_fini(&bufs[i]);
 }
 
 /* The pid of the only worker, from its postmaster.pid. */
@@ -430,6 +500,7 @@ int main(void)
         TEST(test_image_and_inserts),
         TEST(test_long_chain),
         TEST(test_poison),
+        TEST(test_record_that_kills),
         TEST(test_killed_and_hung_worker),
         TEST(test_tenants_apart),
         TEST(test_global_limit),
