@@ -48,39 +48,6 @@ void loch_buf_consume(struct loch_buf *buf, size_t n)
         memmove(buf->data, buf->data + n, buf->len);
 }
 
-uint16_t loch_get_u16(const uint8_t *p)
-{
-    return (uint16_t)(p[0] | p[1] << 8);
-}
-
-uint32_t loch_get_u32(const uint8_t *p)
-{
-    return (uint32_t)loch_get_u16(p) | (uint32_t)loch_get_u16(p + 2) << 16;
-}
-
-uint64_t loch_get_u64(const uint8_t *p)
-{
-    return (uint64_t)loch_get_u32(p) | (uint64_t)loch_get_u32(p + 4) << 32;
-}
-
-void loch_put_u16(uint8_t *p, uint16_t v)
-{
-    p[0] = (uint8_t)v;
-    p[1] = (uint8_t)(v >> 8);
-}
-
-void loch_put_u32(uint8_t *p, uint32_t v)
-{
-    loch_put_u16(p, (uint16_t)v);
-    loch_put_u16(p + 2, (uint16_t)(v >> 16));
-}
-
-void loch_put_u64(uint8_t *p, uint64_t v)
-{
-    loch_put_u32(p, (uint32_t)v);
-    loch_put_u32(p + 4, (uint32_t)(v >> 32));
-}
-
 void loch_reader_init(struct loch_reader *r, struct loch_slice bytes)
 {
     r->at = bytes.data;

@@ -11,188 +11,20 @@
  * native redo knows is not applied by it, or a resource manager or a native kind of record was not
  * reached.
  */
-#include "redo_pool/redo_pool.h"
+#include "wal_chains.h"
 
 #include "loch/base/log.h"
 #include "loch/pg/wal_record.h"
-#include "loch/pg/wal_scan.h"
 #include "loch/redo/redo.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#define SEGMENT_BYTES (16u << 20)
-#define BUCKETS       (1u << 20)
-
-struct record {
-    loch_lsn start, end;
-    size_t offset;
-    uint32_t len;
-};
-
-struct page {
-    struct page *next; /* in its bucket */
-    struct loch_rel rel;
-    uint32_t block;
-    uint8_t fork;
-    uint32_t count, capacity;
-    uint32_t *records;
-};
-
-static struct loch_buf bytes;
-static struct record *records;
-static size_t record_count, record_capacity;
-static struct page **buckets;
-static size_t page_count;
-static uint64_t seen[256][256]; /* page references by resource manager and info */
 
 static struct {
     uint64_t records[256][256]; /* applied natively */
     uint64_t images[4];         /* by compression */
     uint64_t by_process, runs, differing, corrupt, refused;
 } native;
-
-_Noreturn static void die(const char *what)
-{
-    loch_log_failure(what);
-    exit(2);
-}
-
-static void *need(void *p)
-{
-    if (p == NULL) {
-        fprintf(stderr, "redo_check: no memory\n");
-        exit(2);
-    }
-    return p;
-}
-
-static struct page *find_page(const struct loch_wal_block *ref)
-{
-    uint64_t h = ref->rel.rel * UINT64_C(0x9E3779B97F4A7C15) ^
-                 ref->block * UINT64_C(0xC2B2AE3D27D4EB4F) ^
-                 ref->rel.db * UINT64_C(0x165667B19E3779F9) ^ ref->fork;
-    struct page **at = &buckets[(h ^ h >> 31) % BUCKETS];
-
-    for (; *at != NULL; at = &(*at)->next)
-        if ((*at)->block == ref->block && (*at)->fork == ref->fork &&
-            memcmp(&(*at)->rel, &ref->rel, sizeof ref->rel) == 0)
-            return *at;
-    *at = need(calloc(1, sizeof **at));
-    **at = (struct page){.rel = ref->rel, .fork = ref->fork, .block = ref->block};
-    page_count++;
-    return *at;
-}
-
-static void take_record(const struct loch_wal_span *span)
-{
-    struct loch_wal_record record;
-
-    if (!loch_is_ok(loch_wal_record_decode(span->bytes, &record)))
-        die("decode");
-    if (record.block_count == 0)
-        return;
-    if (record_count == record_capacity) {
-        record_capacity = record_capacity != 0 ? record_capacity * 2 : 4096;
-        records = need(realloc(records, record_capacity * sizeof *records));
-    }
-    records[record_count] =
-        (struct record){span->start, span->end, bytes.len, (uint32_t)span->bytes.len};
-    if (!loch_is_ok(loch_buf_append(&bytes, span->bytes.data, span->bytes.len)))
-        die("keep");
-    for (uint32_t i = 0; i < record.block_count; i++) {
-        const struct loch_wal_block *ref = &record.blocks[i];
-        struct page *page;
-
-        if (ref->fork == LOCH_FORK_FSM)
-            continue;
-        page = find_page(ref);
-        if (page->count == page->capacity) {
-            page->capacity = page->capacity != 0 ? page->capacity * 2 : 4;
-            page->records = need(realloc(page->records, page->capacity * sizeof *page->records));
-        }
-        page->records[page->count++] = (uint32_t)record_count;
-        seen[record.rmid][record.info & 0xF0]++;
-    }
-    record_count++;
-}
-
-static void scan_wal(const char *dir, loch_lsn start)
-{
-    struct loch_wal_scan scan;
-    loch_lsn at = start;
-
-    if (!loch_is_ok(
-            loch_wal_scan_init(&scan, LOCH_WAL_SCAN_RECORDS, start, LOCH_LSN_NONE, SEGMENT_BYTES)))
-        die("scan");
-    while (!scan.ended) {
-        char name[LOCH_WAL_SEGMENT_NAME_BYTES], path[4096];
-        struct loch_wal_span span;
-        struct loch_slice in;
-        bool found = true;
-        uint8_t *map;
-        int fd;
-
-        loch_wal_segment_name(1, at / SEGMENT_BYTES, SEGMENT_BYTES, name);
-        snprintf(path, sizeof path, "%s/%s", dir, name);
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0)
-            break;
-        map = mmap(NULL, SEGMENT_BYTES, PROT_READ, MAP_PRIVATE, fd, 0);
-        close(fd);
-        if (map == MAP_FAILED)
-            die("map");
-        in = loch_slice_of(map + at % SEGMENT_BYTES, SEGMENT_BYTES - at % SEGMENT_BYTES);
-        while (found) {
-            if (!loch_is_ok(loch_wal_scan_next(&scan, &in, &found, &span)))
-                die(path);
-            if (found)
-                take_record(&span);
-        }
-        munmap(map, SEGMENT_BYTES);
-        at = (at / SEGMENT_BYTES + 1) * SEGMENT_BYTES;
-    }
-    printf("WAL from " LOCH_LSN_FMT " to " LOCH_LSN_FMT ": %" PRIu64 " records, %zu with pages\n",
-           LOCH_LSN_ARG(start), LOCH_LSN_ARG(scan.last_end), scan.records, record_count);
-    loch_wal_scan_fini(&scan);
-}
-
-/* The page as it was in the base directory; false when it was not there. */
-static bool read_base(const char *dir, const struct page *page, uint8_t out[LOCH_PAGE_BYTES])
-{
-    static const char *const suffix[] = {"", "_fsm", "_vm", "_init"};
-    char path[4096];
-    ssize_t got;
-    int fd;
-
-    if (page->rel.spc == 1664)
-        snprintf(path, sizeof path, "%s/global/%u%s", dir, page->rel.rel, suffix[page->fork]);
-    else
-        snprintf(path, sizeof path, "%s/base/%u/%u%s", dir, page->rel.db, page->rel.rel,
-                 suffix[page->fork]);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    got = pread(fd, out, LOCH_PAGE_BYTES, (off_t)page->block * LOCH_PAGE_BYTES);
-    close(fd);
-    return got == LOCH_PAGE_BYTES;
-}
-
-static struct loch_redo_record *chain_of(const struct page *page)
-{
-    struct loch_redo_record *chain = need(calloc(page->count, sizeof *chain));
-
-    for (uint32_t i = 0; i < page->count; i++) {
-        const struct record *r = &records[page->records[i]];
-        chain[i] = (struct loch_redo_record){r->start, r->end,
-                                             loch_slice_of(bytes.data + r->offset, r->len)};
-    }
-    return chain;
-}
 
 static const char *kind_text(const struct loch_redo_record *r)
 {
@@ -203,7 +35,7 @@ static const char *kind_text(const struct loch_redo_record *r)
     return text;
 }
 
-static void complain(uint64_t *count, const char *what, const struct page *page,
+static void complain(uint64_t *count, const char *what, const struct chain_page *page,
                      const struct loch_redo_record *r)
 {
     if ((*count)++ < 20)
@@ -212,7 +44,7 @@ static void complain(uint64_t *count, const char *what, const struct page *page,
 }
 
 /* Applies records natively from the first on; returns how many were. */
-static size_t native_run(const struct page *page, const struct loch_redo_record *chain,
+static size_t native_run(const struct chain_page *page, const struct loch_redo_record *chain,
                          size_t count, uint8_t now[LOCH_PAGE_BYTES])
 {
     static struct loch_wal_record record;
@@ -223,7 +55,7 @@ static size_t native_run(const struct page *page, const struct loch_redo_record 
         enum loch_redo_outcome outcome = LOCH_REDO_NOT_HANDLED;
 
         if (!loch_is_ok(loch_wal_record_decode(chain[i].bytes, &record)))
-            die("decode");
+            chains_die("decode");
         if (!loch_is_ok(loch_redo_apply(&target, &record, chain[i].end_lsn, now, &outcome))) {
             printf("%s\n", loch_error_text());
             complain(&native.corrupt, "NATIVE CORRUPT", page, &chain[i]);
@@ -243,7 +75,7 @@ static size_t native_run(const struct page *page, const struct loch_redo_record 
 
 /* How many records from the first on are the process's alone: the first, and those after it of
  * kinds that are not known natively. */
-static size_t foreign_run(const struct page *page, const struct loch_redo_record *chain,
+static size_t foreign_run(const struct chain_page *page, const struct loch_redo_record *chain,
                           size_t count)
 {
     static struct loch_wal_record record;
@@ -251,7 +83,7 @@ static size_t foreign_run(const struct page *page, const struct loch_redo_record
 
     for (; n < count; n++) {
         if (!loch_is_ok(loch_wal_record_decode(chain[n].bytes, &record)))
-            die("decode");
+            chains_die("decode");
         bool native_image = false;
         for (uint32_t b = 0; b < record.block_count; b++)
             native_image |= record.blocks[b].apply_image && record.blocks[b].fork == page->fork &&
@@ -264,7 +96,7 @@ static size_t foreign_run(const struct page *page, const struct loch_redo_record
 
 /* The whole chain, runs of native records by both, the others by the pool alone. */
 static bool check_chain(struct loch_redo_pool *pool, const struct loch_id *tenant,
-                        const struct page *page, const uint8_t *base,
+                        const struct chain_page *page, const uint8_t *base,
                         const struct loch_redo_record *chain, uint64_t *checked,
                         uint64_t *differing)
 {
@@ -298,7 +130,7 @@ static bool check_chain(struct loch_redo_pool *pool, const struct loch_id *tenan
 
 /* Names the first record after which the page is not as recorded. */
 static void explain(struct loch_redo_pool *pool, const struct loch_id *tenant,
-                    const struct page *page, const uint8_t *base,
+                    const struct chain_page *page, const uint8_t *base,
                     const struct loch_redo_record *chain)
 {
     uint8_t now[LOCH_PAGE_BYTES];
@@ -372,8 +204,8 @@ static bool report_coverage(bool partial)
     for (unsigned rm = 0; rm < 256; rm++) {
         uint64_t sum = 0;
         for (unsigned info = 0; info < 256; info++) {
-            sum += seen[rm][info];
-            kinds += seen[rm][info] != 0;
+            sum += chains_seen[rm][info];
+            kinds += chains_seen[rm][info] != 0;
         }
         if (sum != 0)
             printf("  %-10s %10" PRIu64 " references\n", loch_rmgr_name((uint8_t)rm), sum);
@@ -404,18 +236,17 @@ int main(int argc, char **argv)
         return 2;
     }
     if (!loch_is_ok(loch_lsn_parse(argv[3], &start)))
-        die("START_LSN");
+        chains_die("START_LSN");
     options.scratch_dir = argv[4];
     options.postgres_bin_dir = argc > 5 ? argv[5] : "/usr/lib/postgresql/15/bin";
-    buckets = need(calloc(BUCKETS, sizeof(struct page *)));
-    scan_wal(argv[2], start);
+    chains_scan(argv[2], start);
     if (!loch_is_ok(loch_redo_pool_create(&options, &pool)))
-        die("pool");
-    for (size_t b = 0; b < BUCKETS; b++) {
-        for (struct page *page = buckets[b]; page != NULL; page = page->next) {
-            struct loch_redo_record *chain = chain_of(page);
+        chains_die("pool");
+    for (size_t b = 0; b < CHAINS_BUCKETS; b++) {
+        for (struct chain_page *page = chains_buckets[b]; page != NULL; page = page->next) {
+            struct loch_redo_record *chain = chains_of(page);
             uint8_t base[LOCH_PAGE_BYTES];
-            const uint8_t *from = read_base(argv[1], page, base) ? base : NULL;
+            const uint8_t *from = chains_base(argv[1], page, base) ? base : NULL;
             uint64_t before = differing;
 
             if (!check_chain(pool, &tenant, page, from, chain, &checked, &differing)) {
@@ -433,6 +264,6 @@ int main(int argc, char **argv)
     covered = report_native(partial) && covered;
     printf("pages %zu, records applied %" PRIu64 ", images checked %" PRIu64 ", differing %" PRIu64
            ", failed chains %" PRIu64 ", workers spawned %" PRIu64 "\n",
-           page_count, stats.records, checked, differing, failed, stats.spawned);
+           chains_page_count, stats.records, checked, differing, failed, stats.spawned);
     return checked > 0 && differing == 0 && failed == 0 && covered ? 0 : 1;
 }

@@ -88,12 +88,38 @@ void loch_write_lp(struct loch_writer *w, struct loch_slice bytes);
 LOCH_STATUS loch_writer_finish(const struct loch_writer *w);
 
 /* Unaligned little-endian access for fixed layouts (PostgreSQL's own formats on x86-64, our
- * headers). */
-uint16_t loch_get_u16(const uint8_t *p);
-uint32_t loch_get_u32(const uint8_t *p);
-uint64_t loch_get_u64(const uint8_t *p);
-void loch_put_u16(uint8_t *p, uint16_t v);
-void loch_put_u32(uint8_t *p, uint32_t v);
-void loch_put_u64(uint8_t *p, uint64_t v);
+ * headers). Inline: redo and page reads live on them. */
+static inline uint16_t loch_get_u16(const uint8_t *p)
+{
+    return (uint16_t)(p[0] | p[1] << 8);
+}
+
+static inline uint32_t loch_get_u32(const uint8_t *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+static inline uint64_t loch_get_u64(const uint8_t *p)
+{
+    return (uint64_t)loch_get_u32(p) | (uint64_t)loch_get_u32(p + 4) << 32;
+}
+
+static inline void loch_put_u16(uint8_t *p, uint16_t v)
+{
+    p[0] = (uint8_t)v;
+    p[1] = (uint8_t)(v >> 8);
+}
+
+static inline void loch_put_u32(uint8_t *p, uint32_t v)
+{
+    loch_put_u16(p, (uint16_t)v);
+    loch_put_u16(p + 2, (uint16_t)(v >> 16));
+}
+
+static inline void loch_put_u64(uint8_t *p, uint64_t v)
+{
+    loch_put_u32(p, (uint32_t)v);
+    loch_put_u32(p + 4, (uint32_t)(v >> 32));
+}
 
 #endif
