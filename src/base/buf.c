@@ -48,47 +48,9 @@ void loch_buf_consume(struct loch_buf *buf, size_t n)
         memmove(buf->data, buf->data + n, buf->len);
 }
 
-void loch_reader_init(struct loch_reader *r, struct loch_slice bytes)
-{
-    r->at = bytes.data;
-    r->end = bytes.len > 0 ? bytes.data + bytes.len : bytes.data;
-    r->bad = false;
-}
-
-/* The next n bytes, or NULL (and a bad reader) when there are fewer. */
-static const uint8_t *take(struct loch_reader *r, size_t n)
-{
-    if (r->bad || loch_reader_left(r) < n) {
-        r->bad = true;
-        return NULL;
-    }
-    const uint8_t *p = r->at;
-    if (n > 0)
-        r->at += n;
-    return p;
-}
-
-uint8_t loch_read_u8(struct loch_reader *r)
-{
-    const uint8_t *p = take(r, 1);
-    return p ? p[0] : 0;
-}
-
-uint16_t loch_read_u16(struct loch_reader *r)
-{
-    const uint8_t *p = take(r, 2);
-    return p ? loch_get_u16(p) : 0;
-}
-
-uint32_t loch_read_u32(struct loch_reader *r)
-{
-    const uint8_t *p = take(r, 4);
-    return p ? loch_get_u32(p) : 0;
-}
-
 uint64_t loch_read_u64(struct loch_reader *r)
 {
-    const uint8_t *p = take(r, 8);
+    const uint8_t *p = loch_reader_take(r, 8);
     return p ? loch_get_u64(p) : 0;
 }
 
@@ -101,13 +63,13 @@ struct loch_id loch_read_id(struct loch_reader *r)
 
 struct loch_slice loch_read_bytes(struct loch_reader *r, size_t n)
 {
-    const uint8_t *p = take(r, n);
+    const uint8_t *p = loch_reader_take(r, n);
     return p ? loch_slice_of(p, n) : loch_slice_of(NULL, 0);
 }
 
 void loch_read_into(struct loch_reader *r, void *out, size_t n)
 {
-    const uint8_t *p = take(r, n);
+    const uint8_t *p = loch_reader_take(r, n);
     if (n == 0)
         return;
     if (p)

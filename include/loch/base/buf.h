@@ -42,51 +42,6 @@ static inline struct loch_slice loch_buf_slice(const struct loch_buf *buf)
     return (struct loch_slice){buf->data, buf->len};
 }
 
-struct loch_reader {
-    const uint8_t *at;
-    const uint8_t *end;
-    bool bad;
-};
-
-void loch_reader_init(struct loch_reader *r, struct loch_slice bytes);
-uint8_t loch_read_u8(struct loch_reader *r);
-uint16_t loch_read_u16(struct loch_reader *r);
-uint32_t loch_read_u32(struct loch_reader *r);
-uint64_t loch_read_u64(struct loch_reader *r);
-struct loch_id loch_read_id(struct loch_reader *r);
-/* Borrows the next n bytes; an empty slice when there are fewer. */
-struct loch_slice loch_read_bytes(struct loch_reader *r, size_t n);
-/* Copies the next n bytes, or zeros when there are fewer. */
-void loch_read_into(struct loch_reader *r, void *out, size_t n);
-/* u32 length and that many bytes, at most `max`; more is bad. */
-struct loch_slice loch_read_lp(struct loch_reader *r, size_t max);
-
-static inline size_t loch_reader_left(const struct loch_reader *r)
-{
-    return (size_t)(r->end - r->at);
-}
-
-/* LOCH_E_CORRUPT naming `what` when the reader went bad or bytes are left over. */
-LOCH_STATUS loch_reader_finish(const struct loch_reader *r, const char *what);
-
-struct loch_writer {
-    struct loch_buf *buf; /* borrowed; bytes are appended */
-    bool bad;
-};
-
-void loch_writer_init(struct loch_writer *w, struct loch_buf *buf);
-void loch_write_u8(struct loch_writer *w, uint8_t v);
-void loch_write_u16(struct loch_writer *w, uint16_t v);
-void loch_write_u32(struct loch_writer *w, uint32_t v);
-void loch_write_u64(struct loch_writer *w, uint64_t v);
-void loch_write_id(struct loch_writer *w, const struct loch_id *id);
-void loch_write_bytes(struct loch_writer *w, const void *bytes, size_t len);
-void loch_write_zeros(struct loch_writer *w, size_t len);
-/* u32 length and the bytes. */
-void loch_write_lp(struct loch_writer *w, struct loch_slice bytes);
-/* LOCH_E_NO_MEMORY when growth failed. */
-LOCH_STATUS loch_writer_finish(const struct loch_writer *w);
-
 /* Unaligned little-endian access for fixed layouts (PostgreSQL's own formats on x86-64, our
  * headers). Inline: redo and page reads live on them. */
 static inline uint16_t loch_get_u16(const uint8_t *p)
@@ -121,5 +76,84 @@ static inline void loch_put_u64(uint8_t *p, uint64_t v)
     loch_put_u32(p, (uint32_t)v);
     loch_put_u32(p + 4, (uint32_t)(v >> 32));
 }
+
+struct loch_reader {
+    const uint8_t *at;
+    const uint8_t *end;
+    bool bad;
+};
+
+static inline void loch_reader_init(struct loch_reader *r, struct loch_slice bytes)
+{
+    r->at = bytes.data;
+    r->end = bytes.len > 0 ? bytes.data + bytes.len : bytes.data;
+    r->bad = false;
+}
+
+static inline size_t loch_reader_left(const struct loch_reader *r)
+{
+    return (size_t)(r->end - r->at);
+}
+
+/* The next n bytes, or NULL (and a bad reader) when there are fewer. */
+static inline const uint8_t *loch_reader_take(struct loch_reader *r, size_t n)
+{
+    if (r->bad || loch_reader_left(r) < n) {
+        r->bad = true;
+        return NULL;
+    }
+    const uint8_t *p = r->at;
+    if (n > 0)
+        r->at += n;
+    return p;
+}
+
+static inline uint8_t loch_read_u8(struct loch_reader *r)
+{
+    const uint8_t *p = loch_reader_take(r, 1);
+    return p ? p[0] : 0;
+}
+
+static inline uint16_t loch_read_u16(struct loch_reader *r)
+{
+    const uint8_t *p = loch_reader_take(r, 2);
+    return (uint16_t)(p ? loch_get_u16(p) : 0);
+}
+
+static inline uint32_t loch_read_u32(struct loch_reader *r)
+{
+    const uint8_t *p = loch_reader_take(r, 4);
+    return p ? loch_get_u32(p) : 0;
+}
+
+uint64_t loch_read_u64(struct loch_reader *r);
+struct loch_id loch_read_id(struct loch_reader *r);
+/* Borrows the next n bytes; an empty slice when there are fewer. */
+struct loch_slice loch_read_bytes(struct loch_reader *r, size_t n);
+/* Copies the next n bytes, or zeros when there are fewer. */
+void loch_read_into(struct loch_reader *r, void *out, size_t n);
+/* u32 length and that many bytes, at most `max`; more is bad. */
+struct loch_slice loch_read_lp(struct loch_reader *r, size_t max);
+
+/* LOCH_E_CORRUPT naming `what` when the reader went bad or bytes are left over. */
+LOCH_STATUS loch_reader_finish(const struct loch_reader *r, const char *what);
+
+struct loch_writer {
+    struct loch_buf *buf; /* borrowed; bytes are appended */
+    bool bad;
+};
+
+void loch_writer_init(struct loch_writer *w, struct loch_buf *buf);
+void loch_write_u8(struct loch_writer *w, uint8_t v);
+void loch_write_u16(struct loch_writer *w, uint16_t v);
+void loch_write_u32(struct loch_writer *w, uint32_t v);
+void loch_write_u64(struct loch_writer *w, uint64_t v);
+void loch_write_id(struct loch_writer *w, const struct loch_id *id);
+void loch_write_bytes(struct loch_writer *w, const void *bytes, size_t len);
+void loch_write_zeros(struct loch_writer *w, size_t len);
+/* u32 length and the bytes. */
+void loch_write_lp(struct loch_writer *w, struct loch_slice bytes);
+/* LOCH_E_NO_MEMORY when growth failed. */
+LOCH_STATUS loch_writer_finish(const struct loch_writer *w);
 
 #endif
