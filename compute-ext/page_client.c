@@ -281,12 +281,18 @@ static void ask(struct exchange *x)
 
 static void count_read(const instr_time *start)
 {
+    struct loch_process *own = loch_own_process();
     instr_time end;
+    uint64 us;
 
     INSTR_TIME_SET_CURRENT(end);
     INSTR_TIME_SUBTRACT(end, *start);
+    us = INSTR_TIME_GET_MICROSEC(end);
     loch_count(read_remote);
-    loch_count_add(LOCH_C_read_wait_us, INSTR_TIME_GET_MICROSEC(end));
+    loch_count_add(LOCH_C_read_wait_us, us);
+    pg_atomic_write_u64(&own->last_read_us, us);
+    if (us > pg_atomic_read_u64(&own->longest_read_us))
+        pg_atomic_write_u64(&own->longest_read_us, us);
     if (CritSectionCount > 0)
         loch_count(read_in_critical_section);
     else if (InterruptHoldoffCount > 0)

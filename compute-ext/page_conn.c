@@ -30,6 +30,7 @@
 
 #define CONNECT_TIMEOUT_MS 5000
 #define WAIT_SLICE_MS      1000
+#define HURRIED_SLICE_MS   100 /* of one whose patience is limited */
 #define RECEIVE_BYTES      (128 * 1024)
 
 static struct {
@@ -49,9 +50,16 @@ void loch_page_conn_patience(int ms)
     conn.give_up_at = ms == 0 ? 0 : GetCurrentTimestamp() + (TimestampTz)ms * 1000;
 }
 
+static long slice_ms(void)
+{
+    return conn.give_up_at == 0 ? WAIT_SLICE_MS : HURRIED_SLICE_MS;
+}
+
 void loch_page_conn_close(void)
 {
     loch_readahead_connection_lost();
+    if (loch_shared != NULL)
+        pg_atomic_write_u64(&loch_own_process()->connected_at, 0);
     if (conn.owner == MyProcPid) {
         loch_tls_destroy(conn.tls);
         if (conn.fd >= 0)
@@ -111,7 +119,7 @@ static loch_status open_socket(void)
 
 static loch_status finish_connect(void)
 {
-    for (int waited_ms = 0;; waited_ms += WAIT_SLICE_MS) {
+    for (long waited_ms = 0;; waited_ms += slice_ms()) {
         struct sockaddr_storage peer;
         socklen_t len = sizeof peer;
         int error = 0;
@@ -124,7 +132,7 @@ static loch_status finish_connect(void)
         if (waited_ms >= CONNECT_TIMEOUT_MS)
             return LOCH_FAIL(LOCH_E_UNAVAILABLE, "connect: no answer within %d ms",
                              CONNECT_TIMEOUT_MS);
-        loch_wait_socket(conn.fd, true, WAIT_SLICE_MS);
+        loch_wait_socket(conn.fd, true, slice_ms());
     }
 }
 
@@ -136,7 +144,7 @@ static loch_status flush_wire(void)
         if (n > 0)
             loch_buf_consume(&conn.wire, (size_t)n);
         else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-            loch_wait_socket(conn.fd, true, WAIT_SLICE_MS);
+            loch_wait_socket(conn.fd, true, slice_ms());
         else if (n < 0 && errno != EINTR)
             return LOCH_FAIL(LOCH_E_UNAVAILABLE, "send: %s", strerror(errno));
     }
@@ -162,7 +170,7 @@ static loch_status pump(void)
         if (errno == EAGAIN || errno == EWOULDBLOCK) {
             if (conn.give_up_at != 0 && GetCurrentTimestamp() > conn.give_up_at)
                 return LOCH_FAIL(LOCH_E_UNAVAILABLE, "no answer from the pageserver");
-            loch_wait_socket(conn.fd, false, WAIT_SLICE_MS);
+            loch_wait_socket(conn.fd, false, slice_ms());
         } else if (errno != EINTR)
             return LOCH_FAIL(LOCH_E_UNAVAILABLE, "recv: %s", strerror(errno));
     }
@@ -243,6 +251,7 @@ loch_status loch_page_conn_ready(void)
     LOCH_TRY(handshake());
     LOCH_TRY(greet());
     conn.greeted = true;
+    pg_atomic_write_u64(&loch_own_process()->connected_at, (uint64)GetCurrentTimestamp());
     loch_count(reconnects);
     return LOCH_OK;
 }

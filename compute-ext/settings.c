@@ -95,6 +95,11 @@ void loch_settings_define(void)
                             "WAL the pageserver may be behind before writers are slowed.",
                             "0 switches it off.", &loch_settings.max_lag_kb, 256 * 1024, 0, INT_MAX,
                             PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+    DefineCustomIntVariable(
+        "loch.max_persist_lag",
+        "WAL the pageserver may not have made durable yet before writers are slowed.",
+        "0 switches it off.", &loch_settings.max_persist_lag_kb, 4 * 1024 * 1024, 0, INT_MAX,
+        PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
     DefineCustomIntVariable("loch.read_ahead",
                             "Pages asked of the pageserver before they are needed.",
                             "0 switches it off.", &loch_settings.read_ahead, 64, 0,

@@ -24,6 +24,7 @@ struct loch_settings {
     char *start_lsn;
     char *identity;
     int max_lag_kb;
+    int max_persist_lag_kb;
     int read_ahead; /* pages */
     int cache_mb;
     int cache_max_mb;

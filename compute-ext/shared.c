@@ -37,22 +37,26 @@ uint32 loch_process_count(void)
     return (uint32)(MaxBackends + NUM_AUXILIARY_PROCS);
 }
 
-pg_atomic_uint64 *loch_own_counters(void)
+struct loch_process *loch_own_process(void)
 {
-    static pg_atomic_uint64 nobodys[LOCH_COUNTER_COUNT];
+    static struct loch_process nobodys;
     static struct loch_process *own;
     static pid_t owner;
 
     if (owner == MyProcPid && own != NULL)
-        return own->counters;
+        return own;
     if (MyProc == NULL || (uint32)MyProc->pgprocno >= loch_process_count())
-        return nobodys;
+        return &nobodys;
     owner = MyProcPid;
     own = &loch_processes[MyProc->pgprocno];
+    pg_atomic_write_u32(&own->pid, 0);
+    pg_atomic_write_u64(&own->connected_at, 0);
+    pg_atomic_write_u64(&own->last_read_us, 0);
+    pg_atomic_write_u64(&own->longest_read_us, 0);
     for (size_t i = 0; i < LOCH_COUNTER_COUNT; i++)
         pg_atomic_write_u64(&own->counters[i], 0);
     pg_atomic_write_u32(&own->pid, (uint32)owner);
-    return own->counters;
+    return own;
 }
 
 static void request_memory(void)

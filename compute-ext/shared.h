@@ -44,6 +44,7 @@
     X(all_visible_raised, "LSNs raised for PD_ALL_VISIBLE")                                        \
     X(local_write, "writes of temporary, unlogged and shared relations")                           \
     X(throttled, "times a backend was slowed for the pageserver's lag")                            \
+    X(throttled_us, "microseconds that backends were slowed for")                                  \
     X(commits_guarded, "commits that waited uncancellably")
 
 enum loch_counter {
@@ -61,13 +62,22 @@ enum loch_counter {
 
 /* One process's share of the counters; written by that process only. */
 struct loch_process {
-    pg_atomic_uint32 pid; /* whose they are; 0: nobody's yet */
+    pg_atomic_uint32 pid;          /* whose they are; 0: nobody's yet */
+    pg_atomic_uint64 connected_at; /* TimestampTz; 0: not connected to the pageserver */
+    pg_atomic_uint64 last_read_us, longest_read_us;
     pg_atomic_uint64 counters[LOCH_COUNTER_COUNT];
 };
 
+/* What the pageserver said last, and when. */
+struct loch_pageserver_state {
+    pg_atomic_uint64 last_record_lsn, disk_consistent_lsn, remote_consistent_lsn;
+    pg_atomic_uint64 seen_at; /* TimestampTz; 0: never */
+};
+
 struct loch_shared {
-    pg_atomic_uint64 floor_lsn;      /* no read may be older than this */
-    pg_atomic_uint64 throttle_us;    /* greater than 0 while the pageserver lags */
+    pg_atomic_uint64 floor_lsn;   /* no read may be older than this */
+    pg_atomic_uint64 throttle_us; /* greater than 0 while the pageserver lags */
+    struct loch_pageserver_state pageserver;
     pg_atomic_uint64 throttle_round; /* rises with every barrier the throttle emits */
     pg_atomic_uint64 overlay_count;
     pg_atomic_uint64 init_forks_made; /* rises after an init fork's file has appeared */
@@ -102,8 +112,8 @@ static inline void loch_init_fork_made(void)
 }
 
 uint32 loch_process_count(void);
-/* This process's own counters; somewhere to write to when it has none. */
-pg_atomic_uint64 *loch_own_counters(void);
+/* This process's own; somewhere to write to when it has none. */
+struct loch_process *loch_own_process(void);
 
 static inline void loch_count_add(enum loch_counter c, uint64 n)
 {
@@ -111,7 +121,7 @@ static inline void loch_count_add(enum loch_counter c, uint64 n)
 
     if (loch_shared == NULL)
         return;
-    own = loch_own_counters();
+    own = loch_own_process()->counters;
     pg_atomic_write_u64(&own[c], pg_atomic_read_u64(&own[c]) + n);
     pg_atomic_fetch_add_u64(&loch_shared->counters[c], (int64)n);
 }

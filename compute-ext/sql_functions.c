@@ -3,18 +3,25 @@
 
 #include "compat/export.h"
 
+#include "last_lsn.h"
 #include "local_cache.h"
 #include "shared.h"
+
+#include "access/relation.h"
 
 #include "fmgr.h"
 #include "funcapi.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
+#include "utils/pg_lsn.h"
+#include "utils/rel.h"
 
 PG_FUNCTION_INFO_V1(loch_version);
 PG_FUNCTION_INFO_V1(loch_counters);
 PG_FUNCTION_INFO_V1(loch_backend_counters);
 PG_FUNCTION_INFO_V1(loch_cache);
+PG_FUNCTION_INFO_V1(loch_last_written);
+PGDLLEXPORT Datum loch_last_written(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_version(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_counters(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_backend_counters(PG_FUNCTION_ARGS);
@@ -98,4 +105,20 @@ Datum loch_cache(PG_FUNCTION_ARGS)
     values[3] = Int64GetDatum((int64)state.max_bytes);
     values[4] = Int64GetDatum((int64)state.writes);
     PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/* The LSN that a read of the relation's block would ask for. */
+Datum loch_last_written(PG_FUNCTION_ARGS)
+{
+    Relation rel = relation_open(PG_GETARG_OID(0), AccessShareLock);
+    int64 block = PG_GETARG_INT64(1);
+    XLogRecPtr lsn;
+
+    if (block < 0 || block > MaxBlockNumber)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("block %lld is out of range", (long long)block)));
+    lsn = loch_shared == NULL ? InvalidXLogRecPtr
+                              : loch_last_lsn_get(rel->rd_node, MAIN_FORKNUM, (BlockNumber)block);
+    relation_close(rel, AccessShareLock);
+    PG_RETURN_LSN(lsn);
 }

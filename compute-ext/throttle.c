@@ -2,7 +2,8 @@
  *
  * The only callback a stock server gives us inside CHECK_FOR_INTERRUPTS is this: a worker emits
  * PROCSIGNAL_BARRIER_SMGRRELEASE, every process absorbs it at its next safe point by closing its
- * storage manager files, and that comes through our close. Source: storage/ipc/procsignal.c. */
+ * storage manager files, and that comes through our close. Source: storage/ipc/procsignal.c. Short
+ * transactions absorb it while they wait for their client, so they also come by before a commit. */
 #include "throttle.h"
 
 #include "postgres.h"
@@ -11,13 +12,14 @@
 
 #include "cid_overlay.h"
 #include "config_files.h"
-#include "last_lsn.h"
+#include "lag.h"
 #include "local_cache.h"
 #include "page_client.h"
 #include "settings.h"
 #include "shared.h"
 #include "wait.h"
 
+#include "access/xact.h"
 #include "executor/instrument.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -29,71 +31,112 @@
 #include "storage/procsignal.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
+#include "utils/timestamp.h"
 
 #define LOOK_EVERY_MS     100
 #define REAP_EVERY_ROUNDS 10u
-#define SLEEP_FIRST_US    1000u
-#define SLEEP_MOST_US                                                                              \
-    5000000u /* so much longer than the time between looks that writing all but stops */
-#define SLICE_US 10000u
+#define SLEEP_MOST_US     UINT64_C(3600000000) /* an hour: until the lag is smaller */
+#define SLICE_US          10000u
+#define SAY_AGAIN_MS      10000
 
 PGDLLEXPORT void loch_throttle_main(Datum arg) pg_attribute_noreturn();
 
+static bool watching; /* the worker itself never sleeps */
 static uint64 round_seen;
 static uint64 wal_bytes_seen;
 
 void loch_throttle_maybe_sleep(void)
 {
-    uint64 us, round;
+    uint64 round;
 
-    if (loch_shared == NULL || InterruptHoldoffCount > 0 || CritSectionCount > 0 ||
-        (MyBackendType != B_BACKEND && MyBackendType != B_BG_WORKER))
+    /* Outside a transaction a backend waits for its client, who may want to read. */
+    if (loch_shared == NULL || InterruptHoldoffCount > 0 || CritSectionCount > 0 || watching ||
+        !IsTransactionState() || (MyBackendType != B_BACKEND && MyBackendType != B_BG_WORKER))
         return;
-    us = pg_atomic_read_u64(&loch_shared->throttle_us);
     round = pg_atomic_read_u64(&loch_shared->throttle_round);
-    if (us == 0 || round == round_seen)
+    if (pg_atomic_read_u64(&loch_shared->throttle_us) == 0 || round == round_seen)
         return;
     round_seen = round;
     if (pgWalUsage.wal_bytes == wal_bytes_seen)
         return;
     wal_bytes_seen = pgWalUsage.wal_bytes;
     loch_count(throttled);
-    /* Until the lag is gone, a cancel has come, or the time is up. */
-    for (uint64 slept = 0; slept < us; slept += SLICE_US) {
-        if (QueryCancelPending || ProcDiePending ||
-            pg_atomic_read_u64(&loch_shared->throttle_us) == 0)
+    /* Until the lag is smaller, a cancel has come, or the time is up. */
+    pgstat_report_wait_start(PG_WAIT_EXTENSION);
+    for (uint64 slept = 0; slept < pg_atomic_read_u64(&loch_shared->throttle_us);
+         slept += SLICE_US) {
+        if (QueryCancelPending || ProcDiePending || !PostmasterIsAlive())
             break;
-        pg_usleep((long)Min(us - slept, SLICE_US));
+        pg_usleep(SLICE_US);
+        loch_count_add(LOCH_C_throttled_us, SLICE_US);
     }
+    pgstat_report_wait_end();
 }
 
-/* A pageserver that does not answer stays where it was last seen, so writers are slowed for it too.
- */
-static uint64 lag_bytes(void)
+/* How long a writer sleeps in each round between two looks: nothing up to half of the limit, from
+ * there on more with the square, and at the limit until the lag is smaller. */
+static uint64 sleep_us(uint64 lag_bytes, int limit_kb)
 {
-    static XLogRecPtr seen;
-    struct loch_page_status_reply status = {0};
-    XLogRecPtr here = loch_insert_lsn();
+    uint64 limit = (uint64)limit_kb * UINT64_C(1024);
+    double over;
 
-    if (loch_page_client_try_status(&status))
-        seen = status.last_record_lsn;
-    seen = Max(seen, loch_settings.start_lsn_value);
-    return here > seen ? here - seen : 0;
+    if (limit_kb <= 0 || lag_bytes <= limit / 2)
+        return 0;
+    if (lag_bytes >= limit)
+        return SLEEP_MOST_US;
+    over = (double)(lag_bytes - limit / 2) / (double)(limit / 2);
+    return (uint64)(over * over * LOOK_EVERY_MS * 1000);
+}
+
+/* When writing all but stops, again while it lasts, and when it is over. */
+static void say_why(bool stopped, bool over)
+{
+    static TimestampTz said_at; /* 0: not since it began */
+    char why[900];
+
+    if (over && said_at != 0) {
+        ereport(LOG, (errmsg("loch: writers are no longer slowed")));
+        said_at = 0;
+    }
+    if (!stopped ||
+        (said_at != 0 && !TimestampDifferenceExceeds(said_at, GetCurrentTimestamp(), SAY_AGAIN_MS)))
+        return;
+    said_at = GetCurrentTimestamp();
+    loch_lag_describe(why, sizeof why);
+    ereport(LOG, (errmsg("loch: writers wait: %s", why),
+                  errdetail("The pageserver has not ingested " UINT64_FORMAT
+                            " kB of WAL, and not persisted " UINT64_FORMAT " kB.",
+                            loch_lag_ingested() / 1024, loch_lag_persisted() / 1024)));
+}
+
+/* By what is known now. */
+static void press(void)
+{
+    uint64 us = Max(sleep_us(loch_lag_ingested(), loch_settings.max_lag_kb),
+                    sleep_us(loch_lag_persisted(), loch_settings.max_persist_lag_kb));
+
+    pg_atomic_write_u64(&loch_shared->throttle_us, us);
+    say_why(us == SLEEP_MOST_US, us == 0);
+    if (us == 0)
+        return;
+    pg_atomic_fetch_add_u64(&loch_shared->throttle_round, 1);
+    (void)EmitProcSignalBarrier(PROCSIGNAL_BARRIER_SMGRRELEASE);
 }
 
 static void look(void)
 {
-    uint64 us = pg_atomic_read_u64(&loch_shared->throttle_us);
+    struct loch_page_status_reply status = {0};
 
-    if (loch_settings.max_lag_kb <= 0 ||
-        lag_bytes() <= (uint64)loch_settings.max_lag_kb * UINT64_C(1024)) {
-        pg_atomic_write_u64(&loch_shared->throttle_us, 0);
-        return;
-    }
-    us = us == 0 ? SLEEP_FIRST_US : Min(us * 2, SLEEP_MOST_US);
-    pg_atomic_write_u64(&loch_shared->throttle_us, us);
-    pg_atomic_fetch_add_u64(&loch_shared->throttle_round, 1);
-    (void)EmitProcSignalBarrier(PROCSIGNAL_BARRIER_SMGRRELEASE);
+    if (loch_page_client_try_status(&status))
+        loch_lag_note(&status);
+    press();
+}
+
+/* Also while the pageserver is away. */
+static void between_waits(void)
+{
+    loch_config_files_look();
+    press();
 }
 
 /* What was edited just before a stop. */
@@ -110,8 +153,9 @@ void loch_throttle_main(Datum arg)
     uint32 rounds = 0;
 
     (void)arg;
+    watching = true;
     before_shmem_exit(look_once_more, 0);
-    loch_wait_idle = loch_config_files_look; /* also while the pageserver is away */
+    loch_wait_idle = between_waits;
     pqsignal(SIGTERM, die);
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     BackgroundWorkerUnblockSignals();

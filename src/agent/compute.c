@@ -11,6 +11,7 @@
 #include "basebackup.h"
 #include "postmaster.h"
 #include "quorum.h"
+#include "quorum_file.h"
 #include "state_file.h"
 #include "wal_source.h"
 
@@ -24,6 +25,7 @@
 #include <unistd.h>
 
 #define WATCH_MS          10u
+#define QUORUM_FILE_MS    1000u
 #define COMPLAIN_FIRST_MS 3000u
 #define COMPLAIN_AGAIN_MS 10000u
 #define REBOOT_FIRST_MS   100u
@@ -50,7 +52,7 @@ struct loch_compute {
     bool server_alive, streaming;
     enum loch_code dark; /* why the tenant's data may not be held; LOCH_E_OK: it may */
     struct loch_timer *watch, *reboot;
-    uint64_t phase_ms, boot_ms, complained_ms, reboot_ms;
+    uint64_t phase_ms, boot_ms, complained_ms, reboot_ms, quorum_file_ms;
     uint64_t term, highest_term;
     loch_lsn start_lsn, prev_lsn;
     loch_lsn seen_commit_lsn; /* when it was last looked whether commits move */
@@ -500,6 +502,16 @@ static uint64_t watch_ms(const struct loch_compute *c)
     return lease_ms == 0 ? 20 * WATCH_MS : loch_min_u64(20 * WATCH_MS, lease_ms / 5 + 1);
 }
 
+/* For the server's users. */
+static void tell_quorum(struct loch_compute *c)
+{
+    if (c->phase != RUNNING || c->quorum == NULL || now_ms(c) - c->quorum_file_ms < QUORUM_FILE_MS)
+        return;
+    c->quorum_file_ms = now_ms(c);
+    if (!loch_is_ok(loch_quorum_file_write(loch_postmaster_pgdata(c->postmaster), c->quorum)))
+        loch_log_failure("the file on the safekeepers");
+}
+
 static void watch(void *arg)
 {
     struct loch_compute *c = arg;
@@ -516,6 +528,7 @@ static void watch(void *arg)
     }
     check_lease(c);
     complain(c);
+    tell_quorum(c);
 }
 
 /* ---- the face ---- */

@@ -556,6 +556,31 @@ void loch_quorum_look(const struct loch_quorum *q, struct loch_quorum_view *out)
                                      .heard_ms = q->heard_ms};
 }
 
+bool loch_quorum_member(const struct loch_quorum *q, uint32_t index,
+                        struct loch_quorum_member_view *out)
+{
+    struct loch_proposer_view view;
+
+    if (index >= q->peer_count)
+        return false;
+    loch_proposer_look(q->proposer, &view);
+    const struct peer *p = &q->peers[index];
+    const struct loch_proposer_member_view *m = &view.members[index];
+    *out = (struct loch_quorum_member_view){.address = p->server->address,
+                                            .state = m->recovering  ? "catching up"
+                                                     : m->installed ? "streaming"
+                                                                    : "joining",
+                                            .why = "",
+                                            .write_lsn = m->write_lsn,
+                                            .flush_lsn = m->flush_lsn};
+    if (p->lost_ms != 0) {
+        out->state = "unreachable";
+        out->why = p->why;
+        out->away_ms = now_ms(q) - p->lost_ms;
+    }
+    return true;
+}
+
 void loch_quorum_describe(const struct loch_quorum *q, char *text, size_t len)
 {
     struct loch_proposer_view view;

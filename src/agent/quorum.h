@@ -58,6 +58,16 @@ struct loch_quorum_view {
     uint64_t heard_ms; /* when a safekeeper last answered; at first: when it began */
 };
 void loch_quorum_look(const struct loch_quorum *q, struct loch_quorum_view *out);
+struct loch_quorum_member_view {
+    const char *address; /* borrowed from the credential */
+    const char *state;   /* "streaming", "catching up", "joining" or "unreachable" */
+    const char *why;     /* what ended the last connection, "" unless unreachable; borrowed */
+    uint64_t away_ms;    /* 0 unless unreachable */
+    loch_lsn write_lsn, flush_lsn;
+};
+/* False: there is no such member. */
+bool loch_quorum_member(const struct loch_quorum *q, uint32_t index,
+                        struct loch_quorum_member_view *out);
 /* One line on who is missing, for the log: "safekeeper 1 at 127.0.0.1:7001 unreachable since 12 s:
  * ..." */
 void loch_quorum_describe(const struct loch_quorum *q, char *text, size_t len);

@@ -3,6 +3,7 @@
  * nothing else. */
 #include "../unit.h"
 #include "quorum.h"
+#include "quorum_file.h"
 #include "wal_source.h"
 
 #include "loch/base/check.h"
@@ -514,6 +515,30 @@ static void set_up_credential(void)
     loch_buf_fini(&encoded);
 }
 
+/* The account of the safekeepers that the server's users see. */
+static void check_quorum_file(void)
+{
+    struct loch_quorum_member_view m;
+    char path[100], line[1024], address[64], state[64];
+    unsigned number = 0, lines = 0;
+
+    assert_false(loch_quorum_member(w.quorum, 3, &m));
+    assert_code(loch_quorum_file_write("/nowhere", w.quorum), LOCH_E_IO);
+    assert_ok(loch_quorum_file_write(w.dir, w.quorum));
+    (void)snprintf(path, sizeof path, "%s/loch.quorum", w.dir);
+    FILE *f = fopen(path, "re");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f) != NULL) {
+        assert_true(loch_quorum_member(w.quorum, lines++, &m));
+        assert_int_equal(sscanf(line, "%u\t%63[^\t]\t%63[^\t]\t", &number, address, state), 3);
+        assert_int_equal(number, lines);
+        assert_string_equal(address, m.address);
+        assert_string_equal(state, m.state);
+    }
+    (void)fclose(f);
+    assert_int_equal(lines, 3);
+}
+
 static void commits_wait_for_a_quorum(void **state)
 {
     uint8_t key[LOCH_PSK_BYTES] = {7};
@@ -547,6 +572,7 @@ static void commits_wait_for_a_quorum(void **state)
     assert_int_equal(view.flush_lsn, w.commit_lsn);
     read_control();
     assert_int_equal(view.prev_lsn, w.start_lsn);
+    check_quorum_file();
     loch_quorum_close(w.quorum);
     for (uint32_t i = 0; i < 3; i++)
         loch_acceptor_destroy(w.keepers[i].acceptor);

@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Writers under pressure and what users see of it: the views of schema loch; a pageserver that stands still, then a quorum
+# that is missing, while pgbench writes: no error, a bounded lag, waits that show, name their cause and can be cancelled.
+# usage: pressure.sh [SECONDS=6]: how long the pageserver stands still
+. "$(dirname "$0")/../e2e/lib.sh"
+still=${1:-6}
+LIMIT_MB=32
+
+URL=
+sql() { timeout 60 psql "$URL" -X -A -t -q -v ON_ERROR_STOP=1 "$@" | grep -v '^$' || true; }
+is() { [ "$2" = "$3" ] && note "ok   $1: $2" || fail "$1: $2 instead of $3"; }
+lag_mb() { sql -c "select ingest_lag_bytes >> 20 from loch.lag"; }
+
+up
+"$LOCH" compute stop main >/dev/null
+"$LOCH" compute start main --set shared_buffers=64MB,autovacuum=off,loch.max_lag=${LIMIT_MB}MB >/dev/null || fail "compute start"
+URL=$(url)
+log=$(field main pgdata)/../postgres.log
+sql >/dev/null <<'Q'
+create table w(id bigint generated always as identity, b text);
+create role someone;
+Q
+
+# Everybody may look; the numbers are alive.
+for view in stats backend_stats cache lag safekeepers connections prefetch kept_pages; do
+    sql -c "set role someone" -c "select count(*) from loch.$view" >"$WORK/count"
+    [ "$(cat "$WORK/count")" -ge 1 ] || fail "loch.$view has no rows"
+done
+three() { [ "$(sql -c "select string_agg(number || state, ' ' order by number) from loch.safekeepers")" = "1streaming 2streaming 3streaming" ]; }
+wait_until 20 three || fail "the safekeepers: $(sql -c 'table loch.safekeepers')"
+caught_up() { [ "$(sql -c "select ingest_lag_bytes = 0 and commit_lag_bytes = 0 and writers_wait_us = 0 and pageserver_answered_at > now() - interval '5 s' from loch.lag")" = t ]; }
+wait_until 20 caught_up || fail "the lag: $(sql -c 'table loch.lag')"
+is "last-written LSNs" "$(sql -c "insert into w(b) values ('x')" -c checkpoint -c "select loch.last_written_lsn('w') > loch.last_written_lsn('w', 4000)")" t
+sql -c "select count(*) from pg_attribute" -c "select count(*) from pg_depend" -c "select pages_read > 0 and average_read_us > 0 and longest_read_us >= last_read_us from loch.connections where pid = pg_backend_pid()" | tail -n 1 >"$WORK/own"
+is "one's own connection" "$(cat "$WORK/own")" t
+
+# What is asked while the pageserver stands still must not need a page from it: the pages come in here.
+stopped() { [ "$(sql -c "select writers_slowed and ingest_lag_bytes >= $LIMIT_MB << 20 from loch.lag" 2>/dev/null)" = t ]; }
+waiting() { [ "$(sql -c "select count(*) from pg_stat_activity where backend_type = 'client backend' and wait_event_type = 'Extension'")" -ge 1 ]; }
+within() { [ "$(lag_mb)" -lt "$LIMIT_MB" ] && [ "$(sql -c "select pageserver_answered_at > now() - interval '3 s' from loch.lag")" = t ]; }
+over() { grep -q 'writers are no longer slowed' "$log"; }
+look() { lag_mb; stopped || true; sql -c "select why from loch.lag"; waiting || true; over || true; within || true; } >/dev/null
+
+# The pageserver stands still while three clients write.
+cat >"$WORK/write.sql" <<'Q'
+set synchronous_commit = off;
+insert into w(b) select repeat(md5(g::text), 30) from generate_series(1, 300) g;
+Q
+writing() { # runs pgbench in the background
+    pgbench -n -c 3 -T 200 -P 1 -f "$WORK/write.sql" "$URL" >"$WORK/pgbench.log" 2>&1 &
+    load=$!
+    BACKGROUND+=("$load")
+}
+moved() { [ "$(grep -c '^progress' "$WORK/pgbench.log")" -ge "$1" ]; }
+rate() { sed -n 's/^progress: .*, \([0-9.]*\) tps.*/\1/p' "$WORK/pgbench.log" | tail -n 1 | cut -d. -f1; }
+writing
+wait_until 30 moved 2 || fail "pgbench does not begin"
+before=$(rate)
+look
+pageserver=$(daemon_pid pageserver)
+kill -STOP "$pageserver"
+trap 'kill -CONT "$pageserver" 2>/dev/null; cleanup' EXIT
+wait_until 60 stopped || fail "the writers are not slowed: $(sql -c 'table loch.lag')"
+highest=0
+until=$((SECONDS + still))
+while [ "$SECONDS" -lt "$until" ]; do
+    now=$(lag_mb)
+    [ "$now" -le "$highest" ] || highest=$now
+    sleep 0.3
+done
+[ "$highest" -le $((LIMIT_MB * 2)) ] || fail "the lag grew to $highest MB with a limit of $LIMIT_MB MB"
+note "ok   the pageserver stood still for $still s; the lag stayed at $highest MB"
+sql -c "select why from loch.lag" | grep -q 'the pageserver at .* does not answer' || fail "loch.lag does not say why: $(sql -c 'select why from loch.lag')"
+wait_until 10 waiting || fail "no wait shows in pg_stat_activity"
+begun=$(date +%s%N)
+timeout 60 psql "$URL" -Xq -c "set statement_timeout = 1500; set synchronous_commit = off" \
+    -c "insert into w(b) select repeat(md5(g::text), 30) from generate_series(1, 3000000) g" >"$WORK/cancelled" 2>&1 && fail "a long insertion was not slowed"
+took=$((($(date +%s%N) - begun) / 1000000))
+grep -q 'statement timeout' "$WORK/cancelled" || fail "not a timeout: $(cat "$WORK/cancelled")"
+[ "$took" -le 10000 ] || fail "a timeout of 1.5 s ended a waiting writer after $took ms"
+note "ok   a waiting writer's statement_timeout of 1500 ms came after $took ms"
+kill -CONT "$pageserver"
+wait_until 60 within || fail "the lag is $(lag_mb) MB when the pageserver is back"
+goes_on() { [ "$(rate)" -ge $((before / 4)) ]; }
+wait_until 60 goes_on || fail "throughput does not recover: $(rate) of $before transactions a second"
+note "ok   $before transactions a second before, $(rate) after"
+kill -0 "$load" || fail "pgbench ended: $(tail -3 "$WORK/pgbench.log")"
+
+# No quorum: the same, with another cause.
+keepers=("$(daemon_pid safekeeper-2)" "$(daemon_pid safekeeper-3)")
+kill -9 "${keepers[@]}"
+named() { grep -q 'writers wait: no WAL reaches the pageserver: safekeeper 2 at .* unreachable since .*; safekeeper 3 at' "$log"; }
+wait_until 60 named || fail "the log does not name the cause"
+is "who is missing" "$(sql -c "select string_agg(number || ' ' || state, ', ' order by number) from loch.safekeepers where state <> 'streaming'")" "2 unreachable, 3 unreachable"
+up
+wait_until 60 three || fail "the safekeepers do not come back"
+wait_until 60 within || fail "the lag is $(lag_mb) MB when the quorum is back"
+kill "$load"
+wait "$load" || true
+grep -E 'ERROR|FATAL|aborted' "$WORK/pgbench.log" | head -3 | grep . && fail "writers saw errors"
+wait_until 60 over || fail "the log does not say that it is over"
+wait_until 60 caught_up || fail "the pageserver does not catch up"
+sql -F ' ' -c "select name, value from loch.stats where name ~ 'throttled'"
+note "passed"
