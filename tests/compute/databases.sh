@@ -76,7 +76,7 @@ set statement_timeout = '1s';
 select sum(a) from lag;
 \! true
 set statement_timeout = 0;
-select count(*) from pg_class where relname = 'lag';
+select count(*) from pg_class where oid = 'lag'::regclass;
 Q
 )
 # shellcheck disable=SC2086
