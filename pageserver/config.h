@@ -27,6 +27,7 @@ struct loch_pageserver_config {
     uint64_t compact_layers;             /* so many neighbours of like size are merged */
     uint64_t layer_bytes;                /* of a merged layer */
     uint64_t image_records, image_bytes; /* a read applies at most so many, out of layers */
+    bool memory_images;                  /* also in memory, as WAL comes in */
     uint64_t history_ms, history_bytes;  /* kept at least */
     uint64_t lease_ms;                   /* the longest lease */
     uint64_t upkeep_ms;                  /* how often layers are looked after */

@@ -32,6 +32,7 @@ struct loch_pageserver {
     struct loch_page_cache *cache;
     struct loch_frame_cache *frames;
     struct loch_store store;
+    struct loch_read_stats reads;
     struct loch_tls_server *tls;
     struct loch_listener *listener;
     struct loch_tenant *tenants; /* care/tenants.h */

@@ -66,7 +66,8 @@ struct loch_upkeep {
     uint64_t began_ns;
     bool stopping;
     struct loch_metric *m_merges, *m_failures, *m_read, *m_written, *m_removed, *m_backlog,
-        *m_broken, *m_layers, *m_file_bytes, *m_live, *m_history, *m_held;
+        *m_broken, *m_layers, *m_file_bytes, *m_live, *m_history, *m_held, *m_read_records,
+        *m_read_most;
 };
 
 static void look_around(struct loch_upkeep *u);
@@ -413,6 +414,8 @@ static void measure(struct loch_upkeep *u)
         all.weight.past += one.weight.past;
         all.weight.held += one.weight.held;
     }
+    loch_metric_set(u->m_read_records, (int64_t)atomic_load(&u->ps->reads.records));
+    loch_metric_set(u->m_read_most, (int64_t)atomic_load(&u->ps->reads.most));
     loch_metric_set(u->m_layers, (int64_t)all.layers);
     loch_metric_set(u->m_file_bytes, (int64_t)all.file_bytes);
     loch_metric_set(u->m_history, (int64_t)all.weight.past);
@@ -465,6 +468,10 @@ static void make_metrics(struct loch_upkeep *u)
         loch_metrics_gauge(m, "loch_pageserver_layers", "Layer files in service.", NULL, 0);
     u->m_file_bytes = loch_metrics_gauge(m, "loch_pageserver_layer_file_bytes",
                                          "Bytes of layer files in service.", NULL, 0);
+    u->m_read_records = loch_metrics_gauge(m, "loch_pageserver_read_records",
+                                           "Records that reads of pages have applied.", NULL, 0);
+    u->m_read_most = loch_metrics_gauge(m, "loch_pageserver_read_records_most",
+                                        "The most that one read has applied.", NULL, 0);
     u->m_live = bytes_by_cause(m, "live");
     u->m_history = bytes_by_cause(m, "history");
     u->m_held = bytes_by_cause(m, "branches");

@@ -11,6 +11,7 @@ struct loch_view {
     struct loch_timeline *timeline; /* retained */
     struct loch_layer_set *set;
     loch_lsn last_record_lsn;
+    uint64_t applied;         /* records, by the last reconstruction */
     struct loch_view *parent; /* owned; NULL for a root */
 };
 

@@ -25,6 +25,12 @@ static loch_status below(void *arg, const struct loch_key *key, loch_lsn lsn,
     struct loch_view *view = arg;
     const struct loch_layer_set *set = view->set;
     *out = (struct loch_chain){0};
+    for (size_t i = 0; i < set->mem_count; i++) {
+        bool known = false;
+        if (loch_mem_layer_end_lsn(set->mem[i]) <= lsn &&
+            loch_mem_layer_chain(set->mem[i], key, out, &known))
+            return LOCH_OK; /* the writer told it what was below, before it was frozen */
+    }
     for (size_t b = 0; b < set->band_count; b++) {
         if (set->bands[b].end_lsn > lsn)
             continue;

@@ -83,6 +83,7 @@ LOCH_STATUS loch_reconstruct(struct loch_view *view, const struct loch_key *key,
         floor = cached + 1;
     if (floor <= lsn)
         LOCH_TRY_OUT(st, loch_collect(view, key, floor, lsn, &list, &base));
+    view->applied = list.count - (base && list.items[list.count - 1].kind == LOCH_VERSION_VALUE);
     LOCH_TRY_OUT(st, loch_page_build(view, key, list.items, list.count, hit && !base, page));
     *version = list.count > 0 ? list.items[0].lsn : cached;
     if (cache != NULL && list.count > 0)

@@ -78,6 +78,19 @@ static loch_status get_page(struct loch_view *view, const struct loch_key *key, 
     return LOCH_OK;
 }
 
+static void note_read(const struct loch_view *view)
+{
+    struct loch_read_stats *stats = loch_timeline_store(view->timeline)->reads;
+    if (stats == NULL)
+        return;
+    atomic_fetch_add_explicit(&stats->records, view->applied, memory_order_relaxed);
+    uint64_t most = atomic_load_explicit(&stats->most, memory_order_relaxed);
+    while (view->applied > most &&
+           !atomic_compare_exchange_weak_explicit(&stats->most, &most, view->applied,
+                                                  memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
 LOCH_STATUS loch_view_page(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
                            uint32_t block, loch_lsn lsn, uint8_t out[static LOCH_PAGE_BYTES])
 {
@@ -89,7 +102,10 @@ LOCH_STATUS loch_view_page(struct loch_view *view, const struct loch_rel *rel, u
                            .block = block};
     bool found = false;
     loch_lsn version = LOCH_LSN_NONE;
-    return get_page(view, &key, lsn, out, &found, &version);
+    view->applied = 0;
+    LOCH_TRY(get_page(view, &key, lsn, out, &found, &version));
+    note_read(view);
+    return LOCH_OK;
 }
 
 LOCH_STATUS loch_view_rel_size(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,

@@ -36,12 +36,6 @@ enum loch_layer_level {
     LOCH_LAYER_MERGED = 1   /* L1: a part of the keys */
 };
 
-/* Records that a read of a key's newest version applies. */
-struct loch_chain {
-    uint32_t records;
-    uint32_t bytes; /* at most UINT32_MAX */
-};
-
 /* Room for a layer file's path. */
 #define LOCH_LAYER_PATH_BYTES 4096u
 

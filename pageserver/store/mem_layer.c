@@ -30,6 +30,8 @@ struct node {
 struct slot_key {
     struct loch_key key;
     uint32_t newest;
+    struct loch_chain chain; /* of the newest version */
+    bool chain_known;        /* nothing below is missing in it */
 };
 
 struct loch_mem_layer {
@@ -228,6 +230,21 @@ static loch_status reserve(struct loch_mem_layer *layer)
     return LOCH_OK;
 }
 
+static void count_chain(struct slot_key *key, enum loch_version_kind kind, size_t bytes)
+{
+    uint64_t sum = (uint64_t)key->chain.bytes + bytes;
+    if (kind == LOCH_VERSION_VALUE) {
+        key->chain = (struct loch_chain){0};
+        key->chain_known = true;
+    } else if (kind == LOCH_VERSION_RECORD_INIT) {
+        key->chain = (struct loch_chain){1, (uint32_t)bytes};
+        key->chain_known = true;
+    } else {
+        key->chain.records++;
+        key->chain.bytes = (uint32_t)loch_min_u64(UINT32_MAX, sum);
+    }
+}
+
 static loch_status put_locked(struct loch_mem_layer *layer, const struct loch_key *keys,
                               const uint8_t *kinds, size_t count,
                               const struct loch_version *version)
@@ -240,7 +257,7 @@ static loch_status put_locked(struct loch_mem_layer *layer, const struct loch_ke
         uint32_t k = find_key(layer, &keys[i], &slot);
         if (k == NONE) {
             k = layer->key_count++;
-            layer->keys[k] = (struct slot_key){keys[i], NONE};
+            layer->keys[k] = (struct slot_key){.key = keys[i], .newest = NONE};
             layer->table[slot] = k;
         }
         layer->nodes[layer->node_count] = (struct node){
@@ -251,6 +268,8 @@ static loch_status put_locked(struct loch_mem_layer *layer, const struct loch_ke
             .older = layer->keys[k].newest,
             .kind = kinds != NULL ? kinds[i] : (uint8_t)version->kind,
         };
+        count_chain(&layer->keys[k], (enum loch_version_kind)layer->nodes[layer->node_count].kind,
+                    version->bytes.len);
         layer->keys[k].newest = layer->node_count++;
     }
     return LOCH_OK;
@@ -301,6 +320,35 @@ static loch_status collect_locked(const struct loch_mem_layer *layer, const stru
         }
     }
     return LOCH_OK;
+}
+
+bool loch_mem_layer_chain(struct loch_mem_layer *layer, const struct loch_key *key,
+                          struct loch_chain *out, bool *known)
+{
+    uint32_t slot = 0;
+    pthread_rwlock_rdlock(&layer->lock);
+    uint32_t k = find_key(layer, key, &slot);
+    if (k != NONE) {
+        *out = layer->keys[k].chain;
+        *known = layer->keys[k].chain_known;
+    }
+    pthread_rwlock_unlock(&layer->lock);
+    return k != NONE;
+}
+
+void loch_mem_layer_add_chain(struct loch_mem_layer *layer, const struct loch_key *key,
+                              const struct loch_chain *below)
+{
+    uint32_t slot = 0;
+    pthread_rwlock_wrlock(&layer->lock);
+    uint32_t k = find_key(layer, key, &slot);
+    LOCH_ASSERT(k != NONE);
+    LOCH_ASSERT(!layer->keys[k].chain_known);
+    struct slot_key *at = &layer->keys[k];
+    at->chain.records += below->records;
+    at->chain.bytes = (uint32_t)loch_min_u64(UINT32_MAX, (uint64_t)at->chain.bytes + below->bytes);
+    at->chain_known = true;
+    pthread_rwlock_unlock(&layer->lock);
 }
 
 LOCH_STATUS loch_mem_layer_history(struct loch_mem_layer *layer, const struct loch_key *key,

@@ -11,6 +11,12 @@
 
 struct loch_mem_layer;
 
+/* Records that a read of a key's newest version applies. */
+struct loch_chain {
+    uint32_t records;
+    uint32_t bytes; /* at most UINT32_MAX */
+};
+
 /* Versions put into it have LSNs above start_lsn (or equal to it, for an import). */
 LOCH_STATUS loch_mem_layer_create(loch_lsn start_lsn, struct loch_mem_layer **out);
 struct loch_mem_layer *loch_mem_layer_retain(struct loch_mem_layer *layer);
@@ -38,6 +44,15 @@ size_t loch_mem_layer_versions(const struct loch_mem_layer *layer);
 LOCH_STATUS loch_mem_layer_collect(struct loch_mem_layer *layer, const struct loch_key *key,
                                    loch_lsn floor, loch_lsn lsn, struct loch_versions *out,
                                    bool *base);
+
+/* What a read of the key's newest version applies. *known false: that rests on older layers, whose
+ * part nobody has told yet; then *out is this layer's own. False: the key is not here. Any thread.
+ */
+bool loch_mem_layer_chain(struct loch_mem_layer *layer, const struct loch_key *key,
+                          struct loch_chain *out, bool *known);
+/* Tells the part of older layers, once, to be counted from now on. Writer. */
+void loch_mem_layer_add_chain(struct loch_mem_layer *layer, const struct loch_key *key,
+                              const struct loch_chain *below);
 
 /* Appends every version of `key`, newest first. */
 LOCH_STATUS loch_mem_layer_history(struct loch_mem_layer *layer, const struct loch_key *key,

@@ -21,6 +21,7 @@
     X(FLUSH_FORGOTTEN, "flush-forgotten", "a merge commits the list that it began with")           \
     X(BANDS_REVERSED, "bands-reversed", "a merge takes the oldest band for the newest")            \
     X(IMAGE_OVER_CUT, "image-over-cut", "an image carries what a cut hides")                       \
+    X(HOT_FORGOTTEN, "hot-forgotten", "chains in memory are not bounded")                          \
     X(CHAIN_FORGOTTEN, "chain-forgotten", "older layers' records are not counted")
 
 enum loch_store_mutation {

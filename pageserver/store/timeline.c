@@ -1,6 +1,7 @@
 /* A timeline: its open and frozen memory layers, its layer files, its manifest. */
 #include "timeline_impl.h"
 
+#include "hot.h"
 #include "mutation.h"
 #include "pushdown.h"
 #include "read/imager.h"
@@ -343,7 +344,8 @@ LOCH_STATUS loch_timeline_put_op(struct loch_timeline *t, const struct loch_key 
                                  struct loch_slice op)
 {
     struct loch_version v = {.lsn = lsn, .kind = LOCH_VERSION_OP, .bytes = op};
-    return loch_mem_layer_put(t->open, key, NULL, 1, &v);
+    LOCH_TRY(loch_mem_layer_put(t->open, key, NULL, 1, &v));
+    return loch_timeline_bound_chain(t, key, lsn);
 }
 
 LOCH_STATUS loch_timeline_put_record(struct loch_timeline *t, const struct loch_put_ref *refs,
@@ -361,7 +363,10 @@ LOCH_STATUS loch_timeline_put_record(struct loch_timeline *t, const struct loch_
     }
     struct loch_version v = {
         .lsn = end_lsn, .start_lsn = start_lsn, .kind = LOCH_VERSION_RECORD, .bytes = record};
-    return loch_mem_layer_put(t->open, keys, kinds, count, &v);
+    LOCH_TRY(loch_mem_layer_put(t->open, keys, kinds, count, &v));
+    for (size_t i = 0; i < count; i++)
+        LOCH_TRY(loch_timeline_bound_chain(t, &keys[i], end_lsn));
+    return LOCH_OK;
 }
 
 void loch_timeline_advance(struct loch_timeline *t, loch_lsn end, loch_lsn start)

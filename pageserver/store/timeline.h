@@ -14,6 +14,8 @@
 #include "loch/base/types.h"
 #include "loch/pg/key.h"
 
+#include <stdatomic.h>
+
 struct loch_env;
 struct loch_keys;        /* loch/host/keys.h */
 struct loch_objstore;    /* loch/objstore/objstore.h */
@@ -22,6 +24,12 @@ struct loch_page_cache;  /* read/page_cache.h */
 struct loch_redo_pool;   /* redo_pool/redo_pool.h */
 struct loch_redo_use;    /* read/redo_chain.h */
 struct loch_timeline;
+
+/* What reads of pages cost; any thread. */
+struct loch_read_stats {
+    atomic_uint_least64_t records; /* applied */
+    atomic_uint_least64_t most;    /* by one read */
+};
 
 /* What all timelines of a process share. Borrowed; outlives them. */
 struct loch_store {
@@ -33,9 +41,11 @@ struct loch_store {
     const struct loch_redo_use *redo_use; /* may be NULL: native redo on, not counted */
     struct loch_page_cache *cache;        /* may be NULL */
     struct loch_frame_cache *frames;      /* may be NULL */
+    struct loch_read_stats *reads;        /* may be NULL */
     size_t open_layer_bytes;              /* freeze the open layer at this size */
     uint32_t image_records_max; /* a read applies at most so many records from layers ... */
     uint64_t image_bytes_max;   /* ... or so many bytes of them; 0: LOCH_IMAGE_* below */
+    bool no_memory_images;      /* images at flushes and merges only */
     uint64_t lease_max_ms;      /* 0: LOCH_LEASE_MAX_MS */
 };
 

@@ -72,6 +72,18 @@ destroy_compute main
 "$LOCH" compute start main >/dev/null || fail "rebirth"
 [ "$(sum)" = "3000|$((round * 3000))" ] || fail "rows after the rebirth: $(sum)"
 amcheck
+# One page, changed many thousand times: no read applies more than the bound, whenever it was.
+q "CREATE TABLE hot (n int) WITH (fillfactor = 10); INSERT INTO hot VALUES (0)"
+q "DO 'BEGIN FOR i IN 1..20000 LOOP UPDATE hot SET n = n + 1; IF i % 500 = 0 THEN COMMIT; END IF; END LOOP; END'"
+console "FLUSH $tenant main" >/dev/null
+"$LOCH" branch create warm >/dev/null || fail "branch warm"
+"$LOCH" compute start warm --branch warm >/dev/null || fail "compute on warm"
+[ "$(q 'SELECT n FROM hot' warm)" = 20000 ] || fail "the hot row: $(q 'SELECT n FROM hot' warm)"
+told() { [ "$(metric read_records_most)" -gt 0 ]; } # the gauge is set at each upkeep
+wait_until 10 told || fail "no read applied a record"
+most=$(metric read_records_most)
+[ "$most" -gt 0 ] && [ "$most" -le 32 ] || fail "a read applied $most records"
+note "the most that a read applied: $most records"
 console "SET HISTORY $tenant TIME 3600 BYTES 1000000" >/dev/null || fail "SET HISTORY"
 console "SHOW HISTORY" | grep '|3600|1000000|tenant|' >/dev/null || fail "SET HISTORY is not shown"
 [ "$(metric upkeep_failures_total)" = 0 ] || fail "upkeep failed: $(console "SHOW HISTORY")"

@@ -110,9 +110,9 @@ static void count_chain(struct history *h, struct loch_view *view, const struct 
 void check_bound(struct history *h, struct line *line)
 {
     struct loch_view *view = NULL;
-    for (const struct line *l = line; l != NULL; l = l->parent) {
+    for (const struct line *l = line; l != NULL && h->store.no_memory_images; l = l->parent) {
         if (loch_timeline_disk_consistent_lsn(l->timeline) != l->last)
-            return; /* something is in memory */
+            return; /* what is in memory is not bounded then */
     }
     expect(h, loch_view_create(line->timeline, &view), "view", line, 0);
     for (unsigned i = 0; i < 6; i++) {

@@ -432,6 +432,7 @@ void do_something(struct history *h)
         world_die_at(h->world, 0, 0);
     } else {
         check_line(h, line, 2);
+        check_bound(h, line);
     }
 }
 
@@ -439,6 +440,7 @@ void begin_history(struct history *h, uint64_t seed)
 {
     h->seed = seed;
     h->random = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
+    h->store.no_memory_images = seed % 2 == 0;
     h->now_us = INT64_C(1000000000);
     world_set_time(h->world, h->now_us);
     h->lines[0].start = h->lines[0].last = START_LSN;

@@ -81,7 +81,7 @@ void end_history(struct history *h);
 /* ---- check.c ---- */
 /* A few random reads of the line, at LSNs that matter. */
 void check_line(struct history *h, struct line *line, unsigned reads);
-/* No read of what is on disk applies more records than the bound. */
+/* No read applies more records than the bound. */
 void check_bound(struct history *h, struct line *line);
 
 #endif

@@ -108,6 +108,36 @@ static void mem_shares_a_records_bytes(void **state)
     loch_mem_layer_release(layer);
 }
 
+static void mem_counts_chains(void **state)
+{
+    struct loch_mem_layer *layer = NULL;
+    struct loch_key a = page_key(1), b = page_key(2);
+    const struct loch_chain below = {5, UINT32_MAX - 1};
+    struct loch_chain chain;
+    bool known = true;
+    (void)state;
+    assert_ok(loch_mem_layer_create(1, &layer));
+    assert_false(loch_mem_layer_chain(layer, &a, &chain, &known));
+    mem_put(layer, &a, 10, LOCH_VERSION_RECORD, "xy");
+    mem_put(layer, &a, 11, LOCH_VERSION_OP, "z");
+    assert_true(loch_mem_layer_chain(layer, &a, &chain, &known));
+    assert_false(known);
+    assert_int_equal(chain.records, 2);
+    assert_int_equal(chain.bytes, 3);
+    loch_mem_layer_add_chain(layer, &a, &below);
+    assert_true(loch_mem_layer_chain(layer, &a, &chain, &known));
+    assert_true(known);
+    assert_int_equal(chain.records, 7);
+    assert_int_equal(chain.bytes, UINT32_MAX);
+    mem_put(layer, &a, 12, LOCH_VERSION_VALUE, "v");
+    mem_put(layer, &b, 13, LOCH_VERSION_RECORD_INIT, "xy");
+    assert_true(loch_mem_layer_chain(layer, &a, &chain, &known) && known);
+    assert_int_equal(chain.records, 0);
+    assert_true(loch_mem_layer_chain(layer, &b, &chain, &known) && known);
+    assert_int_equal(chain.records, 1);
+    loch_mem_layer_release(layer);
+}
+
 /* ---- layer files ---- */
 
 static void a_chain_over_many_frames(void **state)
@@ -626,6 +656,7 @@ int main(void)
         cmocka_unit_test(mem_collects_down_to_the_base),
         cmocka_unit_test(mem_grows_and_lists_keys),
         cmocka_unit_test(mem_shares_a_records_bytes),
+        cmocka_unit_test(mem_counts_chains),
         WITH_SITE(a_chain_over_many_frames),
         WITH_SITE(no_read_applies_more_than_the_bound),
         cmocka_unit_test(images_do_not_reach_across_a_cut),

@@ -1,0 +1,56 @@
+/* Chains in memory. The first change of a page in a layer asks the older layers, by their indexes,
+ * how long its chain is there; from then on it is counted. */
+#include "hot.h"
+
+#include "mutation.h"
+#include "pushdown.h"
+#include "read/imager.h"
+#include "read/view.h"
+#include "timeline_impl.h"
+
+static loch_status put_image(struct loch_timeline *t, const struct loch_imager *imager,
+                             const struct loch_key *key, loch_lsn lsn)
+{
+    uint8_t page[LOCH_PAGE_BYTES];
+    bool made = false;
+    LOCH_TRY(imager->read(imager->arg, key, lsn, page, &made));
+    if (!made)
+        return LOCH_OK;
+    return loch_timeline_put_value(t, key, lsn, loch_slice_of(page, sizeof page));
+}
+
+static loch_status look_below(struct loch_timeline *t, const struct loch_imager *imager,
+                              const struct loch_key *key, struct loch_chain *chain)
+{
+    struct loch_chain below = {0};
+    bool known = false;
+    LOCH_TRY(imager->below(imager->arg, key, loch_mem_layer_start_lsn(t->open), &below));
+    loch_mem_layer_add_chain(t->open, key, &below);
+    (void)loch_mem_layer_chain(t->open, key, chain, &known);
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_timeline_bound_chain(struct loch_timeline *t, const struct loch_key *key,
+                                      loch_lsn lsn)
+{
+    struct loch_chain chain = {0};
+    bool known = false;
+    uint32_t most = t->store.image_records_max;
+    uint64_t bytes = t->store.image_bytes_max;
+    if (key->kind != LOCH_KEY_PAGE || t->store.no_memory_images ||
+        LOCH_STORE_MUTATED(HOT_FORGOTTEN) || !loch_mem_layer_chain(t->open, key, &chain, &known))
+        return LOCH_OK;
+    /* a page that could get no image is tried again now and then, not at every record */
+    if (known && (!loch_image_wanted(chain.records, chain.bytes, most, bytes) ||
+                  (chain.records > most + 1 && chain.records % most != 0)))
+        return LOCH_OK;
+    struct loch_view *view = NULL;
+    struct loch_imager imager;
+    LOCH_TRY(loch_view_create(t, &view));
+    loch_imager_init(&imager, view, most, bytes);
+    loch_status st = known ? LOCH_OK : look_below(t, &imager, key, &chain);
+    if (loch_is_ok(st) && loch_image_wanted(chain.records, chain.bytes, most, bytes))
+        st = put_image(t, &imager, key, lsn);
+    loch_view_destroy(view);
+    return st;
+}
