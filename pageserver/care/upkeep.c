@@ -63,7 +63,6 @@ struct loch_upkeep {
     struct patient *patients;
     struct job *job;      /* in flight */
     struct loch_id after; /* the timeline looked at last */
-    uint64_t began_ns;
     bool stopping;
     struct loch_metric *m_merges, *m_failures, *m_read, *m_written, *m_removed, *m_backlog,
         *m_broken, *m_layers, *m_file_bytes, *m_live, *m_history, *m_held, *m_read_records,
@@ -296,9 +295,7 @@ static loch_status begin_work(struct loch_upkeep *u, struct loch_served *s, bool
     job->tenant_id = *loch_served_tenant_id(s);
     job->timeline_id = *loch_served_timeline_id(s);
     job->everything = everything;
-    /* leases of before a restart have the time to be renewed */
-    job->may_collect =
-        loch_env_now_ns(u->ps->env) - u->began_ns >= u->ps->config.lease_ms * 1000000;
+    job->may_collect = loch_timeline_leases_settled(job->timeline);
     atomic_init(&job->cancelled, false);
     job->watch = (struct loch_served_watch){.term = watch_term, .gone = watch_gone, .arg = job};
     loch_status st = gather_points(job);
@@ -332,8 +329,7 @@ static bool wants_work(struct loch_upkeep *u, const struct loch_served *s, bool 
     if (loch_served_problem(s)[0] != '\0' || (p != NULL && p->rests_until_ns > now))
         return false;
     return loch_timeline_backlog(t, &settings) > 0 ||
-           (now - u->began_ns >= ps->config.lease_ms * 1000000 &&
-            loch_timeline_cutoff_due(t, &window, loch_env_wall_us(ps->env)));
+           loch_timeline_cutoff_due(t, &window, loch_env_wall_us(ps->env));
 }
 
 /* The first timeline behind u->after that has something to do, all around. */
@@ -483,7 +479,6 @@ LOCH_STATUS loch_upkeep_create(struct loch_pageserver *ps, struct loch_upkeep **
     if (u == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for upkeep");
     u->ps = ps;
-    u->began_ns = loch_env_now_ns(ps->env);
     make_metrics(u);
     loch_status st = loch_env_timer(ps->env, ps->config.upkeep_ms, &u->timer, tick, u);
     if (!loch_is_ok(st)) {

@@ -80,6 +80,11 @@ void loch_hold_release(struct loch_hold *hold)
 
 /* ---- leases ---- */
 
+static uint64_t lease_max_ms(const struct loch_timeline *t)
+{
+    return t->store.lease_max_ms != 0 ? t->store.lease_max_ms : LOCH_LEASE_MAX_MS;
+}
+
 void loch_timeline_free_leases(struct loch_timeline *t)
 {
     free(t->leases);
@@ -133,7 +138,7 @@ LOCH_STATUS loch_timeline_lease(struct loch_timeline *t, loch_lsn lsn, const cha
     if (holder[0] == '\0' || strlen(holder) >= LOCH_HOLDER_BYTES)
         return LOCH_FAIL(LOCH_E_INVALID, "a lease's holder has a name of 1 to %u characters",
                          LOCH_HOLDER_BYTES - 1);
-    uint64_t max = t->store.lease_max_ms != 0 ? t->store.lease_max_ms : LOCH_LEASE_MAX_MS;
+    uint64_t max = lease_max_ms(t);
     if (ttl_ms == 0 || ttl_ms > max)
         return LOCH_FAIL(LOCH_E_LIMIT, "a lease lasts 1 to %" PRIu64 " ms, not %" PRIu64, max,
                          ttl_ms);
@@ -300,11 +305,17 @@ static bool next_cutoff(const struct loch_timeline *t, const struct loch_pitr_wi
                                   m->cutoff.lsn, out);
 }
 
+bool loch_timeline_leases_settled(struct loch_timeline *t)
+{
+    return t->opened_ns == 0 ||
+           loch_env_now_ns(t->store.env) - t->opened_ns >= lease_max_ms(t) * 1000000;
+}
+
 bool loch_timeline_cutoff_due(struct loch_timeline *t, const struct loch_pitr_window *window,
                               int64_t now_us)
 {
     struct loch_lsn_mark cutoff;
-    if (pthread_mutex_trylock(&t->commit) != 0)
+    if (!loch_timeline_leases_settled(t) || pthread_mutex_trylock(&t->commit) != 0)
         return false;
     bool due = next_cutoff(t, window, now_us, &cutoff);
     pthread_mutex_unlock(&t->commit);

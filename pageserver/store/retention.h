@@ -48,7 +48,11 @@ bool loch_timeline_own_window(struct loch_timeline *t, struct loch_pitr_window *
 LOCH_STATUS loch_timeline_set_window(struct loch_timeline *t,
                                      const struct loch_pitr_window *window);
 
-/* Whether the next call would move it; false also while something is being committed. Never blocks.
+/* False for the longest time of a lease after the timeline was opened: leases of before have that
+ * long to be renewed, and until then nobody moves the cutoff. */
+bool loch_timeline_leases_settled(struct loch_timeline *t);
+/* Whether the next call would move it (and may); false also while something is being committed.
+ * Never blocks.
  */
 bool loch_timeline_cutoff_due(struct loch_timeline *t, const struct loch_pitr_window *window,
                               int64_t now_us);

@@ -296,6 +296,7 @@ static loch_status open_existing(struct loch_timeline *t, const struct loch_id *
     char dir[LOCH_LAYER_PATH_BYTES];
     LOCH_TRY(loch_manifest_get(&t->store, t->keys, tenant, timeline, &t->manifest, &t->etag));
     t->info = t->manifest.info;
+    t->opened_ns = loch_env_now_ns(t->store.env);
     t->window = t->manifest.window;
     if ((t->parent != NULL) != !loch_id_is_none(&t->info.ancestor))
         return LOCH_FAIL(LOCH_E_CORRUPT, "a timeline's manifest and its tenant's disagree about "

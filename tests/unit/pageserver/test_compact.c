@@ -249,8 +249,11 @@ static void what_is_past_goes_and_held_lsns_stay(void **state)
     m.generation++;
     assert_ok(loch_manifest_put(&s->store, s->keys, &m, &etag));
     loch_manifest_fini(&m);
+    s->store.lease_max_ms = 1;
     t = site_reopen(s, t, NULL);
     assert_ok(loch_timeline_hold(t, 1250, &hold));
+    while (!loch_timeline_leases_settled(t)) /* a millisecond */
+        ;
     assert_true(loch_timeline_cutoff_due(t, &none, INT64_MAX / 2));
     assert_ok(loch_timeline_advance_cutoff(t, &none, INT64_MAX / 2, NULL, 0, &moved));
     assert_true(moved);

@@ -68,6 +68,7 @@ static void all_is_readable_at_first(void **state)
     struct loch_timeline *t = with_history(s);
     int64_t when = 0;
     assert_int_equal(loch_timeline_cutoff(t, &when), LOCH_LSN_NONE);
+    assert_true(loch_timeline_leases_settled(t)); /* it was made here: there are none of before */
     assert_ok(loch_timeline_readable(t, 1000));
     assert_ok(loch_timeline_readable(t, 9000));
     assert_code(loch_timeline_readable(t, 999), LOCH_E_INVALID);
@@ -79,6 +80,7 @@ static void below_the_cutoff_is_refused_with_the_reason(void **state)
     struct site *s = *state;
     struct loch_timeline *t = spread_marks(s, with_history(s));
     struct loch_view *view = NULL;
+    const struct loch_pitr_window all = {0, 0};
     assert_int_equal(move_to(t, 5), 4000);
     assert_int_equal(move_to(t, 6), 4000); /* never back */
     assert_ok(loch_timeline_readable(t, 4000));
@@ -90,6 +92,8 @@ static void below_the_cutoff_is_refused_with_the_reason(void **state)
     assert_int_equal(move_to(t, 2), 7000);
     assert_ok(loch_view_readable(view, 4000)); /* an older view still shows what it did */
     loch_view_destroy(view);
+    assert_false(loch_timeline_leases_settled(t)); /* opened a moment ago */
+    assert_false(loch_timeline_cutoff_due(t, &all, 9 * HOUR_US));
     t = site_reopen(s, t, NULL); /* it is in the manifest */
     assert_code(loch_timeline_readable(t, 6999), LOCH_E_INVALID);
     assert_ok(loch_timeline_readable(t, 7000));
