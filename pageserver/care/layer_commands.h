@@ -19,7 +19,7 @@ void loch_command_default_history(void *arg, struct loch_console_request *reques
      loch_command_show_layers},                                                                    \
         {"SHOW HISTORY", "One row a timeline: where its history begins, what keeps how much.",     \
          loch_command_show_history},                                                               \
-        {"SHOW LSN LEASES", "One row a lease of an LSN.", loch_command_show_leases},               \
+        {"SHOW HOLDS", "One row a lease of an LSN.", loch_command_show_leases},                    \
         {"LEASE <tenant> <timeline> <lsn> FOR <holder> [MS <ttl>]",                                \
          "Keeps an LSN readable; the holder renews it by the same command.", loch_command_lease},  \
         {"END LEASE <tenant> <timeline> <lsn> FOR <holder>", "Lets go of a leased LSN.",           \
