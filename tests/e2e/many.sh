@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Many branches of one parent: what one costs at the pageserver, however many there are and however large the parent;
+# and how soon a compute on a new one answers. Prints figures; fails on what must hold on any machine.
+#   many.sh [BRANCHES=1000] [ROWS=200000]
+. "$(dirname "$0")/lib.sh"
+BRANCHES=${1:-1000}
+ROWS=${2:-200000}
+console() { psql "host=$DIR/run port=$((PORT_BASE + $1)) dbname=loch user=loch" -X -A -t -q; }
+# Milliseconds that each CREATE BRANCH of the names on stdin took: median, 99th percentile.
+create() { # TIP
+    sed "s/.*/CREATE BRANCH main & FROM main AT ${1//\//\\\/};/" | { echo '\timing on'; cat; } | console 10 >"$WORK/made" || fail "CREATE BRANCH"
+    sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p' "$WORK/made" | sort -n | awk '{t[NR] = $1} END {print t[int((NR + 1) / 2)], t[int(NR * 0.99) + (NR < 100)]}'
+}
+tell_safekeepers() { # what the pageserver answered with becomes known to the quorum
+    awk -F'|' '/\|/ {printf "CREATE TIMELINE %s %s START %s PREV %s SYSID %s PGVERSION %s SEGMENT %s;\n", $1, $2, $4, $5, $6, $7, $8}' "$WORK/made" >"$WORK/timelines"
+    local i
+    for i in 1 2 3; do console "$i" <"$WORK/timelines" >/dev/null || fail "safekeeper $i"; done
+}
+tip() { "$LOCH" branch show main --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["last_record_lsn"])'; }
+memory() { awk '/VmRSS/ {print int($2 / 1024)}' "/proc/$(daemon_pid pageserver)/status"; }
+
+up
+small=$(seq 20 | sed 's/^/s-/' | create "$(tip)")
+tell_safekeepers
+note "branching an empty database, ms (median, p99): $small"
+q "CREATE TABLE t AS SELECT g AS n, repeat('x', 400) AS pad FROM generate_series(1, $ROWS) g; CHECKPOINT"
+q "CREATE INDEX ON t (n)"
+large=$(seq 20 | sed 's/^/l-/' | create "$(tip)")
+tell_safekeepers
+note "branching $(q "SELECT pg_size_pretty(pg_database_size('postgres'))"), ms: $large"
+before=$(memory)
+many=$(seq "$BRANCHES" | sed 's/^/b-/' | create "$(tip)")
+tell_safekeepers
+note "$BRANCHES branches of one parent, ms each: $many; the pageserver grew by $((($(memory) - before) * 1024 / BRANCHES)) KiB a branch"
+[ "$("$LOCH" branch list --json | grep -c '"parent": "main"')" = $((BRANCHES + 40)) ] || fail "not all are there"
+# None is in the way of another: the parent goes on, one branch is dropped, one gets a compute.
+q "INSERT INTO t VALUES (-1, 'parent')"
+"$LOCH" branch delete b-7 || fail "delete"
+times=()
+for i in 1 2 3 4 5; do
+    begun=$(date +%s%N)
+    "$LOCH" branch create "c-$i" >/dev/null 2>&1 || fail "branch create"
+    made=$(date +%s%N)
+    "$LOCH" compute start "c-$i" --branch "c-$i" >/dev/null || fail "compute start"
+    [ "$(q 'SELECT n FROM t WHERE n = -1' "c-$i")" = -1 ] || fail "an acknowledged row is missing in a branch at the tip"
+    times+=("$(((made - begun) / 1000000))+$((($(date +%s%N) - made) / 1000000))")
+    "$LOCH" compute stop "c-$i" --immediate >/dev/null 2>&1
+done
+note "branch create + compute start to first answer, ms: ${times[*]}"
+note "passed"
