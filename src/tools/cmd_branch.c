@@ -413,6 +413,8 @@ loch_status loch_cmd_branch(struct loch_cluster *c, const struct loch_options *o
         return branch_delete(c, o, tenant, name);
     if (strcmp(verb, "rename") == 0 && name != NULL)
         return branch_rename(c, o, tenant, name);
+    if (strcmp(verb, "map") == 0 && name != NULL)
+        return loch_branch_map(c, tenant, name);
     if (strcmp(verb, "restore") == 0 && name != NULL)
         return loch_branch_restore(c, o, tenant, name);
     if (strcmp(verb, "lsn") == 0 && name != NULL)
@@ -420,5 +422,6 @@ loch_status loch_cmd_branch(struct loch_cluster *c, const struct loch_options *o
     if (strcmp(verb, "time") == 0 && name != NULL)
         return branch_look(c, o, tenant, name, false);
     return LOCH_FAIL(LOCH_E_INVALID,
-                     "want: loch branch create|list|show|rename|restore|delete|lsn|time NAME");
+                     "want: loch branch create|list|show|rename|restore|delete|map|lsn|time "
+                     "NAME");
 }

@@ -57,6 +57,8 @@ LOCH_STATUS loch_branch_remove(struct loch_cluster *c, const char *tenant_id, co
 /* The branch as it was at o->at under its own name; what it was stays under a dated one. */
 LOCH_STATUS loch_branch_restore(struct loch_cluster *c, const struct loch_options *o,
                                 const char *tenant_id, const char *branch);
+/* Its layers as a picture (SVG) on standard output; --json: as rows. */
+LOCH_STATUS loch_branch_map(struct loch_cluster *c, const char *tenant_id, const char *name);
 /* The branch of its own that a read-only compute gets, of o->branch at o->at. */
 LOCH_STATUS loch_read_only_branch(struct loch_cluster *c, const struct loch_options *o,
                                   const char *compute, json_t **branch);
