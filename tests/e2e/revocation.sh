@@ -46,7 +46,7 @@ load() {
     wait_until 20 loaded || { cat "$WORK/$1.out"; fail "no load"; }
 }
 loaded() { [ "$(q "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench' AND query LIKE 'UPDATE%'" ours)" -ge 2 ]; }
-last_answer() { cut -d' ' -f5,6 "$WORK/$1".*[0-9] | sort -n | tail -1 | awk '{printf "%.0f\n", $1 * 1000 + $2 / 1000}'; }
+last_answer() { cut -d' ' -f5,6 "$WORK/$1".*[0-9] | sort -k1,1n -k2,2n | tail -1 | awk '{printf "%.0f\n", $1 * 1000 + $2 / 1000}'; }
 
 back() {
     wait_until 60 every_lease_is held || fail "the leases do not come back"
