@@ -3,6 +3,8 @@
 #include "drop.h"
 #include "timeline.h"
 
+#include "loch/host/key_command.h"
+
 #include "loch/base/log.h"
 #include "loch/base/secret.h"
 #include "loch/host/pin_command.h"
@@ -251,6 +253,20 @@ static void show_status(void *arg, struct loch_console_request *request)
     loch_console_done(request, NULL);
 }
 
+static void show_keys(void *arg, struct loch_console_request *request)
+{
+    const struct sk_daemon *d = arg;
+
+    loch_show_keys_command(d->keys, request);
+}
+
+static void reload_keys(void *arg, struct loch_console_request *request)
+{
+    struct sk_daemon *d = arg;
+
+    loch_reload_keys_command(d->env, d->keys, request);
+}
+
 static void show_leases(void *arg, struct loch_console_request *request)
 {
     const struct sk_daemon *d = arg;
@@ -269,5 +285,7 @@ const struct loch_console_command sk_commands[SK_COMMAND_COUNT] = {
     {LOCH_UNPIN_WORDS, LOCH_UNPIN_HELP, unpin_tenant},
     {"SHOW TIMELINES", "One row a timeline: positions and state.", show_timelines},
     {"SHOW STATUS", "What this safekeeper is.", show_status},
+    {LOCH_SHOW_KEYS_WORDS, LOCH_SHOW_KEYS_HELP, show_keys},
+    {LOCH_RELOAD_KEYS_WORDS, LOCH_RELOAD_KEYS_HELP, reload_keys},
     {"SHOW LEASES", "One row a tenant: whether its key may be used, and why not.", show_leases},
 };

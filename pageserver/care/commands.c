@@ -11,6 +11,7 @@
 
 #include "loch/base/time.h"
 #include "loch/host/console.h"
+#include "loch/host/key_command.h"
 #include "loch/host/keys.h"
 #include "loch/host/leases.h"
 #include "loch/host/pin_command.h"
@@ -249,6 +250,30 @@ static void show_leases(void *arg, struct loch_console_request *request)
     loch_leases_show(ps->leases, request);
 }
 
+static void show_keys(void *arg, struct loch_console_request *request)
+{
+    struct loch_pageserver *ps = arg;
+    loch_show_keys_command(ps->keys, request);
+}
+
+static void reload_keys(void *arg, struct loch_console_request *request)
+{
+    struct loch_pageserver *ps = arg;
+    loch_reload_keys_command(ps->env, ps->keys, request);
+}
+
+static void rotate_key(void *arg, struct loch_console_request *request)
+{
+    struct loch_pageserver *ps = arg;
+    loch_rotate_key_command(ps->env, ps->keys, request);
+}
+
+static void activate_keys(void *arg, struct loch_console_request *request)
+{
+    struct loch_pageserver *ps = arg;
+    loch_activate_keys_command(ps->env, ps->keys, request);
+}
+
 static void show_tenants(void *arg, struct loch_console_request *request)
 {
     static const char *const names[] = {"tenant", "name", "timelines", "state", "problem"};
@@ -478,6 +503,10 @@ const struct loch_console_command loch_pageserver_commands[] = {
     {"SHOW TENANTS", "One row a tenant.", show_tenants},
     {"SHOW TIMELINES", "One row a timeline of every tenant.", show_timelines},
     {"SHOW STATUS", "One row about this daemon.", show_status},
+    {LOCH_SHOW_KEYS_WORDS, LOCH_SHOW_KEYS_HELP, show_keys},
+    {LOCH_RELOAD_KEYS_WORDS, LOCH_RELOAD_KEYS_HELP, reload_keys},
+    {LOCH_ROTATE_KEY_WORDS, LOCH_ROTATE_KEY_HELP, rotate_key},
+    {LOCH_ACTIVATE_WORDS, LOCH_ACTIVATE_HELP, activate_keys},
     {"SHOW LEASES", "One row a tenant: whether its key may be used, and why not.", show_leases},
     {"ISSUE CREDENTIAL <tenant> <timeline> <compute>",
      "A compute's keys and its epoch, as JSON; earlier ones of the timeline are fenced.",

@@ -91,8 +91,8 @@ static loch_status check_newer(const struct keys_tenant *held, const struct keys
 }
 
 /* Reads the keyring and refuses one older than the one held: nothing may be built upon it. */
-static loch_status get_newest(struct loch_keys *keys, const struct loch_id *tenant,
-                              struct keys_tenant **out)
+loch_status keys_get_newest(struct loch_keys *keys, const struct loch_id *tenant,
+                            struct keys_tenant **out)
 {
     struct keys_tenant *t = NULL;
     loch_status st = LOCH_OK;
@@ -150,12 +150,12 @@ static loch_status get_and_install(struct loch_keys *keys, const struct loch_id 
 {
     struct keys_tenant *t = NULL;
 
-    LOCH_TRY(get_newest(keys, tenant, &t));
+    LOCH_TRY(keys_get_newest(keys, tenant, &t));
     return install(keys, t);
 }
 
 /* Fails for a blocked tenant: only a restore may open its keys. */
-static loch_status check_open(struct loch_keys *keys, const struct loch_id *tenant)
+loch_status keys_check_open(struct loch_keys *keys, const struct loch_id *tenant)
 {
     reading(keys);
     const struct keys_permit *permit = keys_permit_find(keys, tenant);
@@ -166,11 +166,11 @@ static loch_status check_open(struct loch_keys *keys, const struct loch_id *tena
     return st;
 }
 
-static loch_status load(struct loch_keys *keys, const struct loch_id *tenant)
+loch_status keys_load(struct loch_keys *keys, const struct loch_id *tenant)
 {
     const uint64_t started_ns = keys_now_ns(keys);
 
-    LOCH_TRY(check_open(keys, tenant));
+    LOCH_TRY(keys_check_open(keys, tenant));
     return keys_permit_note(keys, tenant, started_ns, get_and_install(keys, tenant), false);
 }
 
@@ -190,19 +190,19 @@ loch_status loch_keys_restore(struct loch_keys *keys, const struct loch_id *tena
 
 /* Brings PENDING keys to life: read back, unwrapped anew, then put as ACTIVE; and loads the result.
  */
-static loch_status settle(struct loch_keys *keys, const struct loch_id *tenant)
+loch_status keys_settle(struct loch_keys *keys, const struct loch_id *tenant)
 {
     struct keys_tenant *t = NULL;
     bool changed = false;
 
     const uint64_t started_ns = keys_now_ns(keys);
-    LOCH_TRY(check_open(keys, tenant));
-    LOCH_TRY(get_newest(keys, tenant, &t));
+    LOCH_TRY(keys_check_open(keys, tenant));
+    LOCH_TRY(keys_get_newest(keys, tenant, &t));
     const loch_status st = keys_ring_activate(&keys->o, t, &changed);
     if (!loch_is_ok(st) || changed) {
         keys_tenant_destroy(t);
         LOCH_TRY(st);
-        return load(keys, tenant);
+        return keys_load(keys, tenant);
     }
     return keys_permit_note(keys, tenant, started_ns, install(keys, t), false);
 }
@@ -213,12 +213,12 @@ static loch_status add_timeline(struct loch_keys *keys, const struct loch_id *te
     struct keys_tenant *t = NULL;
     bool changed = false;
 
-    LOCH_TRY(check_open(keys, tenant));
-    LOCH_TRY(get_newest(keys, tenant, &t));
+    LOCH_TRY(keys_check_open(keys, tenant));
+    LOCH_TRY(keys_get_newest(keys, tenant, &t));
     const loch_status st = keys_ring_add_timeline(&keys->o, t, timeline, &changed);
     keys_tenant_destroy(t);
     LOCH_TRY(st);
-    return settle(keys, tenant);
+    return keys_settle(keys, tenant);
 }
 
 loch_status loch_keys_tenant_create(struct loch_keys *keys, const struct loch_id *tenant)
@@ -227,7 +227,7 @@ loch_status loch_keys_tenant_create(struct loch_keys *keys, const struct loch_id
     (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
     loch_status st = keys_ring_create(&keys->o, tenant);
     if (loch_is_ok(st))
-        st = settle(keys, tenant);
+        st = keys_settle(keys, tenant);
     (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
     return st;
 }
@@ -235,7 +235,7 @@ loch_status loch_keys_tenant_create(struct loch_keys *keys, const struct loch_id
 loch_status loch_keys_tenant_load(struct loch_keys *keys, const struct loch_id *tenant)
 {
     (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
-    const loch_status st = load(keys, tenant);
+    const loch_status st = keys_load(keys, tenant);
     (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
     return st;
 }
@@ -277,13 +277,13 @@ static loch_status forget_timeline(struct loch_keys *keys, const struct loch_id 
     struct keys_tenant *t = NULL;
     bool changed = false;
 
-    LOCH_TRY(check_open(keys, tenant));
-    LOCH_TRY(get_newest(keys, tenant, &t));
+    LOCH_TRY(keys_check_open(keys, tenant));
+    LOCH_TRY(keys_get_newest(keys, tenant, &t));
     const loch_status st = keys_ring_forget_timeline(&keys->o, t, timeline, &changed);
     if (!loch_is_ok(st) || changed) {
         keys_tenant_destroy(t);
         LOCH_TRY(st);
-        return load(keys, tenant);
+        return keys_load(keys, tenant);
     }
     return install(keys, t);
 }
@@ -411,13 +411,15 @@ struct loch_key_source loch_keys_source(struct loch_keys *keys)
     return (struct loch_key_source){find_key, keys};
 }
 
-/* Under lock. The tenant's wire key of that epoch, while it may still be used. */
+/* Under lock. The tenant's wire key of that epoch, while it may be used: a pending one is known to
+ * servers before clients get it. */
 static const struct opened_key *wire_key(const struct keys_tenant *t, uint32_t epoch)
 {
     for (uint32_t i = 0; i < t->ring.count; i++) {
         const struct opened_key *k = &t->keys[i];
         if (k->level == LOCH_LEVEL_TK && k->purpose == LOCH_PURPOSE_WIRE && k->version == epoch &&
-            (k->state == LOCH_STATE_ACTIVE || k->state == LOCH_STATE_RETIRED))
+            (k->state == LOCH_STATE_PENDING || k->state == LOCH_STATE_ACTIVE ||
+             k->state == LOCH_STATE_RETIRED))
             return k;
     }
     return NULL;

@@ -49,6 +49,15 @@ struct loch_keys {
     size_t permit_count;
 };
 
+/* Reads the keyring and refuses one older than the one held: nothing may be built upon it. */
+LOCH_STATUS keys_get_newest(struct loch_keys *keys, const struct loch_id *tenant,
+                            struct keys_tenant **out);
+/* Under the tenant's change lock: reads and installs; makes PENDING keys ACTIVE first. */
+LOCH_STATUS keys_load(struct loch_keys *keys, const struct loch_id *tenant);
+LOCH_STATUS keys_settle(struct loch_keys *keys, const struct loch_id *tenant);
+/* Fails for a blocked tenant: only a restore may open its keys. */
+LOCH_STATUS keys_check_open(struct loch_keys *keys, const struct loch_id *tenant);
+
 /* Under lock. NULL when there is none. */
 struct keys_permit *keys_permit_find(const struct loch_keys *keys, const struct loch_id *tenant);
 /* Under lock. Fails when the tenant's keys are blocked or their lease has run out. */
@@ -71,6 +80,34 @@ void keys_tenant_destroy(struct keys_tenant *t);
 /* Reads, unwraps and proves the tenant's keyring. Every key is unwrapped anew. */
 LOCH_STATUS keys_ring_get(const struct loch_keys_options *o, const struct loch_id *tenant,
                           struct keys_tenant **out);
+/* The opened secret of a version, or NULL. */
+const struct loch_secret *keys_ring_secret(const struct keys_tenant *t,
+                                           const struct loch_id *key_id, uint32_t version);
+/* A copy of t's ring, numbered and chained as its successor. */
+LOCH_STATUS keys_ring_successor(const struct keys_tenant *t, struct loch_keyring *next);
+/* MACs with the META KEK that is active in `ring`, which `signer` has opened, and puts; expect
+ * NULL: only when there is none yet. LOCH_E_STALE: somebody else was quicker. */
+LOCH_STATUS keys_ring_put(const struct loch_keys_options *o, const struct loch_keyring *ring,
+                          const struct keys_tenant *signer, const struct loch_etag *expect);
+/* What is to be made: a TK, or (kek NULL) a KEK wrapped by the tenant's CMK. */
+struct keys_make {
+    uint8_t purpose;
+    struct loch_id scope;
+    struct loch_id key_id; /* none: a new key; else its next version */
+    struct loch_id parent;
+    uint32_t parent_version;
+    const struct loch_secret *kek;
+};
+/* Makes a version, PENDING in the ring. The secret goes to *secret. */
+LOCH_STATUS keys_ring_make(const struct loch_keys_options *o, struct loch_keyring *ring,
+                           const struct keys_make *what, struct loch_secret *secret);
+/* Wraps a TK under a KEK, or a KEK by a CMK, in the place of entry e, and proves the wrap. */
+LOCH_STATUS keys_ring_wrap_tk(const struct loch_keyring *ring, const struct loch_keyring_entry *e,
+                              const struct loch_secret *kek, const struct loch_secret *tk,
+                              struct loch_buf *out);
+LOCH_STATUS keys_ring_wrap_kek(const struct loch_keyring *ring, const struct loch_keyring_entry *e,
+                               struct loch_kms *kms, const struct loch_secret *kek,
+                               struct loch_buf *out);
 /* Puts the first keyring, all keys PENDING. LOCH_E_EXISTS. */
 LOCH_STATUS keys_ring_create(const struct loch_keys_options *o, const struct loch_id *tenant);
 /* Puts a successor of t with PENDING keys for the timeline where it has neither active nor pending

@@ -71,8 +71,8 @@ static struct loch_slice tk_place(const struct loch_keyring *ring,
 
 /* ---- opening ---- */
 
-static const struct loch_secret *opened_secret(const struct keys_tenant *t,
-                                               const struct loch_id *key_id, uint32_t version)
+const struct loch_secret *keys_ring_secret(const struct keys_tenant *t,
+                                           const struct loch_id *key_id, uint32_t version)
 {
     for (uint32_t i = 0; i < t->ring.count; i++)
         if (t->keys[i].version == version && loch_id_equal(&t->keys[i].key_id, key_id) &&
@@ -115,7 +115,7 @@ static loch_status entry_unwrap(const struct loch_keys_options *o, const struct 
         LOCH_TRY(entry_kms(o, t, e, &kms));
         LOCH_TRY(loch_kms_unwrap(kms, &context, loch_buf_slice(&e->wrap), &s));
     } else {
-        const struct loch_secret *kek = opened_secret(t, &e->parent, e->parent_version);
+        const struct loch_secret *kek = keys_ring_secret(t, &e->parent, e->parent_version);
         if (kek == NULL)
             return LOCH_FAIL(LOCH_E_DENIED, "the KEK above a %s key is revoked",
                              loch_purpose_name(e->purpose));
@@ -167,24 +167,23 @@ static loch_status keys_unwrap(const struct loch_keys_options *o, struct keys_te
     return LOCH_OK;
 }
 
-/* The MAC's key: from the active META KEK, or from the pending one of a keyring just made. */
-static loch_status mac_of(const struct keys_tenant *t, struct loch_slice body,
-                          uint8_t out[static LOCH_KEYRING_MAC_BYTES])
+/* The MAC's key: from the META KEK that is active in `ring`, or pending in a keyring just made;
+ * `t` has it opened. */
+static loch_status mac_of(const struct loch_keyring *ring, const struct keys_tenant *t,
+                          struct loch_slice body, uint8_t out[static LOCH_KEYRING_MAC_BYTES])
 {
-    const struct opened_key *meta = NULL;
+    const struct loch_secret *meta = NULL;
     struct loch_secret key = {0};
 
-    for (uint32_t i = 0; i < t->ring.count; i++) {
-        const struct opened_key *k = &t->keys[i];
-        if (k->level != LOCH_LEVEL_KEK || k->purpose != LOCH_PURPOSE_META ||
-            k->secret.bytes == NULL)
-            continue;
-        if (k->state == LOCH_STATE_ACTIVE || (k->state == LOCH_STATE_PENDING && k->version == 1))
-            meta = k;
+    for (uint32_t i = 0; i < ring->count; i++) {
+        const struct loch_keyring_entry *e = &ring->entries[i];
+        if (e->level == LOCH_LEVEL_KEK && e->purpose == LOCH_PURPOSE_META &&
+            (e->state == LOCH_STATE_ACTIVE || (e->state == LOCH_STATE_PENDING && e->version == 1)))
+            meta = keys_ring_secret(t, &e->key_id, e->version);
     }
     if (meta == NULL)
         return LOCH_FAIL(LOCH_E_CORRUPT, "the keyring has no key for its own MAC");
-    LOCH_TRY(loch_hkdf(LOCH_HASH_SHA256, &meta->secret, loch_slice_of(NULL, 0),
+    LOCH_TRY(loch_hkdf(LOCH_HASH_SHA256, meta, loch_slice_of(NULL, 0),
                        loch_slice_of(mac_label, sizeof mac_label), LOCH_SHA256_BYTES, &key));
     const loch_status st = loch_hmac_sha256(&key, body, out);
     loch_secret_fini(&key);
@@ -216,7 +215,7 @@ loch_status keys_ring_get(const struct loch_keys_options *o, const struct loch_i
         goto out;
     }
     LOCH_TRY_OUT(st, keys_unwrap(o, t));
-    LOCH_TRY_OUT(st, mac_of(t, body, check));
+    LOCH_TRY_OUT(st, mac_of(&t->ring, t, body, check));
     if (!loch_bytes_equal(check, mac.data, sizeof check)) {
         st = LOCH_FAIL(LOCH_E_CORRUPT, "%s has been altered: its MAC does not match", name);
         goto out;
@@ -234,23 +233,60 @@ out:
 
 /* ---- changing ---- */
 
-/* Makes a key, PENDING in the ring; `kek` NULL: a KEK of its own. The secret goes to *secret. */
-static loch_status key_make(const struct loch_keys_options *o, struct loch_keyring *ring,
-                            uint8_t purpose, const struct loch_id *scope,
-                            const struct loch_keyring_entry *parent, const struct loch_secret *kek,
-                            struct loch_secret *secret)
+loch_status keys_ring_wrap_tk(const struct loch_keyring *ring, const struct loch_keyring_entry *e,
+                              const struct loch_secret *kek, const struct loch_secret *tk,
+                              struct loch_buf *out)
 {
-    struct loch_keyring_entry e = {.version = 1, .purpose = purpose, .scope = *scope};
+    uint8_t place[TK_PLACE_BYTES];
+    struct loch_secret back = {0};
+    const struct loch_slice salt = loch_slice_of(e->salt, sizeof e->salt);
+
+    LOCH_TRY(loch_buf_reserve(out, LOCH_WRAPPED_DEK_BYTES));
+    LOCH_TRY(loch_dek_wrap(kek, salt, tk_place(ring, e, place), tk, out->data));
+    out->len = LOCH_WRAPPED_DEK_BYTES;
+    loch_status st =
+        loch_dek_unwrap(kek, salt, tk_place(ring, e, place), loch_buf_slice(out), &back);
+    if (loch_is_ok(st) && !loch_bytes_equal(back.bytes, tk->bytes, tk->len))
+        st = LOCH_FAIL(LOCH_E_CORRUPT, "a re-wrapped key does not unwrap to itself");
+    loch_secret_fini(&back);
+    return st;
+}
+
+loch_status keys_ring_wrap_kek(const struct loch_keyring *ring, const struct loch_keyring_entry *e,
+                               struct loch_kms *kms, const struct loch_secret *kek,
+                               struct loch_buf *out)
+{
+    const struct loch_kms_context context = kms_context(ring, e);
+    struct loch_secret back = {0};
+
+    LOCH_TRY(loch_kms_wrap(kms, &context, kek, out));
+    LOCH_TRY(loch_kms_unwrap(kms, &context, loch_buf_slice(out), &back));
+    const bool same = back.len == kek->len && loch_bytes_equal(back.bytes, kek->bytes, kek->len);
+    loch_secret_fini(&back);
+    if (!same)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "the key service does not give back what it wrapped");
+    return LOCH_OK;
+}
+
+loch_status keys_ring_make(const struct loch_keys_options *o, struct loch_keyring *ring,
+                           const struct keys_make *what, struct loch_secret *secret)
+{
+    struct loch_keyring_entry e = {
+        .version = 1, .purpose = what->purpose, .scope = what->scope, .key_id = what->key_id};
     uint8_t place[TK_PLACE_BYTES];
     struct loch_secret s = {0};
     loch_status st;
 
-    LOCH_TRY_OUT(st, loch_random_id(&e.key_id));
+    if (loch_id_is_none(&e.key_id))
+        LOCH_TRY_OUT(st, loch_random_id(&e.key_id));
+    for (uint32_t i = 0; i < ring->count; i++)
+        if (loch_id_equal(&ring->entries[i].key_id, &e.key_id))
+            e.version = ring->entries[i].version + 1;
     LOCH_TRY_OUT(st, loch_random_bytes(e.salt, sizeof e.salt));
     LOCH_TRY_OUT(st, loch_random_secret(&s, LOCH_DEK_BYTES));
     const struct loch_slice salt = loch_slice_of(e.salt, sizeof e.salt);
     LOCH_TRY_OUT(st, loch_key_commitment(&s, salt, e.commitment));
-    if (kek == NULL) {
+    if (what->kek == NULL) {
         struct loch_kms *kms = loch_kms_for(o->kms, &ring->tenant, NULL);
         const char *uri = loch_kms_uri(kms);
         const struct loch_kms_context context = kms_context(ring, &e);
@@ -260,10 +296,11 @@ static loch_status key_make(const struct loch_keys_options *o, struct loch_keyri
         LOCH_TRY_OUT(st, loch_kms_wrap(kms, &context, &s, &e.wrap));
     } else {
         e.level = LOCH_LEVEL_TK;
-        e.parent = parent->key_id;
-        e.parent_version = parent->version;
+        e.parent = what->parent;
+        e.parent_version = what->parent_version;
         LOCH_TRY_OUT(st, loch_buf_reserve(&e.wrap, LOCH_WRAPPED_DEK_BYTES));
-        LOCH_TRY_OUT(st, loch_dek_wrap(kek, salt, tk_place(ring, &e, place), &s, e.wrap.data));
+        LOCH_TRY_OUT(st,
+                     loch_dek_wrap(what->kek, salt, tk_place(ring, &e, place), &s, e.wrap.data));
         e.wrap.len = LOCH_WRAPPED_DEK_BYTES;
     }
     st = loch_keyring_add(ring, &e);
@@ -279,9 +316,8 @@ out:
     return st;
 }
 
-/* MACs with the keys of `signer` and puts; expect NULL: only when there is none yet. */
-static loch_status ring_put(const struct loch_keys_options *o, const struct loch_keyring *ring,
-                            const struct keys_tenant *signer, const struct loch_etag *expect)
+loch_status keys_ring_put(const struct loch_keys_options *o, const struct loch_keyring *ring,
+                          const struct keys_tenant *signer, const struct loch_etag *expect)
 {
     char name[NAME_BYTES];
     struct loch_buf bytes = {0};
@@ -290,7 +326,7 @@ static loch_status ring_put(const struct loch_keys_options *o, const struct loch
 
     object_name(&ring->tenant, name);
     LOCH_TRY_OUT(st, loch_keyring_encode(ring, &bytes));
-    LOCH_TRY_OUT(st, mac_of(signer, loch_buf_slice(&bytes), mac));
+    LOCH_TRY_OUT(st, mac_of(ring, signer, loch_buf_slice(&bytes), mac));
     LOCH_TRY_OUT(st, loch_buf_append(&bytes, mac, sizeof mac));
     if (expect == NULL)
         st = loch_objstore_put_if_absent(o->store, name, loch_buf_slice(&bytes), NULL);
@@ -311,18 +347,23 @@ loch_status keys_ring_create(const struct loch_keys_options *o, const struct loc
 
     loch_keyring_init(&t.ring, &o->cluster, tenant);
     for (size_t i = 0; i < 4; i++)
-        LOCH_TRY_OUT(st, key_make(o, &t.ring, purposes[i], &none, NULL, NULL, &opened[i].secret));
+        LOCH_TRY_OUT(st, keys_ring_make(o, &t.ring, &(struct keys_make){.purpose = purposes[i]},
+                                        &opened[i].secret));
     /* The tenant's wire key, K_wire, hangs below the wire KEK (index 2). */
-    LOCH_TRY_OUT(st, key_make(o, &t.ring, LOCH_PURPOSE_WIRE, &none, &t.ring.entries[2],
-                              &opened[2].secret, &opened[4].secret));
+    const struct keys_make wire = {.purpose = LOCH_PURPOSE_WIRE,
+                                   .parent = t.ring.entries[2].key_id,
+                                   .parent_version = 1,
+                                   .kek = &opened[2].secret};
+    LOCH_TRY_OUT(st, keys_ring_make(o, &t.ring, &wire, &opened[4].secret));
     for (uint32_t i = 0; i < t.ring.count; i++) {
+        opened[i].key_id = t.ring.entries[i].key_id;
         opened[i].version = 1;
         opened[i].level = t.ring.entries[i].level;
         opened[i].purpose = t.ring.entries[i].purpose;
         opened[i].state = LOCH_STATE_PENDING;
     }
     t.keys = opened;
-    LOCH_TRY_OUT(st, ring_put(o, &t.ring, &t, NULL));
+    LOCH_TRY_OUT(st, keys_ring_put(o, &t.ring, &t, NULL));
 out:
     for (size_t i = 0; i < 5; i++)
         loch_secret_fini(&opened[i].secret);
@@ -330,8 +371,7 @@ out:
     return st;
 }
 
-/* A copy of t's ring, numbered and chained as its successor. */
-static loch_status successor(const struct keys_tenant *t, struct loch_keyring *next)
+loch_status keys_ring_successor(const struct keys_tenant *t, struct loch_keyring *next)
 {
     LOCH_TRY(loch_keyring_copy(next, &t->ring));
     next->generation++;
@@ -361,24 +401,29 @@ loch_status keys_ring_add_timeline(const struct loch_keys_options *o, const stru
     loch_status st;
 
     *changed = false;
-    LOCH_TRY(successor(t, &next));
+    LOCH_TRY(keys_ring_successor(t, &next));
     for (size_t i = 0; i < 2; i++) {
         if (has_live_tk(&next, (uint8_t)purposes[i], timeline))
             continue;
         const struct loch_keyring_entry *kek =
             loch_keyring_active(&t->ring, LOCH_LEVEL_KEK, purposes[i], &none);
         const struct loch_secret *secret =
-            kek == NULL ? NULL : opened_secret(t, &kek->key_id, kek->version);
+            kek == NULL ? NULL : keys_ring_secret(t, &kek->key_id, kek->version);
         if (secret == NULL) {
             st = LOCH_FAIL(LOCH_E_DENIED, "the tenant has no active %s KEK",
                            loch_purpose_name((uint8_t)purposes[i]));
             goto out;
         }
-        LOCH_TRY_OUT(st, key_make(o, &next, (uint8_t)purposes[i], timeline, kek, secret, &made));
+        const struct keys_make tk = {.purpose = (uint8_t)purposes[i],
+                                     .scope = *timeline,
+                                     .parent = kek->key_id,
+                                     .parent_version = kek->version,
+                                     .kek = secret};
+        LOCH_TRY_OUT(st, keys_ring_make(o, &next, &tk, &made));
         loch_secret_fini(&made);
         *changed = true;
     }
-    st = *changed ? ring_put(o, &next, t, &t->etag) : LOCH_OK;
+    st = *changed ? keys_ring_put(o, &next, t, &t->etag) : LOCH_OK;
 out:
     loch_keyring_fini(&next);
     return st;
@@ -391,10 +436,10 @@ loch_status keys_ring_forget_timeline(const struct loch_keys_options *o,
     struct loch_keyring next = {0};
     loch_status st = LOCH_OK;
 
-    LOCH_TRY(successor(t, &next));
+    LOCH_TRY(keys_ring_successor(t, &next));
     *changed = loch_keyring_forget(&next, timeline) > 0;
     if (*changed)
-        st = ring_put(o, &next, t, &t->etag);
+        st = keys_ring_put(o, &next, t, &t->etag);
     loch_keyring_fini(&next);
     return st;
 }
@@ -406,7 +451,7 @@ loch_status keys_ring_activate(const struct loch_keys_options *o, const struct k
     loch_status st = LOCH_OK;
 
     *changed = false;
-    LOCH_TRY(successor(t, &next));
+    LOCH_TRY(keys_ring_successor(t, &next));
     for (uint32_t i = 0; i < next.count; i++) {
         if (next.entries[i].state != LOCH_STATE_PENDING)
             continue;
@@ -415,7 +460,7 @@ loch_status keys_ring_activate(const struct loch_keys_options *o, const struct k
         *changed = true;
     }
     if (*changed)
-        st = ring_put(o, &next, t, &t->etag);
+        st = keys_ring_put(o, &next, t, &t->etag);
 out:
     loch_keyring_fini(&next);
     return st;

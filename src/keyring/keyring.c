@@ -192,8 +192,19 @@ out:
 
 loch_status loch_keyring_add(struct loch_keyring *ring, struct loch_keyring_entry *take_entry)
 {
+    const bool is_kek = take_entry->level == LOCH_LEVEL_KEK;
+
     take_entry->state = LOCH_STATE_PENDING;
-    return keyring_entry_append(ring, take_entry);
+    LOCH_TRY(keyring_entry_append(ring, take_entry));
+    /* KEKs stand before what hangs below them, so that a reader meets parents first. */
+    for (uint32_t i = ring->count - 1; is_kek && i > 0; i--) {
+        if (ring->entries[i - 1].level == LOCH_LEVEL_KEK)
+            break;
+        const struct loch_keyring_entry swap = ring->entries[i - 1];
+        ring->entries[i - 1] = ring->entries[i];
+        ring->entries[i] = swap;
+    }
+    return LOCH_OK;
 }
 
 static struct loch_keyring_entry *find_mutable(struct loch_keyring *ring,
@@ -292,6 +303,34 @@ loch_status loch_keyring_rewrap(struct loch_keyring *ring, const struct loch_id 
         *take_wrap = (struct loch_buf){0};
         e->parent_version = parent_version;
     }
+    loch_buf_fini(take_wrap);
+    return st;
+}
+
+loch_status loch_keyring_move(struct loch_keyring *ring, const struct loch_id *key_id,
+                              uint32_t version, uint8_t provider, struct loch_slice cmk_uri,
+                              struct loch_buf *take_wrap)
+{
+    struct loch_keyring_entry *e = find_mutable(ring, key_id, version);
+    struct loch_buf uri = {0};
+    loch_status st = LOCH_OK;
+
+    if (e == NULL || e->level != LOCH_LEVEL_KEK)
+        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "the keyring has no such KEK version");
+    else if (provider < LOCH_PROVIDER_FILE || provider > LOCH_PROVIDER_VAULT || cmk_uri.len == 0 ||
+             cmk_uri.len > LOCH_KEYRING_URI_MAX_BYTES)
+        st = LOCH_FAIL(LOCH_E_INVALID, "not a CMK that a KEK can move to");
+    else
+        st = loch_buf_append(&uri, cmk_uri.data, cmk_uri.len);
+    if (loch_is_ok(st))
+        st = loch_keyring_rewrap(ring, key_id, version, 0, take_wrap);
+    if (loch_is_ok(st)) {
+        loch_buf_fini(&e->cmk_uri);
+        e->cmk_uri = uri;
+        uri = (struct loch_buf){0};
+        e->provider = provider;
+    }
+    loch_buf_fini(&uri);
     loch_buf_fini(take_wrap);
     return st;
 }

@@ -140,10 +140,207 @@ loch_status loch_key_check(const struct loch_cluster *c, const char *uri)
     return LOCH_OK;
 }
 
+/* ---- rotation ---- */
+
+/* Every daemon reads the keyring again: *held is how many hold `generation` now. */
+static void reload_all(const struct loch_cluster *c, const char *tenant, const char *generation,
+                       int *held)
+{
+    *held = 0;
+    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+        json_t *rows = NULL;
+        if (!loch_is_ok(
+                loch_consolef(c, loch_port_safekeeper(c, i), &rows, "RELOAD KEYS %s", tenant)))
+            loch_progress("warning: safekeeper %d: %s", i + 1, loch_error_text());
+        else if (strcmp(loch_field(json_array_get(rows, 0), "generation"), generation) == 0)
+            (*held)++;
+        json_decref(rows);
+    }
+}
+
+/* The URI of the CMK that the tenant's newest META KEK hangs below. */
+static loch_status current_cmk(const struct loch_cluster *c, const char *tenant, char *uri,
+                               size_t len)
+{
+    json_t *rows = NULL;
+    json_t *row;
+    size_t i;
+
+    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "SHOW KEYS %s", tenant));
+    uri[0] = '\0';
+    json_array_foreach(rows, i, row) if (strcmp(loch_field(row, "level"), "kek") == 0 &&
+                                         strcmp(loch_field(row, "state"), "active") == 0)(void)
+        snprintf(uri, len, "%s", loch_field(row, "cmk"));
+    json_decref(rows);
+    if (uri[0] == '\0')
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "the tenant's keyring has no active KEK");
+    return LOCH_OK;
+}
+
+static loch_status pin_everywhere(const struct loch_cluster *c, const char *tenant, const char *uri)
+{
+    char clause[LOCH_KMS_CLAUSE_BYTES];
+    json_t *reply = NULL;
+
+    LOCH_TRY(loch_kms_clause(uri, clause, sizeof clause));
+    const loch_status st =
+        loch_consolef(c, loch_port_pageserver(c), &reply, "PIN TENANT %s%s", tenant, clause);
+    json_decref(reply);
+    LOCH_TRY(st);
+    return loch_tenant_pin(c, tenant, uri);
+}
+
+static void unpin_everywhere(const struct loch_cluster *c, const char *tenant, const char *uri)
+{
+    char clause[LOCH_KMS_CLAUSE_BYTES];
+
+    if (!loch_is_ok(loch_kms_clause(uri, clause, sizeof clause)))
+        return;
+    for (int i = 0; i <= LOCH_SAFEKEEPERS; i++) {
+        json_t *reply = NULL;
+        const int port =
+            i < LOCH_SAFEKEEPERS ? loch_port_safekeeper(c, i) : loch_port_pageserver(c);
+        if (!loch_is_ok(loch_consolef(c, port, &reply, "UNPIN TENANT %s%s", tenant, clause)))
+            loch_progress("warning: the old CMK stays pinned at port %d: %s", port,
+                          loch_error_text());
+        json_decref(reply);
+    }
+}
+
+static loch_status rotate(const struct loch_cluster *c, const char *tenant, const char *what)
+{
+    json_t *rows = NULL;
+    json_t *activated = NULL;
+    char generation[32];
+    int held = 0;
+    loch_status st;
+
+    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "ROTATE KEY %s %s", tenant, what));
+    json_t *row = json_array_get(rows, 0);
+    (void)snprintf(generation, sizeof generation, "%s", loch_field(row, "generation"));
+    reload_all(c, tenant, generation, &held);
+    if (strcmp(what, "wire") == 0 && held < QUORUM) {
+        st = LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                       "only %d of %d safekeepers know the new wire epoch: it stays pending; run "
+                       "this again when they are up",
+                       held, LOCH_SAFEKEEPERS);
+        goto out;
+    }
+    LOCH_TRY_OUT(st,
+                 loch_consolef(c, loch_port_pageserver(c), &activated, "ACTIVATE KEYS %s", tenant));
+    (void)snprintf(generation, sizeof generation, "%s",
+                   loch_field(json_array_get(activated, 0), "generation"));
+    reload_all(c, tenant, generation, &held);
+    json_object_set_new(row, "generation", json_string(generation));
+    json_object_set_new(row, "daemons", json_integer(held + 1));
+    loch_print_rows(c, rows);
+    if (held < LOCH_SAFEKEEPERS)
+        loch_progress("warning: %d of %d daemons hold the new keyring; the others read it when "
+                      "they start. Do not disable an old CMK before that",
+                      held + 1, LOCH_SAFEKEEPERS + 1);
+out:
+    json_decref(rows);
+    json_decref(activated);
+    return st;
+}
+
+/* Pinned in both places first, so that no daemon is without either CMK at any time. */
+static loch_status move_cmk(const struct loch_cluster *c, const char *tenant, const char *uri)
+{
+    char old[1100];
+
+    LOCH_TRY(current_cmk(c, tenant, old, sizeof old));
+    LOCH_TRY(pin_everywhere(c, tenant, old));
+    LOCH_TRY(pin_everywhere(c, tenant, uri));
+    LOCH_TRY(rotate(c, tenant, "cmk"));
+    if (strcmp(old, uri) != 0)
+        unpin_everywhere(c, tenant, old);
+    return LOCH_OK;
+}
+
+static loch_status key_rotate(struct loch_cluster *c, const struct loch_options *o,
+                              const char *what)
+{
+    static const char usage[] =
+        "want: loch key rotate cmk|kek|tk|wire [--tenant T] [--kms-uri URI]";
+    char id[33];
+
+    if (what == NULL || (strcmp(what, "cmk") != 0 && strcmp(what, "kek") != 0 &&
+                         strcmp(what, "tk") != 0 && strcmp(what, "wire") != 0))
+        return LOCH_FAIL(LOCH_E_INVALID, "%s", usage);
+    if (o->kms_uri != NULL && strcmp(what, "cmk") != 0)
+        return LOCH_FAIL(LOCH_E_INVALID, "--kms-uri goes with rotate cmk: %s", usage);
+    LOCH_TRY(loch_tenant_find(c, o->tenant ? o->tenant : "main", id));
+    return o->kms_uri != NULL ? move_cmk(c, id, o->kms_uri) : rotate(c, id, what);
+}
+
+/* ---- looking ---- */
+
+static void add_leases(const struct loch_cluster *c, const char *tenant, const char *daemon,
+                       int port, json_t *out)
+{
+    json_t *rows = NULL;
+    json_t *row;
+    size_t i;
+
+    if (!loch_is_ok(loch_console(c, port, "SHOW LEASES", &rows))) {
+        loch_progress("warning: %s: %s", daemon, loch_error_text());
+        return;
+    }
+    json_array_foreach(rows, i, row)
+    {
+        if (strcmp(loch_field(row, "tenant"), tenant) != 0)
+            continue;
+        json_t *shown = json_pack("{s:s}", "daemon", daemon);
+        json_object_update(shown, row);
+        json_object_del(shown, "tenant");
+        json_array_append_new(out, shown);
+    }
+    json_decref(rows);
+}
+
+static loch_status key_status(struct loch_cluster *c, const struct loch_options *o)
+{
+    char id[33];
+    char name[32];
+    json_t *rows = json_array();
+
+    const loch_status st = loch_tenant_find(c, o->tenant ? o->tenant : "main", id);
+    if (loch_is_ok(st)) {
+        for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+            (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
+            add_leases(c, id, name, loch_port_safekeeper(c, i), rows);
+        }
+        add_leases(c, id, "pageserver", loch_port_pageserver(c), rows);
+        loch_print_rows(c, rows);
+    }
+    json_decref(rows);
+    return st;
+}
+
+static loch_status key_list(struct loch_cluster *c, const struct loch_options *o)
+{
+    char id[33];
+    json_t *rows = NULL;
+
+    LOCH_TRY(loch_tenant_find(c, o->tenant ? o->tenant : "main", id));
+    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "SHOW KEYS %s", id));
+    loch_print_rows(c, rows);
+    json_decref(rows);
+    return LOCH_OK;
+}
+
 loch_status loch_cmd_key(struct loch_cluster *c, const struct loch_options *o, const char *verb,
                          const char *name)
 {
+    if (strcmp(verb, "rotate") == 0)
+        return key_rotate(c, o, name);
+    if (strcmp(verb, "status") == 0)
+        return key_status(c, o);
+    if (strcmp(verb, "list") == 0)
+        return key_list(c, o);
     if (strcmp(verb, "pin") == 0)
         return key_pin(c, name, o->kms_uri);
-    return LOCH_FAIL(LOCH_E_INVALID, "want: loch key check URI | pin TENANT --kms-uri URI");
+    return LOCH_FAIL(LOCH_E_INVALID,
+                     "want: loch key status|list|rotate|check|pin (see loch --help)");
 }

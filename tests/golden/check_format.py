@@ -125,7 +125,7 @@ def check_keyring(data):
             at += 4 + struct.unpack_from("<I", data, at)[0]
         at += 64
     assert at + 32 == len(data)
-    assert seen == [(10, 1, 1, 1, 2, 1), (11, 1, 1, 2, 1, 1), (20, 1, 2, 1, 2, 0), (10, 2, 1, 1, 1, 1)]
+    assert seen == [(10, 1, 1, 1, 2, 1), (11, 1, 1, 2, 1, 1), (10, 2, 1, 1, 1, 1), (20, 1, 2, 1, 2, 0)]
 
 
 for name, check in (("object", check_object), ("wal-archive", check_archive), ("wal", check_wal), ("layer", check_layer),

@@ -68,6 +68,28 @@ LOCH_STATUS loch_keys_wrap_key(struct loch_keys *keys, const struct loch_id *ten
  * key of another tenant does not unwrap: the place binds it. */
 struct loch_key_source loch_keys_source(struct loch_keys *keys);
 
+/* ---- rotation; pageserver only, blocks ---- */
+enum loch_rotation {
+    LOCH_ROTATE_CMK = 1, /* every KEK wrapped anew by the tenant's (last pinned) CMK */
+    LOCH_ROTATE_KEK,     /* a new version of each KEK, every TK wrapped anew below it */
+    LOCH_ROTATE_TK,      /* a new version of each timeline key, for new files from now on */
+    LOCH_ROTATE_WIRE     /* a new wire epoch, PENDING: loch_keys_settle when servers have it */
+};
+struct loch_rotation_report {
+    uint32_t made, rewrapped; /* versions */
+    uint64_t generation;
+    uint64_t bytes_written; /* keyring objects: all that a rotation writes */
+};
+/* Nothing is lost when it is interrupted; the same again finishes or does it once more. No data
+ * object is touched. LOCH_E_STALE: others write this keyring. */
+LOCH_STATUS loch_keys_rotate(struct loch_keys *keys, const struct loch_id *tenant,
+                             enum loch_rotation what, struct loch_rotation_report *out);
+/* Every PENDING version becomes ACTIVE, after it was read back and proven. */
+LOCH_STATUS loch_keys_settle(struct loch_keys *keys, const struct loch_id *tenant);
+/* A copy of the keyring held (wrapped keys only); the caller loch_keyring_fini's it. */
+LOCH_STATUS loch_keys_ring(struct loch_keys *keys, const struct loch_id *tenant,
+                           struct loch_keyring *out);
+
 /* ---- leases: for host/leases.h ---- */
 /* LOCH_OK while the tenant's keys may be used, or are not known here; else LOCH_E_KEY_REVOKED or
  * LOCH_E_KMS_UNAVAILABLE: also for what was opened with them before. Cheap; before every send. */

@@ -93,6 +93,10 @@ uint32_t loch_keyring_forget(struct loch_keyring *ring, const struct loch_id *ti
 LOCH_STATUS loch_keyring_rewrap(struct loch_keyring *ring, const struct loch_id *key_id,
                                 uint32_t version, uint32_t parent_version,
                                 struct loch_buf *take_wrap);
+/* The same for a KEK that another CMK wraps from now on. LOCH_E_INVALID, LOCH_E_NOT_FOUND. */
+LOCH_STATUS loch_keyring_move(struct loch_keyring *ring, const struct loch_id *key_id,
+                              uint32_t version, uint8_t provider, struct loch_slice cmk_uri,
+                              struct loch_buf *take_wrap);
 /* The lookups return NULL when there is none; borrowed until the next change. */
 const struct loch_keyring_entry *loch_keyring_find(const struct loch_keyring *ring,
                                                    const struct loch_id *key_id, uint32_t version);

@@ -192,6 +192,35 @@ static void encoded(const struct loch_keyring *ring, struct loch_buf *out)
     assert_ok(loch_buf_append(out, mac, sizeof mac));
 }
 
+static void keks_stand_first_and_move(void **state)
+{
+    const struct loch_id k10 = id_of(10);
+    const struct loch_id k20 = id_of(20);
+    const struct loch_slice uri = loch_slice_of("vault:there", 11);
+    struct loch_keyring ring;
+    struct loch_buf wrap = {0};
+
+    (void)state;
+    ring_fill(&ring);
+    assert_int_equal(ring.entries[2].level, LOCH_LEVEL_KEK); /* 10/2, added after TK 20 */
+    assert_int_equal(ring.entries[3].level, LOCH_LEVEL_TK);
+    assert_ok(loch_buf_append(&wrap, "anew", 4));
+    assert_ok(loch_keyring_move(&ring, &k10, 1, LOCH_PROVIDER_VAULT, uri, &wrap));
+    const struct loch_keyring_entry *e = loch_keyring_find(&ring, &k10, 1);
+    assert_int_equal(e->provider, LOCH_PROVIDER_VAULT);
+    assert_memory_equal(e->cmk_uri.data, "vault:there", 11);
+    assert_memory_equal(e->wrap.data, "anew", 4);
+    assert_ok(loch_buf_append(&wrap, "anew", 4));
+    assert_code(loch_keyring_move(&ring, &k20, 1, LOCH_PROVIDER_VAULT, uri, &wrap),
+                LOCH_E_NOT_FOUND); /* no KEK */
+    assert_int_equal(wrap.len, 0);
+    assert_ok(loch_buf_append(&wrap, "anew", 4));
+    assert_code(loch_keyring_move(&ring, &k10, 1, 9, uri, &wrap), LOCH_E_INVALID);
+    assert_code(loch_keyring_move(&ring, &k10, 1, LOCH_PROVIDER_VAULT, uri, &wrap),
+                LOCH_E_INVALID); /* no wrap */
+    loch_keyring_fini(&ring);
+}
+
 static void bytes_round_trip(void **state)
 {
     struct loch_keyring ring;
@@ -304,10 +333,15 @@ static void golden_keyring(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(entries_must_fit),  cmocka_unit_test(versions_live_and_die),
-        cmocka_unit_test(rotation_rewraps),  cmocka_unit_test(timelines_are_forgotten),
-        cmocka_unit_test(bytes_round_trip),  cmocka_unit_test(bad_bytes_are_refused),
-        cmocka_unit_test(successors_follow), cmocka_unit_test(golden_keyring),
+        cmocka_unit_test(entries_must_fit),
+        cmocka_unit_test(versions_live_and_die),
+        cmocka_unit_test(rotation_rewraps),
+        cmocka_unit_test(timelines_are_forgotten),
+        cmocka_unit_test(keks_stand_first_and_move),
+        cmocka_unit_test(bytes_round_trip),
+        cmocka_unit_test(bad_bytes_are_refused),
+        cmocka_unit_test(successors_follow),
+        cmocka_unit_test(golden_keyring),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

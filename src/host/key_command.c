@@ -1,0 +1,181 @@
+/* Holds: SHOW KEYS, RELOAD KEYS, ROTATE KEY, ACTIVATE KEYS. Store and key service may take their
+ * time: pool threads ask them. */
+#include "loch/host/key_command.h"
+
+#include "loch/host/keys.h"
+#include "loch/io/env.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define TEXT_BYTES 24u
+
+static const char *provider_name(uint8_t provider)
+{
+    static const char *const names[] = {NULL, "file (not customer-held)", "pkcs11", "aws-kms",
+                                        "vault"};
+
+    return provider < sizeof names / sizeof names[0] ? names[provider] : "?";
+}
+
+static void key_row(struct loch_console_request *request, const struct loch_keyring_entry *e)
+{
+    char ids[3][LOCH_ID_TEXT_BYTES];
+    char version[TEXT_BYTES];
+    char parent[TEXT_BYTES];
+    char uri[LOCH_KEYRING_URI_MAX_BYTES + 1];
+    const bool kek = e->level == LOCH_LEVEL_KEK;
+
+    (void)snprintf(version, sizeof version, "%" PRIu32, e->version);
+    (void)snprintf(parent, sizeof parent, "%" PRIu32, e->parent_version);
+    (void)snprintf(uri, sizeof uri, "%.*s", (int)e->cmk_uri.len, (const char *)e->cmk_uri.data);
+    const char *const values[] = {kek ? "kek" : "tk",
+                                  loch_purpose_name(e->purpose),
+                                  loch_id_is_none(&e->scope) ? NULL
+                                                             : loch_id_format(&e->scope, ids[0]),
+                                  version,
+                                  loch_key_state_name(e->state),
+                                  kek ? NULL : parent,
+                                  kek ? provider_name(e->provider) : NULL,
+                                  kek ? uri : NULL,
+                                  loch_id_format(&e->key_id, ids[1])};
+    loch_console_row(request, values);
+}
+
+void loch_show_keys_command(struct loch_keys *keys, struct loch_console_request *request)
+{
+    static const char *const names[] = {"level",    "purpose", "timeline",
+                                        "version",  "state",   "parent_version",
+                                        "provider", "cmk",     "key_id"};
+    struct loch_keyring ring = {0};
+    struct loch_id tenant;
+
+    loch_status st = loch_console_arg_id(request, "tenant", &tenant);
+    if (loch_is_ok(st))
+        st = loch_keys_ring(keys, &tenant, &ring);
+    if (!loch_is_ok(st)) {
+        loch_console_fail(request, st);
+        return;
+    }
+    loch_console_columns(request, names, sizeof names / sizeof names[0]);
+    for (uint32_t i = 0; i < ring.count; i++)
+        key_row(request, &ring.entries[i]);
+    loch_keyring_fini(&ring);
+    loch_console_done(request, NULL);
+}
+
+/* ---- changing ---- */
+
+enum act { ACT_RELOAD, ACT_ROTATE, ACT_ACTIVATE };
+
+struct order {
+    struct loch_keys *keys;
+    struct loch_console_request *request;
+    struct loch_id tenant;
+    enum act act;
+    enum loch_rotation what;
+    struct loch_rotation_report report;
+    loch_status st;
+    char text[400];
+};
+
+static void work(void *arg)
+{
+    struct order *o = arg;
+
+    switch (o->act) {
+    case ACT_RELOAD:
+        o->st = loch_keys_tenant_load(o->keys, &o->tenant);
+        break;
+    case ACT_ROTATE:
+        o->st = loch_keys_rotate(o->keys, &o->tenant, o->what, &o->report);
+        break;
+    case ACT_ACTIVATE:
+        o->st = loch_keys_settle(o->keys, &o->tenant);
+        break;
+    }
+    if (!loch_is_ok(o->st))
+        (void)snprintf(o->text, sizeof o->text, "%s", loch_error_text());
+}
+
+static void done(void *arg)
+{
+    static const char *const names[] = {"generation", "made", "rewrapped", "bytes_written"};
+    struct order *o = arg;
+    char text[4][TEXT_BYTES];
+
+    if (loch_is_ok(o->st)) {
+        (void)snprintf(text[0], TEXT_BYTES, "%" PRIu64, loch_keys_generation(o->keys, &o->tenant));
+        (void)snprintf(text[1], TEXT_BYTES, "%" PRIu32, o->report.made);
+        (void)snprintf(text[2], TEXT_BYTES, "%" PRIu32, o->report.rewrapped);
+        (void)snprintf(text[3], TEXT_BYTES, "%" PRIu64, o->report.bytes_written);
+        const char *const values[] = {text[0], text[1], text[2], text[3]};
+        loch_console_columns(o->request, names, sizeof names / sizeof names[0]);
+        loch_console_row(o->request, values);
+        loch_console_done(o->request, NULL);
+    } else {
+        loch_console_fail(o->request, LOCH_FAIL(o->st.code, "%s", o->text));
+    }
+    free(o);
+}
+
+static loch_status what_of(const struct loch_console_request *request, enum loch_rotation *out)
+{
+    static const char *const words[] = {"cmk", "kek", "tk", "wire"};
+    const char *word = loch_console_arg(request, "what");
+
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (strcasecmp(word, words[i]) == 0) {
+            *out = (enum loch_rotation)(i + 1);
+            return LOCH_OK;
+        }
+    }
+    return LOCH_FAIL(LOCH_E_INVALID, "\"%s\" is no kind of key: want cmk, kek, tk or wire", word);
+}
+
+static loch_status begin(struct loch_env *env, struct loch_keys *keys,
+                         struct loch_console_request *request, enum act act)
+{
+    struct order o = {.keys = keys, .request = request, .act = act};
+
+    LOCH_TRY(loch_console_arg_id(request, "tenant", &o.tenant));
+    if (act == ACT_ROTATE)
+        LOCH_TRY(what_of(request, &o.what));
+    struct order *copy = malloc(sizeof *copy);
+    if (copy == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a command");
+    *copy = o;
+    const loch_status st = loch_env_work(env, work, done, copy);
+    if (!loch_is_ok(st))
+        free(copy);
+    return st;
+}
+
+static void run(struct loch_env *env, struct loch_keys *keys, struct loch_console_request *request,
+                enum act act)
+{
+    const loch_status st = begin(env, keys, request, act);
+
+    if (!loch_is_ok(st))
+        loch_console_fail(request, st);
+}
+
+void loch_reload_keys_command(struct loch_env *env, struct loch_keys *keys,
+                              struct loch_console_request *take_request)
+{
+    run(env, keys, take_request, ACT_RELOAD);
+}
+
+void loch_rotate_key_command(struct loch_env *env, struct loch_keys *keys,
+                             struct loch_console_request *take_request)
+{
+    run(env, keys, take_request, ACT_ROTATE);
+}
+
+void loch_activate_keys_command(struct loch_env *env, struct loch_keys *keys,
+                                struct loch_console_request *take_request)
+{
+    run(env, keys, take_request, ACT_ACTIVATE);
+}

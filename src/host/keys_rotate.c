@@ -1,0 +1,274 @@
+/* Holds: rotation. Each kind is a chain of keyring objects, each put conditionally and read back
+ * with every key unwrapped anew; a wrap is proven before the keyring that holds it is put. After an
+ * interruption at any point the keyring in the store is whole and opens all data.
+ *
+ *   CMK   one keyring: the same KEKs, wrapped anew
+ *   KEK   PENDING versions; then ACTIVE, and every TK wrapped anew below them
+ *   TK    PENDING versions; then ACTIVE
+ *   WIRE  a PENDING version; ACTIVE by loch_keys_settle, when the servers know it
+ */
+#include "keys_internal.h"
+#include "loch/base/check.h"
+#include "loch/kms/kms.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CHANGE_TRIES 8
+
+static const struct loch_id none;
+
+static bool is_live(const struct loch_keyring_entry *e)
+{
+    return e->state == LOCH_STATE_PENDING || e->state == LOCH_STATE_ACTIVE ||
+           e->state == LOCH_STATE_RETIRED;
+}
+
+static loch_status put_counted(struct loch_keys *keys, const struct loch_keyring *next,
+                               const struct keys_tenant *t, struct loch_rotation_report *report)
+{
+    struct loch_buf bytes = {0};
+
+    LOCH_TRY(keys_ring_put(&keys->o, next, t, &t->etag));
+    if (loch_is_ok(loch_keyring_encode(next, &bytes)))
+        report->bytes_written += bytes.len + LOCH_KEYRING_MAC_BYTES;
+    loch_buf_fini(&bytes);
+    return LOCH_OK;
+}
+
+/* ---- CMK ---- */
+
+static loch_status move_keks(struct loch_keys *keys, const struct keys_tenant *t,
+                             struct loch_keyring *next, struct loch_rotation_report *report)
+{
+    struct loch_kms *kms = loch_kms_for(keys->o.kms, &t->ring.tenant, NULL);
+    const char *uri = loch_kms_uri(kms);
+
+    for (uint32_t i = 0; i < next->count; i++) {
+        const struct loch_keyring_entry *e = &next->entries[i];
+        struct loch_buf wrap = {0};
+        if (e->level != LOCH_LEVEL_KEK || !is_live(e))
+            continue;
+        const struct loch_secret *kek = keys_ring_secret(t, &e->key_id, e->version);
+        loch_status st = kek == NULL
+                             ? LOCH_FAIL(LOCH_E_DENIED, "a KEK of the keyring is not opened")
+                             : keys_ring_wrap_kek(next, e, kms, kek, &wrap);
+        if (loch_is_ok(st))
+            st = loch_keyring_move(next, &e->key_id, e->version, loch_kms_provider(kms),
+                                   loch_slice_of(uri, strlen(uri)), &wrap);
+        loch_buf_fini(&wrap);
+        LOCH_TRY(st);
+        report->rewrapped++;
+    }
+    return LOCH_OK;
+}
+
+/* ---- KEK ---- */
+
+static loch_status make_keks(struct loch_keys *keys, const struct keys_tenant *t,
+                             struct loch_keyring *next, struct loch_rotation_report *report)
+{
+    for (uint8_t p = LOCH_PURPOSE_PAGE; p <= LOCH_PURPOSE_META; p++) {
+        const struct loch_keyring_entry *e =
+            loch_keyring_active(&t->ring, LOCH_LEVEL_KEK, (enum loch_purpose)p, &none);
+        struct loch_secret made = {0};
+        if (e == NULL)
+            return LOCH_FAIL(LOCH_E_CORRUPT, "the keyring has no active %s KEK",
+                             loch_purpose_name(p));
+        const struct keys_make what = {.purpose = p, .key_id = e->key_id};
+        LOCH_TRY(keys_ring_make(&keys->o, next, &what, &made));
+        loch_secret_fini(&made);
+        report->made++;
+    }
+    return LOCH_OK;
+}
+
+/* Wraps every TK under the active version of its KEK. */
+static loch_status rewrap_tks(const struct keys_tenant *t, struct loch_keyring *next,
+                              struct loch_rotation_report *report)
+{
+    for (uint32_t i = 0; i < next->count; i++) {
+        const struct loch_keyring_entry *e = &next->entries[i];
+        struct loch_buf wrap = {0};
+        if (e->level != LOCH_LEVEL_TK || !is_live(e))
+            continue;
+        const struct loch_keyring_entry *parent =
+            loch_keyring_active(next, LOCH_LEVEL_KEK, (enum loch_purpose)e->purpose, &none);
+        if (parent == NULL || parent->version == e->parent_version)
+            continue;
+        const struct loch_secret *kek = keys_ring_secret(t, &parent->key_id, parent->version);
+        const struct loch_secret *tk = keys_ring_secret(t, &e->key_id, e->version);
+        loch_status st = kek == NULL || tk == NULL
+                             ? LOCH_FAIL(LOCH_E_DENIED, "a key of the keyring is not opened")
+                             : keys_ring_wrap_tk(next, e, kek, tk, &wrap);
+        if (loch_is_ok(st))
+            st = loch_keyring_rewrap(next, &e->key_id, e->version, parent->version, &wrap);
+        loch_buf_fini(&wrap);
+        LOCH_TRY(st);
+        report->rewrapped++;
+    }
+    return LOCH_OK;
+}
+
+static loch_status activate_all(struct loch_keyring *next)
+{
+    for (uint32_t i = 0; i < next->count; i++)
+        if (next->entries[i].state == LOCH_STATE_PENDING)
+            LOCH_TRY(
+                loch_keyring_activate(next, &next->entries[i].key_id, next->entries[i].version));
+    return LOCH_OK;
+}
+
+/* ---- TK and wire ---- */
+
+/* Two epochs live at a time: one older than the active one opens no connection any more. */
+static loch_status end_old_epochs(struct loch_keyring *next)
+{
+    for (uint32_t i = 0; i < next->count; i++) {
+        const struct loch_keyring_entry *e = &next->entries[i];
+        if (e->level == LOCH_LEVEL_TK && e->purpose == LOCH_PURPOSE_WIRE &&
+            e->state == LOCH_STATE_RETIRED)
+            LOCH_TRY(loch_keyring_destroy_version(next, &e->key_id, e->version));
+    }
+    return LOCH_OK;
+}
+
+static loch_status make_tks(struct loch_keys *keys, const struct keys_tenant *t,
+                            struct loch_keyring *next, bool wire,
+                            struct loch_rotation_report *report)
+{
+    for (uint32_t i = 0; i < t->ring.count; i++) {
+        const struct loch_keyring_entry *e = &t->ring.entries[i];
+        struct loch_secret made = {0};
+        if (e->level != LOCH_LEVEL_TK || e->state != LOCH_STATE_ACTIVE ||
+            (e->purpose == LOCH_PURPOSE_WIRE) != wire)
+            continue;
+        const struct loch_keyring_entry *kek =
+            loch_keyring_active(&t->ring, LOCH_LEVEL_KEK, (enum loch_purpose)e->purpose, &none);
+        const struct loch_secret *secret =
+            kek == NULL ? NULL : keys_ring_secret(t, &kek->key_id, kek->version);
+        if (secret == NULL)
+            return LOCH_FAIL(LOCH_E_DENIED, "the tenant has no active %s KEK",
+                             loch_purpose_name(e->purpose));
+        const struct keys_make what = {.purpose = e->purpose,
+                                       .scope = e->scope,
+                                       .key_id = e->key_id,
+                                       .parent = kek->key_id,
+                                       .parent_version = kek->version,
+                                       .kek = secret};
+        LOCH_TRY(keys_ring_make(&keys->o, next, &what, &made));
+        loch_secret_fini(&made);
+        report->made++;
+    }
+    return LOCH_OK;
+}
+
+/* ---- the steps ---- */
+
+enum step { STEP_MOVE, STEP_KEKS, STEP_TKS, STEP_WIRE, STEP_ACTIVATE };
+
+/* Reads the newest keyring (all keys unwrapped and proven), changes it, puts it. */
+static loch_status step(struct loch_keys *keys, const struct loch_id *tenant, enum step what,
+                        struct loch_rotation_report *report)
+{
+    struct keys_tenant *t = NULL;
+    struct loch_keyring next = {0};
+    loch_status st;
+
+    LOCH_TRY(keys_check_open(keys, tenant));
+    LOCH_TRY(keys_get_newest(keys, tenant, &t));
+    LOCH_TRY_OUT(st, keys_ring_successor(t, &next));
+    switch (what) {
+    case STEP_MOVE:
+        st = move_keks(keys, t, &next, report);
+        break;
+    case STEP_KEKS:
+        st = make_keks(keys, t, &next, report);
+        break;
+    case STEP_TKS:
+        st = make_tks(keys, t, &next, false, report);
+        break;
+    case STEP_WIRE:
+        st = end_old_epochs(&next);
+        if (loch_is_ok(st))
+            st = make_tks(keys, t, &next, true, report);
+        break;
+    case STEP_ACTIVATE:
+        st = activate_all(&next);
+        if (loch_is_ok(st))
+            st = rewrap_tks(t, &next, report);
+        break;
+    }
+    if (loch_is_ok(st))
+        st = put_counted(keys, &next, t, report);
+out:
+    loch_keyring_fini(&next);
+    keys_tenant_destroy(t);
+    return st;
+}
+
+static loch_status rotate(struct loch_keys *keys, const struct loch_id *tenant,
+                          enum loch_rotation what, struct loch_rotation_report *report)
+{
+    /* What an interrupted rotation left PENDING comes to life first. */
+    LOCH_TRY(keys_settle(keys, tenant));
+    switch (what) {
+    case LOCH_ROTATE_CMK:
+        LOCH_TRY(step(keys, tenant, STEP_MOVE, report));
+        break;
+    case LOCH_ROTATE_KEK:
+        LOCH_TRY(step(keys, tenant, STEP_KEKS, report));
+        LOCH_TRY(step(keys, tenant, STEP_ACTIVATE, report));
+        break;
+    case LOCH_ROTATE_TK:
+        LOCH_TRY(step(keys, tenant, STEP_TKS, report));
+        LOCH_TRY(step(keys, tenant, STEP_ACTIVATE, report));
+        break;
+    case LOCH_ROTATE_WIRE:
+        LOCH_TRY(step(keys, tenant, STEP_WIRE, report));
+        break;
+    }
+    return keys_load(keys, tenant);
+}
+
+loch_status loch_keys_rotate(struct loch_keys *keys, const struct loch_id *tenant,
+                             enum loch_rotation what, struct loch_rotation_report *out)
+{
+    struct loch_rotation_report report = {0};
+    loch_status st = LOCH_OK;
+
+    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
+    for (int i = 0; i < CHANGE_TRIES; i++) {
+        report = (struct loch_rotation_report){0};
+        st = rotate(keys, tenant, what, &report);
+        if (st.code != LOCH_E_STALE)
+            break;
+    }
+    (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
+    LOCH_TRY(st);
+    report.generation = loch_keys_generation(keys, tenant);
+    *out = report;
+    return LOCH_OK;
+}
+
+loch_status loch_keys_settle(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
+    const loch_status st = keys_settle(keys, tenant);
+    (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
+    return st;
+}
+
+loch_status loch_keys_ring(struct loch_keys *keys, const struct loch_id *tenant,
+                           struct loch_keyring *out)
+{
+    loch_status st = LOCH_FAIL(LOCH_E_NOT_FOUND, "the tenant's keys are not known here");
+
+    const int rc = pthread_rwlock_rdlock(&keys->lock);
+    LOCH_ASSERT(rc == 0);
+    for (size_t i = 0; i < keys->count; i++)
+        if (loch_id_equal(&keys->tenants[i]->ring.tenant, tenant))
+            st = loch_keyring_copy(out, &keys->tenants[i]->ring);
+    (void)pthread_rwlock_unlock(&keys->lock);
+    return st;
+}

@@ -1,0 +1,287 @@
+/* Rotation of a tenant's keys against a real store and file CMKs: what was sealed before opens
+ * after, in this daemon and in one that reads anew; interruptions; a CMK that does not do it. */
+#include "../unit.h"
+
+#include "keys_internal.h"
+#include "loch/base/buf.h"
+#include "loch/crypto/random.h"
+#include "loch/host/keys.h"
+#include "loch/kms/kms.h"
+#include "loch/objstore/objstore.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct site {
+    char dir[64], cmk[2][96];
+    struct loch_env *env;
+    struct loch_objstore *store;
+    struct loch_kms *kms;
+    struct loch_keys *keys;
+    struct loch_id cluster, node, tenant, timeline;
+};
+
+static const struct loch_id none;
+
+static struct loch_keys *open_keys(struct site *s, uint8_t role)
+{
+    const struct loch_keys_options o = {
+        .store = s->store, .kms = s->kms, .cluster = s->cluster, .node = s->node, .role = role};
+    struct loch_keys *keys = NULL;
+
+    assert_ok(loch_keys_create(&o, &keys));
+    return keys;
+}
+
+static int site_up(void **state)
+{
+    struct site *s = calloc(1, sizeof *s);
+    char path[160];
+
+    assert_non_null(s);
+    (void)snprintf(s->dir, sizeof s->dir, "/tmp/loch-test-rotate-XXXXXX");
+    assert_non_null(mkdtemp(s->dir));
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(s->cmk[i], sizeof s->cmk[i], "%s/cmk-%d.key", s->dir, i);
+        assert_ok(loch_kms_file_create(s->cmk[i]));
+    }
+    (void)snprintf(path, sizeof path, "file:%s", s->cmk[0]);
+    assert_ok(loch_kms_open(path, NULL, &s->kms));
+    assert_ok(loch_env_real_create(&s->env));
+    (void)snprintf(path, sizeof path, "%s/pins", s->dir);
+    assert_ok(loch_kms_pins_open(s->kms, s->env, path));
+    (void)snprintf(path, sizeof path, "%s/store", s->dir);
+    assert_ok(loch_objstore_open_local(s->env, path, &s->store));
+    assert_ok(loch_random_id(&s->cluster));
+    assert_ok(loch_random_id(&s->node));
+    assert_ok(loch_random_id(&s->tenant));
+    assert_ok(loch_random_id(&s->timeline));
+    s->keys = open_keys(s, LOCH_ROLE_PAGESERVER);
+    assert_ok(loch_keys_tenant_create(s->keys, &s->tenant));
+    assert_ok(loch_keys_add_timeline(s->keys, &s->tenant, &s->timeline));
+    *state = s;
+    return 0;
+}
+
+static int site_down(void **state)
+{
+    struct site *s = *state;
+    char command[128];
+
+    loch_keys_destroy(s->keys);
+    loch_objstore_close(s->store);
+    loch_env_real_destroy(s->env);
+    loch_kms_close(s->kms);
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", s->dir);
+    assert_int_equal(system(command), 0);
+    free(s);
+    return 0;
+}
+
+static void active_of(struct site *s, enum loch_purpose purpose, struct loch_wrap_key *out)
+{
+    assert_ok(loch_keys_wrap_key(
+        s->keys, &s->tenant, purpose == LOCH_PURPOSE_META ? &none : &s->timeline, purpose, out));
+}
+
+/* The version opens to the same bytes as before, here and in a daemon that reads the keyring anew.
+ */
+static void still_opens(struct site *s, const struct loch_wrap_key *before)
+{
+    struct loch_keys *other = open_keys(s, LOCH_ROLE_SAFEKEEPER);
+
+    assert_ok(loch_keys_tenant_load(other, &s->tenant));
+    struct loch_keys *both[] = {s->keys, other};
+    for (size_t i = 0; i < 2; i++) {
+        struct loch_secret found = {0};
+        struct loch_key_source source = loch_keys_source(both[i]);
+        assert_ok(source.find(source.arg, &before->key_id, before->version, &found));
+        assert_int_equal(found.len, before->secret.len);
+        assert_memory_equal(found.bytes, before->secret.bytes, found.len);
+        loch_secret_fini(&found);
+    }
+    loch_keys_destroy(other);
+}
+
+static uint32_t version_of(struct site *s, enum loch_purpose purpose)
+{
+    struct loch_wrap_key key = {0};
+
+    active_of(s, purpose, &key);
+    const uint32_t version = key.version;
+    loch_wrap_key_fini(&key);
+    return version;
+}
+
+static void every_kind(void **state)
+{
+    static const enum loch_purpose purposes[] = {LOCH_PURPOSE_PAGE, LOCH_PURPOSE_WAL,
+                                                 LOCH_PURPOSE_META};
+    struct site *s = *state;
+    struct loch_wrap_key before[3] = {0};
+    struct loch_rotation_report r;
+
+    for (size_t i = 0; i < 3; i++)
+        active_of(s, purposes[i], &before[i]);
+    for (int round = 1; round <= 3; round++) {
+        assert_ok(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_KEK, &r));
+        assert_int_equal(r.made, 4);
+        /* Every live version is wrapped anew: of the first round K_wire, page, wal. */
+        assert_true(r.rewrapped >= 3);
+        assert_true(r.bytes_written > 0 && r.bytes_written < 65536);
+        assert_int_equal(version_of(s, LOCH_PURPOSE_META), round + 1);
+        assert_int_equal(version_of(s, LOCH_PURPOSE_PAGE), round);
+        assert_ok(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_TK, &r));
+        assert_int_equal(r.made, 2);
+        assert_int_equal(r.rewrapped, 0);
+        assert_int_equal(version_of(s, LOCH_PURPOSE_PAGE), round + 1);
+        assert_ok(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_CMK, &r));
+        assert_int_equal(r.made, 0);
+        assert_int_equal(r.rewrapped, 4 * (round + 1));
+        for (size_t i = 0; i < 3; i++)
+            still_opens(s, &before[i]);
+    }
+    for (size_t i = 0; i < 3; i++)
+        loch_wrap_key_fini(&before[i]);
+    /* New timelines and everything else go on. */
+    assert_ok(loch_keys_add_timeline(s->keys, &s->tenant, &s->node));
+    assert_true(loch_keys_has(s->keys, &s->tenant, &s->node));
+}
+
+static void to_another_cmk(void **state)
+{
+    struct site *s = *state;
+    struct loch_wrap_key before = {0};
+    struct loch_rotation_report r;
+    struct loch_keyring ring = {0};
+    char uri[2][128];
+
+    active_of(s, LOCH_PURPOSE_PAGE, &before);
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(uri[i], sizeof uri[i], "file:%s", s->cmk[i]);
+        assert_ok(loch_kms_pin(s->kms, &s->tenant, uri[i]));
+    }
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_CMK, &r));
+    assert_int_equal(unlink(s->cmk[0]), 0);
+    assert_ok(loch_kms_unpin(s->kms, &s->tenant, uri[0]));
+    assert_ok(loch_keys_prove(s->keys, &s->tenant));
+    still_opens(s, &before);
+    assert_ok(loch_keys_ring(s->keys, &s->tenant, &ring));
+    for (uint32_t i = 0; i < ring.count; i++)
+        if (ring.entries[i].level == LOCH_LEVEL_KEK)
+            assert_memory_equal(ring.entries[i].cmk_uri.data, uri[1], strlen(uri[1]));
+    loch_keyring_fini(&ring);
+    loch_wrap_key_fini(&before);
+    assert_code(loch_keys_ring(s->keys, &s->node, &ring), LOCH_E_NOT_FOUND);
+}
+
+/* Without the new CMK nothing is put: the old keyring goes on. */
+static void a_cmk_that_denies_changes_nothing(void **state)
+{
+    struct site *s = *state;
+    struct loch_wrap_key before = {0};
+    struct loch_rotation_report r;
+    char uri[128];
+    const uint64_t generation = loch_keys_generation(s->keys, &s->tenant);
+
+    active_of(s, LOCH_PURPOSE_PAGE, &before);
+    (void)snprintf(uri, sizeof uri, "file:%s", s->cmk[0]);
+    assert_ok(loch_kms_pin(s->kms, &s->tenant, uri));
+    (void)snprintf(uri, sizeof uri, "file:%s", s->cmk[1]);
+    assert_ok(loch_kms_pin(s->kms, &s->tenant, uri));
+    assert_int_equal(unlink(s->cmk[1]), 0);
+    assert_code(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_CMK, &r), LOCH_E_DENIED);
+    assert_int_equal(loch_keys_generation(s->keys, &s->tenant), generation);
+    still_opens(s, &before);
+    loch_wrap_key_fini(&before);
+}
+
+static struct loch_psk_identity identity(const struct site *s, uint32_t epoch)
+{
+    return (struct loch_psk_identity){.version = 1,
+                                      .client_role = LOCH_ROLE_SAFEKEEPER,
+                                      .server_role = LOCH_ROLE_PAGESERVER,
+                                      .wire_epoch = epoch,
+                                      .rights = LOCH_RIGHT_WAL_PULL,
+                                      .cluster = s->cluster,
+                                      .tenant = s->tenant,
+                                      .client_id = {{9}},
+                                      .client_boot = {{8}},
+                                      .server_node = s->node};
+}
+
+static void wire_epochs(void **state)
+{
+    struct site *s = *state;
+    struct loch_rotation_report r;
+    struct loch_secret psk = {0};
+
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_WIRE, &r));
+    assert_int_equal(r.made, 1);
+    struct loch_psk_identity id = identity(s, 0);
+    assert_ok(loch_keys_psk(s->keys, &id, &psk)); /* issued: still the first */
+    loch_secret_fini(&psk);
+    assert_int_equal(id.wire_epoch, 1);
+    id = identity(s, 2); /* known already */
+    assert_ok(loch_keys_psk(s->keys, &id, &psk));
+    loch_secret_fini(&psk);
+    assert_ok(loch_keys_settle(s->keys, &s->tenant));
+    id = identity(s, 0);
+    assert_ok(loch_keys_psk(s->keys, &id, &psk));
+    loch_secret_fini(&psk);
+    assert_int_equal(id.wire_epoch, 2);
+    id = identity(s, 1); /* the one before still opens connections */
+    assert_ok(loch_keys_psk(s->keys, &id, &psk));
+    loch_secret_fini(&psk);
+    /* The third epoch ends the first. */
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_WIRE, &r));
+    id = identity(s, 1);
+    assert_code(loch_keys_psk(s->keys, &id, &psk), LOCH_E_NOT_FOUND);
+    id = identity(s, 2);
+    assert_ok(loch_keys_psk(s->keys, &id, &psk));
+    loch_secret_fini(&psk);
+}
+
+/* Cut off after its first keyring: PENDING versions are there; the next rotation, or any other
+ * change, brings them to life, and nothing that was sealed is lost. */
+static void an_interrupted_rotation_is_finished(void **state)
+{
+    struct site *s = *state;
+    struct loch_wrap_key before = {0};
+    struct loch_rotation_report r;
+    struct keys_tenant *t = NULL;
+    struct loch_keyring next = {0};
+    struct loch_secret made = {0};
+
+    active_of(s, LOCH_PURPOSE_META, &before);
+    assert_ok(keys_get_newest(s->keys, &s->tenant, &t));
+    assert_ok(keys_ring_successor(t, &next));
+    const struct keys_make what = {.purpose = LOCH_PURPOSE_META, .key_id = before.key_id};
+    assert_ok(keys_ring_make(&s->keys->o, &next, &what, &made));
+    loch_secret_fini(&made);
+    assert_ok(keys_ring_put(&s->keys->o, &next, t, &t->etag));
+    assert_code(keys_ring_put(&s->keys->o, &next, t, &t->etag), LOCH_E_STALE); /* once */
+    loch_keyring_fini(&next);
+    keys_tenant_destroy(t);
+    assert_int_equal(version_of(s, LOCH_PURPOSE_META), 1);
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_KEK, &r));
+    assert_int_equal(version_of(s, LOCH_PURPOSE_META), 3);
+    still_opens(s, &before);
+    loch_wrap_key_fini(&before);
+}
+
+int main(void)
+{
+#define SITE(test_) cmocka_unit_test_setup_teardown(test_, site_up, site_down)
+    const struct CMUnitTest tests[] = {
+        SITE(every_kind),
+        SITE(to_another_cmk),
+        SITE(a_cmk_that_denies_changes_nothing),
+        SITE(wire_epochs),
+        SITE(an_interrupted_rotation_is_finished),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
