@@ -11,11 +11,11 @@ struct loch_keys;
 #define LOCH_SHOW_KEYS_WORDS   "SHOW KEYS <tenant>"
 #define LOCH_SHOW_KEYS_HELP    "One row a key version of the tenant's keyring: state, parent, CMK."
 #define LOCH_RELOAD_KEYS_WORDS "RELOAD KEYS <tenant>"
-#define LOCH_RELOAD_KEYS_HELP  "Reads the tenant's keyring again; the answer names its generation."
+#define LOCH_RELOAD_KEYS_HELP  "Reads the tenant's keyring again and names its generation."
 #define LOCH_ROTATE_KEY_WORDS  "ROTATE KEY <tenant> <what>"
-#define LOCH_ROTATE_KEY_HELP   "cmk, kek, tk or wire: new versions or wraps, online; no data moves."
+#define LOCH_ROTATE_KEY_HELP   "cmk, kek, tk or wire: new versions or wraps, online."
 #define LOCH_ACTIVATE_WORDS    "ACTIVATE KEYS <tenant>"
-#define LOCH_ACTIVATE_HELP     "Pending versions become active (a wire epoch, when servers have it)."
+#define LOCH_ACTIVATE_HELP     "Pending versions become active."
 
 void loch_show_keys_command(struct loch_keys *keys, struct loch_console_request *take_request);
 /* These answer later, from pool threads; `env` and `keys` must outlive the request. */
