@@ -47,6 +47,14 @@ void loch_lease_begin_closed(struct loch_lease *l, const struct loch_lease_setti
                              .next_ns = now_ns + ns(settings->poll_ms)};
 }
 
+/* The end of the grace: half a poll before the permission lapses by itself, so that peers are told
+ * why instead of finding a door shut. */
+static bool grace_is_over(const struct loch_lease *l, uint64_t now_ns)
+{
+    return now_ns + ns(l->settings.poll_ms) / 2 >=
+           l->granted_ns + ns(l->settings.lease_ms + l->settings.grace_ms);
+}
+
 static unsigned close_down(struct loch_lease *l, enum loch_lease_state state, uint64_t now_ns)
 {
     const bool held = l->state == LOCH_LEASE_HELD;
@@ -71,7 +79,7 @@ static unsigned silent(struct loch_lease *l, uint64_t now_ns)
     }
     if (l->state != LOCH_LEASE_HELD)
         return effects;
-    if (now_ns >= last_ns)
+    if (grace_is_over(l, now_ns))
         return effects | close_down(l, LOCH_LEASE_OUTAGE, now_ns);
     if (more_ns > l->permit_ns)
         l->permit_ns = more_ns < last_ns ? more_ns : last_ns;
@@ -80,7 +88,6 @@ static unsigned silent(struct loch_lease *l, uint64_t now_ns)
 
 unsigned loch_lease_tick(struct loch_lease *l, uint64_t now_ns)
 {
-    const uint64_t last_ns = l->granted_ns + ns(l->settings.lease_ms + l->settings.grace_ms);
     unsigned effects = 0;
 
     /* After a gap an answer may lie there, unread: that is not silence. */
@@ -89,7 +96,7 @@ unsigned loch_lease_tick(struct loch_lease *l, uint64_t now_ns)
     l->tick_ns = now_ns;
     if (l->asked_ns != 0 && now_ns - l->waited_ns >= ns(l->settings.lease_ms) / 2)
         effects |= silent(l, now_ns);
-    if (l->state == LOCH_LEASE_HELD && l->silent_ns != 0 && now_ns >= last_ns)
+    if (l->state == LOCH_LEASE_HELD && l->silent_ns != 0 && grace_is_over(l, now_ns))
         effects |= close_down(l, LOCH_LEASE_OUTAGE, now_ns);
     if (l->asked_ns == 0 && !l->restoring && now_ns >= l->next_ns) {
         l->asked_ns = l->waited_ns = now_ns;

@@ -103,7 +103,10 @@ static void silence_is_served_until_the_grace_is_over(void **state)
     assert_int_equal(loch_lease_answered(&l, 6000 * MS, 6400 * MS, LOCH_KMS_SILENT),
                      LOCH_LEASE_RENEW);
     assert_int_equal(l.permit_ns, 6700 * MS); /* granted + lease + grace, no further */
-    e = loch_lease_tick(&l, 6700 * MS);
+    l.asked_ns = 0;
+    assert_int_equal(loch_lease_tick(&l, 6549 * MS) & LOCH_LEASE_WIPE, 0);
+    l.asked_ns = 0;
+    e = loch_lease_tick(&l, 6550 * MS); /* half a poll before the permission lapses */
     assert_int_equal(e & (LOCH_LEASE_WIPE | LOCH_LEASE_AUDIT), LOCH_LEASE_WIPE | LOCH_LEASE_AUDIT);
     assert_int_equal(l.state, LOCH_LEASE_OUTAGE);
     /* Told apart when the denial comes after all. */
