@@ -13,6 +13,7 @@
 
 #include "loch/base/log.h"
 #include "loch/crypto/tls.h"
+#include "loch/host/audit.h"
 #include "loch/host/daemon.h"
 #include "loch/host/keys.h"
 #include "loch/host/leases.h"
@@ -80,13 +81,15 @@ static loch_status open_keys(struct loch_pageserver *ps, const char *dir)
     LOCH_TRY(loch_kms_open(ps->config.kms_uri, data_dirs, &ps->kms));
     (void)snprintf(pins, sizeof pins, "%s/kms.pins", dir);
     LOCH_TRY(loch_kms_pins_open(ps->kms, ps->env, pins));
+    LOCH_TRY(loch_audit_open(dir, "loch-pageserver", &ps->config.node, &ps->audit));
     struct loch_keys_options options = {.store = ps->objstore,
                                         .kms = ps->kms,
                                         .cluster = ps->config.cluster,
                                         .node = ps->config.node,
                                         .role = LOCH_ROLE_PAGESERVER,
                                         .env = ps->env,
-                                        .lease_ms = ps->config.leases.lease_ms};
+                                        .lease_ms = ps->config.leases.lease_ms,
+                                        .audit = ps->audit};
     return loch_keys_create(&options, &ps->keys);
 }
 
@@ -136,6 +139,7 @@ static void release(struct loch_pageserver *ps)
     if (ps->kms != NULL)
         loch_kms_close(ps->kms);
     loch_objstore_close(ps->objstore);
+    loch_audit_close(ps->audit);
     free(ps);
 }
 

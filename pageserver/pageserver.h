@@ -8,6 +8,7 @@
 
 #include "loch/base/status.h"
 
+struct loch_audit;
 struct loch_env;
 struct loch_kms;
 struct loch_leases;
@@ -25,6 +26,7 @@ struct loch_pageserver {
     struct loch_metrics *metrics;
     struct loch_kms *kms;
     struct loch_keys *keys;
+    struct loch_audit *audit;
     struct loch_leases *leases; /* NULL in tests */
     struct loch_objstore *objstore;
     struct loch_redo_pool *redo;

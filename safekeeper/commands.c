@@ -267,6 +267,13 @@ static void reload_keys(void *arg, struct loch_console_request *request)
     loch_reload_keys_command(d->env, d->keys, request);
 }
 
+static void show_receipt(void *arg, struct loch_console_request *request)
+{
+    struct sk_daemon *d = arg;
+
+    loch_receipt_command(d->env, d->dir, request);
+}
+
 static void show_leases(void *arg, struct loch_console_request *request)
 {
     const struct sk_daemon *d = arg;
@@ -285,6 +292,7 @@ const struct loch_console_command sk_commands[SK_COMMAND_COUNT] = {
     {LOCH_UNPIN_WORDS, LOCH_UNPIN_HELP, unpin_tenant},
     {"SHOW TIMELINES", "One row a timeline: positions and state.", show_timelines},
     {"SHOW STATUS", "What this safekeeper is.", show_status},
+    {LOCH_RECEIPT_WORDS, LOCH_RECEIPT_HELP, show_receipt},
     {LOCH_SHOW_KEYS_WORDS, LOCH_SHOW_KEYS_HELP, show_keys},
     {LOCH_RELOAD_KEYS_WORDS, LOCH_RELOAD_KEYS_HELP, reload_keys},
     {"SHOW LEASES", "One row a tenant: whether its key may be used, and why not.", show_leases},

@@ -237,13 +237,15 @@ static loch_status open_world(struct sk_daemon *d, const struct loch_config *con
     LOCH_TRY(loch_kms_open(loch_config_string(config, "kms", "uri"), dirs, &d->kms));
     (void)snprintf(pins, sizeof pins, "%s/kms.pins", d->dir);
     LOCH_TRY(loch_kms_pins_open(d->kms, d->env, pins));
+    LOCH_TRY(loch_audit_open(d->dir, "loch-safekeeper", &d->node, &d->audit));
     struct loch_keys_options options = {.store = d->store,
                                         .kms = d->kms,
                                         .cluster = d->cluster,
                                         .node = d->node,
                                         .role = LOCH_ROLE_SAFEKEEPER,
                                         .env = d->env,
-                                        .lease_ms = d->lease_settings.lease_ms};
+                                        .lease_ms = d->lease_settings.lease_ms,
+                                        .audit = d->audit};
     LOCH_TRY(loch_keys_create(&options, &d->keys));
     return loch_tls_server_create(loch_keys_psk_lookup, d->keys, &d->tls);
 }
@@ -302,6 +304,7 @@ static void release(struct sk_daemon *d)
     loch_keys_destroy(d->keys);
     loch_kms_close(d->kms);
     loch_objstore_close(d->store);
+    loch_audit_close(d->audit);
     free(d->timelines);
     free(d);
 }
@@ -361,6 +364,7 @@ static loch_status keep_leases(struct sk_daemon *d)
     const struct loch_leases_options options = {.env = d->env,
                                                 .keys = d->keys,
                                                 .metrics = d->metrics,
+                                                .audit = d->audit,
                                                 .settings = d->lease_settings,
                                                 .dark = dark,
                                                 .light = light,

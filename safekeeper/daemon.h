@@ -4,6 +4,7 @@
 
 #include "wal_store.h"
 
+#include "loch/host/audit.h"
 #include "loch/host/console.h"
 #include "loch/host/daemon.h"
 #include "loch/host/keys.h"
@@ -45,6 +46,7 @@ struct sk_daemon {
     struct loch_kms *kms;
     struct loch_keys *keys;
     struct loch_lease_settings lease_settings;
+    struct loch_audit *audit;
     struct loch_leases *leases; /* NULL in tests: keys once opened stay */
     struct loch_tls_server *tls;
     struct loch_listener *listener;
@@ -83,7 +85,7 @@ void sk_daemon_wiped(struct sk_daemon *daemon, const struct loch_id *tenant);
 /* A failed write or sync, or no memory in the consensus: says why and ends the process. */
 _Noreturn void sk_daemon_fail_stop(const char *what, loch_status st);
 
-#define SK_COMMAND_COUNT 10u
+#define SK_COMMAND_COUNT 11u
 extern const struct loch_console_command sk_commands[SK_COMMAND_COUNT];
 
 #endif

@@ -262,6 +262,12 @@ static void reload_keys(void *arg, struct loch_console_request *request)
     loch_reload_keys_command(ps->env, ps->keys, request);
 }
 
+static void show_receipt(void *arg, struct loch_console_request *request)
+{
+    struct loch_pageserver *ps = arg;
+    loch_receipt_command(ps->env, ps->store.dir, request);
+}
+
 static void rotate_key(void *arg, struct loch_console_request *request)
 {
     struct loch_pageserver *ps = arg;
@@ -503,6 +509,7 @@ const struct loch_console_command loch_pageserver_commands[] = {
     {"SHOW TENANTS", "One row a tenant.", show_tenants},
     {"SHOW TIMELINES", "One row a timeline of every tenant.", show_timelines},
     {"SHOW STATUS", "One row about this daemon.", show_status},
+    {LOCH_RECEIPT_WORDS, LOCH_RECEIPT_HELP, show_receipt},
     {LOCH_SHOW_KEYS_WORDS, LOCH_SHOW_KEYS_HELP, show_keys},
     {LOCH_RELOAD_KEYS_WORDS, LOCH_RELOAD_KEYS_HELP, reload_keys},
     {LOCH_ROTATE_KEY_WORDS, LOCH_ROTATE_KEY_HELP, rotate_key},

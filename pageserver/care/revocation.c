@@ -245,6 +245,7 @@ loch_status loch_revocation_start(struct loch_pageserver *ps)
     const struct loch_leases_options options = {.env = ps->env,
                                                 .keys = ps->keys,
                                                 .metrics = ps->metrics,
+                                                .audit = ps->audit,
                                                 .settings = ps->config.leases,
                                                 .dark = dark,
                                                 .light = light,

@@ -2,6 +2,7 @@
  * time: pool threads ask them. */
 #include "loch/host/key_command.h"
 
+#include "loch/host/audit.h"
 #include "loch/host/keys.h"
 #include "loch/io/env.h"
 
@@ -178,4 +179,79 @@ void loch_activate_keys_command(struct loch_env *env, struct loch_keys *keys,
                                 struct loch_console_request *take_request)
 {
     run(env, keys, take_request, ACT_ACTIVATE);
+}
+
+/* ---- receipts ---- */
+
+#define RECEIPT_RECORDS 16u
+
+struct asking {
+    struct loch_console_request *request;
+    const char *dir;
+    struct loch_id tenant;
+    struct loch_audit_copy *copies;
+    size_t count;
+    loch_status st;
+    char text[400];
+};
+
+static void receipt_work(void *arg)
+{
+    struct asking *a = arg;
+
+    a->st = loch_audit_receipt(a->dir, &a->tenant, a->copies, RECEIPT_RECORDS, &a->count);
+    if (!loch_is_ok(a->st))
+        (void)snprintf(a->text, sizeof a->text, "%s", loch_error_text());
+}
+
+static void receipt_done(void *arg)
+{
+    static const char *const names[] = {"body", "signature"};
+    struct asking *a = arg;
+    char hex[2 * LOCH_SIGNATURE_BYTES + 1];
+
+    if (loch_is_ok(a->st)) {
+        loch_console_columns(a->request, names, 2);
+        for (size_t i = 0; i < a->count; i++) {
+            loch_hex_format(a->copies[i].signature, LOCH_SIGNATURE_BYTES, hex);
+            const char *const values[] = {a->copies[i].body, hex};
+            loch_console_row(a->request, values);
+        }
+        loch_console_done(a->request, NULL);
+    } else {
+        loch_console_fail(a->request, LOCH_FAIL(a->st.code, "%s", a->text));
+    }
+    free(a->copies);
+    free(a);
+}
+
+static loch_status begin_receipt(struct loch_env *env, const char *dir,
+                                 struct loch_console_request *request)
+{
+    struct asking a = {.request = request, .dir = dir};
+
+    LOCH_TRY(loch_console_arg_id(request, "tenant", &a.tenant));
+    struct asking *copy = malloc(sizeof *copy);
+    a.copies = calloc(RECEIPT_RECORDS, sizeof *a.copies);
+    loch_status st = copy == NULL || a.copies == NULL
+                         ? LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a receipt")
+                         : LOCH_OK;
+    if (loch_is_ok(st)) {
+        *copy = a;
+        st = loch_env_work(env, receipt_work, receipt_done, copy);
+    }
+    if (!loch_is_ok(st)) {
+        free(a.copies);
+        free(copy);
+    }
+    return st;
+}
+
+void loch_receipt_command(struct loch_env *env, const char *dir,
+                          struct loch_console_request *take_request)
+{
+    const loch_status st = begin_receipt(env, dir, take_request);
+
+    if (!loch_is_ok(st))
+        loch_console_fail(take_request, st);
 }

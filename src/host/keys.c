@@ -6,6 +6,8 @@
  */
 #include "keys_internal.h"
 #include "loch/base/check.h"
+#include "loch/host/audit.h"
+#include "loch/kms/kms.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -221,6 +223,16 @@ static loch_status add_timeline(struct loch_keys *keys, const struct loch_id *te
     return keys_settle(keys, tenant);
 }
 
+static void note_timeline(struct loch_keys *keys, const struct loch_id *tenant,
+                          const struct loch_id *timeline, const char *event, loch_status st)
+{
+    char id[LOCH_ID_TEXT_BYTES];
+
+    if (loch_is_ok(st))
+        loch_audit_note(keys->o.audit, tenant, event, "keys of timeline %s",
+                        loch_id_format(timeline, id));
+}
+
 loch_status loch_keys_tenant_create(struct loch_keys *keys, const struct loch_id *tenant)
 {
     LOCH_ASSERT(!loch_id_is_none(tenant));
@@ -228,6 +240,9 @@ loch_status loch_keys_tenant_create(struct loch_keys *keys, const struct loch_id
     loch_status st = keys_ring_create(&keys->o, tenant);
     if (loch_is_ok(st))
         st = keys_settle(keys, tenant);
+    if (loch_is_ok(st))
+        loch_audit_note(keys->o.audit, tenant, "tenant_created", "KEKs and K_wire, CMK %s",
+                        loch_kms_uri(loch_kms_for(keys->o.kms, tenant, NULL)));
     (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
     return st;
 }
@@ -236,6 +251,11 @@ loch_status loch_keys_tenant_load(struct loch_keys *keys, const struct loch_id *
 {
     (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
     const loch_status st = keys_load(keys, tenant);
+    if (loch_is_ok(st))
+        loch_audit_note(keys->o.audit, tenant, "opened", "keyring generation %" PRIu64,
+                        loch_keys_generation(keys, tenant));
+    else if (st.code == LOCH_E_DENIED || st.code == LOCH_E_CORRUPT || st.code == LOCH_E_STALE)
+        loch_audit_note(keys->o.audit, tenant, "refused", "%s", loch_error_text());
     (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
     return st;
 }
@@ -267,6 +287,7 @@ loch_status loch_keys_add_timeline(struct loch_keys *keys, const struct loch_id 
         if (st.code != LOCH_E_STALE)
             break;
     }
+    note_timeline(keys, tenant, timeline, "timeline_added", st);
     (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
     return st;
 }
@@ -300,6 +321,7 @@ loch_status loch_keys_forget_timeline(struct loch_keys *keys, const struct loch_
         if (st.code != LOCH_E_STALE)
             break;
     }
+    note_timeline(keys, tenant, timeline, "timeline_destroyed", st);
     (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
     return st;
 }

@@ -9,6 +9,7 @@
  */
 #include "keys_internal.h"
 #include "loch/base/check.h"
+#include "loch/host/audit.h"
 #include "loch/kms/kms.h"
 
 #include <stdlib.h>
@@ -247,6 +248,12 @@ loch_status loch_keys_rotate(struct loch_keys *keys, const struct loch_id *tenan
     (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
     LOCH_TRY(st);
     report.generation = loch_keys_generation(keys, tenant);
+    static const char *const events[] = {"rotated_cmk", "rotated_kek", "rotated_tk",
+                                         "rotated_wire"};
+    loch_audit_note(keys->o.audit, tenant, events[what - 1],
+                    "%" PRIu32 " made, %" PRIu32 " wrapped, keyring generation %" PRIu64 ", CMK %s",
+                    report.made, report.rewrapped, report.generation,
+                    loch_kms_uri(loch_kms_for(keys->o.kms, tenant, NULL)));
     *out = report;
     return LOCH_OK;
 }

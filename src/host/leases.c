@@ -3,6 +3,8 @@
 #include "loch/host/leases.h"
 #include "loch/base/check.h"
 #include "loch/base/log.h"
+#include "loch/base/time.h"
+#include "loch/host/audit.h"
 #include "loch/io/env.h"
 
 #include <pthread.h>
@@ -10,13 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define THREAD_STACK_BYTES (512u << 10)
 #define NS_PER_MS          UINT64_C(1000000)
 #define RELIGHT_NS         UINT64_C(1000000000)
-#define TIME_BYTES         32u
 #define END_TRIES          200
 #define END_PAUSE_US       10000
 
@@ -37,11 +37,13 @@ struct loch_leases {
     size_t count, cap;
     struct loch_timer *timer;
     uint64_t tick_ms;
-    atomic_uint threads; /* that may still touch us */
+    struct probe *probes; /* under way */
+    atomic_uint threads;  /* that may still touch us */
     struct loch_metric *m_granted, *m_denied, *m_silent;
 };
 
 struct probe {
+    struct probe *next, **prev; /* in the list of those under way */
     struct loch_leases *leases;
     struct loch_id tenant;
     bool restore;
@@ -82,6 +84,14 @@ static uint64_t now_of(const struct loch_leases *l)
 
 static void carry_out(struct loch_leases *l, struct entry *e, unsigned effects);
 
+static void probe_free(struct probe *p)
+{
+    *p->prev = p->next;
+    if (p->next != NULL)
+        p->next->prev = p->prev;
+    free(p);
+}
+
 static void probe_done(void *arg)
 {
     struct probe *p = arg;
@@ -91,7 +101,7 @@ static void probe_done(void *arg)
     unsigned effects;
 
     if (e == NULL || l->timer == NULL) { /* dropped, or we are being stopped */
-        free(p);
+        probe_free(p);
         return;
     }
     if (p->restore) {
@@ -113,7 +123,7 @@ static void probe_done(void *arg)
         effects = loch_lease_answered(&e->lease, p->started_ns, now_ns, answer);
     }
     carry_out(l, e, effects);
-    free(p);
+    probe_free(p);
 }
 
 static void *ask(void *arg)
@@ -156,6 +166,11 @@ static void start_probe(struct loch_leases *l, struct entry *e, bool restore)
         return; /* counts as silence when it has lasted half a lease */
     *p = (struct probe){
         .leases = l, .tenant = e->tenant, .restore = restore, .started_ns = now_of(l)};
+    p->next = l->probes;
+    p->prev = &l->probes;
+    if (p->next != NULL)
+        p->next->prev = &p->next;
+    l->probes = p;
     e->decrypts++;
     atomic_fetch_add(&l->threads, 1);
     st = start_thread(p);
@@ -176,7 +191,10 @@ static void tell(const struct loch_leases *l, const struct entry *e)
     const struct loch_lease *lease = &e->lease;
     const bool silent = lease->state == LOCH_LEASE_HELD && lease->silent_ns != 0;
 
+    static const char *const events[] = {"", "granted", "revoked", "outage"};
     loch_metric_set(e->m_state, silent ? 2 : numbers[lease->state]);
+    loch_audit_note(l->o.audit, &e->tenant, silent ? "grace" : events[lease->state],
+                    lease->state == LOCH_LEASE_HELD ? "%s" : "keys are wiped: %s", e->cause);
     (void)loch_id_format(&e->tenant, id);
     if (lease->state == LOCH_LEASE_REVOKED)
         LOCH_ERROR("tenant %s: REVOKED: the key service denies its key (%s); its keys are wiped",
@@ -341,8 +359,12 @@ void loch_leases_wiped(struct loch_leases *l, const struct loch_id *tenant)
 {
     struct entry *e = find(l, tenant);
 
-    if (e != NULL && e->wiped_us == 0)
-        e->wiped_us = loch_env_wall_us(l->o.env);
+    if (e == NULL || e->wiped_us != 0)
+        return;
+    e->wiped_us = loch_env_wall_us(l->o.env);
+    loch_audit_note(
+        l->o.audit, tenant, "wiped",
+        "no plaintext of the tenant is left in this process, its connections are closed");
 }
 
 void loch_leases_relight(struct loch_leases *l, const struct loch_id *tenant)
@@ -355,16 +377,9 @@ void loch_leases_relight(struct loch_leases *l, const struct loch_id *tenant)
 
 /* ---- showing ---- */
 
-static const char *time_text(int64_t us, char out[static TIME_BYTES])
+static const char *time_text(int64_t us, char out[static LOCH_TIME_TEXT_BYTES])
 {
-    const time_t seconds = (time_t)(us / 1000000);
-    struct tm tm;
-
-    if (us == 0 || gmtime_r(&seconds, &tm) == NULL)
-        return NULL;
-    const size_t n = strftime(out, TIME_BYTES - 8, "%Y-%m-%dT%H:%M:%S", &tm);
-    (void)snprintf(out + n, TIME_BYTES - n, ".%03dZ", (int)(us / 1000 % 1000));
-    return out;
+    return us == 0 ? NULL : loch_time_format(us, out);
 }
 
 void loch_leases_show(struct loch_leases *l, struct loch_console_request *request)
@@ -377,7 +392,8 @@ void loch_leases_show(struct loch_leases *l, struct loch_console_request *reques
     for (size_t i = 0; i < l->count; i++) {
         const struct entry *e = l->entries[i];
         const uint64_t left_ns = e->lease.permit_ns > now_ns ? e->lease.permit_ns - now_ns : 0;
-        char id[LOCH_ID_TEXT_BYTES], since[TIME_BYTES], wiped[TIME_BYTES], text[3][24];
+        char id[LOCH_ID_TEXT_BYTES], since[LOCH_TIME_TEXT_BYTES], wiped[LOCH_TIME_TEXT_BYTES],
+            text[3][24];
         (void)snprintf(text[0], sizeof text[0], "%llu ms",
                        (unsigned long long)(left_ns / NS_PER_MS));
         (void)snprintf(text[1], sizeof text[1], "%llu",
@@ -434,6 +450,8 @@ bool loch_leases_destroy(struct loch_leases *l)
         (void)usleep(END_PAUSE_US);
     if (atomic_load(&l->threads) > 0)
         return false;
+    while (l->probes != NULL) /* answered, but nobody listens any more */
+        probe_free(l->probes);
     for (size_t i = 0; i < l->count; i++)
         entry_free(l, l->entries[i]);
     free(l->entries);

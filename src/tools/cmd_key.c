@@ -339,8 +339,12 @@ loch_status loch_cmd_key(struct loch_cluster *c, const struct loch_options *o, c
         return key_status(c, o);
     if (strcmp(verb, "list") == 0)
         return key_list(c, o);
+    if (strcmp(verb, "receipt") == 0)
+        return loch_key_receipt(c, o);
+    if (strcmp(verb, "audit") == 0)
+        return loch_key_audit(c, name);
     if (strcmp(verb, "pin") == 0)
         return key_pin(c, name, o->kms_uri);
     return LOCH_FAIL(LOCH_E_INVALID,
-                     "want: loch key status|list|rotate|check|pin (see loch --help)");
+                     "want: loch key status|list|rotate|receipt|audit|check|pin (see loch --help)");
 }

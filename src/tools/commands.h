@@ -25,6 +25,9 @@ LOCH_STATUS loch_cmd_compute(struct loch_cluster *c, const struct loch_options *
                              const char *name);
 LOCH_STATUS loch_cmd_key(struct loch_cluster *c, const struct loch_options *o, const char *verb,
                          const char *name);
+/* `loch key receipt` and `loch key audit verify` (cmd_audit.c). */
+LOCH_STATUS loch_key_receipt(struct loch_cluster *c, const struct loch_options *o);
+LOCH_STATUS loch_key_audit(struct loch_cluster *c, const char *verb);
 /* `loch key check URI`; no cluster is needed. */
 LOCH_STATUS loch_key_check(const struct loch_cluster *c, const char *uri);
 

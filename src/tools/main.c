@@ -31,6 +31,8 @@ static const char usage[] =
     "  key list [--tenant T]     every version of its keys: state, parent, CMK\n"
     "  key rotate cmk|kek|tk|wire [--tenant T] [--kms-uri URI]\n"
     "                            online; no data is rewritten; cmk with a URI moves to that CMK\n"
+    "  key receipt [--tenant T]  signed: when each daemon lost the key, and had wiped\n"
+    "  key audit verify          every record of every daemon's audit log: signature and chain\n"
     "  compute start|stop|list [NAME=main] [--tenant T] [--branch B] [--port P] [--immediate]\n"
     "                            [--set name=value[,name=value...]]\n"
     "  compute start NAME --read-only [--at LSN|TIME] [--branch B]   looks at the past; gone\n"

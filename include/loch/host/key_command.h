@@ -17,7 +17,13 @@ struct loch_keys;
 #define LOCH_ACTIVATE_WORDS    "ACTIVATE KEYS <tenant>"
 #define LOCH_ACTIVATE_HELP     "Pending versions become active."
 
+#define LOCH_RECEIPT_WORDS "SHOW RECEIPT <tenant>"
+#define LOCH_RECEIPT_HELP  "What this node signed since it last lost the tenant's key."
+
 void loch_show_keys_command(struct loch_keys *keys, struct loch_console_request *take_request);
+/* `dir`: where the audit log lies; lives as long as the request. Answers later. */
+void loch_receipt_command(struct loch_env *env, const char *dir,
+                          struct loch_console_request *take_request);
 /* These answer later, from pool threads; `env` and `keys` must outlive the request. */
 void loch_reload_keys_command(struct loch_env *env, struct loch_keys *keys,
                               struct loch_console_request *take_request);

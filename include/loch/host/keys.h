@@ -14,6 +14,7 @@
 #include "loch/crypto/wrap.h"
 #include "loch/keyring/keyring.h"
 
+struct loch_audit;
 struct loch_env;
 struct loch_keys;
 struct loch_kms;
@@ -31,6 +32,7 @@ struct loch_keys_options {
      * keys once opened stay. */
     struct loch_env *env; /* borrowed */
     uint64_t lease_ms;
+    struct loch_audit *audit; /* borrowed; NULL: changes are not noted */
 };
 
 LOCH_STATUS loch_keys_create(const struct loch_keys_options *options, struct loch_keys **out);

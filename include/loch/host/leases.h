@@ -20,6 +20,7 @@ struct loch_leases_options {
     struct loch_env *env;
     struct loch_keys *keys; /* made with the same env and settings.lease_ms */
     struct loch_metrics *metrics;
+    struct loch_audit *audit; /* may be NULL */
     struct loch_lease_settings settings;
     /* The tenant's keys are wiped already: stop serving it, close its connections with `code` and
      * `why`, wipe what its keys opened, then call loch_leases_wiped. */
