@@ -145,6 +145,13 @@ static const struct loch_config_item items[] = {
      .max = 1000,
      .help = "The key service: file:/absolute/path of a 32-byte key."},
     LOCH_LEASE_ITEMS,
+    {.section = "kms",
+     .key = "shred_delay",
+     .type = LOCH_CONFIG_MS,
+     .value = "1h",
+     .min = 0,
+     .max = UINT64_C(30) * 24 * 3600 * 1000,
+     .help = "From an order to shred to the earliest moment at which it may be confirmed."},
 };
 
 const struct loch_config_program loch_pageserver_program = {
@@ -194,6 +201,7 @@ loch_status loch_pageserver_config_read(const struct loch_config *config,
         .history_ms = loch_config_u64(config, "history", "time"),
         .history_bytes = loch_config_u64(config, "history", "bytes"),
         .lease_ms = loch_config_u64(config, "history", "lease"),
+        .shred_delay_ms = loch_config_u64(config, "kms", "shred_delay"),
     };
 
     LOCH_TRY(loch_lease_settings_read(config, &c.leases));

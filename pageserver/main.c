@@ -4,6 +4,7 @@
 
 #include "care/revocation.h"
 #include "care/served.h"
+#include "care/shred.h"
 #include "care/tenants.h"
 #include "care/upkeep.h"
 #include "read/page_cache.h"
@@ -139,6 +140,7 @@ static void release(struct loch_pageserver *ps)
     if (ps->kms != NULL)
         loch_kms_close(ps->kms);
     loch_objstore_close(ps->objstore);
+    loch_shreds_free(ps);
     loch_audit_close(ps->audit);
     free(ps);
 }

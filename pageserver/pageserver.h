@@ -16,6 +16,7 @@ struct loch_listener;
 struct loch_metric;
 struct loch_metrics;
 struct loch_served;
+struct loch_shred;
 struct loch_tenant;
 struct loch_tls_server;
 struct loch_upkeep;
@@ -27,6 +28,7 @@ struct loch_pageserver {
     struct loch_kms *kms;
     struct loch_keys *keys;
     struct loch_audit *audit;
+    struct loch_shred *shreds; /* care/shred.h */
     struct loch_leases *leases; /* NULL in tests */
     struct loch_objstore *objstore;
     struct loch_redo_pool *redo;

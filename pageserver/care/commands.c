@@ -4,6 +4,7 @@
 #include "care/credential.h"
 #include "layer_commands.h"
 #include "served.h"
+#include "shred.h"
 #include "tenants.h"
 
 #include "ingest/ingest.h"
@@ -509,6 +510,10 @@ const struct loch_console_command loch_pageserver_commands[] = {
     {"SHOW TENANTS", "One row a tenant.", show_tenants},
     {"SHOW TIMELINES", "One row a timeline of every tenant.", show_timelines},
     {"SHOW STATUS", "One row about this daemon.", show_status},
+    {LOCH_SHRED_WORDS, LOCH_SHRED_HELP, loch_shred_order},
+    {LOCH_CONFIRM_SHRED_WORDS, LOCH_CONFIRM_SHRED_HELP, loch_shred_confirm},
+    {LOCH_CANCEL_SHRED_WORDS, LOCH_CANCEL_SHRED_HELP, loch_shred_cancel},
+    {LOCH_SHOW_SHREDS_WORDS, LOCH_SHOW_SHREDS_HELP, loch_shred_show},
     {LOCH_RECEIPT_WORDS, LOCH_RECEIPT_HELP, show_receipt},
     {LOCH_SHOW_KEYS_WORDS, LOCH_SHOW_KEYS_HELP, show_keys},
     {LOCH_RELOAD_KEYS_WORDS, LOCH_RELOAD_KEYS_HELP, reload_keys},

@@ -339,6 +339,10 @@ loch_status loch_cmd_key(struct loch_cluster *c, const struct loch_options *o, c
         return key_status(c, o);
     if (strcmp(verb, "list") == 0)
         return key_list(c, o);
+    if (strcmp(verb, "shred") == 0)
+        return loch_key_shred(c, o, name);
+    if (strcmp(verb, "verify-shredded") == 0)
+        return loch_key_verify_shredded(c, o, name);
     if (strcmp(verb, "receipt") == 0)
         return loch_key_receipt(c, o);
     if (strcmp(verb, "audit") == 0)
@@ -346,5 +350,5 @@ loch_status loch_cmd_key(struct loch_cluster *c, const struct loch_options *o, c
     if (strcmp(verb, "pin") == 0)
         return key_pin(c, name, o->kms_uri);
     return LOCH_FAIL(LOCH_E_INVALID,
-                     "want: loch key status|list|rotate|receipt|audit|check|pin (see loch --help)");
+                     "want: loch key status|list|rotate|receipt|audit|shred|verify-shredded|check|pin (see loch --help)");
 }

@@ -7,7 +7,7 @@
 
 /* Options every command shares, as parsed; NULL or 0 when not given. */
 struct loch_options {
-    const char *tenant, *branch, *from, *at, *kms_uri,
+    const char *tenant, *branch, *from, *at, *kms_uri, *confirm, *aside,
         *extra;     /* extra: "name=value,..." PostgreSQL settings */
     const char *to; /* the fourth word: a new name */
     int port;
@@ -25,6 +25,10 @@ LOCH_STATUS loch_cmd_compute(struct loch_cluster *c, const struct loch_options *
                              const char *name);
 LOCH_STATUS loch_cmd_key(struct loch_cluster *c, const struct loch_options *o, const char *verb,
                          const char *name);
+/* cmd_shred.c */
+LOCH_STATUS loch_key_shred(struct loch_cluster *c, const struct loch_options *o, const char *what);
+LOCH_STATUS loch_key_verify_shredded(struct loch_cluster *c, const struct loch_options *o,
+                                     const char *id);
 /* `loch key receipt` and `loch key audit verify` (cmd_audit.c). */
 LOCH_STATUS loch_key_receipt(struct loch_cluster *c, const struct loch_options *o);
 LOCH_STATUS loch_key_audit(struct loch_cluster *c, const char *verb);

@@ -31,6 +31,10 @@ static const char usage[] =
     "  key list [--tenant T]     every version of its keys: state, parent, CMK\n"
     "  key rotate cmk|kek|tk|wire [--tenant T] [--kms-uri URI]\n"
     "                            online; no data is rewritten; cmk with a URI moves to that CMK\n"
+    "  key shred branch --branch B [--tenant T] | tenant --tenant T [--confirm TOKEN]\n"
+    "                            destroys the keys: ordered first, confirmed after "
+    "kms.shred_delay\n"
+    "  key verify-shredded ID [--tenant T] [--aside DIR]   that nothing of it opens any more\n"
     "  key receipt [--tenant T]  signed: when each daemon lost the key, and had wiped\n"
     "  key audit verify          every record of every daemon's audit log: signature and chain\n"
     "  compute start|stop|list [NAME=main] [--tenant T] [--branch B] [--port P] [--immediate]\n"
@@ -63,6 +67,8 @@ enum {
     OPT_WIPE,
     OPT_SET,
     OPT_KMS_URI,
+    OPT_CONFIRM,
+    OPT_ASIDE,
     OPT_KEEP_PREPARED
 };
 
@@ -83,6 +89,8 @@ static const struct option long_options[] = {
     {"keep-prepared", no_argument, NULL, OPT_KEEP_PREPARED},
     {"set", required_argument, NULL, OPT_SET},
     {"kms-uri", required_argument, NULL, OPT_KMS_URI},
+    {"confirm", required_argument, NULL, OPT_CONFIRM},
+    {"aside", required_argument, NULL, OPT_ASIDE},
     {NULL, 0, NULL, 0}};
 
 void loch_progress(const char *fmt, ...)
@@ -208,6 +216,12 @@ static loch_status set_option(struct loch_cluster *c, struct loch_options *o, in
         return LOCH_OK;
     case OPT_KMS_URI:
         o->kms_uri = optarg;
+        return LOCH_OK;
+    case OPT_CONFIRM:
+        o->confirm = optarg;
+        return LOCH_OK;
+    case OPT_ASIDE:
+        o->aside = optarg;
         return LOCH_OK;
     case OPT_IMMEDIATE:
         o->immediate = true;

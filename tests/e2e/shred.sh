@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# A branch is shredded after a delay and a second word: its objects, and every old version of the keyring that the test kept
+# aside, cannot be opened any more; parent and sibling live on. Then a whole tenant.
+. "$(dirname "$0")/lib.sh"
+
+export LOCH_KMS_SHRED_DELAY=3s
+up
+new_key() { head -c 32 /dev/urandom >"$1" && chmod 600 "$1"; }
+new_key "$WORK/first.key"
+new_key "$WORK/second.key"
+"$LOCH" tenant create ours --kms-uri "file:$WORK/first.key" >/dev/null || fail "tenant create"
+"$LOCH" compute start ours --tenant ours >/dev/null || fail "compute start"
+q "CREATE TABLE t AS SELECT g FROM generate_series(1, 2000) g" ours
+for b in doomed sibling; do
+    "$LOCH" branch create "$b" --tenant ours >/dev/null || fail "branch create"
+    "$LOCH" compute start "$b" --tenant ours --branch "$b" >/dev/null || fail "compute start $b"
+    q "CREATE TABLE of_$b AS SELECT g FROM generate_series(1, 1000) g" "$b"
+done
+id_of() { "$LOCH" branch show "$1" --tenant ours --json | sed -n 's/.*"timeline": "\([0-9a-f]*\)".*/\1/p'; }
+doomed=$(id_of doomed)
+main=$(id_of main)
+tenant=$("$LOCH" tenant list --json | python3 -c '
+import json, sys
+print(next(t["tenant"] for t in json.load(sys.stdin) if t["name"] == "ours"))')
+# Written out, so that there are layers; a branch of the doomed one stands in the way.
+psql "host=$DIR/run port=$((PORT_BASE + 10)) dbname=loch" -X -q -c "FLUSH $tenant $doomed" >/dev/null
+flushed() { ls "$DIR"/pageserver/tenants/*/timelines/"$doomed"/* >/dev/null 2>&1; }
+wait_until 30 flushed || fail "no layer of the branch"
+"$LOCH" key shred branch --branch main --tenant ours 2>/dev/null && fail "a parent with live children is shredded"
+
+# A thief's copy of everything, at every generation of the keyring from here on.
+mkdir "$WORK/aside"
+keep() { cp -r "$DIR/store" "$WORK/aside/store-$1"; cp -r "$DIR/pageserver/tenants" "$WORK/aside/layers-$1"; }
+keep 1
+"$LOCH" key rotate kek --tenant ours >/dev/null || fail "rotate kek"
+keep 2
+said=$("$LOCH" key verify-shredded "$doomed" --tenant ours --aside "$WORK/aside" 2>&1) && fail "not shredded yet: $said"
+grep -q OPENS <<<"$said" || fail "the control: the kept keyrings must open before the shred: $said"
+
+order=$("$LOCH" key shred branch --branch doomed --tenant ours --json) || fail "key shred"
+token=$(json "${order:1:-1}" token)
+"$LOCH" key shred branch --branch doomed --tenant ours --confirm "$token" 2>/dev/null && fail "shredded before its time"
+"$LOCH" key shred branch --branch doomed --tenant ours --confirm 0123 2>/dev/null && fail "shredded with another token"
+[ "$(q 'SELECT count(*) FROM of_doomed' doomed)" = 1000 ] || fail "an order alone destroys nothing"
+"$LOCH" compute stop doomed >/dev/null
+confirm() { "$LOCH" key shred branch --branch doomed --tenant ours --confirm "$token" >/dev/null 2>&1; }
+wait_until 30 confirm || fail "the confirmation is refused"
+"$LOCH" key verify-shredded "$doomed" --tenant ours >/dev/null || fail "verify: $("$LOCH" key verify-shredded "$doomed" --tenant ours 2>&1)"
+# What is kept aside opens as long as the CMK that wrapped it lives, and the command says so.
+said=$("$LOCH" key verify-shredded "$doomed" --tenant ours --aside "$WORK/aside" 2>&1) && fail "the CMK still opens the copies"
+"$LOCH" key rotate cmk --tenant ours --kms-uri "file:$WORK/second.key" >/dev/null || fail "move"
+shred -u "$WORK/first.key"
+said=$("$LOCH" key verify-shredded "$doomed" --tenant ours --aside "$WORK/aside") || fail "verify with copies: $said"
+[ "$(grep -c 'does not open' <<<"$said")" -ge 2 ] || fail "the copies were not tried: $said"
+n=0
+for f in $(find "$WORK"/aside/layers-* -path "*$doomed*" -type f); do
+    "$BUILD/bin/loch-dump" "$f" --store "$WORK/aside/store-2" --kms "file:$WORK/second.key" >/dev/null 2>&1 && fail "$f opens"
+    "$BUILD/bin/loch-dump" "$f" --store "$DIR/store" --kms "file:$WORK/second.key" >/dev/null 2>&1 && fail "$f opens"
+    n=$((n + 1))
+done
+[ "$n" -gt 0 ] || fail "no layer was kept"
+# The control: a layer of the parent opens with the same command.
+f=$(find "$DIR/pageserver/tenants" -path "*$main*" -type f | head -1)
+"$BUILD/bin/loch-dump" "$f" --store "$DIR/store" --kms "file:$WORK/second.key" >/dev/null || fail "the control does not open"
+note "shredded: $n layers and every kept keyring cannot be opened"
+for b in ours sibling; do
+    destroy_compute "$b"
+    "$LOCH" compute start "$b" >/dev/null || fail "compute start $b"
+    [ "$(q 'SELECT count(*) FROM t' "$b")" = 2000 ] || fail "rows of $b"
+done
+amcheck ours
+[ "$(q 'SELECT count(*) FROM of_sibling' sibling)" = 1000 ] || fail "rows of the sibling"
+
+# The whole tenant.
+"$LOCH" compute stop ours >/dev/null
+"$LOCH" compute stop sibling >/dev/null
+order=$("$LOCH" key shred tenant --tenant ours --json) || fail "key shred tenant"
+token=$(json "${order:1:-1}" token)
+confirm() { "$LOCH" key shred tenant --tenant ours --confirm "$token" >/dev/null 2>&1; }
+wait_until 30 confirm || fail "the confirmation is refused"
+"$LOCH" key verify-shredded "$tenant" --tenant "$tenant" >/dev/null || fail "verify: $("$LOCH" key verify-shredded "$tenant" --tenant "$tenant" 2>&1)"
+[ "$(q 'SELECT 1' main)" = 1 ] || fail "the neighbour"
+"$LOCH" key audit verify >/dev/null || fail "audit"
+grep -q '"event":"shredded"' "$DIR/pageserver/audit.log" || fail "the shred is not in the audit log"
+note "passed"
