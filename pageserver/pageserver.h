@@ -28,7 +28,7 @@ struct loch_pageserver {
     struct loch_kms *kms;
     struct loch_keys *keys;
     struct loch_audit *audit;
-    struct loch_shred *shreds; /* care/shred.h */
+    struct loch_shred *shreds;  /* care/shred.h */
     struct loch_leases *leases; /* NULL in tests */
     struct loch_objstore *objstore;
     struct loch_redo_pool *redo;

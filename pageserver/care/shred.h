@@ -11,7 +11,7 @@
 #include "loch/host/console.h"
 
 #define LOCH_SHRED_WORDS         "SHRED <tenant> [<timeline>]"
-#define LOCH_SHRED_HELP          "Orders it; answers with the token that confirms it after the delay."
+#define LOCH_SHRED_HELP          "Orders it; the answer holds the token that confirms it later."
 #define LOCH_CONFIRM_SHRED_WORDS "CONFIRM SHRED <token>"
 #define LOCH_CONFIRM_SHRED_HELP  "Destroys the keys of the order, and what they sealed, for good."
 #define LOCH_CANCEL_SHRED_WORDS  "CANCEL SHRED <token>"

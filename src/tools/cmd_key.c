@@ -350,5 +350,6 @@ loch_status loch_cmd_key(struct loch_cluster *c, const struct loch_options *o, c
     if (strcmp(verb, "pin") == 0)
         return key_pin(c, name, o->kms_uri);
     return LOCH_FAIL(LOCH_E_INVALID,
-                     "want: loch key status|list|rotate|receipt|audit|shred|verify-shredded|check|pin (see loch --help)");
+                     "want: loch key status|list|rotate|receipt|audit|shred|verify-shredded|"
+                     "check|pin (see loch --help)");
 }
