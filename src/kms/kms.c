@@ -24,7 +24,7 @@ struct loch_kms {
     struct kms_pins *pins;
 };
 
-static const struct kms_provider *const providers[] = {&kms_file_provider};
+static const struct kms_provider *const providers[] = {&kms_file_provider, &kms_pkcs11_provider};
 
 static void strings_free(char **strings)
 {

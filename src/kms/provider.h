@@ -20,5 +20,6 @@ struct kms_provider {
 };
 
 extern const struct kms_provider kms_file_provider;
+extern const struct kms_provider kms_pkcs11_provider;
 
 #endif

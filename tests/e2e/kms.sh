@@ -53,6 +53,36 @@ rm "$DIR"/*/kms.pins
 said=$("$LOCH" key check "file:$CMK.nosuch" 2>&1) && fail "key check of a missing CMK"
 grep -q 'DENIED' <<<"$said" || fail "key check: $said"
 
+# A tenant whose CMK is in an HSM: disabled there by its owner, enabled again.
+mkdir "$WORK/tokens"
+printf 'directories.tokendir = %s/tokens\nlog.level = ERROR\n' "$WORK" >"$WORK/softhsm2.conf"
+export SOFTHSM2_CONF=$WORK/softhsm2.conf
+owner() { "$BUILD/bin/p11_admin" /usr/lib/softhsm/libsofthsm2.so loch 4711 "$@" || fail "p11_admin $*"; }
+owner init
+owner generate cmk
+printf '4711\n' >"$WORK/pin" && chmod 600 "$WORK/pin"
+HSM="pkcs11:token=loch;object=cmk?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:$WORK/pin"
+"$LOCH" key check "$HSM" | grep -q ' customer-held' || fail "key check of a token"
+"$LOCH" down >/dev/null # the daemons are to have the owner's environment
+"$LOCH" up >/dev/null || fail "up"
+"$LOCH" tenant create hsm --kms-uri "$HSM" >/dev/null || fail "a tenant under a token's key"
+"$LOCH" compute start hsm --tenant hsm >/dev/null || fail "a compute under a token's key"
+q "CREATE TABLE t AS SELECT g FROM generate_series(1, 300) g" hsm
+"$LOCH" compute stop hsm >/dev/null
+owner disable cmk
+"$LOCH" down >/dev/null
+"$LOCH" up >/dev/null || fail "up while a token's key is disabled"
+"$LOCH" compute start hsm >/dev/null 2>&1 && fail "a compute started under a disabled key"
+"$LOCH" compute stop hsm >/dev/null
+"$LOCH" tenant list --json | grep -q 'CKR_KEY_FUNCTION_NOT_PERMITTED' || fail "tenant list does not say why: $("$LOCH" tenant list)"
+[ "$(q 'SELECT count(*) FROM t' ours)" = 1000 ] || fail "the other tenant's rows"
+owner enable cmk
+"$LOCH" down >/dev/null
+"$LOCH" up >/dev/null || fail "up"
+"$LOCH" compute start hsm >/dev/null || fail "a compute with the key enabled"
+[ "$(q 'SELECT count(*) FROM t' hsm)" = 300 ] || fail "rows under a token's key"
+note "a token's key: disabled, enabled, all rows back"
+
 "$LOCH" compute stop ours >/dev/null
 "$LOCH" tenant delete ours >/dev/null || fail "tenant delete"
 grep -hs "^$id" "$DIR"/*/kms.pins && fail "a deleted tenant's pin stays"
