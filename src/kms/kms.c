@@ -24,7 +24,8 @@ struct loch_kms {
     struct kms_pins *pins;
 };
 
-static const struct kms_provider *const providers[] = {&kms_file_provider, &kms_pkcs11_provider};
+static const struct kms_provider *const providers[] = {&kms_file_provider, &kms_pkcs11_provider,
+                                                       &kms_aws_provider};
 
 static void strings_free(char **strings)
 {
@@ -179,6 +180,19 @@ static struct loch_slice context_encode(const struct loch_kms_context *c,
     memcpy(out + 49, c->scope.bytes, 16);
     loch_put_u32(out + 65, c->version);
     return loch_slice_of(out, CONTEXT_BYTES);
+}
+
+struct loch_kms_context kms_context_decode(struct loch_slice bytes)
+{
+    struct loch_kms_context c = {.purpose = bytes.data[48],
+                                 .version = loch_get_u32(bytes.data + 65)};
+
+    LOCH_ASSERT(bytes.len == CONTEXT_BYTES);
+    memcpy(c.cluster.bytes, bytes.data, 16);
+    memcpy(c.tenant.bytes, bytes.data + 16, 16);
+    memcpy(c.key_id.bytes, bytes.data + 32, 16);
+    memcpy(c.scope.bytes, bytes.data + 49, 16);
+    return c;
 }
 
 loch_status loch_kms_wrap(struct loch_kms *kms, const struct loch_kms_context *context,

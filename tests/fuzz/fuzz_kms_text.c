@@ -5,6 +5,7 @@
 #include "loch/kms/kms.h"
 
 #include "../../src/kms/attributes.h"
+#include "../../src/kms/base64.h"
 #include "../../src/kms/envelope.h"
 
 #include <stdlib.h>
@@ -18,6 +19,25 @@ static void attributes(const char *text, size_t len)
 
     if (loch_is_ok(kms_attributes_parse(text, len, ';', known, 2)))
         LOCH_ASSERT(strlen(a) < sizeof a && b_len < sizeof b);
+}
+
+/* What is encoded comes back; what is not base64 is refused. */
+static void base64(const uint8_t *data, size_t size)
+{
+    const size_t n = size > 1000 ? 1000 : size;
+    uint8_t back[1024];
+    char text[KMS_BASE64_BYTES(1000)];
+    size_t len = 0;
+
+    kms_base64_encode(loch_slice_of(data, n), text);
+    if (n > 0) {
+        LOCH_ASSERT(loch_is_ok(kms_base64_decode(text, back, sizeof back, &len)));
+        LOCH_ASSERT(len == n && memcmp(back, data, n) == 0);
+    }
+    memcpy(text, data, n);
+    text[n] = '\0';
+    if (loch_is_ok(kms_base64_decode(text, back, sizeof back, &len)))
+        LOCH_ASSERT(len <= sizeof back);
 }
 
 static void uri(const char *scheme, const uint8_t *data, size_t size)
@@ -45,5 +65,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (loch_is_ok(kms_envelope_read(provider, loch_slice_of(data, size), &inner)))
             LOCH_ASSERT(inner.len > 0 && inner.len < size);
     uri("pkcs11:", data, size);
+    uri("aws-kms:", data, size);
+    uri("aws-kms:arn:aws:kms:r:111122223333:key/1?", data, size);
+    base64(data, size);
     return 0;
 }

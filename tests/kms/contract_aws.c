@@ -1,0 +1,309 @@
+/* The contract of a KMS provider, kept by "aws-kms" against the double, and what only AWS does:
+ * throttling, clock skew, delayed disable, rotation, roles. Usage: contract_aws PORT */
+#include "../unit/kms/contract.h"
+
+#include <curl/curl.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static char base[64], uri[512], other_uri[512], role_uri[512];
+static long calls; /* of Decrypt and Encrypt, and of the metadata, as the double counts them */
+static long metadata_calls;
+
+static size_t take(char *bytes, size_t size, size_t count, void *arg)
+{
+    struct loch_buf *out = arg;
+
+    return loch_is_ok(loch_buf_append(out, bytes, size * count)) ? size * count : 0;
+}
+
+static long count_of(json_t *json, const char *name)
+{
+    return (long)json_integer_value(json_object_get(json_object_get(json, "counts"), name));
+}
+
+static void control(const char *order)
+{
+    CURL *curl = curl_easy_init();
+    struct loch_buf out = {0};
+    char url[128];
+
+    (void)snprintf(url, sizeof url, "%s/_control", base);
+    assert_non_null(curl);
+    (void)curl_easy_setopt(curl, CURLOPT_URL, url);
+    (void)curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
+    (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS, order);
+    (void)curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take);
+    (void)curl_easy_setopt(curl, CURLOPT_WRITEDATA, &out);
+    assert_int_equal(curl_easy_perform(curl), CURLE_OK);
+    curl_easy_cleanup(curl);
+    json_t *json = json_loadb((const char *)out.data, out.len, 0, NULL);
+    assert_non_null(json);
+    const char *arn = json_string_value(json_object_get(json, "arn"));
+    const char *other = json_string_value(json_object_get(json, "other"));
+    (void)snprintf(uri, sizeof uri, "aws-kms:%s?endpoint=%s&credentials=environment", arn, base);
+    (void)snprintf(other_uri, sizeof other_uri, "aws-kms:%s?endpoint=%s", other, base);
+    (void)snprintf(role_uri, sizeof role_uri, "aws-kms:%s?endpoint=%s&credentials=metadata", arn,
+                   base);
+    calls = count_of(json, "Decrypt") + count_of(json, "Encrypt");
+    metadata_calls = count_of(json, "metadata");
+    json_decref(json);
+    loch_buf_fini(&out);
+}
+
+static int up(void **state)
+{
+    (void)state;
+    assert_int_equal(setenv("AWS_ACCESS_KEY_ID", "AKIDLOCHTEST", 1), 0);
+    assert_int_equal(setenv("AWS_SECRET_ACCESS_KEY", "loch/test+secret", 1), 0);
+    control("{\"reset\": true}");
+    provider.uri = uri;
+    provider.other_uri = other_uri;
+    return 0;
+}
+
+static int down(void **state)
+{
+    (void)state;
+    control("{\"silent\": false, \"latency_ms\": 0}");
+    return 0;
+}
+
+static void disable(void)
+{
+    control("{\"key\": \"Disabled\"}");
+}
+
+static void enable(void)
+{
+    control("{\"key\": \"Enabled\"}");
+}
+
+static void destroy(void)
+{
+    control("{\"delete\": true}");
+}
+
+static void silence(bool on)
+{
+    control(on ? "{\"silent\": true}" : "{\"silent\": false}");
+}
+
+static void wrong_plaintext(bool on)
+{
+    control(on ? "{\"wrong_plaintext\": true}" : "{\"wrong_plaintext\": false}");
+}
+
+static void slow(unsigned ms)
+{
+    char order[64];
+
+    (void)snprintf(order, sizeof order, "{\"latency_ms\": %u}", ms);
+    control(order);
+}
+
+static void expire_credentials(bool on)
+{
+    control(on ? "{\"expired\": true}" : "{\"expired\": false}");
+}
+
+struct contract_provider provider = {.id = LOCH_PROVIDER_AWS_KMS,
+                                     .customer_held = true,
+                                     .up = up,
+                                     .down = down,
+                                     .disable = disable,
+                                     .enable = enable,
+                                     .destroy = destroy,
+                                     .silence = silence,
+                                     .wrong_plaintext = wrong_plaintext,
+                                     .slow = slow,
+                                     .expire_credentials = expire_credentials};
+
+static void each_kind_of_no(void **state)
+{
+    static const struct {
+        const char *on, *off;
+        enum loch_code code;
+    } cases[] = {
+        {"{\"key\": \"PendingDeletion\"}", "{\"key\": \"Enabled\"}", LOCH_E_DENIED},
+        {"{\"denied\": true}", "{\"denied\": false}", LOCH_E_DENIED},
+        {"{\"errors\": 99}", "{\"errors\": 0}", LOCH_E_UNAVAILABLE},
+        {"{\"throttles\": 99}", "{\"throttles\": 0}", LOCH_E_UNAVAILABLE},
+        {"{\"garbage\": true}", "{\"garbage\": false}", LOCH_E_UNAVAILABLE},
+        {"{\"wrong_key\": true}", "{\"wrong_key\": false}", LOCH_E_CORRUPT},
+    };
+    struct wrapped w;
+
+    (void)state;
+    wrapped_up(&w, uri);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        control(cases[i].on);
+        assert_code(unwrap(&w, &contract_context), cases[i].code);
+        control(cases[i].off);
+        assert_ok(unwrap(&w, &contract_context));
+    }
+    wrapped_down(&w);
+}
+
+static void what_passes_is_tried_again(void **state)
+{
+    struct wrapped w;
+
+    (void)state;
+    wrapped_up(&w, uri);
+    control("{\"errors\": 1, \"throttles\": 1}");
+    const long before = calls;
+    assert_ok(unwrap(&w, &contract_context));
+    control("{}");
+    assert_int_equal(calls, before + 3);
+    control("{\"key\": \"Disabled\"}"); /* a verdict is not asked for twice */
+    assert_code(unwrap(&w, &contract_context), LOCH_E_DENIED);
+    control("{}");
+    assert_int_equal(calls, before + 4);
+    wrapped_down(&w);
+}
+
+static void a_wrong_clock_is_corrected(void **state)
+{
+    static const int skews[] = {3600, -3600, 86400};
+    struct wrapped w;
+    char order[64];
+
+    (void)state;
+    wrapped_up(&w, uri);
+    for (size_t i = 0; i < sizeof skews / sizeof *skews; i++) {
+        (void)snprintf(order, sizeof order, "{\"skew_s\": %d}", skews[i]);
+        control(order);
+        const long before = calls;
+        assert_ok(unwrap(&w, &contract_context));
+        assert_ok(unwrap(&w, &contract_context));
+        control("{}");
+        assert_int_equal(calls, before + 3); /* one refusal, then it is known */
+    }
+    wrapped_down(&w);
+}
+
+static void a_wrong_secret_is_no_verdict_on_the_key(void **state)
+{
+    struct loch_kms *kms = NULL;
+
+    (void)state;
+    assert_int_equal(setenv("AWS_SECRET_ACCESS_KEY", "wrong", 1), 0);
+    assert_ok(loch_kms_open(uri, NULL, &kms));
+    assert_code(loch_kms_check(kms, NULL, NULL), LOCH_E_UNAVAILABLE);
+    assert_non_null(strstr(loch_error_text(), "InvalidSignatureException"));
+    assert_null(strstr(loch_error_text(), "wrong"));
+    loch_kms_close(kms);
+    assert_int_equal(unsetenv("AWS_SECRET_ACCESS_KEY"), 0);
+    assert_ok(loch_kms_open(uri, NULL, &kms));
+    assert_code(loch_kms_check(kms, NULL, NULL), LOCH_E_UNAVAILABLE);
+    assert_int_equal(setenv("AWS_SECRET_ACCESS_KEY", "loch/test+secret", 1), 0);
+    assert_ok(loch_kms_check(kms, NULL, NULL));
+    loch_kms_close(kms);
+}
+
+static void a_disabled_key_may_live_on_for_a_while(void **state)
+{
+    const struct timespec slice = {0, 50000000};
+    struct wrapped w;
+    int good = 0;
+
+    (void)state;
+    wrapped_up(&w, uri);
+    control("{\"delayed_disable_ms\": 700}");
+    control("{\"key\": \"Disabled\"}");
+    loch_status st = unwrap(&w, &contract_context);
+    for (; loch_is_ok(st) && good < 200; good++) {
+        (void)nanosleep(&slice, NULL);
+        st = unwrap(&w, &contract_context);
+    }
+    assert_true(good > 0);
+    assert_int_equal(st.code, LOCH_E_DENIED);
+    wrapped_down(&w);
+}
+
+static void rotated_keys_open_old_blobs(void **state)
+{
+    struct wrapped w;
+
+    (void)state;
+    wrapped_up(&w, uri);
+    for (int i = 0; i < 3; i++) {
+        control("{\"rotate\": true}");
+        assert_ok(unwrap(&w, &contract_context));
+        assert_ok(wrap_again(&w));
+    }
+    wrapped_down(&w);
+}
+
+static void roles_are_renewed(void **state)
+{
+    struct wrapped w;
+
+    (void)state;
+    assert_int_equal(setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", base, 1), 0);
+    wrapped_up(&w, role_uri);
+    for (int i = 0; i < 5; i++)
+        assert_ok(unwrap(&w, &contract_context));
+    control("{}");
+    assert_int_equal(metadata_calls, 2); /* the role and its credentials, once */
+    control("{\"forget_roles\": true}"); /* as if they had been revoked */
+    assert_ok(unwrap(&w, &contract_context));
+    control("{}");
+    assert_int_equal(metadata_calls, 4);
+    wrapped_down(&w);
+    assert_int_equal(setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1", 1), 0);
+    assert_ok(loch_kms_open(role_uri, NULL, &w.kms));
+    assert_code(loch_kms_check(w.kms, NULL, NULL), LOCH_E_UNAVAILABLE);
+    loch_kms_close(w.kms);
+    assert_int_equal(unsetenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"), 0);
+}
+
+static void the_shared_file(void **state)
+{
+    char path[] = "/tmp/loch-test-aws-XXXXXX";
+    char text[sizeof uri + 40];
+    struct loch_kms *kms = NULL;
+
+    (void)state;
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_true(dprintf(fd, "[default]\naws_access_key_id = nobody\naws_secret_access_key = no\n"
+                            "[loch]\naws_access_key_id = AKIDLOCHTEST\n"
+                            "aws_secret_access_key = loch/test+secret\n") > 0);
+    assert_int_equal(close(fd), 0);
+    assert_int_equal(setenv("AWS_SHARED_CREDENTIALS_FILE", path, 1), 0);
+    assert_int_equal(unsetenv("AWS_ACCESS_KEY_ID"), 0);
+    (void)snprintf(text, sizeof text, "%s&profile=loch", other_uri); /* no kind: the file is next */
+    assert_ok(loch_kms_open(text, NULL, &kms));
+    assert_ok(loch_kms_check(kms, NULL, NULL));
+    loch_kms_close(kms);
+    assert_ok(loch_kms_open(other_uri, NULL, &kms)); /* profile default: unknown to the service */
+    assert_code(loch_kms_check(kms, NULL, NULL), LOCH_E_UNAVAILABLE);
+    assert_non_null(strstr(loch_error_text(), "UnrecognizedClientException"));
+    loch_kms_close(kms);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(unsetenv("AWS_SHARED_CREDENTIALS_FILE"), 0);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(fn_) cmocka_unit_test_setup_teardown(fn_, up, down)
+        TEST(each_kind_of_no),
+        TEST(what_passes_is_tried_again),
+        TEST(a_wrong_clock_is_corrected),
+        TEST(a_wrong_secret_is_no_verdict_on_the_key),
+        TEST(a_disabled_key_may_live_on_for_a_while),
+        TEST(rotated_keys_open_old_blobs),
+        TEST(roles_are_renewed),
+        TEST(the_shared_file),
+#undef TEST
+    };
+    if (argc != 2)
+        return 2;
+    (void)snprintf(base, sizeof base, "http://127.0.0.1:%s", argv[1]);
+    const int failed = contract_run();
+    return failed + cmocka_run_group_tests(tests, NULL, NULL) == 0 ? 0 : 1;
+}
