@@ -17,6 +17,7 @@
 #include "loch/host/leases.h"
 #include "loch/host/pin_command.h"
 #include "loch/io/env.h"
+#include "loch/kms/kms.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -454,6 +455,7 @@ static loch_status begin_issue(struct loch_pageserver *ps, struct loch_console_r
     if (issue == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a credential");
     issue->request = request;
+    bool held = loch_kms_customer_held(loch_kms_for(ps->kms, &tenant->id, NULL));
     issue->order = (struct loch_credential_order){.config = &ps->config,
                                                   .keys = ps->keys,
                                                   .store = ps->objstore,
@@ -461,6 +463,7 @@ static loch_status begin_issue(struct loch_pageserver *ps, struct loch_console_r
                                                   .tenant = tenant->id,
                                                   .timeline = timeline,
                                                   .compute = compute,
+                                                  .customer_held = held,
                                                   .system_id = info->system_id,
                                                   .pg_version = info->pg_version,
                                                   .segment_bytes = info->segment_bytes};

@@ -186,7 +186,8 @@ loch_status loch_credential_issue(const struct loch_credential_order *o, struct 
         "compute_epoch", (json_int_t)base.compute_epoch, "system_id", system_id, "pg_version",
         (int)o->pg_version, "segment_bytes", (int)o->segment_bytes, "lease_ms",
         (json_int_t)(o->config->leases.poll_ms + o->config->leases.lease_ms), "servers", servers);
-    if (json == NULL)
+    if (json == NULL ||
+        json_object_set_new(json, "customer_held", json_boolean(o->customer_held)) != 0)
         st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a credential");
     else
         st = append_text(json, out);

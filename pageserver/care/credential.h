@@ -21,6 +21,7 @@ struct loch_credential_order {
     uint64_t system_id;
     uint32_t pg_version;
     uint32_t segment_bytes;
+    bool customer_held; /* the tenant's CMK: computes then refuse a scratch in the clear */
 };
 
 /* Appends the JSON text to *out (NUL-ended, the NUL not counted); the caller wipes it. Blocks: pool

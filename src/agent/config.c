@@ -168,6 +168,7 @@ loch_status loch_agent_config_read(const struct loch_config *config, struct loch
 {
     struct loch_agent_config c = {
         .compute = loch_config_id(config, "compute", "id"),
+        .dir = loch_config_string(config, "daemon", "dir"),
         .scratch = loch_config_string(config, "daemon", "dir"),
         .listen = loch_config_string(config, "compute", "listen"),
         .port = (uint32_t)loch_config_u64(config, "compute", "port"),

@@ -16,7 +16,8 @@ struct loch_agent_setting {
 
 struct loch_agent_config {
     struct loch_id compute;
-    const char *scratch; /* the daemon's directory */
+    const char *dir;     /* the daemon's directory: agent.json */
+    const char *scratch; /* the server's files: dir, or a sealed directory below it (scratch.h) */
     const char *listen;  /* addresses clients connect to */
     uint32_t port;
     const char *lib_dir;       /* of loch.so */

@@ -119,6 +119,7 @@ static loch_status read_all(const json_t *json, struct loch_credential *c)
     LOCH_TRY(number_member(json, "segment_bytes", UINT32_C(1) << 30, &v));
     c->segment_bytes = (uint32_t)v;
     LOCH_TRY(number_member(json, "lease_ms", UINT32_MAX, &c->lease_ms));
+    c->customer_held = !json_is_false(json_object_get(json, "customer_held"));
     LOCH_TRY(text_member(json, "system_id", &system_id));
     errno = 0;
     c->system_id = strtoull(system_id, &end, 10);

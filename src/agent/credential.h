@@ -20,7 +20,8 @@ struct loch_credential {
     struct loch_id cluster, tenant, timeline, compute, boot;
     uint64_t compute_epoch, system_id;
     uint32_t pg_version, segment_bytes;
-    uint64_t lease_ms; /* without a word from storage for so long, the server is killed */
+    uint64_t lease_ms;  /* without a word from storage for so long, the server is killed */
+    bool customer_held; /* the CMK; true when the credential does not say */
     struct loch_credential_server pageserver;
     struct loch_buf pageserver_identity; /* encoded, for the extension */
     struct loch_secret pageserver_psk;   /* likewise */

@@ -1,6 +1,7 @@
 /* loch-compute: elects, starts and watches a stock PostgreSQL, and proposes its WAL to the quorum.
  * Exit: 0 stopped, 1 failed, 3 fenced (another compute has taken over: not to be started again). */
 #include "compute.h"
+#include "scratch.h"
 
 #include "loch/base/log.h"
 #include "loch/host/daemon.h"
@@ -14,6 +15,7 @@
 struct agent {
     struct loch_agent_config config;
     struct loch_credential credential;
+    struct loch_scratch scratch;
     struct loch_compute *compute;
 };
 
@@ -35,6 +37,7 @@ static void finish(void *state)
     if (agent->compute != NULL)
         exit_code = loch_compute_exit_code(agent->compute);
     loch_compute_destroy(agent->compute);
+    loch_scratch_end(&agent->scratch);
     loch_credential_fini(&agent->credential);
     loch_agent_config_fini(&agent->config);
     free(agent);
@@ -55,6 +58,9 @@ static loch_status begin(const struct loch_daemon *daemon, struct agent *agent)
         return LOCH_FAIL(LOCH_E_INVALID, "the credential is compute %s's, this is %s",
                          loch_id_format(&agent->credential.compute, got),
                          loch_id_format(&agent->config.compute, want));
+    LOCH_TRY(
+        loch_scratch_prepare(agent->config.dir, agent->credential.customer_held, &agent->scratch));
+    agent->config.scratch = agent->scratch.files;
     LOCH_TRY(loch_env_on_signal(daemon->env, SIGQUIT, stop_now, agent));
     return loch_compute_create(daemon->env, &agent->config, &agent->credential, &agent->compute);
 }

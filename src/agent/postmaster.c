@@ -84,7 +84,7 @@ static int remove_entry(const char *path, const struct stat *sb, int type, struc
     return remove(path) == 0 || errno == ENOENT ? 0 : -1;
 }
 
-static loch_status remove_tree(const char *path)
+loch_status loch_remove_tree(const char *path)
 {
     if (nftw(path, remove_entry, 32, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
         return LOCH_FAIL(LOCH_E_IO, "cannot remove %s: %s", path, strerror(errno));
@@ -140,7 +140,7 @@ static void remove_old_boots(const char *scratch)
         (void)snprintf(path, sizeof path, "%s/%s/data", scratch, entry->d_name);
         release_segment(path);
         (void)snprintf(path, sizeof path, "%s/%s", scratch, entry->d_name);
-        if (!loch_is_ok(remove_tree(path)))
+        if (!loch_is_ok(loch_remove_tree(path)))
             LOCH_WARN("an earlier boot's directory stays: %s", loch_error_text());
     }
     if (dir != NULL)
@@ -191,7 +191,7 @@ const char *loch_postmaster_socket_dir(const struct loch_postmaster *p)
 
 loch_status loch_postmaster_clear(struct loch_postmaster *p)
 {
-    LOCH_TRY(remove_tree(p->pgdata));
+    LOCH_TRY(loch_remove_tree(p->pgdata));
     return make_dir(p, p->pgdata, 0700);
 }
 
@@ -426,7 +426,7 @@ void loch_postmaster_destroy(struct loch_postmaster *p)
     if (p == NULL)
         return;
     release_segment(p->pgdata);
-    if (!loch_is_ok(remove_tree(p->boot)))
+    if (!loch_is_ok(loch_remove_tree(p->boot)))
         LOCH_WARN("the boot's directory stays: %s", loch_error_text());
     free(p);
 }

@@ -12,7 +12,7 @@ loch_status loch_state_file_write(const struct loch_agent_config *config, const 
     char path[600];
     char tmp[620];
 
-    (void)snprintf(path, sizeof path, "%s/agent.json", config->scratch);
+    (void)snprintf(path, sizeof path, "%s/agent.json", config->dir);
     (void)snprintf(tmp, sizeof tmp, "%s.tmp", path);
     FILE *f = fopen(tmp, "we");
     if (f == NULL)

@@ -1,0 +1,41 @@
+/* Where a compute's plaintext may lie: data directory, WAL, temporary files, server log.
+ *
+ * On tmpfs (without swap that could carry it to a disk), on an encrypted volume, or on a file
+ * system that encrypts a directory under a key of this start alone (fscrypt). Anything else is
+ * refused for a tenant whose CMK is customer-held, and warned about for one whose CMK is a file. */
+#ifndef LOCH_AGENT_SCRATCH_H
+#define LOCH_AGENT_SCRATCH_H
+
+#include "loch/base/types.h"
+
+#define LOCH_SCRATCH_KEY_ID_BYTES 16u
+
+enum loch_scratch_kind {
+    LOCH_SCRATCH_PLAIN,
+    LOCH_SCRATCH_TMPFS,
+    LOCH_SCRATCH_VOLUME, /* dm-crypt below the file system */
+    LOCH_SCRATCH_POLICY, /* the directory was encrypted (fscrypt) by whoever made it */
+    LOCH_SCRATCH_OURS    /* fscrypt, set up here, with a key that dies with this process */
+};
+
+struct loch_scratch {
+    enum loch_scratch_kind kind;
+    char dir[300];   /* as configured */
+    char files[320]; /* where the server's files go: dir, or a directory below it */
+    uint8_t key_id[LOCH_SCRATCH_KEY_ID_BYTES];
+};
+
+/* Decides, and sets up fscrypt where that is what it takes. LOCH_E_INVALID says what is wrong with
+ * the scratch and what would do. */
+LOCH_STATUS loch_scratch_prepare(const char *dir, bool customer_held, struct loch_scratch *out);
+/* Removes the key, if it is ours: what is left on the disk is noise. Takes a zeroed one. */
+void loch_scratch_end(struct loch_scratch *scratch);
+const char *loch_scratch_kind_name(enum loch_scratch_kind kind);
+
+/* ---- its parts; `proc` and `sys` are "/proc" and "/sys", but for tests ---- */
+/* Is the block device (or all that it stands on) dm-crypt? */
+bool loch_scratch_device_encrypted(const char *sys, unsigned major, unsigned minor);
+/* LOCH_E_INVALID: pages of this process may be written to a disk in the clear. */
+LOCH_STATUS loch_scratch_check_swap(const char *proc, const char *sys);
+
+#endif
