@@ -25,7 +25,7 @@ struct loch_kms {
 };
 
 static const struct kms_provider *const providers[] = {&kms_file_provider, &kms_pkcs11_provider,
-                                                       &kms_aws_provider};
+                                                       &kms_aws_provider, &kms_vault_provider};
 
 static void strings_free(char **strings)
 {

@@ -22,6 +22,7 @@ struct kms_provider {
 extern const struct kms_provider kms_file_provider;
 extern const struct kms_provider kms_pkcs11_provider;
 extern const struct kms_provider kms_aws_provider;
+extern const struct kms_provider kms_vault_provider;
 
 /* A context out of the encoding that providers are given. */
 struct loch_kms_context kms_context_decode(struct loch_slice bytes);

@@ -67,6 +67,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uri("pkcs11:", data, size);
     uri("aws-kms:", data, size);
     uri("aws-kms:arn:aws:kms:r:111122223333:key/1?", data, size);
+    uri("vault:", data, size);
+    uri("vault:https://h/m/k?token-file=/t&", data, size);
     base64(data, size);
     return 0;
 }

@@ -1,9 +1,7 @@
 /* The contract of a KMS provider, kept by "aws-kms" against the double, and what only AWS does:
  * throttling, clock skew, delayed disable, rotation, roles. Usage: contract_aws PORT */
-#include "../unit/kms/contract.h"
+#include "double.h"
 
-#include <curl/curl.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -11,45 +9,19 @@ static char base[64], uri[512], other_uri[512], role_uri[512];
 static long calls; /* of Decrypt and Encrypt, and of the metadata, as the double counts them */
 static long metadata_calls;
 
-static size_t take(char *bytes, size_t size, size_t count, void *arg)
-{
-    struct loch_buf *out = arg;
-
-    return loch_is_ok(loch_buf_append(out, bytes, size * count)) ? size * count : 0;
-}
-
-static long count_of(json_t *json, const char *name)
-{
-    return (long)json_integer_value(json_object_get(json_object_get(json, "counts"), name));
-}
-
 static void control(const char *order)
 {
-    CURL *curl = curl_easy_init();
-    struct loch_buf out = {0};
-    char url[128];
+    json_t *json = double_order(base, order);
 
-    (void)snprintf(url, sizeof url, "%s/_control", base);
-    assert_non_null(curl);
-    (void)curl_easy_setopt(curl, CURLOPT_URL, url);
-    (void)curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
-    (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS, order);
-    (void)curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take);
-    (void)curl_easy_setopt(curl, CURLOPT_WRITEDATA, &out);
-    assert_int_equal(curl_easy_perform(curl), CURLE_OK);
-    curl_easy_cleanup(curl);
-    json_t *json = json_loadb((const char *)out.data, out.len, 0, NULL);
-    assert_non_null(json);
     const char *arn = json_string_value(json_object_get(json, "arn"));
     const char *other = json_string_value(json_object_get(json, "other"));
     (void)snprintf(uri, sizeof uri, "aws-kms:%s?endpoint=%s&credentials=environment", arn, base);
     (void)snprintf(other_uri, sizeof other_uri, "aws-kms:%s?endpoint=%s", other, base);
     (void)snprintf(role_uri, sizeof role_uri, "aws-kms:%s?endpoint=%s&credentials=metadata", arn,
                    base);
-    calls = count_of(json, "Decrypt") + count_of(json, "Encrypt");
-    metadata_calls = count_of(json, "metadata");
+    calls = double_count(json, "Decrypt") + double_count(json, "Encrypt");
+    metadata_calls = double_count(json, "metadata");
     json_decref(json);
-    loch_buf_fini(&out);
 }
 
 static int up(void **state)
