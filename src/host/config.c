@@ -15,6 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of a value in the file; a longer one goes on in lines that begin with a space. */
+#define VALUE_BYTES 8192u
+
 struct map_entry {
     const struct loch_config_item *item;
     char *key;
@@ -118,6 +121,9 @@ struct reading {
     FILE *file;
     int line;
     bool line_is_too_long;
+    bool begun;              /* a setting of this section has been read */
+    bool goes_on;            /* the line begins with a space: more of that setting's value */
+    char value[VALUE_BYTES]; /* so far */
     loch_status st;
     char text[400];
 };
@@ -142,6 +148,8 @@ static char *read_line(char *line, int max, void *stream)
     if (got == NULL)
         return NULL;
     r->line++;
+    r->begun = r->begun && line[0] != '[';
+    r->goes_on = r->begun && (line[0] == ' ' || line[0] == '\t');
     if (strchr(line, '\n') == NULL && !feof(r->file) && !r->line_is_too_long) {
         r->line_is_too_long = true;
         keep_failure(r, LOCH_FAIL(LOCH_E_INVALID, "%s:%d: the line is too long (%d bytes at most)",
@@ -158,7 +166,22 @@ static int take_setting(void *arg, const char *section, const char *key, const c
     (void)snprintf(where, sizeof where, "%s:%d", r->path, r->line);
     if (key == NULL)
         return 1;
-    loch_status st = set(r->config, section, key, text, where, true);
+    const size_t had = r->goes_on ? strlen(r->value) : 0;
+    loch_status st;
+    r->begun = true;
+    if (had + strlen(text) >= sizeof r->value) {
+        st = LOCH_FAIL(LOCH_E_INVALID, "%s: %s.%s is longer than %u bytes", where, section, key,
+                       VALUE_BYTES - 1);
+    } else if (r->goes_on && (text[0] == '[' || strpbrk(text, " \t") != NULL)) {
+        st = LOCH_FAIL(
+            LOCH_E_INVALID,
+            "%s: a line that begins with a space goes on with %s.%s, and such a line holds "
+            "no other space",
+            where, section, key);
+    } else {
+        memcpy(r->value + had, text, strlen(text) + 1);
+        st = set(r->config, section, key, r->value, where, !r->goes_on);
+    }
     if (!loch_is_ok(st))
         keep_failure(r, st);
     return 1;

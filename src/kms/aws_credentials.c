@@ -114,11 +114,13 @@ static bool in_environment(void)
 
 static loch_status from_environment(struct aws_credentials *out)
 {
-    if (!in_environment())
+    const char *access = getenv("AWS_ACCESS_KEY_ID");
+    const char *secret = getenv("AWS_SECRET_ACCESS_KEY");
+
+    if (access == NULL || *access == '\0' || secret == NULL || *secret == '\0')
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "there are no AWS credentials in the environment "
                                              "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)");
-    return make(getenv("AWS_ACCESS_KEY_ID"), getenv("AWS_SECRET_ACCESS_KEY"),
-                getenv("AWS_SESSION_TOKEN"), out);
+    return make(access, secret, getenv("AWS_SESSION_TOKEN"), out);
 }
 
 /* ---- the shared file ---- */

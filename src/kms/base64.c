@@ -39,8 +39,10 @@ void kms_base64_encode(struct loch_slice bytes, char *out)
                            (n > 2 ? (uint32_t)bytes.data[i + 2] : 0);
         *out++ = to_char(v >> 18 & 63);
         *out++ = to_char(v >> 12 & 63);
-        *out++ = n > 1 ? to_char(v >> 6 & 63) : '=';
-        *out++ = n > 2 ? to_char(v & 63) : '=';
+        const char third = to_char(v >> 6 & 63);
+        const char fourth = to_char(v & 63);
+        *out++ = (char)(n > 1 ? third : '=');
+        *out++ = (char)(n > 2 ? fourth : '=');
     }
     *out = '\0';
 }

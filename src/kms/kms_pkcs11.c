@@ -187,10 +187,10 @@ static CK_GCM_PARAMS gcm(struct call *c, uint8_t *iv)
 {
     return (CK_GCM_PARAMS){.iv_ptr = iv,
                            .iv_len = IV_BYTES,
-                           .iv_bits = IV_BYTES * 8,
+                           .iv_bits = (CK_ULONG)IV_BYTES * 8,
                            .aad_ptr = c->context,
                            .aad_len = c->context_len,
-                           .tag_bits = TAG_BYTES * 8};
+                           .tag_bits = (CK_ULONG)TAG_BYTES * 8};
 }
 
 static loch_status wrap_in(struct call *c, const struct p11_session *s, CK_OBJECT_HANDLE key)
@@ -325,7 +325,8 @@ static loch_status call_do(struct call *c)
     LOCH_TRY(kms_run_within(TIMEOUT_MS, call_run, call_drop, c));
     if (loch_is_ok(c->st))
         return LOCH_OK;
-    const loch_status st = LOCH_FAIL(c->st.code, "%s", c->text);
+    const enum loch_code code = c->st.code;
+    const loch_status st = LOCH_FAIL(code, "%s", c->text);
     call_drop(c);
     return st;
 }

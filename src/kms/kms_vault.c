@@ -131,19 +131,19 @@ static loch_status vault_open(const char *location, const char *const *data_dirs
 /* ---- what an error means ---- */
 
 static const struct {
-    unsigned status;  /* 0: any; releases differ between 400 and 500 */
     const char *text; /* part of it */
+    unsigned status;  /* 0: any; releases differ between 400 and 500 */
     enum loch_code code;
 } meanings[] = {
-    {0, "encryption key not found", LOCH_E_DENIED},
-    {0, "policy not found", LOCH_E_DENIED},       /* the same, of early releases */
-    {0, "disallowed by policy", LOCH_E_DENIED},   /* below min_decryption_version */
-    {404, "no handler for route", LOCH_E_DENIED}, /* the engine is unmounted */
-    {0, "message authentication failed", LOCH_E_CORRUPT},
-    {0, "invalid ciphertext", LOCH_E_CORRUPT},
-    {0, "larger than the latest key version", LOCH_E_CORRUPT},
-    {400, "associated", LOCH_E_INVALID}, /* not an AEAD key */
-    {400, "context", LOCH_E_INVALID},    /* a derived key wants derived=true */
+    {"encryption key not found", 0, LOCH_E_DENIED},
+    {"policy not found", 0, LOCH_E_DENIED},       /* the same, of early releases */
+    {"disallowed by policy", 0, LOCH_E_DENIED},   /* below min_decryption_version */
+    {"no handler for route", 404, LOCH_E_DENIED}, /* the engine is unmounted */
+    {"message authentication failed", 0, LOCH_E_CORRUPT},
+    {"invalid ciphertext", 0, LOCH_E_CORRUPT},
+    {"larger than the latest key version", 0, LOCH_E_CORRUPT},
+    {"associated", 400, LOCH_E_INVALID}, /* not an AEAD key */
+    {"context", 400, LOCH_E_INVALID},    /* a derived key wants derived=true */
 };
 
 static loch_status fail_by_text(struct vault_state *s, const struct kms_http_reply *reply)

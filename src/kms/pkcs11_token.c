@@ -257,6 +257,7 @@ static loch_status find_slot(const struct p11_token *t, CK_SLOT_ID *out)
     CK_ULONG count = SLOTS_MAX;
     unsigned found = 0;
 
+    LOCH_ASSERT(t->module != NULL);
     const CK_RV rv = t->module->f->C_GetSlotList(CK_TRUE, slots, &count);
     if (rv != CKR_OK)
         return p11_fail(rv, "list of slots");

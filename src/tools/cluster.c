@@ -15,6 +15,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#define KMS_URI_PIECE       150u
 #define SCRATCH_LEAST_BYTES (UINT64_C(256) << 20)
 
 loch_status loch_mkdir(const char *path, mode_t mode)
@@ -188,6 +189,24 @@ static loch_status write_key(const struct loch_cluster *c)
     return LOCH_OK;
 }
 
+/* In pieces, for a line of the configuration has its limit; no piece looks like a comment. */
+static void write_kms(FILE *f, const struct loch_cluster *c)
+{
+    if (c->kms_uri == NULL) {
+        (void)fprintf(f, "[kms]\nuri = file:%s/cmk.key\n\n", c->dir);
+        return;
+    }
+    (void)fprintf(f, "[kms]\nuri =");
+    for (const char *at = c->kms_uri; *at != '\0';) {
+        size_t n = strnlen(at, KMS_URI_PIECE);
+        while (n > 1 && (at[n] == ';' || at[n] == '#'))
+            n--;
+        (void)fprintf(f, " %.*s\n", (int)n, at);
+        at += n;
+    }
+    (void)fprintf(f, "\n");
+}
+
 /* What every daemon of the cluster is told. The pageserver's own section comes last, so that its
  * own settings can follow. */
 static void write_common(FILE *f, const struct loch_cluster *c, const char *name, int console_port,
@@ -199,7 +218,7 @@ static void write_common(FILE *f, const struct loch_cluster *c, const char *name
                   console_port);
     (void)fprintf(f, "metrics = 127.0.0.1:%d\n\n", metrics_port);
     (void)fprintf(f, "[store]\npath = %s/store\n\n", c->dir);
-    (void)fprintf(f, "[kms]\nuri = file:%s/cmk.key\n\n", c->dir);
+    write_kms(f, c);
     (void)fprintf(f, "[cluster]\nid = %s\n\n[safekeepers]\n", loch_id_format(&c->id, text));
     for (int i = 0; i < LOCH_SAFEKEEPERS; i++)
         (void)fprintf(f, "%s = 127.0.0.1:%d\n", loch_id_format(&c->safekeeper_node[i], text),
@@ -286,7 +305,8 @@ loch_status loch_cluster_create(struct loch_cluster *c)
                          "%s is there but cluster.json is not: this directory is half "
                          "a cluster; nothing was changed",
                          path);
-    LOCH_TRY(write_key(c));
+    if (c->kms_uri == NULL)
+        LOCH_TRY(write_key(c));
     LOCH_TRY(write_configs(c));
     json_t *json = json_pack("{s:s, s:i, s:s}", "cluster", text, "port_base", c->port_base,
                              "scratch", c->scratch);

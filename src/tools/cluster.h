@@ -34,8 +34,9 @@ struct loch_cluster {
     char lib_dir[512];
     int port_base; /* a cluster uses port_base .. port_base + 99 */
     struct loch_id id, pageserver_node, safekeeper_node[LOCH_SAFEKEEPERS];
-    bool json;  /* --json: results as JSON on standard output */
-    bool quiet; /* a step of a larger command: results are not printed */
+    const char *kms_uri; /* of a cluster to be made; NULL: a key file of its own */
+    bool json;           /* --json: results as JSON on standard output */
+    bool quiet;          /* a step of a larger command: results are not printed */
 };
 
 /* Reads D/cluster.json; LOCH_E_NOT_FOUND says to run `loch up`. dir and bin_dir are set by the

@@ -161,12 +161,20 @@ loch_status loch_cmd_up(struct loch_cluster *c, const struct loch_options *o)
     char path[700];
     bool mine[LOCH_SAFEKEEPERS + 1];
 
-    (void)o;
     (void)snprintf(path, sizeof path, "%s/cluster.json", c->dir);
-    if (access(path, F_OK) == 0)
+    if (access(path, F_OK) == 0) {
+        if (o->kms_uri != NULL)
+            return LOCH_FAIL(LOCH_E_INVALID,
+                             "the cluster in %s is there already: --kms-uri is for "
+                             "the first `loch up`; a tenant may have its own",
+                             c->dir);
         LOCH_TRY(loch_cluster_load(c));
-    else
+    } else {
+        c->kms_uri = o->kms_uri;
+        if (c->kms_uri != NULL)
+            LOCH_TRY(loch_key_works(c->kms_uri));
         LOCH_TRY(loch_cluster_create(c));
+    }
     LOCH_TRY(prepare_scratch(c));
     for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
         (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);

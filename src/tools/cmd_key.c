@@ -111,6 +111,21 @@ static const char *verdict(enum loch_code code)
     return "NOT USABLE: the URI or the machine's configuration is at fault";
 }
 
+loch_status loch_key_works(const char *uri)
+{
+    struct loch_kms *kms = NULL;
+    char why[600];
+
+    loch_status st = loch_kms_open(uri, NULL, &kms);
+    if (loch_is_ok(st))
+        st = loch_kms_check(kms, NULL, NULL);
+    loch_kms_close(kms);
+    if (loch_is_ok(st))
+        return st;
+    (void)snprintf(why, sizeof why, "%s", loch_error_text());
+    return LOCH_FAIL(st.code, "%s\n  %s", why, verdict(st.code));
+}
+
 loch_status loch_key_check(const struct loch_cluster *c, const char *uri)
 {
     struct loch_kms *kms = NULL;

@@ -34,6 +34,8 @@ LOCH_STATUS loch_key_receipt(struct loch_cluster *c, const struct loch_options *
 LOCH_STATUS loch_key_audit(struct loch_cluster *c, const char *verb);
 /* `loch key check URI`; no cluster is needed. */
 LOCH_STATUS loch_key_check(const struct loch_cluster *c, const char *uri);
+/* A round trip through the key service; fails with what `key check` says. */
+LOCH_STATUS loch_key_works(const char *uri);
 
 /* ---- shared between the commands ---- */
 #define LOCH_KMS_CLAUSE_BYTES 900u

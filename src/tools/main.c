@@ -14,8 +14,8 @@
 static const char usage[] =
     "Usage: loch COMMAND [options]\n"
     "\n"
-    "  up                        start everything that is not running; the first time makes the\n"
-    "                            cluster with tenant, branch and compute `main`\n"
+    "  up [--kms-uri URI]        start everything that is not running; the first time makes the\n"
+    "                            cluster with tenant, branch and compute `main`, under that CMK\n"
     "  down [--wipe]             stop everything; --wipe also deletes the cluster's directory\n"
     "  status                    what runs\n"
     "  tenant create NAME [--kms-uri URI] | list | show NAME | delete NAME\n"

@@ -3,7 +3,8 @@
  * Order of worth, lowest first: default, file (--config FILE), environment LOCH_<SECTION>_<KEY>
  * (upper case, '-' and
  * '.' as '_'), option --section.key=value. Unknown sections, keys and options are errors that name
- * file and line. Values are checked when loaded, so that the getters cannot fail.
+ * file and line. A line of the file has at most 198 bytes; a value goes on in lines that begin with
+ * a space (joined without it). Values are checked when loaded, so that the getters cannot fail.
  */
 #ifndef LOCH_HOST_CONFIG_H
 #define LOCH_HOST_CONFIG_H

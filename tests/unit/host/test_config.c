@@ -179,6 +179,9 @@ static void errors(void **state)
         {HEAD "[limits]\nmemory=12 parsecs\n", NULL, "its unit is unknown"},
         {HEAD "[limits]\nstrict=maybe\n", NULL, "neither true nor false"},
         {HEAD "[limits]\nstrict=on\nstrict=off\n", NULL, ":7: limits.strict is given twice"},
+        {HEAD "[node]\nname = abc\n  def\n", NULL, ":7: node.name: "}, /* 5 bytes at most */
+        {HEAD " [node]\nname = abc\n", NULL, ":5: a line that begins with a space"},
+        {HEAD "[limits]\ncount = 1\n strict = on\n", NULL, ":7: a line that begins with a space"},
         {HEAD "address=7001\n", NULL, "is not an address"},
         {HEAD "address=::1:7001\n", NULL, "want [v6]:port"},
         {HEAD "address=h:70000\n", NULL, "is not an address"},
@@ -218,6 +221,24 @@ static void long_line(void **state)
     (void)snprintf(text, sizeof text, "%s[limits]\n#%0*d\n", HEAD, 900, 0);
     assert_code(load_text(text, NULL, &verdict, &c), LOCH_E_INVALID);
     assert_non_null(strstr(loch_error_text(), ":6: the line is too long"));
+}
+
+static void a_value_goes_on(void **state)
+{
+    char text[12000];
+    enum loch_config_verdict verdict;
+    struct loch_config *c = NULL;
+
+    (void)state;
+    (void)snprintf(text, sizeof text, "%s[node]\n  name = ab\n# between\n\tc\n  d\n", HEAD);
+    c = load_good(text, NULL);
+    assert_string_equal(loch_config_string(c, "node", "name"), "abcd");
+    loch_config_destroy(c);
+    c = NULL;
+    size_t n = (size_t)snprintf(text, sizeof text, "%s[node]\nname = ab\n", HEAD);
+    for (int i = 0; i < 90; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, " %0100d\n", 0);
+    assert_code(load_text(text, NULL, &verdict, &c), LOCH_E_INVALID);
 }
 
 static void help_and_check(void **state)
@@ -276,9 +297,13 @@ static void one_daemon_a_directory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(values),         cmocka_unit_test(order_of_worth),
-        cmocka_unit_test(errors),         cmocka_unit_test(long_line),
-        cmocka_unit_test(help_and_check), cmocka_unit_test(one_daemon_a_directory),
+        cmocka_unit_test(values),
+        cmocka_unit_test(order_of_worth),
+        cmocka_unit_test(errors),
+        cmocka_unit_test(long_line),
+        cmocka_unit_test(a_value_goes_on),
+        cmocka_unit_test(help_and_check),
+        cmocka_unit_test(one_daemon_a_directory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
