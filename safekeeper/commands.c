@@ -203,7 +203,7 @@ static void timeline_row(struct loch_console_request *request, const struct sk_t
                                   lsn_text(t.lsn[7], tl->control.trim_lsn),
                                   number_text(t.number[2], sk_store_file_count(tl->store)),
                                   number_text(t.number[3], sk_store_disk_bytes(tl->store)),
-                                  tl->archive.why};
+                                  tl->hold[0] != '\0' ? tl->hold : tl->archive.why};
     loch_console_row(request, values);
 }
 
@@ -248,6 +248,12 @@ static void show_status(void *arg, struct loch_console_request *request)
     fact(request, "timelines", number_text(number, d->timeline_count));
     fact(request, "timelines_active", number_text(number, active));
     fact(request, "connections", number_text(number, d->conn_count));
+    fact(request, "wal_bytes", number_text(number, d->limits.wal_bytes));
+    fact(request, "timeline_limit", number_text(number, d->limits.timeline_bytes));
+    fact(request, "node_limit", number_text(number, d->limits.node_bytes));
+    fact(request, "least_free", number_text(number, d->limits.least_free_bytes));
+    if (d->limits.free_bytes != UINT64_MAX)
+        fact(request, "free", number_text(number, d->limits.free_bytes));
     fact(request, "secret_memory", loch_secret_backing());
     fact(request, "keys", loch_kms_customer_held(d->kms) ? "customer-held" : "not customer-held");
     loch_console_done(request, NULL);

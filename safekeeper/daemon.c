@@ -35,6 +35,26 @@ static const struct loch_config_item items[] = {
      .min = 1u << 20,
      .max = 1u << 30,
      .help = "Size to which a WAL file is preallocated, and beyond which the next begins."},
+    {.section = "safekeeper",
+     .key = "timeline_limit",
+     .type = LOCH_CONFIG_BYTES,
+     .value = "16GiB",
+     .max = UINT64_MAX / 16,
+     .help = "WAL of one timeline on disk above which its writers wait; 0: no limit. Keep it well "
+             "above the pageserver's open_layer."},
+    {.section = "safekeeper",
+     .key = "node_limit",
+     .type = LOCH_CONFIG_BYTES,
+     .value = "0",
+     .max = UINT64_MAX / 16,
+     .help = "WAL of all timelines above which the writers of the largest wait; 0: no limit."},
+    {.section = "safekeeper",
+     .key = "min_free",
+     .type = LOCH_CONFIG_BYTES,
+     .value = "256MiB",
+     .max = UINT64_MAX / 16,
+     .help = "What stays free on the file system (at most a 16th of it), else all writers wait; 0: "
+             "a full disk ends the safekeeper."},
     {.section = "safekeepers",
      .key = "*",
      .type = LOCH_CONFIG_ADDRESS,
@@ -220,6 +240,7 @@ static void register_metrics(struct sk_daemon *d)
     s->archive_failures = COUNTER("archive_failures_total", "Pieces that could not be archived.");
     s->archive_reads = COUNTER("archive_reads_total", "Reads of WAL from the archive.");
     s->wal_disk_bytes = GAUGE("wal_disk_bytes", "What WAL files take on disk.");
+    s->timelines_held = GAUGE("timelines_held", "Timelines whose writers wait at a limit.");
     s->connections = GAUGE("connections", "Open connections.");
     s->timelines_active = GAUGE("timelines_active", "Timelines served.");
     s->timelines_broken = GAUGE("timelines_broken", "Timelines that are broken or wait.");
@@ -255,17 +276,13 @@ static void count_states(struct sk_daemon *d)
     int64_t active = 0;
     int64_t broken = 0;
     int64_t opening = 0;
-    uint64_t disk_bytes = 0;
 
     for (size_t i = 0; i < d->timeline_count; i++) {
         enum sk_state state = d->timelines[i]->state;
         active += state == SK_ACTIVE;
         broken += state == SK_BROKEN || state == SK_WAITING;
         opening += state == SK_OPENING;
-        if (state == SK_ACTIVE)
-            disk_bytes += sk_store_disk_bytes(d->timelines[i]->store);
     }
-    loch_metric_set(d->stats.wal_disk_bytes, (int64_t)disk_bytes);
     loch_metric_set(d->stats.timelines_active, active);
     loch_metric_set(d->stats.timelines_broken, broken);
     if (broken > 0)
@@ -286,6 +303,7 @@ static void tick(void *arg)
     for (size_t i = 0; i < d->timeline_count; i++)
         sk_timeline_tick(d->timelines[i]);
     sk_archive_tick(d);
+    sk_limits_tick(d);
     sk_service_tick(d);
     count_states(d);
     loch_status st = loch_env_timer(d->env, TICK_MS, &d->tick, tick, d);
@@ -317,6 +335,7 @@ loch_status sk_daemon_serve(struct sk_daemon *d, const char *address)
     LOCH_TRY(loch_env_random(d->env, d->boot.bytes, sizeof d->boot.bytes));
     LOCH_TRY(sk_node_file_enter(d->env, d->dir, &d->cluster, &d->node, &d->incarnation));
     LOCH_TRY(loch_env_listen(d->env, address, d->tls, &d->listener, sk_service_accept, d));
+    LOCH_TRY(sk_limits_start(d));
     LOCH_TRY(open_all(d));
     LOCH_TRY(loch_env_timer(d->env, TICK_MS / 10, &d->tick, tick, d));
     LOCH_INFO("safekeeper %s listens on %s: %zu timelines, %zu peers",
@@ -390,6 +409,10 @@ static loch_status start(const struct loch_daemon *daemon, void **state)
     d->node = loch_config_id(config, "safekeeper", "node");
     d->piece_bytes = SK_PIECE_BYTES;
     d->file_bytes = loch_config_u64(config, "safekeeper", "file_bytes");
+    d->limits = (struct sk_limits){
+        .timeline_bytes = loch_config_u64(config, "safekeeper", "timeline_limit"),
+        .node_bytes = loch_config_u64(config, "safekeeper", "node_limit"),
+        .min_free_bytes = loch_config_u64(config, "safekeeper", "min_free")};
     (void)loch_config_each(config, "safekeepers", add_peer, d);
     if (!d->listed) {
         st = LOCH_FAIL(LOCH_E_INVALID, "[safekeepers] does not list this node, %s",

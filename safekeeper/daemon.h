@@ -2,6 +2,7 @@
 #ifndef LOCH_SAFEKEEPER_DAEMON_H
 #define LOCH_SAFEKEEPER_DAEMON_H
 
+#include "wal_limits.h"
 #include "wal_store.h"
 
 #include "loch/host/audit.h"
@@ -31,7 +32,8 @@ struct sk_stats {
     struct sk_store_stats store;
     struct loch_metric *appends, *append_bytes, *commits, *commit_latency;
     struct loch_metric *votes, *fenced, *pulled_bytes, *file_reads, *recovered_bytes;
-    struct loch_metric *archived_bytes, *archive_failures, *archive_reads, *wal_disk_bytes;
+    struct loch_metric *archived_bytes, *archive_failures, *archive_reads;
+    struct loch_metric *wal_disk_bytes, *timelines_held;
     struct loch_metric *connections, *timelines_active, *timelines_broken;
 };
 
@@ -41,7 +43,8 @@ struct sk_daemon {
     struct loch_id cluster, node, boot;
     uint64_t incarnation;
     uint64_t file_bytes;
-    uint64_t piece_bytes;        /* of the archive: SK_PIECE_BYTES, or less in tests */
+    uint64_t piece_bytes; /* of the archive: SK_PIECE_BYTES, or less in tests */
+    struct sk_limits limits;
     struct loch_objstore *store; /* NULL in tests: nothing is archived */
     struct loch_kms *kms;
     struct loch_keys *keys;

@@ -92,6 +92,7 @@ static loch_status frame(void *arg, uint8_t type, struct loch_slice payload)
             return LOCH_FAIL(LOCH_E_STALE, "no longer wanted");
         r->pause_ms = PAUSE_MIN_MS;
         sk_timeline_recovered(r->tl, r->stream_term, m.begin, m.bytes, r->peer_commit);
+        (void)sk_limits_held(r->tl); /* pauses us, above a limit */
         return LOCH_OK;
     }
     if (type == LOCH_WAL_ERROR) {
@@ -153,7 +154,7 @@ static void connected(void *arg, loch_status st, struct loch_stream *stream)
     st = loch_writer_finish(&w);
     if (!loch_is_ok(st))
         sk_daemon_fail_stop("cannot ask a peer", st);
-    if (r->tl->paused)
+    if (r->tl->paused || r->tl->hold[0] != '\0')
         loch_stream_read(stream, false);
     loch_stream_send(stream, &out);
 }

@@ -23,6 +23,7 @@ void sk_conn_free(struct sk_conn *conn)
     if (conn->wal.data != NULL)
         loch_wipe(conn->wal.data, conn->wal.cap);
     loch_buf_fini(&conn->wal);
+    loch_buf_fini(&conn->waiting);
     free(conn);
 }
 
@@ -133,14 +134,39 @@ static loch_status hello(struct sk_conn *conn, struct loch_slice payload)
     return LOCH_OK;
 }
 
+/* The timeline is held: every other connection ends with the reason, which its proposer logs; those
+ * between wait in silence, or it would come and go all the time. */
+static loch_status hold(struct sk_conn *conn, struct loch_slice payload)
+{
+    struct sk_timeline *tl = conn->timeline;
+
+    tl->hold_told = !tl->hold_told;
+    if (tl->hold_told)
+        return LOCH_FAIL(LOCH_E_LIMIT, "%s", tl->hold);
+    LOCH_TRY(loch_buf_append(&conn->waiting, payload.data, payload.len));
+    loch_stream_read(conn->stream, false);
+    return LOCH_OK;
+}
+
+static loch_status append(struct sk_conn *conn, struct loch_slice payload)
+{
+    struct loch_acceptor_view view;
+    struct loch_wal_append m;
+
+    LOCH_TRY(loch_wal_append_decode(payload, &m));
+    loch_acceptor_look(conn->timeline->acceptor, &view);
+    if (m.bytes.len > 0 && m.term == view.term && sk_limits_held(conn->timeline))
+        return hold(conn, payload);
+    sk_timeline_append(conn->timeline, from(conn), &m);
+    return LOCH_OK;
+}
+
 static loch_status push_frame(struct sk_conn *conn, uint8_t type, struct loch_slice payload)
 {
     struct sk_timeline *tl = conn->timeline;
 
     if (type == LOCH_WAL_APPEND) {
-        struct loch_wal_append m;
-        LOCH_TRY(loch_wal_append_decode(payload, &m));
-        sk_timeline_append(tl, from(conn), &m);
+        return append(conn, payload);
     } else if (type == LOCH_WAL_VOTE) {
         struct loch_wal_vote m;
         LOCH_TRY(loch_wal_vote_decode(payload, &m));
@@ -338,8 +364,25 @@ bool sk_service_uses(const struct sk_timeline *tl)
 void sk_service_pause(struct sk_timeline *tl, bool paused)
 {
     for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next)
-        if (c->timeline == tl && c->kind == SK_CONN_PUSH && !c->gone && !c->closing)
+        if (c->timeline == tl && c->kind == SK_CONN_PUSH && !c->gone && !c->closing &&
+            c->waiting.len == 0)
             loch_stream_read(c->stream, !paused);
+}
+
+void sk_service_release(struct sk_timeline *tl)
+{
+    for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next) {
+        struct loch_wal_append m;
+        struct loch_buf payload = c->waiting;
+        if (c->timeline != tl || payload.len == 0 || c->gone || c->closing)
+            continue;
+        c->waiting = (struct loch_buf){0};
+        if (loch_is_ok(loch_wal_append_decode(loch_buf_slice(&payload), &m)))
+            sk_timeline_append(tl, from(c), &m);
+        loch_buf_fini(&payload);
+        if (!c->gone && !c->closing)
+            loch_stream_read(c->stream, !tl->paused);
+    }
 }
 
 void sk_service_tick(struct sk_daemon *daemon)

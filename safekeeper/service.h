@@ -19,7 +19,8 @@ struct sk_conn {
     bool closing; /* an error was sent; closed when it has left */
     bool gone;    /* the stream is closed; freed when no read is under way */
 
-    uint64_t number; /* PUSH: the acceptor's name for it */
+    uint64_t number;         /* PUSH: the acceptor's name for it */
+    struct loch_buf waiting; /* PUSH: an APPEND that waits until the timeline is no longer held */
 
     /* PULL */
     enum loch_pull_mode mode;
@@ -54,6 +55,8 @@ void sk_service_cut(struct sk_timeline *tl, enum loch_code code, const char *tex
 bool sk_service_uses(const struct sk_timeline *tl);
 /* Stops or resumes reading from the timeline's proposers. */
 void sk_service_pause(struct sk_timeline *tl, bool paused);
+/* The timeline is no longer held: takes the APPENDs that wait, and reads on. */
+void sk_service_release(struct sk_timeline *tl);
 /* Once a second: PULL_STATEs, connections that say nothing. */
 void sk_service_tick(struct sk_daemon *daemon);
 

@@ -134,7 +134,7 @@ static void pause_if_full(struct sk_timeline *tl)
     else
         return;
     sk_service_pause(tl, tl->paused);
-    sk_recovery_pause(tl, tl->paused);
+    sk_recovery_pause(tl, tl->paused || tl->hold[0] != '\0');
 }
 
 /* Tells readers what is new. */

@@ -49,7 +49,10 @@ struct sk_timeline {
     loch_lsn reader_lsn, persisted_lsn; /* the pageserver's positions */
     loch_lsn remote_lsn;                /* up to which it needs no WAL, come what may */
     struct sk_archive archive;
-    bool paused; /* senders are not read from: too much is queued */
+    char hold[240];           /* why its writers wait; "": they do not */
+    bool hold_told;           /* the last proposer that had to wait was told why */
+    uint64_t seen_disk_bytes; /* by the limits */
+    bool paused;              /* senders are not read from: too much is queued */
 
     bool parked; /* its key is gone: nothing runs any more, memory is given back soon */
     struct loch_timer *parks; /* until nothing is in flight */

@@ -123,6 +123,14 @@ loch_status loch_env_create_file(struct loch_env *env, const char *path, struct 
     return env->ops->create_file(env, path, bytes);
 }
 
+loch_status loch_env_fs_space(struct loch_env *env, const char *path, uint64_t *free_bytes,
+                              uint64_t *all_bytes)
+{
+    if (env->ops->fs_space == NULL)
+        return LOCH_FAIL(LOCH_E_UNSUPPORTED, "this world's disks have no size");
+    return env->ops->fs_space(env, path, free_bytes, all_bytes);
+}
+
 loch_status loch_env_truncate_file(struct loch_env *env, const char *path, uint64_t size)
 {
     return env->ops->truncate_file(env, path, size);

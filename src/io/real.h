@@ -88,6 +88,8 @@ LOCH_STATUS real_read_file(struct loch_env *env, const char *path, size_t max_by
                            struct loch_buf *out);
 LOCH_STATUS real_replace_file(struct loch_env *env, const char *path, struct loch_slice bytes);
 LOCH_STATUS real_create_file(struct loch_env *env, const char *path, struct loch_slice bytes);
+LOCH_STATUS real_fs_space(struct loch_env *env, const char *path, uint64_t *free_bytes,
+                          uint64_t *all_bytes);
 LOCH_STATUS real_truncate_file(struct loch_env *env, const char *path, uint64_t size);
 LOCH_STATUS real_unlink(struct loch_env *env, const char *path);
 LOCH_STATUS real_mkdirs(struct loch_env *env, const char *path);

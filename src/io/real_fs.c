@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 /* An injected fault looks like the failed call it stands for. */
@@ -179,6 +180,19 @@ loch_status real_create_file(struct loch_env *env, const char *path, struct loch
     (void)unlink(tmp);
     LOCH_TRY(st);
     return sync_parent(env, path);
+}
+
+loch_status real_fs_space(struct loch_env *env, const char *path, uint64_t *free_bytes,
+                          uint64_t *all_bytes)
+{
+    struct statvfs vfs;
+
+    (void)env;
+    if (statvfs(path, &vfs) != 0)
+        return io_failure("cannot look at the file system of", path);
+    *free_bytes = (uint64_t)vfs.f_bavail * vfs.f_frsize;
+    *all_bytes = (uint64_t)vfs.f_blocks * vfs.f_frsize;
+    return LOCH_OK;
 }
 
 loch_status real_truncate_file(struct loch_env *env, const char *path, uint64_t size)

@@ -287,6 +287,7 @@ static const struct loch_world_ops real_ops = {
     .mkdirs = real_mkdirs,
     .sync_dir = real_sync_dir,
     .list_dir = real_list_dir,
+    .fs_space = real_fs_space,
     .listen = real_listen,
     .listener_close = real_listener_close,
     .connect = real_connect,

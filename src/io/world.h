@@ -46,6 +46,9 @@ struct loch_world_ops {
     LOCH_STATUS(*list_dir)
     (struct loch_env *env, const char *path, bool (*fn)(void *arg, const char *name), void *arg);
 
+    LOCH_STATUS(*fs_space)
+    (struct loch_env *env, const char *path, uint64_t *free_bytes, uint64_t *all_bytes);
+
     LOCH_STATUS(*listen)
     (struct loch_env *env, const char *address, struct loch_tls_server *tls,
      struct loch_listener **out, loch_accept_fn accepted, void *arg);

@@ -147,7 +147,7 @@ mkdir "$dir/small"
 used=$(du -sm "$dir/sk3" | cut -f1)
 if mount -t tmpfs -o size=$((used + 8))m tmpfs "$dir/small" 2>/dev/null; then
     cp -a "$dir/sk3/." "$dir/small/"
-    sed "s|^dir = .*|dir = $dir/small|" "$dir/sk3.ini" >"$dir/small.ini"
+    sed -e "s|^dir = .*|dir = $dir/small|" -e 's|^\[safekeeper\]|&\nmin_free = 0|' "$dir/sk3.ini" >"$dir/small.ini"
     "$build/bin/loch-safekeeper" --config "$dir/small.ini" >>"$dir/sk3.log" 2>&1 &
     pid[3]=$!
     wait_up 3; wait_open 3 "$timeline"
@@ -160,6 +160,19 @@ if mount -t tmpfs -o size=$((used + 8))m tmpfs "$dir/small" 2>/dev/null; then
     pid[3]=$!
     wait_up 3; wait_open 3 "$timeline"
     expect "with room again, it catches up" run --seconds 3 --clients 4
+    expect "all logs match" check
+    # With a limit it stays, says why it takes no more, and goes on when there is room.
+    halt 3
+    sed -i 's|^min_free = 0|min_free = 1GiB|' "$dir/small.ini"
+    mount -o remount,size=$(($(du -sm "$dir/small" | cut -f1) + 40))m "$dir/small"
+    "$build/bin/loch-safekeeper" --config "$dir/small.ini" >>"$dir/sk3.log" 2>&1 &
+    pid[3]=$!
+    wait_up 3; wait_open 3 "$timeline"
+    expect "a run against a third that is full" run --seconds 4 --clients 64 --record 20000
+    console 3 "SHOW TIMELINES" | grep -q "disk is full.*make room" && ok "it says that its disk is full, and lives" ||
+        { bad "a disk all but full"; tail -3 "$dir/sk3.log"; console 3 "SHOW TIMELINES"; }
+    mount -o remount,size=2g "$dir/small"
+    expect "with room again, it catches up" run --seconds 5 --clients 4
     expect "all logs match" check
     halt 3
     rm -rf "$dir/sk3"; cp -a "$dir/small" "$dir/sk3"; umount "$dir/small"

@@ -89,6 +89,10 @@ LOCH_STATUS loch_env_sync_dir(struct loch_env *env, const char *path);
 /* Names (not paths) in the directory, sorted, without "." and ".."; fn returns false to stop. */
 LOCH_STATUS loch_env_list_dir(struct loch_env *env, const char *path,
                               bool (*fn)(void *arg, const char *name), void *arg);
+/* What the file system that holds `path` has free for us, and its size. LOCH_E_UNSUPPORTED in a
+ * world without. */
+LOCH_STATUS loch_env_fs_space(struct loch_env *env, const char *path, uint64_t *free_bytes,
+                              uint64_t *all_bytes);
 /* replace_file on a pool thread; `take_bytes` is consumed. */
 LOCH_STATUS loch_env_replace_file_async(struct loch_env *env, const char *path,
                                         struct loch_buf *take_bytes, loch_done_fn done, void *arg);

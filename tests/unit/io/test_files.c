@@ -218,6 +218,11 @@ static void whole_files(void **state)
     text_of("a", got, sizeof got);
     assert_string_equal(got, "th");
     assert_code(loch_env_truncate_file(env, path_of("b"), 2), LOCH_E_NOT_FOUND);
+    uint64_t free_bytes = 0;
+    uint64_t all_bytes = 0;
+    assert_ok(loch_env_fs_space(env, dir, &free_bytes, &all_bytes));
+    assert_true(free_bytes > 0 && free_bytes <= all_bytes);
+    assert_code(loch_env_fs_space(env, path_of("b"), &free_bytes, &all_bytes), LOCH_E_NOT_FOUND);
     assert_ok(loch_env_replace_file(env, path_of("empty"), loch_slice_of(NULL, 0)));
     text_of("empty", got, sizeof got);
     assert_string_equal(got, "");
