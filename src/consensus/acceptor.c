@@ -10,6 +10,7 @@
 #include "loch/consensus/acceptor.h"
 #include "loch/base/check.h"
 #include "loch/consensus/history.h"
+#include "loch/consensus/membership.h"
 #include "mutation.h"
 
 #include <stdlib.h>
@@ -22,7 +23,7 @@ struct pending {
 };
 
 struct loch_acceptor {
-    struct loch_id node;
+    struct loch_id member;
     struct loch_acceptor_control control; /* as it will be once all issued PERSISTs are done */
     loch_lsn flush_lsn, prev_lsn;         /* durable record end, and the start of that record */
     loch_lsn write_lsn;                   /* end of what was handed to WRITE */
@@ -34,64 +35,20 @@ struct loch_acceptor {
     uint64_t truncate_token; /* the TRUNCATE under way, 0: none */
     bool dirty;              /* WRITEs no SYNC covers yet */
     struct pending vote, install;
-    uint64_t fence_conn; /* told FENCED when the pending PERSIST is done */
+    uint64_t raise_token;        /* the PERSIST of a promise taken over from a peer; 0: done */
+    uint64_t members_token;      /* the PERSIST that brings the newest configuration; 0: done */
+    uint64_t durable_generation; /* of the configuration that is durably known */
+    uint64_t fence_conn;         /* told FENCED when the pending PERSIST is done */
     uint64_t fence_token;
     uint64_t leader_conn;  /* whose term is installed; 0: not connected */
     loch_lsn gap_lsn;      /* where the leader's window begins, when beyond write_lsn */
     uint64_t recover_term; /* the standing RECOVER order; 0: none */
     loch_lsn recover_end;
+    loch_lsn peer_lsn; /* how far a peer with the installed history is; 0: none looked at */
     loch_lsn reader_lsn, persisted_lsn;
 };
 
-/* ---- control state and effects ---- */
-
-loch_status loch_acceptor_control_init(struct loch_acceptor_control *out, loch_lsn start_lsn,
-                                       loch_lsn start_prev_lsn, uint64_t generation)
-{
-    struct loch_acceptor_control c = {.generation = generation,
-                                      .start_lsn = start_lsn,
-                                      .start_prev_lsn = start_prev_lsn,
-                                      .commit_lsn = start_lsn};
-    LOCH_TRY(loch_term_history_add(&c.history, 0, start_lsn));
-    *out = c;
-    return LOCH_OK;
-}
-
-loch_status loch_acceptor_control_copy(struct loch_acceptor_control *out,
-                                       const struct loch_acceptor_control *from)
-{
-    struct loch_acceptor_control c = *from;
-
-    c.history = (struct loch_term_history){0};
-    LOCH_TRY(loch_term_history_copy(&c.history, &from->history));
-    *out = c;
-    return LOCH_OK;
-}
-
-void loch_acceptor_control_fini(struct loch_acceptor_control *control)
-{
-    loch_term_history_fini(&control->history);
-    *control = (struct loch_acceptor_control){0};
-}
-
-void loch_acceptor_effects_clear(struct loch_acceptor_effects *effects)
-{
-    for (size_t i = 0; i < effects->count; i++) {
-        struct loch_acceptor_effect *e = &effects->items[i];
-        if (e->kind == LOCH_ACCEPTOR_PERSIST)
-            loch_acceptor_control_fini(&e->control);
-        if (e->kind == LOCH_ACCEPTOR_SEND && e->message.type == LOCH_WAL_VOTE_REPLY)
-            loch_term_history_fini(&e->message.u.vote_reply.history);
-    }
-    effects->count = 0;
-}
-
-void loch_acceptor_effects_fini(struct loch_acceptor_effects *effects)
-{
-    loch_acceptor_effects_clear(effects);
-    free(effects->items);
-    *effects = (struct loch_acceptor_effects){0};
-}
+/* ---- effects ---- */
 
 static loch_status push(struct loch_acceptor_effects *out, const struct loch_acceptor_effect *e)
 {
@@ -144,7 +101,7 @@ static loch_status send_fenced(struct loch_acceptor *a, struct loch_acceptor_eff
         .message = {.type = LOCH_WAL_FENCED,
                     .u.fenced = {.term = a->control.term,
                                  .min_compute_epoch = a->control.min_compute_epoch,
-                                 .generation = a->control.generation}}};
+                                 .generation = a->control.membership.generation}}};
     return push(out, &e);
 }
 
@@ -174,6 +131,7 @@ static loch_status send_vote_reply(struct loch_acceptor *a, struct loch_acceptor
         .message = {.type = LOCH_WAL_VOTE_REPLY,
                     .u.vote_reply = {.granted = granted,
                                      .term = a->control.term,
+                                     .generation = a->control.membership.generation,
                                      .flush_lsn = a->flush_lsn,
                                      .commit_lsn = a->control.commit_lsn,
                                      .start_lsn = a->control.start_lsn,
@@ -193,7 +151,9 @@ static loch_status send_elected_reply(struct loch_acceptor *a, struct loch_accep
         .conn = conn,
         .after = after,
         .message = {.type = LOCH_WAL_ELECTED_REPLY,
-                    .u.elected_reply = {.term = a->control.term, .flush_lsn = a->flush_lsn}}};
+                    .u.elected_reply = {.term = a->control.term,
+                                        .generation = a->control.membership.generation,
+                                        .flush_lsn = a->flush_lsn}}};
     return push(out, &e);
 }
 
@@ -214,6 +174,7 @@ static loch_status send_append_reply(struct loch_acceptor *a, struct loch_accept
         .after = after,
         .message = {.type = LOCH_WAL_APPEND_REPLY,
                     .u.append_reply = {.term = a->control.term,
+                                       .generation = a->control.membership.generation,
                                        .flush_lsn = flush_lsn,
                                        .write_lsn = a->write_lsn,
                                        .commit_lsn = a->control.commit_lsn,
@@ -225,8 +186,8 @@ static loch_status send_append_reply(struct loch_acceptor *a, struct loch_accept
 /* ---- life ---- */
 
 loch_status loch_acceptor_create(const struct loch_acceptor_control *control,
-                                 const struct loch_id *node, loch_lsn flush_lsn, loch_lsn prev_lsn,
-                                 struct loch_acceptor **out)
+                                 const struct loch_id *member, loch_lsn flush_lsn,
+                                 loch_lsn prev_lsn, struct loch_acceptor **out)
 {
     const struct loch_term_history *h = &control->history;
 
@@ -245,7 +206,8 @@ loch_status loch_acceptor_create(const struct loch_acceptor_control *control,
         free(a);
         return st;
     }
-    a->node = *node;
+    a->member = *member;
+    a->durable_generation = control->membership.generation;
     a->flush_lsn = flush_lsn;
     a->write_lsn = flush_lsn;
     a->prev_lsn = prev_lsn;
@@ -266,13 +228,49 @@ void loch_acceptor_destroy(struct loch_acceptor *a)
 /* ---- shared steps ---- */
 
 /* True when the sender is out of date for good. */
-static bool outdated(const struct loch_acceptor *a, struct loch_acceptor_from from,
-                     uint64_t generation)
+static bool outdated(const struct loch_acceptor *a, struct loch_acceptor_from from)
 {
-    if (generation != a->control.generation)
-        return true;
     return from.compute_epoch < a->control.min_compute_epoch && !LOCH_MUTATED(EPOCH_FORGOTTEN) &&
            !LOCH_MUTATED(NO_FENCING);
+}
+
+static loch_status send_members(struct loch_acceptor *a, struct loch_acceptor_effects *out,
+                                uint64_t conn, uint64_t after)
+{
+    struct loch_acceptor_effect e = {.kind = LOCH_ACCEPTOR_SEND,
+                                     .conn = conn,
+                                     .after = after,
+                                     .message = {.type = LOCH_WAL_MEMBERS}};
+
+    LOCH_TRY(loch_membership_copy(&e.message.u.members, &a->control.membership));
+    loch_status st = push(out, &e);
+    if (!loch_is_ok(st))
+        loch_membership_fini(&e.message.u.members);
+    return st;
+}
+
+/* True when the sender and this acceptor go by the same configuration, in which it is a member.
+ * Otherwise whoever is behind is told: the sender now (unless `quiet`: then it was told when we
+ * learned of it), or we ask. */
+static loch_status same_generation(struct loch_acceptor *a, struct loch_acceptor_from from,
+                                   uint64_t generation, bool quiet, bool *same,
+                                   struct loch_acceptor_effects *out)
+{
+    const struct loch_membership *m = &a->control.membership;
+    const struct loch_acceptor_effect refresh = {.kind = LOCH_ACCEPTOR_REFRESH};
+
+    *same = false;
+    if (generation < m->generation && !LOCH_MUTATED(STALE_GENERATION))
+        return quiet ? LOCH_OK : send_members(a, out, from.conn, 0);
+    if (generation > m->generation)
+        return push(out, &refresh);
+    if (loch_membership_find(m, &a->member) == m->count) {
+        LOCH_TRY(push(out, &refresh));
+        return push_close(out, from.conn, LOCH_E_UNAVAILABLE,
+                          "this safekeeper is not a member of the timeline");
+    }
+    *same = true;
+    return LOCH_OK;
 }
 
 static void raise_term(struct loch_acceptor *a, struct loch_acceptor_from from, uint64_t term)
@@ -289,13 +287,12 @@ static void raise_term(struct loch_acceptor *a, struct loch_acceptor_from from, 
 static loch_status plan_recovery(struct loch_acceptor *a, struct loch_acceptor_effects *out)
 {
     uint64_t term = 0;
-    loch_lsn end = 0;
+    loch_lsn end = a->peer_lsn;
 
-    if (in_term(a)) {
-        end = loch_max_u64(term_start(a), a->gap_lsn);
-        if (a->write_lsn < end)
-            term = a->control.term;
-    }
+    if (in_term(a))
+        end = loch_max_u64(end, loch_max_u64(term_start(a), a->gap_lsn));
+    if (a->install.token == 0 && a->write_lsn < end)
+        term = installed_term(a);
     if (term == a->recover_term && (term == 0 || end == a->recover_end))
         return LOCH_OK;
     a->recover_term = term;
@@ -360,15 +357,20 @@ static loch_status cut_wal(struct loch_acceptor *a, loch_lsn lsn, struct loch_ac
 loch_status loch_acceptor_hello(struct loch_acceptor *a, struct loch_acceptor_from from,
                                 const struct loch_wal_hello *m, struct loch_acceptor_effects *out)
 {
-    if (outdated(a, from, m->generation))
+    bool same;
+
+    if (outdated(a, from))
         return send_fenced(a, out, from.conn);
+    LOCH_TRY(same_generation(a, from, m->generation, false, &same, out));
+    if (!same)
+        return LOCH_OK;
     const struct loch_acceptor_effect e = {
         .kind = LOCH_ACCEPTOR_SEND,
         .conn = from.conn,
         .message = {.type = LOCH_WAL_HELLO_REPLY,
-                    .u.hello_reply = {.node = a->node,
+                    .u.hello_reply = {.member = a->member,
                                       .term = a->control.term,
-                                      .generation = a->control.generation,
+                                      .generation = a->control.membership.generation,
                                       .min_compute_epoch = a->control.min_compute_epoch,
                                       .start_lsn = a->control.start_lsn,
                                       .flush_lsn = a->flush_lsn,
@@ -379,8 +381,13 @@ loch_status loch_acceptor_hello(struct loch_acceptor *a, struct loch_acceptor_fr
 loch_status loch_acceptor_vote(struct loch_acceptor *a, struct loch_acceptor_from from,
                                const struct loch_wal_vote *m, struct loch_acceptor_effects *out)
 {
-    if (outdated(a, from, m->generation))
+    bool same;
+
+    if (outdated(a, from))
         return send_fenced(a, out, from.conn);
+    LOCH_TRY(same_generation(a, from, m->generation, false, &same, out));
+    if (!same)
+        return LOCH_OK;
     if (m->term <= a->control.term)
         return send_vote_reply(a, out, from.conn, false, 0);
     if (a->vote.token != 0) {
@@ -411,31 +418,41 @@ static loch_status elected_again(struct loch_acceptor *a, struct loch_acceptor_f
     return send_elected_reply(a, out, from.conn, 0);
 }
 
-/* Cuts what is not the new leader's, then installs its history: in this order also on disk. */
+/* Cuts what does not belong to `from`, then makes it the history: in this order also on disk. */
+static loch_status take_history(struct loch_acceptor *a, const struct loch_term_history *from,
+                                loch_lsn common, bool keep_tail, uint64_t *token,
+                                struct loch_acceptor_effects *out)
+{
+    const bool cut = a->write_lsn > common && !keep_tail;
+    struct loch_term_history history = {0};
+
+    LOCH_TRY(loch_term_history_copy(&history, from));
+    a->leader_commit = 0;
+    a->peer_lsn = 0;
+    if (cut && !LOCH_MUTATED(HISTORY_FIRST))
+        LOCH_TRY(cut_wal(a, common, out));
+    loch_term_history_fini(&a->control.history);
+    a->control.history = history;
+    LOCH_TRY(push_persist(a, out, token));
+    if (cut && LOCH_MUTATED(HISTORY_FIRST))
+        LOCH_TRY(cut_wal(a, common, out));
+    return LOCH_OK;
+}
+
 static loch_status install(struct loch_acceptor *a, struct loch_acceptor_from from,
                            const struct loch_wal_elected *m, loch_lsn common,
                            struct loch_acceptor_effects *out)
 {
-    struct loch_term_history history = {0};
-
-    LOCH_TRY(loch_term_history_copy(&history, &m->history));
     if (m->term > a->control.term || a->leader_conn != from.conn)
         raise_term(a, from, loch_max_u64(m->term, a->control.term));
     if (a->vote.token != 0 && a->vote.term < m->term)
         LOCH_TRY(send_vote_reply(a, out, a->vote.conn, false, 0));
     a->vote.token = 0;
     a->leader_conn = from.conn;
-    a->leader_commit = 0;
-    const bool cut = a->write_lsn > common && !LOCH_MUTATED(NO_TRUNCATION);
-    if (cut && !LOCH_MUTATED(HISTORY_FIRST))
-        LOCH_TRY(cut_wal(a, common, out));
-    loch_term_history_fini(&a->control.history);
-    a->control.history = history;
     a->install = (struct pending){.conn = from.conn, .term = m->term};
-    LOCH_TRY(push_persist(a, out, &a->install.token));
+    LOCH_TRY(
+        take_history(a, &m->history, common, LOCH_MUTATED(NO_TRUNCATION), &a->install.token, out));
     a->fence_token = a->install.token;
-    if (cut && LOCH_MUTATED(HISTORY_FIRST))
-        LOCH_TRY(cut_wal(a, common, out));
     return plan_recovery(a, out);
 }
 
@@ -444,10 +461,13 @@ loch_status loch_acceptor_elected(struct loch_acceptor *a, struct loch_acceptor_
                                   struct loch_acceptor_effects *out)
 {
     loch_lsn common;
+    bool same;
 
-    if (outdated(a, from, m->generation) ||
-        (m->term < a->control.term && !LOCH_MUTATED(NO_FENCING)))
+    if (outdated(a, from) || (m->term < a->control.term && !LOCH_MUTATED(NO_FENCING)))
         return send_fenced(a, out, from.conn);
+    LOCH_TRY(same_generation(a, from, m->generation, false, &same, out));
+    if (!same)
+        return LOCH_OK;
     if (loch_history_term(&m->history, m->history.count) != m->term || m->term == 0)
         return push_close(out, from.conn, LOCH_E_INVALID, "the history does not end in its term");
     if (installed_term(a) == m->term)
@@ -463,10 +483,13 @@ loch_status loch_acceptor_append(struct loch_acceptor *a, struct loch_acceptor_f
                                  const struct loch_wal_append *m, struct loch_acceptor_effects *out)
 {
     const uint64_t len = m->bytes.len;
+    bool same;
 
-    if (outdated(a, from, m->generation) ||
-        (m->term < a->control.term && !LOCH_MUTATED(NO_FENCING)))
+    if (outdated(a, from) || (m->term < a->control.term && !LOCH_MUTATED(NO_FENCING)))
         return send_fenced(a, out, from.conn);
+    LOCH_TRY(same_generation(a, from, m->generation, true, &same, out));
+    if (!same)
+        return LOCH_OK;
     if (LOCH_MUTATED(NO_FENCING)) {
         a->leader_conn = from.conn;
     } else if (m->term > a->control.term || !in_term(a)) {
@@ -522,11 +545,20 @@ loch_status loch_acceptor_persisted(struct loch_acceptor *a, uint64_t token,
     }
     if (a->install.token == token) {
         a->install.token = 0;
-        if (a->install.term == a->control.term)
+        if (a->install.conn == 0) /* a peer's history: nobody waits */
+            ;
+        else if (a->install.term == a->control.term)
             LOCH_TRY(send_elected_reply(a, out, a->install.conn, token));
         else
             LOCH_TRY(send_fenced(a, out, a->install.conn));
         LOCH_TRY(plan_recovery(a, out));
+    }
+    if (a->raise_token == token)
+        a->raise_token = 0;
+    if (a->members_token != 0 && token >= a->members_token) {
+        a->members_token = 0;
+        a->durable_generation = a->control.membership.generation;
+        LOCH_TRY(send_members(a, out, 0, token));
     }
     if (a->fence_conn != 0 && token >= a->fence_token) {
         LOCH_TRY(send_fenced(a, out, a->fence_conn));
@@ -569,6 +601,7 @@ loch_status loch_acceptor_synced(struct loch_acceptor *a, uint64_t token, loch_l
 loch_status loch_acceptor_poisoned(struct loch_acceptor *a, struct loch_acceptor_effects *out)
 {
     LOCH_TRY(cut_wal(a, a->flush_lsn, out));
+    a->peer_lsn = 0;
     if (a->leader_conn != 0) {
         LOCH_TRY(push_close(out, a->leader_conn, LOCH_E_CORRUPT, "these bytes are not WAL"));
         a->leader_conn = 0;
@@ -576,7 +609,92 @@ loch_status loch_acceptor_poisoned(struct loch_acceptor *a, struct loch_acceptor
     return plan_recovery(a, out);
 }
 
+/* ---- the membership ---- */
+
+loch_status loch_acceptor_configure(struct loch_acceptor *a,
+                                    const struct loch_membership *membership,
+                                    struct loch_acceptor_effects *out)
+{
+    struct loch_membership copy = {0};
+
+    if (membership->generation < a->control.membership.generation)
+        return LOCH_OK;
+    if (membership->generation == a->control.membership.generation) {
+        if (!loch_membership_equal(membership, &a->control.membership))
+            return LOCH_FAIL(LOCH_E_CORRUPT, "two configurations of generation %" PRIu64,
+                             membership->generation);
+        return LOCH_OK;
+    }
+    LOCH_TRY(loch_membership_copy(&copy, membership));
+    loch_membership_fini(&a->control.membership);
+    a->control.membership = copy;
+    if (LOCH_MUTATED(MEMBERS_FORGOTTEN)) {
+        a->durable_generation = copy.generation;
+        return send_members(a, out, 0, 0);
+    }
+    return push_persist(a, out, &a->members_token);
+}
+
 /* ---- events from peers, and time ---- */
+
+/* What a peer of our configuration has promised binds us as well, while nobody leads: so that a
+ * new set can come to have promised as much as the old one. */
+static bool raise_promise(struct loch_acceptor *a, const struct loch_wal_pull_state *m)
+{
+    const uint64_t term = loch_max_u64(m->promised, m->term);
+
+    if (term <= a->control.term && m->compute_epoch <= a->control.min_compute_epoch)
+        return false;
+    a->control.term = loch_max_u64(a->control.term, term);
+    a->control.min_compute_epoch = loch_max_u64(a->control.min_compute_epoch, m->compute_epoch);
+    return true;
+}
+
+/* Follows a peer's log from where the two part. */
+static loch_status follow(struct loch_acceptor *a, const struct loch_wal_pull_state *m,
+                          struct loch_acceptor_effects *out)
+{
+    loch_lsn common;
+
+    if (!loch_history_common(&m->history, &a->control.history, a->flush_lsn, &common) ||
+        common < a->control.commit_lsn)
+        return LOCH_OK; /* an elected leader will say what is wrong */
+    /* A candidate of a higher term may have been told of this tail and begin at its end. */
+    if (m->term < a->control.term && common < a->write_lsn)
+        return LOCH_OK;
+    (void)raise_promise(a, m);
+    if (a->vote.token != 0) {
+        a->vote.token = 0;
+        LOCH_TRY(send_vote_reply(a, out, a->vote.conn, false, 0));
+    }
+    a->install = (struct pending){.term = m->term};
+    LOCH_TRY(
+        take_history(a, &m->history, common, LOCH_MUTATED(PEER_NOT_CUT), &a->install.token, out));
+    a->peer_lsn = m->flush_lsn;
+    return LOCH_MUTATED(ORDER_KEPT) ? LOCH_OK : plan_recovery(a, out);
+}
+
+loch_status loch_acceptor_peer_state(struct loch_acceptor *a, const struct loch_wal_pull_state *m,
+                                     struct loch_acceptor_effects *out)
+{
+    const struct loch_acceptor_effect refresh = {.kind = LOCH_ACCEPTOR_REFRESH};
+
+    if (loch_acceptor_is_behind(a, m->membership.generation))
+        return push(out, &refresh);
+    if (m->membership.generation != a->control.membership.generation || a->leader_conn != 0 ||
+        a->install.token != 0 || a->truncate_token != 0 ||
+        loch_history_term(&m->history, m->history.count) != m->term)
+        return LOCH_OK;
+    if (m->term > installed_term(a) || (m->term < installed_term(a) && LOCH_MUTATED(PEER_OLDER)))
+        return follow(a, m, out);
+    if (raise_promise(a, m))
+        LOCH_TRY(push_persist(a, out, &a->raise_token));
+    if (m->term == installed_term(a) && loch_history_equal(&m->history, &a->control.history)) {
+        a->peer_lsn = loch_max_u64(a->peer_lsn, m->flush_lsn);
+        learn_commit(a, m->commit_lsn);
+    }
+    return plan_recovery(a, out);
+}
 
 loch_status loch_acceptor_recovered(struct loch_acceptor *a, uint64_t term, loch_lsn begin,
                                     uint64_t len, loch_lsn commit_lsn,
@@ -588,7 +706,7 @@ loch_status loch_acceptor_recovered(struct loch_acceptor *a, uint64_t term, loch
         return LOCH_OK;
     learn_commit(a, commit_lsn);
     if (begin <= a->write_lsn && begin + len > a->write_lsn)
-        LOCH_TRY(take_bytes(a, a->control.term, begin, len, out));
+        LOCH_TRY(take_bytes(a, installed_term(a), begin, len, out));
     return plan_recovery(a, out);
 }
 
@@ -616,23 +734,34 @@ void loch_acceptor_touch(struct loch_acceptor *a)
 
 void loch_acceptor_look(const struct loch_acceptor *a, struct loch_acceptor_view *out)
 {
-    *out = (struct loch_acceptor_view){.term = a->control.term,
-                                       .installed_term = installed_term(a),
-                                       .term_start = term_start(a),
-                                       .installing = a->install.token != 0,
-                                       .min_compute_epoch = a->control.min_compute_epoch,
-                                       .generation = a->control.generation,
-                                       .start_lsn = a->control.start_lsn,
-                                       .flush_lsn = a->flush_lsn,
-                                       .write_lsn = a->write_lsn,
-                                       .commit_lsn = a->control.commit_lsn,
-                                       .prev_lsn = a->prev_lsn,
-                                       .history = &a->control.history};
+    *out = (struct loch_acceptor_view){
+        .term = a->control.term,
+        .installed_term = installed_term(a),
+        .term_start = term_start(a),
+        .installing = a->install.token != 0,
+        .settled = a->install.token == 0 && a->vote.token == 0 && a->raise_token == 0,
+        .min_compute_epoch = a->control.min_compute_epoch,
+        .generation = a->durable_generation,
+        .log_term = loch_history_term(&a->control.history,
+                                      loch_history_cut(&a->control.history, a->flush_lsn)),
+        .led = a->leader_conn != 0,
+        .start_lsn = a->control.start_lsn,
+        .flush_lsn = a->flush_lsn,
+        .write_lsn = a->write_lsn,
+        .commit_lsn = a->control.commit_lsn,
+        .prev_lsn = a->prev_lsn,
+        .history = &a->control.history,
+        .membership = &a->control.membership};
 }
 
 loch_status loch_acceptor_pull_limit(const struct loch_acceptor *a, enum loch_pull_mode mode,
-                                     uint64_t term, loch_lsn from, loch_lsn *upto)
+                                     uint64_t term, uint64_t generation, loch_lsn from,
+                                     loch_lsn *upto)
 {
+    if (mode != LOCH_PULL_COMMITTED && generation != a->control.membership.generation)
+        return LOCH_FAIL(LOCH_E_STALE,
+                         "the membership is of generation %" PRIu64 " here, not %" PRIu64,
+                         a->control.membership.generation, generation);
     if (from < a->control.start_lsn)
         return LOCH_FAIL(LOCH_E_NOT_FOUND,
                          "this timeline's WAL begins at " LOCH_LSN_FMT ", not at " LOCH_LSN_FMT,
@@ -646,6 +775,14 @@ loch_status loch_acceptor_pull_limit(const struct loch_acceptor *a, enum loch_pu
             return LOCH_FAIL(LOCH_E_STALE, "term %" PRIu64 " is not installed here", term);
         *upto = a->flush_lsn;
         return LOCH_OK;
+    case LOCH_PULL_LOOK:
+        *upto = from;
+        return LOCH_OK;
     }
     return LOCH_FAIL(LOCH_E_INVALID, "unknown pull mode");
+}
+
+bool loch_acceptor_is_behind(const struct loch_acceptor *a, uint64_t generation)
+{
+    return generation > a->control.membership.generation;
 }

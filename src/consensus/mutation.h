@@ -21,7 +21,20 @@
     X(STALE_SYNC, "stale-sync", "a sync from before a truncation still counts")                    \
     X(ACK_UNINSTALLED, "ack-uninstalled", "flush_lsn of a vote counts without installation")       \
     X(EPOCH_FORGOTTEN, "epoch-forgotten", "older compute epochs may campaign again")               \
-    X(GAP_ACCEPTED, "gap-accepted", "an APPEND beyond the write position is written")
+    X(GAP_ACCEPTED, "gap-accepted", "an APPEND beyond the write position is written")              \
+    X(MEMBERS_FORGOTTEN, "configuration-not-persisted", "a configuration is followed, not kept")   \
+    X(JOINT_OLD_ONLY, "joint-old-only", "a joint quorum needs the old set's majority only")        \
+    X(JOINT_NEW_ONLY, "joint-new-only", "a joint quorum needs the new set's majority only")        \
+    X(FINISH_EARLY, "finish-early", "a change ends though the new set has not caught up")          \
+    X(FINISH_BY_LSN, "finish-by-lsn-only", "a change ends by flush_lsn, whatever the log's term")  \
+    X(FINISH_UNKNOWN, "finish-unknown", "a change ends though the sets do not know of it")         \
+    X(FINISH_LOW_TERM, "finish-low-term", "a change ends though the new set promised less")        \
+    X(STALE_GENERATION, "stale-generation", "messages of an older configuration are taken")        \
+    X(STALE_ACK, "stale-ack", "acknowledgements of another configuration count")                   \
+    X(PEER_NOT_CUT, "peer-history-without-cut", "a peer's history is taken, the own tail is kept") \
+    X(PEER_OLDER, "peer-of-older-term", "the history of a peer that is behind is taken")           \
+    X(ORDER_KEPT, "order-kept", "chunks ordered under the history before the peer's are taken")    \
+    X(AMNESIAC, "amnesiac-returns", "what lost its disk comes back as the member it was")
 
 enum loch_mutation {
     LOCH_MUTATION_NONE = 0,

@@ -7,11 +7,15 @@
 #include "loch/consensus/proposer.h"
 #include "loch/base/check.h"
 #include "loch/consensus/history.h"
+#include "loch/consensus/membership.h"
 #include "mutation.h"
 
 #include <stdlib.h>
 
+/* A slot. */
 struct member {
+    bool used;
+    struct loch_id id;
     bool connected, greeted;
     bool installed; /* on this connection: may be sent APPENDs */
     bool voted;
@@ -26,8 +30,8 @@ struct member {
 
 struct loch_proposer {
     struct loch_proposer_config config;
+    struct loch_membership membership;
     enum loch_proposer_state state;
-    uint32_t quorum;
     uint64_t term;
     uint64_t highest_term; /* seen anywhere */
     uint64_t vote_deadline_ms;
@@ -44,14 +48,12 @@ struct loch_proposer {
 loch_status loch_proposer_create(const struct loch_proposer_config *config,
                                  struct loch_proposer **out)
 {
-    if (config->member_count == 0 || config->member_count > LOCH_MEMBERS_MAX)
+    if (config->membership.count == 0 || config->membership.count > LOCH_MEMBERS_MAX)
         return LOCH_FAIL(LOCH_E_INVALID, "a membership has 1 to %u safekeepers, not %" PRIu32,
-                         LOCH_MEMBERS_MAX, config->member_count);
-    for (uint32_t i = 0; i < config->member_count; i++) {
-        for (uint32_t j = 0; j < i; j++) {
-            if (loch_id_equal(&config->members[i], &config->members[j]))
-                return LOCH_FAIL(LOCH_E_INVALID, "a safekeeper is named twice");
-        }
+                         LOCH_MEMBERS_MAX, config->membership.count);
+    for (uint32_t i = 0; i < config->membership.count; i++) {
+        if (loch_membership_find(&config->membership, &config->membership.members[i].id) != i)
+            return LOCH_FAIL(LOCH_E_INVALID, "a safekeeper is named twice");
     }
     if (config->compute_epoch == 0 || config->compute_epoch >> (63 - LOCH_TERM_EPOCH_SHIFT) != 0)
         return LOCH_FAIL(LOCH_E_INVALID, "compute epoch %" PRIu64 " is out of range",
@@ -64,14 +66,21 @@ loch_status loch_proposer_create(const struct loch_proposer_config *config,
     p->config = *config;
     p->highest_term = config->highest_term;
     p->state = LOCH_PROPOSER_GATHERING;
-    p->quorum = config->member_count / 2 + 1;
+    p->config.membership = (struct loch_membership){0};
+    loch_status st = loch_membership_copy(&p->membership, &config->membership);
+    if (!loch_is_ok(st)) {
+        free(p);
+        return st;
+    }
+    for (uint32_t i = 0; i < p->membership.count; i++)
+        p->members[i] = (struct member){.used = true, .id = p->membership.members[i].id};
     *out = p;
     return LOCH_OK;
 }
 
 static void drop_votes(struct loch_proposer *p)
 {
-    for (uint32_t i = 0; i < p->config.member_count; i++) {
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++) {
         if (p->members[i].voted)
             loch_term_history_fini(&p->members[i].vote.history);
         p->members[i].voted = false;
@@ -84,6 +93,7 @@ void loch_proposer_destroy(struct loch_proposer *p)
         return;
     drop_votes(p);
     loch_term_history_fini(&p->history);
+    loch_membership_fini(&p->membership);
     free(p);
 }
 
@@ -153,6 +163,19 @@ static bool is_fenced(const struct loch_proposer *p)
     return p->state == LOCH_PROPOSER_IS_FENCED;
 }
 
+/* Do the slots s with has[s] make a quorum? */
+bool loch_proposer_quorum(const struct loch_proposer *p, const bool has[LOCH_MEMBERS_MAX])
+{
+    bool by_member[LOCH_MEMBERS_MAX] = {0};
+
+    for (uint32_t s = 0; s < LOCH_MEMBERS_MAX; s++) {
+        const struct member *m = &p->members[s];
+        if (m->used && has[s])
+            by_member[loch_membership_find(&p->membership, &m->id)] = true;
+    }
+    return loch_membership_quorum(&p->membership, by_member);
+}
+
 /* ---- election ---- */
 
 static loch_status send_vote(struct loch_proposer *p, struct loch_proposer_now now, uint32_t i,
@@ -162,17 +185,26 @@ static loch_status send_vote(struct loch_proposer *p, struct loch_proposer_now n
         .type = LOCH_WAL_VOTE,
         .u.vote = {.term = p->term,
                    .compute_epoch = p->config.compute_epoch,
-                   .generation = p->config.hello.generation}};
+                   .generation = p->membership.generation}};
     return push_send(p, now, i, &message, true, out);
 }
 
-static uint32_t count_greeted(const struct loch_proposer *p)
+static bool quorum_greeted(const struct loch_proposer *p)
 {
-    uint32_t n = 0;
+    bool has[LOCH_MEMBERS_MAX];
 
-    for (uint32_t i = 0; i < p->config.member_count; i++)
-        n += p->members[i].greeted;
-    return n;
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++)
+        has[i] = p->members[i].greeted;
+    return loch_proposer_quorum(p, has);
+}
+
+static bool quorum_voted(const struct loch_proposer *p)
+{
+    bool has[LOCH_MEMBERS_MAX];
+
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++)
+        has[i] = p->members[i].voted;
+    return loch_proposer_quorum(p, has);
 }
 
 static loch_status start_election(struct loch_proposer *p, struct loch_proposer_now now,
@@ -184,7 +216,7 @@ static loch_status start_election(struct loch_proposer *p, struct loch_proposer_
     p->highest_term = p->term;
     p->vote_deadline_ms =
         now.ms + p->config.election_timeout_ms + now.random % p->config.election_timeout_ms;
-    for (uint32_t i = 0; i < p->config.member_count; i++) {
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++) {
         if (p->members[i].greeted)
             LOCH_TRY(send_vote(p, now, i, out));
     }
@@ -197,7 +229,7 @@ static loch_status send_elected(struct loch_proposer *p, struct loch_proposer_no
     const struct loch_proposer_message message = {
         .type = LOCH_WAL_ELECTED,
         .u.elected = {
-            .term = p->term, .generation = p->config.hello.generation, .history = p->history}};
+            .term = p->term, .generation = p->membership.generation, .history = p->history}};
     return push_send(p, now, i, &message, true, out);
 }
 
@@ -214,15 +246,15 @@ static bool is_further(const struct loch_wal_vote_reply *b, const struct loch_wa
 
 static uint32_t pick_donor(const struct loch_proposer *p)
 {
-    uint32_t donor = p->config.member_count;
+    uint32_t donor = LOCH_MEMBERS_MAX;
 
-    for (uint32_t i = 0; i < p->config.member_count; i++) {
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++) {
         const struct member *m = &p->members[i];
         if (m->voted &&
-            (donor == p->config.member_count || is_further(&m->vote, &p->members[donor].vote)))
+            (donor == LOCH_MEMBERS_MAX || is_further(&m->vote, &p->members[donor].vote)))
             donor = i;
     }
-    LOCH_ASSERT(donor < p->config.member_count);
+    LOCH_ASSERT(donor < LOCH_MEMBERS_MAX);
     return donor;
 }
 
@@ -232,7 +264,7 @@ static loch_lsn pick_start(const struct loch_proposer *p, uint32_t donor)
 
     if (LOCH_MUTATED(START_AT_COMMIT)) {
         loch_lsn commit = p->members[donor].vote.start_lsn;
-        for (uint32_t i = 0; i < p->config.member_count; i++) {
+        for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++) {
             if (p->members[i].voted)
                 commit = loch_max_u64(commit, p->members[i].vote.commit_lsn);
         }
@@ -264,7 +296,7 @@ static loch_status become_leader(struct loch_proposer *p, struct loch_proposer_n
     p->window_start = p->window_end = p->start_lsn;
     p->state = LOCH_PROPOSER_LEADING;
     LOCH_TRY(push(out, &elected));
-    for (uint32_t i = 0; i < p->config.member_count; i++) {
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++) {
         if (LOCH_MUTATED(ACK_UNINSTALLED) && p->members[i].voted)
             p->members[i].held = p->members[i].vote.flush_lsn;
         if (p->members[i].greeted)
@@ -285,7 +317,7 @@ static loch_status send_append(struct loch_proposer *p, struct loch_proposer_now
         .type = LOCH_WAL_APPEND,
         .append_len = len,
         .u.append = {.term = p->term,
-                     .generation = p->config.hello.generation,
+                     .generation = p->membership.generation,
                      .begin = begin,
                      .commit_lsn = p->commit_lsn}};
     m->told_commit = p->commit_lsn;
@@ -340,12 +372,14 @@ static loch_lsn quorum_lsn(const struct loch_proposer *p)
 {
     loch_lsn best = 0;
 
-    for (uint32_t i = 0; i < p->config.member_count; i++) {
-        uint32_t holders = 0;
-        for (uint32_t j = 0; j < p->config.member_count; j++)
-            holders += p->members[j].held >= p->members[i].held;
-        if (holders >= p->quorum)
-            best = loch_max_u64(best, p->members[i].held);
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++) {
+        bool has[LOCH_MEMBERS_MAX];
+        if (p->members[i].held <= best)
+            continue;
+        for (uint32_t j = 0; j < LOCH_MEMBERS_MAX; j++)
+            has[j] = p->members[j].held >= p->members[i].held;
+        if (loch_proposer_quorum(p, has))
+            best = p->members[i].held;
     }
     return best;
 }
@@ -361,40 +395,72 @@ static loch_status advance_commit(struct loch_proposer *p, struct loch_proposer_
     p->commit_lsn = lsn;
     const struct loch_proposer_effect e = {.kind = LOCH_PROPOSER_COMMIT, .lsn = lsn};
     LOCH_TRY(push(out, &e));
-    for (uint32_t i = 0; i < p->config.member_count; i++)
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++)
         LOCH_TRY(pump(p, now, i, out));
     return LOCH_OK;
 }
 
 /* ---- events ---- */
 
+static loch_status send_hello(struct loch_proposer *p, struct loch_proposer_now now,
+                              uint32_t member, struct loch_proposer_effects *out)
+{
+    struct loch_proposer_message message = {.type = LOCH_WAL_HELLO, .u.hello = p->config.hello};
+
+    message.u.hello.generation = p->membership.generation;
+    return push_send(p, now, member, &message, true, out);
+}
+
 loch_status loch_proposer_connected(struct loch_proposer *p, struct loch_proposer_now now,
                                     uint32_t member, struct loch_proposer_effects *out)
 {
     struct member *m = &p->members[member];
-    const struct loch_proposer_message message = {.type = LOCH_WAL_HELLO,
-                                                  .u.hello = p->config.hello};
-    LOCH_ASSERT(member < p->config.member_count);
+    LOCH_ASSERT(member < LOCH_MEMBERS_MAX && m->used);
     if (is_fenced(p))
         return LOCH_OK;
     forget_connection(m);
     m->connected = true;
-    return push_send(p, now, member, &message, true, out);
+    return send_hello(p, now, member, out);
 }
 
 void loch_proposer_disconnected(struct loch_proposer *p, uint32_t member)
 {
-    LOCH_ASSERT(member < p->config.member_count);
+    LOCH_ASSERT(member < LOCH_MEMBERS_MAX);
     forget_connection(&p->members[member]);
 }
 
 /* An answer has come: the member lives. */
 static struct member *answered(struct loch_proposer *p, uint32_t i, uint64_t term)
 {
-    LOCH_ASSERT(i < p->config.member_count);
+    LOCH_ASSERT(i < LOCH_MEMBERS_MAX);
     p->highest_term = loch_max_u64(p->highest_term, term);
     p->members[i].owes_ms = 0;
     return &p->members[i];
+}
+
+/* An answer given under another configuration counts for nothing. */
+static bool is_stale(const struct loch_proposer *p, uint64_t generation)
+{
+    return generation != p->membership.generation && !LOCH_MUTATED(STALE_ACK);
+}
+
+/* What a greeted member is asked next. */
+static loch_status go_on(struct loch_proposer *p, struct loch_proposer_now now, uint32_t member,
+                         struct loch_proposer_effects *out)
+{
+    switch (p->state) {
+    case LOCH_PROPOSER_GATHERING:
+        if (quorum_greeted(p))
+            return start_election(p, now, out);
+        return LOCH_OK;
+    case LOCH_PROPOSER_VOTING:
+        return p->members[member].voted ? LOCH_OK : send_vote(p, now, member, out);
+    case LOCH_PROPOSER_LEADING:
+        return send_elected(p, now, member, out);
+    case LOCH_PROPOSER_IS_FENCED:
+        break;
+    }
+    return LOCH_OK;
 }
 
 loch_status loch_proposer_hello_reply(struct loch_proposer *p, struct loch_proposer_now now,
@@ -405,26 +471,15 @@ loch_status loch_proposer_hello_reply(struct loch_proposer *p, struct loch_propo
 
     if (is_fenced(p) || !who->connected || who->greeted)
         return LOCH_OK;
-    if (!loch_id_equal(&m->node, &p->config.members[member]))
-        return push_close(p, member, "another node answers at this address", out);
+    if (is_stale(p, m->generation))
+        return LOCH_OK;
+    if (!loch_id_equal(&m->member, &who->id))
+        return push_close(p, member, "another safekeeper, or one without its disk, answers here",
+                          out);
     if (m->min_compute_epoch > p->config.compute_epoch)
         return become_fenced(p, member, "a newer compute has taken over", out);
-    if (m->generation != p->config.hello.generation)
-        return become_fenced(p, member, "the membership has changed", out);
     who->greeted = true;
-    switch (p->state) {
-    case LOCH_PROPOSER_GATHERING:
-        if (count_greeted(p) >= p->quorum)
-            return start_election(p, now, out);
-        return LOCH_OK;
-    case LOCH_PROPOSER_VOTING:
-        return who->voted ? LOCH_OK : send_vote(p, now, member, out);
-    case LOCH_PROPOSER_LEADING:
-        return send_elected(p, now, member, out);
-    case LOCH_PROPOSER_IS_FENCED:
-        break;
-    }
-    return LOCH_OK;
+    return go_on(p, now, member, out);
 }
 
 loch_status loch_proposer_vote_reply(struct loch_proposer *p, struct loch_proposer_now now,
@@ -432,9 +487,9 @@ loch_status loch_proposer_vote_reply(struct loch_proposer *p, struct loch_propos
                                      struct loch_proposer_effects *out)
 {
     struct member *who = answered(p, member, m->term);
-    uint32_t votes = 0;
 
-    if (p->state != LOCH_PROPOSER_VOTING || !m->granted || m->term != p->term || who->voted)
+    if (p->state != LOCH_PROPOSER_VOTING || !m->granted || m->term != p->term || who->voted ||
+        is_stale(p, m->generation))
         return LOCH_OK;
     if (m->history.count == 0 || m->history.entries[0].start > m->flush_lsn)
         return push_close(p, member, "a vote without a term history", out);
@@ -444,9 +499,7 @@ loch_status loch_proposer_vote_reply(struct loch_proposer *p, struct loch_propos
     if (!LOCH_MUTATED(UNCUT_HISTORY))
         who->vote.history.count = loch_history_cut(&m->history, m->flush_lsn);
     who->voted = true;
-    for (uint32_t i = 0; i < p->config.member_count; i++)
-        votes += p->members[i].voted;
-    return votes >= p->quorum ? become_leader(p, now, out) : LOCH_OK;
+    return quorum_voted(p) ? become_leader(p, now, out) : LOCH_OK;
 }
 
 static bool out_of_term(const struct loch_proposer *p, uint64_t term)
@@ -460,7 +513,7 @@ loch_status loch_proposer_elected_reply(struct loch_proposer *p, struct loch_pro
 {
     struct member *who = answered(p, member, m->term);
 
-    if (out_of_term(p, m->term) || !who->connected || who->installed)
+    if (out_of_term(p, m->term) || is_stale(p, m->generation) || !who->connected || who->installed)
         return LOCH_OK;
     if (m->flush_lsn > p->window_end)
         return push_close(p, member, "holds WAL that was never sent", out);
@@ -478,7 +531,7 @@ loch_status loch_proposer_append_reply(struct loch_proposer *p, struct loch_prop
 {
     struct member *who = answered(p, member, m->term);
 
-    if (out_of_term(p, m->term) || !who->installed)
+    if (out_of_term(p, m->term) || is_stale(p, m->generation) || !who->installed)
         return LOCH_OK;
     if (m->write_lsn > p->window_end || m->flush_lsn > m->write_lsn)
         return push_close(p, member, "holds WAL that was never sent", out);
@@ -500,11 +553,97 @@ loch_status loch_proposer_fenced(struct loch_proposer *p, uint32_t member,
         return LOCH_OK;
     if (m->min_compute_epoch > p->config.compute_epoch)
         return become_fenced(p, member, "a newer compute has taken over", out);
-    if (m->generation != p->config.hello.generation)
-        return become_fenced(p, member, "the membership has changed", out);
     if (p->state == LOCH_PROPOSER_LEADING && m->term > p->term)
         return become_fenced(p, member, "a higher term has been voted", out);
     return LOCH_OK; /* meant for an earlier term of ours */
+}
+
+/* The contacts of generation 0 were named by their nodes: a member there takes the slot over. */
+static void name_contacts(struct loch_proposer *p)
+{
+    for (uint32_t s = 0; s < LOCH_MEMBERS_MAX; s++) {
+        for (uint32_t i = 0; i < p->membership.count; i++) {
+            if (p->members[s].used &&
+                loch_id_equal(&p->members[s].id, &p->membership.members[i].node)) {
+                p->members[s].id = p->membership.members[i].id;
+                break;
+            }
+        }
+    }
+}
+
+/* Gives the members of the new configuration their slots. */
+static void reseat(struct loch_proposer *p)
+{
+    for (uint32_t s = 0; s < LOCH_MEMBERS_MAX; s++) {
+        struct member *m = &p->members[s];
+        if (m->used && loch_membership_find(&p->membership, &m->id) == p->membership.count)
+            *m = (struct member){0};
+    }
+    for (uint32_t i = 0; i < p->membership.count; i++) {
+        uint32_t s = 0, vacant = LOCH_MEMBERS_MAX;
+        for (; s < LOCH_MEMBERS_MAX; s++) {
+            const struct member *m = &p->members[s];
+            if (m->used && loch_id_equal(&m->id, &p->membership.members[i].id))
+                break;
+            if (!m->used && vacant == LOCH_MEMBERS_MAX)
+                vacant = s;
+        }
+        if (s == LOCH_MEMBERS_MAX) /* as many slots as there can be members */
+            p->members[vacant] = (struct member){.used = true, .id = p->membership.members[i].id};
+    }
+}
+
+/* Goes by `m` from now on; what was begun under the old configuration is begun again. */
+static loch_status adopt(struct loch_proposer *p, struct loch_proposer_now now,
+                         const struct loch_membership *m, struct loch_proposer_effects *out)
+{
+    const struct loch_proposer_effect changed = {.kind = LOCH_PROPOSER_MEMBERS};
+    struct loch_membership copy;
+
+    LOCH_TRY(loch_membership_copy(&copy, m));
+    drop_votes(p);
+    const bool contacts = p->membership.generation == 0;
+    loch_membership_fini(&p->membership);
+    p->membership = copy;
+    if (contacts)
+        name_contacts(p);
+    reseat(p);
+    if (p->state == LOCH_PROPOSER_VOTING)
+        p->state = LOCH_PROPOSER_GATHERING;
+    LOCH_TRY(push(out, &changed));
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++) {
+        struct member *each = &p->members[i];
+        const bool leads = p->state == LOCH_PROPOSER_LEADING && each->greeted;
+        each->installed = each->recovering = false;
+        if (!LOCH_MUTATED(STALE_ACK))
+            each->held = 0; /* counts only when it is said again, under this configuration */
+        if (leads)
+            LOCH_TRY(send_elected(p, now, i, out));
+        else if (each->connected) {
+            each->greeted = false;
+            LOCH_TRY(send_hello(p, now, i, out));
+        }
+    }
+    return p->state == LOCH_PROPOSER_LEADING ? advance_commit(p, now, out) : LOCH_OK;
+}
+
+loch_status loch_proposer_members(struct loch_proposer *p, struct loch_proposer_now now,
+                                  uint32_t member, const struct loch_membership *m,
+                                  struct loch_proposer_effects *out)
+{
+    const struct member *who = answered(p, member, 0);
+
+    if (is_fenced(p) || m->generation < p->membership.generation)
+        return LOCH_OK;
+    if (m->generation > p->membership.generation)
+        return adopt(p, now, m, out);
+    if (!loch_membership_equal(m, &p->membership))
+        return LOCH_FAIL(LOCH_E_CORRUPT, "two configurations of generation %" PRIu64,
+                         m->generation);
+    if (!who->connected || who->installed)
+        return LOCH_OK;
+    return who->greeted ? go_on(p, now, member, out) : send_hello(p, now, member, out);
 }
 
 loch_status loch_proposer_wal(struct loch_proposer *p, struct loch_proposer_now now, loch_lsn start,
@@ -517,7 +656,7 @@ loch_status loch_proposer_wal(struct loch_proposer *p, struct loch_proposer_now 
     LOCH_ASSERT(start <= end);
     p->window_start = start;
     p->window_end = end;
-    for (uint32_t i = 0; i < p->config.member_count; i++)
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++)
         LOCH_TRY(pump(p, now, i, out));
     return LOCH_OK;
 }
@@ -527,7 +666,7 @@ loch_status loch_proposer_tell(struct loch_proposer *p, struct loch_proposer_now
 {
     if (is_fenced(p))
         return LOCH_OK;
-    for (uint32_t i = 0; i < p->config.member_count; i++)
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++)
         if (owes_news(p, i))
             LOCH_TRY(send_empty(p, now, i, out));
     return LOCH_OK;
@@ -538,7 +677,7 @@ loch_status loch_proposer_tick(struct loch_proposer *p, struct loch_proposer_now
 {
     if (is_fenced(p))
         return LOCH_OK;
-    for (uint32_t i = 0; i < p->config.member_count; i++) {
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++) {
         struct member *m = &p->members[i];
         if (!m->connected)
             continue;
@@ -548,7 +687,7 @@ loch_status loch_proposer_tick(struct loch_proposer *p, struct loch_proposer_now
             LOCH_TRY(send_empty(p, now, i, out));
     }
     if (p->state == LOCH_PROPOSER_VOTING && now.ms >= p->vote_deadline_ms) {
-        if (count_greeted(p) >= p->quorum)
+        if (quorum_greeted(p))
             return start_election(p, now, out);
         p->state = LOCH_PROPOSER_GATHERING;
     }
@@ -566,14 +705,16 @@ void loch_proposer_look(const struct loch_proposer *p, struct loch_proposer_view
                                        .start_prev_lsn = p->start_prev_lsn,
                                        .commit_lsn = p->commit_lsn,
                                        .donor = p->donor,
-                                       .quorum = p->quorum,
                                        .reader_lsn = p->reader_lsn,
                                        .persisted_lsn = p->persisted_lsn,
                                        .needed_from = p->window_end,
-                                       .history = &p->history};
-    for (uint32_t i = 0; i < p->config.member_count; i++) {
+                                       .history = &p->history,
+                                       .membership = &p->membership};
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++) {
         const struct member *m = &p->members[i];
-        out->members[i] = (struct loch_proposer_member_view){.connected = m->connected,
+        out->members[i] = (struct loch_proposer_member_view){.used = m->used,
+                                                             .id = m->id,
+                                                             .connected = m->connected,
                                                              .greeted = m->greeted,
                                                              .installed = m->installed,
                                                              .recovering = m->recovering,

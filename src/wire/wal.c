@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#define MEMBER_KEY_BYTES 1024u
+
 void loch_term_history_fini(struct loch_term_history *h)
 {
     free(h->entries);
@@ -80,6 +82,12 @@ loch_status loch_read_term_history(struct loch_reader *r, struct loch_term_histo
     return LOCH_OK;
 }
 
+void loch_wal_pull_state_fini(struct loch_wal_pull_state *m)
+{
+    loch_term_history_fini(&m->history);
+    loch_membership_fini(&m->membership);
+}
+
 /* Finishes a decoder that owns a history: the history dies with a bad payload. */
 static loch_status finish_with_history(const struct loch_reader *r, const char *what,
                                        struct loch_term_history *h)
@@ -123,7 +131,7 @@ loch_status loch_wal_hello_decode(struct loch_slice payload, struct loch_wal_hel
 void loch_wal_hello_reply_encode(struct loch_writer *w, const struct loch_wal_hello_reply *m)
 {
     size_t mark = loch_frame_begin(w, LOCH_WAL_HELLO_REPLY);
-    loch_write_id(w, &m->node);
+    loch_write_id(w, &m->member);
     loch_write_u64(w, m->term);
     loch_write_u64(w, m->generation);
     loch_write_u64(w, m->min_compute_epoch);
@@ -138,7 +146,7 @@ loch_status loch_wal_hello_reply_decode(struct loch_slice payload, struct loch_w
     struct loch_reader r;
     struct loch_wal_hello_reply m = {0};
     loch_reader_init(&r, payload);
-    m.node = loch_read_id(&r);
+    m.member = loch_read_id(&r);
     m.term = loch_read_u64(&r);
     m.generation = loch_read_u64(&r);
     m.min_compute_epoch = loch_read_u64(&r);
@@ -177,6 +185,7 @@ void loch_wal_vote_reply_encode(struct loch_writer *w, const struct loch_wal_vot
     size_t mark = loch_frame_begin(w, LOCH_WAL_VOTE_REPLY);
     loch_write_u8(w, m->granted);
     loch_write_u64(w, m->term);
+    loch_write_u64(w, m->generation);
     loch_write_u64(w, m->flush_lsn);
     loch_write_u64(w, m->commit_lsn);
     loch_write_u64(w, m->start_lsn);
@@ -193,6 +202,7 @@ loch_status loch_wal_vote_reply_decode(struct loch_slice payload, struct loch_wa
     uint8_t granted = loch_read_u8(&r);
     m.granted = granted == 1;
     m.term = loch_read_u64(&r);
+    m.generation = loch_read_u64(&r);
     m.flush_lsn = loch_read_u64(&r);
     m.commit_lsn = loch_read_u64(&r);
     m.start_lsn = loch_read_u64(&r);
@@ -231,6 +241,7 @@ void loch_wal_elected_reply_encode(struct loch_writer *w, const struct loch_wal_
 {
     size_t mark = loch_frame_begin(w, LOCH_WAL_ELECTED_REPLY);
     loch_write_u64(w, m->term);
+    loch_write_u64(w, m->generation);
     loch_write_u64(w, m->flush_lsn);
     loch_frame_end(w, mark);
 }
@@ -242,6 +253,7 @@ loch_status loch_wal_elected_reply_decode(struct loch_slice payload,
     struct loch_wal_elected_reply m = {0};
     loch_reader_init(&r, payload);
     m.term = loch_read_u64(&r);
+    m.generation = loch_read_u64(&r);
     m.flush_lsn = loch_read_u64(&r);
     LOCH_TRY(loch_reader_finish(&r, "ELECTED_REPLY"));
     *out = m;
@@ -280,6 +292,7 @@ void loch_wal_append_reply_encode(struct loch_writer *w, const struct loch_wal_a
 {
     size_t mark = loch_frame_begin(w, LOCH_WAL_APPEND_REPLY);
     loch_write_u64(w, m->term);
+    loch_write_u64(w, m->generation);
     loch_write_u64(w, m->flush_lsn);
     loch_write_u64(w, m->write_lsn);
     loch_write_u64(w, m->commit_lsn);
@@ -295,6 +308,7 @@ loch_status loch_wal_append_reply_decode(struct loch_slice payload,
     struct loch_wal_append_reply m = {0};
     loch_reader_init(&r, payload);
     m.term = loch_read_u64(&r);
+    m.generation = loch_read_u64(&r);
     m.flush_lsn = loch_read_u64(&r);
     m.write_lsn = loch_read_u64(&r);
     m.commit_lsn = loch_read_u64(&r);
@@ -327,6 +341,36 @@ loch_status loch_wal_fenced_decode(struct loch_slice payload, struct loch_wal_fe
     return LOCH_OK;
 }
 
+void loch_wal_members_encode(struct loch_writer *w, const struct loch_wal_members *m)
+{
+    size_t mark = loch_frame_begin(w, LOCH_WAL_MEMBERS);
+    loch_write_membership(w, &m->membership);
+    for (uint32_t i = 0; i < m->membership.count; i++) {
+        loch_write_lp(w, m->keys[i].identity);
+        loch_write_lp(w, m->keys[i].psk);
+    }
+    loch_frame_end(w, mark);
+}
+
+loch_status loch_wal_members_decode(struct loch_slice payload, struct loch_wal_members *out)
+{
+    struct loch_reader r;
+    struct loch_wal_members m = {0};
+    loch_reader_init(&r, payload);
+    LOCH_TRY(loch_read_membership(&r, &m.membership));
+    for (uint32_t i = 0; i < m.membership.count; i++) {
+        m.keys[i].identity = loch_read_lp(&r, MEMBER_KEY_BYTES);
+        m.keys[i].psk = loch_read_lp(&r, MEMBER_KEY_BYTES);
+    }
+    loch_status st = loch_reader_finish(&r, "MEMBERS");
+    if (!loch_is_ok(st)) {
+        loch_membership_fini(&m.membership);
+        return st;
+    }
+    *out = m;
+    return LOCH_OK;
+}
+
 void loch_wal_pull_encode(struct loch_writer *w, const struct loch_wal_pull *m)
 {
     size_t mark = loch_frame_begin(w, LOCH_WAL_PULL);
@@ -335,6 +379,7 @@ void loch_wal_pull_encode(struct loch_writer *w, const struct loch_wal_pull *m)
     loch_write_id(w, &m->timeline);
     loch_write_u8(w, m->mode);
     loch_write_u64(w, m->term);
+    loch_write_u64(w, m->generation);
     loch_write_u64(w, m->from);
     loch_frame_end(w, mark);
 }
@@ -349,8 +394,9 @@ loch_status loch_wal_pull_decode(struct loch_slice payload, struct loch_wal_pull
     m.timeline = loch_read_id(&r);
     m.mode = loch_read_u8(&r);
     m.term = loch_read_u64(&r);
+    m.generation = loch_read_u64(&r);
     m.from = loch_read_u64(&r);
-    if (m.mode != LOCH_PULL_COMMITTED && m.mode != LOCH_PULL_FLUSHED)
+    if (m.mode < LOCH_PULL_COMMITTED || m.mode > LOCH_PULL_LOOK)
         r.bad = true;
     LOCH_TRY(loch_reader_finish(&r, "PULL"));
     *out = m;
@@ -383,12 +429,14 @@ void loch_wal_pull_state_encode(struct loch_writer *w, const struct loch_wal_pul
 {
     size_t mark = loch_frame_begin(w, LOCH_WAL_PULL_STATE);
     loch_write_u64(w, m->term);
+    loch_write_u64(w, m->promised);
     loch_write_u64(w, m->term_start);
     loch_write_u64(w, m->compute_epoch);
     loch_write_u64(w, m->flush_lsn);
     loch_write_u64(w, m->commit_lsn);
     loch_write_u64(w, m->start_lsn);
     loch_write_term_history(w, &m->history);
+    loch_write_membership(w, &m->membership);
     loch_frame_end(w, mark);
 }
 
@@ -398,13 +446,20 @@ loch_status loch_wal_pull_state_decode(struct loch_slice payload, struct loch_wa
     struct loch_wal_pull_state m = {0};
     loch_reader_init(&r, payload);
     m.term = loch_read_u64(&r);
+    m.promised = loch_read_u64(&r);
     m.term_start = loch_read_u64(&r);
     m.compute_epoch = loch_read_u64(&r);
     m.flush_lsn = loch_read_u64(&r);
     m.commit_lsn = loch_read_u64(&r);
     m.start_lsn = loch_read_u64(&r);
     LOCH_TRY(loch_read_term_history(&r, &m.history));
-    LOCH_TRY(finish_with_history(&r, "PULL_STATE", &m.history));
+    loch_status st = loch_read_membership(&r, &m.membership);
+    if (loch_is_ok(st))
+        st = loch_reader_finish(&r, "PULL_STATE");
+    if (!loch_is_ok(st)) {
+        loch_wal_pull_state_fini(&m);
+        return st;
+    }
     *out = m;
     return LOCH_OK;
 }

@@ -17,8 +17,9 @@ static void same(const struct loch_writer *w, struct loch_slice payload)
                 memcmp(w->buf->data + LOCH_FRAME_HEADER_BYTES, payload.data, payload.len) == 0);
 }
 
-#define KEEP(m_) ((void)(m_))
-#define DROP(m_) loch_term_history_fini(&(m_)->history)
+#define KEEP(m_)         ((void)(m_))
+#define DROP(m_)         loch_term_history_fini(&(m_)->history)
+#define DROP_MEMBERS(m_) loch_membership_fini(&(m_)->membership)
 #define TRY(prefix_, name_, fini_)                                                                 \
     do {                                                                                           \
         struct loch_##prefix_##_##name_ m_ = {0};                                                  \
@@ -68,7 +69,10 @@ static void try_wal(unsigned which, struct loch_writer writer, struct loch_slice
         TRY(wal, pull_data, KEEP);
         break;
     case 11:
-        TRY(wal, pull_state, DROP);
+        TRY(wal, pull_state, loch_wal_pull_state_fini);
+        break;
+    case 12:
+        TRY(wal, members, DROP_MEMBERS);
         break;
     default:
         TRY(wal, pull_feedback, KEEP);

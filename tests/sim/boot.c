@@ -47,6 +47,23 @@ static void send_down(struct world *w, struct boot *boot, const struct loch_prop
         net_send_down(w, boot->conns[e->member] - 1, m, NULL, 0);
 }
 
+/* Who sits where has changed: connections of those that left are of no more use. */
+static void take_members(struct world *w, uint32_t b)
+{
+    struct boot *boot = w->boots[b];
+    struct loch_proposer_view view;
+
+    loch_proposer_look(boot->proposer, &view);
+    check_config(w, view.membership, "compute", b);
+    world_note(w, "compute %u goes by generation %" PRIu64, b, view.membership->generation);
+    for (uint32_t s = 0; s < SIM_SLOTS; s++) {
+        if (loch_id_equal(&boot->slots[s], &view.members[s].id))
+            continue;
+        boot_reset(w, b, s);
+        boot->slots[s] = view.members[s].id;
+    }
+}
+
 static void carry_out(struct world *w, uint32_t b, struct loch_proposer_effects *effects)
 {
     struct boot *boot = w->boots[b];
@@ -70,6 +87,9 @@ static void carry_out(struct world *w, uint32_t b, struct loch_proposer_effects 
             boot->commit_lsn = e->lsn;
             w->counters.commits++;
             break;
+        case LOCH_PROPOSER_MEMBERS:
+            take_members(w, b);
+            break;
         case LOCH_PROPOSER_FENCED:
             world_note(w, "compute %u is fenced: %s", b, e->text);
             w->counters.fenced++;
@@ -85,18 +105,20 @@ void boot_create(struct world *w, uint64_t epoch, uint64_t highest_term)
     if (w->boot_count == SIM_BOOTS)
         return;
     struct boot *boot = calloc(1, sizeof *boot);
-    struct loch_proposer_config config = {.hello = {.generation = 1},
+    /* Mostly its credential is fresh; sometimes the membership has changed since. */
+    const uint32_t known =
+        !w->calm && world_chance(w, 200) ? world_pick(w, w->config_count) : w->config_count - 1;
+    struct loch_proposer_config config = {.membership = w->configs[known],
                                           .compute_epoch = epoch,
                                           .highest_term = highest_term,
-                                          .member_count = w->node_count,
                                           .window_bytes = 1 + world_random(w) % 40,
                                           .reply_timeout_ms = 400,
                                           .election_timeout_ms = 200,
                                           .heartbeat_ms = 60};
     LOCH_ASSERT(boot != NULL);
-    for (uint32_t i = 0; i < w->node_count; i++)
-        config.members[i] = w->nodes[i].id;
     must(loch_proposer_create(&config, &boot->proposer));
+    for (uint32_t s = 0; s < config.membership.count; s++)
+        boot->slots[s] = config.membership.members[s].id;
     boot->alive = true;
     boot->epoch = epoch;
     world_note(w, "compute %u starts with epoch %" PRIu64, w->boot_count, epoch);
@@ -106,36 +128,47 @@ void boot_create(struct world *w, uint64_t epoch, uint64_t highest_term)
 void boot_kill(struct world *w, uint32_t b)
 {
     w->boots[b]->alive = false;
-    for (uint32_t i = 0; i < w->node_count; i++)
-        boot_reset(w, b, i);
+    for (uint32_t s = 0; s < SIM_SLOTS; s++)
+        boot_reset(w, b, s);
 }
 
 /* The compute's side of the connection is gone; the safekeeper hears of it some time. */
-void boot_reset(struct world *w, uint32_t b, uint32_t node)
+void boot_reset(struct world *w, uint32_t b, uint32_t slot)
 {
     struct boot *boot = w->boots[b];
 
-    if (boot->conns[node] == 0)
+    if (boot->conns[slot] == 0)
         return;
-    w->conns[boot->conns[node] - 1].boot_open = false;
-    boot->conns[node] = 0;
-    loch_proposer_disconnected(boot->proposer, node);
+    w->conns[boot->conns[slot] - 1].boot_open = false;
+    boot->conns[slot] = 0;
+    loch_proposer_disconnected(boot->proposer, slot);
 }
 
-void boot_connect(struct world *w, uint32_t b, uint32_t node)
+/* Connects to one of the members, where it is said to be. */
+void boot_connect(struct world *w, uint32_t b)
 {
     struct boot *boot = w->boots[b];
     struct loch_proposer_effects effects = {0};
+    struct loch_proposer_view view;
 
-    if (!boot->alive || boot->conns[node] != 0 || !w->nodes[node].up || w->conn_count == SIM_CONNS)
+    if (!boot->alive || w->conn_count == SIM_CONNS)
+        return;
+    loch_proposer_look(boot->proposer, &view);
+    const struct loch_member *m = &view.membership->members[world_pick(w, view.membership->count)];
+    const uint32_t node = (uint32_t)m->node.bytes[0] - 1;
+    uint32_t slot = 0;
+    while (!view.members[slot].used || !loch_id_equal(&view.members[slot].id, &m->id))
+        slot++;
+    if (boot->conns[slot] != 0 || !w->nodes[node].up)
         return;
     w->conns[w->conn_count] = (struct conn){.boot = b,
+                                            .slot = slot,
                                             .node = node,
                                             .incarnation = w->nodes[node].incarnation,
                                             .boot_open = true,
                                             .node_open = true};
-    boot->conns[node] = ++w->conn_count;
-    must(loch_proposer_connected(boot->proposer, now_of(w), node, &effects));
+    boot->conns[slot] = ++w->conn_count;
+    must(loch_proposer_connected(boot->proposer, now_of(w), slot, &effects));
     carry_out(w, b, &effects);
 }
 
@@ -146,25 +179,28 @@ void boot_deliver(struct world *w, struct message *m)
     struct loch_proposer_effects effects = {0};
     struct loch_proposer *p = boot->proposer;
 
-    if (!boot->alive || boot->conns[c->node] != m->conn + 1)
+    if (!boot->alive || boot->conns[c->slot] != m->conn + 1)
         return;
     if (m->up.type == LOCH_WAL_HELLO_REPLY) {
-        must(loch_proposer_hello_reply(p, now_of(w), c->node, &m->up.u.hello_reply, &effects));
+        must(loch_proposer_hello_reply(p, now_of(w), c->slot, &m->up.u.hello_reply, &effects));
     } else if (m->up.type == LOCH_WAL_VOTE_REPLY) {
         struct loch_proposer_view view;
         loch_proposer_look(p, &view);
         if (m->log != NULL && view.term == m->up.u.vote_reply.term) {
-            free(boot->votes[c->node]);
-            boot->votes[c->node] = m->log;
+            free(boot->votes[c->slot]);
+            boot->votes[c->slot] = m->log;
             m->log = NULL;
         }
-        must(loch_proposer_vote_reply(p, now_of(w), c->node, &m->up.u.vote_reply, &effects));
+        must(loch_proposer_vote_reply(p, now_of(w), c->slot, &m->up.u.vote_reply, &effects));
     } else if (m->up.type == LOCH_WAL_ELECTED_REPLY) {
-        must(loch_proposer_elected_reply(p, now_of(w), c->node, &m->up.u.elected_reply, &effects));
+        must(loch_proposer_elected_reply(p, now_of(w), c->slot, &m->up.u.elected_reply, &effects));
     } else if (m->up.type == LOCH_WAL_APPEND_REPLY) {
-        must(loch_proposer_append_reply(p, now_of(w), c->node, &m->up.u.append_reply, &effects));
+        must(loch_proposer_append_reply(p, now_of(w), c->slot, &m->up.u.append_reply, &effects));
+    } else if (m->up.type == LOCH_WAL_MEMBERS) {
+        if (!loch_is_ok(loch_proposer_members(p, now_of(w), c->slot, &m->up.u.members, &effects)))
+            violation(w, "compute %u: %s", c->boot, loch_error_text());
     } else {
-        must(loch_proposer_fenced(p, c->node, &m->up.u.fenced, &effects));
+        must(loch_proposer_fenced(p, c->slot, &m->up.u.fenced, &effects));
     }
     if (world_random(w) % 2 == 0)
         must(loch_proposer_tell(p, now_of(w), &effects));
@@ -235,7 +271,7 @@ void boot_fini(struct world *w, uint32_t b)
     struct boot *boot = w->boots[b];
 
     loch_proposer_destroy(boot->proposer);
-    for (uint32_t i = 0; i < SIM_NODES; i++)
+    for (uint32_t i = 0; i < SIM_SLOTS; i++)
         free(boot->votes[i]);
     free(boot);
     w->boots[b] = NULL;

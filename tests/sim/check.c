@@ -58,6 +58,7 @@ void check_node(struct world *w, uint32_t i)
     else if (!same(&n->issued, &w->committed, n->seen_commit, view.commit_lsn))
         violation(w, "safekeeper %u calls WAL committed that is not the committed one", i);
     n->seen_commit = view.commit_lsn;
+    check_config(w, view.membership, "safekeeper", i);
     check_matching(w, i, &view);
 }
 
@@ -128,19 +129,51 @@ void check_elected(struct world *w, uint32_t b)
     }
 }
 
-/* What was announced as committed lies on a quorum of disks, synced. */
+static bool holds_committed(struct world *w, struct log *disk, loch_lsn synced)
+{
+    return synced >= w->committed.end && same(disk, &w->committed, SIM_START, w->committed.end);
+}
+
+static bool member_holds(struct world *w, const struct loch_id *member)
+{
+    uint32_t node;
+
+    if (members_node(w, member, &node))
+        return holds_committed(w, &w->nodes[node].disk, w->nodes[node].synced);
+    for (uint32_t g = 0; g < w->ghost_count; g++) {
+        if (loch_id_equal(&w->ghosts[g].member, member))
+            return holds_committed(w, &w->ghosts[g].disk, w->ghosts[g].synced);
+    }
+    return false;
+}
+
+/* What was announced as committed lies on a majority of disks, synced: of the members, or while a
+ * change is under way of the old set, for not every leader needs to know of the change. */
 void check_durable(struct world *w)
 {
-    uint32_t holders = 0;
+    const struct loch_membership *m = members_now(w);
+    uint32_t holders = 0, all = 0;
 
-    for (uint32_t i = 0; i < w->node_count; i++) {
-        struct node *n = &w->nodes[i];
-        holders += n->synced >= w->committed.end &&
-                   same(&n->disk, &w->committed, SIM_START, w->committed.end);
+    for (uint32_t i = 0; i < m->count; i++) {
+        if ((m->members[i].in & LOCH_MEMBER_OLD) == 0)
+            continue;
+        all++;
+        holders += member_holds(w, &m->members[i].id);
     }
-    if (holders < w->node_count / 2 + 1)
-        violation(w, "committed WAL up to %" PRIu64 " is durable on only %u safekeepers",
-                  w->committed.end, holders);
+    if (holders < all / 2 + 1)
+        violation(w, "committed WAL up to %" PRIu64 " is durable on only %u of %u members",
+                  w->committed.end, holders, all);
+}
+
+/* One configuration for each generation. */
+void check_config(struct world *w, const struct loch_membership *m, const char *who, uint32_t i)
+{
+    if (m->generation == 0)
+        return;
+    if (m->generation > w->config_count ||
+        !loch_membership_equal(m, &w->configs[m->generation - 1]))
+        violation(w, "%s %u goes by a configuration of generation %" PRIu64 " that nobody made",
+                  who, i, m->generation);
 }
 
 void check_commit(struct world *w, uint32_t b, loch_lsn lsn)

@@ -52,6 +52,9 @@ static void add(struct counters *sum, const struct counters *c)
     sum->recoveries += c->recoveries;
     sum->writes += c->writes;
     sum->fenced += c->fenced;
+    sum->changes += c->changes;
+    sum->aborts += c->aborts;
+    sum->lost_disks += c->lost_disks;
 }
 
 static void report(const struct counters *c, uint64_t seeds)
@@ -59,13 +62,28 @@ static void report(const struct counters *c, uint64_t seeds)
     const double n = seeds == 0 ? 1 : (double)seeds;
 
     printf("seeds %" PRIu64 " elections %" PRIu64 " truncations %" PRIu64 " commits %" PRIu64
-           " crashes %" PRIu64 " recoveries %" PRIu64 " writes %" PRIu64 " fenced %" PRIu64 "\n",
+           " crashes %" PRIu64 " recoveries %" PRIu64 " writes %" PRIu64 " fenced %" PRIu64
+           " configuration_changes %" PRIu64 " aborted_changes %" PRIu64 " lost_disks %" PRIu64
+           "\n",
            seeds, c->elections, c->truncations, c->commits, c->crashes, c->recoveries, c->writes,
-           c->fenced);
+           c->fenced, c->changes, c->aborts, c->lost_disks);
     printf("mean per seed: elections %.1f truncations %.1f commits %.1f crashes %.1f recoveries "
-           "%.1f\n",
+           "%.1f configuration changes %.1f\n",
            (double)c->elections / n, (double)c->truncations / n, (double)c->commits / n,
-           (double)c->crashes / n, (double)c->recoveries / n);
+           (double)c->crashes / n, (double)c->recoveries / n, (double)c->changes / n);
+}
+
+/* The same seed once more; prints how it came to the violation. */
+static void retrace(struct world *w, uint64_t seed)
+{
+    static char tail[SIM_TAIL_LINES * SIM_LINE_BYTES];
+
+    world_run(w, seed, true, tail);
+    printf("the last events before it (step, event; all of them with --trace):\n");
+    const uint64_t first = w->tail_lines > SIM_TAIL_LINES ? w->tail_lines - SIM_TAIL_LINES : 0;
+    for (uint64_t k = first; k < w->tail_lines; k++)
+        printf("%s\n", tail + k % SIM_TAIL_LINES * SIM_LINE_BYTES);
+    world_fini(w);
 }
 
 static int run(uint64_t from, uint64_t count, bool trace)
@@ -74,18 +92,15 @@ static int run(uint64_t from, uint64_t count, bool trace)
     struct counters sum = {0};
 
     for (uint64_t seed = from; seed < from + count; seed++) {
-        world_run(&w, seed, trace);
+        world_run(&w, seed, trace, NULL);
         add(&sum, &w.counters);
         if (w.violation[0] != '\0') {
             char text[sizeof w.violation];
             memcpy(text, w.violation, sizeof text);
             printf("violation at seed %" PRIu64 ", step %" PRIu64 ": %s\n", seed, w.step, text);
             world_fini(&w);
-            if (!trace) {
-                printf("trace (step, event):\n");
-                world_run(&w, seed, true);
-                world_fini(&w);
-            }
+            if (!trace)
+                retrace(&w, seed);
             printf("violation at seed %" PRIu64 ": %s\n", seed, text);
             report(&sum, seed - from + 1);
             return 3;

@@ -10,6 +10,10 @@ static void free_message(struct message *m)
         loch_term_history_fini(&m->down.u.elected.history);
     if (m->route == TO_BOOT && m->up.type == LOCH_WAL_VOTE_REPLY)
         loch_term_history_fini(&m->up.u.vote_reply.history);
+    if (m->route == TO_BOOT && m->up.type == LOCH_WAL_MEMBERS)
+        loch_membership_fini(&m->up.u.members);
+    if (m->route == PEER_STATE)
+        loch_wal_pull_state_fini(&m->state);
     free(m->cells);
     free(m->log);
 }
@@ -20,6 +24,14 @@ static void copy_history(struct loch_term_history *h)
     loch_status st = loch_term_history_copy(&copy, h);
     LOCH_ASSERT(loch_is_ok(st));
     *h = copy;
+}
+
+static void copy_members(struct loch_membership *m)
+{
+    struct loch_membership copy = {0};
+    loch_status st = loch_membership_copy(&copy, m);
+    LOCH_ASSERT(loch_is_ok(st));
+    *m = copy;
 }
 
 static void *copy_bytes(const void *bytes, size_t len)
@@ -38,6 +50,12 @@ static void own(struct message *m)
         copy_history(&m->down.u.elected.history);
     if (m->route == TO_BOOT && m->up.type == LOCH_WAL_VOTE_REPLY)
         copy_history(&m->up.u.vote_reply.history);
+    if (m->route == TO_BOOT && m->up.type == LOCH_WAL_MEMBERS)
+        copy_members(&m->up.u.members);
+    if (m->route == PEER_STATE) {
+        copy_history(&m->state.history);
+        copy_members(&m->state.membership);
+    }
     if (m->cells != NULL)
         m->cells = copy_bytes(m->cells, m->cell_count * sizeof *m->cells);
     if (m->log != NULL)
@@ -89,12 +107,21 @@ void net_send_chunk(struct world *w, uint32_t node, uint64_t term, loch_lsn begi
                                 .commit_lsn = commit_lsn});
 }
 
+void net_send_state(struct world *w, uint32_t node, const struct loch_wal_pull_state *state)
+{
+    enqueue(w, (struct message){.route = PEER_STATE,
+                                .node = node,
+                                .incarnation = w->nodes[node].incarnation,
+                                .state = *state});
+}
+
 /* Unless the weather lets messages overtake: the oldest of the same connection and direction. */
 static uint32_t choose(struct world *w)
 {
     uint32_t k = world_pick(w, w->message_count);
 
-    if (world_chance(w, w->weather.reorder) || w->messages[k].route == PEER_CHUNK)
+    if (world_chance(w, w->weather.reorder) || w->messages[k].route == PEER_CHUNK ||
+        w->messages[k].route == PEER_STATE)
         return k;
     uint32_t oldest = k;
     for (uint32_t i = 0; i < w->message_count; i++) {
@@ -130,6 +157,9 @@ void net_step(struct world *w)
         break;
     case PEER_CHUNK:
         node_chunk(w, &m);
+        break;
+    case PEER_STATE:
+        node_peer_state(w, &m);
         break;
     }
     free_message(&m);

@@ -97,13 +97,27 @@ static void send_up(struct world *w, struct node *n, uint32_t i,
     net_send_up(w, conn, &e->message, copy);
 }
 
+/* To every compute that is connected. */
+static void send_all(struct world *w, uint32_t i, const struct loch_acceptor_effect *e)
+{
+    for (uint32_t b = 0; b < w->boot_count; b++) {
+        for (uint32_t s = 0; s < SIM_SLOTS; s++) {
+            const uint32_t c = w->boots[b]->conns[s];
+            if (c != 0 && w->conns[c - 1].node == i && w->conns[c - 1].node_open &&
+                w->conns[c - 1].incarnation == w->nodes[i].incarnation)
+                net_send_up(w, c - 1, &e->message, NULL);
+        }
+    }
+}
+
 static void close_conn(struct world *w, uint32_t i, uint32_t conn)
 {
     const uint32_t b = w->conns[conn].boot;
 
     node_closed(w, conn);
-    if (w->boots[b]->conns[i] == conn + 1)
-        boot_reset(w, b, i);
+    (void)i;
+    if (w->boots[b]->conns[w->conns[conn].slot] == conn + 1)
+        boot_reset(w, b, w->conns[conn].slot);
 }
 
 static void carry_out(struct world *w, uint32_t i, struct loch_acceptor_effects *effects,
@@ -131,7 +145,10 @@ static void carry_out(struct world *w, uint32_t i, struct loch_acceptor_effects 
                 op->boundary = log_boundary(&n->issued, n->issued.end, &op->prev);
             break;
         case LOCH_ACCEPTOR_SEND:
-            send_up(w, n, i, e);
+            if (e->conn == 0)
+                send_all(w, i, e);
+            else
+                send_up(w, n, i, e);
             break;
         case LOCH_ACCEPTOR_CLOSE:
             world_note(w, "safekeeper %u closes: %s", i, e->text);
@@ -143,6 +160,9 @@ static void carry_out(struct world *w, uint32_t i, struct loch_acceptor_effects 
             n->recover_term = e->term;
             n->recover_end = e->end;
             w->counters.recoveries += e->term != 0;
+            break;
+        case LOCH_ACCEPTOR_REFRESH:
+            n->refresh = true;
             break;
         }
     }
@@ -159,12 +179,15 @@ void node_start(struct world *w, uint32_t i)
     n->disk.end = log_boundary(&n->disk, n->disk.end, &prev);
     n->synced = n->disk.end;
     memcpy(&n->issued, &n->disk, sizeof n->issued);
-    loch_status st = loch_acceptor_create(&n->control, &n->id, n->disk.end, prev, &n->acceptor);
+    loch_status st = loch_acceptor_create(&n->control, &n->member, n->disk.end, prev, &n->acceptor);
     if (!loch_is_ok(st)) {
         violation(w, "safekeeper %u cannot start: %s", i, loch_error_text());
         return;
     }
+    if (n->control.membership.generation < n->told_generation)
+        violation(w, "safekeeper %u has forgotten generation %" PRIu64, i, n->told_generation);
     n->up = true;
+    n->refresh = true; /* as at every start */
     n->incarnation++;
     n->seen_commit = n->control.commit_lsn;
     n->recover_term = 0;
@@ -200,6 +223,7 @@ static void do_head(struct node *n)
     case LOCH_ACCEPTOR_SEND:
     case LOCH_ACCEPTOR_CLOSE:
     case LOCH_ACCEPTOR_RECOVER:
+    case LOCH_ACCEPTOR_REFRESH:
         break;
     }
 }
@@ -255,6 +279,7 @@ void node_disk_step(struct world *w, uint32_t i)
     case LOCH_ACCEPTOR_SEND:
     case LOCH_ACCEPTOR_CLOSE:
     case LOCH_ACCEPTOR_RECOVER:
+    case LOCH_ACCEPTOR_REFRESH:
         break;
     }
     free_op(&op);
@@ -299,6 +324,55 @@ void node_chunk(struct world *w, const struct message *m)
     carry_out(w, m->node, &effects, m);
 }
 
+void node_peer_state(struct world *w, const struct message *m)
+{
+    struct node *n = &w->nodes[m->node];
+    struct loch_acceptor_effects effects = {0};
+
+    if (!n->up || n->incarnation != m->incarnation)
+        return;
+    current = n;
+    must(loch_acceptor_peer_state(n->acceptor, &m->state, &effects));
+    carry_out(w, m->node, &effects, NULL);
+}
+
+void node_create(struct world *w, uint32_t i, const struct loch_id *member)
+{
+    struct node *n = &w->nodes[i];
+
+    n->member = *member;
+    n->exists = true;
+    n->disk.end = n->synced = SIM_START;
+    n->told_generation = 0;
+    n->granted_term = 0;
+    must(loch_acceptor_control_init(&n->control, SIM_START, SIM_START));
+    node_start(w, i);
+}
+
+void node_wipe(struct world *w, uint32_t i)
+{
+    struct node *n = &w->nodes[i];
+
+    if (n->up)
+        node_crash(w, i);
+    n->exists = false;
+    loch_acceptor_control_fini(&n->control);
+}
+
+void node_refresh(struct world *w, uint32_t i)
+{
+    struct node *n = &w->nodes[i];
+    struct loch_acceptor_effects effects = {0};
+
+    if (!n->up)
+        return;
+    n->refresh = false;
+    current = n;
+    if (!loch_is_ok(loch_acceptor_configure(n->acceptor, members_now(w), &effects)))
+        violation(w, "safekeeper %u knows another configuration: %s", i, loch_error_text());
+    carry_out(w, i, &effects, NULL);
+}
+
 void node_closed(struct world *w, uint32_t conn)
 {
     struct conn *c = &w->conns[conn];
@@ -332,14 +406,49 @@ void node_pull(struct world *w, uint32_t i)
 
     if (!n->up || n->recover_term == 0 || k == i || !peer->up)
         return;
+    loch_acceptor_look(n->acceptor, &view);
     const loch_lsn from = n->issued.end;
     if (!loch_is_ok(loch_acceptor_pull_limit(peer->acceptor, LOCH_PULL_FLUSHED, n->recover_term,
-                                             from, &upto)) ||
+                                             view.membership->generation, from, &upto)) ||
         upto <= from)
         return;
     loch_acceptor_look(peer->acceptor, &view);
     const uint32_t count = 1 + world_pick(w, (uint32_t)(upto - from));
     net_send_chunk(w, i, n->recover_term, from, log_at(&peer->disk, from), count, view.commit_lsn);
+}
+
+void node_look(struct world *w, uint32_t i)
+{
+    struct node *n = &w->nodes[i];
+    const uint32_t k = world_pick(w, w->node_count);
+    struct node *peer = &w->nodes[k];
+    struct loch_acceptor_view own, view;
+    loch_lsn upto;
+
+    if (!n->up || k == i || !peer->up)
+        return;
+    loch_acceptor_look(n->acceptor, &own);
+    if (loch_acceptor_is_behind(peer->acceptor, own.membership->generation))
+        peer->refresh = true;
+    if (!loch_is_ok(loch_acceptor_pull_limit(peer->acceptor, LOCH_PULL_LOOK, 0,
+                                             own.membership->generation, SIM_START, &upto))) {
+        loch_acceptor_look(peer->acceptor, &view);
+        n->refresh = n->refresh || view.membership->generation > own.membership->generation;
+        return;
+    }
+    loch_acceptor_look(peer->acceptor, &view);
+    if (view.installing) /* what is told must be durable */
+        return;
+    const struct loch_wal_pull_state state = {.term = view.installed_term,
+                                              .promised = view.term,
+                                              .term_start = view.term_start,
+                                              .compute_epoch = view.min_compute_epoch,
+                                              .flush_lsn = view.flush_lsn,
+                                              .commit_lsn = view.commit_lsn,
+                                              .start_lsn = view.start_lsn,
+                                              .history = *view.history,
+                                              .membership = *view.membership};
+    net_send_state(w, i, &state);
 }
 
 void node_fini(struct world *w, uint32_t i)

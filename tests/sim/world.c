@@ -29,15 +29,19 @@ uint32_t world_pick(struct world *w, uint32_t count)
 
 void world_note(struct world *w, const char *fmt, ...)
 {
+    char line[SIM_LINE_BYTES];
     va_list args;
 
     if (!w->trace)
         return;
-    printf("%6" PRIu64 " ", w->step);
+    int n = snprintf(line, sizeof line, "%6" PRIu64 " ", w->step);
     va_start(args, fmt);
-    (void)vprintf(fmt, args);
+    (void)vsnprintf(line + n, sizeof line - (size_t)n, fmt, args);
     va_end(args);
-    printf("\n");
+    if (w->tail != NULL)
+        memcpy(w->tail + w->tail_lines++ % SIM_TAIL_LINES * SIM_LINE_BYTES, line, sizeof line);
+    else
+        printf("%s\n", line);
 }
 
 loch_lsn log_boundary(struct log *log, loch_lsn lsn, loch_lsn *prev)
@@ -60,7 +64,9 @@ loch_lsn log_boundary(struct log *log, loch_lsn lsn, loch_lsn *prev)
 static void draw_weather(struct world *w)
 {
     struct weather *v = &w->weather;
-    const bool fierce = world_chance(w, 300);
+    const bool fierce = world_chance(w, 400);
+
+    v->duel = world_chance(w, 400);
 
     v->loss = world_chance(w, 400) ? 0 : world_pick(w, 120);
     v->duplicate = world_chance(w, 400) ? 0 : world_pick(w, 100);
@@ -72,22 +78,16 @@ static void draw_weather(struct world *w)
     v->reset = world_pick(w, 12);
     v->write = 30 + world_pick(w, 150);
     v->drop_window = world_chance(w, 500) ? 0 : world_pick(w, 40);
+    v->members = v->duel || world_chance(w, 150) ? 0 : 20 + world_pick(w, 250);
+    v->lose = v->members == 0 || world_chance(w, 600) ? 0 : 1 + world_pick(w, 2);
 }
 
-static void setup(struct world *w, uint64_t seed, bool trace)
+static void setup(struct world *w, uint64_t seed, bool trace, char *tail)
 {
-    *w = (struct world){.seed = seed, .random = seed, .trace = trace, .now_ms = 1000};
-    w->node_count = world_chance(w, 850) ? 3 : 5;
+    *w = (struct world){.seed = seed, .random = seed, .trace = trace, .tail = tail, .now_ms = 1000};
     w->pageserver.end = w->committed.end = SIM_START;
     draw_weather(w);
-    for (uint32_t i = 0; i < w->node_count; i++) {
-        struct node *n = &w->nodes[i];
-        n->id.bytes[0] = (uint8_t)(i + 1);
-        n->disk.end = n->synced = SIM_START;
-        loch_status st = loch_acceptor_control_init(&n->control, SIM_START, SIM_START, 1);
-        LOCH_ASSERT(loch_is_ok(st));
-        node_start(w, i);
-    }
+    members_setup(w);
 }
 
 /* One of the last few computes: the others have been dead or deposed for long. */
@@ -102,7 +102,7 @@ static void pageserver_pull(struct world *w)
     struct node *n = &w->nodes[world_pick(w, w->node_count)];
     loch_lsn upto;
 
-    if (!n->up || !loch_is_ok(loch_acceptor_pull_limit(n->acceptor, LOCH_PULL_COMMITTED, 0,
+    if (!n->up || !loch_is_ok(loch_acceptor_pull_limit(n->acceptor, LOCH_PULL_COMMITTED, 0, 0,
                                                        w->pageserver.end, &upto)))
         return;
     for (; w->pageserver.end < upto; w->pageserver.end++) {
@@ -141,7 +141,7 @@ static void close_some_conn(struct world *w)
 /* What happens in good weather too. */
 static void everyday(struct world *w)
 {
-    const uint32_t x = world_pick(w, 100);
+    const uint32_t x = world_pick(w, w->weather.duel ? 100 : 108);
     const uint32_t node = world_pick(w, w->node_count);
 
     if (x < 45)
@@ -149,7 +149,7 @@ static void everyday(struct world *w)
     else if (x < 65)
         node_disk_step(w, node);
     else if (x < 72)
-        boot_connect(w, some_boot(w), node);
+        boot_connect(w, some_boot(w));
     else if (x < 78)
         boot_tick(w, some_boot(w));
     else if (x < 84)
@@ -160,8 +160,12 @@ static void everyday(struct world *w)
         node_tick(w, node);
     else if (x < 94)
         close_some_conn(w);
-    else
+    else if (x < 100)
         boot_write(w, some_boot(w));
+    else if (x < 104)
+        node_look(w, node);
+    else if (w->nodes[node].refresh || world_chance(w, 100))
+        node_refresh(w, node);
 }
 
 static void stormy(struct world *w)
@@ -173,12 +177,16 @@ static void stormy(struct world *w)
         new_boot(w);
     if (world_chance(w, v->crash) && w->nodes[node].up)
         node_crash(w, node);
-    else if (world_chance(w, 60) && !w->nodes[node].up)
+    else if (world_chance(w, 60) && w->nodes[node].exists && !w->nodes[node].up)
         node_start(w, node);
+    if (world_chance(w, v->members))
+        members_step(w);
+    if (world_chance(w, v->lose))
+        members_lose(w, node);
     if (world_chance(w, v->kill))
         boot_kill(w, some_boot(w));
     if (world_chance(w, v->reset))
-        boot_reset(w, some_boot(w), node);
+        boot_reset(w, some_boot(w), world_pick(w, SIM_SLOTS));
     if (world_chance(w, v->drop_window))
         boot_drop_window(w, some_boot(w));
     if (world_chance(w, v->write))
@@ -193,10 +201,14 @@ static bool is_well(struct world *w)
 
     if (!boot->running || boot->commit_lsn <= boot->start_lsn)
         return false;
-    for (uint32_t i = 0; i < w->node_count; i++) {
+    const struct loch_membership *m = members_now(w);
+    for (uint32_t i = 0; i < m->count; i++) {
         struct loch_acceptor_view view;
-        loch_acceptor_look(w->nodes[i].acceptor, &view);
-        if (view.commit_lsn < boot->commit_lsn)
+        uint32_t node;
+        if (!members_node(w, &m->members[i].id, &node))
+            return false;
+        loch_acceptor_look(w->nodes[node].acceptor, &view);
+        if (view.commit_lsn < boot->commit_lsn || view.generation != m->generation)
             return false;
     }
     return w->pageserver.end >= boot->commit_lsn;
@@ -210,7 +222,7 @@ static void calm(struct world *w)
     for (uint32_t b = 0; b < w->boot_count; b++)
         boot_kill(w, b);
     for (uint32_t i = 0; i < w->node_count && w->violation[0] == '\0'; i++) {
-        if (!w->nodes[i].up)
+        if (w->nodes[i].exists && !w->nodes[i].up)
             node_start(w, i);
     }
     boot_create(w, ++w->next_epoch, 0);
@@ -218,7 +230,7 @@ static void calm(struct world *w)
         w->step++;
         w->now_ms += world_random(w) % 4;
         everyday(w);
-        if (w->violation[0] == '\0' && k % 16 == 0 && is_well(w))
+        if (w->violation[0] == '\0' && k % 16 == 0 && members_settle(w) && is_well(w))
             return;
     }
     violation(w, "no progress: the last compute %s in calm weather",
@@ -227,9 +239,9 @@ static void calm(struct world *w)
                                                       : "does not bring all safekeepers along");
 }
 
-void world_run(struct world *w, uint64_t seed, bool trace)
+void world_run(struct world *w, uint64_t seed, bool trace, char *tail)
 {
-    setup(w, seed, trace);
+    setup(w, seed, trace, tail);
     while (w->step < SIM_STEPS && w->violation[0] == '\0') {
         w->step++;
         w->now_ms += world_random(w) % 12;
@@ -248,4 +260,5 @@ void world_fini(struct world *w)
         boot_fini(w, b);
     for (uint32_t i = 0; i < w->node_count; i++)
         node_fini(w, i);
+    members_fini(w);
 }

@@ -29,14 +29,16 @@
  * start) when the effect is RECEIVED: it covers exactly the WRITEs before. Then
  * loch_acceptor_synced(token, that end, that start). At most one SYNC is outstanding; whatever is
  * written meanwhile is covered by the next one: that is the group commit. SEND      Send `message`
- * on connection `conn` (ignore when it is gone). `after` names the disk effect that the answer
- * rests on: it is done already; assert after <= your last completed token. CLOSE     Send
- * LOCH_WAL_ERROR with `code` and loch_acceptor_effect.text, close connection `conn`. RECOVER Fetch
- * [begin, end) from any peer: PULL FLUSHED, from = begin, under `term`; feed each chunk in
- *             loch_acceptor_recovered. Replaces the previous order. begin == end: stop recovering.
- *             Go round the peers with back-off until told to stop; a peer that refuses the term, or
- * has less than `end`, is no error: it may have it later. After a reconnect ask from
+ * on connection `conn` (ignore when it is gone); conn 0: on all connections of proposers. `after`
+ * names the disk effect that the answer rests on: it is done already; assert after <= your last
+ * completed token. CLOSE     Send LOCH_WAL_ERROR with `code` and loch_acceptor_effect.text, close
+ * connection `conn`. RECOVER Fetch [begin, end) from any peer: PULL FLUSHED, from = begin, under
+ * `term`; feed each chunk in loch_acceptor_recovered. Replaces the previous order. begin == end:
+ * stop recovering. Go round the peers with back-off until told to stop; a peer that refuses the
+ * term, or has less than `end`, is no error: it may have it later. After a reconnect ask from
  *             loch_acceptor_view.write_lsn.
+ *   REFRESH   Somebody knows a newer configuration: read the authoritative one and give it to
+ *             loch_acceptor_configure. Doing it once is enough for many.
  *
  * A failed disk operation is final for the process: crash, never retry, never report it done.
  *
@@ -61,16 +63,16 @@
 struct loch_acceptor_control {
     uint64_t term;              /* highest term promised: nothing of a lower one is accepted */
     uint64_t min_compute_epoch; /* nothing of a lower epoch is accepted */
-    uint64_t generation;        /* of the membership */
     loch_lsn start_lsn;         /* where this timeline's WAL begins, a record boundary */
     loch_lsn start_prev_lsn;    /* start of the record that ends at start_lsn */
     loch_lsn commit_lsn; /* may lag behind the truth, never ahead; <= the durable WAL's end */
-    struct loch_term_history history; /* first entry (0, start_lsn); its last term <= term */
+    struct loch_term_history history;  /* first entry (0, start_lsn); its last term <= term */
+    struct loch_membership membership; /* the newest configuration known; generation 0: none yet */
 };
 
-/* The control state of a fresh timeline. */
+/* The control state of a fresh timeline; it knows no configuration yet. */
 LOCH_STATUS loch_acceptor_control_init(struct loch_acceptor_control *out, loch_lsn start_lsn,
-                                       loch_lsn start_prev_lsn, uint64_t generation);
+                                       loch_lsn start_prev_lsn);
 LOCH_STATUS loch_acceptor_control_copy(struct loch_acceptor_control *out,
                                        const struct loch_acceptor_control *from);
 void loch_acceptor_control_fini(struct loch_acceptor_control *control);
@@ -82,18 +84,21 @@ enum loch_acceptor_effect_kind {
     LOCH_ACCEPTOR_SYNC,
     LOCH_ACCEPTOR_SEND,
     LOCH_ACCEPTOR_CLOSE,
-    LOCH_ACCEPTOR_RECOVER
+    LOCH_ACCEPTOR_RECOVER,
+    LOCH_ACCEPTOR_REFRESH
 };
 
 /* What a SEND carries; `type` says which. */
 struct loch_acceptor_message {
-    enum loch_wal_type type; /* HELLO_REPLY, VOTE_REPLY, ELECTED_REPLY, APPEND_REPLY or FENCED */
+    /* HELLO_REPLY, VOTE_REPLY, ELECTED_REPLY, APPEND_REPLY, FENCED or MEMBERS */
+    enum loch_wal_type type;
     union {
         struct loch_wal_hello_reply hello_reply;
         struct loch_wal_vote_reply vote_reply;
         struct loch_wal_elected_reply elected_reply;
         struct loch_wal_append_reply append_reply;
         struct loch_wal_fenced fenced;
+        struct loch_membership members; /* MEMBERS: the host adds keys */
     } u;
 };
 
@@ -109,7 +114,7 @@ struct loch_acceptor_effect {
     enum loch_code code; /* CLOSE */
     const char *text;    /* CLOSE: static text */
     struct loch_acceptor_control control; /* PERSIST; owned by the effect */
-    struct loch_acceptor_message message; /* SEND; its history is owned by the effect */
+    struct loch_acceptor_message message; /* SEND; its history, members are owned by the effect */
 };
 
 /* Zero-initialised is empty. Events append; the host carries out, then clears. */
@@ -123,12 +128,12 @@ void loch_acceptor_effects_fini(struct loch_acceptor_effects *effects);
 
 struct loch_acceptor;
 
-/* `control` is copied. flush_lsn: end of the last whole record on disk, durable; prev_lsn: its
- * start (control->start_prev_lsn when there is none). LOCH_E_CORRUPT when they contradict the
- * control state, LOCH_E_NO_MEMORY. */
+/* `control` is copied. member: this acceptor's name in configurations. flush_lsn: end of the last
+ * whole record on disk, durable; prev_lsn: its start (control->start_prev_lsn when there is none).
+ * LOCH_E_CORRUPT when they contradict the control state, LOCH_E_NO_MEMORY. */
 LOCH_STATUS loch_acceptor_create(const struct loch_acceptor_control *control,
-                                 const struct loch_id *node, loch_lsn flush_lsn, loch_lsn prev_lsn,
-                                 struct loch_acceptor **out);
+                                 const struct loch_id *member, loch_lsn flush_lsn,
+                                 loch_lsn prev_lsn, struct loch_acceptor **out);
 void loch_acceptor_destroy(struct loch_acceptor *a);
 
 /* ---- events from a proposer's connection ----
@@ -166,7 +171,21 @@ LOCH_STATUS loch_acceptor_synced(struct loch_acceptor *a, uint64_t token, loch_l
  * the leader's connection closed. Its retransmission, if any, begins there. */
 LOCH_STATUS loch_acceptor_poisoned(struct loch_acceptor *a, struct loch_acceptor_effects *out);
 
+/* ---- the membership ----
+ * The configuration as its authority keeps it. An older one than what is known does nothing; a
+ * newer one is made durable, then told to all proposers (MEMBERS). LOCH_E_CORRUPT when it
+ * contradicts the one of that generation which is known. */
+LOCH_STATUS loch_acceptor_configure(struct loch_acceptor *a,
+                                    const struct loch_membership *membership,
+                                    struct loch_acceptor_effects *out);
+
 /* ---- events from peers ----
+ * How a peer stands. Without a leader's connection a peer whose log is of a later term, or longer
+ * in the same term, is followed: what this log does not share with it is cut, its history made
+ * durable, and the rest fetched (RECOVER). Ignored while other disk effects must come first. */
+LOCH_STATUS loch_acceptor_peer_state(struct loch_acceptor *a, const struct loch_wal_pull_state *m,
+                                     struct loch_acceptor_effects *out);
+/*
  * A chunk a peer sent under `term` (its PULL_STATE proves that this term's history is installed
  * there); commit_lsn as that peer knows it. Chunks that do not fit are dropped. At most one WRITE.
  */
@@ -186,18 +205,27 @@ struct loch_acceptor_view {
     uint64_t installed_term; /* last of the history; its installation is durable when !installing */
     loch_lsn term_start;
     bool installing;
-    uint64_t min_compute_epoch, generation;
+    bool settled; /* term and history are durable as they are shown */
+    uint64_t min_compute_epoch;
+    uint64_t generation; /* of the configuration that is durably known; 0: none */
+    uint64_t log_term;   /* last term of the history cut to starts <= flush_lsn */
+    bool led;            /* a leader is connected */
     loch_lsn start_lsn, flush_lsn, write_lsn, commit_lsn;
-    loch_lsn prev_lsn;                       /* start of the record that ends at flush_lsn */
-    const struct loch_term_history *history; /* borrowed until the next event */
+    loch_lsn prev_lsn;                        /* start of the record that ends at flush_lsn */
+    const struct loch_term_history *history;  /* borrowed until the next event */
+    const struct loch_membership *membership; /* likewise; may not be durable yet */
 };
 void loch_acceptor_look(const struct loch_acceptor *a, struct loch_acceptor_view *out);
 
 /* May WAL be handed out under this PULL, and up to where? Ask again before every PULL_DATA: a
  * truncation may have come. COMMITTED: up to commit_lsn. FLUSHED: up to flush_lsn, only while
- * exactly `term` is durably installed; else LOCH_E_STALE (say so and close). `from` below
+ * exactly `term` is durably installed; else LOCH_E_STALE (say so and close). LOOK: nothing.
+ * generation: the asker's, for FLUSHED and LOOK: LOCH_E_STALE unless it is ours. `from` below
  * start_lsn: LOCH_E_NOT_FOUND. *upto may be <= from: nothing yet. */
 LOCH_STATUS loch_acceptor_pull_limit(const struct loch_acceptor *a, enum loch_pull_mode mode,
-                                     uint64_t term, loch_lsn from, loch_lsn *upto);
+                                     uint64_t term, uint64_t generation, loch_lsn from,
+                                     loch_lsn *upto);
+/* An asker's generation is newer than ours: REFRESH is due. */
+bool loch_acceptor_is_behind(const struct loch_acceptor *a, uint64_t generation);
 
 #endif

@@ -26,8 +26,16 @@
  * anew with back-off; `text` says why. ELECTED   loch_proposer_look tells term, L, history, donor.
  * Appends may be proposed from L on, once COMMIT(L) has come and a server has been started there.
  *   COMMIT    `lsn` is committed: report it to the walsender at once.
- *   FENCED    another leader, epoch or membership has taken over: stop answering the walsender,
+ *   FENCED    another leader or epoch has taken over: stop answering the walsender,
  * kill PostgreSQL, exit. Final.
+ *   MEMBERS   the configuration has changed: loch_proposer_look tells who sits in which slot now.
+ * Connections of slots whose member is another one are closed, members without one are connected
+ * to. A member that stays keeps its slot and its connection.
+ *
+ * ---- Changes of the membership ----
+ * A member that knows a newer configuration says so (MEMBERS); the proposer goes by the newest it
+ * was told. A leader stays one: it sends ELECTED anew, of the new generation, and commits with what
+ * the new configuration calls a quorum. A candidate begins its election again.
  */
 #ifndef LOCH_CONSENSUS_PROPOSER_H
 #define LOCH_CONSENSUS_PROPOSER_H
@@ -43,8 +51,9 @@ struct loch_proposer_config {
     struct loch_wal_hello hello; /* sent as it is */
     uint64_t compute_epoch;
     uint64_t highest_term; /* of an earlier proposer of this boot (its view tells), else 0 */
-    uint32_t member_count; /* 1..LOCH_MEMBERS_MAX */
-    struct loch_id members[LOCH_MEMBERS_MAX]; /* node ids; a HELLO_REPLY must come from its own */
+    /* Borrowed. A HELLO_REPLY must come from its member. Generation 0: nothing is known but nodes
+     * to ask (ids and nodes are both the node's); the first answer tells the configuration. */
+    struct loch_membership membership;
     uint64_t window_bytes;        /* most WAL sent to a member and not yet written there */
     uint64_t reply_timeout_ms;    /* a member that owes an answer longer is closed */
     uint64_t election_timeout_ms; /* a vote without an end is tried again */
@@ -56,7 +65,8 @@ enum loch_proposer_effect_kind {
     LOCH_PROPOSER_CLOSE,
     LOCH_PROPOSER_ELECTED,
     LOCH_PROPOSER_COMMIT,
-    LOCH_PROPOSER_FENCED
+    LOCH_PROPOSER_FENCED,
+    LOCH_PROPOSER_MEMBERS
 };
 
 struct loch_proposer_message {
@@ -72,7 +82,7 @@ struct loch_proposer_message {
 
 struct loch_proposer_effect {
     enum loch_proposer_effect_kind kind;
-    uint32_t member;  /* SEND, CLOSE, FENCED: index */
+    uint32_t member;  /* SEND, CLOSE, FENCED: its slot */
     loch_lsn lsn;     /* COMMIT */
     const char *text; /* CLOSE, FENCED: static text */
     struct loch_proposer_message message;
@@ -117,6 +127,11 @@ LOCH_STATUS loch_proposer_append_reply(struct loch_proposer *p, struct loch_prop
 LOCH_STATUS loch_proposer_fenced(struct loch_proposer *p, uint32_t member,
                                  const struct loch_wal_fenced *m,
                                  struct loch_proposer_effects *out);
+/* Not newer than what is known: the member has come to know it too. LOCH_E_CORRUPT for a second
+ * configuration of one generation. */
+LOCH_STATUS loch_proposer_members(struct loch_proposer *p, struct loch_proposer_now now,
+                                  uint32_t member, const struct loch_membership *m,
+                                  struct loch_proposer_effects *out);
 /* The window of WAL that can be sent is now [start, end). Neither bound goes back; start >= L once
  * elected (both are L at first). Call it after dropping from the front as well. */
 LOCH_STATUS loch_proposer_wal(struct loch_proposer *p, struct loch_proposer_now now, loch_lsn start,
@@ -137,7 +152,10 @@ enum loch_proposer_state {
     LOCH_PROPOSER_IS_FENCED
 };
 
+/* A slot: members keep theirs while they are members. */
 struct loch_proposer_member_view {
+    bool used;
+    struct loch_id id; /* of the member; its index in the membership is found by it */
     bool connected, greeted, installed;
     bool recovering; /* below the window: waits for its peers' WAL */
     loch_lsn flush_lsn, write_lsn, sent_lsn;
@@ -146,19 +164,22 @@ struct loch_proposer_member_view {
 struct loch_proposer_view {
     enum loch_proposer_state state;
     uint64_t term;
-    uint64_t highest_term;   /* seen anywhere: for the next proposer of this boot */
-    loch_lsn start_lsn;      /* L; 0 before ELECTED */
-    loch_lsn start_prev_lsn; /* start of the record that ends at L */
-    loch_lsn commit_lsn;     /* 0 before the first COMMIT */
-    bool news;               /* a member has not been told the commit_lsn */
-    uint32_t donor, quorum;
+    uint64_t highest_term;              /* seen anywhere: for the next proposer of this boot */
+    loch_lsn start_lsn;                 /* L; 0 before ELECTED */
+    loch_lsn start_prev_lsn;            /* start of the record that ends at L */
+    loch_lsn commit_lsn;                /* 0 before the first COMMIT */
+    bool news;                          /* a member has not been told the commit_lsn */
+    uint32_t donor;                     /* slot */
     loch_lsn reader_lsn, persisted_lsn; /* the pageserver's, as far as any member told */
     /* No connected member in range still needs WAL below this; the host may drop it, and must drop
      * more when its memory's limit wants it. */
     loch_lsn needed_from;
-    const struct loch_term_history *history; /* borrowed; empty before ELECTED */
+    const struct loch_term_history *history;  /* borrowed; empty before ELECTED */
+    const struct loch_membership *membership; /* borrowed until the next event */
     struct loch_proposer_member_view members[LOCH_MEMBERS_MAX];
 };
 void loch_proposer_look(const struct loch_proposer *p, struct loch_proposer_view *out);
+/* Do the slots s with has[s] make a quorum of the configuration? */
+bool loch_proposer_quorum(const struct loch_proposer *p, const bool has[LOCH_MEMBERS_MAX]);
 
 #endif

@@ -10,10 +10,11 @@
 #include "loch/base/buf.h"
 #include "loch/base/types.h"
 
-#define LOCH_WIRE_WAL_VERSION      1u
+#define LOCH_WIRE_WAL_VERSION      2u
 #define LOCH_TERM_HISTORY_MAX      65536u
 #define LOCH_WAL_CHUNK_BYTES       (128u << 10) /* most WAL in one APPEND or PULL_DATA */
-#define LOCH_MEMBERS_MAX           9u
+#define LOCH_MEMBERS_MAX           9u /* of both sets together while a change is under way */
+#define LOCH_MEMBER_ADDRESS_BYTES  128u
 #define LOCH_WIRE_ERROR_TEXT_BYTES 1000u
 
 enum loch_wal_type {
@@ -25,8 +26,9 @@ enum loch_wal_type {
     LOCH_WAL_ELECTED_REPLY = 6,
     LOCH_WAL_APPEND = 7,
     LOCH_WAL_APPEND_REPLY = 8,
-    LOCH_WAL_FENCED = 9, /* safekeeper -> proposer: a higher term, epoch or generation; final */
-    LOCH_WAL_PULL = 16,  /* reader -> safekeeper, first */
+    LOCH_WAL_FENCED = 9,   /* safekeeper -> proposer: a higher term or epoch; final */
+    LOCH_WAL_MEMBERS = 10, /* safekeeper -> proposer: the configuration it knows */
+    LOCH_WAL_PULL = 16,    /* reader -> safekeeper, first */
     LOCH_WAL_PULL_DATA = 17,
     LOCH_WAL_PULL_STATE = 18, /* safekeeper -> reader, at start, at every change, once a second */
     LOCH_WAL_PULL_FEEDBACK = 19, /* reader -> safekeeper: how far the reader is */
@@ -44,6 +46,25 @@ struct loch_term_history {
     uint32_t count;
 };
 
+/* Who keeps a timeline's WAL. `in` says which sets a member belongs to: all members of a stable
+ * configuration are in both; in a joint one, while a change is under way, the old and the new set
+ * differ. Whatever needs a quorum needs a majority of each set. A member is a timeline's directory
+ * on a node's disk, named at its creation: what comes back without its disk is another member. */
+enum { LOCH_MEMBER_OLD = 1, LOCH_MEMBER_NEW = 2, LOCH_MEMBER_BOTH = 3 };
+
+struct loch_member {
+    struct loch_id id, node;
+    uint8_t in;
+    char address[LOCH_MEMBER_ADDRESS_BYTES]; /* NUL-ended */
+};
+
+/* Owned by whoever holds it; members malloc'ed. Generation 0 has no members: nothing is known. */
+struct loch_membership {
+    uint64_t generation;
+    struct loch_member *members;
+    uint32_t count;
+};
+
 struct loch_wal_hello {
     uint32_t version;
     struct loch_id tenant, timeline;
@@ -54,7 +75,7 @@ struct loch_wal_hello {
 };
 
 struct loch_wal_hello_reply {
-    struct loch_id node;
+    struct loch_id member;
     uint64_t term;
     uint64_t generation;
     uint64_t min_compute_epoch;
@@ -70,6 +91,7 @@ struct loch_wal_vote {
 struct loch_wal_vote_reply {
     bool granted;
     uint64_t term; /* the safekeeper's, after the vote */
+    uint64_t generation;
     loch_lsn flush_lsn, commit_lsn, start_lsn;
     loch_lsn prev_lsn; /* start of the last record before flush_lsn: xl_prev of what follows */
     struct loch_term_history history; /* cut to starts <= flush_lsn */
@@ -83,6 +105,7 @@ struct loch_wal_elected {
 
 struct loch_wal_elected_reply {
     uint64_t term;
+    uint64_t generation;
     loch_lsn flush_lsn;
 };
 
@@ -96,6 +119,7 @@ struct loch_wal_append {
 
 struct loch_wal_append_reply {
     uint64_t term;
+    uint64_t generation;
     loch_lsn flush_lsn; /* durable record boundary */
     loch_lsn write_lsn; /* where the next APPEND must begin */
     loch_lsn commit_lsn;
@@ -110,15 +134,26 @@ struct loch_wal_fenced {
     uint64_t generation;
 };
 
-/* upto: committed WAL only (a pageserver), or up to flush under exactly `term` (a peer or an
- * elected proposer fetching L's prefix). */
-enum loch_pull_mode { LOCH_PULL_COMMITTED = 1, LOCH_PULL_FLUSHED = 2 };
+/* What connects a compute to one member: its PSK is the compute's own, made for this server. */
+struct loch_wal_member_key {
+    struct loch_slice identity, psk; /* borrowed; empty when the sender makes none */
+};
+
+struct loch_wal_members {
+    struct loch_membership membership;
+    struct loch_wal_member_key keys[LOCH_MEMBERS_MAX];
+};
+
+/* upto: committed WAL only (a pageserver), up to flush under exactly `term` (a peer or an elected
+ * proposer fetching L's prefix), or nothing but PULL_STATE (a peer that looks around). */
+enum loch_pull_mode { LOCH_PULL_COMMITTED = 1, LOCH_PULL_FLUSHED = 2, LOCH_PULL_LOOK = 3 };
 
 struct loch_wal_pull {
     uint32_t version;
     struct loch_id tenant, timeline;
-    uint8_t mode;  /* enum loch_pull_mode */
-    uint64_t term; /* for FLUSHED: refuse unless this term's history is installed or voted */
+    uint8_t mode;        /* enum loch_pull_mode */
+    uint64_t term;       /* for FLUSHED: refuse unless this term's history is installed or voted */
+    uint64_t generation; /* FLUSHED, LOOK: the asker's; refused unless it is the asked one's too */
     loch_lsn from;
 };
 
@@ -128,11 +163,13 @@ struct loch_wal_pull_data {
 };
 
 struct loch_wal_pull_state {
-    uint64_t term; /* last term whose history is installed */
+    uint64_t term;     /* last term whose history is installed */
+    uint64_t promised; /* the highest promised one */
     loch_lsn term_start;
     uint64_t compute_epoch; /* smallest epoch still accepted */
     loch_lsn flush_lsn, commit_lsn, start_lsn;
     struct loch_term_history history;
+    struct loch_membership membership;
 };
 
 struct loch_wal_pull_feedback {
@@ -153,6 +190,14 @@ void loch_write_term_history(struct loch_writer *w, const struct loch_term_histo
 /* LOCH_E_CORRUPT when not ascending or absurdly long. */
 LOCH_STATUS loch_read_term_history(struct loch_reader *r, struct loch_term_history *out);
 
+void loch_wal_pull_state_fini(struct loch_wal_pull_state *m);
+
+void loch_membership_fini(struct loch_membership *m);
+LOCH_STATUS loch_membership_copy(struct loch_membership *out, const struct loch_membership *m);
+void loch_write_membership(struct loch_writer *w, const struct loch_membership *m);
+/* LOCH_E_CORRUPT when a member comes twice, a set is empty, or an address is not printable. */
+LOCH_STATUS loch_read_membership(struct loch_reader *r, struct loch_membership *out);
+
 /* Each appends one whole frame to w; decoders take the frame's payload and check all of it.
  * Decoded slices borrow the payload; decoded histories are owned by the struct. */
 #define LOCH_WAL_MESSAGES(X)                                                                       \
@@ -165,6 +210,7 @@ LOCH_STATUS loch_read_term_history(struct loch_reader *r, struct loch_term_histo
     X(append)                                                                                      \
     X(append_reply)                                                                                \
     X(fenced)                                                                                      \
+    X(members)                                                                                     \
     X(pull)                                                                                        \
     X(pull_data)                                                                                   \
     X(pull_state)                                                                                  \

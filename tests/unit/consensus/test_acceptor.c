@@ -8,12 +8,23 @@ static const struct loch_id node = {{1}};
 static const struct loch_acceptor_from first = {.conn = 1, .compute_epoch = 1};
 static const struct loch_acceptor_from second = {.conn = 2, .compute_epoch = 2};
 
+static struct loch_member trio[] = {{.id = {{1}}, .node = {{11}}, .in = LOCH_MEMBER_BOTH},
+                                    {.id = {{2}}, .node = {{12}}, .in = LOCH_MEMBER_BOTH},
+                                    {.id = {{3}}, .node = {{13}}, .in = LOCH_MEMBER_BOTH}};
+
+static struct loch_membership members(uint64_t generation)
+{
+    return (struct loch_membership){.generation = generation, .members = trio, .count = 3};
+}
+
 static struct loch_acceptor *fresh(void)
 {
     struct loch_acceptor_control c;
     struct loch_acceptor *a = NULL;
+    const struct loch_membership m = members(7);
 
-    assert_ok(loch_acceptor_control_init(&c, START, 900, 7));
+    assert_ok(loch_acceptor_control_init(&c, START, 900));
+    assert_ok(loch_membership_copy(&c.membership, &m));
     assert_ok(loch_acceptor_create(&c, &node, START, 900, &a));
     loch_acceptor_control_fini(&c);
     return a;
@@ -132,19 +143,152 @@ static void a_higher_vote_replaces_one_under_way(void **state)
     loch_acceptor_destroy(a);
 }
 
-static void older_epochs_and_generations_are_fenced(void **state)
+static void older_epochs_are_fenced(void **state)
 {
     (void)state;
     struct loch_acceptor_effects e = {0};
     struct loch_acceptor *a = fresh();
-    const struct loch_wal_hello hello = {.generation = 8};
 
     vote(a, second, 5, &e);
     vote(a, first, 9, &e);
     assert_int_equal(only_send(&e, LOCH_WAL_FENCED)->message.u.fenced.min_compute_epoch, 2);
+    loch_acceptor_effects_fini(&e);
+    loch_acceptor_destroy(a);
+}
+
+/* Whoever is behind is told; nothing else happens. */
+static void only_one_configuration_is_gone_by(void **state)
+{
+    (void)state;
+    struct loch_acceptor_effects e = {0};
+    struct loch_acceptor *a = in_term_5(&e);
+    const struct loch_wal_hello older = {.generation = 6}, newer = {.generation = 8};
+    const struct loch_wal_vote vote_older = {.term = 9, .compute_epoch = 1, .generation = 6};
+    const struct loch_wal_append append_older = {
+        .term = 5, .generation = 6, .begin = START, .bytes = {NULL, 10}};
+
     loch_acceptor_effects_clear(&e);
-    assert_ok(loch_acceptor_hello(a, second, &hello, &e));
-    (void)only_send(&e, LOCH_WAL_FENCED);
+    assert_ok(loch_acceptor_hello(a, first, &older, &e));
+    assert_int_equal(only_send(&e, LOCH_WAL_MEMBERS)->message.u.members.generation, 7);
+    loch_acceptor_effects_clear(&e);
+    assert_ok(loch_acceptor_vote(a, first, &vote_older, &e));
+    (void)only_send(&e, LOCH_WAL_MEMBERS);
+    loch_acceptor_effects_clear(&e);
+    assert_ok(loch_acceptor_append(a, first, &append_older, &e)); /* it was told by MEMBERS */
+    assert_int_equal(e.count, 0);
+    assert_int_equal(look(a).write_lsn, START);
+    assert_ok(loch_acceptor_hello(a, first, &newer, &e));
+    (void)only(&e, LOCH_ACCEPTOR_REFRESH);
+    assert_true(loch_acceptor_is_behind(a, 8));
+    assert_false(loch_acceptor_is_behind(a, 7));
+    loch_acceptor_effects_fini(&e);
+    loch_acceptor_destroy(a);
+}
+
+static void a_configuration_is_durable_before_it_is_told(void **state)
+{
+    (void)state;
+    struct loch_acceptor_effects e = {0};
+    struct loch_acceptor *a = fresh();
+    struct loch_membership m = members(8);
+    const struct loch_wal_hello hello = {.generation = 8};
+
+    assert_ok(loch_acceptor_configure(a, &m, &e));
+    assert_int_equal(only(&e, LOCH_ACCEPTOR_PERSIST)->control.membership.generation, 8);
+    assert_int_equal(look(a).generation, 7);
+    loch_acceptor_effects_clear(&e);
+    assert_ok(loch_acceptor_persisted(a, 1, &e));
+    assert_int_equal(only_send(&e, LOCH_WAL_MEMBERS)->conn, 0);
+    assert_int_equal(look(a).generation, 8);
+    loch_acceptor_effects_clear(&e);
+    assert_ok(loch_acceptor_configure(a, &m, &e)); /* the same again */
+    m.generation = 7;                              /* an older one */
+    assert_ok(loch_acceptor_configure(a, &m, &e));
+    assert_int_equal(e.count, 0);
+    m.generation = 8;
+    m.count = 2;
+    assert_code(loch_acceptor_configure(a, &m, &e), LOCH_E_CORRUPT);
+    m.generation = 9; /* without us: {2, 3} */
+    m.members = trio + 1;
+    assert_ok(loch_acceptor_configure(a, &m, &e));
+    loch_acceptor_effects_clear(&e);
+    assert_ok(loch_acceptor_hello(a, first, &hello, &e));
+    (void)only_send(&e, LOCH_WAL_MEMBERS);
+    const struct loch_wal_hello nine = {.generation = 9};
+    loch_acceptor_effects_clear(&e);
+    assert_ok(loch_acceptor_hello(a, first, &nine, &e));
+    assert_int_equal(e.items[e.count - 1].kind, LOCH_ACCEPTOR_CLOSE);
+    loch_acceptor_effects_fini(&e);
+    loch_acceptor_destroy(a);
+}
+
+static void a_peer_that_is_further_is_followed(void **state)
+{
+    (void)state;
+    struct loch_acceptor_effects e = {0};
+    struct loch_acceptor *a = fresh();
+    struct loch_term_start h[] = {{0, START}, {5, START}};
+    const struct loch_wal_pull_state peer = {.term = 5,
+                                             .promised = 6,
+                                             .compute_epoch = 2,
+                                             .flush_lsn = START + 100,
+                                             .commit_lsn = START + 60,
+                                             .start_lsn = START,
+                                             .history = {h, 2},
+                                             .membership = members(7)};
+    struct loch_wal_pull_state other = peer;
+
+    other.membership.generation = 6; /* goes by another configuration */
+    assert_ok(loch_acceptor_peer_state(a, &other, &e));
+    assert_int_equal(e.count, 0);
+    other.membership.generation = 8;
+    assert_ok(loch_acceptor_peer_state(a, &other, &e));
+    (void)only(&e, LOCH_ACCEPTOR_REFRESH);
+    loch_acceptor_effects_clear(&e);
+    assert_ok(loch_acceptor_peer_state(a, &peer, &e));
+    assert_int_equal(only(&e, LOCH_ACCEPTOR_PERSIST)->control.term, 6);
+    assert_int_equal(e.items[0].control.min_compute_epoch, 2);
+    assert_false(look(a).settled);
+    loch_acceptor_effects_clear(&e);
+    assert_ok(loch_acceptor_persisted(a, 1, &e));
+    assert_int_equal(only(&e, LOCH_ACCEPTOR_RECOVER)->term, 5);
+    assert_int_equal(e.items[0].end, START + 100);
+    assert_true(look(a).settled);
+    loch_acceptor_effects_clear(&e);
+    assert_ok(loch_acceptor_recovered(a, 5, START, 100, START + 60, &e));
+    assert_int_equal(look(a).write_lsn, START + 100);
+    assert_int_equal(look(a).log_term, 5);
+    loch_acceptor_effects_fini(&e);
+    loch_acceptor_destroy(a);
+}
+
+/* The tail that a candidate of a higher term may have been told of stays. */
+static void a_promise_keeps_the_tail(void **state)
+{
+    (void)state;
+    struct loch_acceptor_effects e = {0};
+    struct loch_acceptor *a = in_term_5(&e);
+    struct loch_term_start h[] = {{0, START}, {6, START}};
+    const struct loch_wal_pull_state peer = {.term = 6,
+                                             .promised = 6,
+                                             .flush_lsn = START,
+                                             .start_lsn = START,
+                                             .history = {h, 2},
+                                             .membership = members(7)};
+
+    append(a, first, 5, START, 100, START, &e); /* 3 WRITE, 4 SYNC */
+    loch_acceptor_effects_clear(&e);
+    assert_ok(loch_acceptor_synced(a, 4, START + 100, START, &e));
+    loch_acceptor_effects_clear(&e);
+    assert_ok(loch_acceptor_peer_state(a, &peer, &e)); /* it is led */
+    assert_int_equal(e.count, 0);
+    vote(a, second, 7, &e);
+    loch_acceptor_effects_clear(&e);
+    assert_ok(loch_acceptor_persisted(a, 5, &e));
+    loch_acceptor_effects_clear(&e);
+    assert_ok(loch_acceptor_peer_state(a, &peer, &e));
+    assert_int_equal(e.count, 0);
+    assert_int_equal(look(a).flush_lsn, START + 100);
     loch_acceptor_effects_fini(&e);
     loch_acceptor_destroy(a);
 }
@@ -213,7 +357,7 @@ static void commit_follows_what_is_durable_here(void **state)
     loch_acceptor_effects_clear(&e);
     assert_ok(loch_acceptor_synced(a, 4, START + 100, START, &e));
     assert_int_equal(look(a).commit_lsn, START + 100);
-    assert_ok(loch_acceptor_pull_limit(a, LOCH_PULL_COMMITTED, 0, START, &upto));
+    assert_ok(loch_acceptor_pull_limit(a, LOCH_PULL_COMMITTED, 0, 7, START, &upto));
     assert_int_equal(upto, START + 100);
     loch_acceptor_effects_clear(&e);
     assert_ok(loch_acceptor_tick(a, &e));
@@ -276,16 +420,16 @@ static void a_foreign_tail_is_cut_before_the_history(void **state)
     assert_int_equal(e.items[1].control.history.count, 3);
     assert_true(e.items[0].token < e.items[1].token);
     loch_lsn upto;
-    assert_code(loch_acceptor_pull_limit(a, LOCH_PULL_FLUSHED, 6, START, &upto), LOCH_E_STALE);
+    assert_code(loch_acceptor_pull_limit(a, LOCH_PULL_FLUSHED, 6, 7, START, &upto), LOCH_E_STALE);
     loch_acceptor_effects_clear(&e);
     assert_ok(loch_acceptor_truncated(a, 5, START + 8, &e));
     assert_ok(loch_acceptor_persisted(a, 6, &e));
     assert_int_equal(e.count, 2); /* the reply; and FENCED to the leader before */
     assert_int_equal(e.items[0].message.u.elected_reply.flush_lsn, START + 40);
     assert_int_equal(look(a).prev_lsn, START + 8);
-    assert_ok(loch_acceptor_pull_limit(a, LOCH_PULL_FLUSHED, 6, START, &upto));
-    assert_code(loch_acceptor_pull_limit(a, LOCH_PULL_FLUSHED, 5, START, &upto), LOCH_E_STALE);
-    assert_code(loch_acceptor_pull_limit(a, LOCH_PULL_COMMITTED, 0, 1, &upto), LOCH_E_NOT_FOUND);
+    assert_ok(loch_acceptor_pull_limit(a, LOCH_PULL_FLUSHED, 6, 7, START, &upto));
+    assert_code(loch_acceptor_pull_limit(a, LOCH_PULL_FLUSHED, 5, 7, START, &upto), LOCH_E_STALE);
+    assert_code(loch_acceptor_pull_limit(a, LOCH_PULL_COMMITTED, 0, 7, 1, &upto), LOCH_E_NOT_FOUND);
     loch_acceptor_effects_fini(&e);
     loch_acceptor_destroy(a);
 }
@@ -398,7 +542,7 @@ static void control_state_and_wal_must_agree(void **state)
     struct loch_acceptor_control c, copy;
     struct loch_acceptor *a = NULL;
 
-    assert_ok(loch_acceptor_control_init(&c, START, 900, 7));
+    assert_ok(loch_acceptor_control_init(&c, START, 900));
     c.commit_lsn = START + 10;
     assert_code(loch_acceptor_create(&c, &node, START, 900, &a), LOCH_E_CORRUPT);
     assert_null(a);
@@ -422,7 +566,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_vote_is_durable_first_and_given_once),
         cmocka_unit_test(a_higher_vote_replaces_one_under_way),
-        cmocka_unit_test(older_epochs_and_generations_are_fenced),
+        cmocka_unit_test(older_epochs_are_fenced),
+        cmocka_unit_test(only_one_configuration_is_gone_by),
+        cmocka_unit_test(a_configuration_is_durable_before_it_is_told),
+        cmocka_unit_test(a_peer_that_is_further_is_followed),
+        cmocka_unit_test(a_promise_keeps_the_tail),
         cmocka_unit_test(writes_are_grouped_and_acknowledged_at_the_boundary),
         cmocka_unit_test(bytes_already_there_are_skipped_and_gaps_refused),
         cmocka_unit_test(commit_follows_what_is_durable_here),

@@ -91,6 +91,9 @@ static void disk_step(struct loch_acceptor *a, struct disk *d, struct loch_accep
         assert_ok(loch_acceptor_synced(a, token, lsn, lsn - 8, e));
 }
 
+static struct loch_member self = {.id = {{1}}, .node = {{1}}, .in = LOCH_MEMBER_BOTH};
+static const struct loch_membership alone = {.generation = 7, .members = &self, .count = 1};
+
 static void say_anything(struct loch_acceptor *a, struct loch_acceptor_effects *e)
 {
     struct loch_acceptor_view v;
@@ -115,7 +118,15 @@ static void say_anything(struct loch_acceptor *a, struct loch_acceptor_effects *
                                            number(v.write_lsn),
                                            number(v.flush_lsn),
                                            {NULL, draw() % 64}};
-    switch (draw() % 8) {
+    const struct loch_wal_pull_state peer = {.term = h[count - 1].term,
+                                             .promised = number(v.term),
+                                             .flush_lsn = number(v.write_lsn),
+                                             .history = {h, count},
+                                             .membership = alone};
+    switch (draw() % 9) {
+    case 8:
+        assert_ok(loch_acceptor_peer_state(a, &peer, e));
+        break;
     case 0:
         assert_ok(loch_acceptor_hello(a, from, &hello, e));
         break;
@@ -154,7 +165,8 @@ static void it_keeps_its_own_invariants(void **state)
         struct loch_acceptor_view before, after;
 
         seed = run;
-        assert_ok(loch_acceptor_control_init(&c, START, 900, 7));
+        assert_ok(loch_acceptor_control_init(&c, START, 900));
+        assert_ok(loch_membership_copy(&c.membership, &alone));
         assert_ok(loch_acceptor_create(&c, &node, START, 900, &a));
         loch_acceptor_control_fini(&c);
         for (int i = 0; i < 400; i++) {

@@ -12,22 +12,23 @@ static struct loch_proposer_now at(uint64_t ms)
 
 static struct loch_proposer_config config(void)
 {
-    struct loch_proposer_config c = {.hello = {.generation = 7},
+    static struct loch_member members[3];
+    struct loch_proposer_config c = {.membership = {7, members, 3},
                                      .compute_epoch = 3,
-                                     .member_count = 3,
                                      .window_bytes = 1u << 20,
                                      .reply_timeout_ms = 1000,
                                      .election_timeout_ms = 500,
                                      .heartbeat_ms = 100};
     for (uint32_t i = 0; i < 3; i++)
-        c.members[i].bytes[0] = (uint8_t)(i + 1);
+        members[i] = (struct loch_member){
+            .id = {{(uint8_t)(i + 1)}}, .node = {{(uint8_t)(i + 11)}}, .in = LOCH_MEMBER_BOTH};
     return c;
 }
 
 static void greet(struct loch_proposer *p, uint32_t i, uint64_t term,
                   struct loch_proposer_effects *e)
 {
-    struct loch_wal_hello_reply m = {.node = {{(uint8_t)(i + 1)}}, .term = term, .generation = 7};
+    struct loch_wal_hello_reply m = {.member = {{(uint8_t)(i + 1)}}, .term = term, .generation = 7};
     e->count = 0;
     assert_ok(loch_proposer_connected(p, at(1), i, e));
     assert_int_equal(e->count, 1);
@@ -42,6 +43,7 @@ static void grant(struct loch_proposer *p, uint32_t i, uint64_t term, uint64_t l
     struct loch_term_start h[] = {{0, 100}, {last_term, 200}, {last_term + 1, flush + 1}};
     const struct loch_wal_vote_reply m = {.granted = true,
                                           .term = term,
+                                          .generation = 7,
                                           .flush_lsn = flush,
                                           .prev_lsn = flush - 8,
                                           .start_lsn = 100,
@@ -53,7 +55,7 @@ static void grant(struct loch_proposer *p, uint32_t i, uint64_t term, uint64_t l
 static void installed(struct loch_proposer *p, uint32_t i, loch_lsn flush,
                       struct loch_proposer_effects *e)
 {
-    const struct loch_wal_elected_reply m = {.term = TERM, .flush_lsn = flush};
+    const struct loch_wal_elected_reply m = {.term = TERM, .generation = 7, .flush_lsn = flush};
     e->count = 0;
     assert_ok(loch_proposer_elected_reply(p, at(3), i, &m, e));
 }
@@ -62,6 +64,7 @@ static void acked(struct loch_proposer *p, uint32_t i, loch_lsn flush, loch_lsn 
                   struct loch_proposer_effects *e)
 {
     const struct loch_wal_append_reply m = {.term = TERM,
+                                            .generation = 7,
                                             .flush_lsn = flush,
                                             .write_lsn = write,
                                             .reader_lsn = 900,
@@ -283,7 +286,7 @@ static void heartbeats_and_wrong_nodes(void **state)
     (void)state;
     struct loch_proposer_effects e = {0};
     struct loch_proposer *p = leader(&e);
-    const struct loch_wal_hello_reply other = {.node = {{9}}, .generation = 7};
+    const struct loch_wal_hello_reply other = {.member = {{9}}, .generation = 7};
 
     installed(p, 0, L, &e);
     e.count = 0;
@@ -306,10 +309,10 @@ static void impossible_configs_are_refused(void **state)
     struct loch_proposer *p = NULL;
     struct loch_proposer_config c = config();
 
-    c.member_count = 0;
+    c.membership.count = 0;
     assert_code(loch_proposer_create(&c, &p), LOCH_E_INVALID);
     c = config();
-    c.members[2] = c.members[0];
+    c.membership.members[2] = c.membership.members[0];
     assert_code(loch_proposer_create(&c, &p), LOCH_E_INVALID);
     c = config();
     c.compute_epoch = 0;
@@ -319,6 +322,72 @@ static void impossible_configs_are_refused(void **state)
     assert_code(loch_proposer_create(&c, &p), LOCH_E_INVALID);
     assert_null(p);
     loch_proposer_destroy(NULL);
+}
+
+/* {1, 2, 3} becomes {1, 2, 4}: 3 leaves, 4 comes. */
+static void a_leader_goes_by_the_newest_configuration(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer *p = leader(&e);
+    struct loch_member four[4];
+    const struct loch_membership joint = {.generation = 8, .members = four, .count = 4};
+    struct loch_wal_elected_reply old = {.term = TERM, .generation = 7, .flush_lsn = L};
+
+    memcpy(four, config().membership.members, 3 * sizeof four[0]);
+    four[2].in = LOCH_MEMBER_OLD;
+    four[3] = (struct loch_member){.id = {{4}}, .node = {{14}}, .in = LOCH_MEMBER_NEW};
+    installed(p, 0, L, &e);
+    e.count = 0;
+    assert_ok(loch_proposer_members(p, at(5), 0, &joint, &e));
+    assert_int_equal(count_of(&e, LOCH_PROPOSER_MEMBERS), 1);
+    assert_int_equal(count_of(&e, LOCH_PROPOSER_SEND), 2); /* ELECTED to those that are greeted */
+    assert_int_equal(e.items[1].message.u.elected.generation, 8);
+    assert_int_equal(look(p).membership->count, 4);
+    assert_true(look(p).members[3].used);
+    e.count = 0;
+    assert_ok(loch_proposer_elected_reply(p, at(5), 1, &old, &e)); /* of the old configuration */
+    assert_int_equal(e.count, 0);
+    old.generation = 8;
+    assert_ok(loch_proposer_elected_reply(p, at(5), 0, &old, &e));
+    assert_int_equal(count_of(&e, LOCH_PROPOSER_COMMIT), 0); /* it was said under 7 before */
+    assert_ok(loch_proposer_elected_reply(p, at(5), 1, &old, &e));
+    assert_int_equal(count_of(&e, LOCH_PROPOSER_COMMIT), 1); /* two of each set */
+    const bool new_only[LOCH_MEMBERS_MAX] = {true, false, false, true};
+    const bool both[LOCH_MEMBERS_MAX] = {true, true};
+    assert_false(loch_proposer_quorum(p, new_only));
+    assert_true(loch_proposer_quorum(p, both));
+    four[3].in = LOCH_MEMBER_BOTH;
+    assert_code(loch_proposer_members(p, at(6), 0, &joint, &e), LOCH_E_CORRUPT);
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
+}
+
+static void contacts_turn_into_members(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer *p = NULL;
+    struct loch_proposer_config c = config();
+    struct loch_member contacts[3];
+    const struct loch_membership known = c.membership;
+
+    memcpy(contacts, c.membership.members, sizeof contacts);
+    for (int i = 0; i < 3; i++)
+        contacts[i].id = contacts[i].node;
+    c.membership = (struct loch_membership){.members = contacts, .count = 3};
+    assert_ok(loch_proposer_create(&c, &p));
+    assert_ok(loch_proposer_connected(p, at(1), 1, &e));
+    assert_int_equal(e.items[0].message.u.hello.generation, 0);
+    e.count = 0;
+    assert_ok(loch_proposer_members(p, at(1), 1, &known, &e));
+    assert_int_equal(count_of(&e, LOCH_PROPOSER_MEMBERS), 1);
+    assert_int_equal(count_of(&e, LOCH_PROPOSER_SEND), 1); /* HELLO again, in the same slot */
+    assert_int_equal(e.items[1].member, 1);
+    assert_int_equal(e.items[1].message.u.hello.generation, 7);
+    assert_true(look(p).members[1].connected);
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
 }
 
 int main(void)
@@ -333,6 +402,8 @@ int main(void)
         cmocka_unit_test(silence_closes_and_votes_are_tried_again),
         cmocka_unit_test(heartbeats_and_wrong_nodes),
         cmocka_unit_test(impossible_configs_are_refused),
+        cmocka_unit_test(a_leader_goes_by_the_newest_configuration),
+        cmocka_unit_test(contacts_turn_into_members),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -85,6 +85,7 @@ static void release(struct loch_slice s)
 
 #define KEEP(m_)         ((void)(m_))
 #define DROP_HISTORY(m_) loch_term_history_fini(&(m_)->history)
+#define DROP_MEMBERS(m_) loch_membership_fini(&(m_)->membership)
 #define WAL(name_, fini_, type_, fixed_, ...)                                                      \
     CHECK(loch_wal_##name_##_encode, loch_wal_##name_##_decode, fini_, type_, fixed_,              \
           (struct loch_wal_##name_)__VA_ARGS__)
@@ -92,23 +93,70 @@ static void release(struct loch_slice s)
     CHECK(loch_page_##name_##_encode, loch_page_##name_##_decode, KEEP, type_, fixed_,             \
           (struct loch_page_##name_)__VA_ARGS__)
 
+static struct loch_member members[] = {
+    {.id = {{1}}, .node = {{2}}, .in = LOCH_MEMBER_OLD, .address = "127.0.0.1:7001"},
+    {.id = {{3}}, .node = {{2}}, .in = LOCH_MEMBER_NEW, .address = "sk-1.example:7001"}};
+
+/* What no membership can be. */
+static void memberships(void **state)
+{
+    struct loch_membership m = {9, members, 2}, copy = {0};
+    struct loch_member bad[2];
+    struct loch_buf buf = {0};
+    struct loch_writer w;
+    struct loch_reader r;
+
+    (void)state;
+    assert_ok(loch_membership_copy(&copy, &m));
+    assert_int_equal(copy.generation, 9);
+    assert_string_equal(copy.members[1].address, "sk-1.example:7001");
+    loch_membership_fini(&copy);
+    for (int kind = 0; kind < 5; kind++) {
+        memcpy(bad, members, sizeof bad);
+        m = (struct loch_membership){9, bad, 2};
+        if (kind == 0)
+            bad[1].id = bad[0].id; /* twice */
+        else if (kind == 1)
+            bad[1].in = LOCH_MEMBER_OLD; /* no new set */
+        else if (kind == 2)
+            bad[0].in = 4;
+        else if (kind == 3)
+            bad[0].address[3] = '\n';
+        else
+            m.generation = 0; /* knows nobody, and yet members */
+        buf.len = 0;
+        loch_writer_init(&w, &buf);
+        loch_write_membership(&w, &m);
+        assert_ok(loch_writer_finish(&w));
+        loch_reader_init(&r, loch_buf_slice(&buf));
+        assert_code(loch_read_membership(&r, &copy), LOCH_E_CORRUPT);
+    }
+    loch_buf_fini(&buf);
+}
+
 static void wal_messages(void **state)
 {
     (void)state;
     WAL(hello, KEEP, LOCH_WAL_HELLO, 0, {1, id_a, id_b, 7, UINT64_MAX, 150020, 16u << 20});
     WAL(hello_reply, KEEP, LOCH_WAL_HELLO_REPLY, 0, {id_a, 1, 2, 3, 4, 5, 6});
     WAL(vote, KEEP, LOCH_WAL_VOTE, 0, {1, 2, 3});
-    WAL(vote_reply, DROP_HISTORY, LOCH_WAL_VOTE_REPLY, 0, {true, 1, 2, 3, 4, 5, {starts, 2}});
-    WAL(vote_reply, DROP_HISTORY, LOCH_WAL_VOTE_REPLY, 0, {false, 1, 2, 3, 4, 5, {NULL, 0}});
+    WAL(vote_reply, DROP_HISTORY, LOCH_WAL_VOTE_REPLY, 0, {true, 1, 2, 3, 4, 5, 6, {starts, 2}});
+    WAL(vote_reply, DROP_HISTORY, LOCH_WAL_VOTE_REPLY, 0, {false, 1, 2, 3, 4, 5, 6, {NULL, 0}});
     WAL(elected, DROP_HISTORY, LOCH_WAL_ELECTED, 0, {5, 1, {starts, 2}});
-    WAL(elected_reply, KEEP, LOCH_WAL_ELECTED_REPLY, 0, {5, 6});
+    WAL(elected_reply, KEEP, LOCH_WAL_ELECTED_REPLY, 0, {5, 6, 7});
     WAL(append, KEEP, LOCH_WAL_APPEND, 32, {1, 2, 0x1000, 4, {page_bytes, 100}});
     WAL(append, KEEP, LOCH_WAL_APPEND, 32, {1, 2, 0x1000, 4, {NULL, 0}});
-    WAL(append_reply, KEEP, LOCH_WAL_APPEND_REPLY, 0, {1, 2, 3, 4, 5, 6});
+    WAL(append_reply, KEEP, LOCH_WAL_APPEND_REPLY, 0, {1, 2, 3, 4, 5, 6, 7});
     WAL(fenced, KEEP, LOCH_WAL_FENCED, 0, {1, 2, 3});
-    WAL(pull, KEEP, LOCH_WAL_PULL, 0, {1, id_a, id_b, LOCH_PULL_FLUSHED, 3, 4});
+    WAL(pull, KEEP, LOCH_WAL_PULL, 0, {1, id_a, id_b, LOCH_PULL_FLUSHED, 3, 5, 4});
     WAL(pull_data, KEEP, LOCH_WAL_PULL_DATA, 8, {9, {page_bytes, 77}});
-    WAL(pull_state, DROP_HISTORY, LOCH_WAL_PULL_STATE, 0, {1, 2, 3, 4, 5, 6, {starts, 2}});
+    WAL(pull_state, loch_wal_pull_state_fini, LOCH_WAL_PULL_STATE, 0,
+        {1, 7, 2, 3, 4, 5, 6, {starts, 2}, {9, members, 2}});
+    WAL(pull_state, loch_wal_pull_state_fini, LOCH_WAL_PULL_STATE, 0,
+        {1, 7, 2, 3, 4, 5, 6, {starts, 2}, {0, NULL, 0}});
+    const struct loch_slice key = {page_bytes, 48};
+    WAL(members, DROP_MEMBERS, LOCH_WAL_MEMBERS, 0,
+        {{9, members, 2}, {{key, key}, {{NULL, 0}, {NULL, 0}}}});
     WAL(pull_feedback, KEEP, LOCH_WAL_PULL_FEEDBACK, 0, {1, 2, 3});
     CHECK(loch_wire_error_encode, loch_wire_error_decode, KEEP, LOCH_WAL_ERROR, 0,
           (struct loch_wire_error){5, {(const uint8_t *)"why", 3}});
@@ -238,12 +286,12 @@ static void absurd_values(void **state)
     REFUSED(page, basebackup, 24, 2, {1, 2, 3, 0});              /* unknown flag */
     REFUSED(page, error, 15, 0xff, {1, 2, {page_bytes, 4}});     /* text of 4 GB */
     REFUSED(page, error, 13, 0x04, {1, 2, {page_bytes, 4}});     /* text of 1028 bytes */
-    REFUSED(wal, vote_reply, 0, 2, {true, 1, 2, 3, 4, 5, {starts, 2}});
-    REFUSED(wal, vote_reply, 44, 0xff, {true, 1, 2, 3, 4, 5, {starts, 2}}); /* 4 G entries */
-    REFUSED(wal, vote_reply, 41, 3, {true, 1, 2, 3, 4, 5, {starts, 2}});    /* 3 entries, 2 there */
+    REFUSED(wal, vote_reply, 0, 2, {true, 1, 2, 3, 4, 5, 6, {starts, 2}});
+    REFUSED(wal, vote_reply, 52, 0xff, {true, 1, 2, 3, 4, 5, 6, {starts, 2}}); /* 4 G entries */
+    REFUSED(wal, vote_reply, 49, 3, {true, 1, 2, 3, 4, 5, 6, {starts, 2}}); /* 3 entries, 2 there */
     REFUSED(wal, elected, 36, 3, {5, 1, {starts, 2}});    /* terms do not ascend */
     REFUSED(wal, elected, 45, 0x0f, {5, 1, {starts, 2}}); /* starts do not ascend */
-    REFUSED(wal, pull, 36, 3, {1, id_a, id_b, LOCH_PULL_FLUSHED, 3, 4});
+    REFUSED(wal, pull, 36, 4, {1, id_a, id_b, LOCH_PULL_FLUSHED, 3, 5, 4});
     /* begin + length overflows */
     REFUSED(wal, append, 23, 0xff, {1, 2, UINT64_MAX >> 8, 4, {page_bytes, 100}});
 }
@@ -326,7 +374,7 @@ static void noise(void **state)
         if (loch_is_ok(loch_wal_vote_reply_decode(s, &reply)))
             loch_term_history_fini(&reply.history);
         if (loch_is_ok(loch_wal_pull_state_decode(s, &pull)))
-            loch_term_history_fini(&pull.history);
+            loch_wal_pull_state_fini(&pull);
         (void)loch_page_error_decode(s, &error).code;
         (void)loch_page_get_decode(s, &get).code;
         release(s);
@@ -341,6 +389,7 @@ int main(void)
         cmocka_unit_test(golden),         cmocka_unit_test(absurd_values),
         cmocka_unit_test(absurd_sizes),   cmocka_unit_test(long_error_text),
         cmocka_unit_test(term_histories), cmocka_unit_test(noise),
+        cmocka_unit_test(memberships),
     };
     memset(page_bytes, 0xa5, sizeof page_bytes);
     return cmocka_run_group_tests(tests, NULL, NULL);
