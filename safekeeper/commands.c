@@ -1,6 +1,7 @@
 /* Holds: the safekeeper's console commands. */
 #include "daemon.h"
 #include "drop.h"
+#include "members_commands.h"
 #include "timeline.h"
 
 #include "loch/host/key_command.h"
@@ -296,6 +297,22 @@ const struct loch_console_command sk_commands[SK_COMMAND_COUNT] = {
     {"DROP TENANT <tenant>", "Deletes all timelines of a tenant.", drop_tenant},
     {LOCH_PIN_WORDS, LOCH_PIN_HELP, pin_tenant},
     {LOCH_UNPIN_WORDS, LOCH_UNPIN_HELP, unpin_tenant},
+    {"SHOW MEMBERS <tenant> <timeline>",
+     "Who keeps the timeline's WAL, by the authority; this safekeeper comes to know it.",
+     sk_command_show_members},
+    {"SHOW MEMBER STATES", "One row a timeline: how this safekeeper stands as a member.",
+     sk_command_show_member},
+    {"FORM MEMBERS <tenant> <timeline> <members>",
+     "The first membership, id@node@address,...; does nothing when there is one.",
+     sk_command_form_members},
+    {"CHANGE MEMBERS <tenant> <timeline> FROM <generation> TO <members>",
+     "Begins a change: from now on quorums of the old and of the new members are needed.",
+     sk_command_change_members},
+    {"FINISH MEMBERS <tenant> <timeline> FROM <generation>",
+     "Ends a change in its new members; only `loch safekeeper` knows when that is safe.",
+     sk_command_finish_members},
+    {"ABORT MEMBERS <tenant> <timeline> FROM <generation>", "Ends a change in its old members.",
+     sk_command_abort_members},
     {"SHOW TIMELINES", "One row a timeline: positions and state.", show_timelines},
     {"SHOW STATUS", "What this safekeeper is.", show_status},
     {LOCH_RECEIPT_WORDS, LOCH_RECEIPT_HELP, show_receipt},

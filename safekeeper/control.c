@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-#define VERSION   2u
+#define VERSION   3u
 #define MAX_BYTES (2u << 20) /* a full term history is half of it */
 
 void sk_control_fini(struct sk_control *control)
@@ -27,7 +27,7 @@ static void encode(const struct sk_control *c, struct loch_writer *w)
     loch_write_u64(w, c->incarnation);
     loch_write_u64(w, a->term);
     loch_write_u64(w, a->min_compute_epoch);
-    loch_write_u64(w, a->generation);
+    loch_write_u64(w, a->membership.generation);
     loch_write_u64(w, a->start_lsn);
     loch_write_u64(w, a->start_prev_lsn);
     loch_write_u64(w, a->commit_lsn);
@@ -36,6 +36,8 @@ static void encode(const struct sk_control *c, struct loch_writer *w)
     loch_write_u64(w, c->last_seq);
     loch_write_u64(w, c->trim_lsn);
     loch_write_term_history(w, &a->history);
+    loch_write_id(w, &c->member);
+    loch_write_membership(w, &a->membership);
 }
 
 loch_status sk_control_seal(const struct sk_control *control, const struct sk_sealer *sealer,
@@ -59,7 +61,24 @@ out:
     return st;
 }
 
-static loch_status decode(struct loch_slice plain, struct sk_control *out)
+/* Before version 3 a timeline had no name of its own and knew no members. */
+static loch_status read_members(struct loch_reader *r, uint32_t version,
+                                const struct sk_sealer *sealer, uint64_t generation,
+                                struct sk_control *c)
+{
+    if (version < 3) {
+        c->member = sealer->node;
+        return LOCH_OK;
+    }
+    c->member = loch_read_id(r);
+    LOCH_TRY(loch_read_membership(r, &c->acceptor.membership));
+    if (c->acceptor.membership.generation != generation)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "two generations of the membership");
+    return LOCH_OK;
+}
+
+static loch_status decode(struct loch_slice plain, const struct sk_sealer *sealer,
+                          struct sk_control *out)
 {
     struct sk_control c = {0};
     struct loch_acceptor_control *a = &c.acceptor;
@@ -68,7 +87,7 @@ static loch_status decode(struct loch_slice plain, struct sk_control *out)
 
     loch_reader_init(&r, plain);
     uint32_t version = loch_read_u32(&r);
-    if (version != VERSION && version != 1)
+    if (version == 0 || version > VERSION)
         return LOCH_FAIL(LOCH_E_UNSUPPORTED, "control file of version %" PRIu32, version);
     c.pg_version = loch_read_u32(&r);
     c.segment_bytes = loch_read_u32(&r);
@@ -77,7 +96,7 @@ static loch_status decode(struct loch_slice plain, struct sk_control *out)
     c.incarnation = loch_read_u64(&r);
     a->term = loch_read_u64(&r);
     a->min_compute_epoch = loch_read_u64(&r);
-    a->generation = loch_read_u64(&r);
+    const uint64_t generation = loch_read_u64(&r);
     a->start_lsn = loch_read_u64(&r);
     a->start_prev_lsn = loch_read_u64(&r);
     a->commit_lsn = loch_read_u64(&r);
@@ -86,7 +105,9 @@ static loch_status decode(struct loch_slice plain, struct sk_control *out)
     c.last_seq = loch_read_u64(&r);
     c.trim_lsn = version == 1 ? a->start_lsn : loch_read_u64(&r);
     LOCH_TRY(loch_read_term_history(&r, &a->history));
-    st = loch_reader_finish(&r, "control file");
+    st = read_members(&r, version, sealer, generation, &c);
+    if (loch_is_ok(st))
+        st = loch_reader_finish(&r, "control file");
     if (loch_is_ok(st) &&
         (c.trim_lsn < a->start_lsn || c.anchor_lsn < c.trim_lsn || c.anchor_lsn > a->commit_lsn))
         st = LOCH_FAIL(LOCH_E_CORRUPT,
@@ -115,7 +136,7 @@ loch_status sk_control_load(const char *dir, const struct sk_sealer *sealer, str
     LOCH_TRY_OUT(st, loch_env_read_file(sealer->env, path, MAX_BYTES, &sealed));
     LOCH_TRY_OUT(st, loch_sealed_object_open(&place, &sealer->keys, loch_buf_slice(&sealed), &plain,
                                              &sequence));
-    LOCH_TRY_OUT(st, decode(loch_buf_slice(&plain), out));
+    LOCH_TRY_OUT(st, decode(loch_buf_slice(&plain), sealer, out));
     out->sequence = sequence;
 out:
     loch_buf_fini(&sealed);

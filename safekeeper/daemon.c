@@ -207,6 +207,7 @@ static bool add_peer(void *arg, const char *key, const char *value)
         return true;
     if (loch_id_equal(&node, &d->node)) {
         d->listed = true;
+        d->address = value;
         return true;
     }
     d->peers[d->peer_count++] = (struct sk_peer){.node = node, .address = value};

@@ -39,7 +39,8 @@ struct sk_stats {
 
 struct sk_daemon {
     struct loch_env *env;
-    const char *dir; /* the data directory */
+    const char *dir;     /* the data directory */
+    const char *address; /* as others reach it */
     struct loch_id cluster, node, boot;
     uint64_t incarnation;
     uint64_t file_bytes;
@@ -88,7 +89,7 @@ void sk_daemon_wiped(struct sk_daemon *daemon, const struct loch_id *tenant);
 /* A failed write or sync, or no memory in the consensus: says why and ends the process. */
 _Noreturn void sk_daemon_fail_stop(const char *what, loch_status st);
 
-#define SK_COMMAND_COUNT 11u
+#define SK_COMMAND_COUNT 17u
 extern const struct loch_console_command sk_commands[SK_COMMAND_COUNT];
 
 #endif

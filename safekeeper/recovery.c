@@ -1,7 +1,12 @@
 /* Holds: a safekeeper's own pulls from its peers, for WAL that its proposer no longer has.
  * Invariants: bytes are taken only under the ordered term, and only from a peer whose PULL_STATE
  * says that this term is installed there; the acceptor judges where they fit. A peer that has no
- * more than we do is left for the next. */
+ * more than we do is left for the next. Peers are the members of the timeline's configuration.
+ *
+ * With no order standing it may look around: ask each peer how it stands (PULL LOOK), so that the
+ * acceptor can follow one that is further. It ends when all were asked in vain, or cannot be had.
+ */
+#include "members.h"
 #include "service.h"
 
 #include "loch/base/check.h"
@@ -14,13 +19,19 @@
 #define CONNECT_MS   3000u
 #define PAUSE_MIN_MS 50u
 #define PAUSE_MAX_MS 2000u
+#define PATIENCE     8u /* attempts to look in vain, per peer, before it is left */
 
 struct sk_recovery {
     struct sk_timeline *tl;
     bool wanted;
     uint64_t term;
     loch_lsn begin, end;
-    size_t peer; /* index of the one in use or tried next */
+    uint32_t peer; /* counts up; its remainder is the member in use or tried next */
+    struct loch_id node;
+    char address[LOCH_MEMBER_ADDRESS_BYTES];
+    uint32_t look_left; /* peers to be asked in vain before looking ends; 0: not looking */
+    uint32_t patience;
+    bool looking; /* the connection is for that */
     uint64_t pause_ms;
     struct loch_tls_client *tls; /* while connecting */
     struct loch_stream *stream;
@@ -35,7 +46,42 @@ static void try_next(struct sk_recovery *r);
 
 static const char *peer_address(const struct sk_recovery *r)
 {
-    return r->tl->daemon->peers[r->peer].address;
+    return r->address;
+}
+
+static uint32_t count_peers(const struct sk_timeline *tl)
+{
+    struct loch_acceptor_view view;
+    uint32_t n = 0;
+
+    loch_acceptor_look(tl->acceptor, &view);
+    for (uint32_t i = 0; i < view.membership->count; i++)
+        n += !loch_id_equal(&view.membership->members[i].node, &tl->daemon->node);
+    return n;
+}
+
+/* The next member on another node. False: there is none. */
+static bool choose_peer(struct sk_recovery *r)
+{
+    struct loch_acceptor_view view;
+
+    loch_acceptor_look(r->tl->acceptor, &view);
+    for (uint32_t i = 0; i < view.membership->count; i++) {
+        const struct loch_member *m =
+            &view.membership->members[(r->peer + i) % view.membership->count];
+        if (loch_id_equal(&m->node, &r->tl->daemon->node))
+            continue;
+        r->peer += i;
+        r->node = m->node;
+        (void)snprintf(r->address, sizeof r->address, "%s", m->address);
+        return true;
+    }
+    return false;
+}
+
+static bool has_reason(const struct sk_recovery *r)
+{
+    return r->wanted || r->look_left > 0;
 }
 
 static void fire(void *arg)
@@ -49,13 +95,31 @@ static void fire(void *arg)
 /* Goes on with the next peer after a while. */
 static void later(struct sk_recovery *r)
 {
-    if (!r->wanted || r->timer != NULL)
+    if (!has_reason(r) || r->timer != NULL)
         return;
-    r->peer = (r->peer + 1) % r->tl->daemon->peer_count;
+    r->peer++;
     loch_status st = loch_env_timer(r->tl->daemon->env, r->pause_ms, &r->timer, fire, r);
     if (!loch_is_ok(st))
         sk_daemon_fail_stop("cannot start a timer", st);
     r->pause_ms = loch_min_u64(r->pause_ms * 2, PAUSE_MAX_MS);
+}
+
+/* A peer has said how it stands. The connection has served its end. */
+static loch_status looked(struct sk_recovery *r, const struct loch_wal_pull_state *m)
+{
+    struct loch_acceptor_view before;
+    struct loch_acceptor_view after;
+
+    loch_acceptor_look(r->tl->acceptor, &before);
+    sk_timeline_peer_state(r->tl, m);
+    loch_acceptor_look(r->tl->acceptor, &after);
+    if (r->wanted || after.installed_term != before.installed_term || after.term != before.term)
+        r->look_left = count_peers(r->tl); /* there was news: ask all of them once more */
+    else if (r->look_left > 0)
+        r->look_left--;
+    r->pause_ms = PAUSE_MIN_MS;
+    r->proven = true;
+    return LOCH_FAIL(LOCH_E_STALE, "looked");
 }
 
 static loch_status state_frame(struct sk_recovery *r, struct loch_slice payload)
@@ -65,9 +129,14 @@ static loch_status state_frame(struct sk_recovery *r, struct loch_slice payload)
     struct loch_acceptor_view view;
 
     LOCH_TRY(loch_wal_pull_state_decode(payload, &m));
+    if (r->looking) {
+        loch_status st = looked(r, &m);
+        loch_wal_pull_state_fini(&m);
+        return st;
+    }
     r->proven = m.term == r->stream_term;
     r->peer_commit = m.commit_lsn;
-    loch_term_history_fini(&m.history);
+    loch_wal_pull_state_fini(&m);
     if (!r->proven)
         return LOCH_FAIL(LOCH_E_STALE, "peer %s is in another term", peer_address(r));
     /* Two that lack the same WAL would wait for each other for ever. */
@@ -98,11 +167,22 @@ static loch_status frame(void *arg, uint8_t type, struct loch_slice payload)
     if (type == LOCH_WAL_ERROR) {
         struct loch_wire_error m;
         LOCH_TRY(loch_wire_error_decode(payload, &m));
+        if (m.code == LOCH_E_STALE)
+            sk_members_refresh(r->tl); /* the peer may know a newer membership */
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "peer %s: %.*s", peer_address(r),
                          (int)loch_min_u64(m.text.len, 300), (const char *)m.text.data);
     }
     return LOCH_FAIL(LOCH_E_CORRUPT, "unexpected frame of type %u from peer %s", type,
                      peer_address(r));
+}
+
+/* A peer that cannot be asked is not waited for without end. */
+static void in_vain(struct sk_recovery *r)
+{
+    if (r->patience > 0)
+        r->patience--;
+    if (r->patience == 0)
+        r->look_left = 0;
 }
 
 static void closed(void *arg, loch_status st)
@@ -113,6 +193,8 @@ static void closed(void *arg, loch_status st)
         LOCH_INFO("timeline %s: recovery from %s: %s", r->tl->timeline_text, peer_address(r),
                   loch_error_text());
     r->stream = NULL;
+    if (r->looking && !r->proven)
+        in_vain(r);
     later(r);
 }
 
@@ -131,14 +213,17 @@ static void connected(void *arg, loch_status st, struct loch_stream *stream)
     if (!loch_is_ok(st)) {
         LOCH_DEBUG("timeline %s: cannot reach %s: %s", r->tl->timeline_text, peer_address(r),
                    loch_error_text());
+        if (!r->wanted)
+            in_vain(r);
         later(r);
         return;
     }
     r->stream = stream;
     r->proven = false;
-    r->stream_term = r->term;
+    r->looking = !r->wanted;
+    r->stream_term = r->wanted ? r->term : 0;
     loch_stream_attach(stream, &events, r);
-    if (!r->wanted) {
+    if (!has_reason(r)) {
         loch_stream_close(stream);
         return;
     }
@@ -146,8 +231,9 @@ static void connected(void *arg, loch_status st, struct loch_stream *stream)
     struct loch_wal_pull m = {.version = LOCH_WIRE_WAL_VERSION,
                               .tenant = r->tl->tenant,
                               .timeline = r->tl->timeline,
-                              .mode = LOCH_PULL_FLUSHED,
-                              .term = r->term,
+                              .mode = r->looking ? LOCH_PULL_LOOK : LOCH_PULL_FLUSHED,
+                              .term = r->stream_term,
+                              .generation = view.membership->generation,
                               .from = view.write_lsn};
     loch_writer_init(&w, &out);
     loch_wal_pull_encode(&w, &m);
@@ -162,7 +248,6 @@ static void connected(void *arg, loch_status st, struct loch_stream *stream)
 static loch_status connect_peer(struct sk_recovery *r)
 {
     const struct sk_daemon *daemon = r->tl->daemon;
-    const struct sk_peer *peer = &daemon->peers[r->peer];
     struct loch_psk_identity identity = {.version = 1,
                                          .client_role = LOCH_ROLE_SAFEKEEPER,
                                          .server_role = LOCH_ROLE_SAFEKEEPER,
@@ -171,7 +256,7 @@ static loch_status connect_peer(struct sk_recovery *r)
                                          .tenant = r->tl->tenant,
                                          .client_id = daemon->node,
                                          .client_boot = daemon->boot,
-                                         .server_node = peer->node};
+                                         .server_node = r->node};
     struct loch_secret psk = {0};
     struct loch_buf encoded = {0};
     loch_status st;
@@ -179,7 +264,7 @@ static loch_status connect_peer(struct sk_recovery *r)
     LOCH_TRY_OUT(st, loch_keys_psk(daemon->keys, &identity, &psk));
     LOCH_TRY_OUT(st, loch_psk_identity_encode(&identity, &encoded));
     LOCH_TRY_OUT(st, loch_tls_client_create(loch_buf_slice(&encoded), &psk, &r->tls));
-    st = loch_env_connect(daemon->env, peer->address, r->tls, CONNECT_MS, connected, r);
+    st = loch_env_connect(daemon->env, r->address, r->tls, CONNECT_MS, connected, r);
     if (loch_is_ok(st)) {
         r->connecting = true;
     } else {
@@ -194,8 +279,13 @@ out:
 
 static void try_next(struct sk_recovery *r)
 {
-    if (!r->wanted || r->connecting || r->stream != NULL)
+    if (!has_reason(r) || r->connecting || r->stream != NULL)
         return;
+    if (!choose_peer(r)) {
+        r->look_left = 0;
+        later(r);
+        return;
+    }
     loch_status st = connect_peer(r);
     if (!loch_is_ok(st)) {
         loch_log_failure("cannot connect to a peer");
@@ -203,23 +293,42 @@ static void try_next(struct sk_recovery *r)
     }
 }
 
+static struct sk_recovery *get(struct sk_timeline *tl)
+{
+    if (tl->recovery == NULL) {
+        tl->recovery = calloc(1, sizeof *tl->recovery);
+        if (tl->recovery == NULL)
+            sk_daemon_fail_stop("no memory to recover WAL", LOCH_FAIL(LOCH_E_NO_MEMORY, "calloc"));
+        tl->recovery->tl = tl;
+    }
+    return tl->recovery;
+}
+
+static void start(struct sk_recovery *r)
+{
+    if (r->stream != NULL || r->connecting || r->timer != NULL)
+        return;
+    r->pause_ms = PAUSE_MIN_MS;
+    loch_status st = loch_env_timer(r->tl->daemon->env, 0, &r->timer, fire, r);
+    if (!loch_is_ok(st))
+        sk_daemon_fail_stop("cannot start a timer", st);
+}
+
 void sk_recovery_order(struct sk_timeline *tl, uint64_t term, loch_lsn begin, loch_lsn end)
 {
     struct sk_recovery *r = tl->recovery;
 
     if (begin >= end) {
-        (void)sk_recovery_stop(tl);
+        if (r != NULL) {
+            r->wanted = false;
+            if (r->stream != NULL && !r->looking)
+                loch_stream_close(r->stream); /* `closed` goes on looking, if it did */
+        }
         return;
     }
-    if (tl->daemon->peer_count == 0 || tl->daemon->stopping || tl->state != SK_ACTIVE)
+    if (tl->daemon->stopping || tl->state != SK_ACTIVE)
         return;
-    if (r == NULL) {
-        r = calloc(1, sizeof *r);
-        if (r == NULL)
-            sk_daemon_fail_stop("no memory to recover WAL", LOCH_FAIL(LOCH_E_NO_MEMORY, "calloc"));
-        r->tl = tl;
-        tl->recovery = r;
-    }
+    r = get(tl);
     if (!r->wanted || r->term != term)
         LOCH_INFO("timeline %s: recovering WAL " LOCH_LSN_FMT " to " LOCH_LSN_FMT
                   " of term %" PRIu64 " from peers",
@@ -233,12 +342,17 @@ void sk_recovery_order(struct sk_timeline *tl, uint64_t term, loch_lsn begin, lo
         loch_stream_close(r->stream); /* `closed` goes on */
         return;
     }
-    if (r->stream == NULL && !r->connecting && r->timer == NULL) {
-        r->pause_ms = PAUSE_MIN_MS;
-        loch_status st = loch_env_timer(tl->daemon->env, 0, &r->timer, fire, r);
-        if (!loch_is_ok(st))
-            sk_daemon_fail_stop("cannot start a timer", st);
-    }
+    start(r);
+}
+
+void sk_recovery_look(struct sk_timeline *tl)
+{
+    if (tl->daemon->stopping || tl->state != SK_ACTIVE || count_peers(tl) == 0)
+        return;
+    struct sk_recovery *r = get(tl);
+    r->look_left = count_peers(tl);
+    r->patience = PATIENCE * r->look_left;
+    start(r);
 }
 
 void sk_recovery_pause(struct sk_timeline *tl, bool paused)
@@ -256,6 +370,7 @@ bool sk_recovery_stop(struct sk_timeline *tl)
     if (r == NULL)
         return true;
     r->wanted = false;
+    r->look_left = 0;
     loch_timer_cancel(r->timer);
     r->timer = NULL;
     if (r->stream != NULL)
@@ -267,7 +382,7 @@ bool sk_recovery_idle(const struct sk_timeline *tl)
 {
     const struct sk_recovery *r = tl->recovery;
 
-    return r == NULL || (!r->wanted && !r->connecting && r->stream == NULL && r->timer == NULL);
+    return r == NULL || (!has_reason(r) && !r->connecting && r->stream == NULL && r->timer == NULL);
 }
 
 void sk_recovery_destroy(struct sk_timeline *tl)

@@ -1,5 +1,6 @@
 /* Holds: the pull side. Invariants: a byte goes out only below what the acceptor allows at that
  * moment; bytes read from files before a truncation are thrown away after it. */
+#include "members.h"
 #include "service.h"
 
 #include "loch/base/check.h"
@@ -32,13 +33,17 @@ static loch_status send_state(struct sk_conn *conn)
     struct loch_writer w;
 
     loch_acceptor_look(conn->timeline->acceptor, &view);
+    if (conn->mode == LOCH_PULL_LOOK && !view.settled)
+        return LOCH_OK; /* a peer may follow what it is told: it must be durable */
     struct loch_wal_pull_state m = {.term = view.installed_term,
+                                    .promised = view.term,
                                     .term_start = view.term_start,
                                     .compute_epoch = view.min_compute_epoch,
                                     .flush_lsn = view.flush_lsn,
                                     .commit_lsn = view.commit_lsn,
                                     .start_lsn = view.start_lsn,
-                                    .history = *view.history};
+                                    .history = *view.history,
+                                    .membership = *view.membership};
     loch_writer_init(&w, &out);
     loch_wal_pull_state_encode(&w, &m);
     loch_status st = loch_writer_finish(&w);
@@ -151,7 +156,7 @@ static loch_status pump(struct sk_conn *conn)
         struct loch_slice piece;
         loch_lsn upto;
         LOCH_TRY(loch_acceptor_pull_limit(conn->timeline->acceptor, conn->mode, conn->term,
-                                          conn->position, &upto));
+                                          conn->generation, conn->position, &upto));
         if (upto <= conn->position)
             break;
         LOCH_TRY(next_piece(conn, upto, &piece));
@@ -174,13 +179,16 @@ loch_status sk_sender_begin(struct sk_conn *conn, const struct loch_wal_pull *m)
 {
     loch_lsn upto;
 
-    if (m->mode != LOCH_PULL_COMMITTED && m->mode != LOCH_PULL_FLUSHED)
+    if (m->mode < LOCH_PULL_COMMITTED || m->mode > LOCH_PULL_LOOK)
         return LOCH_FAIL(LOCH_E_UNSUPPORTED, "unknown PULL mode %u", m->mode);
+    if (loch_acceptor_is_behind(conn->timeline->acceptor, m->generation))
+        sk_members_refresh(conn->timeline);
     conn->mode = (enum loch_pull_mode)m->mode;
     conn->term = m->term;
+    conn->generation = m->generation;
     conn->position = m->from;
     LOCH_TRY(loch_acceptor_pull_limit(conn->timeline->acceptor, conn->mode, conn->term,
-                                      conn->position, &upto));
+                                      conn->generation, conn->position, &upto));
     conn->state_due = true;
     return pump(conn);
 }

@@ -25,7 +25,8 @@ struct sk_conn {
     /* PULL */
     enum loch_pull_mode mode;
     uint64_t term;
-    loch_lsn position; /* next to send */
+    uint64_t generation; /* of the asker's membership */
+    loch_lsn position;   /* next to send */
     bool reading;
     bool archived;       /* the read under way is from the archive */
     struct loch_buf wal; /* read from files or the archive: begins at wal_lsn */
@@ -42,7 +43,7 @@ void sk_service_accept(void *arg, struct loch_stream *stream);
 void sk_conn_refuse(struct sk_conn *conn, enum loch_code code, const char *text);
 /* When its stream is closed and no read is under way. */
 void sk_conn_free(struct sk_conn *conn);
-/* A message of the acceptor to one of the timeline's proposers. */
+/* A message of the acceptor to one of the timeline's proposers; number 0: to all of them. */
 void sk_service_send(struct sk_timeline *tl, uint64_t number,
                      const struct loch_acceptor_message *message);
 void sk_service_close(struct sk_timeline *tl, uint64_t number, enum loch_code code,
@@ -72,6 +73,9 @@ void sk_sender_tick(struct sk_conn *conn, uint64_t now_ns);
 /* ---- a safekeeper's own pulls from its peers (recovery.c) ---- */
 /* The acceptor's RECOVER effect. begin == end stops. */
 void sk_recovery_order(struct sk_timeline *tl, uint64_t term, loch_lsn begin, loch_lsn end);
+/* Looks around: follows a peer whose log is further, while no compute leads. Until every peer was
+ * asked in vain. */
+void sk_recovery_look(struct sk_timeline *tl);
 void sk_recovery_pause(struct sk_timeline *tl, bool paused);
 /* Stops; true when nothing is under way any more, then it may be destroyed. */
 bool sk_recovery_stop(struct sk_timeline *tl);

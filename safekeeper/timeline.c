@@ -4,6 +4,7 @@
 #include "timeline.h"
 
 #include "drop.h"
+#include "members.h"
 #include "scrub.h"
 #include "service.h"
 
@@ -119,6 +120,9 @@ static bool carry_out(struct sk_timeline *tl, const struct loch_acceptor_effect 
     case LOCH_ACCEPTOR_RECOVER:
         sk_recovery_order(tl, e->term, e->begin, e->end);
         break;
+    case LOCH_ACCEPTOR_REFRESH:
+        sk_members_refresh(tl);
+        break;
     }
     return true;
 }
@@ -151,6 +155,14 @@ static void publish(struct sk_timeline *tl)
     tl->seen_epoch = view.min_compute_epoch;
     tl->seen_commit = view.commit_lsn;
     tl->seen_flush = view.flush_lsn;
+    if (view.generation != tl->seen_generation) {
+        tl->seen_generation = view.generation;
+        LOCH_INFO("timeline %s: membership of generation %" PRIu64 ", %" PRIu32 " safekeepers%s",
+                  tl->timeline_text, view.generation, view.membership->count,
+                  loch_membership_joint(view.membership) ? ", a change is under way" : "");
+        sk_recovery_look(tl);
+        state = true;
+    }
     if (state || advanced)
         sk_sender_kick(tl, state);
 }
@@ -212,7 +224,12 @@ void sk_timeline_append(struct sk_timeline *tl, struct loch_acceptor_from from,
 
 void sk_timeline_gone(struct sk_timeline *tl, uint64_t conn)
 {
+    struct loch_acceptor_view view;
+
     loch_acceptor_closed(tl->acceptor, conn);
+    loch_acceptor_look(tl->acceptor, &view);
+    if (!view.led)
+        sk_recovery_look(tl);
 }
 
 void sk_timeline_recovered(struct sk_timeline *tl, uint64_t term, loch_lsn begin,
@@ -222,6 +239,21 @@ void sk_timeline_recovered(struct sk_timeline *tl, uint64_t term, loch_lsn begin
     tl->input = bytes;
     run(tl,
         loch_acceptor_recovered(tl->acceptor, term, begin, bytes.len, commit_lsn, &tl->effects));
+}
+
+loch_status sk_timeline_configure(struct sk_timeline *tl, const struct loch_membership *m)
+{
+    loch_status st = loch_acceptor_configure(tl->acceptor, m, &tl->effects);
+
+    if (st.code == LOCH_E_CORRUPT)
+        return st;
+    run(tl, st);
+    return LOCH_OK;
+}
+
+void sk_timeline_peer_state(struct sk_timeline *tl, const struct loch_wal_pull_state *m)
+{
+    run(tl, loch_acceptor_peer_state(tl->acceptor, m, &tl->effects));
 }
 
 void sk_timeline_feedback(struct sk_timeline *tl, const struct loch_wal_pull_feedback *m)
@@ -362,7 +394,7 @@ void sk_timeline_destroy(struct sk_timeline *tl)
 bool sk_timeline_idle(const struct sk_timeline *tl)
 {
     return !tl->job && (tl->store == NULL || sk_store_idle(tl->store)) && sk_recovery_idle(tl) &&
-           sk_archive_idle(tl) && !sk_service_uses(tl);
+           sk_archive_idle(tl) && tl->members_jobs == 0 && !sk_service_uses(tl);
 }
 
 void sk_timeline_quiesce(struct sk_timeline *tl, const char *why)
@@ -480,7 +512,8 @@ static loch_status write_first_control(struct open_job *job)
     char path[SK_PATH_BYTES + 16];
     loch_status st;
 
-    LOCH_TRY(loch_acceptor_control_init(&control.acceptor, spec->start_lsn, spec->prev_lsn, 1));
+    LOCH_TRY(loch_env_random(tl->daemon->env, control.member.bytes, sizeof control.member.bytes));
+    LOCH_TRY(loch_acceptor_control_init(&control.acceptor, spec->start_lsn, spec->prev_lsn));
     LOCH_TRY_OUT(st, sk_control_seal(&control, &tl->sealer, &sealed));
     LOCH_TRY_OUT(st, loch_env_mkdirs(tl->daemon->env, tl->dir));
     (void)snprintf(path, sizeof path, "%s/" SK_CONTROL_NAME, tl->dir);
@@ -535,7 +568,7 @@ static loch_status activate(struct sk_timeline *tl, struct open_job *job)
     struct loch_acceptor_view view;
 
     LOCH_TRY(sk_failure_raise(&job->failure));
-    LOCH_TRY(loch_acceptor_create(&job->control.acceptor, &tl->daemon->node, flush, prev,
+    LOCH_TRY(loch_acceptor_create(&job->control.acceptor, &job->control.member, flush, prev,
                                   &tl->acceptor));
     LOCH_TRY(sk_store_create(&options, &job->found, job->control.anchor_lsn,
                              job->control.anchor_prev_lsn, &tl->store));
@@ -546,6 +579,7 @@ static loch_status activate(struct sk_timeline *tl, struct open_job *job)
     tl->seen_flush = view.flush_lsn;
     tl->seen_term = view.installed_term;
     tl->seen_epoch = view.min_compute_epoch;
+    tl->seen_generation = view.generation;
     tl->done_token = 0;
     sk_archive_open(tl);
     tl->state = SK_ACTIVE;
@@ -592,6 +626,10 @@ static void open_done(void *arg)
     }
     if (tl->state == SK_ACTIVE && !loch_is_ok(sk_scrub_start(tl)))
         loch_log_failure("old WAL files are not checked");
+    if (tl->state == SK_ACTIVE) {
+        sk_members_refresh(tl);
+        sk_recovery_look(tl);
+    }
     answer(tl, st);
     sk_control_fini(&job->control);
     sk_wal_files_fini(&job->found.files);

@@ -39,8 +39,11 @@ struct sk_timeline {
     struct loch_acceptor_effects effects;
     struct sk_store *store;
     struct sk_recovery *recovery; /* NULL until first needed */
-    struct sk_scrub *scrub;       /* NULL when none is under way */
-    struct loch_slice input;      /* bytes of the event being handled */
+    uint32_t members_jobs;        /* the membership is being read or changed */
+    bool members_due;             /* it is to be read once more after that */
+    uint64_t seen_generation;
+    struct sk_scrub *scrub;  /* NULL when none is under way */
+    struct loch_slice input; /* bytes of the event being handled */
     uint64_t done_token;
     uint64_t next_conn;
     loch_lsn seen_commit, seen_flush;
@@ -105,6 +108,9 @@ void sk_timeline_append(struct sk_timeline *tl, struct loch_acceptor_from from,
 void sk_timeline_gone(struct sk_timeline *tl, uint64_t conn);
 void sk_timeline_recovered(struct sk_timeline *tl, uint64_t term, loch_lsn begin,
                            struct loch_slice bytes, loch_lsn commit_lsn);
+/* The authoritative membership. LOCH_E_CORRUPT when it contradicts what is known. */
+LOCH_STATUS sk_timeline_configure(struct sk_timeline *tl, const struct loch_membership *m);
+void sk_timeline_peer_state(struct sk_timeline *tl, const struct loch_wal_pull_state *m);
 void sk_timeline_feedback(struct sk_timeline *tl, const struct loch_wal_pull_feedback *m);
 
 #endif

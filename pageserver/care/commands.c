@@ -467,6 +467,8 @@ static loch_status begin_issue(struct loch_pageserver *ps, struct loch_console_r
                                                   .system_id = info->system_id,
                                                   .pg_version = info->pg_version,
                                                   .segment_bytes = info->segment_bytes};
+    const struct loch_peer *peers = loch_served_safekeepers(served, &issue->order.safekeeper_count);
+    memcpy(issue->order.safekeepers, peers, issue->order.safekeeper_count * sizeof *peers);
     loch_status st = loch_env_work(ps->env, issue_work, issue_done, issue);
     if (!loch_is_ok(st))
         free(issue);

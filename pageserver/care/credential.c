@@ -172,8 +172,8 @@ loch_status loch_credential_issue(const struct loch_credential_order *o, struct 
     LOCH_TRY_OUT(st, epoch_take(o, &base.compute_epoch));
     struct server pageserver = {LOCH_ROLE_PAGESERVER, &o->config->node, o->config->address};
     LOCH_TRY_OUT(st, add_server(o, &pageserver, &base, servers));
-    for (size_t i = 0; i < o->config->safekeeper_count; i++) {
-        const struct loch_peer *peer = &o->config->safekeepers[i];
+    for (size_t i = 0; i < o->safekeeper_count; i++) {
+        const struct loch_peer *peer = &o->safekeepers[i];
         struct server safekeeper = {LOCH_ROLE_SAFEKEEPER, &peer->node, peer->address};
         LOCH_TRY_OUT(st, add_server(o, &safekeeper, &base, servers));
     }

@@ -22,6 +22,8 @@ struct loch_credential_order {
     uint32_t pg_version;
     uint32_t segment_bytes;
     bool customer_held; /* the tenant's CMK: computes then refuse a scratch in the clear */
+    struct loch_peer safekeepers[LOCH_SAFEKEEPERS_MAX]; /* the timeline's */
+    size_t safekeeper_count;
 };
 
 /* Appends the JSON text to *out (NUL-ended, the NUL not counted); the caller wipes it. Blocks: pool

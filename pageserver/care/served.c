@@ -105,6 +105,14 @@ const char *loch_served_source(const struct loch_served *s)
     return s->receiver != NULL ? loch_wal_receiver_source(s->receiver) : NULL;
 }
 
+const struct loch_peer *loch_served_safekeepers(const struct loch_served *s, size_t *count)
+{
+    if (s->receiver != NULL)
+        return loch_wal_receiver_peers(s->receiver, count);
+    *count = s->ps->config.safekeeper_count;
+    return s->ps->config.safekeepers;
+}
+
 uint64_t loch_served_term(const struct loch_served *s)
 {
     return s->term;

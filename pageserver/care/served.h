@@ -63,6 +63,8 @@ LOCH_STATUS loch_served_usable(const struct loch_served *served);
 const char *loch_served_problem(const struct loch_served *served);
 /* The safekeeper that WAL comes from, or NULL. */
 const char *loch_served_source(const struct loch_served *served);
+/* The safekeepers of the timeline, as far as this pageserver was told. Borrowed. */
+const struct loch_peer *loch_served_safekeepers(const struct loch_served *served, size_t *count);
 uint64_t loch_served_term(const struct loch_served *served);
 uint64_t loch_served_min_epoch(const struct loch_served *served);
 /* True when ingest rests: the control state is that of last_record_lsn. */

@@ -32,9 +32,14 @@ struct loch_wal_receiver {
     struct loch_wal_receiver_options o;
     struct link *link; /* NULL: pausing */
     struct loch_timer *retry, *feedback, *watch;
-    size_t next;     /* index of the safekeeper to ask next */
-    size_t failures; /* in a row */
-    size_t asked;    /* index of the one asked now */
+    size_t next;            /* index of the safekeeper to ask next */
+    size_t failures;        /* in a row */
+    struct loch_peer asked; /* the one asked now */
+    /* Who is asked: the members of the timeline as the last PULL_STATE told them; at first the
+     * safekeepers of the settings. */
+    struct loch_peer peers[LOCH_SAFEKEEPERS_MAX];
+    size_t peer_count;
+    uint64_t generation;
     bool connected;
     bool flowing;
     loch_lsn position; /* where the next chunk must begin */
@@ -74,8 +79,8 @@ static void retry_fired(void *arg)
 static void go_on(struct loch_wal_receiver *r)
 {
     r->failures++;
-    r->next = (r->asked + 1) % r->o.config->safekeeper_count;
-    uint64_t delay = r->failures % r->o.config->safekeeper_count == 0 ? RETRY_MS : 1;
+    r->next = (r->next + 1) % r->peer_count;
+    uint64_t delay = r->failures % r->peer_count == 0 ? RETRY_MS : 1;
     if (r->retry != NULL)
         return;
     if (!loch_is_ok(loch_env_timer(r->o.env, delay, &r->retry, retry_fired, r)))
@@ -84,11 +89,11 @@ static void go_on(struct loch_wal_receiver *r)
 
 static void lost(struct loch_wal_receiver *r, const char *why)
 {
-    const struct loch_peer *peer = &r->o.config->safekeepers[r->asked];
+    const struct loch_peer *peer = &r->asked;
 
     /* One line when a connection is lost, and one every twenty rounds while none can be had: a
      * timeline that was just made is not known to all of them yet. */
-    if (r->connected || (r->failures + 1) % (20 * r->o.config->safekeeper_count) == 0)
+    if (r->connected || (r->failures + 1) % (20 * r->peer_count) == 0)
         LOCH_WARN("no WAL from the safekeeper at %s: %s", peer->address, why);
     give_up(r);
     go_on(r);
@@ -112,6 +117,32 @@ static loch_status take_data(struct loch_wal_receiver *r, struct loch_slice payl
     return LOCH_OK;
 }
 
+/* Goes by the newest membership. A safekeeper that is no member any more gets no more WAL. */
+static loch_status take_members(struct loch_wal_receiver *r, const struct loch_membership *m)
+{
+    bool member = false;
+
+    if (m->generation <= r->generation)
+        return LOCH_OK;
+    r->generation = m->generation;
+    r->peer_count = 0;
+    r->next = 0;
+    for (uint32_t i = 0; i < m->count && i < LOCH_SAFEKEEPERS_MAX; i++) {
+        size_t k = 0; /* a node that rejoins without its disk stands there twice */
+        while (k < r->peer_count && !loch_id_equal(&r->peers[k].node, &m->members[i].node))
+            k++;
+        if (k == r->peer_count)
+            r->peers[r->peer_count++].node = m->members[i].node;
+        (void)snprintf(r->peers[k].address, sizeof r->peers[k].address, "%s",
+                       m->members[i].address);
+        if (loch_id_equal(&r->peers[k].node, &r->asked.node)) {
+            member = true;
+            r->next = k;
+        }
+    }
+    return member ? LOCH_OK : LOCH_FAIL(LOCH_E_UNAVAILABLE, "it is no longer a member");
+}
+
 static loch_status take_frame(struct loch_wal_receiver *r, uint8_t type, struct loch_slice payload)
 {
     r->heard_ns = loch_env_now_ns(r->o.env);
@@ -123,8 +154,9 @@ static loch_status take_frame(struct loch_wal_receiver *r, uint8_t type, struct 
         struct loch_wal_pull_state m;
         LOCH_TRY(loch_wal_pull_state_decode(payload, &m));
         r->o.events.state(r->o.arg, &m);
-        loch_term_history_fini(&m.history);
-        return LOCH_OK;
+        loch_status st = take_members(r, &m.membership);
+        loch_wal_pull_state_fini(&m);
+        return st;
     }
     case LOCH_WAL_ERROR: {
         struct loch_wire_error m;
@@ -203,8 +235,8 @@ static void on_connected(void *arg, loch_status st, struct loch_stream *stream)
         }
         r->heard_ns = loch_env_now_ns(r->o.env);
         r->connected = true;
-        LOCH_INFO("WAL from the safekeeper at %s, from " LOCH_LSN_FMT,
-                  r->o.config->safekeepers[r->asked].address, LOCH_LSN_ARG(r->position));
+        LOCH_INFO("WAL from the safekeeper at %s, from " LOCH_LSN_FMT, r->asked.address,
+                  LOCH_LSN_ARG(r->position));
         loch_stream_read(stream, r->flowing);
         if (!loch_is_ok(ask(r, link)))
             loch_stream_close(stream);
@@ -250,11 +282,11 @@ out:
 static void attempt(void *arg)
 {
     struct loch_wal_receiver *r = arg;
-    const struct loch_peer *peer = &r->o.config->safekeepers[r->next];
+    const struct loch_peer *peer = &r->peers[r->next];
     struct link *link = calloc(1, sizeof *link);
 
     LOCH_ASSERT(r->link == NULL);
-    r->asked = r->next;
+    r->asked = *peer;
     if (link == NULL) {
         go_on(r);
         return;
@@ -324,7 +356,13 @@ void loch_wal_receiver_flow(struct loch_wal_receiver *r, bool on)
 
 const char *loch_wal_receiver_source(const struct loch_wal_receiver *r)
 {
-    return r->connected ? r->o.config->safekeepers[r->asked].address : NULL;
+    return r->connected ? r->asked.address : NULL;
+}
+
+const struct loch_peer *loch_wal_receiver_peers(const struct loch_wal_receiver *r, size_t *count)
+{
+    *count = r->peer_count;
+    return r->peers;
 }
 
 loch_status loch_wal_receiver_create(const struct loch_wal_receiver_options *options,
@@ -340,7 +378,9 @@ loch_status loch_wal_receiver_create(const struct loch_wal_receiver_options *opt
     r->flowing = true;
     /* Timelines spread over the safekeepers. */
     loch_status st = loch_env_random(options->env, &first, sizeof first);
-    r->next = first % options->config->safekeeper_count;
+    r->peer_count = options->config->safekeeper_count;
+    memcpy(r->peers, options->config->safekeepers, r->peer_count * sizeof r->peers[0]);
+    r->next = first % r->peer_count;
     if (loch_is_ok(st))
         st = loch_env_timer(options->env, WATCH_MS, &r->watch, watch_fired, r);
     if (loch_is_ok(st))

@@ -53,5 +53,9 @@ void loch_wal_receiver_moved(struct loch_wal_receiver *receiver);
 /* The connected safekeeper's address, or NULL, and why it is not connected (static text or
  * address). */
 const char *loch_wal_receiver_source(const struct loch_wal_receiver *receiver);
+/* The safekeepers it asks: the members of the timeline, as far as it was told. Borrowed until the
+ * next event. */
+const struct loch_peer *loch_wal_receiver_peers(const struct loch_wal_receiver *receiver,
+                                                size_t *count);
 
 #endif

@@ -41,7 +41,7 @@ enum fate { GO_ON, STOPPING, FENCED, FAILED };
 struct loch_compute {
     struct loch_env *env;
     const struct loch_agent_config *config;
-    const struct loch_credential *credential;
+    struct loch_credential *credential;
     enum phase phase;
     enum fate fate;
     bool stop_now;
@@ -534,7 +534,7 @@ static void watch(void *arg)
 /* ---- the face ---- */
 
 loch_status loch_compute_create(struct loch_env *env, const struct loch_agent_config *config,
-                                const struct loch_credential *credential, struct loch_compute **out)
+                                struct loch_credential *credential, struct loch_compute **out)
 {
     struct loch_compute *c = calloc(1, sizeof *c);
 

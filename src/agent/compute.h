@@ -19,8 +19,7 @@ struct loch_compute;
 
 /* Config and credential outlive the compute. */
 LOCH_STATUS loch_compute_create(struct loch_env *env, const struct loch_agent_config *config,
-                                const struct loch_credential *credential,
-                                struct loch_compute **out);
+                                struct loch_credential *credential, struct loch_compute **out);
 /* Fast shutdown of the server, its shutdown checkpoint brought to the quorum; then loch_env_stop.
  */
 void loch_compute_stop(struct loch_compute *c);

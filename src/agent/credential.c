@@ -189,8 +189,75 @@ loch_status loch_credential_read(int fd, struct loch_credential *out)
     return st;
 }
 
+const struct loch_credential_server *loch_credential_find(const struct loch_credential *c,
+                                                          const struct loch_id *node,
+                                                          const char *address)
+{
+    for (uint32_t i = 0; i < c->safekeeper_count; i++) {
+        if (loch_id_equal(&c->safekeepers[i].node, node) &&
+            strcmp(c->safekeepers[i].address, address) == 0)
+            return &c->safekeepers[i];
+    }
+    for (const struct loch_credential_server *s = c->learned; s != NULL; s = s->next) {
+        if (loch_id_equal(&s->node, node) && strcmp(s->address, address) == 0)
+            return s;
+    }
+    return NULL;
+}
+
+static loch_status learn_server(struct loch_credential *c, const struct loch_member *member,
+                                const struct loch_wal_member_key *key)
+{
+    struct loch_secret psk = {0};
+
+    if (key->psk.len != LOCH_PSK_BYTES)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a member's key has %zu bytes", key->psk.len);
+    struct loch_credential_server *server = calloc(1, sizeof *server);
+    if (server == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a server");
+    server->node = member->node;
+    memcpy(server->address, member->address, strlen(member->address) + 1);
+    loch_status st = loch_secret_create(&psk, LOCH_PSK_BYTES);
+    if (loch_is_ok(st)) {
+        memcpy(psk.bytes, key->psk.data, LOCH_PSK_BYTES);
+        st = loch_tls_client_create(key->identity, &psk, &server->tls);
+        loch_secret_fini(&psk);
+    }
+    if (!loch_is_ok(st)) {
+        free(server);
+        return st;
+    }
+    server->next = c->learned;
+    c->learned = server;
+    return LOCH_OK;
+}
+
+loch_status loch_credential_learn(struct loch_credential *c, const struct loch_wal_members *m)
+{
+    struct loch_membership copy;
+
+    if (m->membership.generation <= c->membership.generation)
+        return LOCH_OK;
+    for (uint32_t i = 0; i < m->membership.count; i++) {
+        const struct loch_member *member = &m->membership.members[i];
+        if (loch_credential_find(c, &member->node, member->address) == NULL)
+            LOCH_TRY(learn_server(c, member, &m->keys[i]));
+    }
+    LOCH_TRY(loch_membership_copy(&copy, &m->membership));
+    loch_membership_fini(&c->membership);
+    c->membership = copy;
+    return LOCH_OK;
+}
+
 void loch_credential_fini(struct loch_credential *c)
 {
+    while (c->learned != NULL) {
+        struct loch_credential_server *server = c->learned;
+        c->learned = server->next;
+        loch_tls_client_destroy(server->tls);
+        free(server);
+    }
+    loch_membership_fini(&c->membership);
     loch_tls_client_destroy(c->pageserver.tls);
     for (uint32_t i = 0; i < c->safekeeper_count; i++)
         loch_tls_client_destroy(c->safekeepers[i].tls);

@@ -13,7 +13,8 @@
 struct loch_credential_server {
     struct loch_id node;
     char address[128];
-    struct loch_tls_client *tls; /* owned */
+    struct loch_tls_client *tls;         /* owned */
+    struct loch_credential_server *next; /* among the learned ones */
 };
 
 struct loch_credential {
@@ -27,12 +28,23 @@ struct loch_credential {
     struct loch_secret pageserver_psk;   /* likewise */
     struct loch_credential_server safekeepers[LOCH_MEMBERS_MAX];
     uint32_t safekeeper_count;
+    /* What was learned since: the membership, and servers that joined it. They stay to the end. */
+    struct loch_membership membership;
+    struct loch_credential_server *learned;
 };
 
 /* Reads the descriptor to its end and closes it. LOCH_E_INVALID names the member that is wrong,
  * never its value. */
 LOCH_STATUS loch_credential_read(int fd, struct loch_credential *out);
 LOCH_STATUS loch_credential_parse(struct loch_slice json, struct loch_credential *out);
+/* The safekeeper on this node at this address; NULL when it is not known. */
+const struct loch_credential_server *loch_credential_find(const struct loch_credential *credential,
+                                                          const struct loch_id *node,
+                                                          const char *address);
+/* Takes over what a safekeeper says of the members: those that are not known can be connected to
+ * from now on. */
+LOCH_STATUS loch_credential_learn(struct loch_credential *credential,
+                                  const struct loch_wal_members *m);
 void loch_credential_fini(struct loch_credential *credential);
 
 #endif

@@ -10,6 +10,7 @@
 #include "loch/base/check.h"
 #include "loch/base/frame.h"
 #include "loch/base/log.h"
+#include "loch/consensus/membership.h"
 #include "loch/consensus/proposer.h"
 
 #include <stdio.h>
@@ -27,9 +28,13 @@
 #define STUCK_MS            10000u
 #define SLACK_BYTES         (UINT64_C(512) << 10)
 
+/* A slot's member. Lives on, dropped, until its connection has reported its end. */
 struct peer {
     struct loch_quorum *q;
-    uint32_t index;
+    uint32_t index; /* the slot */
+    struct loch_id id, node;
+    bool dropped;
+    bool pending; /* a connection, or an attempt, will still call back */
     const struct loch_credential_server *server;
     struct loch_stream *stream; /* NULL: none, or on its way */
     struct loch_timer *retry;
@@ -44,15 +49,15 @@ struct loch_quorum {
     struct loch_proposer *proposer;
     struct loch_wal_window window;
     struct loch_timer *tick, *news;
-    uint32_t peer_count;
+    bool contacts;  /* the members are not known yet */
     uint32_t busy;  /* connections that will still call back */
     uint32_t depth; /* calls of ours on the stack */
     bool closed;
     bool was_full;
     uint64_t random;
-    uint64_t heard_ms; /* the last answer of any */
-    uint64_t stuck_ms; /* since when it looks so; 0: it does not */
-    struct peer peers[LOCH_MEMBERS_MAX];
+    uint64_t heard_ms;                    /* the last answer of any */
+    uint64_t stuck_ms;                    /* since when it looks so; 0: it does not */
+    struct peer *peers[LOCH_MEMBERS_MAX]; /* by slot; NULL: nobody sits there */
 };
 
 static void connect_peer(void *arg);
@@ -77,22 +82,24 @@ static void maybe_free(struct loch_quorum *q)
 {
     if (!q->closed || q->busy > 0 || q->depth > 0)
         return;
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++)
+        free(q->peers[i]);
     loch_proposer_destroy(q->proposer);
     loch_wal_window_fini(&q->window);
     free(q);
 }
 
-/* How many members are being sent WAL, and have written at least up to lsn. */
-static uint32_t count_writers(const struct loch_quorum *q, const struct loch_proposer_view *view,
-                              loch_lsn lsn)
+/* Is a quorum being sent WAL, and has written at least up to lsn? */
+static bool quorum_writes(const struct loch_quorum *q, const struct loch_proposer_view *view,
+                          loch_lsn lsn)
 {
-    uint32_t n = 0;
+    bool has[LOCH_MEMBERS_MAX];
 
-    for (uint32_t i = 0; i < q->peer_count; i++) {
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++) {
         const struct loch_proposer_member_view *m = &view->members[i];
-        n += m->installed && !m->recovering && m->write_lsn >= lsn;
+        has[i] = m->installed && !m->recovering && m->write_lsn >= lsn;
     }
-    return n;
+    return loch_proposer_quorum(q->proposer, has);
 }
 
 /* What the window must keep: what is not committed, except for the front of a record so long that
@@ -103,9 +110,9 @@ static loch_lsn keep_from(const struct loch_quorum *q)
 
     loch_proposer_look(q->proposer, &view);
     loch_lsn keep = loch_max_u64(view.commit_lsn, view.start_lsn);
-    for (uint32_t i = 0; i < q->peer_count; i++) {
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++) {
         const loch_lsn written = view.members[i].write_lsn;
-        if (written > keep && count_writers(q, &view, written) >= view.quorum)
+        if (written > keep && quorum_writes(q, &view, written))
             keep = written;
     }
     return keep;
@@ -119,7 +126,7 @@ static bool is_stuck(struct loch_quorum *q)
 
     loch_proposer_look(q->proposer, &view);
     if (view.state != LOCH_PROPOSER_LEADING || view.commit_lsn >= q->window.start ||
-        view.commit_lsn == 0 || count_writers(q, &view, 0) >= view.quorum)
+        view.commit_lsn == 0 || quorum_writes(q, &view, 0))
         q->stuck_ms = 0;
     else if (q->stuck_ms == 0)
         q->stuck_ms = now_ms(q);
@@ -154,12 +161,12 @@ static void encode_append(struct loch_quorum *q, struct loch_writer *w,
 
 static void send_message(struct loch_quorum *q, const struct loch_proposer_effect *e)
 {
-    struct peer *p = &q->peers[e->member];
+    struct peer *p = q->peers[e->member];
     const struct loch_proposer_message *m = &e->message;
     struct loch_buf buf = {0};
     struct loch_writer w;
 
-    if (p->stream == NULL)
+    if (p == NULL || p->stream == NULL)
         return;
     loch_writer_init(&w, &buf);
     if (m->type == LOCH_WAL_HELLO)
@@ -190,6 +197,7 @@ static void take_elected(struct loch_quorum *q)
 }
 
 static void carry_out(struct loch_quorum *q, loch_status st, struct loch_proposer_effects *effects);
+static void take_members(struct loch_quorum *q);
 
 static void news_fired(void *arg)
 {
@@ -225,7 +233,11 @@ static void carry_out(struct loch_quorum *q, loch_status st, struct loch_propose
             send_message(q, e);
             break;
         case LOCH_PROPOSER_CLOSE:
-            lose(&q->peers[e->member], e->text);
+            if (q->peers[e->member] != NULL)
+                lose(q->peers[e->member], e->text);
+            break;
+        case LOCH_PROPOSER_MEMBERS:
+            take_members(q);
             break;
         case LOCH_PROPOSER_ELECTED:
             take_elected(q);
@@ -270,7 +282,7 @@ static void note_loss(struct peer *p, const char *why)
 /* The connection is gone for good: try again later, each time a little later. */
 static void schedule(struct peer *p)
 {
-    if (p->q->closed || p->retry != NULL)
+    if (p->q->closed || p->dropped || p->retry != NULL)
         return;
     p->retry_ms = p->retry_ms == 0 ? RETRY_FIRST_MS : loch_min_u64(p->retry_ms * 2, RETRY_LAST_MS);
     if (!loch_is_ok(loch_env_timer(p->q->o.env, p->retry_ms, &p->retry, retry_fired, p)))
@@ -288,6 +300,20 @@ static void lose(struct peer *p, const char *why)
     p->stream = NULL;
     loch_proposer_disconnected(p->q->proposer, p->index);
     loch_stream_close(stream);
+}
+
+/* Tells the proposer of the members, once they can be connected to. */
+static loch_status take_members_frame(struct peer *p, struct loch_slice payload,
+                                      struct loch_proposer_effects *out)
+{
+    struct loch_wal_members m;
+
+    LOCH_TRY(loch_wal_members_decode(payload, &m));
+    loch_status st = loch_credential_learn(p->q->o.credential, &m);
+    if (loch_is_ok(st))
+        st = loch_proposer_members(p->q->proposer, now_of(p->q), p->index, &m.membership, out);
+    loch_membership_fini(&m.membership);
+    return st;
 }
 
 static loch_status take_error(struct loch_quorum *q, struct loch_slice payload)
@@ -333,6 +359,8 @@ static loch_status take_frame(struct peer *p, uint8_t type, struct loch_slice pa
     case LOCH_WAL_FENCED:
         LOCH_TRY(loch_wal_fenced_decode(payload, &m.fenced));
         return loch_proposer_fenced(q->proposer, p->index, &m.fenced, out);
+    case LOCH_WAL_MEMBERS:
+        return take_members_frame(p, payload, out);
     case LOCH_WAL_ERROR:
         return take_error(q, payload);
     default:
@@ -374,7 +402,10 @@ static void on_closed(void *arg, loch_status st)
     struct loch_quorum *q = p->q;
 
     q->busy--;
-    if (!q->closed) {
+    p->pending = false;
+    if (p->dropped) {
+        free(p);
+    } else if (!q->closed) {
         if (p->stream != NULL) {
             note_loss(p, loch_is_ok(st) ? "it closed the connection" : loch_error_text());
             p->stream = NULL;
@@ -396,7 +427,10 @@ static void on_connected(void *arg, loch_status st, struct loch_stream *stream)
     (void)st;
     if (stream == NULL) {
         q->busy--;
-        if (!q->closed) {
+        p->pending = false;
+        if (p->dropped) {
+            free(p);
+        } else if (!q->closed) {
             note_loss(p, loch_error_text());
             schedule(p);
         }
@@ -404,7 +438,7 @@ static void on_connected(void *arg, loch_status st, struct loch_stream *stream)
         return;
     }
     loch_stream_attach(stream, &stream_events, p);
-    if (q->closed) {
+    if (q->closed || p->dropped) {
         loch_stream_close(stream);
         return;
     }
@@ -420,10 +454,79 @@ static void connect_peer(void *arg)
                                       CONNECT_TIMEOUT_MS, on_connected, p);
     if (loch_is_ok(st)) {
         p->q->busy++;
+        p->pending = true;
         return;
     }
     note_loss(p, loch_error_text());
     schedule(p);
+}
+
+/* ---- who sits where ---- */
+
+static void drop_peer(struct peer *p)
+{
+    struct loch_stream *stream = p->stream;
+
+    p->q->peers[p->index] = NULL;
+    p->dropped = true;
+    p->stream = NULL;
+    loch_timer_cancel(p->retry);
+    p->retry = NULL;
+    if (stream != NULL)
+        loch_stream_close(stream);
+    else if (!p->pending)
+        free(p);
+}
+
+static loch_status seat(struct loch_quorum *q, uint32_t slot, const struct loch_member *m)
+{
+    const struct loch_credential_server *server =
+        loch_credential_find(q->o.credential, &m->node, m->address);
+    struct peer *p = calloc(1, sizeof *p);
+
+    if (p == NULL || server == NULL) {
+        free(p);
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory, or no key, for a safekeeper");
+    }
+    *p = (struct peer){.q = q,
+                       .index = slot,
+                       .id = m->id,
+                       .node = m->node,
+                       .server = server,
+                       .lost_ms = now_ms(q)};
+    q->peers[slot] = p;
+    connect_peer(p);
+    return LOCH_OK;
+}
+
+/* A member keeps its connection; so does a contact that turns out to be one. */
+static bool stays(const struct loch_quorum *q, const struct peer *p, const struct loch_member *m)
+{
+    return loch_id_equal(q->contacts ? &p->node : &p->id, q->contacts ? &m->node : &m->id) &&
+           strcmp(p->server->address, m->address) == 0;
+}
+
+static void take_members(struct loch_quorum *q)
+{
+    struct loch_proposer_view view;
+
+    loch_proposer_look(q->proposer, &view);
+    LOCH_INFO("the timeline has %" PRIu32 " safekeepers (generation %" PRIu64 "%s)",
+              view.membership->count, view.membership->generation,
+              loch_membership_joint(view.membership) ? ", a change is under way" : "");
+    for (uint32_t s = 0; s < LOCH_MEMBERS_MAX; s++) {
+        const uint32_t i = loch_membership_find(view.membership, &view.members[s].id);
+        const struct loch_member *m = view.members[s].used ? &view.membership->members[i] : NULL;
+        if (q->peers[s] != NULL && m != NULL && stays(q, q->peers[s], m)) {
+            q->peers[s]->id = m->id;
+            continue;
+        }
+        if (q->peers[s] != NULL)
+            drop_peer(q->peers[s]);
+        if (m != NULL && !loch_is_ok(seat(q, s, m)))
+            loch_log_failure("a safekeeper cannot be reached");
+    }
+    q->contacts = false;
 }
 
 static void tick(void *arg)
@@ -450,21 +553,40 @@ static loch_status make_proposer(struct loch_quorum *q)
     struct loch_proposer_config config = {.hello = {.version = LOCH_WIRE_WAL_VERSION,
                                                     .tenant = c->tenant,
                                                     .timeline = c->timeline,
-                                                    .generation = 1,
                                                     .system_id = c->system_id,
                                                     .pg_version = c->pg_version,
                                                     .segment_bytes = c->segment_bytes},
                                           .compute_epoch = c->compute_epoch,
                                           .highest_term = q->o.highest_term,
-                                          .member_count = c->safekeeper_count,
+                                          .membership = c->membership,
                                           .window_bytes = IN_FLIGHT_BYTES,
                                           .reply_timeout_ms = REPLY_TIMEOUT_MS,
                                           .election_timeout_ms = ELECTION_TIMEOUT_MS,
                                           .heartbeat_ms = HEARTBEAT_MS};
 
-    for (uint32_t i = 0; i < c->safekeeper_count && i < LOCH_MEMBERS_MAX; i++)
-        config.members[i] = c->safekeepers[i].node;
+    struct loch_member contacts[LOCH_MEMBERS_MAX];
+    q->contacts = c->membership.generation == 0;
+    if (q->contacts) {
+        for (uint32_t i = 0; i < c->safekeeper_count; i++) {
+            contacts[i] = (struct loch_member){.id = c->safekeepers[i].node,
+                                               .node = c->safekeepers[i].node,
+                                               .in = LOCH_MEMBER_BOTH};
+            memcpy(contacts[i].address, c->safekeepers[i].address, sizeof contacts[i].address);
+        }
+        config.membership.members = contacts;
+        config.membership.count = c->safekeeper_count;
+    }
     return loch_proposer_create(&config, &q->proposer);
+}
+
+static loch_status seat_all(struct loch_quorum *q)
+{
+    struct loch_proposer_view view;
+
+    loch_proposer_look(q->proposer, &view);
+    for (uint32_t i = 0; i < view.membership->count; i++)
+        LOCH_TRY(seat(q, i, &view.membership->members[i]));
+    return LOCH_OK;
 }
 
 loch_status loch_quorum_create(const struct loch_quorum_order *order, struct loch_quorum **out)
@@ -480,11 +602,10 @@ loch_status loch_quorum_create(const struct loch_quorum_order *order, struct loc
     LOCH_TRY_OUT(st, make_proposer(q));
     LOCH_TRY_OUT(st, loch_wal_window_init(&q->window, order->window_bytes));
     LOCH_TRY_OUT(st, loch_env_timer(order->env, TICK_MS, &q->tick, tick, q));
-    q->peer_count = order->credential->safekeeper_count;
-    for (uint32_t i = 0; i < q->peer_count; i++) {
-        q->peers[i] = (struct peer){
-            .q = q, .index = i, .server = &order->credential->safekeepers[i], .lost_ms = now_ms(q)};
-        connect_peer(&q->peers[i]);
+    st = seat_all(q);
+    if (!loch_is_ok(st)) {
+        loch_quorum_close(q);
+        return st;
     }
     *out = q;
     return LOCH_OK;
@@ -504,8 +625,10 @@ void loch_quorum_close(struct loch_quorum *q)
     q->tick = NULL;
     loch_timer_cancel(q->news);
     q->news = NULL;
-    for (uint32_t i = 0; i < q->peer_count; i++) {
-        struct peer *p = &q->peers[i];
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++) {
+        struct peer *p = q->peers[i];
+        if (p == NULL)
+            continue;
         loch_timer_cancel(p->retry);
         p->retry = NULL;
         if (p->stream != NULL)
@@ -588,8 +711,10 @@ void loch_quorum_describe(const struct loch_quorum *q, char *text, size_t len)
 
     loch_proposer_look(q->proposer, &view);
     text[0] = '\0';
-    for (uint32_t i = 0; i < q->peer_count && at < len; i++) {
-        const struct peer *p = &q->peers[i];
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX && at < len; i++) {
+        const struct peer *p = q->peers[i];
+        if (p == NULL)
+            continue;
         const struct loch_proposer_member_view *m = &view.members[i];
         const char *gap = at > 0 ? "; " : "";
         int n = 0;

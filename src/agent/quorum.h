@@ -30,9 +30,9 @@ struct loch_quorum_events {
 
 struct loch_quorum_order {
     struct loch_env *env;
-    const struct loch_credential *credential; /* outlives the quorum, closed ones too */
-    uint64_t window_bytes;                    /* recent WAL kept in memory */
-    uint64_t highest_term;                    /* seen by an earlier quorum of this boot, else 0 */
+    struct loch_credential *credential; /* outlives the quorum, closed ones too */
+    uint64_t window_bytes;              /* recent WAL kept in memory */
+    uint64_t highest_term;              /* seen by an earlier quorum of this boot, else 0 */
     const struct loch_quorum_events *events;
     void *arg;
 };

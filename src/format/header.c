@@ -54,6 +54,8 @@ const char *loch_kind_name(uint8_t kind)
         return "tenant manifest";
     case LOCH_KIND_WAL_ARCHIVE:
         return "archived wal";
+    case LOCH_KIND_MEMBERS:
+        return "membership";
     }
     return "unknown";
 }
@@ -129,7 +131,7 @@ loch_status header_seal(const struct loch_place *place, const struct header_spec
     const struct loch_slice salt_slice = loch_slice_of(salt, sizeof salt);
     loch_status st;
 
-    LOCH_ASSERT(place->kind >= LOCH_KIND_LAYER && place->kind <= LOCH_KIND_WAL_ARCHIVE);
+    LOCH_ASSERT(place->kind >= LOCH_KIND_LAYER && place->kind <= LOCH_KIND_MEMBERS);
     LOCH_ASSERT((spec->flags & ~FLAGS_KNOWN) == 0);
     LOCH_TRY(loch_random_bytes(salt, sizeof salt));
     LOCH_TRY(loch_random_id(&session));

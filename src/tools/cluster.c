@@ -108,10 +108,20 @@ loch_status loch_cluster_load(struct loch_cluster *c)
     (void)snprintf(c->lib_dir, sizeof c->lib_dir, "%s/lib", c->scratch);
     LOCH_TRY_OUT(st, id_member(json, "cluster", &c->id));
     LOCH_TRY_OUT(st, id_member(json, "pageserver", &c->pageserver_node));
-    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+    const char *kms = json_string_value(json_object_get(json, "kms"));
+    if (kms != NULL)
+        c->kms_uri = strncpy(c->kms_text, kms, sizeof c->kms_text - 1);
+    const json_t *members = json_object_get(json, "members");
+    for (int i = 0; i < LOCH_SAFEKEEPERS_MAX; i++) {
         char name[32];
         (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
+        if (json_object_get(json, name) == NULL)
+            continue;
         LOCH_TRY_OUT(st, id_member(json, name, &c->safekeeper_node[i]));
+        c->member[i] = members == NULL; /* a cluster from before there were changes */
+        for (size_t k = 0; k < json_array_size(members); k++)
+            c->member[i] =
+                c->member[i] || strcmp(json_string_value(json_array_get(members, k)), name) == 0;
     }
 out:
     json_decref(json);
@@ -220,9 +230,9 @@ static void write_common(FILE *f, const struct loch_cluster *c, const char *name
     (void)fprintf(f, "[store]\npath = %s/store\n\n", c->dir);
     write_kms(f, c);
     (void)fprintf(f, "[cluster]\nid = %s\n\n[safekeepers]\n", loch_id_format(&c->id, text));
-    for (int i = 0; i < LOCH_SAFEKEEPERS; i++)
-        (void)fprintf(f, "%s = 127.0.0.1:%d\n", loch_id_format(&c->safekeeper_node[i], text),
-                      loch_port_safekeeper(c, i));
+    LOCH_EACH_SAFEKEEPER(c, i)
+    (void)fprintf(f, "%s = 127.0.0.1:%d\n", loch_id_format(&c->safekeeper_node[i], text),
+                  loch_port_safekeeper(c, i));
     (void)fprintf(f, "\n[pageserver]\nnode = %s\naddress = 127.0.0.1:%d\n",
                   loch_id_format(&c->pageserver_node, text), loch_port_pageserver(c));
 }
@@ -251,7 +261,8 @@ static loch_status write_configs(const struct loch_cluster *c)
     char text[LOCH_ID_TEXT_BYTES];
     FILE *f;
 
-    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
         (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
         LOCH_TRY(open_config(c, name, path, &f));
         write_common(f, c, name, loch_port_safekeeper(c, i), c->port_base + 21 + i);
@@ -276,6 +287,33 @@ static loch_status check_dir(const struct loch_cluster *c)
     return LOCH_OK;
 }
 
+loch_status loch_cluster_save(const struct loch_cluster *c)
+{
+    char path[700];
+    char text[LOCH_ID_TEXT_BYTES];
+    json_t *members = json_array();
+
+    json_t *json = json_pack("{s:s, s:i, s:s, s:o}", "cluster", loch_id_format(&c->id, text),
+                             "port_base", c->port_base, "scratch", c->scratch, "members", members);
+    json_object_set_new(json, "pageserver", json_string(loch_id_format(&c->pageserver_node, text)));
+    if (c->kms_uri != NULL)
+        json_object_set_new(json, "kms", json_string(c->kms_uri));
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
+        char name[32];
+        (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
+        json_object_set_new(json, name, json_string(loch_id_format(&c->safekeeper_node[i], text)));
+        if (c->member[i])
+            json_array_append_new(members, json_string(name));
+    }
+    loch_status st = write_configs(c);
+    (void)snprintf(path, sizeof path, "%s/cluster.json", c->dir);
+    if (loch_is_ok(st))
+        st = loch_json_write(path, json, 0600);
+    json_decref(json);
+    return st;
+}
+
 loch_status loch_cluster_create(struct loch_cluster *c)
 {
     static const char *const parts[] = {
@@ -283,13 +321,14 @@ loch_status loch_cluster_create(struct loch_cluster *c)
         "secrets", "pageserver", "safekeeper-1", "safekeeper-2", "safekeeper-3"};
     char path[700];
     char text[LOCH_ID_TEXT_BYTES];
-    loch_status st;
 
     LOCH_TRY(check_dir(c));
     LOCH_TRY(random_id(&c->id));
     LOCH_TRY(random_id(&c->pageserver_node));
-    for (int i = 0; i < LOCH_SAFEKEEPERS; i++)
+    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
         LOCH_TRY(random_id(&c->safekeeper_node[i]));
+        c->member[i] = true;
+    }
     (void)loch_id_format(&c->id, text);
     (void)snprintf(c->scratch, sizeof c->scratch, "/dev/shm/loch-%d-%.8s", (int)getuid(), text);
     (void)snprintf(c->lib_dir, sizeof c->lib_dir, "%s/lib", c->scratch);
@@ -307,17 +346,24 @@ loch_status loch_cluster_create(struct loch_cluster *c)
                          path);
     if (c->kms_uri == NULL)
         LOCH_TRY(write_key(c));
-    LOCH_TRY(write_configs(c));
-    json_t *json = json_pack("{s:s, s:i, s:s}", "cluster", text, "port_base", c->port_base,
-                             "scratch", c->scratch);
-    json_object_set_new(json, "pageserver", json_string(loch_id_format(&c->pageserver_node, text)));
-    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
-        char name[32];
-        (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
-        json_object_set_new(json, name, json_string(loch_id_format(&c->safekeeper_node[i], text)));
-    }
-    (void)snprintf(path, sizeof path, "%s/cluster.json", c->dir);
-    st = loch_json_write(path, json, 0600);
-    json_decref(json);
-    return st;
+    return loch_cluster_save(c);
+}
+
+loch_status loch_cluster_add_safekeeper(struct loch_cluster *c, int *n)
+{
+    char path[700];
+    int i = 0;
+
+    while (i < LOCH_SAFEKEEPERS_MAX && loch_safekeeper_there(c, i))
+        i++;
+    if (i == LOCH_SAFEKEEPERS_MAX)
+        return LOCH_FAIL(LOCH_E_LIMIT, "a local cluster has at most %d safekeepers",
+                         LOCH_SAFEKEEPERS_MAX);
+    (void)snprintf(path, sizeof path, "%s/safekeeper-%d", c->dir, i + 1);
+    if (access(path, F_OK) == 0)
+        return LOCH_FAIL(LOCH_E_EXISTS, "%s is there already: what is in it?", path);
+    LOCH_TRY(random_id(&c->safekeeper_node[i]));
+    LOCH_TRY(loch_mkdir(path, 0700));
+    *n = i;
+    return loch_cluster_save(c);
 }

@@ -25,7 +25,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#define LOCH_SAFEKEEPERS 3
+#define LOCH_SAFEKEEPERS     3 /* of a new cluster */
+#define LOCH_SAFEKEEPERS_MAX 9
 
 struct loch_cluster {
     char dir[512];
@@ -33,8 +34,11 @@ struct loch_cluster {
     char bin_dir[512]; /* where this program lies, so that a build tree works in place */
     char lib_dir[512];
     int port_base; /* a cluster uses port_base .. port_base + 99 */
-    struct loch_id id, pageserver_node, safekeeper_node[LOCH_SAFEKEEPERS];
-    const char *kms_uri; /* of a cluster to be made; NULL: a key file of its own */
+    struct loch_id id, pageserver_node;
+    struct loch_id safekeeper_node[LOCH_SAFEKEEPERS_MAX]; /* none: there is no such one */
+    bool member[LOCH_SAFEKEEPERS_MAX];                    /* keeps the timelines' WAL */
+    const char *kms_uri; /* of the whole cluster; NULL: a key file of its own */
+    char kms_text[1100]; /* where a loaded one stands */
     bool json;           /* --json: results as JSON on standard output */
     bool quiet;          /* a step of a larger command: results are not printed */
 };
@@ -42,12 +46,35 @@ struct loch_cluster {
 /* Reads D/cluster.json; LOCH_E_NOT_FOUND says to run `loch up`. dir and bin_dir are set by the
  * caller. */
 LOCH_STATUS loch_cluster_load(struct loch_cluster *c);
+/* Writes D/cluster.json, and every daemon's configuration. */
+LOCH_STATUS loch_cluster_save(const struct loch_cluster *c);
+/* Another safekeeper, in the first free place; not a member of anything yet. */
+LOCH_STATUS loch_cluster_add_safekeeper(struct loch_cluster *c, int *n);
 /* Makes the directory, ids, key and configuration of a new cluster. */
 LOCH_STATUS loch_cluster_create(struct loch_cluster *c);
 
 static inline int loch_port_safekeeper(const struct loch_cluster *c, int n)
 {
     return c->port_base + 1 + n; /* n from 0 */
+}
+
+static inline bool loch_safekeeper_there(const struct loch_cluster *c, int n)
+{
+    return !loch_id_is_none(&c->safekeeper_node[n]);
+}
+
+#define LOCH_EACH_SAFEKEEPER(c_, i_)                                                               \
+    for (int i_ = 0; i_ < LOCH_SAFEKEEPERS_MAX; i_++)                                              \
+        if (loch_safekeeper_there(c_, i_))
+
+/* How many of the members make a quorum. */
+static inline int loch_quorum(const struct loch_cluster *c)
+{
+    int n = 0;
+
+    LOCH_EACH_SAFEKEEPER(c, i)
+    n += c->member[i];
+    return n / 2 + 1;
 }
 
 static inline int loch_port_pageserver(const struct loch_cluster *c)

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define QUORUM             (LOCH_SAFEKEEPERS / 2 + 1)
 #define TIP_WAIT_MS        5000
 #define INSERT_AHEAD_BYTES 16384
 
@@ -59,10 +58,11 @@ static struct positions read_positions(const struct loch_cluster *c, const char 
 {
     struct positions p = {0};
 
-    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
         loch_lsn flush = 0;
         loch_lsn commit = 0;
-        if (!timeline_positions(c, i, timeline, &flush, &commit))
+        if (!c->member[i] || !timeline_positions(c, i, timeline, &flush, &commit))
             continue;
         p.answers++;
         p.flush = flush > p.flush ? flush : p.flush;
@@ -81,11 +81,11 @@ static loch_status read_tip(const struct loch_cluster *c, const char *timeline, 
 
     for (;;) {
         struct positions p = read_positions(c, timeline);
-        if (p.answers < QUORUM)
+        if (p.answers < loch_quorum(c))
             return LOCH_FAIL(LOCH_E_UNAVAILABLE,
-                             "only %d of %d safekeepers answer: the tip cannot be "
+                             "only %d safekeepers answer: the tip cannot be "
                              "known; name an LSN with --at",
-                             p.answers, LOCH_SAFEKEEPERS);
+                             p.answers);
         if (target == LOCH_LSN_NONE)
             target = p.flush;
         if (p.commit >= target) {
@@ -109,7 +109,7 @@ static loch_status typed_lsn(const struct loch_cluster *c, const json_t *branch,
 {
     LOCH_TRY(loch_lsn_parse(at, lsn));
     struct positions p = read_positions(c, loch_field(branch, "timeline"));
-    if (p.answers >= QUORUM && *lsn > p.flush && *lsn - p.flush > INSERT_AHEAD_BYTES)
+    if (p.answers >= loch_quorum(c) && *lsn > p.flush && *lsn - p.flush > INSERT_AHEAD_BYTES)
         return LOCH_FAIL(LOCH_E_INVALID,
                          "%s lies beyond the tip of branch %s, which is " LOCH_LSN_FMT, at,
                          loch_field(branch, "name"), LOCH_LSN_ARG(p.flush));

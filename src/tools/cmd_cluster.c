@@ -159,7 +159,7 @@ loch_status loch_cmd_up(struct loch_cluster *c, const struct loch_options *o)
 {
     char name[32];
     char path[700];
-    bool mine[LOCH_SAFEKEEPERS + 1];
+    bool mine[LOCH_SAFEKEEPERS_MAX + 1];
 
     (void)snprintf(path, sizeof path, "%s/cluster.json", c->dir);
     if (access(path, F_OK) == 0) {
@@ -176,18 +176,21 @@ loch_status loch_cmd_up(struct loch_cluster *c, const struct loch_options *o)
         LOCH_TRY(loch_cluster_create(c));
     }
     LOCH_TRY(prepare_scratch(c));
-    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
         (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
         LOCH_TRY(start_daemon(c, name, "loch-safekeeper", &mine[i]));
     }
-    LOCH_TRY(start_daemon(c, "pageserver", "loch-pageserver", &mine[LOCH_SAFEKEEPERS]));
-    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+    LOCH_TRY(start_daemon(c, "pageserver", "loch-pageserver", &mine[LOCH_SAFEKEEPERS_MAX]));
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
         (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
         LOCH_TRY(wait_daemon(c, name, "loch-safekeeper", loch_port_safekeeper(c, i), mine[i]));
     }
     LOCH_TRY(wait_daemon(c, "pageserver", "loch-pageserver", loch_port_pageserver(c),
-                         mine[LOCH_SAFEKEEPERS]));
+                         mine[LOCH_SAFEKEEPERS_MAX]));
     c->quiet = true;
+    LOCH_TRY(loch_members_settle(c, false));
     LOCH_TRY(first_tenant(c));
     LOCH_TRY(loch_compute_each(c, bring_up_one, NULL));
     c->quiet = false;
@@ -200,6 +203,24 @@ static loch_status take_down_one(struct loch_cluster *c, const char *name, void 
     return loch_compute_take_down(c, name, o->immediate);
 }
 
+loch_status loch_safekeeper_start(struct loch_cluster *c, int n)
+{
+    char name[32];
+    bool mine;
+
+    (void)snprintf(name, sizeof name, "safekeeper-%d", n + 1);
+    LOCH_TRY(start_daemon(c, name, "loch-safekeeper", &mine));
+    return wait_daemon(c, name, "loch-safekeeper", loch_port_safekeeper(c, n), mine);
+}
+
+loch_status loch_safekeeper_stop(struct loch_cluster *c, int n)
+{
+    char name[32];
+
+    (void)snprintf(name, sizeof name, "safekeeper-%d", n + 1);
+    return loch_process_stop(c, name, SIGTERM, STOP_TIMEOUT_MS);
+}
+
 static int remove_entry(const char *path, const struct stat *sb, int type, struct FTW *ftw)
 {
     (void)sb;
@@ -208,7 +229,7 @@ static int remove_entry(const char *path, const struct stat *sb, int type, struc
     return remove(path);
 }
 
-static loch_status remove_tree(const char *path)
+loch_status loch_remove_tree(const char *path)
 {
     if (access(path, F_OK) != 0)
         return LOCH_OK;
@@ -225,14 +246,15 @@ loch_status loch_cmd_down(struct loch_cluster *c, const struct loch_options *o)
     LOCH_TRY(loch_compute_each(c, take_down_one, &copy));
     loch_progress("stopping the pageserver and the safekeepers");
     LOCH_TRY(loch_process_stop(c, "pageserver", SIGTERM, STOP_TIMEOUT_MS));
-    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
         (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
         LOCH_TRY(loch_process_stop(c, name, SIGTERM, STOP_TIMEOUT_MS));
     }
-    LOCH_TRY(remove_tree(c->scratch));
+    LOCH_TRY(loch_remove_tree(c->scratch));
     if (o->wipe) {
         loch_progress("deleting %s", c->dir);
-        return remove_tree(c->dir);
+        return loch_remove_tree(c->dir);
     }
     return LOCH_OK;
 }
@@ -273,7 +295,8 @@ loch_status loch_cmd_status(struct loch_cluster *c, const struct loch_options *o
     char name[32];
 
     (void)o;
-    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
         (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
         add_process(c, rows, name, loch_port_safekeeper(c, i));
     }

@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define QUORUM (LOCH_SAFEKEEPERS / 2 + 1)
-
 /* 'text' as one word of a console command. */
 static loch_status quoted(const char *text, char *out, size_t len)
 {
@@ -46,7 +44,8 @@ loch_status loch_tenant_pin(const struct loch_cluster *c, const char *tenant_id,
     int taken = 0;
 
     LOCH_TRY(loch_kms_clause(uri, clause, sizeof clause));
-    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
         json_t *reply = NULL;
         const loch_status st = loch_consolef(c, loch_port_safekeeper(c, i), &reply,
                                              "PIN TENANT %s%s", tenant_id, clause);
@@ -58,17 +57,18 @@ loch_status loch_tenant_pin(const struct loch_cluster *c, const char *tenant_id,
         (void)snprintf(why, sizeof why, "safekeeper %d: %s", i + 1, loch_error_text());
         loch_progress("warning: %s", why);
     }
-    if (taken < QUORUM)
+    if (taken < loch_quorum(c))
         return LOCH_FAIL(LOCH_E_UNAVAILABLE,
-                         "only %d of %d safekeepers can use the CMK (%s): mend that, then run "
+                         "only %d safekeepers can use the CMK (%s): mend that, then run "
                          "`loch key pin` for the tenant",
-                         taken, LOCH_SAFEKEEPERS, why);
+                         taken, why);
     return LOCH_OK;
 }
 
 void loch_tenant_unpin(const struct loch_cluster *c, const char *tenant_id)
 {
-    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
         json_t *reply = NULL;
         if (!loch_is_ok(
                 loch_consolef(c, loch_port_safekeeper(c, i), &reply, "UNPIN TENANT %s", tenant_id)))

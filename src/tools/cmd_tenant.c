@@ -1,4 +1,4 @@
-/* Holds: tenant commands, and what safekeepers are told of timelines. */
+/* Holds: tenant commands, and which timelines safekeepers forget. */
 #include "commands.h"
 #include "console_client.h"
 
@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-#define QUORUM (LOCH_SAFEKEEPERS / 2 + 1)
 
 loch_status loch_tenant_find(const struct loch_cluster *c, const char *name, char id[33])
 {
@@ -29,35 +27,6 @@ loch_status loch_tenant_find(const struct loch_cluster *c, const char *name, cha
     if (!found)
         return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no tenant \"%s\" (see loch tenant list)",
                          name);
-    return LOCH_OK;
-}
-
-loch_status loch_timeline_announce(const struct loch_cluster *c, const json_t *row)
-{
-    int taken = 0;
-    char why[400] = "";
-
-    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
-        json_t *reply = NULL;
-        loch_status st = loch_consolef(
-            c, loch_port_safekeeper(c, i), &reply,
-            "CREATE TIMELINE %s %s START %s PREV %s SYSID %s PGVERSION %s SEGMENT %s",
-            loch_field(row, "tenant"), loch_field(row, "timeline"), loch_field(row, "start_lsn"),
-            loch_field(row, "prev_lsn"), loch_field(row, "system_id"),
-            loch_field(row, "pg_version"), loch_field(row, "segment_bytes"));
-        json_decref(reply);
-        if (loch_is_ok(st)) {
-            taken++;
-            continue;
-        }
-        (void)snprintf(why, sizeof why, "safekeeper %d: %s", i + 1, loch_error_text());
-        loch_progress("warning: %s", why);
-    }
-    if (taken < QUORUM)
-        return LOCH_FAIL(LOCH_E_UNAVAILABLE,
-                         "only %d of %d safekeepers took the timeline (%s): run "
-                         "`loch up` and try again",
-                         taken, LOCH_SAFEKEEPERS, why);
     return LOCH_OK;
 }
 
@@ -98,7 +67,8 @@ out:
 
 void loch_timeline_forget(const struct loch_cluster *c, const char *tenant, const char *timeline)
 {
-    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
         json_t *reply = NULL;
         if (!loch_is_ok(loch_consolef(c, loch_port_safekeeper(c, i), &reply, "DROP TIMELINE %s %s",
                                       tenant, timeline)))

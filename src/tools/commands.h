@@ -21,6 +21,8 @@ LOCH_STATUS loch_cmd_tenant(struct loch_cluster *c, const struct loch_options *o
                             const char *name);
 LOCH_STATUS loch_cmd_branch(struct loch_cluster *c, const struct loch_options *o, const char *verb,
                             const char *name);
+LOCH_STATUS loch_cmd_safekeeper(struct loch_cluster *c, const struct loch_options *o,
+                                const char *verb, const char *name, const char *other);
 LOCH_STATUS loch_cmd_compute(struct loch_cluster *c, const struct loch_options *o, const char *verb,
                              const char *name);
 LOCH_STATUS loch_cmd_key(struct loch_cluster *c, const struct loch_options *o, const char *verb,
@@ -49,7 +51,19 @@ LOCH_STATUS loch_tenant_find(const struct loch_cluster *c, const char *name, cha
 /* The row of SHOW TIMELINES for the branch; the caller decrefs *row. */
 LOCH_STATUS loch_branch_find(const struct loch_cluster *c, const char *tenant_id, const char *name,
                              json_t **row);
-/* Tells every safekeeper of a new timeline; at least a quorum must take it. */
+/* Brings every timeline's membership to the cluster's members: makes the timeline where it is
+ * missing, lets it catch up, and changes the membership. What is down is left for later; with
+ * `strict` that is a failure. */
+LOCH_STATUS loch_members_settle(struct loch_cluster *c, bool strict);
+/* Ends changes that are under way in the members from before them. */
+LOCH_STATUS loch_members_abort(struct loch_cluster *c);
+/* How many timelines have a member on safekeeper n. */
+LOCH_STATUS loch_members_count(const struct loch_cluster *c, int n, int *out);
+LOCH_STATUS loch_safekeeper_start(struct loch_cluster *c, int n);
+LOCH_STATUS loch_safekeeper_stop(struct loch_cluster *c, int n);
+LOCH_STATUS loch_remove_tree(const char *path);
+/* Tells every member of a new timeline, and forms its membership of those that took it; at least a
+ * quorum must. */
 LOCH_STATUS loch_timeline_announce(const struct loch_cluster *c, const json_t *row);
 /* Every safekeeper forgets the timeline; one that does not answer is named, not waited for. */
 void loch_timeline_forget(const struct loch_cluster *c, const char *tenant, const char *timeline);

@@ -41,6 +41,12 @@ static const char usage[] =
     "                            [--set name=value[,name=value...]]\n"
     "  compute start NAME --read-only [--at LSN|TIME] [--branch B]   looks at the past; gone\n"
     "                            with its branch when it is stopped\n"
+    "  safekeeper list           who keeps the WAL, and how far each is\n"
+    "  safekeeper add            starts another one; it keeps nothing yet\n"
+    "  safekeeper replace OLD NEW   NEW takes the place of OLD, which may be dead\n"
+    "  safekeeper members A,B,C  exactly these keep the WAL: grow, shrink, move\n"
+    "  safekeeper settle         goes on with a change that was cut short; abort: takes it back\n"
+    "  safekeeper remove NAME    stops one that keeps nothing, and deletes its directory\n"
     "\n"
     "TIME: 2026-11-28T13:11:35Z, '2026-11-28 13:11:35.5+01'; without a zone UTC.\n"
     "\n"
@@ -275,9 +281,11 @@ static loch_status dispatch(struct loch_cluster *c, struct loch_options *o, int 
 {
     const char *verb = count > 1 ? words[1] : "";
     const char *name = count > 2 ? words[2] : NULL;
+    const char *other = count > 3 ? words[3] : NULL;
 
-    o->to = count > 3 ? words[3] : NULL;
-    if (count > 4 || (count == 4 && strcmp(verb, "rename") != 0))
+    o->to = other;
+    if (count > 4 ||
+        (count == 4 && strcmp(verb, "rename") != 0 && strcmp(words[0], "safekeeper") != 0))
         return LOCH_FAIL(LOCH_E_INVALID, "too many words after \"%s\"", words[2]);
     if (strcmp(words[0], "up") == 0)
         return loch_cmd_up(c, o);
@@ -290,6 +298,8 @@ static loch_status dispatch(struct loch_cluster *c, struct loch_options *o, int 
         return loch_cmd_down(c, o);
     if (strcmp(words[0], "status") == 0)
         return loch_cmd_status(c, o);
+    if (strcmp(words[0], "safekeeper") == 0)
+        return loch_cmd_safekeeper(c, o, verb, name, other);
     if (strcmp(words[0], "tenant") == 0)
         return loch_cmd_tenant(c, o, verb, name);
     if (strcmp(words[0], "branch") == 0)

@@ -66,6 +66,12 @@ wait_open() { # safekeeper, timeline: until it is not opening any more
 }
 slay() { kill -9 "${pid[$1]}" 2>/dev/null; wait "${pid[$1]}" 2>/dev/null; }
 halt() { kill "${pid[$1]}" 2>/dev/null; wait "${pid[$1]}" 2>/dev/null; }
+member_id() { console "$1" "SHOW MEMBER STATES" | awk -F'|' -v t="$2" '$2 == t {print $4}'; }
+form() { # timeline: the three become its members
+    local list="" i
+    for i in 1 2 3; do list+=",$(member_id $i "$1")@${node[$i]}@127.0.0.1:$((base + i))"; done
+    console 1 "FORM MEMBERS $tenant $1 ${list#,}" && console 2 "SHOW MEMBERS $tenant $1" && console 3 "SHOW MEMBERS $tenant $1"
+}
 create() {
     console "$1" "CREATE TIMELINE $tenant $2 START $start PREV $prev SYSID $sysid PGVERSION 150020 SEGMENT 16777216"
 }
@@ -98,6 +104,8 @@ for i in 1 2 3; do
     expect "and again, which does nothing" create $i "$timeline"
     expect "a second timeline is created on $i" create $i "$other"
 done
+expect "the membership is formed" form "$timeline"
+expect "and the other's" form "$other"
 if "$build/bin/loch-safekeeper" --config "$dir/sk1.ini" >"$dir/out" 2>&1; then bad "a second daemon started on one directory"
 else ok "a second daemon on one directory is refused: $(tail -1 "$dir/out" | cut -c1-150)"; fi
 
@@ -264,6 +272,7 @@ if command -v strace >/dev/null; then
     solo=$(hex)
     expect "keys of a third timeline are made" tool setup "$solo"
     expect "it is created on 1" create 1 "$solo"
+    expect "and is its only member" console 1 "FORM MEMBERS $tenant $solo $(member_id 1 "$solo")@${node[1]}@127.0.0.1:$((base + 1))"
     halt 1
     LOCH_NO_URING=1 strace -f -yy -e trace=pwrite64,fdatasync,write,writev,sendmsg,sendto -o "$dir/trace" \
         "$build/bin/loch-safekeeper" --config "$dir/sk1.ini" >>"$dir/sk1.log" 2>&1 &

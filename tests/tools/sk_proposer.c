@@ -226,6 +226,8 @@ static void run_effects(struct tool *t)
             committed(t, e.lsn);
             fill = true;
             break;
+        case LOCH_PROPOSER_MEMBERS: /* the membership of this tool's timelines stays */
+            break;
         case LOCH_PROPOSER_FENCED:
             (void)printf("fenced: %s\n", e.text);
             stop(t, EXIT_FENCED);
@@ -265,6 +267,13 @@ static loch_status run_frame(struct member *m, uint8_t type, struct loch_slice p
         struct loch_wal_fenced r;
         LOCH_TRY(loch_wal_fenced_decode(payload, &r));
         LOCH_TRY(loch_proposer_fenced(t->proposer, m->index, &r, &t->effects));
+    } else if (type == LOCH_WAL_MEMBERS) {
+        struct loch_wal_members r;
+        LOCH_TRY(loch_wal_members_decode(payload, &r));
+        loch_status st =
+            loch_proposer_members(t->proposer, now(t), m->index, &r.membership, &t->effects);
+        loch_membership_fini(&r.membership);
+        LOCH_TRY(st);
     } else {
         return LOCH_FAIL(LOCH_E_CORRUPT, "frame of type %u", type);
     }
@@ -313,7 +322,7 @@ static loch_status check_frame(struct member *m, uint8_t type, struct loch_slice
     } else if (type == LOCH_WAL_PULL_STATE) {
         struct loch_wal_pull_state s;
         LOCH_TRY(loch_wal_pull_state_decode(payload, &s));
-        loch_term_history_fini(&s.history);
+        loch_wal_pull_state_fini(&s);
     } else {
         return LOCH_FAIL(LOCH_E_CORRUPT, "frame of type %u", type);
     }
@@ -508,18 +517,19 @@ static void make_proposer(struct tool *t)
     struct loch_proposer_config config = {.hello = {.version = LOCH_WIRE_WAL_VERSION,
                                                     .tenant = t->tenant,
                                                     .timeline = t->timeline,
-                                                    .generation = 1,
                                                     .system_id = t->system_id,
                                                     .pg_version = 150020,
                                                     .segment_bytes = WAL_GEN_SEGMENT_BYTES},
                                           .compute_epoch = t->epoch,
-                                          .member_count = t->member_count,
                                           .window_bytes = 1u << 20,
                                           .reply_timeout_ms = 5000,
                                           .election_timeout_ms = 1000,
                                           .heartbeat_ms = 200};
+    struct loch_member contacts[LOCH_MEMBERS_MAX] = {0};
     for (uint32_t i = 0; i < t->member_count; i++)
-        config.members[i] = t->members[i].node;
+        contacts[i] = (struct loch_member){
+            .id = t->members[i].node, .node = t->members[i].node, .in = LOCH_MEMBER_BOTH};
+    config.membership = (struct loch_membership){.members = contacts, .count = t->member_count};
     must(loch_proposer_create(&config, &t->proposer), "proposer");
 }
 

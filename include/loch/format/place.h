@@ -14,7 +14,8 @@ enum loch_kind {
     LOCH_KIND_CONTROL = 3,           /* safekeeper: a timeline's control file */
     LOCH_KIND_TIMELINE_MANIFEST = 4, /* object store */
     LOCH_KIND_TENANT_MANIFEST = 5,   /* object store */
-    LOCH_KIND_WAL_ARCHIVE = 8        /* object store: a piece of committed WAL */
+    LOCH_KIND_WAL_ARCHIVE = 8,       /* object store: a piece of committed WAL */
+    LOCH_KIND_MEMBERS = 9            /* object store: who keeps a timeline's WAL */
 };
 
 /* Fields a kind has no use for are none. */

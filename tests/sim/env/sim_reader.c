@@ -39,7 +39,7 @@ static loch_status reader_frame(void *arg, uint8_t type, struct loch_slice paylo
         loch_stream_send(r->stream, &out);
     } else if (type == LOCH_WAL_PULL_STATE) {
         assert_ok(loch_wal_pull_state_decode(payload, &state));
-        loch_term_history_fini(&state.history);
+        loch_wal_pull_state_fini(&state);
     } else {
         assert_int_equal(type, LOCH_WAL_ERROR);
     }

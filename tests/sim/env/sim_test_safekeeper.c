@@ -73,6 +73,7 @@ static struct {
     struct loch_env *reader_env;
     struct loch_keys *reader_keys;
     struct safekeeper sks[SAFEKEEPERS];
+    struct loch_member members[SAFEKEEPERS];
     struct compute *current, *former;
     struct sim_node *machines[2]; /* that computes run on */
     bool taken[2];
@@ -409,11 +410,9 @@ static struct compute *compute_start(void)
     struct loch_proposer_config config = {.hello = {.version = LOCH_WIRE_WAL_VERSION,
                                                     .tenant = tenant,
                                                     .timeline = timeline,
-                                                    .generation = 1,
                                                     .system_id = SYSTEM_ID,
                                                     .pg_version = 150020,
                                                     .segment_bytes = WAL_GEN_SEGMENT_BYTES},
-                                          .member_count = SAFEKEEPERS,
                                           .window_bytes = 32u << 10,
                                           .reply_timeout_ms = 2000,
                                           .election_timeout_ms = 1000,
@@ -430,8 +429,8 @@ static struct compute *compute_start(void)
     c->keys = open_keys(NULL, LOCH_ROLE_TOOL);
     assert_ok(loch_keys_tenant_load(c->keys, &tenant));
     assert_ok(loch_env_random(c->env, c->boot.bytes, sizeof c->boot.bytes));
-    for (uint32_t i = 0; i < SAFEKEEPERS; i++)
-        config.members[i] = story.sks[i].id;
+    config.membership =
+        (struct loch_membership){.generation = 1, .members = story.members, .count = SAFEKEEPERS};
     assert_ok(loch_proposer_create(&config, &c->proposer));
     for (uint32_t i = 0; i < SAFEKEEPERS; i++) {
         c->members[i] = (struct member){.c = c, .index = i};
@@ -506,6 +505,23 @@ static void forget_archive(void)
     assert_ok(loch_objstore_list(real.store, prefix, forget_object, NULL));
 }
 
+/* The first configuration is handed round. */
+static void form_membership(void)
+{
+    const struct loch_membership m = {
+        .generation = 1, .members = story.members, .count = SAFEKEEPERS};
+
+    for (uint32_t i = 0; i < SAFEKEEPERS; i++) {
+        struct safekeeper *s = &story.sks[i];
+        story.members[i] = (struct loch_member){
+            .id = sk_timeline_of(s)->control.member, .node = s->id, .in = LOCH_MEMBER_BOTH};
+        (void)snprintf(story.members[i].address, sizeof story.members[i].address, "%s", s->address);
+    }
+    for (uint32_t i = 0; i < SAFEKEEPERS; i++)
+        assert_ok(sk_timeline_configure(sk_timeline_of(&story.sks[i]), &m));
+    sim_world_run(story.sim, 1000000);
+}
+
 static void begin(uint64_t seed)
 {
     const struct sk_timeline_spec spec = {.start_lsn = START_LSN,
@@ -540,6 +556,7 @@ static void begin(uint64_t seed)
     sim_world_run(story.sim, 1000000);
     for (uint32_t i = 0; i < SAFEKEEPERS; i++)
         assert_int_equal(sk_timeline_of(&story.sks[i])->state, SK_ACTIVE);
+    form_membership();
     story.current = compute_start();
     reader_start();
 }

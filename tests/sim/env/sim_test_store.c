@@ -283,7 +283,7 @@ static void run_seed(uint64_t seed)
                                      .anchor_lsn = START_LSN,
                                      .anchor_prev_lsn = START_PREV,
                                      .trim_lsn = START_LSN};
-    assert_ok(loch_acceptor_control_init(&w->control.acceptor, START_LSN, START_PREV, 1));
+    assert_ok(loch_acceptor_control_init(&w->control.acceptor, START_LSN, START_PREV));
     wal_gen_init(&w->gen, START_LSN, START_PREV, SYSTEM_ID, seed);
     w->written = story.acked = START_LSN;
     mark();

@@ -45,6 +45,8 @@ static struct world {
     struct loch_secret psk;
     struct loch_credential credential;
     struct keeper keepers[3];
+    struct loch_member members[3];
+    struct loch_membership membership;
     struct loch_quorum *quorum;
     struct loch_wal_source *source;
     struct loch_child *postgres;
@@ -77,6 +79,8 @@ static void send_message(struct keeper *k, const struct loch_acceptor_message *m
         loch_wal_elected_reply_encode(&out, &m->u.elected_reply);
     else if (m->type == LOCH_WAL_APPEND_REPLY)
         loch_wal_append_reply_encode(&out, &m->u.append_reply);
+    else if (m->type == LOCH_WAL_MEMBERS)
+        loch_wal_members_encode(&out, &(struct loch_wal_members){.membership = m->u.members});
     else
         loch_wal_fenced_encode(&out, &m->u.fenced);
     if (k->stream != NULL)
@@ -186,7 +190,8 @@ static void keeper_start(struct keeper *k, uint32_t i)
 
     (void)snprintf(k->address, sizeof k->address, "127.0.0.1:%u", SK_PORT + i);
     assert_ok(loch_tls_server_create(lookup, NULL, &k->tls));
-    assert_ok(loch_acceptor_control_init(&control, w.start_lsn, LOCH_LSN_NONE, 1));
+    assert_ok(loch_acceptor_control_init(&control, w.start_lsn, LOCH_LSN_NONE));
+    assert_ok(loch_membership_copy(&control.membership, &w.membership));
     assert_ok(loch_acceptor_create(&control, &node, w.start_lsn, LOCH_LSN_NONE, &k->acceptor));
     loch_acceptor_control_fini(&control);
     assert_ok(loch_wal_scan_init(&k->scan, LOCH_WAL_SCAN_BOUNDARIES, w.start_lsn, LOCH_LSN_NONE,
@@ -539,6 +544,18 @@ static void check_quorum_file(void)
     assert_int_equal(lines, 3);
 }
 
+/* Known to the keepers; the agent starts with contacts only. */
+static void form_membership(void)
+{
+    for (uint32_t i = 0; i < 3; i++) {
+        w.members[i] = (struct loch_member){
+            .id = {{(uint8_t)(i + 1)}}, .node = {{(uint8_t)(i + 1)}}, .in = LOCH_MEMBER_BOTH};
+        (void)snprintf(w.members[i].address, sizeof w.members[i].address, "127.0.0.1:%u",
+                       SK_PORT + i);
+    }
+    w.membership = (struct loch_membership){.generation = 1, .members = w.members, .count = 3};
+}
+
 static void commits_wait_for_a_quorum(void **state)
 {
     uint8_t key[LOCH_PSK_BYTES] = {7};
@@ -550,6 +567,7 @@ static void commits_wait_for_a_quorum(void **state)
     make_cluster();
     assert_ok(loch_env_real_create(&w.env));
     assert_ok(loch_secret_from(&w.psk, key, sizeof key));
+    form_membership();
     for (uint32_t i = 0; i < 3; i++)
         keeper_start(&w.keepers[i], i);
     set_up_credential();

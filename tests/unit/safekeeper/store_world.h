@@ -142,7 +142,8 @@ static inline void world_init(struct world *w, uint64_t file_bytes)
                                      .anchor_lsn = START_LSN,
                                      .anchor_prev_lsn = START_PREV,
                                      .trim_lsn = START_LSN};
-    assert_ok(loch_acceptor_control_init(&w->control.acceptor, START_LSN, START_PREV, 1));
+    w->control.member = (struct loch_id){{77}};
+    assert_ok(loch_acceptor_control_init(&w->control.acceptor, START_LSN, START_PREV));
     wal_gen_init(&w->gen, START_LSN, START_PREV, SYSTEM_ID, 42);
 }
 

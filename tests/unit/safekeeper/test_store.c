@@ -93,7 +93,7 @@ static void control_round_trip(void **state)
 }
 
 /* A file as this or an older version wrote it: opens for ever. */
-static void control_golden_of(struct world *w, const char *golden, loch_lsn trim_lsn)
+static void control_golden_of(struct world *w, const char *golden, loch_lsn trim_lsn, bool members)
 {
     struct sk_control got = {0};
     struct loch_buf bytes = {0};
@@ -114,13 +114,17 @@ static void control_golden_of(struct world *w, const char *golden, loch_lsn trim
     assert_int_equal(got.trim_lsn, trim_lsn);
     assert_int_equal(got.acceptor.term, 131072);
     assert_int_equal(got.acceptor.min_compute_epoch, 2);
-    assert_int_equal(got.acceptor.generation, 1);
     assert_int_equal(got.acceptor.start_lsn, START_LSN);
     assert_int_equal(got.acceptor.start_prev_lsn, START_PREV);
     assert_int_equal(got.acceptor.commit_lsn, START_LSN + 256);
     assert_int_equal(got.acceptor.history.count, 2);
     assert_int_equal(got.acceptor.history.entries[1].term, 131072);
     assert_int_equal(got.acceptor.history.entries[1].start, START_LSN + 256);
+    assert_int_equal(got.acceptor.membership.generation, members ? 9 : 0);
+    assert_int_equal(got.acceptor.membership.count, members ? 2 : 0);
+    assert_int_equal(got.member.bytes[0], members ? 77 : w->sealer.node.bytes[0]);
+    if (members)
+        assert_string_equal(got.acceptor.membership.members[1].address, "127.0.0.1:7002");
     sk_control_fini(&got);
     loch_buf_fini(&bytes);
 }
@@ -129,7 +133,11 @@ static void control_golden(void **state)
 {
     struct world w;
     struct loch_buf bytes = {0};
-    const char *golden = LOCH_SOURCE_DIR "/tests/golden/format/control-2.bin";
+    struct loch_member members[] = {
+        {.id = {{77}}, .node = {{3}}, .in = LOCH_MEMBER_BOTH, .address = "127.0.0.1:7001"},
+        {.id = {{78}}, .node = {{4}}, .in = LOCH_MEMBER_NEW, .address = "127.0.0.1:7002"}};
+    const struct loch_membership joint = {.generation = 9, .members = members, .count = 2};
+    const char *golden = LOCH_SOURCE_DIR "/tests/golden/format/control-3.bin";
 
     (void)state;
     world_init(&w, 1u << 20);
@@ -143,13 +151,16 @@ static void control_golden(void **state)
         w.control.anchor_lsn = START_LSN + 128;
         w.control.anchor_prev_lsn = START_LSN + 64;
         w.control.trim_lsn = START_LSN + 120;
+        assert_ok(loch_membership_copy(&w.control.acceptor.membership, &joint));
         assert_ok(loch_term_history_add(&w.control.acceptor.history, 131072, START_LSN + 256));
         assert_ok(sk_control_seal(&w.control, &w.sealer, &bytes));
         assert_ok(loch_env_replace_file(w.env, golden, loch_buf_slice(&bytes)));
+        loch_buf_fini(&bytes);
     }
-    control_golden_of(&w, LOCH_SOURCE_DIR "/tests/golden/format/control.bin", START_LSN);
-    control_golden_of(&w, golden, START_LSN + 120);
-    loch_buf_fini(&bytes);
+    control_golden_of(&w, golden, START_LSN + 120, true);
+    control_golden_of(&w, LOCH_SOURCE_DIR "/tests/golden/format/control-2.bin", START_LSN + 120,
+                      false);
+    control_golden_of(&w, LOCH_SOURCE_DIR "/tests/golden/format/control.bin", START_LSN, false);
     world_fini(&w);
 }
 

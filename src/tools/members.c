@@ -1,0 +1,634 @@
+/* Holds: changes of the timelines' memberships, as the one who drives them: each step is a
+ * conditional put by a safekeeper; whoever comes later goes on from what stands there. The rules:
+ * docs/protocol/consensus.md, "Changing the membership". */
+#include "commands.h"
+#include "console_client.h"
+
+#include "loch/consensus/membership.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STEP_TIMEOUT_MS 120000
+#define PAUSE_MS        50u
+#define SAY_MS          2000u
+#define LIST_BYTES      2400u
+
+/* What every safekeeper says of itself: the rows of SHOW MEMBER STATES, NULL when it is down. */
+struct survey {
+    json_t *rows[LOCH_SAFEKEEPERS_MAX];
+};
+
+static void survey_fini(struct survey *s)
+{
+    for (int i = 0; i < LOCH_SAFEKEEPERS_MAX; i++)
+        json_decref(s->rows[i]);
+    *s = (struct survey){0};
+}
+
+static void survey_take(const struct loch_cluster *c, struct survey *out)
+{
+    *out = (struct survey){0};
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
+        if (!loch_is_ok(
+                loch_console(c, loch_port_safekeeper(c, i), "SHOW MEMBER STATES", &out->rows[i])))
+            out->rows[i] = NULL;
+    }
+}
+
+/* Safekeeper i's row of the timeline, or NULL. */
+static const json_t *survey_row(const struct survey *s, int i, const char *timeline)
+{
+    json_t *row;
+    size_t k;
+
+    json_array_foreach(s->rows[i], k, row)
+    {
+        if (strcmp(loch_field(row, "timeline"), timeline) == 0)
+            return row;
+    }
+    return NULL;
+}
+
+static uint64_t number(const json_t *row, const char *name)
+{
+    return strtoull(loch_field(row, name), NULL, 10);
+}
+
+static loch_lsn lsn_of(const json_t *row, const char *name)
+{
+    loch_lsn lsn = 0;
+    return loch_is_ok(loch_lsn_parse(loch_field(row, name), &lsn)) ? lsn : 0;
+}
+
+static bool is_active(const json_t *row)
+{
+    return row != NULL && strcmp(loch_field(row, "state"), "active") == 0;
+}
+
+/* ---- the configuration ---- */
+
+static loch_status parse_members(const json_t *rows, struct loch_membership *out)
+{
+    struct loch_membership m = {0};
+    json_t *row;
+    size_t i;
+
+    m.members = calloc(LOCH_MEMBERS_MAX, sizeof *m.members);
+    if (m.members == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a membership");
+    json_array_foreach(rows, i, row)
+    {
+        const char *set = loch_field(row, "set");
+        if (m.count == LOCH_MEMBERS_MAX)
+            break;
+        struct loch_member *each = &m.members[m.count++];
+        m.generation = number(row, "generation");
+        loch_status st = loch_id_parse(loch_field(row, "member"), &each->id);
+        if (loch_is_ok(st))
+            st = loch_id_parse(loch_field(row, "node"), &each->node);
+        if (!loch_is_ok(st)) {
+            loch_membership_fini(&m);
+            return st;
+        }
+        each->in = strcmp(set, "old") == 0   ? LOCH_MEMBER_OLD
+                   : strcmp(set, "new") == 0 ? LOCH_MEMBER_NEW
+                                             : LOCH_MEMBER_BOTH;
+        (void)snprintf(each->address, sizeof each->address, "%s", loch_field(row, "address"));
+    }
+    *out = m;
+    return LOCH_OK;
+}
+
+/* Where a timeline is, and who of the safekeepers knows it. */
+struct target {
+    char tenant[33], timeline[33];
+};
+
+/* Runs a command about the timeline on one safekeeper that has it; *out is what holds then. */
+static loch_status order(const struct loch_cluster *c, const struct survey *s,
+                         const struct target *t, const char *verb, const char *rest,
+                         struct loch_membership *out)
+{
+    loch_status st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "no safekeeper that answers has the timeline");
+
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
+        json_t *rows = NULL;
+        if (!is_active(survey_row(s, i, t->timeline)))
+            continue;
+        st = loch_consolef(c, loch_port_safekeeper(c, i), &rows, "%s MEMBERS %s %s%s", verb,
+                           t->tenant, t->timeline, rest);
+        if (loch_is_ok(st))
+            st = parse_members(rows, out);
+        json_decref(rows);
+        if (loch_is_ok(st) || st.code != LOCH_E_UNAVAILABLE)
+            return st;
+    }
+    return st;
+}
+
+/* Every safekeeper that has the timeline comes to know the configuration, and looks around. */
+static void tell(const struct loch_cluster *c, const struct survey *s, const struct target *t)
+{
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
+        json_t *rows = NULL;
+        if (is_active(survey_row(s, i, t->timeline)) &&
+            !loch_is_ok(loch_consolef(c, loch_port_safekeeper(c, i), &rows, "SHOW MEMBERS %s %s",
+                                      t->tenant, t->timeline)))
+            loch_progress("warning: safekeeper %d: %s", i + 1, loch_error_text());
+        json_decref(rows);
+    }
+}
+
+static void write_list(const struct loch_member *members, uint32_t count, char out[LIST_BYTES])
+{
+    size_t at = 0;
+
+    out[0] = '\0';
+    for (uint32_t i = 0; i < count && at < LIST_BYTES; i++) {
+        char id[LOCH_ID_TEXT_BYTES];
+        char node[LOCH_ID_TEXT_BYTES];
+        int n = snprintf(out + at, LIST_BYTES - at, "%s%s@%s@%s", i > 0 ? "," : "",
+                         loch_id_format(&members[i].id, id), loch_id_format(&members[i].node, node),
+                         members[i].address);
+        at += n > 0 ? (size_t)n : 0;
+    }
+}
+
+static loch_status member_of(const struct loch_cluster *c, int i, const json_t *row,
+                             struct loch_member *out)
+{
+    *out = (struct loch_member){.node = c->safekeeper_node[i], .in = LOCH_MEMBER_BOTH};
+    (void)snprintf(out->address, sizeof out->address, "127.0.0.1:%d", loch_port_safekeeper(c, i));
+    return loch_id_parse(loch_field(row, "member"), &out->id);
+}
+
+/* ---- a new timeline ---- */
+
+static loch_status create_on(const struct loch_cluster *c, int i, const char *tenant,
+                             const char *timeline, const json_t *spec)
+{
+    json_t *reply = NULL;
+    loch_status st = loch_consolef(
+        c, loch_port_safekeeper(c, i), &reply,
+        "CREATE TIMELINE %s %s START %s PREV %s SYSID %s PGVERSION %s SEGMENT %s", tenant, timeline,
+        loch_field(spec, "start_lsn"), loch_field(spec, "prev_lsn"), loch_field(spec, "system_id"),
+        loch_field(spec, "pg_version"), loch_field(spec, "segment_bytes"));
+
+    json_decref(reply);
+    return st;
+}
+
+static loch_status form(const struct loch_cluster *c, const struct survey *s,
+                        const struct target *t)
+{
+    struct loch_member members[LOCH_MEMBERS_MAX];
+    struct loch_membership formed = {0};
+    char list[LIST_BYTES];
+    char rest[LIST_BYTES + 2];
+    uint32_t count = 0;
+
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
+        const json_t *row = survey_row(s, i, t->timeline);
+        if (c->member[i] && is_active(row))
+            LOCH_TRY(member_of(c, i, row, &members[count++]));
+    }
+    if ((int)count < loch_quorum(c))
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                         "only %u safekeepers have the timeline: start the others and run "
+                         "`loch up`",
+                         count);
+    write_list(members, count, list);
+    (void)snprintf(rest, sizeof rest, " %s", list);
+    LOCH_TRY(order(c, s, t, "FORM", rest, &formed));
+    loch_membership_fini(&formed);
+    tell(c, s, t);
+    return LOCH_OK;
+}
+
+loch_status loch_timeline_announce(const struct loch_cluster *c, const json_t *row)
+{
+    struct target t;
+    struct survey s;
+    char why[400] = "";
+    int taken = 0;
+
+    (void)snprintf(t.tenant, sizeof t.tenant, "%s", loch_field(row, "tenant"));
+    (void)snprintf(t.timeline, sizeof t.timeline, "%s", loch_field(row, "timeline"));
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
+        if (!c->member[i])
+            continue;
+        if (loch_is_ok(create_on(c, i, t.tenant, t.timeline, row))) {
+            taken++;
+            continue;
+        }
+        (void)snprintf(why, sizeof why, "safekeeper %d: %s", i + 1, loch_error_text());
+        loch_progress("warning: %s", why);
+    }
+    if (taken < loch_quorum(c))
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                         "only %d safekeepers took the timeline (%s): run `loch up` and try again",
+                         taken, why);
+    survey_take(c, &s);
+    loch_status st = form(c, &s, &t);
+    survey_fini(&s);
+    return st;
+}
+
+/* ---- a change ---- */
+
+static int index_of_node(const struct loch_cluster *c, const struct loch_id *node)
+{
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
+        if (loch_id_equal(&c->safekeeper_node[i], node))
+            return i;
+    }
+    return -1;
+}
+
+static void states_of(const struct loch_cluster *c, const struct survey *s,
+                      const struct loch_membership *m, const char *timeline,
+                      struct loch_member_state *out)
+{
+    for (uint32_t k = 0; k < m->count; k++) {
+        const int i = index_of_node(c, &m->members[k].node);
+        const json_t *row = i >= 0 ? survey_row(s, i, timeline) : NULL;
+        struct loch_id id;
+        out[k] = (struct loch_member_state){0};
+        if (!is_active(row) || strcmp(loch_field(row, "settled"), "yes") != 0 ||
+            !loch_is_ok(loch_id_parse(loch_field(row, "member"), &id)) ||
+            !loch_id_equal(&id, &m->members[k].id))
+            continue;
+        out[k] = (struct loch_member_state){.known = true,
+                                            .generation = number(row, "generation"),
+                                            .term = number(row, "term"),
+                                            .log_term = number(row, "log_term"),
+                                            .flush_lsn = lsn_of(row, "flush_lsn")};
+    }
+}
+
+/* Waits until the joint configuration may end, and ends it. */
+static loch_status finish(const struct loch_cluster *c, const struct target *t,
+                          const struct loch_membership *joint)
+{
+    const uint64_t until = loch_now_ms() + STEP_TIMEOUT_MS;
+    uint64_t say = loch_now_ms() + SAY_MS;
+    const char *why = "";
+    char rest[64];
+
+    (void)snprintf(rest, sizeof rest, " FROM %" PRIu64, joint->generation);
+    while (loch_now_ms() < until) {
+        struct loch_member_state before[LOCH_MEMBERS_MAX], after[LOCH_MEMBERS_MAX];
+        struct loch_membership ended = {0};
+        struct survey s;
+        survey_take(c, &s);
+        states_of(c, &s, joint, t->timeline, before);
+        survey_fini(&s);
+        survey_take(c, &s);
+        states_of(c, &s, joint, t->timeline, after);
+        if (loch_membership_may_finish(joint, before, after, &why)) {
+            loch_status st = order(c, &s, t, "FINISH", rest, &ended);
+            if (loch_is_ok(st))
+                tell(c, &s, t);
+            loch_membership_fini(&ended);
+            survey_fini(&s);
+            return st;
+        }
+        tell(c, &s, t);
+        survey_fini(&s);
+        if (loch_now_ms() > say) {
+            loch_progress("timeline %.8s: waiting: %s", t->timeline, why);
+            say = loch_now_ms() + SAY_MS;
+        }
+        loch_pause_ms(PAUSE_MS);
+    }
+    return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                     "timeline %s: the change is not over after %d s: %s. It is safe to leave it "
+                     "so; go on with `loch safekeeper settle`, or take it back with `loch "
+                     "safekeeper abort`",
+                     t->timeline, STEP_TIMEOUT_MS / 1000, why);
+}
+
+/* Any row of a safekeeper that has the timeline: what it is, and how far. */
+static const json_t *best_row(const struct loch_cluster *c, const struct survey *s,
+                              const char *timeline)
+{
+    const json_t *best = NULL;
+
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
+        const json_t *row = survey_row(s, i, timeline);
+        if (is_active(row) &&
+            (best == NULL || lsn_of(row, "commit_lsn") > lsn_of(best, "commit_lsn")))
+            best = row;
+    }
+    return best;
+}
+
+/* Safekeeper i follows the others until it has what was committed when we began. */
+static loch_status catch_up(const struct loch_cluster *c, const struct target *t, int i)
+{
+    const uint64_t until = loch_now_ms() + STEP_TIMEOUT_MS;
+    uint64_t say = loch_now_ms() + SAY_MS;
+    loch_lsn goal = 0;
+
+    while (loch_now_ms() < until) {
+        struct survey s;
+        json_t *rows = NULL;
+        survey_take(c, &s);
+        const json_t *best = best_row(c, &s, t->timeline);
+        const loch_lsn has = lsn_of(survey_row(&s, i, t->timeline), "flush_lsn");
+        if (goal == 0 && best != NULL)
+            goal = lsn_of(best, "commit_lsn");
+        survey_fini(&s);
+        if (goal != 0 && has >= goal)
+            return LOCH_OK;
+        LOCH_TRY(loch_consolef(c, loch_port_safekeeper(c, i), &rows, "SHOW MEMBERS %s %s",
+                               t->tenant, t->timeline));
+        json_decref(rows);
+        if (loch_now_ms() > say) {
+            loch_progress("timeline %.8s: safekeeper %d is at " LOCH_LSN_FMT " of " LOCH_LSN_FMT,
+                          t->timeline, i + 1, LOCH_LSN_ARG(has), LOCH_LSN_ARG(goal));
+            say = loch_now_ms() + SAY_MS;
+        }
+        loch_pause_ms(PAUSE_MS);
+    }
+    return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                     "timeline %s: safekeeper %d has not caught up after %d s; try again with "
+                     "`loch safekeeper settle`",
+                     t->timeline, i + 1, STEP_TIMEOUT_MS / 1000);
+}
+
+/* Makes the timeline on safekeeper i when it has none, or a broken one. */
+static loch_status make_on(const struct loch_cluster *c, const struct survey *s,
+                           const struct target *t, int i)
+{
+    const json_t *row = survey_row(s, i, t->timeline);
+    const json_t *spec = best_row(c, s, t->timeline);
+    json_t *reply = NULL;
+
+    if (is_active(row))
+        return LOCH_OK;
+    if (row != NULL && strcmp(loch_field(row, "state"), "broken") != 0)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "safekeeper %d: the timeline is %s: %s", i + 1,
+                         loch_field(row, "state"), loch_field(row, "detail"));
+    if (spec == NULL)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "no safekeeper that answers has the timeline");
+    if (row != NULL) {
+        loch_progress("timeline %.8s: safekeeper %d has a broken one, which is replaced",
+                      t->timeline, i + 1);
+        LOCH_TRY(loch_consolef(c, loch_port_safekeeper(c, i), &reply, "DROP TIMELINE %s %s",
+                               t->tenant, t->timeline));
+        json_decref(reply);
+    }
+    return create_on(c, i, t->tenant, t->timeline, spec);
+}
+
+/* Safekeeper i as a member to be: made, told and caught up. */
+static loch_status bring_in(const struct loch_cluster *c, const struct target *t, int i,
+                            const struct loch_membership *now, struct loch_member *out)
+{
+    struct survey s;
+    json_t *rows = NULL;
+
+    survey_take(c, &s);
+    loch_status st = make_on(c, &s, t, i);
+    survey_fini(&s);
+    LOCH_TRY(st);
+    LOCH_TRY(loch_consolef(c, loch_port_safekeeper(c, i), &rows, "SHOW MEMBERS %s %s", t->tenant,
+                           t->timeline));
+    json_decref(rows);
+    survey_take(c, &s);
+    st = member_of(c, i, survey_row(&s, i, t->timeline), out);
+    survey_fini(&s);
+    LOCH_TRY(st);
+    return loch_membership_find(now, &out->id) < now->count ? LOCH_OK : catch_up(c, t, i);
+}
+
+/* The members the timeline shall have. One that is down stays when it is a member; else it is left
+ * for later, or (strict) a failure. */
+static loch_status plan(const struct loch_cluster *c, const struct survey *s,
+                        const struct target *t, const struct loch_membership *now, bool strict,
+                        struct loch_member *out, uint32_t *count)
+{
+    *count = 0;
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
+        if (!c->member[i])
+            continue;
+        if (s->rows[i] != NULL) {
+            LOCH_TRY(bring_in(c, t, i, now, &out[*count]));
+            (*count)++;
+            continue;
+        }
+        uint32_t k = 0;
+        while (k < now->count && !loch_id_equal(&now->members[k].node, &c->safekeeper_node[i]))
+            k++;
+        if (k < now->count)
+            out[(*count)++] = now->members[k];
+        else if (strict)
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                             "safekeeper %d does not answer, and is not a member yet", i + 1);
+        else
+            loch_progress("safekeeper %d is down: it joins timeline %.8s at the next `loch up`",
+                          i + 1, t->timeline);
+    }
+    return LOCH_OK;
+}
+
+/* A safekeeper that has left keeps nothing of the timeline. */
+static void forget_left(const struct loch_cluster *c, const struct survey *s,
+                        const struct target *t, const struct loch_membership *now)
+{
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
+        json_t *reply = NULL;
+        bool member = false;
+        for (uint32_t k = 0; k < now->count; k++)
+            member = member || loch_id_equal(&now->members[k].node, &c->safekeeper_node[i]);
+        if (member || c->member[i] || survey_row(s, i, t->timeline) == NULL)
+            continue;
+        if (!loch_is_ok(loch_consolef(c, loch_port_safekeeper(c, i), &reply, "DROP TIMELINE %s %s",
+                                      t->tenant, t->timeline)))
+            loch_progress("warning: safekeeper %d: %s", i + 1, loch_error_text());
+        json_decref(reply);
+    }
+}
+
+/* One step towards the members the cluster wants; *over: there is none left. */
+static loch_status step(const struct loch_cluster *c, const struct target *t, bool strict,
+                        bool *over)
+{
+    struct loch_membership now = {0}, next = {0};
+    struct loch_member to[LOCH_MEMBERS_MAX];
+    struct survey s;
+    char list[LIST_BYTES];
+    char rest[LIST_BYTES + 64];
+    uint32_t count = 0;
+    loch_status st;
+
+    survey_take(c, &s);
+    *over = false;
+    LOCH_TRY_OUT(st, order(c, &s, t, "SHOW", "", &now));
+    if (now.generation == 0) {
+        st = form(c, &s, t);
+        goto out;
+    }
+    if (loch_membership_joint(&now)) {
+        loch_progress("timeline %.8s: generation %" PRIu64 ", a change is under way", t->timeline,
+                      now.generation);
+        tell(c, &s, t);
+        st = finish(c, t, &now);
+        goto out;
+    }
+    LOCH_TRY_OUT(st, plan(c, &s, t, &now, strict, to, &count));
+    st = loch_membership_begin(&now, to, count, &next);
+    if (st.code == LOCH_E_EXISTS) {
+        *over = true;
+        forget_left(c, &s, t, &now);
+        st = LOCH_OK;
+        goto out;
+    }
+    LOCH_TRY_OUT(st, st);
+    loch_membership_fini(&next);
+    write_list(to, count, list);
+    (void)snprintf(rest, sizeof rest, " FROM %" PRIu64 " TO %s", now.generation, list);
+    loch_progress("timeline %.8s: from %u to %u safekeepers", t->timeline, now.count, count);
+    LOCH_TRY_OUT(st, order(c, &s, t, "CHANGE", rest, &next));
+out:
+    survey_fini(&s);
+    loch_membership_fini(&now);
+    loch_membership_fini(&next);
+    return st;
+}
+
+/* ---- all timelines ---- */
+
+typedef loch_status (*each_fn)(struct loch_cluster *c, const struct target *t, void *arg);
+
+/* Once for every timeline that any safekeeper has. */
+static loch_status for_each(struct loch_cluster *c, each_fn fn, void *arg)
+{
+    json_t *seen = json_object();
+    struct survey s;
+    loch_status st = LOCH_OK;
+
+    survey_take(c, &s);
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
+        json_t *row;
+        size_t k;
+        json_array_foreach(s.rows[i], k, row)
+        {
+            struct target t;
+            (void)snprintf(t.tenant, sizeof t.tenant, "%s", loch_field(row, "tenant"));
+            (void)snprintf(t.timeline, sizeof t.timeline, "%s", loch_field(row, "timeline"));
+            if (!loch_is_ok(st) || json_object_get(seen, t.timeline) != NULL)
+                continue;
+            json_object_set_new(seen, t.timeline, json_true());
+            st = fn(c, &t, arg);
+        }
+    }
+    survey_fini(&s);
+    json_decref(seen);
+    return st;
+}
+
+static loch_status settle_one(struct loch_cluster *c, const struct target *t, void *arg)
+{
+    const bool *strict = arg;
+    bool over = false;
+
+    while (!over) {
+        loch_status st = step(c, t, *strict, &over);
+        if (!loch_is_ok(st) && !*strict) { /* `up` goes on: what runs, runs */
+            loch_progress("warning: timeline %.8s: %s", t->timeline, loch_error_text());
+            return LOCH_OK;
+        }
+        LOCH_TRY(st);
+    }
+    return LOCH_OK;
+}
+
+loch_status loch_members_settle(struct loch_cluster *c, bool strict)
+{
+    return for_each(c, settle_one, &strict);
+}
+
+static loch_status abort_one(struct loch_cluster *c, const struct target *t, void *arg)
+{
+    struct loch_membership now = {0}, ended = {0};
+    int *aborted = arg;
+    struct survey s;
+    char rest[64];
+    loch_status st;
+
+    survey_take(c, &s);
+    LOCH_TRY_OUT(st, order(c, &s, t, "SHOW", "", &now));
+    if (loch_membership_joint(&now)) {
+        (void)snprintf(rest, sizeof rest, " FROM %" PRIu64, now.generation);
+        LOCH_TRY_OUT(st, order(c, &s, t, "ABORT", rest, &ended));
+        tell(c, &s, t);
+        loch_progress("timeline %.8s: back to %u safekeepers", t->timeline, ended.count);
+    }
+    const struct loch_membership *stays = ended.count > 0 ? &ended : &now;
+    for (uint32_t k = 0; *aborted == 0 && k < stays->count; k++) {
+        const int i = index_of_node(c, &stays->members[k].node);
+        if (k == 0)
+            memset(c->member, 0, sizeof c->member);
+        if (i >= 0)
+            c->member[i] = true;
+    }
+    *aborted += ended.count > 0;
+out:
+    survey_fini(&s);
+    loch_membership_fini(&now);
+    loch_membership_fini(&ended);
+    return st;
+}
+
+loch_status loch_members_abort(struct loch_cluster *c)
+{
+    int aborted = 0;
+
+    LOCH_TRY(for_each(c, abort_one, &aborted));
+    loch_progress("%d changes taken back", aborted);
+    return loch_cluster_save(c);
+}
+
+struct counting {
+    const struct loch_id *node;
+    int count;
+};
+
+static loch_status count_one(struct loch_cluster *c, const struct target *t, void *arg)
+{
+    struct counting *counting = arg;
+    struct loch_membership now = {0};
+    struct survey s;
+
+    survey_take(c, &s);
+    loch_status st = order(c, &s, t, "SHOW", "", &now);
+    for (uint32_t k = 0; k < now.count; k++)
+        counting->count += loch_id_equal(&now.members[k].node, counting->node);
+    survey_fini(&s);
+    loch_membership_fini(&now);
+    return st;
+}
+
+loch_status loch_members_count(const struct loch_cluster *c, int n, int *out)
+{
+    struct counting counting = {.node = &c->safekeeper_node[n]};
+    struct loch_cluster copy = *c;
+
+    LOCH_TRY(for_each(&copy, count_one, &counting));
+    *out = counting.count;
+    return LOCH_OK;
+}

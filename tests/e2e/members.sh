@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Safekeepers come and go under load: a dead one is replaced, the new one is the donor when the others die; the
+# membership grows and moves; a lost disk and a late start mend themselves with `up`. Nothing acknowledged is lost.
+. "$(dirname "$0")/lib.sh"
+
+members() { # generation, set and address of each member as safekeeper N knows the authority's
+    psql -h "$DIR/run" -p $((PORT_BASE + $1)) -X -A -t -d loch -c "SHOW MEMBERS $TENANT $TIMELINE"
+}
+states() { psql -h "$DIR/run" -p $((PORT_BASE + $1)) -X -A -d loch -c "SHOW MEMBER STATES"; }
+state_of() { # safekeeper, column
+    states "$1" | python3 -c '
+import sys
+rows = [line.rstrip("\n").split("|") for line in sys.stdin if "|" in line]
+print(next((r[rows[0].index(sys.argv[1])] for r in rows[1:] if r[1] == sys.argv[2]), ""))' "$2" "$TIMELINE"
+}
+# The longest time without an acknowledgement among the ledger's clients so far, and their errors.
+begin_load() {
+    rm -f "$WORK/stop"
+    mkdir -p "$WORK/ledger"
+    "$LEDGER" run --url "$(url)" --state "$WORK/ledger" --clients 4 --seconds 600 --stop-file "$WORK/stop" >"$WORK/load.json" &
+    load=$!
+    BACKGROUND+=("$load")
+    wait_until 20 test -s "$WORK/ledger/client-0" || fail "no transfer is acknowledged"
+}
+end_load() { # what happened, stall allowed in ms
+    touch "$WORK/stop"
+    wait "$load" || fail "the ledger failed: $(cat "$WORK/load.json")"
+    note "$1: $(cat "$WORK/load.json")"
+    [ "$(json "$(cat "$WORK/load.json")" errors)" = 0 ] || fail "errors under $1"
+    python3 -c 'import json,sys; sys.exit(json.loads(sys.argv[1])["longest_stall_ms"] > float(sys.argv[2]))' \
+        "$(cat "$WORK/load.json")" "$2" || fail "a commit was slower than $2 ms under $1"
+    "$LEDGER" check --url "$(url)" --state "$WORK/ledger" --accounts 1000 || fail "the ledger after $1"
+}
+sk() { "$LOCH" safekeeper "$@" >"$WORK/sk.out" 2>&1 || fail "loch safekeeper $*: $(cat "$WORK/sk.out")"; }
+
+up
+row=$("$LOCH" branch list --json)
+TENANT=$(python3 -c 'import json,sys; print(json.loads(sys.argv[1])[0]["tenant"])' "$row")
+TIMELINE=$(python3 -c 'import json,sys; print(json.loads(sys.argv[1])[0]["timeline"])' "$row")
+[ "$(members 1 | cut -d'|' -f1 | sort -u)" = 1 ] || fail "the first generation: $(members 1)"
+
+# ---- a dead one is replaced, under load ----
+sk add
+"$LEDGER" init --url "$(url)" --accounts 1000 || fail "ledger init"
+begin_load
+agent=$(daemon_pid compute-main)
+kill -9 "$(daemon_pid safekeeper-1)"
+sk replace safekeeper-1 safekeeper-4
+members 4 | grep -q "127.0.0.1:$((PORT_BASE + 1))" && fail "the dead one is a member still"
+[ "$(members 4 | wc -l)" = 3 ] || fail "members: $(members 4)"
+end_load "the replacement of a dead safekeeper" 2000
+[ "$(daemon_pid compute-main)" = "$agent" ] || fail "the compute was started anew"
+grep -q "3 safekeepers (generation 3)" "$DIR/log/compute-main.log" || fail "the compute did not follow"
+
+# ---- the new one is the donor ----
+q "CREATE TABLE only_there AS SELECT generate_series(1, 2000) n"
+has_it() { reached "$(state_of 4 flush_lsn)" "$(q 'SELECT pg_current_wal_insert_lsn()')"; }
+wait_until 20 has_it || fail "the new safekeeper lags"
+for n in 2 3; do kill -9 "$(daemon_pid "safekeeper-$n")"; done
+destroy_compute main
+up
+[ "$(q 'SELECT count(*) FROM only_there')" = 2000 ] || fail "rows are lost"
+"$LEDGER" check --url "$(url)" --state "$WORK/ledger" --accounts 1000 || fail "the ledger from the new donor"
+note "the new safekeeper served while the two others were gone"
+
+# ---- grow to five, move all, under load ----
+begin_load
+sk add
+sk members 1,2,3,4,5
+[ "$(members 5 | wc -l)" = 5 ] || fail "not five members: $(members 5)"
+sk members 1,4,5
+end_load "growing to five and moving" 2000
+[ "$(members 5 | wc -l)" = 3 ] || fail "not three members"
+sk remove safekeeper-2
+"$LOCH" safekeeper remove safekeeper-4 >"$WORK/out" 2>&1 && fail "a member was removed"
+grep -q "keeps the WAL" "$WORK/out" || fail "no cause is named: $(cat "$WORK/out")"
+
+# ---- only one is left, and one more comes in its place ----
+sk members 4
+q "INSERT INTO only_there VALUES (2001)"
+sk members 1
+[ "$(members 1 | wc -l)" = 1 ] || fail "not one member"
+q "INSERT INTO only_there VALUES (2002)"
+sk members 1,3,5
+
+# ---- a lost disk: what comes back is another member ----
+was=$(state_of 3 member)
+kill -9 "$(daemon_pid safekeeper-3)"
+wait_gone "$(daemon_pid safekeeper-3)"
+rm -rf "$DIR/safekeeper-3/tenants"
+q "INSERT INTO only_there VALUES (2003)"
+up
+[ -n "$(state_of 3 member)" ] && [ "$(state_of 3 member)" != "$was" ] || fail "the lost member is back: $(states 3)"
+[ "$(members 1 | wc -l)" = 3 ] || fail "members after a lost disk: $(members 1)"
+members 1 | grep -q "$was" && fail "the lost member is a member still"
+
+# ---- without a compute; a branch made while one was down; a broken timeline ----
+"$LOCH" compute stop main
+kill -9 "$(daemon_pid safekeeper-5)"
+"$LOCH" branch create late >/dev/null 2>"$WORK/out" || fail "branch create with one down: $(cat "$WORK/out")"
+up
+late=$("$LOCH" branch list --json | python3 -c 'import json,sys; print(next(b["timeline"] for b in json.load(sys.stdin) if b["name"] == "late"))')
+[ "$(psql -h "$DIR/run" -p $((PORT_BASE + 1)) -X -A -t -d loch -c "SHOW MEMBERS $TENANT $late" | wc -l)" = 3 ] ||
+    fail "the late safekeeper did not join"
+kill -9 "$(daemon_pid safekeeper-3)"
+wait_gone "$(daemon_pid safekeeper-3)"
+printf 'damage' | dd of="$DIR/safekeeper-3/tenants/$TENANT/timelines/$TIMELINE/control" bs=1 seek=300 conv=notrunc 2>/dev/null
+up
+[ "$(state_of 3 state)" = active ] || fail "the broken timeline is not replaced: $(states 3)"
+"$LOCH" compute start main >/dev/null || fail "compute start"
+[ "$(q 'SELECT count(*) FROM only_there')" = 2003 ] || fail "rows are lost at the end"
+"$LEDGER" check --url "$(url)" --state "$WORK/ledger" --accounts 1000 || fail "the ledger at the end"
+note "PASSED: replaced, donor, grown, moved, lost disk, late start, broken timeline"
