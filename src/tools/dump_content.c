@@ -9,6 +9,7 @@
 #include "loch/format/wal_file.h"
 #include "loch/keyring/keyring.h"
 #include "loch/pg/key.h"
+#include "loch/wire/wal.h"
 #include "store/manifest.h"
 
 #include <errno.h>
@@ -213,7 +214,7 @@ static loch_status print_control(struct loch_slice plain, FILE *to)
 
     loch_reader_init(&r, plain);
     const uint32_t version = loch_read_u32(&r);
-    if (version != 1 && version != 2)
+    if (version == 0 || version > 3)
         return LOCH_FAIL(LOCH_E_UNSUPPORTED, "the control file has version %" PRIu32, version);
     const uint32_t pg_version = loch_read_u32(&r);
     (void)loch_read_u64(&r); /* segment size, zero */
@@ -221,7 +222,7 @@ static loch_status print_control(struct loch_slice plain, FILE *to)
     const uint64_t incarnation = loch_read_u64(&r);
     const uint64_t term = loch_read_u64(&r);
     const uint64_t epoch = loch_read_u64(&r);
-    (void)loch_read_u64(&r); /* membership generation */
+    const uint64_t generation = loch_read_u64(&r);
     const loch_lsn start = loch_read_u64(&r);
     (void)loch_read_u64(&r);
     const loch_lsn commit = loch_read_u64(&r);
@@ -229,11 +230,36 @@ static loch_status print_control(struct loch_slice plain, FILE *to)
         return LOCH_FAIL(LOCH_E_CORRUPT, "the control file ends too early");
     (void)fprintf(to,
                   "postgresql: %" PRIu32 ", system %" PRIu64 "\nincarnation: %" PRIu64
-                  "\nterm: %" PRIu64 "\nleast compute epoch: %" PRIu64 "\nstart_lsn: " LOCH_LSN_FMT
+                  "\nterm: %" PRIu64 "\nleast compute epoch: %" PRIu64
+                  "\nmembership: generation %" PRIu64 "\nstart_lsn: " LOCH_LSN_FMT
                   "\ncommit_lsn: " LOCH_LSN_FMT "\n",
-                  pg_version, system_id, incarnation, term, epoch, LOCH_LSN_ARG(start),
+                  pg_version, system_id, incarnation, term, epoch, generation, LOCH_LSN_ARG(start),
                   LOCH_LSN_ARG(commit));
     return LOCH_OK;
+}
+
+/* Layout: docs/format/members.md. */
+static loch_status print_members(struct loch_slice plain, FILE *to)
+{
+    static const char *const sets[] = {"", "old", "new", "both"};
+    struct loch_membership m;
+    struct loch_reader r;
+
+    loch_reader_init(&r, plain);
+    const uint32_t version = loch_read_u32(&r);
+    if (version != 1)
+        return LOCH_FAIL(LOCH_E_UNSUPPORTED, "the membership has version %" PRIu32, version);
+    LOCH_TRY(loch_read_membership(&r, &m));
+    loch_status st = loch_reader_finish(&r, "membership");
+    for (uint32_t i = 0; i < m.count && loch_is_ok(st); i++) {
+        char id[LOCH_ID_TEXT_BYTES];
+        char node[LOCH_ID_TEXT_BYTES];
+        (void)fprintf(to, "member: %s on %s at %s, set %s\n", loch_id_format(&m.members[i].id, id),
+                      loch_id_format(&m.members[i].node, node), m.members[i].address,
+                      sets[m.members[i].in & LOCH_MEMBER_BOTH]);
+    }
+    loch_membership_fini(&m);
+    return st;
 }
 
 loch_status dump_archive(struct dump_file *file, const struct loch_place *place,
@@ -282,6 +308,8 @@ loch_status dump_object(struct dump_file *file, const struct loch_place *place,
         st = print_manifest(loch_buf_slice(&plain), to);
     if (place->kind == LOCH_KIND_TENANT_MANIFEST)
         st = print_tenant_manifest(loch_buf_slice(&plain), to);
+    if (place->kind == LOCH_KIND_MEMBERS)
+        st = print_members(loch_buf_slice(&plain), to);
     if (place->kind == LOCH_KIND_CONTROL)
         st = print_control(loch_buf_slice(&plain), to);
 out:

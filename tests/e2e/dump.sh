@@ -24,11 +24,11 @@ while read -r f; do
     ! grep -qE 'frames:|content bytes|commit_lsn' "$WORK/plain" || fail "$f tells content without keys"
     count=$((count + 1))
 done < <(find "$DIR/store" "$DIR/pageserver" "$DIR"/safekeeper-* -type f \
-    \( -name '*.layer' -o -name '*.wal' -o -name control -o -name manifest -o -name keyring \))
-for kind in layer wal control 'timeline manifest' 'tenant manifest' keyring; do
+    \( -name '*.layer' -o -name '*.wal' -o -name control -o -name members -o -name manifest -o -name keyring \))
+for kind in layer wal control membership 'timeline manifest' 'tenant manifest' keyring; do
     [ -n "${first[$kind]:-}" ] || fail "no file of kind $kind among $count"
 done
-note "$count files of six kinds are recognised and proven"
+note "$count files of seven kinds are recognised and proven"
 
 # The path stays, so that only the damage differs.
 hurt() { # KIND FILE WHAT: with FILE's bytes in the stored file's place, it must not pass
@@ -48,7 +48,7 @@ for kind in "${!first[@]}"; do
     [ "$kind" != wal ] || size=$(dump "$f" | sed -n 's/^end: .* at offset //p')
     # Before an object stands the store's own head, which the store itself checks.
     base=0
-    case $kind in *manifest | keyring) base=48 ;; esac
+    case $kind in *manifest | keyring | membership) base=48 ;; esac
     for at in 9 20 33 50 70 100 120 150 180 215 240 $((size / 3)) $((size / 2)) $((size - 3)); do
         at=$((at + base))
         [ "$at" -lt "$size" ] || continue
