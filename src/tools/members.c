@@ -412,6 +412,19 @@ static loch_status bring_in(const struct loch_cluster *c, const struct target *t
     return loch_membership_find(now, &out->id) < now->count ? LOCH_OK : catch_up(c, t, i);
 }
 
+/* A broken copy is evidence: it is replaced on command only. */
+static bool is_damaged(const struct survey *s, int i, const struct target *t)
+{
+    const json_t *row = survey_row(s, i, t->timeline);
+
+    if (row == NULL || strcmp(loch_field(row, "state"), "broken") != 0)
+        return false;
+    loch_progress("safekeeper %d: timeline %.8s is broken (%s); `loch safekeeper settle` throws it "
+                  "away and gets it anew from the others",
+                  i + 1, t->timeline, loch_field(row, "detail"));
+    return true;
+}
+
 /* The members the timeline shall have. One that is down stays when it is a member; else it is left
  * for later, or (strict) a failure. */
 static loch_status plan(const struct loch_cluster *c, const struct survey *s,
@@ -423,7 +436,7 @@ static loch_status plan(const struct loch_cluster *c, const struct survey *s,
     {
         if (!c->member[i])
             continue;
-        if (s->rows[i] != NULL) {
+        if (s->rows[i] != NULL && (strict || !is_damaged(s, i, t))) {
             LOCH_TRY(bring_in(c, t, i, now, &out[*count]));
             (*count)++;
             continue;

@@ -106,6 +106,8 @@ kill -9 "$(daemon_pid safekeeper-3)"
 wait_gone "$(daemon_pid safekeeper-3)"
 printf 'damage' | dd of="$DIR/safekeeper-3/tenants/$TENANT/timelines/$TIMELINE/control" bs=1 seek=300 conv=notrunc 2>/dev/null
 up
+[ "$(state_of 3 state)" = broken ] || fail "the damage is not seen: $(states 3)"
+sk settle
 [ "$(state_of 3 state)" = active ] || fail "the broken timeline is not replaced: $(states 3)"
 "$LOCH" compute start main >/dev/null || fail "compute start"
 [ "$(q 'SELECT count(*) FROM only_there')" = 2003 ] || fail "rows are lost at the end"

@@ -278,7 +278,7 @@ if command -v strace >/dev/null; then
         "$build/bin/loch-safekeeper" --config "$dir/sk1.ini" >>"$dir/sk1.log" 2>&1 &
     tracer=$!
     wait_up 1; wait_open 1 "$solo"
-    expect "a run under trace" tool run "$solo" --member "${node[1]}=127.0.0.1:$((base + 1))" --seconds 2 --clients 1
+    expect "a run under trace" tool run "$solo" --member "${node[1]}=127.0.0.1:$((base + 1))" --seconds 6 --clients 1
     kill "$(pgrep -P $tracer | head -1)"; wait $tracer
     expect "every ack comes after the sync of what it covers" python3 tests/integration/sync_before_ack.py "$dir/trace"
     cat "$dir/out"
