@@ -683,12 +683,15 @@ bool loch_quorum_member(const struct loch_quorum *q, uint32_t index,
                         struct loch_quorum_member_view *out)
 {
     struct loch_proposer_view view;
+    uint32_t slot = 0;
 
-    if (index >= q->peer_count)
+    while (slot < LOCH_MEMBERS_MAX && (q->peers[slot] == NULL || index-- > 0))
+        slot++;
+    if (slot == LOCH_MEMBERS_MAX)
         return false;
     loch_proposer_look(q->proposer, &view);
-    const struct peer *p = &q->peers[index];
-    const struct loch_proposer_member_view *m = &view.members[index];
+    const struct peer *p = q->peers[slot];
+    const struct loch_proposer_member_view *m = &view.members[slot];
     *out = (struct loch_quorum_member_view){.address = p->server->address,
                                             .state = m->recovering  ? "catching up"
                                                      : m->installed ? "streaming"

@@ -21,6 +21,8 @@
 #include "loch/base/status.h"
 #include "loch/base/types.h"
 
+#include <stdio.h>
+
 #include <jansson.h>
 #include <stdbool.h>
 #include <sys/types.h>
@@ -80,6 +82,34 @@ static inline int loch_quorum(const struct loch_cluster *c)
 static inline int loch_port_pageserver(const struct loch_cluster *c)
 {
     return c->port_base + 10;
+}
+
+/* Every daemon: the safekeepers that are there, then the pageserver. */
+#define LOCH_EACH_DAEMON(c_, i_)                                                                   \
+    for (int i_ = 0; i_ <= LOCH_SAFEKEEPERS_MAX; i_++)                                             \
+        if (i_ == LOCH_SAFEKEEPERS_MAX || loch_safekeeper_there(c_, i_))
+
+static inline int loch_port_daemon(const struct loch_cluster *c, int i)
+{
+    return i < LOCH_SAFEKEEPERS_MAX ? loch_port_safekeeper(c, i) : loch_port_pageserver(c);
+}
+
+static inline const char *loch_daemon_name(int i, char out[static 32])
+{
+    if (i < LOCH_SAFEKEEPERS_MAX)
+        (void)snprintf(out, 32, "safekeeper-%d", i + 1);
+    else
+        (void)snprintf(out, 32, "pageserver");
+    return out;
+}
+
+static inline int loch_safekeeper_count(const struct loch_cluster *c)
+{
+    int n = 0;
+
+    LOCH_EACH_SAFEKEEPER(c, i)
+    n++;
+    return n;
 }
 
 #define LOCH_PORT_COMPUTE_FIRST 40

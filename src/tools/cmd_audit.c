@@ -7,14 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static void daemon_name(int i, char out[32])
-{
-    if (i < LOCH_SAFEKEEPERS)
-        (void)snprintf(out, 32, "safekeeper-%d", i + 1);
-    else
-        (void)snprintf(out, 32, "pageserver");
-}
-
 static loch_status public_key(const struct loch_cluster *c, const char *daemon,
                               uint8_t out[static LOCH_SIGN_PUBLIC_BYTES], char text[65])
 {
@@ -63,14 +55,13 @@ loch_status loch_key_receipt(struct loch_cluster *c, const struct loch_options *
     json_t *out = json_array();
 
     LOCH_TRY_OUT(st, loch_tenant_find(c, o->tenant ? o->tenant : "main", id));
-    for (int i = 0; i <= LOCH_SAFEKEEPERS; i++) {
+    LOCH_EACH_DAEMON(c, i)
+    {
         json_t *rows = NULL;
         json_t *row;
         size_t k;
-        const int port =
-            i < LOCH_SAFEKEEPERS ? loch_port_safekeeper(c, i) : loch_port_pageserver(c);
-        daemon_name(i, name);
-        st = loch_consolef(c, port, &rows, "SHOW RECEIPT %s", id);
+        (void)loch_daemon_name(i, name);
+        st = loch_consolef(c, loch_port_daemon(c, i), &rows, "SHOW RECEIPT %s", id);
         if (!loch_is_ok(st)) {
             loch_progress("warning: no receipt of %s: %s", name, loch_error_text());
             continue;
@@ -108,9 +99,10 @@ loch_status loch_key_audit(struct loch_cluster *c, const char *verb)
     if (verb == NULL || strcmp(verb, "verify") != 0)
         return LOCH_FAIL(LOCH_E_INVALID, "want: loch key audit verify");
     json_t *out = json_array();
-    for (int i = 0; i <= LOCH_SAFEKEEPERS; i++) {
+    LOCH_EACH_DAEMON(c, i)
+    {
         struct loch_audit_summary sum = {0};
-        daemon_name(i, name);
+        (void)loch_daemon_name(i, name);
         (void)snprintf(path, sizeof path, "%s/%s", c->dir, name);
         const loch_status st = loch_audit_verify(path, NULL, NULL, &sum);
         if (!loch_is_ok(st))

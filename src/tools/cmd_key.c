@@ -162,7 +162,8 @@ static void reload_all(const struct loch_cluster *c, const char *tenant, const c
                        int *held)
 {
     *held = 0;
-    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
         json_t *rows = NULL;
         if (!loch_is_ok(
                 loch_consolef(c, loch_port_safekeeper(c, i), &rows, "RELOAD KEYS %s", tenant)))
@@ -211,10 +212,10 @@ static void unpin_everywhere(const struct loch_cluster *c, const char *tenant, c
 
     if (!loch_is_ok(loch_kms_clause(uri, clause, sizeof clause)))
         return;
-    for (int i = 0; i <= LOCH_SAFEKEEPERS; i++) {
+    LOCH_EACH_DAEMON(c, i)
+    {
         json_t *reply = NULL;
-        const int port =
-            i < LOCH_SAFEKEEPERS ? loch_port_safekeeper(c, i) : loch_port_pageserver(c);
+        const int port = loch_port_daemon(c, i);
         if (!loch_is_ok(loch_consolef(c, port, &reply, "UNPIN TENANT %s%s", tenant, clause)))
             loch_progress("warning: the old CMK stays pinned at port %d: %s", port,
                           loch_error_text());
@@ -228,17 +229,18 @@ static loch_status rotate(const struct loch_cluster *c, const char *tenant, cons
     json_t *activated = NULL;
     char generation[32];
     int held = 0;
+    const int all = loch_safekeeper_count(c);
     loch_status st;
 
     LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "ROTATE KEY %s %s", tenant, what));
     json_t *row = json_array_get(rows, 0);
     (void)snprintf(generation, sizeof generation, "%s", loch_field(row, "generation"));
     reload_all(c, tenant, generation, &held);
-    if (strcmp(what, "wire") == 0 && held < QUORUM) {
+    if (strcmp(what, "wire") == 0 && held < loch_quorum(c)) {
         st = LOCH_FAIL(LOCH_E_UNAVAILABLE,
                        "only %d of %d safekeepers know the new wire epoch: it stays pending; run "
                        "this again when they are up",
-                       held, LOCH_SAFEKEEPERS);
+                       held, all);
         goto out;
     }
     LOCH_TRY_OUT(st,
@@ -249,10 +251,10 @@ static loch_status rotate(const struct loch_cluster *c, const char *tenant, cons
     json_object_set_new(row, "generation", json_string(generation));
     json_object_set_new(row, "daemons", json_integer(held + 1));
     loch_print_rows(c, rows);
-    if (held < LOCH_SAFEKEEPERS)
+    if (held < all)
         loch_progress("warning: %d of %d daemons hold the new keyring; the others read it when "
                       "they start. Do not disable an old CMK before that",
-                      held + 1, LOCH_SAFEKEEPERS + 1);
+                      held + 1, all + 1);
 out:
     json_decref(rows);
     json_decref(activated);
@@ -322,7 +324,8 @@ static loch_status key_status(struct loch_cluster *c, const struct loch_options 
 
     const loch_status st = loch_tenant_find(c, o->tenant ? o->tenant : "main", id);
     if (loch_is_ok(st)) {
-        for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+        LOCH_EACH_SAFEKEEPER(c, i)
+        {
             (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
             add_leases(c, id, name, loch_port_safekeeper(c, i), rows);
         }

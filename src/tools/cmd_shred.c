@@ -23,7 +23,8 @@
 /* Everything outside of the pageserver that belonged to it. */
 static void forget_elsewhere(const struct loch_cluster *c, const char *tenant, const char *timeline)
 {
-    for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
         json_t *reply = NULL;
         const int port = loch_port_safekeeper(c, i);
         loch_status st =
@@ -145,18 +146,16 @@ static bool check_daemons(const struct loch_cluster *c, const char *tenant, cons
 {
     bool good = true;
 
-    for (int i = 0; i <= LOCH_SAFEKEEPERS; i++) {
+    LOCH_EACH_DAEMON(c, i)
+    {
         json_t *rows = NULL;
         json_t *row;
         size_t k;
-        char name[32];
+        char daemon[32];
+        char name[48];
         bool has = false;
-        const int port =
-            i < LOCH_SAFEKEEPERS ? loch_port_safekeeper(c, i) : loch_port_pageserver(c);
-        if (i < LOCH_SAFEKEEPERS)
-            (void)snprintf(name, sizeof name, "keys in safekeeper-%d", i + 1);
-        else
-            (void)snprintf(name, sizeof name, "keys in pageserver");
+        const int port = loch_port_daemon(c, i);
+        (void)snprintf(name, sizeof name, "keys in %s", loch_daemon_name(i, daemon));
         const loch_status st = loch_consolef(c, port, &rows, "SHOW KEYS %s", tenant);
         if (st.code == LOCH_E_UNAVAILABLE) {
             add_check(out, name, "UNKNOWN", loch_error_text());
