@@ -46,9 +46,10 @@ static void make_redo_metrics(struct loch_pageserver *ps)
         .process_records = redo_counter(ps, records, records_help, "process"),
         .native_pages = redo_counter(ps, pages, pages_help, "native"),
         .process_pages = redo_counter(ps, pages, pages_help, "process"),
-        .disputes =
-            redo_counter(ps, "loch_pageserver_redo_disputes_total",
-                         "Chains refused by native redo, for the process to decide.", NULL)};
+        .disputes = redo_counter(ps, "loch_pageserver_redo_disputes_total",
+                                 "Chains refused by native redo, for the process to decide.", NULL),
+        .failures = redo_counter(ps, "loch_pageserver_redo_failures_total",
+                                 "Chains of records that could not be applied.", NULL)};
 }
 
 static void make_metrics(struct loch_pageserver *ps)
