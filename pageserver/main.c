@@ -83,6 +83,8 @@ static loch_status open_keys(struct loch_pageserver *ps, const char *dir)
     LOCH_TRY(loch_kms_open(ps->config.kms_uri, data_dirs, &ps->kms));
     (void)snprintf(pins, sizeof pins, "%s/kms.pins", dir);
     LOCH_TRY(loch_kms_pins_open(ps->kms, ps->env, pins));
+    static char witness[PATH_MAX]; /* lives as long as the keys */
+    (void)snprintf(witness, sizeof witness, "%s/keyrings-seen", dir);
     LOCH_TRY(loch_audit_open(dir, "loch-pageserver", &ps->config.node, &ps->audit));
     struct loch_keys_options options = {.store = ps->objstore,
                                         .kms = ps->kms,
@@ -91,7 +93,8 @@ static loch_status open_keys(struct loch_pageserver *ps, const char *dir)
                                         .role = LOCH_ROLE_PAGESERVER,
                                         .env = ps->env,
                                         .lease_ms = ps->config.leases.lease_ms,
-                                        .audit = ps->audit};
+                                        .audit = ps->audit,
+                                        .witness_dir = witness};
     return loch_keys_create(&options, &ps->keys);
 }
 

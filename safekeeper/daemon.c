@@ -259,6 +259,8 @@ static loch_status open_world(struct sk_daemon *d, const struct loch_config *con
     LOCH_TRY(loch_kms_open(loch_config_string(config, "kms", "uri"), dirs, &d->kms));
     (void)snprintf(pins, sizeof pins, "%s/kms.pins", d->dir);
     LOCH_TRY(loch_kms_pins_open(d->kms, d->env, pins));
+    static char witness[PATH_MAX]; /* lives as long as the keys */
+    (void)snprintf(witness, sizeof witness, "%s/keyrings-seen", d->dir);
     LOCH_TRY(loch_audit_open(d->dir, "loch-safekeeper", &d->node, &d->audit));
     struct loch_keys_options options = {.store = d->store,
                                         .kms = d->kms,
@@ -267,7 +269,8 @@ static loch_status open_world(struct sk_daemon *d, const struct loch_config *con
                                         .role = LOCH_ROLE_SAFEKEEPER,
                                         .env = d->env,
                                         .lease_ms = d->lease_settings.lease_ms,
-                                        .audit = d->audit};
+                                        .audit = d->audit,
+                                        .witness_dir = witness};
     LOCH_TRY(loch_keys_create(&options, &d->keys));
     return loch_tls_server_create(loch_keys_psk_lookup, d->keys, &d->tls);
 }

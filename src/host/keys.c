@@ -105,6 +105,8 @@ loch_status keys_get_newest(struct loch_keys *keys, const struct loch_id *tenant
     if (slot != NULL)
         st = check_newer(*slot, t);
     release(keys);
+    if (loch_is_ok(st))
+        st = keys_witness_check(&keys->o, t);
     if (!loch_is_ok(st)) {
         keys_tenant_destroy(t);
         return st;
@@ -117,7 +119,13 @@ loch_status keys_get_newest(struct loch_keys *keys, const struct loch_id *tenant
 static loch_status install(struct loch_keys *keys, struct keys_tenant *take_tenant)
 {
     struct keys_tenant *gone = take_tenant;
-    loch_status st = LOCH_OK;
+    loch_status st = keys_witness_note(&keys->o, &take_tenant->ring.tenant,
+                                       take_tenant->ring.generation, take_tenant->hash);
+
+    if (!loch_is_ok(st)) {
+        keys_tenant_destroy(take_tenant);
+        return st;
+    }
 
     writing(keys);
     struct keys_tenant **slot = slot_of(keys, &take_tenant->ring.tenant);
@@ -272,6 +280,7 @@ void loch_keys_tenant_drop(struct loch_keys *keys, const struct loch_id *tenant)
     }
     keys_permit_forget(keys, tenant);
     release(keys);
+    keys_witness_forget(&keys->o, tenant);
     keys_tenant_destroy(gone);
 }
 

@@ -49,6 +49,14 @@ struct loch_keys {
     size_t permit_count;
 };
 
+/* keys_witness.c. LOCH_E_STALE, LOCH_E_CORRUPT when an older or another keyring than the newest
+ * seen here is offered. */
+LOCH_STATUS keys_witness_check(const struct loch_keys_options *o, const struct keys_tenant *t);
+LOCH_STATUS keys_witness_note(const struct loch_keys_options *o, const struct loch_id *tenant,
+                              uint64_t generation,
+                              const uint8_t hash[static LOCH_KEYRING_HASH_BYTES]);
+void keys_witness_forget(const struct loch_keys_options *o, const struct loch_id *tenant);
+
 /* Reads the keyring and refuses one older than the one held: nothing may be built upon it. */
 LOCH_STATUS keys_get_newest(struct loch_keys *keys, const struct loch_id *tenant,
                             struct keys_tenant **out);

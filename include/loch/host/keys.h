@@ -33,6 +33,9 @@ struct loch_keys_options {
     struct loch_env *env; /* borrowed */
     uint64_t lease_ms;
     struct loch_audit *audit; /* borrowed; NULL: changes are not noted */
+    /* Borrowed; NULL: none. The daemon's own directory of the newest keyring seen of each tenant:
+     * an older one in the store is refused with LOCH_E_STALE, also after a restart. */
+    const char *witness_dir;
 };
 
 LOCH_STATUS loch_keys_create(const struct loch_keys_options *options, struct loch_keys **out);

@@ -272,6 +272,54 @@ static void an_interrupted_rotation_is_finished(void **state)
     loch_wrap_key_fini(&before);
 }
 
+/* A store that is wound back while the daemon is down: the next start remembers. */
+static void an_older_keyring_is_refused_after_a_restart(void **state)
+{
+    struct site *s = *state;
+    char command[256], witness[96], id[LOCH_ID_TEXT_BYTES], path[192];
+    struct loch_rotation_report r;
+    struct loch_keys *daemon = NULL;
+
+    (void)snprintf(witness, sizeof witness, "%s/seen", s->dir);
+    const struct loch_keys_options o = {.store = s->store,
+                                        .kms = s->kms,
+                                        .cluster = s->cluster,
+                                        .node = s->node,
+                                        .role = LOCH_ROLE_SAFEKEEPER,
+                                        .env = s->env,
+                                        .witness_dir = witness};
+    (void)snprintf(command, sizeof command, "cp -r '%s/store' '%s/old'", s->dir, s->dir);
+    assert_int_equal(system(command), 0);
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_KEK, &r));
+    assert_ok(loch_keys_create(&o, &daemon));
+    assert_ok(loch_keys_tenant_load(daemon, &s->tenant));
+    loch_keys_destroy(daemon);
+    (void)snprintf(command, sizeof command, "cp -r '%s/old/.' '%s/store/'", s->dir, s->dir);
+    assert_int_equal(system(command), 0);
+    assert_ok(loch_keys_create(&o, &daemon));
+    assert_code(loch_keys_tenant_load(daemon, &s->tenant), LOCH_E_STALE);
+    assert_false(loch_keys_has(daemon, &s->tenant, &none));
+    /* A memory that is damaged is no memory to trust. */
+    (void)snprintf(path, sizeof path, "%s/%s", witness, loch_id_format(&s->tenant, id));
+    FILE *f = fopen(path, "we");
+    assert_non_null(f);
+    assert_true(fputs("7 zz\n", f) >= 0);
+    assert_int_equal(fclose(f), 0);
+    assert_code(loch_keys_tenant_load(daemon, &s->tenant), LOCH_E_CORRUPT);
+    /* The same generation, but not the same keyring. */
+    f = fopen(path, "we");
+    assert_non_null(f);
+    assert_true(fprintf(f, "4 %064d\n", 0) > 0);
+    assert_int_equal(fclose(f), 0);
+    assert_code(loch_keys_tenant_load(daemon, &s->tenant), LOCH_E_CORRUPT);
+    /* Dropped, and with it its memory. */
+    loch_keys_tenant_drop(daemon, &s->tenant);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_ok(loch_keys_tenant_load(daemon, &s->tenant));
+    assert_int_equal(access(path, F_OK), 0);
+    loch_keys_destroy(daemon);
+}
+
 int main(void)
 {
 #define SITE(test_) cmocka_unit_test_setup_teardown(test_, site_up, site_down)
@@ -281,6 +329,7 @@ int main(void)
         SITE(a_cmk_that_denies_changes_nothing),
         SITE(wire_epochs),
         SITE(an_interrupted_rotation_is_finished),
+        SITE(an_older_keyring_is_refused_after_a_restart),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
