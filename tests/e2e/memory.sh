@@ -3,6 +3,7 @@
 # user (not dumpable, also after exec); secrets lie in memory that is locked or secret.
 . "$(dirname "$0")/lib.sh"
 
+export LOCH_PAGESERVER_NATIVE_REDO=off # so that there are redo workers to look at
 up
 q "CREATE TABLE t AS SELECT g, md5(g::text) FROM generate_series(1, 20000) g"
 q "UPDATE t SET md5 = md5 || 'x'"
