@@ -182,6 +182,25 @@ static void drop_tenant(void *arg, struct loch_console_request *request)
         loch_tenant_drop(arg, tenant, changed, c);
 }
 
+static loch_status begin_detach(struct loch_pageserver *ps, struct loch_console_request *request)
+{
+    struct loch_tenant *tenant = NULL;
+    struct loch_id timeline;
+    LOCH_TRY(loch_command_tenant(ps, request, &tenant));
+    LOCH_TRY(loch_command_timeline(tenant, request, "timeline", &timeline));
+    struct creating *c = creating_new(request, "DETACH BRANCH");
+    if (c != NULL)
+        loch_branch_detach(ps, tenant, &timeline, changed, c);
+    return LOCH_OK;
+}
+
+static void detach_branch(void *arg, struct loch_console_request *request)
+{
+    loch_status st = begin_detach(arg, request);
+    if (!loch_is_ok(st))
+        loch_console_fail(request, st);
+}
+
 static void drop_branch(void *arg, struct loch_console_request *request)
 {
     struct loch_tenant *tenant = NULL;
@@ -533,6 +552,8 @@ const struct loch_console_command loch_pageserver_commands[] = {
      create_branch},
     {"RENAME BRANCH <tenant> <timeline> TO <name> [NAME TAKEN BY <taker>]",
      "A new name; another branch may take the old one at the same moment.", rename_branch},
+    {"DETACH BRANCH <tenant> <timeline>",
+     "Copies what it shares with its parent, and stands alone from then on.", detach_branch},
     {"DROP BRANCH <tenant> <timeline>", "Removes a timeline that no other stands on.", drop_branch},
     {"SHOW LSN <tenant> <timeline> BEFORE <time> [UPTO <lsn>]",
      "The boundary before the first transaction that ended later, as recovery_target_time.",

@@ -64,6 +64,10 @@ void loch_branch_create(struct loch_pageserver *ps, struct loch_tenant *tenant,
 void loch_branch_rename(struct loch_pageserver *ps, struct loch_tenant *tenant,
                         const struct loch_id *timeline, const char *name,
                         const struct loch_id *taker, loch_changed_fn fn, void *arg);
+/* Makes a branch a root, with a copy of what it shares with its ancestors at its beginning; it and
+ * what stands on it are not served meanwhile (detach.c). LOCH_E_INVALID: it has no parent. */
+void loch_branch_detach(struct loch_pageserver *ps, struct loch_tenant *tenant,
+                        const struct loch_id *timeline, loch_changed_fn fn, void *arg);
 /* LOCH_E_INVALID while it has branches of its own. */
 void loch_branch_drop(struct loch_pageserver *ps, struct loch_tenant *tenant,
                       const struct loch_id *timeline, loch_changed_fn fn, void *arg);

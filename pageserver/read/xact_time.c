@@ -33,10 +33,10 @@ LOCH_STATUS loch_xact_time_at(struct loch_view *view, loch_lsn lsn, bool *found,
     if (loch_is_ok(st) && *found)
         st = loch_xact_time_decode(loch_buf_slice(&value), &entry);
     loch_buf_fini(&value);
+    /* A detached branch begins with a copy of the newest entry, placed below all that is its own.
+     */
     if (loch_is_ok(st) && *found && entry.end > lsn)
-        st = LOCH_FAIL(LOCH_E_CORRUPT,
-                       "a transaction's time at " LOCH_LSN_FMT " is of " LOCH_LSN_FMT,
-                       LOCH_LSN_ARG(lsn), LOCH_LSN_ARG(entry.end));
+        *found = false;
     if (loch_is_ok(st) && *found)
         *out = entry;
     return st;

@@ -298,6 +298,11 @@ static loch_status open_existing(struct loch_timeline *t, const struct loch_id *
     t->info = t->manifest.info;
     t->opened_ns = loch_env_now_ns(t->store.env);
     t->window = t->manifest.window;
+    if (t->parent != NULL && loch_id_is_none(&t->info.ancestor)) {
+        /* It was detached, and its tenant's manifest does not say so yet. */
+        loch_timeline_release(t->parent);
+        t->parent = NULL;
+    }
     if ((t->parent != NULL) != !loch_id_is_none(&t->info.ancestor))
         return LOCH_FAIL(LOCH_E_CORRUPT, "a timeline's manifest and its tenant's disagree about "
                                          "its ancestor");

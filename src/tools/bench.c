@@ -60,14 +60,25 @@ struct bench {
     uint64_t random, sent;
 };
 
+/* A number and what must follow it; NULL when it is not so. */
+static const char *take_number(const char *text, char follows, uint32_t *out)
+{
+    char *end;
+    unsigned long v = strtoul(text, &end, 10);
+
+    *out = (uint32_t)v;
+    return end != text && *end == follows && v <= UINT32_MAX ? end + 1 : NULL;
+}
+
 static loch_status parse_relation(struct bench *b)
 {
-    int end = 0;
+    const char *p = b->relation;
 
     b->rel.spc = 1663;
-    if (b->relation == NULL ||
-        sscanf(b->relation, "base/%u/%u%n", &b->rel.db, &b->rel.rel, &end) != 2 ||
-        b->relation[end] != '\0')
+    p = p != NULL && strncmp(p, "base/", 5) == 0 ? take_number(p + 5, '/', &b->rel.db) : NULL;
+    if (p != NULL)
+        p = take_number(p, '\0', &b->rel.rel);
+    if (p == NULL)
         return LOCH_FAIL(LOCH_E_INVALID,
                          "--relation wants what pg_relation_filepath says, such as base/5/16384");
     return LOCH_OK;
@@ -226,8 +237,7 @@ static double cpu_seconds(pid_t pid)
 {
     char path[64];
     char text[1024];
-    unsigned long user = 0;
-    unsigned long system = 0;
+    unsigned long ticks = 0;
 
     (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     FILE *f = fopen(path, "re");
@@ -236,11 +246,13 @@ static double cpu_seconds(pid_t pid)
     size_t n = fread(text, 1, sizeof text - 1, f);
     (void)fclose(f);
     text[n] = '\0';
-    const char *p = strrchr(text, ')');
-    if (p == NULL ||
-        sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
-        return 0;
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+    const char *p = strrchr(text, ')'); /* the second field may hold anything */
+    for (int field = 2; p != NULL && field < 15; field++) {
+        p = strchr(p + 1, ' ');
+        if (p != NULL && field >= 13)
+            ticks += strtoul(p, NULL, 10);
+    }
+    return (double)ticks / (double)sysconf(_SC_CLK_TCK);
 }
 
 static json_t *report(const struct loch_load_result *r, double cpu)

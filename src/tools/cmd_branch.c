@@ -264,6 +264,59 @@ out:
     return st;
 }
 
+/* Computes on the branch or on what stands on it would lose their pageserver for a while. The rows
+ * name ancestors before their branches. */
+static loch_status refuse_live_below(struct loch_cluster *c, const struct loch_options *o,
+                                     const json_t *rows, const char *timeline)
+{
+    json_t *below = json_object();
+    json_t *row;
+    size_t i;
+    loch_status st = LOCH_OK;
+
+    json_array_foreach(rows, i, row)
+    {
+        json_t *attached = NULL;
+        if (strcmp(loch_field(row, "timeline"), timeline) != 0 &&
+            json_object_get(below, loch_field(row, "ancestor")) == NULL)
+            continue;
+        json_object_set_new(below, loch_field(row, "timeline"), json_true());
+        st = loch_attached(c, o->tenant ? o->tenant : "main", loch_field(row, "name"), &attached);
+        if (loch_is_ok(st))
+            st = refuse_live(attached, loch_field(row, "name"));
+        json_decref(attached);
+        if (!loch_is_ok(st))
+            break;
+    }
+    json_decref(below);
+    return st;
+}
+
+static loch_status branch_detach(struct loch_cluster *c, const struct loch_options *o,
+                                 const char *tenant, const char *name)
+{
+    json_t *branch = NULL;
+    json_t *timelines = NULL;
+    json_t *rows = NULL;
+    loch_status st;
+
+    LOCH_TRY(loch_branch_find(c, tenant, name, &branch));
+    if (loch_field(branch, "ancestor")[0] == '\0') {
+        st = LOCH_FAIL(LOCH_E_INVALID, "branch %s has no parent", name);
+        goto out;
+    }
+    LOCH_TRY_OUT(st, loch_console(c, loch_port_pageserver(c), "SHOW TIMELINES", &timelines));
+    LOCH_TRY_OUT(st, refuse_live_below(c, o, timelines, loch_field(branch, "timeline")));
+    loch_progress("copying what branch %s shares with %s", name, loch_field(branch, "parent"));
+    st = loch_consolef(c, loch_port_pageserver(c), &rows, "DETACH BRANCH %s %s", tenant,
+                       loch_field(branch, "timeline"));
+out:
+    json_decref(rows);
+    json_decref(timelines);
+    json_decref(branch);
+    return st;
+}
+
 static loch_status branch_rename(struct loch_cluster *c, const struct loch_options *o,
                                  const char *tenant, const char *name)
 {
@@ -413,6 +466,8 @@ loch_status loch_cmd_branch(struct loch_cluster *c, const struct loch_options *o
         return branch_delete(c, o, tenant, name);
     if (strcmp(verb, "rename") == 0 && name != NULL)
         return branch_rename(c, o, tenant, name);
+    if (strcmp(verb, "detach") == 0 && name != NULL)
+        return branch_detach(c, o, tenant, name);
     if (strcmp(verb, "map") == 0 && name != NULL)
         return loch_branch_map(c, tenant, name);
     if (strcmp(verb, "restore") == 0 && name != NULL)
@@ -422,6 +477,6 @@ loch_status loch_cmd_branch(struct loch_cluster *c, const struct loch_options *o
     if (strcmp(verb, "time") == 0 && name != NULL)
         return branch_look(c, o, tenant, name, false);
     return LOCH_FAIL(LOCH_E_INVALID,
-                     "want: loch branch create|list|show|rename|restore|delete|map|lsn|time "
+                     "want: loch branch create|list|show|rename|restore|detach|delete|map|lsn|time "
                      "NAME");
 }

@@ -149,7 +149,11 @@ static loch_status first_tenant(struct loch_cluster *c)
     (void)snprintf(path, sizeof path, "%s/computes/main.json", c->dir);
     if (none || access(path, F_OK) != 0) {
         char tenant[33];
-        if (loch_is_ok(loch_tenant_find(c, "main", tenant)))
+        json_t *branch = NULL;
+        bool there = loch_is_ok(loch_tenant_find(c, "main", tenant)) &&
+                     loch_is_ok(loch_branch_find(c, tenant, "main", &branch));
+        json_decref(branch);
+        if (there) /* else it was deleted, or goes by another name */
             return loch_cmd_compute(c, &o, "start", "main");
     }
     return LOCH_OK;

@@ -53,11 +53,17 @@ static int compare_keys(const void *a, const void *b)
 
 static loch_status parse_key(const char *text, struct map_key *out)
 {
-    struct map_key k;
+    static const char follows[] = {' ', '/', '/', '/', ' ', '\0'};
+    struct map_key k = {0};
+    const char *p = text;
 
-    if (sscanf(text, "%u %u/%u/%u/%u %u", &k.part[0], &k.part[1], &k.part[2], &k.part[3],
-               &k.part[4], &k.part[5]) != 6)
-        return LOCH_FAIL(LOCH_E_CORRUPT, "the pageserver names a key \"%s\"", text);
+    for (int i = 0; i < 6; i++) {
+        char *end;
+        k.part[i] = (uint32_t)strtoul(p, &end, 10);
+        if (end == p || *end != follows[i])
+            return LOCH_FAIL(LOCH_E_CORRUPT, "the pageserver names a key \"%s\"", text);
+        p = end + 1;
+    }
     *out = k;
     return LOCH_OK;
 }
@@ -113,14 +119,16 @@ static double x_of(const struct map *m, loch_lsn lsn)
     return LEFT + (double)(lsn - m->low) / span * WIDTH;
 }
 
-/* How dark: 1 for the largest, less with each halving of the bytes. */
+/* How dark: 1 for the largest, a tenth less with each halving of the bytes. */
 static double darkness(double bytes, double most)
 {
-    double dark = 1;
+    int halvings = 0;
 
-    for (; bytes > 0 && bytes * 2 <= most && dark > 0.1; bytes *= 2)
-        dark -= 0.1;
-    return bytes > 0 ? dark : 0;
+    while (halvings < 9 && bytes > 0 && bytes * 2 <= most) {
+        bytes *= 2;
+        halvings++;
+    }
+    return bytes > 0 ? 1 - 0.1 * halvings : 0;
 }
 
 static void draw_layer(const struct map *m, const struct map_layer *l)

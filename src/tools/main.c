@@ -23,6 +23,7 @@ static const char usage[] =
     "         list | show NAME | delete NAME | rename NAME NEW\n"
     "         lsn NAME --at TIME          the LSN that recovery_target_time would stop at\n"
     "         restore NAME --at LSN|TIME  as it was then; what it is stays under a dated name\n"
+    "         detach NAME                 from its parent: a copy of what they share\n"
     "         map NAME >FILE.svg          a picture of its layers: LSNs by keys\n"
     "         time NAME --at LSN          when a transaction had ended by then\n"
     "  key check URI             a round trip through a key service, and what is wrong with it\n"

@@ -144,6 +144,29 @@ static void finds_what_a_list_of_all_finds(void **state)
     writer_fini(&own);
 }
 
+/* As a detached branch has it: its parent's newest entry, put below the branch's first LSN. */
+static void an_entry_put_below_its_own_lsn(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = site_timeline(s, START, NULL);
+    struct loch_xact_time in = {.time_us = 5 * PG_SECOND, .end = START}, out;
+    struct loch_key key = LOCH_XACT_TIME_KEY;
+    uint8_t bytes[LOCH_XACT_TIME_BYTES];
+    struct loch_view *view = NULL;
+    bool found = false;
+    loch_xact_time_encode(&in, bytes);
+    assert_ok(loch_timeline_put_value(t, &key, START - 8, loch_slice_of(bytes, sizeof bytes)));
+    assert_ok(loch_view_create(t, &view));
+    assert_ok(loch_xact_time_at(view, START, &found, &out));
+    assert_true(found && out.end == START);
+    assert_ok(loch_xact_time_at(view, START - 1, &found, &out));
+    assert_false(found);
+    assert_ok(loch_xact_time_after(view, START, 4 * PG_SECOND, &found, &out));
+    assert_true(found && out.end == START);
+    loch_view_destroy(view);
+    loch_timeline_release(t);
+}
+
 static void refuses_bytes_that_are_no_entry(void **state)
 {
     uint8_t bytes[LOCH_XACT_TIME_BYTES];
@@ -164,6 +187,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(finds_what_a_list_of_all_finds, site_up, site_down),
+        cmocka_unit_test_setup_teardown(an_entry_put_below_its_own_lsn, site_up, site_down),
         cmocka_unit_test(refuses_bytes_that_are_no_entry),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
