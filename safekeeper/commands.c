@@ -139,6 +139,13 @@ static void pin_tenant(void *arg, struct loch_console_request *request)
     loch_pin_command(d->env, d->kms, request);
 }
 
+static void show_pins(void *arg, struct loch_console_request *request)
+{
+    struct sk_daemon *d = arg;
+
+    loch_show_pins_command(d->kms, request);
+}
+
 static void unpin_tenant(void *arg, struct loch_console_request *request)
 {
     struct sk_daemon *d = arg;
@@ -313,6 +320,7 @@ const struct loch_console_command sk_commands[SK_COMMAND_COUNT] = {
      sk_command_finish_members},
     {"ABORT MEMBERS <tenant> <timeline> FROM <generation>", "Ends a change in its old members.",
      sk_command_abort_members},
+    {LOCH_SHOW_PINS_WORDS, LOCH_SHOW_PINS_HELP, show_pins},
     {"SHOW TIMELINES", "One row a timeline: positions and state.", show_timelines},
     {"SHOW STATUS", "What this safekeeper is.", show_status},
     {LOCH_RECEIPT_WORDS, LOCH_RECEIPT_HELP, show_receipt},

@@ -89,7 +89,7 @@ void sk_daemon_wiped(struct sk_daemon *daemon, const struct loch_id *tenant);
 /* A failed write or sync, or no memory in the consensus: says why and ends the process. */
 _Noreturn void sk_daemon_fail_stop(const char *what, loch_status st);
 
-#define SK_COMMAND_COUNT 17u
+#define SK_COMMAND_COUNT 18u
 extern const struct loch_console_command sk_commands[SK_COMMAND_COUNT];
 
 #endif

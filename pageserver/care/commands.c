@@ -246,6 +246,12 @@ static void pin_tenant(void *arg, struct loch_console_request *request)
     loch_pin_command(ps->env, ps->kms, request);
 }
 
+static void show_pins(void *arg, struct loch_console_request *request)
+{
+    struct loch_pageserver *ps = arg;
+    loch_show_pins_command(ps->kms, request);
+}
+
 static void unpin_tenant(void *arg, struct loch_console_request *request)
 {
     struct loch_pageserver *ps = arg;
@@ -529,6 +535,7 @@ const struct loch_console_command loch_pageserver_commands[] = {
      create_tenant},
     {LOCH_PIN_WORDS, LOCH_PIN_HELP, pin_tenant},
     {LOCH_UNPIN_WORDS, LOCH_UNPIN_HELP, unpin_tenant},
+    {LOCH_SHOW_PINS_WORDS, LOCH_SHOW_PINS_HELP, show_pins},
     {"DROP TENANT <tenant>", "Removes a tenant, its timelines and its keys, for good.",
      drop_tenant},
     {"SHOW TENANTS", "One row a tenant.", show_tenants},

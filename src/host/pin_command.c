@@ -99,3 +99,22 @@ void loch_unpin_command(struct loch_env *env, struct loch_kms *kms,
     if (!loch_is_ok(st))
         loch_console_fail(take_request, st);
 }
+
+static void pin_row(void *arg, const struct loch_id *tenant, const struct loch_kms *cmk)
+{
+    char id[LOCH_ID_TEXT_BYTES];
+    const char *const values[] = {loch_id_format(tenant, id), loch_kms_uri(cmk),
+                                  loch_kms_customer_held(cmk) ? "customer-held"
+                                                              : "not customer-held"};
+
+    loch_console_row(arg, values);
+}
+
+void loch_show_pins_command(struct loch_kms *kms, struct loch_console_request *take_request)
+{
+    static const char *const names[] = {"tenant", "uri", "holder"};
+
+    loch_console_columns(take_request, names, 3);
+    loch_kms_each_pin(kms, pin_row, take_request);
+    loch_console_done(take_request, NULL);
+}

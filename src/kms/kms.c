@@ -168,6 +168,15 @@ struct loch_kms *loch_kms_for(struct loch_kms *kms, const struct loch_id *tenant
     return pinned != NULL ? pinned : kms;
 }
 
+void loch_kms_each_pin(struct loch_kms *kms,
+                       void (*fn)(void *arg, const struct loch_id *tenant,
+                                  const struct loch_kms *cmk),
+                       void *arg)
+{
+    LOCH_ASSERT(kms->pins != NULL);
+    kms_pins_each(kms->pins, fn, arg);
+}
+
 /* ---- calls ---- */
 
 static struct loch_slice context_encode(const struct loch_kms_context *c,

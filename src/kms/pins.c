@@ -220,6 +220,17 @@ struct loch_kms *kms_pins_find(struct kms_pins *pins, const struct loch_id *tena
     return found;
 }
 
+void kms_pins_each(struct kms_pins *pins,
+                   void (*fn)(void *arg, const struct loch_id *tenant, const struct loch_kms *cmk),
+                   void *arg)
+{
+    const int rc = pthread_rwlock_rdlock(&pins->lock);
+    LOCH_ASSERT(rc == 0);
+    for (size_t i = 0; i < pins->count; i++)
+        fn(arg, &pins->pins[i].tenant, pins->pins[i].kms);
+    (void)pthread_rwlock_unlock(&pins->lock);
+}
+
 /* ---- the file ---- */
 
 static loch_status take_line(struct kms_pins *pins, char *line, const char *const *data_dirs)

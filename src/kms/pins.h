@@ -16,6 +16,9 @@ LOCH_STATUS kms_pins_load(struct kms_pins *pins, struct loch_env *env, const cha
 LOCH_STATUS kms_pins_add(struct kms_pins *pins, const struct loch_id *tenant, const char *uri,
                          const char *const *data_dirs);
 LOCH_STATUS kms_pins_remove(struct kms_pins *pins, const struct loch_id *tenant, const char *uri);
+void kms_pins_each(struct kms_pins *pins,
+                   void (*fn)(void *arg, const struct loch_id *tenant, const struct loch_kms *cmk),
+                   void *arg);
 /* NULL: the tenant has none. */
 struct loch_kms *kms_pins_find(struct kms_pins *pins, const struct loch_id *tenant,
                                const char *uri);

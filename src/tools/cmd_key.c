@@ -77,6 +77,54 @@ void loch_tenant_unpin(const struct loch_cluster *c, const char *tenant_id)
     }
 }
 
+static bool has_pin(const json_t *pins, const json_t *wanted)
+{
+    const json_t *pin;
+    size_t i;
+
+    json_array_foreach(
+        pins, i,
+        pin) if (strcmp(loch_field(pin, "tenant"), loch_field(wanted, "tenant")) == 0 &&
+                 strcmp(loch_field(pin, "uri"), loch_field(wanted, "uri")) == 0) return true;
+    return false;
+}
+
+static loch_status give_pin(const struct loch_cluster *c, int n, const json_t *pin)
+{
+    char clause[LOCH_KMS_CLAUSE_BYTES];
+    json_t *reply = NULL;
+
+    LOCH_TRY(loch_kms_clause(loch_field(pin, "uri"), clause, sizeof clause));
+    loch_progress("pinning the CMK of tenant %s on safekeeper %d", loch_field(pin, "tenant"),
+                  n + 1);
+    const loch_status st = loch_consolef(c, loch_port_safekeeper(c, n), &reply, "PIN TENANT %s%s",
+                                         loch_field(pin, "tenant"), clause);
+    json_decref(reply);
+    return st;
+}
+
+void loch_pins_repair(const struct loch_cluster *c)
+{
+    json_t *wanted = NULL;
+    const json_t *pin;
+    size_t i;
+
+    if (!loch_is_ok(loch_console(c, loch_port_pageserver(c), "SHOW PINS", &wanted)))
+        loch_progress("warning: %s", loch_error_text());
+    for (int n = 0; n < LOCH_SAFEKEEPERS && json_array_size(wanted) > 0; n++) {
+        json_t *have = NULL;
+        if (!loch_is_ok(loch_console(c, loch_port_safekeeper(c, n), "SHOW PINS", &have))) {
+            loch_progress("warning: safekeeper %d: %s", n + 1, loch_error_text());
+            continue;
+        }
+        json_array_foreach(wanted, i,
+                           pin) if (!has_pin(have, pin) && !loch_is_ok(give_pin(c, n, pin)))
+            loch_progress("warning: safekeeper %d: %s", n + 1, loch_error_text());
+        json_decref(have);
+    }
+    json_decref(wanted);
+}
+
 static loch_status key_pin(const struct loch_cluster *c, const char *tenant, const char *uri)
 {
     char clause[LOCH_KMS_CLAUSE_BYTES];
@@ -365,9 +413,16 @@ loch_status loch_cmd_key(struct loch_cluster *c, const struct loch_options *o, c
         return loch_key_receipt(c, o);
     if (strcmp(verb, "audit") == 0)
         return loch_key_audit(c, name);
+    if (strcmp(verb, "pins") == 0) {
+        json_t *rows = NULL;
+        LOCH_TRY(loch_console(c, loch_port_pageserver(c), "SHOW PINS", &rows));
+        loch_print_rows(c, rows);
+        json_decref(rows);
+        return LOCH_OK;
+    }
     if (strcmp(verb, "pin") == 0)
         return key_pin(c, name, o->kms_uri);
     return LOCH_FAIL(LOCH_E_INVALID,
                      "want: loch key status|list|rotate|receipt|audit|shred|verify-shredded|"
-                     "check|pin (see loch --help)");
+                     "check|pin|pins (see loch --help)");
 }

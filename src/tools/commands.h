@@ -45,6 +45,8 @@ LOCH_STATUS loch_key_works(const char *uri);
 LOCH_STATUS loch_kms_clause(const char *uri, char *out, size_t len);
 /* Pins the tenant's CMK on every safekeeper; a quorum must take it. */
 LOCH_STATUS loch_tenant_pin(const struct loch_cluster *c, const char *tenant_id, const char *uri);
+/* Gives safekeepers the pins that the pageserver has and they lack; what fails is a warning. */
+void loch_pins_repair(const struct loch_cluster *c);
 void loch_tenant_unpin(const struct loch_cluster *c, const char *tenant_id);
 /* The tenant's id by its name; LOCH_E_NOT_FOUND. */
 LOCH_STATUS loch_tenant_find(const struct loch_cluster *c, const char *name, char id[33]);

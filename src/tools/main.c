@@ -27,6 +27,7 @@ static const char usage[] =
     "         map NAME >FILE.svg          a picture of its layers: LSNs by keys\n"
     "         time NAME --at LSN          when a transaction had ended by then\n"
     "  key check URI             a round trip through a key service, and what is wrong with it\n"
+    "  key pins                  which tenants have a CMK of their own, and where it lies\n"
     "  key pin TENANT --kms-uri URI   where a tenant's CMK lies, told to every daemon\n"
     "  key status [--tenant T]   whether the tenant's key may be used, in every daemon\n"
     "  key list [--tenant T]     every version of its keys: state, parent, CMK\n"

@@ -49,6 +49,13 @@ rm "$DIR"/*/kms.pins
 "$LOCH" compute start ours >/dev/null || fail "a compute with the CMK back"
 [ "$(q 'SELECT count(*) FROM t' ours)" = 1000 ] || fail "rows of the tenant"
 
+# A safekeeper that lost its pins gets them again from the next `up`.
+"$LOCH" down >/dev/null
+rm "$DIR/safekeeper-2/kms.pins"
+"$LOCH" up >/dev/null 2>&1 || fail "up"
+grep -q "^$id file:$CMK$" "$DIR/safekeeper-2/kms.pins" || fail "a lost pin is not given again"
+"$LOCH" key pins --json | grep -q '"not customer-held"' || fail "key pins: $("$LOCH" key pins)"
+
 "$LOCH" key check "file:$CMK" --json | grep -q '"result": "ok"' || fail "key check of a good CMK"
 said=$("$LOCH" key check "file:$CMK.nosuch" 2>&1) && fail "key check of a missing CMK"
 grep -q 'DENIED' <<<"$said" || fail "key check: $said"

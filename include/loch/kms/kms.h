@@ -62,6 +62,12 @@ LOCH_STATUS loch_kms_unpin(struct loch_kms *kms, const struct loch_id *tenant, c
  * pinned, else `kms` itself. Borrowed; lives as long as `kms`. Never blocks. */
 struct loch_kms *loch_kms_for(struct loch_kms *kms, const struct loch_id *tenant, const char *uri);
 
+/* Every pin, a tenant's in their order, under a lock: fn must not call into `kms`. */
+void loch_kms_each_pin(struct loch_kms *kms,
+                       void (*fn)(void *arg, const struct loch_id *tenant,
+                                  const struct loch_kms *cmk),
+                       void *arg);
+
 /* Proves that the CMK can be used: wraps a random key, unwraps it, and is refused under another
  * context. *wrap_us and *unwrap_us (may be NULL): how long that took. The codes of the calls;
  * LOCH_E_CORRUPT when the provider does not do what it says. */

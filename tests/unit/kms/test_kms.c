@@ -122,6 +122,21 @@ static void assert_wraps_at(struct loch_kms *kms, const struct loch_id *tenant, 
     loch_kms_close(direct);
 }
 
+static void count_pin(void *arg, const struct loch_id *tenant, const struct loch_kms *cmk)
+{
+    assert_true(loch_id_equal(tenant, &mine));
+    assert_false(loch_kms_customer_held(cmk));
+    ++*(int *)arg;
+}
+
+static int count_pins(struct loch_kms *kms)
+{
+    int count = 0;
+
+    loch_kms_each_pin(kms, count_pin, &count);
+    return count;
+}
+
 static void a_pin_chooses_the_cmk(void **state)
 {
     struct loch_env *env = NULL;
@@ -151,7 +166,9 @@ static void a_pin_chooses_the_cmk(void **state)
     assert_ok(loch_kms_open(uri, NULL, &kms));
     assert_ok(loch_kms_pins_open(kms, env, pins));
     assert_wraps_at(kms, &mine, second);
+    assert_int_equal(count_pins(kms), 1);
     assert_ok(loch_kms_pin(kms, &mine, third));
+    assert_int_equal(count_pins(kms), 2);
     assert_wraps_at(kms, &mine, third);
     assert_string_equal(loch_kms_uri(loch_kms_for(kms, &mine, second)), second);
     assert_string_equal(loch_kms_uri(loch_kms_for(kms, &mine, uri)), third); /* not pinned */
