@@ -120,7 +120,7 @@ LOCH_STATUS loch_layer_set_readable(const struct loch_layer_set *set, loch_lsn l
     if (loch_retention_readable(&set->retention, lsn) || LOCH_STORE_MUTATED(CUTOFF_NOT_TOLD))
         return LOCH_OK;
     if (set->cutoff_us != 0 && gmtime_r(&seconds, &tm) != NULL)
-        strftime(when, sizeof when, ", reached by %Y-%m-%d %H:%M:%S UTC", &tm);
+        (void)strftime(when, sizeof when, ", reached by %Y-%m-%d %H:%M:%S UTC", &tm);
     return LOCH_FAIL(LOCH_E_INVALID,
                      LOCH_LSN_FMT
                      " is older than the history that is kept: it begins at " LOCH_LSN_FMT "%s",

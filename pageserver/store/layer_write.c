@@ -32,7 +32,7 @@ LOCH_STATUS loch_layer_write(const struct loch_store *store, struct loch_keys *k
     struct loch_layer_desc desc = {.level = LOCH_LAYER_FLUSHED,
                                    .span = {.start_lsn = loch_mem_layer_start_lsn(mem),
                                             .end_lsn = loch_mem_layer_end_lsn(mem)}};
-    loch_status st = LOCH_OK;
+    loch_status st;
     LOCH_TRY_OUT(st, loch_mem_layer_keys(mem, &first, &end, &list, &count));
     LOCH_ASSERT(count > 0);
     LOCH_TRY_OUT(st, loch_layer_builder_create(store, keys, info, &desc, &builder));
