@@ -114,7 +114,7 @@ LOCH_STATUS loch_push_images(const struct loch_imager *imager, const struct loch
     if (key->kind != LOCH_KEY_PAGE || list->count == 0)
         return LOCH_OK;
     struct walk w = {.imager = imager, .key = key, .list = list};
-    loch_status st = LOCH_OK;
+    loch_status st;
     if (!loch_version_is_base(&list->items[list->count - 1]) &&
         !LOCH_STORE_MUTATED(CHAIN_FORGOTTEN))
         LOCH_TRY_OUT(st, imager->below(imager->arg, key, start_lsn, &w.chain));

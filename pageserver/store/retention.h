@@ -23,7 +23,7 @@ void loch_hold_release(struct loch_hold *hold);
 
 /* A lease: a hold with a holder and an end, which the holder renews by taking it again. It survives
  * a restart if it is renewed within the longest time of a lease: for so long the cutoff stays. */
-#define LOCH_LEASE_MAX_MS (10u * 60u * 1000u) /* unless the store says otherwise */
+#define LOCH_LEASE_MAX_MS (UINT64_C(10) * 60 * 1000) /* unless the store says otherwise */
 #define LOCH_HOLDER_BYTES 64u
 struct loch_lsn_lease {
     loch_lsn lsn;
