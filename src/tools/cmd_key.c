@@ -111,8 +111,11 @@ void loch_pins_repair(const struct loch_cluster *c)
 
     if (!loch_is_ok(loch_console(c, loch_port_pageserver(c), "SHOW PINS", &wanted)))
         loch_progress("warning: %s", loch_error_text());
-    for (int n = 0; n < LOCH_SAFEKEEPERS && json_array_size(wanted) > 0; n++) {
+    LOCH_EACH_SAFEKEEPER(c, n)
+    {
         json_t *have = NULL;
+        if (json_array_size(wanted) == 0)
+            break;
         if (!loch_is_ok(loch_console(c, loch_port_safekeeper(c, n), "SHOW PINS", &have))) {
             loch_progress("warning: safekeeper %d: %s", n + 1, loch_error_text());
             continue;
