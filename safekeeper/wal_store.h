@@ -66,7 +66,8 @@ void sk_store_sync(struct sk_store *store, uint64_t token);
 size_t sk_store_queued(const struct sk_store *store);
 /* The best record boundary at or below `commit` to restart from; forgets those before it. */
 void sk_store_anchor(struct sk_store *store, loch_lsn commit, loch_lsn *lsn, loch_lsn *prev_lsn);
-/* About once a second: a timeline that has been idle for a minute gives its memory back. */
+/* About once a second: a timeline that has been idle for a minute gives back its memory, its open
+ * file and what was preallocated. */
 void sk_store_tick(struct sk_store *store);
 /* Sequence number of the newest WAL file, 0 when there is none. */
 uint64_t sk_store_last_seq(const struct sk_store *store);

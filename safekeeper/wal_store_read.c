@@ -32,12 +32,66 @@ void sk_store_anchor(struct sk_store *s, loch_lsn commit, loch_lsn *lsn, loch_ls
     *prev_lsn = s->points[0].prev;
 }
 
+struct rest_job {
+    struct sk_store *s;
+    uint64_t seq, bytes;
+    struct sk_failure failure;
+};
+
+static void rest_work(void *arg)
+{
+    struct rest_job *job = arg;
+    char path[SK_PATH_BYTES];
+
+    sk_wal_file_path(job->s->dir, job->seq, path);
+    sk_failure_take(&job->failure, loch_env_truncate_file(job->s->sealer.env, path, job->bytes));
+}
+
+static void rest_done(void *arg)
+{
+    struct rest_job *job = arg;
+
+    job->s->reads--;
+    if (!loch_is_ok(sk_failure_raise(&job->failure)))
+        loch_log_failure("cannot give back the rest of a WAL file");
+    free(job);
+}
+
+/* Ends the session: its file is closed, and what was preallocated given back. A session is never
+ * resumed, so the next write begins a file. */
+static void rest(struct sk_store *s)
+{
+    struct rest_job *job = calloc(1, sizeof *job);
+
+    if (job == NULL)
+        return;
+    struct sk_wal_file *last = &s->files.items[s->files.count - 1];
+    job->s = s;
+    job->seq = last->seq;
+    job->bytes = loch_wal_writer_bytes(s->writer);
+    if (!loch_is_ok(loch_env_work(s->sealer.env, rest_work, rest_done, job))) {
+        free(job);
+        return;
+    }
+    s->reads++;
+    last->bytes = job->bytes;
+    loch_wal_writer_destroy(s->writer);
+    s->writer = NULL;
+    loch_file_close(s->file);
+    s->file = NULL;
+    loch_buf_fini(&s->out);
+}
+
 void sk_store_tick(struct sk_store *s)
 {
     s->idle_ticks = s->ticked == s->received ? s->idle_ticks + 1 : 0;
     s->ticked = s->received;
-    if (s->idle_ticks == IDLE_TICKS)
+    if (s->idle_ticks < IDLE_TICKS)
+        return;
+    if (s->tail.bytes != NULL)
         sk_tail_release(&s->tail);
+    if (s->writer != NULL && s->head == NULL && !s->busy && s->unsynced_frames == 0)
+        rest(s);
 }
 
 uint64_t sk_store_last_seq(const struct sk_store *s)

@@ -476,6 +476,45 @@ static void trimmed_files(void **state)
     world_fini(&w);
 }
 
+/* A minute without WAL: no open file, no preallocated space; what comes next is a new session. */
+static void at_rest(void **state)
+{
+    struct world w;
+    char path[SK_PATH_BYTES];
+    struct stat sb;
+
+    (void)state;
+    world_init(&w, 1u << 20);
+    assert_ok(world_open(&w));
+    for (int i = 0; i < 70; i++)
+        sk_store_tick(w.store); /* nothing to give back */
+    world_grow(&w, 20, 500, 1u << 17);
+    uint64_t seq = sk_store_last_seq(w.store);
+    uint64_t bytes = sk_store_disk_bytes(w.store);
+    assert_int_equal(bytes, 1u << 20);
+    for (int i = 0; i < 60; i++)
+        sk_store_tick(w.store);
+    assert_int_equal(sk_store_disk_bytes(w.store), bytes); /* not yet: it was busy a tick ago */
+    for (int i = 0; i < 10; i++)
+        sk_store_tick(w.store);
+    while (!sk_store_idle(w.store)) {
+        loch_env_post(w.env, stop_soon, &w);
+        loch_env_run(w.env);
+    }
+    assert_true(sk_store_disk_bytes(w.store) < 20000);
+    sk_wal_file_path(w.dir, seq, path);
+    assert_int_equal(stat(path, &sb), 0);
+    assert_int_equal(sb.st_size, sk_store_disk_bytes(w.store));
+    world_check(&w, START_LSN, w.gen.lsn);
+    world_grow(&w, 20, 500, 1u << 17);
+    assert_true(sk_store_last_seq(w.store) > seq);
+    world_check(&w, START_LSN, w.gen.lsn);
+    world_close(&w);
+    assert_ok(world_open(&w));
+    assert_int_equal(w.flush, w.gen.lsn);
+    world_fini(&w);
+}
+
 static void order_of_effects(void **state)
 {
     struct world w;
@@ -585,8 +624,8 @@ int main(void)
         cmocka_unit_test(a_partial_record_is_cut), cmocka_unit_test(not_wal_is_refused),
         cmocka_unit_test(truncation_is_exact),     cmocka_unit_test(torn_tails),
         cmocka_unit_test(flipped_bytes),           cmocka_unit_test(missing_files),
-        cmocka_unit_test(trimmed_files),           cmocka_unit_test(order_of_effects),
-        cmocka_unit_test(a_failing_disk)};
+        cmocka_unit_test(trimmed_files),           cmocka_unit_test(at_rest),
+        cmocka_unit_test(order_of_effects),        cmocka_unit_test(a_failing_disk)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,267 @@
+/* What the safekeeper's disk path costs over the bare disk: appends of one size, each made durable
+ * before the next, by the WAL store (scan, seal, write, sync) and by plain pwrite + fdatasync loops
+ * in the same directory: into a file whose blocks were written before (plain), and into one that is
+ * preallocated anew every 16 MiB, as the store's files are (fresh). All take turns in short rounds,
+ * so that what else the machine does hits all. One JSON object a size.
+ *
+ * Usage: wal_store_bench DIR [--ms N]   (time for each of the three, a size; default 3000)
+ */
+#include "../unit/safekeeper/wal_gen.h"
+#include "wal_store.h"
+
+#include "loch/base/check.h"
+#include "loch/base/log.h"
+#include "loch/crypto/random.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define START_LSN   UINT64_C(0x1000028)
+#define START_PREV  UINT64_C(0x1000000)
+#define SYSTEM_ID   UINT64_C(77)
+#define FILE_BYTES  (UINT64_C(16) << 20)
+#define ROUND_NS    UINT64_C(100000000)
+#define SAMPLES_MAX (1u << 20)
+
+#define MUST(expr_)                                                                                \
+    do {                                                                                           \
+        const loch_status must_st_ = (expr_);                                                      \
+        if (!loch_is_ok(must_st_)) {                                                               \
+            fprintf(stderr, "%s: %s\n", #expr_, loch_error_text());                                \
+            exit(1);                                                                               \
+        }                                                                                          \
+    } while (0)
+
+struct side {
+    uint64_t bytes, ns;
+    uint32_t *us10; /* latencies in tenths of a microsecond */
+    size_t count;
+};
+
+static struct {
+    struct loch_env *env;
+    struct loch_wrap_key key;
+    char dir[512];
+    struct sk_store *store;
+    struct wal_gen gen;
+    struct loch_buf wal; /* generated, not yet appended */
+    loch_lsn written;
+    uint64_t token;
+    bool done;
+    int fd, fresh_fd; /* plain files */
+    uint64_t plain_offset, fresh_offset;
+} b;
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static loch_status wrap_key(void *arg, const struct loch_id *tenant, const struct loch_id *timeline,
+                            struct loch_wrap_key *out)
+{
+    (void)arg;
+    (void)tenant;
+    (void)timeline;
+    out->key_id = b.key.key_id;
+    out->version = b.key.version;
+    return loch_secret_copy(&out->secret, &b.key.secret);
+}
+
+static void synced(void *arg, uint64_t token, loch_lsn flush_lsn, loch_lsn prev_lsn)
+{
+    (void)arg;
+    (void)token;
+    (void)flush_lsn;
+    (void)prev_lsn;
+    b.done = true;
+    loch_env_stop(b.env);
+}
+
+static void failed(void *arg, loch_status st)
+{
+    (void)arg;
+    (void)st;
+    fprintf(stderr, "the store failed: %s\n", loch_error_text());
+    exit(1);
+}
+
+static const struct sk_store_events events = {.synced = synced, .failed = failed};
+
+static void open_store(void)
+{
+    struct sk_wal_found found = {.flush_lsn = START_LSN, .prev_lsn = START_PREV};
+    struct sk_store_options options = {.dir = b.dir,
+                                       .sealer = {.env = b.env,
+                                                  .wrap_key = wrap_key,
+                                                  .tenant = {{1}},
+                                                  .timeline = {{2}},
+                                                  .node = {{3}},
+                                                  .incarnation = 1},
+                                       .segment_bytes = WAL_GEN_SEGMENT_BYTES,
+                                       .file_bytes = FILE_BYTES,
+                                       .events = &events};
+
+    MUST(loch_random_secret(&b.key.secret, 32));
+    b.key.version = 1;
+    MUST(sk_store_create(&options, &found, START_LSN, START_PREV, &b.store));
+    wal_gen_init(&b.gen, START_LSN, START_PREV, SYSTEM_ID, 1);
+    b.written = START_LSN;
+}
+
+static void write_at(int fd, uint64_t offset, size_t size)
+{
+    static uint8_t bytes[128u << 10];
+
+    if (pwrite(fd, bytes, size, (off_t)offset) != (ssize_t)size || fdatasync(fd) != 0) {
+        perror("a plain file");
+        exit(1);
+    }
+}
+
+static void plain_append(size_t size)
+{
+    if (b.plain_offset + size > FILE_BYTES)
+        b.plain_offset = 0;
+    write_at(b.fd, b.plain_offset, size);
+    b.plain_offset += size;
+}
+
+static void fresh_append(size_t size)
+{
+    if (b.fresh_offset == 0 || b.fresh_offset + size > FILE_BYTES) {
+        if (ftruncate(b.fresh_fd, 0) != 0 ||
+            posix_fallocate(b.fresh_fd, 0, (off_t)FILE_BYTES) != 0) {
+            perror("a fresh file");
+            exit(1);
+        }
+        b.fresh_offset = 0;
+    }
+    write_at(b.fresh_fd, b.fresh_offset, size);
+    b.fresh_offset += size;
+}
+
+static void store_append(size_t size)
+{
+    b.done = false;
+    loch_lsn anchor;
+    MUST(sk_store_write(b.store, ++b.token, b.written, 1, loch_slice_of(b.wal.data, size)));
+    b.written += size;
+    sk_store_sync(b.store, ++b.token);
+    while (!b.done)
+        loch_env_run(b.env);
+    loch_buf_consume(&b.wal, size);
+    sk_store_anchor(b.store, START_LSN, &anchor, &anchor);
+}
+
+static void round_of(struct side *s, void (*append)(size_t size), size_t size, uint64_t until_ns)
+{
+    do {
+        while (b.wal.len < size) /* outside of what is timed */
+            (void)wal_gen_record(&b.gen, &b.wal, 500);
+        uint64_t begun = now_ns();
+        append(size);
+        uint64_t took = now_ns() - begun;
+        s->ns += took;
+        s->bytes += size;
+        if (s->count < SAMPLES_MAX)
+            s->us10[s->count++] = (uint32_t)(took / 100);
+    } while (now_ns() < until_ns);
+}
+
+static int by_value(const void *a, const void *c)
+{
+    uint32_t x;
+    uint32_t y;
+
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, c, sizeof y);
+    return (x > y) - (x < y);
+}
+
+static double percentile(struct side *s, double p)
+{
+    qsort(s->us10, s->count, sizeof *s->us10, by_value);
+    return s->us10[(size_t)(p * (double)(s->count - 1))] / 10.0;
+}
+
+static void run(size_t size, uint64_t ms)
+{
+    struct side plain = {.us10 = calloc(SAMPLES_MAX, sizeof(uint32_t))};
+    struct side fresh = {.us10 = calloc(SAMPLES_MAX, sizeof(uint32_t))};
+    struct side store = {.us10 = calloc(SAMPLES_MAX, sizeof(uint32_t))};
+    uint64_t end = now_ns() + 3 * ms * 1000000;
+
+    LOCH_ASSERT(plain.us10 != NULL && fresh.us10 != NULL && store.us10 != NULL);
+    while (now_ns() < end) {
+        round_of(&plain, plain_append, size, now_ns() + ROUND_NS);
+        round_of(&fresh, fresh_append, size, now_ns() + ROUND_NS);
+        round_of(&store, store_append, size, now_ns() + ROUND_NS);
+    }
+    double plain_rate = (double)plain.bytes / 1048576.0 * 1e9 / (double)plain.ns;
+    double fresh_rate = (double)fresh.bytes / 1048576.0 * 1e9 / (double)fresh.ns;
+    double store_rate = (double)store.bytes / 1048576.0 * 1e9 / (double)store.ns;
+    printf("{\"append_bytes\":%zu,\"plain_mib_s\":%.1f,\"fresh_mib_s\":%.1f,\"store_mib_s\":%.1f,"
+           "\"ratio_plain\":%.3f,\"ratio_fresh\":%.3f,",
+           size, plain_rate, fresh_rate, store_rate, store_rate / plain_rate,
+           store_rate / fresh_rate);
+    printf("\"plain_p50_us\":%.1f,\"fresh_p50_us\":%.1f,\"store_p50_us\":%.1f,"
+           "\"plain_p99_us\":%.1f,\"fresh_p99_us\":%.1f,\"store_p99_us\":%.1f,\"appends\":%zu}\n",
+           percentile(&plain, 0.5), percentile(&fresh, 0.5), percentile(&store, 0.5),
+           percentile(&plain, 0.99), percentile(&fresh, 0.99), percentile(&store, 0.99),
+           store.count);
+    free(fresh.us10);
+    free(plain.us10);
+    free(store.us10);
+}
+
+int main(int argc, char **argv)
+{
+    char path[600];
+    uint64_t ms = 3000;
+
+    if (argc != 2 && !(argc == 4 && strcmp(argv[2], "--ms") == 0)) {
+        fprintf(stderr, "usage: wal_store_bench DIR [--ms N]\n");
+        return 2;
+    }
+    if (argc == 4)
+        ms = strtoull(argv[3], NULL, 10);
+    loch_log_init("wal_store_bench", LOCH_LOG_WARN);
+    (void)snprintf(b.dir, sizeof b.dir, "%s/wal-bench-XXXXXX", argv[1]);
+    if (mkdtemp(b.dir) == NULL) {
+        perror(b.dir);
+        return 1;
+    }
+    (void)snprintf(path, sizeof path, "%s/plain", b.dir);
+    b.fd = open(path, O_RDWR | O_CREAT, 0600);
+    if (b.fd < 0 || posix_fallocate(b.fd, 0, (off_t)FILE_BYTES) != 0 || fsync(b.fd) != 0) {
+        perror(path);
+        return 1;
+    }
+    for (uint64_t at = 0; at < FILE_BYTES; at += 128u << 10)
+        write_at(b.fd, at, 128u << 10);
+    (void)snprintf(path, sizeof path, "%s/fresh", b.dir);
+    b.fresh_fd = open(path, O_RDWR | O_CREAT, 0600);
+    if (b.fresh_fd < 0) {
+        perror(path);
+        return 1;
+    }
+    MUST(loch_env_real_create(&b.env));
+    open_store();
+    run(8192, ms);
+    run(128u << 10, ms);
+    sk_store_destroy(b.store);
+    loch_buf_fini(&b.wal);
+    loch_env_real_destroy(b.env);
+    (void)close(b.fd);
+    (void)close(b.fresh_fd);
+    (void)snprintf(path, sizeof path, "rm -rf '%s'", b.dir);
+    return system(path) == 0 ? 0 : 1;
+}
