@@ -2,6 +2,7 @@
  * Invariants: a data directory belongs to one node for good; a disk that fails ends the process. */
 #include "daemon.h"
 
+#include "export.h"
 #include "node_file.h"
 #include "service.h"
 #include "timeline.h"
@@ -55,6 +56,26 @@ static const struct loch_config_item items[] = {
      .max = UINT64_MAX / 16,
      .help = "What stays free on the file system (at most a 16th of it), else all writers wait; 0: "
              "a full disk ends the safekeeper."},
+    {.section = "export",
+     .key = "listen",
+     .type = LOCH_CONFIG_ADDRESS,
+     .value = "",
+     .help = "Address for pg_receivewal, TLS with client certificates; none when empty."},
+    {.section = "export",
+     .key = "cert",
+     .type = LOCH_CONFIG_PATH,
+     .value = "",
+     .help = "PEM file: the export port's certificate and its chain."},
+    {.section = "export",
+     .key = "key",
+     .type = LOCH_CONFIG_PATH,
+     .value = "",
+     .help = "PEM file: its key."},
+    {.section = "export",
+     .key = "client_ca",
+     .type = LOCH_CONFIG_PATH,
+     .value = "",
+     .help = "PEM file: who signs exporters' certificates (common name: the tenant's id)."},
     {.section = "safekeepers",
      .key = "*",
      .type = LOCH_CONFIG_ADDRESS,
@@ -241,6 +262,8 @@ static void register_metrics(struct sk_daemon *d)
     s->archive_failures = COUNTER("archive_failures_total", "Pieces that could not be archived.");
     s->archive_reads = COUNTER("archive_reads_total", "Reads of WAL from the archive.");
     s->wal_disk_bytes = GAUGE("wal_disk_bytes", "What WAL files take on disk.");
+    s->exported_bytes = COUNTER("exported_bytes_total", "WAL bytes sent to pg_receivewal.");
+    s->exports = GAUGE("exports", "Connections of the export port.");
     s->timelines_held = GAUGE("timelines_held", "Timelines whose writers wait at a limit.");
     s->connections = GAUGE("connections", "Open connections.");
     s->timelines_active = GAUGE("timelines_active", "Timelines served.");
@@ -308,6 +331,7 @@ static void tick(void *arg)
         sk_timeline_tick(d->timelines[i]);
     sk_archive_tick(d);
     sk_limits_tick(d);
+    sk_export_tick(d);
     sk_service_tick(d);
     count_states(d);
     loch_status st = loch_env_timer(d->env, TICK_MS, &d->tick, tick, d);
@@ -426,6 +450,7 @@ static loch_status start(const struct loch_daemon *daemon, void **state)
     LOCH_TRY_OUT(st, loch_lease_settings_read(config, &d->lease_settings));
     LOCH_TRY_OUT(st, open_world(d, config));
     LOCH_TRY_OUT(st, sk_daemon_serve(d, address));
+    LOCH_TRY_OUT(st, sk_export_start(d, config));
     LOCH_TRY_OUT(st, keep_leases(d));
     *state = d;
     return LOCH_OK;
@@ -467,6 +492,7 @@ static void stop(void *state)
     d->stop_by_ns = loch_env_now_ns(d->env) + STOP_NS;
     loch_listener_close(d->listener);
     d->listener = NULL;
+    sk_export_stop(d);
     loch_timer_cancel(d->tick);
     d->tick = NULL;
     for (size_t i = 0; i < d->timeline_count; i++) {

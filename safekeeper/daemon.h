@@ -18,7 +18,7 @@
 
 #define SK_PEERS_MAX       LOCH_MEMBERS_MAX
 #define SK_CONNECTIONS_MAX 4096u
-#define SK_TIMELINES_MAX   4096u
+#define SK_TIMELINES_MAX   16384u
 
 struct sk_timeline;
 struct sk_conn;
@@ -33,7 +33,7 @@ struct sk_stats {
     struct loch_metric *appends, *append_bytes, *commits, *commit_latency;
     struct loch_metric *votes, *fenced, *pulled_bytes, *file_reads, *recovered_bytes;
     struct loch_metric *archived_bytes, *archive_failures, *archive_reads;
-    struct loch_metric *wal_disk_bytes, *timelines_held;
+    struct loch_metric *wal_disk_bytes, *timelines_held, *exported_bytes, *exports;
     struct loch_metric *connections, *timelines_active, *timelines_broken;
 };
 
@@ -44,7 +44,9 @@ struct sk_daemon {
     struct loch_id cluster, node, boot;
     uint64_t incarnation;
     uint64_t file_bytes;
-    uint64_t piece_bytes; /* of the archive: SK_PIECE_BYTES, or less in tests */
+    uint64_t piece_bytes;               /* of the archive: SK_PIECE_BYTES, or less in tests */
+    struct loch_pgv3_port *export_port; /* NULL: WAL is not exported */
+    struct sk_export *exports;
     struct sk_limits limits;
     struct loch_objstore *store; /* NULL in tests: nothing is archived */
     struct loch_kms *kms;

@@ -4,6 +4,7 @@
 #include "timeline.h"
 
 #include "drop.h"
+#include "export.h"
 #include "members.h"
 #include "scrub.h"
 #include "service.h"
@@ -165,6 +166,8 @@ static void publish(struct sk_timeline *tl)
     }
     if (state || advanced)
         sk_sender_kick(tl, state);
+    if (advanced)
+        sk_export_kick(tl);
 }
 
 /* Carries out what an event brought about. `st`: the event's own. */
@@ -394,7 +397,8 @@ void sk_timeline_destroy(struct sk_timeline *tl)
 bool sk_timeline_idle(const struct sk_timeline *tl)
 {
     return !tl->job && (tl->store == NULL || sk_store_idle(tl->store)) && sk_recovery_idle(tl) &&
-           sk_archive_idle(tl) && tl->members_jobs == 0 && !sk_service_uses(tl);
+           sk_archive_idle(tl) && tl->members_jobs == 0 && !sk_service_uses(tl) &&
+           !sk_export_uses(tl);
 }
 
 void sk_timeline_quiesce(struct sk_timeline *tl, const char *why)
@@ -402,6 +406,7 @@ void sk_timeline_quiesce(struct sk_timeline *tl, const char *why)
     (void)sk_recovery_stop(tl);
     sk_scrub_stop(tl);
     sk_service_drop(tl, LOCH_E_UNAVAILABLE, why);
+    sk_export_drop(tl, why);
 }
 
 /* Connections are closed and nothing is in flight: what was in memory goes. */
@@ -456,6 +461,7 @@ void sk_timeline_break(struct sk_timeline *tl, const char *why)
                tl->why);
     (void)sk_recovery_stop(tl);
     sk_service_drop(tl, LOCH_E_CORRUPT, "the timeline is broken on this safekeeper");
+    sk_export_drop(tl, "the timeline is broken on this safekeeper");
 }
 
 struct seen {

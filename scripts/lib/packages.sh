@@ -5,7 +5,7 @@ LOCH_PACKAGES_BUILD="gcc cmake ninja-build pkg-config libc6-dev postgresql-15 po
 postgresql-server-dev-15 libpq-dev liburing-dev libuv1-dev libzstd-dev liblz4-dev libssl-dev libxxhash-dev \
 libisal-dev uthash-dev libbsd-dev libinih-dev libseccomp-dev libmicrohttpd-dev libjansson-dev libp11-kit-dev libcurl4-openssl-dev libcmocka-dev"
 LOCH_PACKAGES_TEST="clang-14 clang-tidy-14 clang-format-14 libclang-rt-14-dev codespell strace python3 \
-postgresql-contrib softhsm2 nodejs e2fsprogs tcpdump procps"
+postgresql-contrib softhsm2 nodejs e2fsprogs tcpdump procps openssl curl"
 
 say() { printf '== %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }

@@ -31,6 +31,7 @@ static const uint8_t uniform_alert[] = {21, 3, 3, 0, 2, 2, 40};
 
 struct loch_tls_server {
     SSL_CTX *ctx;
+    bool x509; /* certificates instead of PSK, whoever the client is */
     loch_psk_lookup_fn lookup;
     void *arg;
     struct loch_secret decoy; /* stands in for an unknown identity's PSK */
@@ -238,6 +239,86 @@ out:
     return st;
 }
 
+static BIO *bio_of(struct loch_slice pem)
+{
+    return pem.len > INT_MAX ? NULL : BIO_new_mem_buf(pem.data, (int)pem.len);
+}
+
+/* The first certificate is the server's, those behind it its chain. */
+static bool use_chain(SSL_CTX *ctx, struct loch_slice pem)
+{
+    BIO *bio = bio_of(pem);
+    X509 *cert = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+    bool ok = cert != NULL && SSL_CTX_use_certificate(ctx, cert) == 1;
+
+    X509_free(cert);
+    while (ok && (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL)
+        ok = SSL_CTX_add0_chain_cert(ctx, cert) == 1;
+    BIO_free(bio);
+    return ok;
+}
+
+static bool use_key(SSL_CTX *ctx, struct loch_slice pem)
+{
+    BIO *bio = bio_of(pem);
+    EVP_PKEY *key = bio != NULL ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
+    bool ok =
+        key != NULL && SSL_CTX_use_PrivateKey(ctx, key) == 1 && SSL_CTX_check_private_key(ctx) == 1;
+
+    EVP_PKEY_free(key);
+    BIO_free(bio);
+    return ok;
+}
+
+static bool trust(SSL_CTX *ctx, struct loch_slice pem)
+{
+    BIO *bio = bio_of(pem);
+    X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+    X509 *cert = NULL;
+    int count = 0;
+    bool ok = bio != NULL;
+
+    while (ok && (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
+        ok = X509_STORE_add_cert(store, cert) == 1 && SSL_CTX_add_client_CA(ctx, cert) == 1;
+        X509_free(cert);
+        count++;
+    }
+    BIO_free(bio);
+    return ok && count > 0;
+}
+
+loch_status loch_tls_server_create_x509(struct loch_slice cert, struct loch_slice key,
+                                        struct loch_slice client_ca, struct loch_tls_server **out)
+{
+    struct loch_tls_server *server = calloc(1, sizeof *server);
+    const char *bad = NULL;
+    loch_status st;
+
+    if (server == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a TLS server");
+    server->x509 = true;
+    LOCH_TRY_OUT(st, context_create(&server->ctx));
+    SSL_CTX_set_verify(server->ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    if (SSL_CTX_set1_groups_list(server->ctx, "X25519:P-256") != 1)
+        bad = "TLS context";
+    else if (!use_chain(server->ctx, cert))
+        bad = "certificate";
+    else if (!use_key(server->ctx, key))
+        bad = "key (it must be the certificate's, in PEM, without a passphrase)";
+    else if (!trust(server->ctx, client_ca))
+        bad = "client authorities";
+    ERR_clear_error(); /* the end of each PEM text leaves one */
+    if (bad != NULL) {
+        st = LOCH_FAIL(LOCH_E_INVALID, "unusable %s", bad);
+        goto out;
+    }
+    *out = server;
+    return LOCH_OK;
+out:
+    loch_tls_server_destroy(server);
+    return st;
+}
+
 void loch_tls_server_destroy(struct loch_tls_server *server)
 {
     if (server == NULL)
@@ -352,13 +433,33 @@ struct loch_slice loch_tls_identity(const struct loch_tls *tls)
     return loch_buf_slice(&tls->identity);
 }
 
+/* With certificates: the client's is there and proven; its common name is who it is. */
+static bool verify_x509(struct loch_tls *tls)
+{
+    X509 *peer = SSL_get0_peer_certificate(tls->ssl);
+    char name[128];
+
+    if (peer == NULL || SSL_get_verify_result(tls->ssl) != X509_V_OK ||
+        SSL_version(tls->ssl) != TLS1_3_VERSION)
+        return false;
+    int n = X509_NAME_get_text_by_NID(X509_get_subject_name(peer), NID_commonName, name,
+                                      (int)sizeof name);
+    /* Longer than its text, or cut: a name with a NUL in it or one too long to compare. */
+    if (n <= 0 || (size_t)n != strlen(name) || (size_t)n + 1 >= sizeof name)
+        return false;
+    tls->identity.len = 0;
+    return loch_is_ok(loch_buf_append(&tls->identity, name, (size_t)n));
+}
+
 /* What makes a finished handshake one of Loch's. */
-static bool verify_handshake(const struct loch_tls *tls)
+static bool verify_handshake(struct loch_tls *tls)
 {
     const unsigned char *alpn = NULL;
     unsigned int alpn_len = 0;
     const SSL_CIPHER *cipher = SSL_get_current_cipher(tls->ssl);
 
+    if (tls->server != NULL && tls->server->x509)
+        return verify_x509(tls);
     if (SSL_session_reused(tls->ssl) != 1 || SSL_get0_peer_certificate(tls->ssl) != NULL)
         return false;
     if (SSL_version(tls->ssl) != TLS1_3_VERSION || cipher == NULL ||

@@ -94,7 +94,7 @@ static void fatal(struct console_conn *c, const char *sqlstate, const char *text
     struct loch_writer w;
 
     loch_writer_init(&w, &c->out);
-    pg_error(&w, "FATAL", sqlstate, text, NULL);
+    loch_pgv3_error(&w, "FATAL", sqlstate, text, NULL);
     c->last_word = true;
 }
 
@@ -117,25 +117,25 @@ static void greet(struct console_conn *c, uint32_t version)
 
     loch_writer_init(&w, &c->out);
     if ((version & 0xffff) != 0) { /* a newer minor: we speak 3.0 */
-        mark = pg_begin(&w, 'v');
-        pg_u32(&w, PROTOCOL_MAJOR << 16);
-        pg_u32(&w, 0);
-        pg_end(&w, mark);
+        mark = loch_pgv3_begin(&w, 'v');
+        loch_pgv3_u32(&w, PROTOCOL_MAJOR << 16);
+        loch_pgv3_u32(&w, 0);
+        loch_pgv3_end(&w, mark);
     }
-    mark = pg_begin(&w, 'R');
-    pg_u32(&w, 0);
-    pg_end(&w, mark);
+    mark = loch_pgv3_begin(&w, 'R');
+    loch_pgv3_u32(&w, 0);
+    loch_pgv3_end(&w, mark);
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
-        mark = pg_begin(&w, 'S');
-        pg_text(&w, settings[i][0]);
-        pg_text(&w, settings[i][1]);
-        pg_end(&w, mark);
+        mark = loch_pgv3_begin(&w, 'S');
+        loch_pgv3_text(&w, settings[i][0]);
+        loch_pgv3_text(&w, settings[i][1]);
+        loch_pgv3_end(&w, mark);
     }
-    mark = pg_begin(&w, 'K'); /* cancelling is not offered: no process, no secret */
-    pg_u32(&w, 0);
-    pg_u32(&w, 0);
-    pg_end(&w, mark);
-    pg_ready(&w);
+    mark = loch_pgv3_begin(&w, 'K'); /* cancelling is not offered: no process, no secret */
+    loch_pgv3_u32(&w, 0);
+    loch_pgv3_u32(&w, 0);
+    loch_pgv3_end(&w, mark);
+    loch_pgv3_ready(&w);
     c->state = CONN_IDLE;
     if (w.bad)
         c->dead = true;
@@ -176,9 +176,9 @@ static void refuse_extended(struct console_conn *c)
     struct loch_writer w;
 
     loch_writer_init(&w, &c->out);
-    pg_error(&w, "ERROR", "0A000",
-             "this console knows simple queries only, not prepared statements or parameters",
-             "With psql everything is a simple query; with libpq use PQexec.");
+    loch_pgv3_error(&w, "ERROR", "0A000",
+                    "this console knows simple queries only, not prepared statements or parameters",
+                    "With psql everything is a simple query; with libpq use PQexec.");
     c->state = CONN_SKIPPING;
 }
 
@@ -194,8 +194,8 @@ static void take_query(struct console_conn *c, struct loch_slice body)
     char *text = malloc(body.len);
     if (text == NULL) {
         loch_writer_init(&w, &c->out);
-        pg_error(&w, "ERROR", "53200", "no memory for a command", NULL);
-        pg_ready(&w);
+        loch_pgv3_error(&w, "ERROR", "53200", "no memory for a command", NULL);
+        loch_pgv3_ready(&w);
         return;
     }
     memcpy(text, body.data, body.len); /* the buffer may move while the command runs */
@@ -213,7 +213,7 @@ static void take_message(struct console_conn *c, uint8_t type, struct loch_slice
         c->dead = true;
     } else if (type == 'S') {
         c->state = CONN_IDLE;
-        pg_ready(&w);
+        loch_pgv3_ready(&w);
     } else if (c->state == CONN_SKIPPING || type == 'H' || type == 'd' || type == 'c' ||
                type == 'f') {
         /* until the Sync; and what may straggle after an error */
@@ -222,8 +222,8 @@ static void take_message(struct console_conn *c, uint8_t type, struct loch_slice
     } else if (type == 'P' || type == 'B' || type == 'D' || type == 'E' || type == 'C') {
         refuse_extended(c);
     } else if (type == 'F') {
-        pg_error(&w, "ERROR", "0A000", "this console has no functions to call", NULL);
-        pg_ready(&w);
+        loch_pgv3_error(&w, "ERROR", "0A000", "this console has no functions to call", NULL);
+        loch_pgv3_ready(&w);
     } else {
         fatal(c, "08P01", "a message of an unknown type");
     }

@@ -6,6 +6,7 @@
 #include "console_words.h"
 #include "loch/base/buf.h"
 #include "loch/host/console.h"
+#include "loch/host/pgv3.h"
 
 struct console_conn;
 
@@ -31,17 +32,6 @@ struct loch_console_request {
     uint64_t row_count;
     bool too_long; /* beyond the limit, or out of memory */
 };
-
-/* Messages of protocol v3, appended to `out`; memory failing leaves the writer bad. */
-size_t pg_begin(struct loch_writer *w, char type);
-void pg_end(struct loch_writer *w, size_t mark);
-void pg_u16(struct loch_writer *w, uint16_t v);
-void pg_u32(struct loch_writer *w, uint32_t v);
-void pg_text(struct loch_writer *w, const char *text); /* with its NUL */
-void pg_error(struct loch_writer *w, const char *severity, const char *sqlstate, const char *text,
-              const char *hint);
-void pg_ready(struct loch_writer *w);
-const char *pg_sqlstate(enum loch_code code);
 
 /* Runs a query on behalf of a connection, which has no other request running. */
 void console_request_begin(struct loch_console *console, struct console_conn *conn,

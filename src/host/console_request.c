@@ -13,108 +13,6 @@
 
 #define TEXT_OID 25u
 
-/* ---- messages ---- */
-void pg_u16(struct loch_writer *w, uint16_t v)
-{
-    loch_write_u8(w, (uint8_t)(v >> 8));
-    loch_write_u8(w, (uint8_t)v);
-}
-
-void pg_u32(struct loch_writer *w, uint32_t v)
-{
-    pg_u16(w, (uint16_t)(v >> 16));
-    pg_u16(w, (uint16_t)v);
-}
-
-void pg_text(struct loch_writer *w, const char *text)
-{
-    loch_write_bytes(w, text, strlen(text) + 1);
-}
-
-size_t pg_begin(struct loch_writer *w, char type)
-{
-    loch_write_u8(w, (uint8_t)type);
-    size_t mark = w->buf->len;
-    pg_u32(w, 0);
-    return mark;
-}
-
-void pg_end(struct loch_writer *w, size_t mark)
-{
-    if (w->bad)
-        return;
-    uint32_t len = (uint32_t)(w->buf->len - mark);
-    uint8_t *p = w->buf->data + mark;
-    p[0] = (uint8_t)(len >> 24);
-    p[1] = (uint8_t)(len >> 16);
-    p[2] = (uint8_t)(len >> 8);
-    p[3] = (uint8_t)len;
-}
-
-void pg_error(struct loch_writer *w, const char *severity, const char *sqlstate, const char *text,
-              const char *hint)
-{
-    size_t mark = pg_begin(w, 'E');
-
-    loch_write_u8(w, 'S');
-    pg_text(w, severity);
-    loch_write_u8(w, 'V');
-    pg_text(w, severity);
-    loch_write_u8(w, 'C');
-    pg_text(w, sqlstate);
-    loch_write_u8(w, 'M');
-    pg_text(w, text);
-    if (hint != NULL) {
-        loch_write_u8(w, 'H');
-        pg_text(w, hint);
-    }
-    loch_write_u8(w, 0);
-    pg_end(w, mark);
-}
-
-void pg_ready(struct loch_writer *w)
-{
-    size_t mark = pg_begin(w, 'Z');
-
-    loch_write_u8(w, 'I');
-    pg_end(w, mark);
-}
-
-const char *pg_sqlstate(enum loch_code code)
-{
-    switch (code) {
-    case LOCH_E_OK:
-        return "00000";
-    case LOCH_E_CORRUPT:
-        return "XX001";
-    case LOCH_E_IO:
-        return "58030";
-    case LOCH_E_NOT_FOUND:
-        return "42704";
-    case LOCH_E_EXISTS:
-        return "42710";
-    case LOCH_E_INVALID:
-        return "22023";
-    case LOCH_E_DENIED:
-        return "42501";
-    case LOCH_E_UNAVAILABLE:
-        return "57P03";
-    case LOCH_E_LIMIT:
-        return "54000";
-    case LOCH_E_NO_MEMORY:
-        return "53200";
-    case LOCH_E_STALE:
-        return "55000";
-    case LOCH_E_UNSUPPORTED:
-        return "0A000";
-    case LOCH_E_KEY_REVOKED:
-        return "42501";
-    case LOCH_E_KMS_UNAVAILABLE:
-        return "57P03";
-    }
-    return "XX000";
-}
-
 /* ---- the end of a request ---- */
 static void finish(struct loch_console_request *take, struct loch_buf *take_bytes)
 {
@@ -134,8 +32,8 @@ static void fail_with(struct loch_console_request *take, const char *sqlstate, c
     struct loch_writer w;
 
     loch_writer_init(&w, &bytes);
-    pg_error(&w, "ERROR", sqlstate, text, hint);
-    pg_ready(&w);
+    loch_pgv3_error(&w, "ERROR", sqlstate, text, hint);
+    loch_pgv3_ready(&w);
     finish(take, &bytes);
 }
 
@@ -146,7 +44,7 @@ void loch_console_fail(struct loch_console_request *take_request, loch_status st
     LOCH_ASSERT(!loch_is_ok(st));
     (void)snprintf(text, sizeof text, "%s", loch_error_text());
     LOCH_WARN("console: \"%s\" failed: %s (%s)", take_request->text, text, loch_error_where());
-    fail_with(take_request, pg_sqlstate(st.code), text, NULL);
+    fail_with(take_request, loch_pgv3_sqlstate(st.code), text, NULL);
 }
 
 void loch_console_done(struct loch_console_request *take_request, const char *tag)
@@ -159,7 +57,7 @@ void loch_console_done(struct loch_console_request *take_request, const char *ta
     r->answer = (struct loch_buf){0};
     if (r->too_long) {
         loch_buf_fini(&bytes);
-        fail_with(r, pg_sqlstate(LOCH_E_LIMIT), "the answer is too long", NULL);
+        fail_with(r, loch_pgv3_sqlstate(LOCH_E_LIMIT), "the answer is too long", NULL);
         return;
     }
     if (tag == NULL && r->column_count > 0) {
@@ -167,10 +65,10 @@ void loch_console_done(struct loch_console_request *take_request, const char *ta
         tag = select;
     }
     loch_writer_init(&w, &bytes);
-    size_t mark = pg_begin(&w, 'C');
-    pg_text(&w, tag != NULL ? tag : "OK");
-    pg_end(&w, mark);
-    pg_ready(&w);
+    size_t mark = loch_pgv3_begin(&w, 'C');
+    loch_pgv3_text(&w, tag != NULL ? tag : "OK");
+    loch_pgv3_end(&w, mark);
+    loch_pgv3_ready(&w);
     finish(r, &bytes);
 }
 
@@ -185,18 +83,18 @@ void loch_console_columns(struct loch_console_request *request, const char *cons
     LOCH_ASSERT(count <= LOCH_CONSOLE_COLUMNS_MAX);
     request->column_count = count;
     loch_writer_init(&w, &request->answer);
-    size_t mark = pg_begin(&w, 'T');
-    pg_u16(&w, (uint16_t)count);
+    size_t mark = loch_pgv3_begin(&w, 'T');
+    loch_pgv3_u16(&w, (uint16_t)count);
     for (size_t i = 0; i < count; i++) {
-        pg_text(&w, names[i]);
-        pg_u32(&w, 0); /* of no table */
-        pg_u16(&w, 0);
-        pg_u32(&w, TEXT_OID);
-        pg_u16(&w, UINT16_MAX); /* of any length */
-        pg_u32(&w, UINT32_MAX);
-        pg_u16(&w, 0); /* as text */
+        loch_pgv3_text(&w, names[i]);
+        loch_pgv3_u32(&w, 0); /* of no table */
+        loch_pgv3_u16(&w, 0);
+        loch_pgv3_u32(&w, TEXT_OID);
+        loch_pgv3_u16(&w, UINT16_MAX); /* of any length */
+        loch_pgv3_u32(&w, UINT32_MAX);
+        loch_pgv3_u16(&w, 0); /* as text */
     }
-    pg_end(&w, mark);
+    loch_pgv3_end(&w, mark);
     request->too_long = w.bad;
 }
 
@@ -213,18 +111,18 @@ void loch_console_row(struct loch_console_request *request, const char *const *v
     if (request->too_long)
         return;
     loch_writer_init(&w, &request->answer);
-    size_t mark = pg_begin(&w, 'D');
-    pg_u16(&w, (uint16_t)request->column_count);
+    size_t mark = loch_pgv3_begin(&w, 'D');
+    loch_pgv3_u16(&w, (uint16_t)request->column_count);
     for (size_t i = 0; i < request->column_count; i++) {
         if (values[i] == NULL) {
-            pg_u32(&w, UINT32_MAX);
+            loch_pgv3_u32(&w, UINT32_MAX);
             continue;
         }
         size_t n = strlen(values[i]);
-        pg_u32(&w, (uint32_t)n);
+        loch_pgv3_u32(&w, (uint32_t)n);
         loch_write_bytes(&w, values[i], n);
     }
-    pg_end(&w, mark);
+    loch_pgv3_end(&w, mark);
     request->row_count++;
     request->too_long = w.bad;
 }
@@ -372,8 +270,8 @@ void console_request_begin(struct loch_console *console, struct console_conn *co
         r->text = strdup(text);
     if (r == NULL || r->text == NULL) {
         free(r);
-        pg_error(&w, "ERROR", "53200", "no memory for a command", NULL);
-        pg_ready(&w);
+        loch_pgv3_error(&w, "ERROR", "53200", "no memory for a command", NULL);
+        loch_pgv3_ready(&w);
         console_conn_answer(conn, &bytes);
         loch_buf_fini(&bytes);
         return;
@@ -387,9 +285,9 @@ void console_request_begin(struct loch_console *console, struct console_conn *co
         return;
     }
     if (r->words.count == 0) {
-        size_t mark = pg_begin(&w, 'I');
-        pg_end(&w, mark);
-        pg_ready(&w);
+        size_t mark = loch_pgv3_begin(&w, 'I');
+        loch_pgv3_end(&w, mark);
+        loch_pgv3_ready(&w);
         finish(r, &bytes);
         return;
     }

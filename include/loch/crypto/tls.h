@@ -26,6 +26,11 @@ typedef bool (*loch_psk_lookup_fn)(void *arg, struct loch_slice identity, struct
 
 LOCH_STATUS loch_tls_server_create(loch_psk_lookup_fn lookup, void *arg,
                                    struct loch_tls_server **out);
+/* Another kind of server, for programs that are not Loch's: TLS 1.3 with certificates on both sides
+ * (PEM texts: our chain, our key, the authorities whose clients are let in). Its connections'
+ * identity is the common name of the client's certificate. LOCH_E_INVALID says what is unusable. */
+LOCH_STATUS loch_tls_server_create_x509(struct loch_slice cert, struct loch_slice key,
+                                        struct loch_slice client_ca, struct loch_tls_server **out);
 void loch_tls_server_destroy(struct loch_tls_server *server);
 /* Copies identity and psk (exactly LOCH_PSK_BYTES). */
 LOCH_STATUS loch_tls_client_create(struct loch_slice identity, const struct loch_secret *psk,

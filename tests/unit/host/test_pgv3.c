@@ -1,0 +1,226 @@
+/* PostgreSQL's protocol on a port: libpq with certificates, clear text, garbage, unusable files. */
+#include "../unit.h"
+
+#include "loch/host/pgv3.h"
+
+#include <arpa/inet.h>
+#include <libpq-fe.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static struct loch_env *env;
+static struct loch_pgv3_port *port;
+static char dir[64];
+static char address[32];
+static char paths[3][128]; /* certificate, key, authority */
+static unsigned begun, messages, closes;
+
+static loch_status begin(void *arg, struct loch_pgv3_conn *conn, void **state)
+{
+    (void)arg;
+    begun++;
+    assert_string_equal(loch_pgv3_peer(conn), "client");
+    assert_null(loch_pgv3_param(conn, "no such thing"));
+    if (strcmp(loch_pgv3_param(conn, "user"), "friend") != 0)
+        return LOCH_FAIL(LOCH_E_DENIED, "friends only");
+    *state = conn;
+    return LOCH_OK;
+}
+
+static void message(void *state, char type, struct loch_slice body)
+{
+    struct loch_buf out = {0};
+    struct loch_writer w;
+
+    messages++;
+    assert_int_equal(type, 'Q');
+    loch_writer_init(&w, &out);
+    loch_pgv3_error(&w, "ERROR", "0A000", (const char *)body.data, "a hint");
+    loch_pgv3_ready(&w);
+    assert_ok(loch_writer_finish(&w));
+    loch_pgv3_send(state, &out);
+}
+
+static void drained(void *state)
+{
+    assert_true(loch_pgv3_queued(state) == 0);
+}
+
+static void closed(void *state)
+{
+    (void)state;
+    closes++;
+}
+
+static const struct loch_pgv3_events events = {begin, message, drained, closed};
+
+static struct loch_pgv3_options options(void)
+{
+    return (struct loch_pgv3_options){.env = env,
+                                      .address = address,
+                                      .cert = paths[0],
+                                      .key = paths[1],
+                                      .client_ca = paths[2],
+                                      .events = &events};
+}
+
+static int setup(void **state)
+{
+    char command[1200];
+
+    (void)state;
+    (void)strcpy(dir, "/tmp/pgv3-XXXXXX");
+    if (mkdtemp(dir) == NULL)
+        return -1;
+    (void)snprintf(command, sizeof command,
+                   "cd %s && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
+                   "-keyout client.key -out client.crt -days 2 -subj /CN=client 2>/dev/null && "
+                   "chmod 600 client.key",
+                   dir);
+    if (system(command) != 0)
+        return -1;
+    (void)snprintf(paths[0], sizeof paths[0], "%s/client.crt", dir);
+    (void)snprintf(paths[1], sizeof paths[1], "%s/client.key", dir);
+    (void)snprintf(paths[2], sizeof paths[2], "%s/client.crt", dir);
+    (void)snprintf(address, sizeof address, "127.0.0.1:%d", 20000 + (int)(getpid() % 10000));
+    if (!loch_is_ok(loch_env_real_create(&env)))
+        return -1;
+    struct loch_pgv3_options o = options();
+    return loch_is_ok(loch_pgv3_listen(&o, &port)) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    char command[100];
+
+    (void)state;
+    loch_pgv3_close(port);
+    loch_env_real_destroy(env);
+    (void)snprintf(command, sizeof command, "rm -rf %s", dir);
+    return system(command);
+}
+
+/* Runs `client` on a thread of its own, and the loop here until it has ended. */
+static void serve(void *(*client)(void *arg), void *arg)
+{
+    pthread_t thread;
+    void *failed = NULL;
+
+    assert_int_equal(pthread_create(&thread, NULL, client, arg), 0);
+    loch_env_run(env);
+    assert_int_equal(pthread_join(thread, &failed), 0);
+    assert_null(failed);
+}
+
+static void stop_loop(void *arg)
+{
+    loch_env_stop(arg);
+}
+
+static void *with_libpq(void *arg)
+{
+    const char *const *words = arg; /* user, sslmode, what is expected */
+    char conninfo[700];
+
+    (void)snprintf(conninfo, sizeof conninfo,
+                   "host=127.0.0.1 port=%s user=%s sslmode=%s sslcert=%s/client.crt "
+                   "sslkey=%s/client.key replication=true connect_timeout=10",
+                   strchr(address, ':') + 1, words[0], words[1], dir, dir);
+    PGconn *conn = PQconnectdb(conninfo);
+    const char *said = PQerrorMessage(conn);
+    PGresult *result = NULL;
+    if (PQstatus(conn) == CONNECTION_OK) {
+        result = PQexec(conn, "say this back");
+        said = PQresultErrorMessage(result);
+    }
+    if (strstr(said, words[2]) == NULL)
+        (void)fprintf(stderr, "want \"%s\", got \"%s\"\n", words[2], said);
+    else
+        words = NULL;
+    PQclear(result);
+    PQfinish(conn);
+    loch_env_post(env, stop_loop, env);
+    return words == NULL ? NULL : arg;
+}
+
+static void libpq_speaks(void **state)
+{
+    (void)state;
+    begun = messages = closes = 0;
+    serve(with_libpq, (const char *[]){"friend", "require", "say this back"});
+    assert_int_equal(begun, 1);
+    assert_int_equal(messages, 1);
+    serve(with_libpq, (const char *[]){"stranger", "require", "friends only"});
+    assert_int_equal(begun, 2);
+    serve(with_libpq, (const char *[]){"friend", "disable", "wants TLS"});
+    assert_int_equal(begun, 2);
+    assert_int_equal(messages, 1);
+}
+
+/* Sends raw bytes and reads until the end. */
+static void *raw(void *arg)
+{
+    const struct loch_slice *bytes = arg;
+    struct sockaddr_in sa = {.sin_family = AF_INET,
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                             .sin_port = htons((uint16_t)atoi(strchr(address, ':') + 1))};
+    char answer[4096];
+
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (connect(fd, (const struct sockaddr *)&sa, sizeof sa) == 0 &&
+        send(fd, bytes->data, bytes->len, MSG_NOSIGNAL) == (ssize_t)bytes->len)
+        while (recv(fd, answer, sizeof answer, 0) > 0)
+            ;
+    (void)close(fd);
+    loch_env_post(env, stop_loop, env);
+    return NULL;
+}
+
+static void garbage_ends(void **state)
+{
+    static const uint8_t cases[][24] = {
+        {0, 0, 0, 9, 0x04, 0xD2, 0x16, 0x2F, 1},                      /* not the request's length */
+        {0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F, 0xFF, 0xFF, 0xFF, 0xFF}, /* no TLS behind it */
+        {0xFF, 0xFF, 0xFF, 0xFF, 0, 3, 0, 0},
+        {0, 0, 0, 16, 0, 3, 0, 0, 'u', 's', 'e', 'r', 0, 'x', 0, 0}, /* clear text */
+    };
+
+    (void)state;
+    begun = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct loch_slice bytes = loch_slice_of(cases[i], sizeof cases[i]);
+        serve(raw, &bytes);
+    }
+    assert_int_equal(begun, 0);
+}
+
+static void unusable_settings(void **state)
+{
+    struct loch_pgv3_port *other = NULL;
+    struct loch_pgv3_options o = options();
+
+    (void)state;
+    assert_code(loch_pgv3_listen(&o, &other), LOCH_E_IO); /* in use */
+    o.address = "nonsense";
+    assert_code(loch_pgv3_listen(&o, &other), LOCH_E_INVALID);
+    o = options();
+    o.cert = "/nonexistent";
+    assert_code(loch_pgv3_listen(&o, &other), LOCH_E_NOT_FOUND);
+    o.cert = paths[1]; /* a key is no certificate */
+    assert_code(loch_pgv3_listen(&o, &other), LOCH_E_INVALID);
+    assert_null(other);
+    loch_pgv3_close(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(libpq_speaks),
+        cmocka_unit_test(garbage_ends),
+        cmocka_unit_test(unusable_settings),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
