@@ -660,7 +660,7 @@ static loch_status follow(struct loch_acceptor *a, const struct loch_wal_pull_st
         common < a->control.commit_lsn)
         return LOCH_OK; /* an elected leader will say what is wrong */
     /* A candidate of a higher term may have been told of this tail and begin at its end. */
-    if (m->term < a->control.term && common < a->write_lsn)
+    if (m->term < a->control.term && common < a->write_lsn && !LOCH_MUTATED(PEER_OLDER))
         return LOCH_OK;
     (void)raise_promise(a, m);
     if (a->vote.token != 0) {

@@ -201,8 +201,7 @@ bool loch_membership_may_finish(const struct loch_membership *m,
             furthest.term = before[i].term;
     }
     for (uint32_t i = 0; i < m->count; i++)
-        ready[i] = ready[i] && !is_behind(&after[i], &furthest) &&
-                   (after[i].term >= furthest.term || LOCH_MUTATED(FINISH_LOW_TERM));
+        ready[i] = ready[i] && !is_behind(&after[i], &furthest) && after[i].term >= furthest.term;
     *why = "not enough of the new safekeepers have caught up";
     return majority(m, LOCH_MEMBER_NEW, ready);
 }

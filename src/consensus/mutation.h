@@ -28,7 +28,6 @@
     X(FINISH_EARLY, "finish-early", "a change ends though the new set has not caught up")          \
     X(FINISH_BY_LSN, "finish-by-lsn-only", "a change ends by flush_lsn, whatever the log's term")  \
     X(FINISH_UNKNOWN, "finish-unknown", "a change ends though the sets do not know of it")         \
-    X(FINISH_LOW_TERM, "finish-low-term", "a change ends though the new set promised less")        \
     X(STALE_GENERATION, "stale-generation", "messages of an older configuration are taken")        \
     X(STALE_ACK, "stale-ack", "acknowledgements of another configuration count")                   \
     X(PEER_NOT_CUT, "peer-history-without-cut", "a peer's history is taken, the own tail is kept") \

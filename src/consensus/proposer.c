@@ -16,6 +16,7 @@
 struct member {
     bool used;
     struct loch_id id;
+    uint32_t index; /* in the membership */
     bool connected, greeted;
     bool installed; /* on this connection: may be sent APPENDs */
     bool voted;
@@ -73,7 +74,8 @@ loch_status loch_proposer_create(const struct loch_proposer_config *config,
         return st;
     }
     for (uint32_t i = 0; i < p->membership.count; i++)
-        p->members[i] = (struct member){.used = true, .id = p->membership.members[i].id};
+        p->members[i] =
+            (struct member){.used = true, .id = p->membership.members[i].id, .index = i};
     *out = p;
     return LOCH_OK;
 }
@@ -171,7 +173,7 @@ bool loch_proposer_quorum(const struct loch_proposer *p, const bool has[LOCH_MEM
     for (uint32_t s = 0; s < LOCH_MEMBERS_MAX; s++) {
         const struct member *m = &p->members[s];
         if (m->used && has[s])
-            by_member[loch_membership_find(&p->membership, &m->id)] = true;
+            by_member[m->index] = true;
     }
     return loch_membership_quorum(&p->membership, by_member);
 }
@@ -589,8 +591,11 @@ static void reseat(struct loch_proposer *p)
             if (!m->used && vacant == LOCH_MEMBERS_MAX)
                 vacant = s;
         }
-        if (s == LOCH_MEMBERS_MAX) /* as many slots as there can be members */
-            p->members[vacant] = (struct member){.used = true, .id = p->membership.members[i].id};
+        if (s == LOCH_MEMBERS_MAX) { /* as many slots as there can be members */
+            s = vacant;
+            p->members[s] = (struct member){.used = true, .id = p->membership.members[i].id};
+        }
+        p->members[s].index = i;
     }
 }
 
