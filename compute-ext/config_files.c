@@ -33,27 +33,37 @@ static bool same(const struct stat *a, const struct stat *b)
            a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
-/* Logs path, NUL, contents; false when the file cannot be read now. */
-static bool log_file(const char *path, size_t size)
+void loch_config_file_log(const char *path, struct loch_slice contents)
 {
     size_t head = strlen(path) + 1;
-    char *message = palloc(head + size);
+    char *message = palloc(head + contents.len);
+    XLogRecPtr end;
+
+    Assert(contents.len <= FILE_MAX_BYTES);
+    memcpy(message, path, head);
+    memcpy(message + head, contents.data, contents.len);
+    end = LogLogicalMessage("loch.file", message, head + contents.len, false);
+    XLogFlush(end);
+    pg_atomic_write_u64(&loch_shared->config_lsn, end);
+    pfree(message);
+}
+
+/* False when the file cannot be read now. */
+static bool log_file(const char *path, size_t size)
+{
+    char *contents = palloc(size + 1);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t got = -1;
 
-    memcpy(message, path, head);
     if (fd >= 0) {
-        got = read(fd, message + head, size);
+        got = read(fd, contents, size);
         (void)close(fd);
     }
     if (got == (ssize_t)size) {
-        XLogRecPtr end = LogLogicalMessage("loch.file", message, head + size, false);
-
-        XLogFlush(end);
-        pg_atomic_write_u64(&loch_shared->config_lsn, end);
+        loch_config_file_log(path, loch_slice_of(contents, size));
         ereport(LOG, (errmsg("loch: %s has changed and is kept in storage", path)));
     }
-    pfree(message);
+    pfree(contents);
     return got == (ssize_t)size;
 }
 

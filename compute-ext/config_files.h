@@ -6,6 +6,10 @@
 #ifndef LOCH_EXT_CONFIG_FILES_H
 #define LOCH_EXT_CONFIG_FILES_H
 
+#include "loch/base/buf.h"
+
+/* In a process without a database: logs `contents` (at most 1 MiB) as the file's newest version. */
+void loch_config_file_log(const char *path, struct loch_slice contents);
 /* In the worker, about ten times a second: logs what has changed since the last look. The first
  * look, in the postmaster before there is anybody to change them, only takes note: the files have
  * just come from storage. */

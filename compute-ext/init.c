@@ -9,6 +9,7 @@
 #include "auth.h"
 #include "commit_guard.h"
 #include "compat/smgr.h"
+#include "prewarm.h"
 #include "read_only.h"
 #include "report.h"
 #include "seam.h"
@@ -104,4 +105,5 @@ void _PG_init(void)
     loch_auth_register();
     loch_throttle_register();
     loch_read_only_register();
+    loch_prewarm_register();
 }

@@ -10,7 +10,9 @@
  * from before is a miss; its place is taken by and by.
  * - evict against read: a place is written under the part's exclusive lock and read under its
  * shared lock, in one go with the seal that opens it.
- * - a page that is kept locally is read from there first, whatever the cache holds.
+ * - a page that is kept in its file has no entry: keeping it removes the entry before its buffer's
+ *   I/O lock is given back; who puts pages without that lock (prewarm) looks at the file after
+ * taking the part's count of kept pages, and puts nothing when the count has moved.
  * - resize: the limits sink under each part's lock, then the file is cut; nobody touches a place at
  *   or beyond its part's limit.
  * The locks are held over a read or write of one block: a memory copy on a tmpfs. */
@@ -41,6 +43,7 @@ struct part {
     uint32 fresh; /* places from here on were never used, or were given back */
     uint32 hand;
     uint32 used;
+    uint32 kept; /* how often a page was kept in its file instead */
 };
 
 /* In shared memory, made zero by the server. */
@@ -338,20 +341,19 @@ static loch_status fill(const struct spot *s, struct entry *e, XLogRecPtr lsn, c
     return LOCH_OK;
 }
 
-void loch_cache_put(RelFileNode rnode, BlockNumber block, XLogRecPtr lsn, const char *page)
+static bool put(RelFileNode rnode, BlockNumber block, XLogRecPtr lsn, const char *page,
+                const uint32 *mark)
 {
     loch_status st = LOCH_OK;
-    struct spot s;
+    struct spot s = spot_of(rnode, block);
     struct entry *e;
 
-    if (!is_on())
-        return;
-    s = spot_of(rnode, block);
     LWLockAcquire(&locks[s.part].lock, LW_EXCLUSIVE);
     e = find(&s);
-    if (e != NULL && !loch_fix_on(cache)) {
+    if ((e != NULL && !loch_fix_on(cache)) ||
+        (mark != NULL && *mark != cache->parts[s.part].kept)) {
         LWLockRelease(&locks[s.part].lock);
-        return;
+        return false;
     }
     if (e != NULL)
         unlink_entry(s.part, e);
@@ -367,6 +369,33 @@ void loch_cache_put(RelFileNode rnode, BlockNumber block, XLogRecPtr lsn, const 
         switch_off(st);
     else if (e != NULL)
         loch_count(cache_filled);
+    return loch_is_ok(st) && e != NULL;
+}
+
+void loch_cache_put(RelFileNode rnode, BlockNumber block, XLogRecPtr lsn, const char *page)
+{
+    if (is_on())
+        (void)put(rnode, block, lsn, page, NULL);
+}
+
+bool loch_cache_put_marked(RelFileNode rnode, BlockNumber block, XLogRecPtr lsn, const char *page,
+                           uint32 mark)
+{
+    return is_on() && put(rnode, block, lsn, page, &mark);
+}
+
+uint32 loch_cache_mark(RelFileNode rnode, BlockNumber block)
+{
+    struct spot s;
+    uint32 kept;
+
+    if (cache == NULL)
+        return 0;
+    s = spot_of(rnode, block);
+    LWLockAcquire(&locks[s.part].lock, LW_SHARED);
+    kept = cache->parts[s.part].kept;
+    LWLockRelease(&locks[s.part].lock);
+    return kept;
 }
 
 void loch_cache_forget(RelFileNode rnode, BlockNumber block)
@@ -374,10 +403,11 @@ void loch_cache_forget(RelFileNode rnode, BlockNumber block)
     struct spot s;
     struct entry *e;
 
-    if (!is_on() || !loch_fix_on(cache))
+    if (cache == NULL || !loch_fix_on(cache))
         return;
     s = spot_of(rnode, block);
     LWLockAcquire(&locks[s.part].lock, LW_EXCLUSIVE);
+    cache->parts[s.part].kept++;
     e = find(&s);
     if (e != NULL)
         unlink_entry(s.part, e);

@@ -34,7 +34,13 @@ bool loch_cache_has(RelFileNode rnode, BlockNumber block, XLogRecPtr lsn);
 /* Remembers a page. `lsn`: its last-written LSN, looked up after a write raised it, and before a
  * read was sent. */
 void loch_cache_put(RelFileNode rnode, BlockNumber block, XLogRecPtr lsn, const char *page);
-/* The page is kept elsewhere from now on. */
+/* The same for a page that was not read under its buffer's lock, so that it may have been kept in
+ * its file meanwhile: nothing happens if it was. `mark` was asked for before looking whether the
+ * file keeps the page, and before `lsn`. True: it is in the cache. */
+uint32 loch_cache_mark(RelFileNode rnode, BlockNumber block);
+bool loch_cache_put_marked(RelFileNode rnode, BlockNumber block, XLogRecPtr lsn, const char *page,
+                           uint32 mark);
+/* The page has been kept in its file. */
 void loch_cache_forget(RelFileNode rnode, BlockNumber block);
 
 struct loch_cache_state {

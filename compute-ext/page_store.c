@@ -162,12 +162,12 @@ static void put(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *pag
         loch_last_lsn_raise_page(rnode, fork, block, lsn);
     why = decide(rnode, fork, block, (Page)page);
     loch_rules_count(why);
-    if (fork == MAIN_FORKNUM && (why != KEEP_NOT || loch_page_is_zero(page)))
-        loch_cache_forget(rnode, block);
     if (why == KEEP_NOT)
         put_dropped(reln, fork, block, page, extend);
     else
         put_kept(reln, fork, block, page, extend);
+    if (fork == MAIN_FORKNUM && (why != KEEP_NOT || loch_page_is_zero(page)))
+        loch_cache_forget(rnode, block);
 }
 
 static void store_extend(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page,
@@ -238,10 +238,11 @@ static void store_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, ch
 {
     if (loch_seam_probed(SEAM_READ))
         return;
+    /* Also for a page that was prewarmed before anybody used it: writing it will need the file. */
+    (void)loch_materialise(reln, fork);
     if (read_cached(reln, fork, block, page)) {
         loch_readahead_continue(reln, fork, block);
     } else {
-        (void)loch_materialise(reln, fork);
         mdread(reln, fork, block, page);
         if (!loch_page_is_zero(page)) {
             loch_count(read_local);

@@ -206,6 +206,14 @@ static BlockNumber post_span(RelFileNode rnode, BlockNumber from, BlockNumber en
     return from + looked;
 }
 
+void loch_readahead_ask(RelFileNode rnode, BlockNumber block, XLogRecPtr lsn)
+{
+    if (loch_page_client_room() == 0 || find_slot(rnode, block) != NULL || !have_pages())
+        return;
+    post_one(rnode, block, lsn);
+    loch_count(read_ahead_sent);
+}
+
 static BlockNumber post(RelFileNode rnode, BlockNumber from, BlockNumber end)
 {
     while (from < end && have_pages()) {

@@ -23,6 +23,9 @@ bool loch_readahead_take(RelFileNode rnode, ForkNumber fork, BlockNumber block, 
 void loch_readahead_continue(SMgrRelation reln, ForkNumber fork, BlockNumber block);
 /* The server's own prefetch of one block. */
 void loch_readahead_one(RelFileNode rnode, ForkNumber fork, BlockNumber block);
+/* For a page that the caller knows to be a hole, whatever loch.read_ahead says: prepares the
+ * request, to be taken with loch_readahead_take. Nothing when it is asked for already. */
+void loch_readahead_ask(RelFileNode rnode, BlockNumber block, XLogRecPtr lsn);
 /* The relation is closed, truncated or removed. No ERROR, also in a critical section. */
 void loch_readahead_forget(RelFileNode rnode);
 

@@ -79,6 +79,17 @@ static void define_string(const char *name, const char *help, char **variable)
                                NULL, NULL, NULL);
 }
 
+static void define_prewarm(void)
+{
+    DefineCustomBoolVariable("loch.prewarm",
+                             "Keep the list of hot pages, and fetch them after the next start.",
+                             "Switching it off ends the fetching.", &loch_settings.prewarm, true,
+                             PGC_SIGHUP, 0, NULL, NULL, NULL);
+    DefineCustomIntVariable("loch.prewarm_interval", "Time between two lists of hot pages.",
+                            "0: only when the server stops.", &loch_settings.prewarm_interval_s,
+                            300, 0, 86400, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+}
+
 void loch_settings_define(void)
 {
     define_string("loch.pageserver", "Address of the pageserver, host:port.",
@@ -118,6 +129,7 @@ void loch_settings_define(void)
                                GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
     DefineCustomBoolVariable("loch.read_only", "Every transaction is read-only.", NULL,
                              &loch_settings.read_only, false, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+    define_prewarm();
 #ifdef LOCH_TEST_SWITCHES
     DefineCustomStringVariable("loch.test_disable", "Fixes to switch off, for negative tests.",
                                NULL, &loch_settings.test_disable, "", PGC_SIGHUP,

@@ -30,6 +30,8 @@ struct loch_settings {
     int cache_max_mb;
     char *cache_directory;
     bool read_only;
+    bool prewarm;
+    int prewarm_interval_s;
     char *test_disable;
     /* parsed once in the postmaster */
     struct loch_id tenant_id;

@@ -25,6 +25,10 @@
     X(cache_filled, "pages written to the local cache")                                            \
     X(cache_evicted, "pages that left the local cache for others")                                 \
     X(cache_switched_off, "times an error switched the local cache off")                           \
+    X(prewarm_listed, "hot pages of the last compute")                                             \
+    X(prewarm_loaded, "hot pages brought into the local cache")                                    \
+    X(prewarm_left_out, "hot pages that were there already, changed, kept, or gone")               \
+    X(prewarm_saved, "hot pages listed for the next compute, all lists together")                  \
     X(size_asked, "relation sizes asked of the pageserver")                                        \
     X(fork_materialised, "relation forks whose local file was made on first use")                  \
     X(reconnects, "connections made to the pageserver")                                            \
@@ -80,6 +84,7 @@ struct loch_shared {
     struct loch_pageserver_state pageserver;
     pg_atomic_uint64 throttle_round; /* rises with every barrier the throttle emits */
     pg_atomic_uint64 overlay_count;
+    pg_atomic_uint64 prewarm_over;    /* 1: no hot pages are being fetched any more */
     pg_atomic_uint64 init_forks_made; /* rises after an init fork's file has appeared */
     pg_atomic_uint64 config_wanted;   /* looks at the configuration files that were asked for ... */
     pg_atomic_uint64 config_done;     /* ... and that have ended */

@@ -15,6 +15,7 @@
 #include "lag.h"
 #include "local_cache.h"
 #include "page_client.h"
+#include "prewarm.h"
 #include "settings.h"
 #include "shared.h"
 #include "wait.h"
@@ -144,8 +145,10 @@ static void look_once_more(int code, Datum arg)
 {
     (void)code;
     (void)arg;
-    if (PostmasterIsAlive())
-        loch_config_files_look();
+    if (!PostmasterIsAlive())
+        return;
+    loch_config_files_look();
+    loch_prewarm_save();
 }
 
 void loch_throttle_main(Datum arg)
@@ -173,6 +176,7 @@ void loch_throttle_main(Datum arg)
         look();
         if (++rounds % REAP_EVERY_ROUNDS == 0)
             loch_overlay_reap();
+        loch_prewarm_look();
     }
 }
 

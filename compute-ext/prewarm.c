@@ -1,0 +1,334 @@
+/* Holds: making the list, and fetching what the last one says.
+ *
+ * The list: pages of permanent relations in shared buffers and the local cache, the hottest of the
+ * cache only if there are too many. Fetching is a read without the buffer's lock, so the order
+ * matters (local_cache.h): the cache's mark, then whether the file keeps the page, then its
+ * last-written LSN, then the request. What is stale by the time it arrives is a miss for ever. A
+ * relation that is gone, shorter or unlogged now is left out. No file is made: the relation may be
+ * on its way out. */
+#include "prewarm.h"
+
+#include "postgres.h"
+
+#include "compat/export.h"
+
+#include "config_files.h"
+#include "last_lsn.h"
+#include "local_cache.h"
+#include "local_file.h"
+#include "page_client.h"
+#include "readahead.h"
+#include "report.h"
+#include "settings.h"
+#include "shared.h"
+#include "wait.h"
+
+#include "access/xlog.h"
+#include "catalog/pg_tablespace_d.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/buf_internals.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+#include "loch/wire/hot_pages.h"
+
+#include <unistd.h>
+
+#define HOT_FILE "loch.hot"
+#define TAGS_MAX (128 * 1024) /* a gigabyte of pages */
+#define CHUNK    32u          /* pages fetched at a time */
+
+PGDLLEXPORT void loch_prewarm_main(Datum arg) pg_attribute_noreturn();
+
+/* ---- the list ---- */
+
+static size_t add_shared_buffers(struct loch_cache_tag *tags, size_t max)
+{
+    size_t count = 0;
+
+    for (int i = 0; i < NBuffers && count < max; i++) {
+        BufferDesc *buffer = GetBufferDescriptor(i);
+        uint32 state = LockBufHdr(buffer);
+        BufferTag tag = buffer->tag;
+
+        UnlockBufHdr(buffer, state);
+        if ((state & (BM_VALID | BM_TAG_VALID | BM_PERMANENT)) ==
+                (BM_VALID | BM_TAG_VALID | BM_PERMANENT) &&
+            tag.forkNum == MAIN_FORKNUM && tag.rnode.spcNode != GLOBALTABLESPACE_OID)
+            tags[count++] = (struct loch_cache_tag){tag.rnode.spcNode, tag.rnode.dbNode,
+                                                    tag.rnode.relNode, tag.blockNum};
+    }
+    return count;
+}
+
+static int compare_tags(const void *a, const void *b)
+{
+    const struct loch_cache_tag *x = a, *y = b;
+
+    if (x->spc != y->spc)
+        return x->spc < y->spc ? -1 : 1;
+    if (x->db != y->db)
+        return x->db < y->db ? -1 : 1;
+    if (x->rel != y->rel)
+        return x->rel < y->rel ? -1 : 1;
+    if (x->block != y->block)
+        return x->block < y->block ? -1 : 1;
+    return 0;
+}
+
+/* Sorts the tags; false when they make too many runs. */
+static bool make_runs(struct loch_cache_tag *tags, size_t count, struct loch_hot_run *runs,
+                      uint32 *run_count)
+{
+    *run_count = 0;
+    qsort(tags, count, sizeof *tags, compare_tags);
+    for (size_t i = 0; i < count; i++) {
+        struct loch_hot_run *last = *run_count == 0 ? NULL : &runs[*run_count - 1];
+        bool same = last != NULL && last->rel.spc == tags[i].spc && last->rel.db == tags[i].db &&
+                    last->rel.rel == tags[i].rel;
+
+        if (same && tags[i].block < last->block + last->count)
+            continue; /* in both caches */
+        if (same && tags[i].block == last->block + last->count) {
+            last->count++;
+            continue;
+        }
+        if (*run_count == LOCH_HOT_RUNS_MAX)
+            return false;
+        runs[(*run_count)++] =
+            (struct loch_hot_run){{tags[i].spc, tags[i].db, tags[i].rel}, tags[i].block, 1};
+    }
+    return true;
+}
+
+/* As many pages as the list can hold. */
+static uint32 collect(struct loch_hot_run *runs)
+{
+    struct loch_cache_tag *tags = palloc((Size)TAGS_MAX * sizeof *tags);
+    uint32 run_count = 0;
+
+    for (size_t max = TAGS_MAX; max > 0; max /= 2) {
+        size_t count = add_shared_buffers(tags, max);
+
+        count += loch_cache_list(tags + count, max - count);
+        if (make_runs(tags, count, runs, &run_count))
+            break;
+    }
+    pfree(tags);
+    return run_count;
+}
+
+void loch_prewarm_save(void)
+{
+    static struct loch_buf saved; /* what was logged last */
+    struct loch_hot_run *runs;
+    struct loch_buf list = {0};
+    struct loch_writer w;
+    uint32 count;
+    uint64 pages = 0;
+
+    /* Half of what was hot must not take the place of the whole. */
+    if (!loch_settings.prewarm || loch_settings.read_only || RecoveryInProgress() ||
+        pg_atomic_read_u64(&loch_shared->prewarm_over) == 0)
+        return;
+    runs = palloc((Size)LOCH_HOT_RUNS_MAX * sizeof *runs);
+    count = collect(runs);
+    for (uint32 i = 0; i < count; i++)
+        pages += runs[i].count;
+    loch_writer_init(&w, &list);
+    loch_hot_pages_encode(&w, runs, count);
+    pfree(runs);
+    if (!loch_is_ok(loch_writer_finish(&w)) ||
+        (list.len == saved.len && list.len > 0 && memcmp(list.data, saved.data, list.len) == 0)) {
+        loch_buf_fini(&list);
+        return;
+    }
+    loch_config_file_log(HOT_FILE, loch_buf_slice(&list));
+    loch_count_add(LOCH_C_prewarm_saved, pages);
+    loch_buf_fini(&saved);
+    saved = list;
+}
+
+void loch_prewarm_look(void)
+{
+    static TimestampTz last;
+    TimestampTz now = GetCurrentTimestamp();
+
+    if (last == 0)
+        last = now;
+    if (loch_settings.prewarm_interval_s == 0 ||
+        !TimestampDifferenceExceeds(last, now, loch_settings.prewarm_interval_s * 1000))
+        return;
+    last = now;
+    loch_prewarm_save();
+}
+
+/* ---- fetching ---- */
+
+/* Some neighbouring pages under way. */
+struct chunk {
+    RelFileNode rnode;
+    uint32 count;
+    BlockNumber blocks[CHUNK];
+    uint32 marks[CHUNK];
+    XLogRecPtr lsns[CHUNK];
+};
+
+static void choose(struct chunk *c, BlockNumber from, BlockNumber end)
+{
+    uint32 marks[CHUNK], span = end - from;
+    XLogRecPtr newest = InvalidXLogRecPtr;
+    uint64 holes = UINT64_MAX;
+
+    for (uint32 i = 0; i < span; i++)
+        marks[i] = loch_cache_mark(c->rnode, from + i);
+    if (loch_local_exists(c->rnode, INIT_FORKNUM))
+        holes = 0;
+    else if (loch_local_exists(c->rnode, MAIN_FORKNUM))
+        holes = loch_local_holes(c->rnode, MAIN_FORKNUM, from, span);
+    c->count = 0;
+    for (uint32 i = 0; i < span; i++) {
+        XLogRecPtr lsn = loch_last_lsn_get(c->rnode, MAIN_FORKNUM, from + i);
+
+        if ((holes >> i & 1) == 0 || loch_cache_has(c->rnode, from + i, lsn))
+            continue;
+        c->blocks[c->count] = from + i;
+        c->marks[c->count] = marks[i];
+        c->lsns[c->count++] = lsn;
+        newest = Max(newest, lsn);
+    }
+    if (c->count > 0)
+        loch_wal_flush_to(newest);
+}
+
+static void fetch_chunk(RelFileNode rnode, BlockNumber from, BlockNumber end)
+{
+    struct chunk c = {.rnode = rnode};
+    uint32 loaded = 0;
+
+    choose(&c, from, end);
+    for (uint32 i = 0; i < c.count; i++)
+        loch_readahead_ask(rnode, c.blocks[i], c.lsns[i]);
+    for (uint32 i = 0; i < c.count; i++) {
+        PGAlignedBlock page;
+        uint64 posted_id;
+
+        if (!loch_readahead_take(rnode, MAIN_FORKNUM, c.blocks[i], c.lsns[i], page.data,
+                                 &posted_id))
+            loch_page_client_get_posted(rnode, MAIN_FORKNUM, c.blocks[i], c.lsns[i], posted_id,
+                                        page.data);
+        if (!PageIsNew((Page)page.data) &&
+            loch_cache_put_marked(rnode, c.blocks[i], c.lsns[i], page.data, c.marks[i]))
+            loaded++;
+    }
+    loch_count_add(LOCH_C_prewarm_loaded, loaded);
+    loch_count_add(LOCH_C_prewarm_left_out, end - from - loaded);
+}
+
+static void reload_if_asked(void)
+{
+    CHECK_FOR_INTERRUPTS();
+    if (!ConfigReloadPending)
+        return;
+    ConfigReloadPending = false;
+    ProcessConfigFile(PGC_SIGHUP);
+}
+
+static void fetch_run(const struct loch_hot_run *run)
+{
+    RelFileNode rnode = {run->rel.spc, run->rel.db, run->rel.rel};
+    XLogRecPtr lsn = loch_last_lsn_get(rnode, MAIN_FORKNUM, InvalidBlockNumber);
+    BlockNumber from = run->block, end = run->block + run->count, blocks = 0;
+
+    loch_wal_flush_to(lsn);
+    if (!loch_page_client_size(rnode, MAIN_FORKNUM, lsn, &blocks))
+        blocks = 0;
+    for (; loch_settings.prewarm && from < Min(end, blocks); reload_if_asked()) {
+        BlockNumber next = Min(Min(end, blocks), from + CHUNK);
+
+        fetch_chunk(rnode, from, next);
+        from = next;
+    }
+    loch_count_add(LOCH_C_prewarm_left_out, end - from);
+}
+
+/* The list that came with the data directory; false: there is none. */
+static bool read_list(struct loch_buf *bytes, struct loch_hot_pages *list)
+{
+    int fd = BasicOpenFile(HOT_FILE, O_RDONLY | PG_BINARY);
+    loch_status st = LOCH_OK;
+    uint8_t piece[8192];
+    ssize_t n = 0;
+
+    if (fd < 0)
+        return false;
+    while (loch_is_ok(st) && (n = read(fd, piece, sizeof piece)) > 0)
+        st = loch_buf_append(bytes, piece, (size_t)n);
+    (void)close(fd);
+    if (loch_is_ok(st))
+        st = loch_hot_pages_decode(loch_buf_slice(bytes), list);
+    if (!loch_is_ok(st))
+        loch_report(LOG, st, "the list of hot pages");
+    return loch_is_ok(st);
+}
+
+/* Also when it was cancelled. */
+static void note_end(int code, Datum arg)
+{
+    (void)code;
+    (void)arg;
+    pg_atomic_write_u64(&loch_shared->prewarm_over, 1);
+}
+
+void loch_prewarm_main(Datum arg)
+{
+    struct loch_hot_pages list = {0};
+    struct loch_buf bytes = {0};
+    struct loch_cache_state cache;
+    uint64 pages = 0;
+
+    (void)arg;
+    before_shmem_exit(note_end, 0);
+    pqsignal(SIGTERM, die);
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    BackgroundWorkerUnblockSignals();
+    loch_cache_state(&cache);
+    if (loch_settings.prewarm && cache.on && read_list(&bytes, &list)) {
+        for (uint32 i = 0; i < list.count; i++)
+            pages += loch_hot_pages_at(&list, i).count;
+        loch_count_add(LOCH_C_prewarm_listed, pages);
+        for (uint32 i = 0; i < list.count; i++) {
+            struct loch_hot_run run = loch_hot_pages_at(&list, i);
+
+            fetch_run(&run);
+        }
+        ereport(LOG,
+                (errmsg("loch: of " UINT64_FORMAT " hot pages " UINT64_FORMAT
+                        " were brought into the local cache",
+                        pages,
+                        pg_atomic_read_u64(&loch_own_process()->counters[LOCH_C_prewarm_loaded]))));
+    }
+    loch_buf_fini(&bytes);
+    proc_exit(0);
+}
+
+void loch_prewarm_register(void)
+{
+    BackgroundWorker worker;
+
+    memset(&worker, 0, sizeof worker);
+    worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
+    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    worker.bgw_restart_time = BGW_NEVER_RESTART;
+    strlcpy(worker.bgw_library_name, "loch", sizeof worker.bgw_library_name);
+    strlcpy(worker.bgw_function_name, "loch_prewarm_main", sizeof worker.bgw_function_name);
+    strlcpy(worker.bgw_name, "loch prewarm", sizeof worker.bgw_name);
+    strlcpy(worker.bgw_type, "loch prewarm", sizeof worker.bgw_type);
+    RegisterBackgroundWorker(&worker);
+}
