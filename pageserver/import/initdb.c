@@ -6,13 +6,14 @@
  */
 #include "import/data_dir.h"
 
+#include "redo_pool/spawn.h"
+
 #include "loch/base/log.h"
 #include "loch/base/secret.h"
-#include "redo_pool/spawn.h"
+#include "loch/io/tree.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,15 +29,6 @@ struct maker {
     char work[IMPORT_PATH_MAX]; /* a private directory below scratch_dir; data/ is in it */
 };
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    (void)remove(path);
-    return 0;
-}
-
 /* The data directory's parent is ours too (see make_work_dir). */
 void loch_import_remove_dir(const char *path)
 {
@@ -45,14 +37,16 @@ void loch_import_remove_dir(const char *path)
 
     if (path == NULL || strlen(path) >= sizeof parent)
         return;
-    (void)nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    if (!loch_is_ok(loch_remove_tree(path)))
+        loch_log_failure("an imported directory stays");
     memcpy(parent, path, strlen(path) + 1);
     slash = strrchr(parent, '/');
     if (slash == NULL)
         return;
     *slash = '\0';
     if (strstr(slash > parent ? strrchr(parent, '/') : parent, "/initdb-") != NULL)
-        (void)nftw(parent, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+        if (!loch_is_ok(loch_remove_tree(parent)))
+            loch_log_failure("an imported directory stays");
 }
 
 static LOCH_STATUS make_work_dir(struct maker *m)

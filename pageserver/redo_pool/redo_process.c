@@ -6,13 +6,14 @@
  */
 #include "redo_pool/redo_process.h"
 
-#include "loch/base/log.h"
 #include "redo_pool/spawn.h"
+
+#include "loch/base/log.h"
+#include "loch/io/tree.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -84,20 +85,6 @@ static LOCH_STATUS make_data_dir(const struct redo_launch *launch, char **out)
     LOCH_TRY(write_small_file(launch, path, "worker.log", "", 0));
     return write_small_file(launch, path, "global/pg_control", launch->control,
                             sizeof launch->control);
-}
-
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    (void)remove(path);
-    return 0;
-}
-
-static void remove_tree(const char *path)
-{
-    (void)nftw(path, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
 }
 
 /* The last words in a worker's log, on one line. */
@@ -320,7 +307,8 @@ void redo_process_end(struct redo_process *p)
     if (p->fd >= 0)
         close(p->fd);
     if (p->dir != NULL) {
-        remove_tree(p->dir);
+        if (!loch_is_ok(loch_remove_tree(p->dir)))
+            loch_log_failure("a redo worker's directory stays");
         free(p->dir);
     }
     loch_buf_fini(&p->request);

@@ -7,11 +7,11 @@
 #include "postmaster.h"
 
 #include "loch/base/log.h"
+#include "loch/io/tree.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -74,21 +74,6 @@ static void args_fini(struct args *a)
     for (size_t i = 0; i < a->count; i++)
         free(a->list[i]);
     a->count = 0;
-}
-
-static int remove_entry(const char *path, const struct stat *sb, int type, struct FTW *ftw)
-{
-    (void)sb;
-    (void)type;
-    (void)ftw;
-    return remove(path) == 0 || errno == ENOENT ? 0 : -1;
-}
-
-loch_status loch_remove_tree(const char *path)
-{
-    if (nftw(path, remove_entry, 32, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
-        return LOCH_FAIL(LOCH_E_IO, "cannot remove %s: %s", path, strerror(errno));
-    return LOCH_OK;
 }
 
 static loch_status make_dir(const struct loch_postmaster *p, const char *path, mode_t mode)

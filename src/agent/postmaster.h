@@ -41,7 +41,4 @@ void loch_postmaster_kill(struct loch_postmaster *p);
 /* The server must have ended. Removes the boot's directory. Takes NULL. */
 void loch_postmaster_destroy(struct loch_postmaster *p);
 
-/* A directory and all below it; ok when there is none. LOCH_E_IO. */
-LOCH_STATUS loch_remove_tree(const char *path);
-
 #endif

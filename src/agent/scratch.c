@@ -11,6 +11,7 @@
 #include "loch/base/log.h"
 #include "loch/base/secret.h"
 #include "loch/crypto/random.h"
+#include "loch/io/tree.h"
 
 #include <dirent.h>
 #include <errno.h>

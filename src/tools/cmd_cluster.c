@@ -2,9 +2,10 @@
 #include "commands.h"
 #include "console_client.h"
 
+#include "loch/io/tree.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -224,23 +225,6 @@ loch_status loch_safekeeper_stop(struct loch_cluster *c, int n)
 
     (void)snprintf(name, sizeof name, "safekeeper-%d", n + 1);
     return loch_process_stop(c, name, SIGTERM, STOP_TIMEOUT_MS);
-}
-
-static int remove_entry(const char *path, const struct stat *sb, int type, struct FTW *ftw)
-{
-    (void)sb;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
-
-loch_status loch_remove_tree(const char *path)
-{
-    if (access(path, F_OK) != 0)
-        return LOCH_OK;
-    if (nftw(path, remove_entry, 32, FTW_DEPTH | FTW_PHYS) != 0)
-        return LOCH_FAIL(LOCH_E_IO, "cannot remove %s: %s", path, strerror(errno));
-    return LOCH_OK;
 }
 
 loch_status loch_cmd_down(struct loch_cluster *c, const struct loch_options *o)

@@ -2,6 +2,8 @@
 #include "commands.h"
 #include "console_client.h"
 
+#include "loch/io/tree.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>

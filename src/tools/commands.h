@@ -63,7 +63,6 @@ LOCH_STATUS loch_members_abort(struct loch_cluster *c);
 LOCH_STATUS loch_members_count(const struct loch_cluster *c, int n, int *out);
 LOCH_STATUS loch_safekeeper_start(struct loch_cluster *c, int n);
 LOCH_STATUS loch_safekeeper_stop(struct loch_cluster *c, int n);
-LOCH_STATUS loch_remove_tree(const char *path);
 /* Tells every member of a new timeline, and forms its membership of those that took it; at least a
  * quorum must. */
 LOCH_STATUS loch_timeline_announce(const struct loch_cluster *c, const json_t *row);

@@ -4,6 +4,7 @@
 
 #include "loch/io/env.h"
 #include "loch/io/fault.h"
+#include "loch/io/tree.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -326,6 +327,22 @@ static void create_faults(void **state)
     assert_int_equal(access(path_of("a"), F_OK), 0);
 }
 
+static void trees(void **state)
+{
+    (void)state;
+    assert_ok(loch_env_create_file(env, path_of("outside"), loch_slice_of("x", 1)));
+    assert_ok(loch_env_mkdirs(env, path_of("tree/a/b")));
+    assert_ok(loch_env_create_file(env, path_of("tree/a/b/c"), loch_slice_of("x", 1)));
+    assert_int_equal(symlink(path_of("outside"), path_of("tree/link")), 0);
+    assert_ok(loch_remove_tree(path_of("tree")));
+    assert_int_equal(access(path_of("tree"), F_OK), -1);
+    assert_int_equal(access(path_of("outside"), F_OK), 0);
+    assert_ok(loch_remove_tree(path_of("tree"))); /* nothing there */
+    assert_ok(loch_remove_tree(path_of("outside")));
+    assert_int_equal(access(path_of("outside"), F_OK), -1);
+    assert_code(loch_remove_tree("/proc/self/attr"), LOCH_E_IO);
+}
+
 int main(void)
 {
 #define BOTH(name_)                                                                                \
@@ -343,6 +360,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(replace_async, begin_ring, end),
         cmocka_unit_test_setup_teardown(replace_faults, begin_ring, end),
         cmocka_unit_test_setup_teardown(create_faults, begin_ring, end),
+        cmocka_unit_test_setup_teardown(trees, begin_ring, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
