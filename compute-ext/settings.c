@@ -3,6 +3,7 @@
 
 #include "report.h"
 
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
@@ -12,7 +13,11 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
+
+#define CACHE_LEAST_MB 64
+#define CACHE_MOST_MB  4096
 
 struct loch_settings loch_settings;
 
@@ -90,6 +95,18 @@ static void define_prewarm(void)
                             300, 0, 86400, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 }
 
+/* An eighth of the volume that the data directory lies on: several computes may share it, and WAL
+ * and sorts need room. */
+static int default_cache_mb(void)
+{
+    struct statvfs fs;
+
+    if (DataDir == NULL || statvfs(DataDir, &fs) != 0)
+        return CACHE_LEAST_MB;
+    return (int)Min(Max((uint64)fs.f_blocks * fs.f_frsize / 8 >> 20, CACHE_LEAST_MB),
+                    CACHE_MOST_MB);
+}
+
 void loch_settings_define(void)
 {
     define_string("loch.pageserver", "Address of the pageserver, host:port.",
@@ -117,11 +134,11 @@ void loch_settings_define(void)
                             LOCH_READ_AHEAD_MAX, PGC_USERSET, 0, NULL, NULL, NULL);
     DefineCustomIntVariable("loch.cache_size", "Size of the local file cache.",
                             "0 switches it off. Takes effect when the configuration is reloaded.",
-                            &loch_settings.cache_mb, 256, 0, LOCH_CACHE_MAX_MB, PGC_SIGHUP,
-                            GUC_UNIT_MB, NULL, NULL, NULL);
+                            &loch_settings.cache_mb, default_cache_mb(), 0, LOCH_CACHE_MAX_MB,
+                            PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
     DefineCustomIntVariable(
         "loch.cache_max_size", "What loch.cache_size may be raised to while the server runs.",
-        "Costs shared memory: a hundredth of it.", &loch_settings.cache_max_mb, 4096, 0,
+        "Costs shared memory: a hundredth of it.", &loch_settings.cache_max_mb, CACHE_MOST_MB, 0,
         LOCH_CACHE_MAX_MB, PGC_POSTMASTER, GUC_UNIT_MB, NULL, NULL, NULL);
     DefineCustomStringVariable("loch.cache_directory", "Where the local file cache lies.",
                                "Empty: in the data directory. Its contents are sealed.",

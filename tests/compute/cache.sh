@@ -17,11 +17,13 @@ resize() { # MB
 scan() { sql -c "select sum(v) from a"; }
 
 up
+URL=$(url)
+is "switched on by default" "$(cache "is_on, size_bytes >> 20 between 64 and 4096")" "t|t"
 "$LOCH" compute stop main >/dev/null
-"$LOCH" compute start main --set shared_buffers=1MB,autovacuum_naptime=1s,loch.cache_max_size=96MB >/dev/null || fail "compute start"
+"$LOCH" compute start main --set shared_buffers=1MB,autovacuum_naptime=1s,loch.cache_size=256MB,loch.cache_max_size=96MB >/dev/null || fail "compute start"
 URL=$(url)
 log=$(field main pgdata)/../postgres.log
-is "switched on by default, within what was allowed" "$(cache "is_on, size_bytes >> 20")" "t|256"
+is "a size above the limit raises the limit" "$(cache "is_on, size_bytes >> 20")" "t|256"
 resize 64
 sql -f "$ROOT/tests/compute/functions.sql" >/dev/null
 sql >/dev/null <<'Q'
