@@ -5,6 +5,8 @@
  *
  * With no order standing it may look around: ask each peer how it stands (PULL LOOK), so that the
  * acceptor can follow one that is further. It ends when all were asked in vain, or cannot be had.
+ * It also looks when a peer has left the ordered term: who is no member hears of a new term from
+ * nobody.
  */
 #include "members.h"
 #include "service.h"
@@ -31,7 +33,9 @@ struct sk_recovery {
     char address[LOCH_MEMBER_ADDRESS_BYTES];
     uint32_t look_left; /* peers to be asked in vain before looking ends; 0: not looking */
     uint32_t patience;
-    bool looking; /* the connection is for that */
+    bool looking;   /* the connection is for that */
+    bool look_next; /* a peer has left the ordered term: how it stands comes before more of the same
+                     */
     uint64_t pause_ms;
     struct loch_tls_client *tls; /* while connecting */
     struct loch_stream *stream;
@@ -137,8 +141,10 @@ static loch_status state_frame(struct sk_recovery *r, struct loch_slice payload)
     r->proven = m.term == r->stream_term;
     r->peer_commit = m.commit_lsn;
     loch_wal_pull_state_fini(&m);
-    if (!r->proven)
+    if (!r->proven) {
+        r->look_next = true;
         return LOCH_FAIL(LOCH_E_STALE, "peer %s is in another term", peer_address(r));
+    }
     /* Two that lack the same WAL would wait for each other for ever. */
     loch_acceptor_look(r->tl->acceptor, &view);
     if (m.flush_lsn <= view.write_lsn)
@@ -167,8 +173,10 @@ static loch_status frame(void *arg, uint8_t type, struct loch_slice payload)
     if (type == LOCH_WAL_ERROR) {
         struct loch_wire_error m;
         LOCH_TRY(loch_wire_error_decode(payload, &m));
-        if (m.code == LOCH_E_STALE)
-            sk_members_refresh(r->tl); /* the peer may know a newer membership */
+        if (m.code == LOCH_E_STALE) {
+            sk_members_refresh(r->tl); /* the peer may know a newer membership, or a newer term */
+            r->look_next = true;
+        }
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "peer %s: %.*s", peer_address(r),
                          (int)loch_min_u64(m.text.len, 300), (const char *)m.text.data);
     }
@@ -220,8 +228,9 @@ static void connected(void *arg, loch_status st, struct loch_stream *stream)
     }
     r->stream = stream;
     r->proven = false;
-    r->looking = !r->wanted;
-    r->stream_term = r->wanted ? r->term : 0;
+    r->looking = !r->wanted || r->look_next;
+    r->look_next = false;
+    r->stream_term = r->looking ? 0 : r->term;
     loch_stream_attach(stream, &events, r);
     if (!has_reason(r)) {
         loch_stream_close(stream);
