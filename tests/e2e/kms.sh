@@ -81,12 +81,15 @@ owner disable cmk
 "$LOCH" up >/dev/null || fail "up while a token's key is disabled"
 "$LOCH" compute start hsm >/dev/null 2>&1 && fail "a compute started under a disabled key"
 "$LOCH" compute stop hsm >/dev/null
-"$LOCH" tenant list --json | grep -q 'CKR_KEY_FUNCTION_NOT_PERMITTED' || fail "tenant list does not say why: $("$LOCH" tenant list)"
+# SoftHSM now and then has no token while several processes open it: that is an outage, which passes.
+says_why() { "$LOCH" tenant list --json | grep -q 'CKR_KEY_FUNCTION_NOT_PERMITTED'; }
+wait_until 60 says_why || fail "tenant list does not say why: $("$LOCH" tenant list)"
 [ "$(q 'SELECT count(*) FROM t' ours)" = 1000 ] || fail "the other tenant's rows"
 owner enable cmk
 "$LOCH" down >/dev/null
 "$LOCH" up >/dev/null || fail "up"
-"$LOCH" compute start hsm >/dev/null || fail "a compute with the key enabled"
+hsm_starts() { "$LOCH" compute start hsm >/dev/null; }
+wait_until 60 hsm_starts || fail "a compute with the key enabled"
 [ "$(q 'SELECT count(*) FROM t' hsm)" = 300 ] || fail "rows under a token's key"
 note "a token's key: disabled, enabled, all rows back"
 
