@@ -609,6 +609,15 @@ static void answer(struct sk_timeline *tl, loch_status st)
         loch_console_fail(request, st);
 }
 
+/* What may pass by itself: no key now, or a system that is short of something. The copy is good as
+ * far as anybody knows, and must not be taken for a damaged one, which is thrown away. */
+static bool may_pass(const struct open_job *job, loch_status st)
+{
+    return job->keys_failed || st.code == LOCH_E_KEY_REVOKED || st.code == LOCH_E_KMS_UNAVAILABLE ||
+           st.code == LOCH_E_IO || st.code == LOCH_E_LIMIT || st.code == LOCH_E_NO_MEMORY ||
+           st.code == LOCH_E_UNAVAILABLE;
+}
+
 static void open_done(void *arg)
 {
     struct open_job *job = arg;
@@ -619,9 +628,7 @@ static void open_done(void *arg)
     tl->job = false;
     if (!loch_is_ok(st)) {
         (void)snprintf(tl->why, sizeof tl->why, "%s", loch_error_text());
-        const bool no_key =
-            job->keys_failed || st.code == LOCH_E_KEY_REVOKED || st.code == LOCH_E_KMS_UNAVAILABLE;
-        tl->state = no_key ? SK_WAITING : SK_BROKEN;
+        tl->state = may_pass(job, st) ? SK_WAITING : SK_BROKEN;
         tl->retry_ns = loch_env_now_ns(tl->daemon->env) + UINT64_C(3000000000);
         if (tl->state == SK_BROKEN || !tl->said)
             LOCH_ERROR("timeline %s of tenant %s is %s: %s", tl->timeline_text, tl->tenant_text,

@@ -11,7 +11,7 @@
 enum sk_state {
     SK_OPENING = 1, /* control file and WAL are being read */
     SK_ACTIVE,
-    SK_WAITING, /* its keys cannot be had now: tried again */
+    SK_WAITING, /* its keys or files cannot be had now: tried again */
     SK_BROKEN,  /* damaged: no vote, no donor, nothing served */
     SK_DROPPING
 };

@@ -366,9 +366,35 @@ static loch_status catch_up(const struct loch_cluster *c, const struct target *t
                      t->timeline, i + 1, STEP_TIMEOUT_MS / 1000);
 }
 
+/* Does the timeline live on without safekeeper i? A broken copy may be the only one, beside others
+ * that cannot be read either, of what was acknowledged: a quorum must be there before it goes. */
+static loch_status may_lose(const struct loch_cluster *c, const struct survey *s,
+                            const struct target *t, const struct loch_membership *now, int i)
+{
+    bool has[LOCH_MEMBERS_MAX] = {0};
+    uint32_t left = 0;
+
+    for (uint32_t k = 0; k < now->count; k++) {
+        const int other = index_of_node(c, &now->members[k].node);
+        const json_t *row = other >= 0 && other != i ? survey_row(s, other, t->timeline) : NULL;
+        struct loch_id id;
+        has[k] = is_active(row) && loch_is_ok(loch_id_parse(loch_field(row, "member"), &id)) &&
+                 loch_id_equal(&id, &now->members[k].id);
+        left += has[k];
+    }
+    if (loch_membership_quorum(now, has))
+        return LOCH_OK;
+    return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                     "timeline %s: the broken copy on safekeeper %d stays: without it only %" PRIu32
+                     " of the timeline's %" PRIu32 " members are active, which is no quorum, and "
+                     "commits could be lost. Start the others, or mend what their `SHOW TIMELINES` "
+                     "says, then try again",
+                     t->timeline, i + 1, left, now->count);
+}
+
 /* Makes the timeline on safekeeper i when it has none, or a broken one. */
 static loch_status make_on(const struct loch_cluster *c, const struct survey *s,
-                           const struct target *t, int i)
+                           const struct target *t, int i, const struct loch_membership *now)
 {
     const json_t *row = survey_row(s, i, t->timeline);
     const json_t *spec = best_row(c, s, t->timeline);
@@ -382,6 +408,7 @@ static loch_status make_on(const struct loch_cluster *c, const struct survey *s,
     if (spec == NULL)
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "no safekeeper that answers has the timeline");
     if (row != NULL) {
+        LOCH_TRY(may_lose(c, s, t, now, i));
         loch_progress("timeline %.8s: safekeeper %d has a broken one, which is replaced",
                       t->timeline, i + 1);
         LOCH_TRY(loch_consolef(c, loch_port_safekeeper(c, i), &reply, "DROP TIMELINE %s %s",
@@ -399,7 +426,7 @@ static loch_status bring_in(const struct loch_cluster *c, const struct target *t
     json_t *rows = NULL;
 
     survey_take(c, &s);
-    loch_status st = make_on(c, &s, t, i);
+    loch_status st = make_on(c, &s, t, i, now);
     survey_fini(&s);
     LOCH_TRY(st);
     LOCH_TRY(loch_consolef(c, loch_port_safekeeper(c, i), &rows, "SHOW MEMBERS %s %s", t->tenant,
