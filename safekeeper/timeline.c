@@ -397,8 +397,8 @@ void sk_timeline_destroy(struct sk_timeline *tl)
 bool sk_timeline_idle(const struct sk_timeline *tl)
 {
     return !tl->job && (tl->store == NULL || sk_store_idle(tl->store)) && sk_recovery_idle(tl) &&
-           sk_archive_idle(tl) && tl->members_jobs == 0 && !sk_service_uses(tl) &&
-           !sk_export_uses(tl);
+           sk_scrub_idle(tl) && sk_archive_idle(tl) && tl->members_jobs == 0 &&
+           !sk_service_uses(tl) && !sk_export_uses(tl);
 }
 
 void sk_timeline_quiesce(struct sk_timeline *tl, const char *why)
@@ -415,7 +415,7 @@ static void park_later(void *arg)
     struct sk_timeline *tl = arg;
 
     tl->parks = NULL;
-    if (!sk_timeline_idle(tl) || !sk_scrub_idle(tl)) {
+    if (!sk_timeline_idle(tl)) {
         loch_status st = loch_env_timer(tl->daemon->env, PARK_POLL_MS, &tl->parks, park_later, tl);
         if (!loch_is_ok(st))
             sk_daemon_fail_stop("cannot start a timer", st);
