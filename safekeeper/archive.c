@@ -102,7 +102,7 @@ static loch_status put_piece(struct archive_job *job)
     st = loch_objstore_put_if_absent(tl->daemon->store, job->name, loch_buf_slice(&sealed), NULL);
 out:
     loch_wrap_key_fini(&key);
-    loch_buf_fini(&wal);
+    sk_wal_wipe(&wal);
     loch_buf_fini(&sealed);
     return st;
 }
@@ -288,7 +288,7 @@ static void read_done(void *arg)
 
     job->tl->archive.reads--;
     job->done(job->arg, sk_failure_raise(&job->failure), &job->wal);
-    loch_buf_fini(&job->wal);
+    sk_wal_wipe(&job->wal);
     free(job);
 }
 

@@ -45,7 +45,7 @@ static void export_free(struct sk_export *e)
     *e->link = e->next;
     if (e->next != NULL)
         e->next->link = e->link;
-    loch_buf_fini(&e->wal);
+    sk_wal_wipe(&e->wal);
     free(e);
 }
 
@@ -174,7 +174,7 @@ static void read_done(void *arg, loch_status st, struct loch_buf *take_wal)
         return;
     }
     if (loch_is_ok(st) && good) {
-        loch_buf_fini(&e->wal);
+        sk_wal_wipe(&e->wal);
         e->wal = *take_wal;
         *take_wal = (struct loch_buf){0};
         e->wal_lsn = e->position;
@@ -196,7 +196,7 @@ static loch_status next_piece(struct sk_export *e, loch_lsn upto, struct loch_sl
         *out = loch_slice_of(e->wal.data + skip, (size_t)loch_min_u64(len, CHUNK_BYTES));
         return LOCH_OK;
     }
-    loch_buf_fini(&e->wal);
+    sk_wal_wipe(&e->wal);
     e->wal_cuts = sk_store_cuts(store);
     e->archived = trimmed(e);
     if (e->archived)
@@ -520,16 +520,32 @@ void sk_export_drop(struct sk_timeline *tl, const char *why)
         if (e->tl != tl || e->conn == NULL)
             continue;
         finish(e, "FATAL", "57P01", why);
+        sk_wal_wipe(&e->wal);
         e->dropped = true;
         if (!e->reading)
             e->tl = NULL;
     }
 }
 
+void sk_export_cut(struct sk_timeline *tl, const char *why)
+{
+    struct sk_export *next;
+
+    for (struct sk_export *e = tl->daemon->exports; e != NULL; e = next) {
+        next = e->next;
+        if (e->tl != tl || e->conn == NULL)
+            continue;
+        finish(e, "FATAL", "57P01", why);
+        sk_wal_wipe(&e->wal);
+        e->dropped = true;
+        loch_pgv3_cut(e->conn); /* frees e unless it reads */
+    }
+}
+
 bool sk_export_uses(const struct sk_timeline *tl)
 {
     for (const struct sk_export *e = tl->daemon->exports; e != NULL; e = e->next)
-        if (e->tl == tl && e->reading)
+        if (e->tl == tl && (e->reading || e->dropped))
             return true;
     return false;
 }

@@ -25,6 +25,9 @@ void sk_export_stop(struct sk_daemon *daemon);
 void sk_export_kick(struct sk_timeline *tl);
 /* The timeline is no longer served: its readers end. */
 void sk_export_drop(struct sk_timeline *tl, const char *why);
+/* The same at once: what is queued for a client that does not read never leaves. */
+void sk_export_cut(struct sk_timeline *tl, const char *why);
+/* True when one still reads from the timeline, or is not closed yet after a cut. */
 bool sk_export_uses(const struct sk_timeline *tl);
 /* Once a second: keepalives. */
 void sk_export_tick(struct sk_daemon *daemon);

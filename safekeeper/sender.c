@@ -108,7 +108,7 @@ static void read_done(void *arg, loch_status st, struct loch_buf *take_wal)
                 fail(conn, st);
             return;
         }
-        loch_buf_fini(&conn->wal);
+        sk_wal_wipe(&conn->wal);
         conn->wal = *take_wal;
         *take_wal = (struct loch_buf){0};
         conn->wal_lsn = conn->position;
@@ -124,7 +124,7 @@ static loch_status next_piece(struct sk_conn *conn, loch_lsn upto, struct loch_s
     *out = (struct loch_slice){0};
     if (sk_store_tail(store, conn->position, upto, LOCH_WAL_CHUNK_BYTES, out)) {
         if (conn->wal.cap > 0)
-            loch_buf_fini(&conn->wal);
+            sk_wal_wipe(&conn->wal);
         return LOCH_OK;
     }
     loch_lsn end = conn->wal_lsn + conn->wal.len;
@@ -135,7 +135,7 @@ static loch_status next_piece(struct sk_conn *conn, loch_lsn upto, struct loch_s
                              (size_t)loch_min_u64(len, LOCH_WAL_CHUNK_BYTES));
         return LOCH_OK;
     }
-    loch_buf_fini(&conn->wal);
+    sk_wal_wipe(&conn->wal);
     conn->wal_cuts = sk_store_cuts(store);
     conn->archived = trimmed(conn);
     if (conn->archived) {

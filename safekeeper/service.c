@@ -20,10 +20,8 @@ void sk_conn_free(struct sk_conn *conn)
         conn->next->link = conn->link;
     conn->daemon->conn_count--;
     loch_metric_move(conn->daemon->stats.connections, -1);
-    if (conn->wal.data != NULL)
-        loch_wipe(conn->wal.data, conn->wal.cap);
-    loch_buf_fini(&conn->wal);
-    loch_buf_fini(&conn->waiting);
+    sk_wal_wipe(&conn->wal);
+    sk_wal_wipe(&conn->waiting);
     free(conn);
 }
 
@@ -447,7 +445,7 @@ void sk_service_release(struct sk_timeline *tl)
         c->waiting = (struct loch_buf){0};
         if (loch_is_ok(loch_wal_append_decode(loch_buf_slice(&payload), &m)))
             sk_timeline_append(tl, from(c), &m);
-        loch_buf_fini(&payload);
+        sk_wal_wipe(&payload);
         if (!c->gone && !c->closing)
             loch_stream_read(c->stream, !tl->paused);
     }

@@ -441,6 +441,7 @@ void sk_timeline_park(struct sk_timeline *tl, enum loch_code code, const char *w
     (void)sk_recovery_stop(tl);
     sk_scrub_stop(tl);
     sk_service_cut(tl, code, why);
+    sk_export_cut(tl, why);
     loch_status st = loch_env_timer(tl->daemon->env, 0, &tl->parks, park_later, tl);
     if (!loch_is_ok(st))
         sk_daemon_fail_stop("cannot start a timer", st);

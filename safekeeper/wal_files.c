@@ -5,6 +5,7 @@
 #include "wal_open.h"
 
 #include "loch/base/check.h"
+#include "loch/base/secret.h"
 #include "loch/pg/wal_scan.h"
 
 #include <fcntl.h>
@@ -110,6 +111,13 @@ void sk_wal_opened_close(struct sk_wal_opened *opened)
     loch_wal_reader_destroy(opened->reader);
     loch_file_close(opened->file);
     *opened = (struct sk_wal_opened){0};
+}
+
+void sk_wal_wipe(struct loch_buf *wal)
+{
+    if (wal->data != NULL)
+        loch_wipe(wal->data, wal->cap);
+    loch_buf_fini(wal);
 }
 
 struct collect {
@@ -219,6 +227,6 @@ loch_status sk_wal_find_prev(const char *dir, const struct sk_sealer *sealer,
                        LOCH_LSN_ARG(at), LOCH_LSN_ARG(scan.last_end));
 out:
     loch_wal_scan_fini(&scan);
-    loch_buf_fini(&wal);
+    sk_wal_wipe(&wal);
     return st;
 }

@@ -34,6 +34,8 @@ LOCH_STATUS sk_wal_files_add(struct sk_wal_files *files, uint64_t seq, loch_lsn 
 LOCH_STATUS sk_wal_files_trim(struct sk_wal_files *files, loch_lsn lsn, struct sk_wal_files *gone);
 void sk_wal_file_path(const char *dir, uint64_t seq, char out[static SK_PATH_BYTES]);
 
+/* Frees a buffer of WAL, which holds users' rows. */
+void sk_wal_wipe(struct loch_buf *wal);
 /* Appends WAL [from, upto) to *out, or less: as much as the file that holds `from` has, at most
  * about `max` bytes. LOCH_E_CORRUPT when the file does not hold what it should; LOCH_E_NOT_FOUND
  * when `from` lies before the first file. */

@@ -5,7 +5,6 @@
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
-#include "loch/base/secret.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -91,9 +90,7 @@ out:
 
 static void op_free(struct op *op)
 {
-    if (op->bytes.data != NULL)
-        loch_wipe(op->bytes.data, op->bytes.cap);
-    loch_buf_fini(&op->bytes);
+    sk_wal_wipe(&op->bytes);
     free(op);
 }
 

@@ -228,7 +228,7 @@ static void read_done(void *arg)
 
     job->s->reads--;
     job->done(job->arg, sk_failure_raise(&job->failure), &job->wal);
-    loch_buf_fini(&job->wal);
+    sk_wal_wipe(&job->wal);
     sk_wal_files_fini(&job->files);
     free(job);
 }

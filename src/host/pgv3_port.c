@@ -9,6 +9,7 @@
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
+#include "loch/base/secret.h"
 #include "loch/crypto/tls.h"
 
 #include <arpa/inet.h>
@@ -332,6 +333,8 @@ void loch_pgv3_send(struct loch_pgv3_conn *c, struct loch_buf *take_bytes)
 {
     if (!c->dead && !c->last_word)
         seal(c, loch_buf_slice(take_bytes));
+    if (take_bytes->data != NULL) /* users' rows, maybe */
+        loch_wipe(take_bytes->data, take_bytes->cap);
     loch_buf_fini(take_bytes);
     if (c->depth == 0 && !c->dead)
         conn_write(c);
@@ -349,6 +352,13 @@ void loch_pgv3_finish(struct loch_pgv3_conn *c)
     c->last_word = true;
     if (!loch_is_ok(loch_watch_change(c->watch, LOCH_READABLE | LOCH_WRITABLE)))
         c->dead = true;
+}
+
+void loch_pgv3_cut(struct loch_pgv3_conn *c)
+{
+    c->dead = true;
+    if (c->depth == 0)
+        conn_free(c);
 }
 
 /* ---- the port ---- */

@@ -62,5 +62,8 @@ void loch_pgv3_send(struct loch_pgv3_conn *conn, struct loch_buf *take_bytes);
 size_t loch_pgv3_queued(const struct loch_pgv3_conn *conn);
 /* Closes it when all is sent; `closed` comes later. */
 void loch_pgv3_finish(struct loch_pgv3_conn *conn);
+/* Closes it now: what is queued is not sent. `closed` comes before this returns, or, called from
+ * one of the connection's own events, when that returns. */
+void loch_pgv3_cut(struct loch_pgv3_conn *conn);
 
 #endif

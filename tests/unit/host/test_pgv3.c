@@ -30,6 +30,11 @@ static loch_status begin(void *arg, struct loch_pgv3_conn *conn, void **state)
     return LOCH_OK;
 }
 
+static void cut(void *state)
+{
+    loch_pgv3_cut(state);
+}
+
 static void message(void *state, char type, struct loch_slice body)
 {
     struct loch_buf out = {0};
@@ -37,6 +42,12 @@ static void message(void *state, char type, struct loch_slice body)
 
     messages++;
     assert_int_equal(type, 'Q');
+    if (strcmp((const char *)body.data, "cut later") == 0)
+        loch_env_post(env, cut, state);
+    if (strcmp((const char *)body.data, "cut now") == 0)
+        loch_pgv3_cut(state);
+    if (strncmp((const char *)body.data, "cut", 3) == 0)
+        return;
     loch_writer_init(&w, &out);
     loch_pgv3_error(&w, "ERROR", "0A000", (const char *)body.data, "a hint");
     loch_pgv3_ready(&w);
@@ -122,7 +133,7 @@ static void stop_loop(void *arg)
 
 static void *with_libpq(void *arg)
 {
-    const char *const *words = arg; /* user, sslmode, what is expected */
+    const char *const *words = arg; /* user, sslmode, what is expected, query */
     char conninfo[700];
 
     (void)snprintf(conninfo, sizeof conninfo,
@@ -133,7 +144,7 @@ static void *with_libpq(void *arg)
     const char *said = PQerrorMessage(conn);
     PGresult *result = NULL;
     if (PQstatus(conn) == CONNECTION_OK) {
-        result = PQexec(conn, "say this back");
+        result = PQexec(conn, words[3]);
         said = PQresultErrorMessage(result);
     }
     if (strstr(said, words[2]) == NULL)
@@ -150,14 +161,24 @@ static void libpq_speaks(void **state)
 {
     (void)state;
     begun = messages = closes = 0;
-    serve(with_libpq, (const char *[]){"friend", "require", "say this back"});
+    serve(with_libpq, (const char *[]){"friend", "require", "say this back", "say this back"});
     assert_int_equal(begun, 1);
     assert_int_equal(messages, 1);
-    serve(with_libpq, (const char *[]){"stranger", "require", "friends only"});
+    serve(with_libpq, (const char *[]){"stranger", "require", "friends only", ""});
     assert_int_equal(begun, 2);
-    serve(with_libpq, (const char *[]){"friend", "disable", "wants TLS"});
+    serve(with_libpq, (const char *[]){"friend", "disable", "wants TLS", ""});
     assert_int_equal(begun, 2);
     assert_int_equal(messages, 1);
+}
+
+static void cut_ends_at_once(void **state)
+{
+    (void)state;
+    closes = 0;
+    serve(with_libpq, (const char *[]){"friend", "require", "SSL", "cut now"});
+    assert_int_equal(closes, 1);
+    serve(with_libpq, (const char *[]){"friend", "require", "SSL", "cut later"});
+    assert_int_equal(closes, 2);
 }
 
 /* Sends raw bytes and reads until the end. */
@@ -219,6 +240,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(libpq_speaks),
+        cmocka_unit_test(cut_ends_at_once),
         cmocka_unit_test(garbage_ends),
         cmocka_unit_test(unusable_settings),
     };
