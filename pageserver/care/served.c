@@ -552,6 +552,11 @@ static void on_positions(void *arg, struct loch_wal_pull_feedback *out)
     out->remote_consistent_lsn = out->disk_consistent_lsn;
 }
 
+static const struct loch_peer *peers_now(void *arg, size_t *count)
+{
+    return loch_served_safekeepers(arg, count);
+}
+
 static void pull_wal(struct loch_served *s)
 {
     struct loch_wal_receiver_options options = {
@@ -565,7 +570,7 @@ static void pull_wal(struct loch_served *s)
         .arg = s};
     s->paused = false;
     s->pulled_lsn = options.from;
-    if (s->herald == NULL && !loch_is_ok(loch_wal_herald_create(&options, &s->herald)))
+    if (s->herald == NULL && !loch_is_ok(loch_wal_herald_create(&options, peers_now, &s->herald)))
         loch_log_failure("safekeepers will not hear what is persisted");
     else if (s->herald != NULL)
         loch_wal_herald_moved(s->herald);

@@ -1,8 +1,9 @@
-/* Holds: the pageserver's word to safekeepers that it does not read from.
+/* Holds: the pageserver's word to all safekeepers of a timeline.
  *
  * Invariants: at most one call is under way; it carries a `call`, which forgets the herald when
  * that is destroyed; a safekeeper counts as told when it has answered the PULL that comes before
- * the positions, for then it has both.
+ * the positions, for then it has both. Who was told what is forgotten from time to time, for a
+ * safekeeper that has restarted since knows nothing of it.
  */
 #include "wal_herald.h"
 
@@ -15,21 +16,31 @@
 #define CONNECT_TIMEOUT_MS 1000
 #define RETRY_MS           5000
 #define SOON_MS            50
+#define REPEAT_MS          60000
+#define REPEAT_MAX_MS      (8 * REPEAT_MS) /* while nothing moves */
 
 struct call {
     struct loch_wal_herald *herald; /* NULL: given up */
     struct loch_stream *stream;
     struct loch_tls_client *tls;
-    size_t peer;
+    struct loch_id node;
     loch_lsn told;
+    bool heard;
 };
 
 struct loch_wal_herald {
     struct loch_wal_receiver_options o;
+    loch_wal_herald_peers peers;
     struct call *call;
-    struct loch_timer *timer;
+    struct loch_timer *timer, *repeat;
     size_t next;
-    loch_lsn told[LOCH_SAFEKEEPERS_MAX];
+    struct {
+        struct loch_id node;
+        loch_lsn lsn;
+    } told[LOCH_SAFEKEEPERS_MAX];
+    size_t told_count;
+    uint64_t repeat_ms;
+    loch_lsn repeated_lsn; /* persisted when all was forgotten last */
 };
 
 static loch_lsn persisted(struct loch_wal_herald *h, struct loch_wal_pull_feedback *out)
@@ -38,14 +49,38 @@ static loch_lsn persisted(struct loch_wal_herald *h, struct loch_wal_pull_feedba
     return out->remote_consistent_lsn;
 }
 
-/* The next safekeeper that has not heard of the last whole multiple, if any. */
-static bool find(const struct loch_wal_herald *h, loch_lsn lsn, size_t *peer)
+static loch_lsn told(const struct loch_wal_herald *h, const struct loch_id *node)
 {
-    size_t count = h->o.config->safekeeper_count;
+    for (size_t i = 0; i < h->told_count; i++)
+        if (loch_id_equal(&h->told[i].node, node))
+            return h->told[i].lsn;
+    return 0;
+}
+
+static void note(struct loch_wal_herald *h, const struct loch_id *node, loch_lsn lsn)
+{
+    size_t i = 0;
+
+    while (i < h->told_count && !loch_id_equal(&h->told[i].node, node))
+        i++;
+    if (i == LOCH_SAFEKEEPERS_MAX)
+        i = h->told_count = 0; /* others have left: who is there now is told once more */
+    if (i == h->told_count)
+        h->told_count++;
+    h->told[i].node = *node;
+    h->told[i].lsn = lsn;
+}
+
+/* The next safekeeper that has not heard of the last whole multiple, if any. */
+static bool find(const struct loch_wal_herald *h, loch_lsn lsn, size_t *at, struct loch_peer *peer)
+{
+    size_t count = 0;
+    const struct loch_peer *peers = h->peers(h->o.arg, &count);
 
     for (size_t i = 0; i < count; i++) {
-        *peer = (h->next + i) % count;
-        if (h->told[*peer] / LOCH_HERALD_BYTES < lsn / LOCH_HERALD_BYTES)
+        *at = (h->next + i) % count;
+        *peer = peers[*at];
+        if (told(h, &peer->node) / LOCH_HERALD_BYTES < lsn / LOCH_HERALD_BYTES)
             return true;
     }
     return false;
@@ -60,15 +95,15 @@ static void later(struct loch_wal_herald *h, uint64_t ms)
 }
 
 /* The call is over: on to the next one, after a while if it was in vain. */
-static void call_end(struct call *call, bool told)
+static void call_end(struct call *call)
 {
     struct loch_wal_herald *h = call->herald;
 
     if (h != NULL) {
         h->call = NULL;
-        if (told)
-            h->told[call->peer] = call->told;
-        later(h, told ? SOON_MS : RETRY_MS);
+        if (call->heard)
+            note(h, &call->node, call->told);
+        later(h, call->heard ? SOON_MS : RETRY_MS);
     }
     loch_tls_client_destroy(call->tls);
     free(call);
@@ -82,7 +117,7 @@ static loch_status on_frame(void *arg, uint8_t type, struct loch_slice payload)
     (void)payload;
     if (h == NULL || type != LOCH_WAL_PULL_STATE)
         return type == LOCH_WAL_ERROR ? LOCH_FAIL(LOCH_E_UNAVAILABLE, "refused") : LOCH_OK;
-    h->told[call->peer] = call->told;
+    call->heard = true;
     loch_stream_close(call->stream);
     return LOCH_OK;
 }
@@ -93,7 +128,7 @@ static void on_closed(void *arg, loch_status st)
 
     (void)st;
     call->stream = NULL;
-    call_end(call, call->herald != NULL && call->herald->told[call->peer] == call->told);
+    call_end(call);
 }
 
 static const struct loch_stream_events stream_events = {on_frame, on_closed, NULL};
@@ -127,7 +162,7 @@ static void on_connected(void *arg, loch_status st, struct loch_stream *stream)
 
     (void)st;
     if (stream == NULL) {
-        call_end(call, false);
+        call_end(call);
         return;
     }
     call->stream = stream;
@@ -140,10 +175,11 @@ static void attempt(void *arg)
 {
     struct loch_wal_herald *h = arg;
     struct loch_wal_pull_feedback m = {0};
-    size_t peer = 0;
+    struct loch_peer to;
+    size_t at = 0;
 
     h->timer = NULL;
-    if (h->call != NULL || !find(h, persisted(h, &m), &peer))
+    if (h->call != NULL || !find(h, persisted(h, &m), &at, &to))
         return;
     struct call *call = calloc(1, sizeof *call);
     if (call == NULL) {
@@ -151,36 +187,59 @@ static void attempt(void *arg)
         return;
     }
     call->herald = h;
-    call->peer = peer;
-    h->next = (peer + 1) % h->o.config->safekeeper_count;
-    const struct loch_peer *to = &h->o.config->safekeepers[peer];
-    loch_status st = loch_wal_receiver_tls(&h->o, to, &call->tls);
+    call->node = to.node;
+    h->next = at + 1;
+    loch_status st = loch_wal_receiver_tls(&h->o, &to, &call->tls);
     if (loch_is_ok(st))
-        st = loch_env_connect(h->o.env, to->address, call->tls, CONNECT_TIMEOUT_MS, on_connected,
+        st = loch_env_connect(h->o.env, to.address, call->tls, CONNECT_TIMEOUT_MS, on_connected,
                               call);
     if (loch_is_ok(st))
         h->call = call;
     else
-        call_end(call, false);
+        call_end(call);
 }
 
 void loch_wal_herald_moved(struct loch_wal_herald *h)
 {
     struct loch_wal_pull_feedback m = {0};
-    size_t peer;
+    struct loch_peer peer;
+    size_t at;
 
-    if (h->call == NULL && h->timer == NULL && find(h, persisted(h, &m), &peer))
+    if (h->call == NULL && h->timer == NULL && find(h, persisted(h, &m), &at, &peer))
         later(h, SOON_MS);
 }
 
+static void repeat(void *arg)
+{
+    struct loch_wal_herald *h = arg;
+    struct loch_wal_pull_feedback m = {0};
+    loch_lsn lsn = persisted(h, &m);
+
+    h->repeat = NULL;
+    h->repeat_ms =
+        lsn != h->repeated_lsn ? REPEAT_MS : loch_min_u64(2 * h->repeat_ms, REPEAT_MAX_MS);
+    h->repeated_lsn = lsn;
+    h->told_count = 0;
+    loch_wal_herald_moved(h);
+    if (!loch_is_ok(loch_env_timer(h->o.env, h->repeat_ms, &h->repeat, repeat, h)))
+        loch_log_failure("cannot set a timer to tell safekeepers once more what is persisted");
+}
+
 loch_status loch_wal_herald_create(const struct loch_wal_receiver_options *options,
-                                   struct loch_wal_herald **out)
+                                   loch_wal_herald_peers peers, struct loch_wal_herald **out)
 {
     struct loch_wal_herald *h = calloc(1, sizeof *h);
 
     if (h == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a WAL herald");
     h->o = *options;
+    h->peers = peers;
+    h->repeat_ms = REPEAT_MS;
+    loch_status st = loch_env_timer(options->env, REPEAT_MS, &h->repeat, repeat, h);
+    if (!loch_is_ok(st)) {
+        free(h);
+        return st;
+    }
     *out = h;
     return LOCH_OK;
 }
@@ -190,6 +249,7 @@ void loch_wal_herald_destroy(struct loch_wal_herald *h)
     if (h == NULL)
         return;
     loch_timer_cancel(h->timer);
+    loch_timer_cancel(h->repeat);
     if (h->call != NULL) {
         h->call->herald = NULL;
         if (h->call->stream != NULL)
