@@ -133,7 +133,8 @@ static loch_status hello(struct sk_conn *conn, struct loch_slice payload)
 }
 
 /* The timeline is held: every other connection ends with the reason, which its proposer logs; those
- * between wait in silence, or it would come and go all the time. */
+ * between wait in silence, or it would come and go all the time. What waits is not read from, so
+ * its end goes unseen: when a proposer has come again, its connection before is done with. */
 static loch_status hold(struct sk_conn *conn, struct loch_slice payload)
 {
     struct sk_timeline *tl = conn->timeline;
@@ -141,6 +142,9 @@ static loch_status hold(struct sk_conn *conn, struct loch_slice payload)
     tl->hold_told = !tl->hold_told;
     if (tl->hold_told)
         return LOCH_FAIL(LOCH_E_LIMIT, "%s", tl->hold);
+    for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next)
+        if (c != conn && c->timeline == tl && c->waiting.len > 0)
+            sk_conn_refuse(c, LOCH_E_LIMIT, tl->hold);
     LOCH_TRY(loch_buf_append(&conn->waiting, payload.data, payload.len));
     loch_stream_read(conn->stream, false);
     return LOCH_OK;
