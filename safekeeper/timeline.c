@@ -430,13 +430,17 @@ static void park_later(void *arg)
 
 void sk_timeline_park(struct sk_timeline *tl, enum loch_code code, const char *why)
 {
-    if (tl->state != SK_ACTIVE || tl->parked)
+    const bool broken = tl->state == SK_BROKEN && tl->store != NULL;
+
+    if ((tl->state != SK_ACTIVE && !broken) || tl->parked)
         return;
     tl->parked = true;
-    tl->state = SK_WAITING;
-    tl->said = true;
-    tl->retry_ns = loch_env_now_ns(tl->daemon->env) + UINT64_C(3000000000);
-    (void)snprintf(tl->why, sizeof tl->why, "%s", why);
+    if (!broken) { /* else it stays so, for the reason it has */
+        tl->state = SK_WAITING;
+        tl->said = true;
+        tl->retry_ns = loch_env_now_ns(tl->daemon->env) + UINT64_C(3000000000);
+        (void)snprintf(tl->why, sizeof tl->why, "%s", why);
+    }
     LOCH_WARN("timeline %s of tenant %s is parked: %s", tl->timeline_text, tl->tenant_text, why);
     (void)sk_recovery_stop(tl);
     sk_scrub_stop(tl);

@@ -86,7 +86,7 @@ void sk_timeline_quiesce(struct sk_timeline *tl, const char *why);
 /* Damage was found while it was served: it votes and serves no more. */
 void sk_timeline_break(struct sk_timeline *tl, const char *why);
 /* Its tenant's key is gone: as if the process had ended, it forgets all that is not on disk, and
- * waits for its key. What it acknowledged is durable. */
+ * waits for its key; a broken one stays broken. What it acknowledged is durable. */
 void sk_timeline_park(struct sk_timeline *tl, enum loch_code code, const char *why);
 /* False once a parked timeline has given its memory back. */
 bool sk_timeline_holds_plaintext(const struct sk_timeline *tl);
