@@ -116,6 +116,8 @@ static loch_status looked(struct sk_recovery *r, const struct loch_wal_pull_stat
 
     loch_acceptor_look(r->tl->acceptor, &before);
     sk_timeline_peer_state(r->tl, m);
+    if (r->tl->parked) /* and stopped: nothing may give it a reason to go on */
+        return LOCH_FAIL(LOCH_E_STALE, "the timeline is parked");
     loch_acceptor_look(r->tl->acceptor, &after);
     if (r->wanted || after.installed_term != before.installed_term || after.term != before.term)
         r->look_left = count_peers(r->tl); /* there was news: ask all of them once more */
@@ -298,6 +300,8 @@ static void try_next(struct sk_recovery *r)
     loch_status st = connect_peer(r);
     if (!loch_is_ok(st)) {
         loch_log_failure("cannot connect to a peer");
+        if (!r->wanted)
+            in_vain(r);
         later(r);
     }
 }
