@@ -102,14 +102,33 @@ up
 late=$("$LOCH" branch list --json | python3 -c 'import json,sys; print(next(b["timeline"] for b in json.load(sys.stdin) if b["name"] == "late"))')
 [ "$(psql -h "$DIR/run" -p $((PORT_BASE + 1)) -X -A -t -d loch -c "SHOW MEMBERS $TENANT $late" | wc -l)" = 3 ] ||
     fail "the late safekeeper did not join"
-kill -9 "$(daemon_pid safekeeper-3)"
-wait_gone "$(daemon_pid safekeeper-3)"
-printf 'damage' | dd of="$DIR/safekeeper-3/tenants/$TENANT/timelines/$TIMELINE/control" bs=1 seek=300 conv=notrunc 2>/dev/null
+control_of() { echo "$DIR/safekeeper-$1/tenants/$TENANT/timelines/$TIMELINE/control"; }
+cp "$(control_of 5)" "$WORK/control"
+for n in 3 5; do
+    pid=$(daemon_pid "safekeeper-$n")
+    kill -9 "$pid"
+    wait_gone "$pid"
+    printf 'damage' | dd of="$(control_of $n)" bs=1 seek=300 conv=notrunc 2>/dev/null
+done
 up
-[ "$(state_of 3 state)" = broken ] || fail "the damage is not seen: $(states 3)"
+for n in 3 5; do [ "$(state_of $n state)" = broken ] || fail "the damage is not seen: $(states $n)"; done
+"$LOCH" safekeeper settle >"$WORK/out" 2>&1 && fail "two of three copies were thrown away"
+grep -q "no quorum" "$WORK/out" || fail "no cause is named: $(cat "$WORK/out")"
+for n in 3 5; do [ "$(state_of $n state)" = broken ] || fail "a broken copy is gone: $(states $n)"; done
+pid=$(daemon_pid safekeeper-5)
+kill -9 "$pid"
+wait_gone "$pid"
+rm "$(control_of 5)"
+mkdir "$(control_of 5)" # what cannot be read is not damaged: it waits
+up
+[ "$(state_of 5 state)" = waiting ] || fail "an unreadable file is damage: $(states 5)"
+rmdir "$(control_of 5)"
+cp "$WORK/control" "$(control_of 5)"
+opened() { [ "$(state_of 5 state)" = active ]; }
+wait_until 20 opened || fail "it is not tried again: $(states 5)"
 sk settle
 [ "$(state_of 3 state)" = active ] || fail "the broken timeline is not replaced: $(states 3)"
 "$LOCH" compute start main >/dev/null || fail "compute start"
 [ "$(q 'SELECT count(*) FROM only_there')" = 2003 ] || fail "rows are lost at the end"
 "$LEDGER" check --url "$(url)" --state "$WORK/ledger" --accounts 1000 || fail "the ledger at the end"
-note "PASSED: replaced, donor, grown, moved, lost disk, late start, broken timeline"
+note "PASSED: replaced, donor, grown, moved, lost disk, late start, broken timelines"
