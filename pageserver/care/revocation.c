@@ -22,6 +22,7 @@
 struct darkening {
     struct loch_pageserver *ps;
     struct loch_id tenant;
+    bool counted;    /* in the tenant's darkening */
     size_t stopping; /* timelines that still wind down */
     struct loch_timeline *
         *timelines; /* one reference of each: they are wiped when it is the last */
@@ -33,13 +34,25 @@ static void drop_caches(struct loch_pageserver *ps, const struct loch_timeline *
     loch_page_cache_drop(ps->cache, &loch_timeline_info(t)->timeline);
 }
 
+static void wiped(struct darkening *d)
+{
+    struct loch_tenant *t = loch_tenant_find(d->ps, &d->tenant);
+    char id[LOCH_ID_TEXT_BYTES];
+
+    if (t != NULL && d->counted)
+        t->darkening--;
+    LOCH_INFO("tenant %s: all that its keys had opened is wiped", loch_id_format(&d->tenant, id));
+    loch_leases_wiped(d->ps->leases, &d->tenant);
+    free(d->timelines);
+    free(d);
+}
+
 /* Reads in flight hold timelines for a moment; a branch holds its parent. */
 static void wipe_later(void *arg)
 {
     struct darkening *d = arg;
     struct loch_timer *timer = NULL;
     bool released = true;
-    char id[LOCH_ID_TEXT_BYTES];
 
     while (released) {
         released = false;
@@ -58,10 +71,7 @@ static void wipe_later(void *arg)
         drop_caches(d->ps, d->timelines[i]);
         loch_timeline_release(d->timelines[i]);
     }
-    LOCH_INFO("tenant %s: all that its keys had opened is wiped", loch_id_format(&d->tenant, id));
-    loch_leases_wiped(d->ps->leases, &d->tenant);
-    free(d->timelines);
-    free(d);
+    wiped(d);
 }
 
 static void stopped(void *arg)
@@ -108,7 +118,9 @@ static void dark(void *arg, const struct loch_id *tenant, enum loch_code code, c
         LOCH_ERROR("no memory to wind a tenant down in order; the process ends instead");
         abort();
     }
-    *d = (struct darkening){.ps = ps, .tenant = *tenant, .stopping = 1};
+    *d = (struct darkening){.ps = ps, .tenant = *tenant, .counted = t != NULL, .stopping = 1};
+    if (t != NULL)
+        t->darkening++;
     darken_timelines(d, code, why);
     stopped(d);
 }
@@ -227,7 +239,8 @@ static void light(void *arg, const struct loch_id *tenant)
 
     if (t == NULL || ps->stopping)
         return;
-    job = t->busy ? NULL : calloc(1, sizeof *job);
+    /* a flush of the old struct could still put a manifest, with a file that opening sweeps */
+    job = t->busy || t->darkening > 0 ? NULL : calloc(1, sizeof *job);
     if (job != NULL) {
         job->ps = ps;
         job->tenant = *tenant;
@@ -237,7 +250,7 @@ static void light(void *arg, const struct loch_id *tenant)
         }
     }
     free(job);
-    loch_leases_relight(ps->leases, tenant); /* a change of it is under way, or no memory */
+    loch_leases_relight(ps->leases, tenant); /* it changes or winds down, or no memory */
 }
 
 loch_status loch_revocation_start(struct loch_pageserver *ps)

@@ -17,8 +17,9 @@ struct loch_tenant {
     struct loch_id id;
     struct loch_tenant_manifest manifest; /* empty name: could not be read */
     struct loch_etag etag;
-    bool busy;         /* a change is in progress */
-    char problem[400]; /* why it is not served, or "" */
+    bool busy;          /* a change is in progress */
+    unsigned darkening; /* windings-down that are not over: old jobs may still write */
+    char problem[400];  /* why it is not served, or "" */
 };
 
 /* Opens every tenant of the store. Blocks: start-up. What is broken is marked and logged, not
