@@ -154,7 +154,8 @@ static void tenant_work(void *arg)
         loch_log_failure("cannot forget the CMK of a tenant whose creation failed");
 }
 
-/* The new timeline begins its service; takes over what the creation made. */
+/* The new timeline begins its service; takes over what the creation made. Of a tenant that went
+ * dark meanwhile only the manifest: the timeline is served when the tenant comes back. */
 static loch_status serve(struct creation *c)
 {
     struct loch_served *served = NULL;
@@ -163,6 +164,8 @@ static loch_status serve(struct creation *c)
     c->tenant->manifest = c->manifest;
     c->manifest = (struct loch_tenant_manifest){0};
     c->tenant->etag = c->etag;
+    if (c->tenant->dark)
+        return LOCH_OK;
     c->timeline = NULL;
     loch_status st = loch_served_create(c->ps, timeline, &served);
     if (!loch_is_ok(st)) {

@@ -256,6 +256,10 @@ static void finish_later(void *arg)
 static void serve_again(struct detach *d, struct moved *m)
 {
     struct loch_served *served = NULL;
+    if (d->tenant->dark) { /* it comes back with the tenant */
+        loch_timeline_release(m->opened);
+        return;
+    }
     loch_status st = m->opened != NULL ? loch_served_create(d->ps, m->opened, &served)
                                        : loch_failure_raise(&m->why);
     if (loch_is_ok(st))

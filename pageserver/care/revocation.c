@@ -111,8 +111,10 @@ static void dark(void *arg, const struct loch_id *tenant, enum loch_code code, c
     struct loch_tenant *t = loch_tenant_find(ps, tenant);
     struct darkening *d = calloc(1, sizeof *d);
 
-    if (t != NULL)
+    if (t != NULL) {
         (void)snprintf(t->problem, sizeof t->problem, "%s", why);
+        t->dark = true;
+    }
     loch_redo_pool_drop_tenant(ps->redo, tenant);
     if (d == NULL) {
         LOCH_ERROR("no memory to wind a tenant down in order; the process ends instead");
@@ -187,6 +189,8 @@ static void serve(struct return_job *job, uint32_t i)
     const struct loch_tenant_timeline *entry = &job->manifest.timelines[i];
     loch_status st;
 
+    if (loch_served_find(job->ps, &job->tenant, &entry->timeline) != NULL)
+        return;
     if (o->timeline != NULL) {
         st = loch_served_create(job->ps, o->timeline, &served);
         o->timeline = NULL; /* taken, also on failure */
@@ -218,6 +222,7 @@ static void open_done(void *arg)
         job->manifest = (struct loch_tenant_manifest){0};
         t->etag = job->etag;
         t->problem[0] = '\0';
+        t->dark = false;
         LOCH_INFO("tenant %s is back", t->manifest.name);
     } else if (!loch_is_ok(st) && t != NULL) {
         (void)snprintf(t->problem, sizeof t->problem, "it does not come back yet: %.300s",

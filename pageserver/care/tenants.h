@@ -18,6 +18,7 @@ struct loch_tenant {
     struct loch_tenant_manifest manifest; /* empty name: could not be read */
     struct loch_etag etag;
     bool busy;          /* a change is in progress */
+    bool dark;          /* its key is gone: nothing enters service before it comes back */
     unsigned darkening; /* windings-down that are not over: old jobs may still write */
     char problem[400];  /* why it is not served, or "" */
 };
