@@ -41,6 +41,8 @@ static void wiped(struct darkening *d)
 
     if (t != NULL && d->counted)
         t->darkening--;
+    /* readers in flight may have started workers since the others were ended */
+    loch_redo_pool_drop_tenant(d->ps->redo, &d->tenant);
     LOCH_INFO("tenant %s: all that its keys had opened is wiped", loch_id_format(&d->tenant, id));
     loch_leases_wiped(d->ps->leases, &d->tenant);
     free(d->timelines);
