@@ -287,7 +287,7 @@ void loch_command_compact(void *arg, struct loch_console_request *request)
 struct window_change {
     struct loch_console_request *request;
     struct loch_pitr_window window;
-    struct loch_timeline **timelines; /* retained */
+    struct loch_served **served; /* work of each is held: nobody else opens it meanwhile */
     size_t count;
     struct loch_failure result;
 };
@@ -297,15 +297,15 @@ static void window_work(void *arg)
     struct window_change *c = arg;
     loch_status st = LOCH_OK;
     for (size_t i = 0; i < c->count && loch_is_ok(st); i++)
-        st = loch_timeline_set_window(c->timelines[i], &c->window);
+        st = loch_timeline_set_window(loch_served_timeline(c->served[i]), &c->window);
     loch_failure_set(&c->result, st);
 }
 
 static void free_change(struct window_change *c)
 {
     for (size_t i = 0; i < c->count; i++)
-        loch_timeline_release(c->timelines[i]);
-    free(c->timelines);
+        loch_served_work_end(c->served[i]);
+    free(c->served);
     free(c);
 }
 
@@ -321,10 +321,12 @@ static loch_status begin_change(struct loch_pageserver *ps, struct loch_console_
 {
     struct loch_tenant *tenant = NULL;
     LOCH_TRY(loch_command_tenant(ps, request, &tenant));
+    if (tenant->busy)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "another change of the tenant is in progress");
     struct window_change *c = calloc(1, sizeof *c);
     if (c != NULL)
-        c->timelines = calloc((size_t)tenant->manifest.count + 1, sizeof(struct loch_timeline *));
-    if (c == NULL || c->timelines == NULL) {
+        c->served = calloc((size_t)tenant->manifest.count + 1, sizeof(struct loch_served *));
+    if (c == NULL || c->served == NULL) {
         free(c);
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a command");
     }
@@ -333,8 +335,10 @@ static loch_status begin_change(struct loch_pageserver *ps, struct loch_console_
     for (uint32_t i = 0; i < tenant->manifest.count; i++) {
         struct loch_served *s =
             loch_served_find(ps, &tenant->id, &tenant->manifest.timelines[i].timeline);
-        if (s != NULL && loch_served_timeline(s) != NULL)
-            c->timelines[c->count++] = loch_timeline_retain(loch_served_timeline(s));
+        if (s == NULL || loch_served_timeline(s) == NULL)
+            continue;
+        loch_served_work_begin(s);
+        c->served[c->count++] = s;
     }
     loch_status st = loch_env_work(ps->env, window_work, window_done, c);
     if (!loch_is_ok(st))
