@@ -5,6 +5,7 @@
 #include "read/page_cache.h"
 #include "redo_pool/redo_pool.h"
 #include "served.h"
+#include "tenant_files.h"
 #include "tenants.h"
 
 #include "loch/base/check.h"
@@ -178,6 +179,8 @@ static void open_work(void *arg)
         if (job->opened == NULL)
             st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a tenant's timelines");
     }
+    if (loch_is_ok(st))
+        tenant_sweep(job->ps, &job->manifest);
     loch_failure_set(&job->result, st);
     for (uint32_t i = 0; loch_is_ok(st) && i < job->manifest.count; i++)
         loch_failure_set(&job->opened[i].why,
