@@ -1,5 +1,6 @@
-/* Holds: orders to shred. Invariant: nothing is destroyed before an order's time has come, nor
- * without its token, nor when the branch has got children meanwhile (the drop refuses). */
+/* Holds: orders to shred, until they are carried out. Invariant: nothing is destroyed before an
+ * order's time has come, nor without its token, nor when the branch has got children meanwhile (the
+ * drop refuses). */
 #include "shred.h"
 
 #include "commands.h"
@@ -25,6 +26,7 @@ struct loch_shred {
     char token[2 * TOKEN_BYTES + 1];
     uint64_t after_ns; /* BOOTTIME */
     int64_t after_us;  /* wall clock, for people */
+    bool executing;
 };
 
 static struct loch_shred *find(struct loch_pageserver *ps, const char *token)
@@ -134,11 +136,17 @@ struct execution {
     struct loch_shred order;
 };
 
+/* An order whose execution failed or was refused stands: it can be confirmed again. */
 static void executed(void *arg, loch_status st)
 {
     struct execution *e = arg;
+    struct loch_shred *o = find(e->ps, e->order.token);
 
+    if (o != NULL)
+        o->executing = false;
     if (loch_is_ok(st)) {
+        if (o != NULL)
+            forget(e->ps, o);
         LOCH_WARN("shredded: %s", e->order.what);
         loch_audit_note(e->ps->audit, &e->order.tenant, "shredded", "%s", e->order.what);
         loch_console_done(e->request, "SHRED");
@@ -156,6 +164,8 @@ static loch_status confirm(struct loch_pageserver *ps, struct loch_console_reque
 
     if (o == NULL)
         return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no order to shred with that token");
+    if (o->executing)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s is being shredded already", o->what);
     if (loch_env_now_ns(ps->env) < o->after_ns)
         return LOCH_FAIL(LOCH_E_INVALID, "%s may be shredded from %s on, not before", o->what,
                          loch_time_format(o->after_us, when));
@@ -166,7 +176,7 @@ static loch_status confirm(struct loch_pageserver *ps, struct loch_console_reque
     if (e == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a command");
     *e = (struct execution){.ps = ps, .request = request, .order = *o};
-    forget(ps, o);
+    o->executing = true;
     if (loch_id_is_none(&e->order.timeline))
         loch_tenant_drop(ps, tenant, executed, e);
     else
@@ -190,6 +200,11 @@ void loch_shred_cancel(void *arg, struct loch_console_request *request)
     if (o == NULL) {
         loch_console_fail(
             request, LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no order to shred with that token"));
+        return;
+    }
+    if (o->executing) {
+        loch_console_fail(request,
+                          LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s is being shredded already", o->what));
         return;
     }
     loch_audit_note(ps->audit, &o->tenant, "shred_cancelled", "%s", o->what);
