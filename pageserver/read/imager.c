@@ -6,7 +6,6 @@
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
-#include "loch/layers/plan.h"
 
 static void count_versions(const struct loch_versions *list, struct loch_chain *out)
 {
@@ -42,7 +41,8 @@ static loch_status below(void *arg, const struct loch_key *key, loch_lsn lsn,
         return LOCH_OK;
     struct loch_versions list = {0};
     bool base = false;
-    loch_lsn at = loch_ancestor_read_lsn(lsn, loch_timeline_info(view->timeline)->ancestor_lsn);
+    /* not lsn: a merge with the first layer, of one LSN, begins one below the branch point */
+    loch_lsn at = loch_timeline_info(view->timeline)->ancestor_lsn;
     loch_status st = loch_collect(view->parent, key, LOCH_LSN_NONE, at, &list, &base);
     if (loch_is_ok(st))
         count_versions(&list, out);
