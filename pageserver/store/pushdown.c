@@ -5,6 +5,7 @@
 #include "mutation.h"
 
 #include "loch/base/check.h"
+#include "loch/base/log.h"
 
 #include <stdlib.h>
 
@@ -58,7 +59,13 @@ static loch_status make(struct walk *w, size_t i, uint8_t page[LOCH_PAGE_BYTES],
     if (w->base != UNKNOWN) {
         /* what a cut hides must not shine through */
         loch_lsn oldest = w->base == FROM_PAGE ? w->base_lsn : w->list->items[w->from].lsn;
-        LOCH_TRY(w->imager->floor(w->imager->arg, w->key, v->lsn, &floor));
+        loch_status st = w->imager->floor(w->imager->arg, w->key, v->lsn, &floor);
+        if (!loch_is_ok(st) && st.code != LOCH_E_NO_MEMORY) {
+            loch_log_failure("no image of a page whose cuts cannot be read; its records are kept");
+            *made = false;
+            return LOCH_OK;
+        }
+        LOCH_TRY(st);
         if (floor <= oldest || LOCH_STORE_MUTATED(IMAGE_OVER_CUT))
             return w->imager->image(w->imager->arg, w->key, v, w->from - i + 1,
                                     w->base == FROM_PAGE ? w->page : NULL, w->base_lsn, page, made);

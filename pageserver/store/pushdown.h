@@ -10,7 +10,8 @@ struct loch_imager {
     void *arg;
     uint32_t records_max; /* what a read may apply on top of an image */
     uint64_t bytes_max;   /* or so many bytes of records, whatever comes first */
-    /* What a read of the key at `lsn` applies, out of layers that end at or below it. */
+    /* What a read of the key at `lsn` applies, out of layers that end at or below it; none where
+     * that cannot be read. Fails for want of memory alone. */
     LOCH_STATUS(*below)
     (void *arg, const struct loch_key *key, loch_lsn lsn, struct loch_chain *out);
     /* The page as of items[0].lsn. items[0..count) are its newest versions, newest first, on top of

@@ -8,6 +8,7 @@
 
 #include "loch/io/fault.h"
 #include "loch/pg/page.h"
+#include "loch/pg/vm.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -201,23 +202,32 @@ static void a_stopped_merge_leaves_nothing(void **state)
     loch_timeline_release(t);
 }
 
+/* A byte in the middle of the file. */
+static const struct loch_layer_desc *damage(struct site *s, const struct loch_timeline *t,
+                                            const struct loch_layer *layer)
+{
+    const struct loch_layer_desc *d = loch_layer_desc(layer);
+    char path[LOCH_LAYER_PATH_BYTES];
+    uint8_t byte = 0;
+    assert_ok(loch_layer_path(&s->store, loch_timeline_info(t), d, path));
+    int fd = open(path, O_RDWR);
+    assert_int_equal(pread(fd, &byte, 1, (off_t)d->file_bytes / 2), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, (off_t)d->file_bytes / 2), 1);
+    close(fd);
+    return d;
+}
+
 static void a_corrupt_block_stops_the_merge_and_is_named(void **state)
 {
     struct site *s = *state;
     struct loch_timeline *t = with_rounds(s, 3), *other = with_rounds(s, 3);
     struct loch_compaction_stats stats = {0};
-    char path[LOCH_LAYER_PATH_BYTES], id[LOCH_ID_TEXT_BYTES];
+    char id[LOCH_ID_TEXT_BYTES];
     loch_lsn last = 0;
     bool done = false;
     struct loch_layer_set *set = loch_timeline_layers(t, &last);
-    const struct loch_layer_desc *d = loch_layer_desc(set->files[1]);
-    assert_ok(loch_layer_path(&s->store, loch_timeline_info(t), d, path));
-    int fd = open(path, O_RDWR);
-    uint8_t byte = 0;
-    assert_int_equal(pread(fd, &byte, 1, (off_t)d->file_bytes / 2), 1);
-    byte ^= 1;
-    assert_int_equal(pwrite(fd, &byte, 1, (off_t)d->file_bytes / 2), 1);
-    close(fd);
+    const struct loch_layer_desc *d = damage(s, t, set->files[1]);
     assert_code(loch_timeline_compact(t, &plain, &done, &stats), LOCH_E_CORRUPT);
     assert_false(done);
     assert_non_null(strstr(loch_error_text(), loch_id_format(&d->file_id, id)));
@@ -229,6 +239,35 @@ static void a_corrupt_block_stops_the_merge_and_is_named(void **state)
     loch_layer_set_release(set);
     loch_timeline_release(t);
     loch_timeline_release(other);
+}
+
+/* The bound on chains is not worth that ingest stops. */
+static void a_corrupt_ancestor_stops_no_ingest(void **state)
+{
+    struct site *s = *state;
+    loch_lsn last = 0;
+    s->store.image_records_max = 2;
+    s->store.image_bytes_max = 1000;
+    struct loch_timeline *parent = with_rounds(s, 1);
+    struct loch_layer_set *set = loch_timeline_layers(parent, &last);
+    (void)damage(s, parent, set->files[0]);
+    loch_layer_set_release(set);
+    parent = site_reopen(s, parent, NULL);
+    struct loch_timeline *t = site_timeline(s, 1100, parent);
+    assert_ok(loch_timeline_commit(t, 1050, loch_slice_of("c", 1)));
+    for (loch_lsn lsn = 1200; lsn <= 1500; lsn += 100) {
+        for (uint32_t b = 0; b < BLOCKS; b++) {
+            struct loch_key key = page_key(b);
+            uint8_t op[6] = {LOCH_VM_SET, 0, 0, 0, 0, 3};
+            loch_put_u32(op + 1, b * LOCH_VM_HEAP_BLOCKS_PER_PAGE);
+            assert_ok(loch_timeline_put_op(t, &key, lsn, loch_slice_of(op, sizeof op)));
+        }
+        loch_timeline_advance(t, lsn, lsn - 50);
+    }
+    assert_ok(loch_timeline_freeze(t, loch_slice_of("c", 1)));
+    assert_ok(loch_timeline_flush(t));
+    loch_timeline_release(t);
+    loch_timeline_release(parent);
 }
 
 static void what_is_past_goes_and_held_lsns_stay(void **state)
@@ -285,6 +324,7 @@ int main(void)
         WITH_SITE(any_failed_operation_leaves_all_in_place),
         WITH_SITE(a_stopped_merge_leaves_nothing),
         WITH_SITE(a_corrupt_block_stops_the_merge_and_is_named),
+        WITH_SITE(a_corrupt_ancestor_stops_no_ingest),
         WITH_SITE(what_is_past_goes_and_held_lsns_stay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
