@@ -23,6 +23,8 @@
 #define BREAK_MS       (UINT64_C(10) * 60 * 1000)
 #define BREAK_MAX_MS   (UINT64_C(60) * 60 * 1000)
 #define FAILED_WAIT_MS (UINT64_C(30) * 1000)
+/* A merge may load so much of one key's history, or four times layers.target. */
+#define KEY_BYTES_LEAST (UINT64_C(512) << 20)
 /* A merge looks up after so many keys, and rests when it has worked for so long while reads came.
  */
 #define LOOK_KEYS     64u
@@ -182,6 +184,8 @@ static loch_status do_work(struct job *job)
                                               job->points, job->point_count, &job->moved));
     struct loch_compaction c = {.settings = settings_of(ps),
                                 .file_bytes = ps->config.layer_bytes,
+                                .key_bytes =
+                                    loch_max_u64(KEY_BYTES_LEAST, 4 * ps->config.layer_bytes),
                                 .pace = pace,
                                 .arg = job,
                                 .everything = job->everything};

@@ -16,6 +16,7 @@ struct loch_compaction {
     struct loch_compact_settings settings;
     uint64_t file_bytes; /* a merged file is ended at about this size: what a merge needs of memory,
                             beside one key's history */
+    uint64_t key_bytes;  /* the most of one key's history that is loaded; 0: no limit */
     /* Called often, between keys: waits as long as it sees fit; a failure ends the merge, which
      * then leaves nothing. NULL: never waits. */
     LOCH_STATUS (*pace)(void *arg);
@@ -30,7 +31,8 @@ struct loch_compaction_stats {
 };
 
 /* Does the next merge, if there is one (*done). Blocks: pool thread. LOCH_E_STALE, LOCH_E_EXISTS:
- * another pageserver writes the timeline; LOCH_E_CORRUPT names the block. */
+ * another pageserver writes the timeline; LOCH_E_CORRUPT names the block;
+ * LOCH_E_LIMIT names the key whose history is too long to be loaded: nothing was read then. */
 LOCH_STATUS loch_timeline_compact(struct loch_timeline *t, const struct loch_compaction *compaction,
                                   bool *done, struct loch_compaction_stats *stats);
 /* What the timeline's files hold now. Any thread, cheap. */

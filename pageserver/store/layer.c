@@ -2,6 +2,7 @@
  */
 #include "layer.h"
 #include "frame_cache.h"
+#include "layer_build.h"
 #include "timeline.h"
 
 #include "loch/base/check.h"
@@ -359,6 +360,18 @@ LOCH_STATUS loch_layer_cursor_take(struct loch_layer_cursor *c, struct loch_vers
     while (c->run < layer->run_count && memcmp(layer->runs[c->run].key, key, LOCH_KEY_BYTES) == 0)
         LOCH_TRY(take_run(c, &layer->runs[c->run++], out));
     return LOCH_OK;
+}
+
+uint64_t loch_layer_cursor_skip(struct loch_layer_cursor *c)
+{
+    const struct loch_layer *layer = c->layer;
+    const uint8_t *key = layer->runs[c->run].key;
+    uint64_t bytes = 0;
+    for (; c->run < layer->run_count && memcmp(layer->runs[c->run].key, key, LOCH_KEY_BYTES) == 0;
+         c->run++)
+        bytes += loch_max_u64(LOCH_FRAME_TARGET_BYTES,
+                              layer->frames[layer->runs[c->run].frame].stored_bytes);
+    return bytes;
 }
 
 void loch_layer_cursor_fini(struct loch_layer_cursor *c)

@@ -87,6 +87,9 @@ bool loch_layer_cursor_key(const struct loch_layer_cursor *cursor, struct loch_k
 /* Appends every version of that key, oldest first, and moves behind it. Reads past the frame cache.
  */
 LOCH_STATUS loch_layer_cursor_take(struct loch_layer_cursor *cursor, struct loch_versions *out);
+/* Moves behind that key without reading. How many bytes of frames taking it would hold in memory,
+ * as far as the index tells. */
+uint64_t loch_layer_cursor_skip(struct loch_layer_cursor *cursor);
 void loch_layer_cursor_fini(struct loch_layer_cursor *cursor);
 
 #endif

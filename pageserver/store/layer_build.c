@@ -20,8 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define FRAME_TARGET_BYTES ((size_t)32 << 10)
-#define INDEX_FORMAT       2u
+#define INDEX_FORMAT 2u
 
 struct loch_layer_builder {
     const struct loch_store *store;
@@ -89,7 +88,7 @@ static loch_status write_key(struct loch_layer_builder *w, const struct loch_key
     size_t left = count;
     while (left > 0) {
         size_t n = 0, bytes = w->frame.len;
-        while (n < left && (n == 0 || bytes < FRAME_TARGET_BYTES))
+        while (n < left && (n == 0 || bytes < LOCH_FRAME_TARGET_BYTES))
             bytes += loch_layer_version_bytes(&items[left - ++n]);
         struct loch_writer index, frame;
         loch_writer_init(&index, &w->runs);
@@ -107,7 +106,7 @@ static loch_status write_key(struct loch_layer_builder *w, const struct loch_key
         LOCH_TRY(loch_writer_finish(&frame));
         w->run_count++;
         left -= n;
-        if (w->frame.len >= FRAME_TARGET_BYTES)
+        if (w->frame.len >= LOCH_FRAME_TARGET_BYTES)
             LOCH_TRY(end_frame(w));
     }
     return LOCH_OK;

@@ -4,6 +4,9 @@
 
 #include "layer.h"
 
+/* A frame is ended at this size, before compression; a value that is larger has one alone. */
+#define LOCH_FRAME_TARGET_BYTES ((size_t)32 << 10)
+
 struct loch_layer_builder;
 
 /* What a version takes in a frame. */

@@ -68,6 +68,32 @@ static bool next_key(const struct walk *w, struct loch_key *key)
     return any;
 }
 
+/* All versions of a key are in memory at once: a history that is too long for that must not be
+ * found out by loading it. */
+static loch_status check_histories(struct walk *w)
+{
+    const uint64_t most = w->merge->compaction->key_bytes;
+    struct loch_key key;
+    begin_bands(w);
+    while (most > 0 && next_key(w, &key)) {
+        uint64_t bytes = 0;
+        for (size_t i = 0; i < w->merge->plan.count; i++) {
+            struct band_cursor *b = &w->bands[i];
+            if (b->ended || loch_key_compare(&b->key, &key) != 0)
+                continue;
+            bytes += loch_layer_cursor_skip(&b->cursor);
+            settle(b);
+        }
+        if (bytes > most)
+            return LOCH_FAIL(LOCH_E_LIMIT,
+                             "a merge would load %" PRIu64 " MiB of one key's history, more than "
+                             "%" PRIu64 " MiB: kind %u, %u/%u/%u fork %u block %u",
+                             bytes >> 20, most >> 20, key.kind, key.spc, key.db, key.rel, key.fork,
+                             key.block);
+    }
+    return LOCH_OK;
+}
+
 /* All versions of the key, newest first. */
 static loch_status take_key(struct walk *w, const struct loch_key *key, struct loch_versions *out)
 {
@@ -241,8 +267,10 @@ LOCH_STATUS loch_merge_run(struct loch_merge *m)
     w.bands = calloc(m->plan.count, sizeof *w.bands);
     if (w.bands == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a merge");
+    loch_status st = check_histories(&w);
     begin_bands(&w);
-    loch_status st = merge_all(&w);
+    if (loch_is_ok(st))
+        st = merge_all(&w);
     for (size_t i = 0; i < m->plan.count; i++)
         loch_layer_cursor_fini(&w.bands[i].cursor);
     loch_layer_builder_destroy(w.builder);

@@ -131,6 +131,26 @@ static void bands_are_merged_and_partitioned(void **state)
     loch_timeline_release(t);
 }
 
+static void a_history_that_is_too_long_is_not_loaded(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = with_rounds(s, 3);
+    struct loch_compaction limited = plain;
+    struct loch_compaction_stats stats = {0};
+    bool done = false;
+    limited.everything = true;
+    limited.key_bytes = 3 * (32u << 10); /* a page has a frame in each of four bands */
+    assert_code(loch_timeline_compact(t, &limited, &done, &stats), LOCH_E_LIMIT);
+    assert_false(done);
+    assert_non_null(strstr(loch_error_text(), "1663/5/100 fork 0 block 0"));
+    assert_int_equal(files_on_disk(s, t), 4);
+    limited.key_bytes = 1u << 20;
+    assert_ok(loch_timeline_compact(t, &limited, &done, &stats));
+    assert_true(done);
+    check_round(t, 1300, 3);
+    loch_timeline_release(t);
+}
+
 static void a_view_outlives_the_files_it_shows(void **state)
 {
     struct site *s = *state;
@@ -320,6 +340,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_SITE(bands_are_merged_and_partitioned),
+        WITH_SITE(a_history_that_is_too_long_is_not_loaded),
         WITH_SITE(a_view_outlives_the_files_it_shows),
         WITH_SITE(any_failed_operation_leaves_all_in_place),
         WITH_SITE(a_stopped_merge_leaves_nothing),
