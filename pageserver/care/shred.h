@@ -1,7 +1,8 @@
 /* Shredding: a branch or a tenant is made unreadable by destroying its wrapped keys, after a delay
  * and a second confirmation. Loop's thread.
  *
- * An order lives in memory: a restart forgets it, and it has to be given again.
+ * An order lives in memory until it is carried out: a restart forgets it, and it has to be given
+ * again.
  */
 #ifndef LOCH_PAGESERVER_CARE_SHRED_H
 #define LOCH_PAGESERVER_CARE_SHRED_H
