@@ -261,6 +261,45 @@ static void a_corrupt_block_stops_the_merge_and_is_named(void **state)
     loch_timeline_release(other);
 }
 
+static void put_op(struct loch_timeline *t, loch_lsn lsn)
+{
+    struct loch_key key = page_key(0);
+    uint8_t op[6] = {LOCH_VM_SET, 0, 0, 0, 0, 3};
+    assert_ok(loch_timeline_put_op(t, &key, lsn, loch_slice_of(op, sizeof op)));
+}
+
+/* A branch's first layer has one LSN: a merge with it begins one below the branch point. */
+static void chains_are_counted_across_the_branch_point(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *parent = site_timeline(s, 1000, NULL);
+    struct loch_compaction all = plain;
+    struct loch_compaction_stats stats = {0};
+    struct loch_chain chain = {0};
+    struct loch_key key = page_key(0);
+    loch_lsn last = 0;
+    bool done = false;
+    s->store.image_records_max = 32;
+    s->store.image_bytes_max = 1000;
+    put_op(parent, 1000);
+    assert_ok(loch_timeline_commit(parent, 900, loch_slice_of("c", 1)));
+    struct loch_timeline *t = site_timeline(s, 1000, parent);
+    assert_ok(loch_timeline_commit(t, 900, loch_slice_of("c", 1)));
+    put_op(t, 1100);
+    loch_timeline_advance(t, 1100, 1050);
+    assert_ok(loch_timeline_freeze(t, loch_slice_of("c", 1)));
+    assert_ok(loch_timeline_flush(t));
+    all.everything = true;
+    assert_ok(loch_timeline_compact(t, &all, &done, &stats));
+    struct loch_layer_set *set = loch_timeline_layers(t, &last);
+    assert_int_equal(set->file_count, 1);
+    assert_true(loch_layer_chain(set->files[0], &key, &chain));
+    assert_int_equal(chain.records, 2);
+    loch_layer_set_release(set);
+    loch_timeline_release(t);
+    loch_timeline_release(parent);
+}
+
 /* The bound on chains is not worth that ingest stops. */
 static void a_corrupt_ancestor_stops_no_ingest(void **state)
 {
@@ -345,6 +384,7 @@ int main(void)
         WITH_SITE(any_failed_operation_leaves_all_in_place),
         WITH_SITE(a_stopped_merge_leaves_nothing),
         WITH_SITE(a_corrupt_block_stops_the_merge_and_is_named),
+        WITH_SITE(chains_are_counted_across_the_branch_point),
         WITH_SITE(a_corrupt_ancestor_stops_no_ingest),
         WITH_SITE(what_is_past_goes_and_held_lsns_stay),
     };
