@@ -64,9 +64,11 @@ static loch_status add(struct loch_cluster *c)
     return list(c);
 }
 
-/* The wish is written down first: `settle` and `up` go on with it. */
+/* Those that keep the WAL now must answer, else nobody says what there is to move. Then the wish is
+ * written down first: `settle` and `up` go on with it. */
 static loch_status move_to(struct loch_cluster *c, const bool member[LOCH_SAFEKEEPERS_MAX])
 {
+    LOCH_TRY(loch_members_reachable(c));
     memcpy(c->member, member, sizeof c->member);
     LOCH_TRY(loch_cluster_save(c));
     LOCH_TRY(loch_members_settle(c, true));
@@ -112,16 +114,10 @@ static loch_status members(struct loch_cluster *c, const char *names)
 static loch_status remove_one(struct loch_cluster *c, const char *name)
 {
     char path[700];
-    int timelines = 0;
     int n = 0;
 
     LOCH_TRY(find(c, name, &n));
-    LOCH_TRY(loch_members_count(c, n, &timelines));
-    if (c->member[n] || timelines > 0)
-        return LOCH_FAIL(LOCH_E_INVALID,
-                         "safekeeper-%d keeps the WAL of %d timelines: put another in its place "
-                         "first (loch safekeeper replace)",
-                         n + 1, timelines);
+    LOCH_TRY(loch_members_may_go(c, n));
     LOCH_TRY(loch_safekeeper_stop(c, n));
     c->safekeeper_node[n] = (struct loch_id){0};
     LOCH_TRY(loch_cluster_save(c));

@@ -55,12 +55,15 @@ LOCH_STATUS loch_branch_find(const struct loch_cluster *c, const char *tenant_id
                              json_t **row);
 /* Brings every timeline's membership to the cluster's members: makes the timeline where it is
  * missing, lets it catch up, and changes the membership. What is down is left for later; with
- * `strict` that is a failure. */
+ * `strict` that is a failure, and a quorum of the members must answer. */
 LOCH_STATUS loch_members_settle(struct loch_cluster *c, bool strict);
 /* Ends changes that are under way in the members from before them. */
 LOCH_STATUS loch_members_abort(struct loch_cluster *c);
-/* How many timelines have a member on safekeeper n. */
-LOCH_STATUS loch_members_count(const struct loch_cluster *c, int n, int *out);
+/* LOCH_E_UNAVAILABLE unless a quorum of the members answers: fewer may not know every timeline. */
+LOCH_STATUS loch_members_reachable(const struct loch_cluster *c);
+/* Fails unless it is certain that no timeline has a member on safekeeper n: n itself has none, or
+ * every timeline's membership could be read. */
+LOCH_STATUS loch_members_may_go(const struct loch_cluster *c, int n);
 LOCH_STATUS loch_safekeeper_start(struct loch_cluster *c, int n);
 LOCH_STATUS loch_safekeeper_stop(struct loch_cluster *c, int n);
 /* Tells every member of a new timeline, and forms its membership of those that took it; at least a

@@ -38,6 +38,23 @@ static void survey_take(const struct loch_cluster *c, struct survey *out)
     }
 }
 
+loch_status loch_members_reachable(const struct loch_cluster *c)
+{
+    struct survey s;
+    int answer = 0;
+
+    survey_take(c, &s);
+    LOCH_EACH_SAFEKEEPER(c, i)
+    answer += c->member[i] && s.rows[i] != NULL;
+    survey_fini(&s);
+    if (answer < loch_quorum(c))
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                         "only %d of the safekeepers that keep the WAL answer, %d must: start them "
+                         "(loch up)",
+                         answer, loch_quorum(c));
+    return LOCH_OK;
+}
+
 /* Safekeeper i's row of the timeline, or NULL. */
 static const json_t *survey_row(const struct survey *s, int i, const char *timeline)
 {
@@ -553,31 +570,47 @@ out:
 
 typedef loch_status (*each_fn)(struct loch_cluster *c, const struct target *t, void *arg);
 
-/* Once for every timeline that any safekeeper has. */
-static loch_status for_each(struct loch_cluster *c, each_fn fn, void *arg)
+struct each {
+    struct loch_cluster *c;
+    each_fn fn;
+    void *arg;
+    json_t *seen;
+};
+
+static loch_status visit(const struct each *each, const json_t *rows)
 {
-    json_t *seen = json_object();
+    json_t *row;
+    size_t k;
+
+    json_array_foreach(rows, k, row)
+    {
+        struct target t;
+        (void)snprintf(t.tenant, sizeof t.tenant, "%s", loch_field(row, "tenant"));
+        (void)snprintf(t.timeline, sizeof t.timeline, "%s", loch_field(row, "timeline"));
+        if (json_object_get(each->seen, t.timeline) != NULL)
+            continue;
+        json_object_set_new(each->seen, t.timeline, json_true());
+        LOCH_TRY(each->fn(each->c, &t, each->arg));
+    }
+    return LOCH_OK;
+}
+
+/* Once for every timeline that any safekeeper has that answers, or that is in `known`, which may be
+ * NULL. */
+static loch_status for_each(struct loch_cluster *c, const json_t *known, each_fn fn, void *arg)
+{
+    const struct each each = {c, fn, arg, json_object()};
     struct survey s;
-    loch_status st = LOCH_OK;
 
     survey_take(c, &s);
+    loch_status st = visit(&each, known);
     LOCH_EACH_SAFEKEEPER(c, i)
     {
-        json_t *row;
-        size_t k;
-        json_array_foreach(s.rows[i], k, row)
-        {
-            struct target t;
-            (void)snprintf(t.tenant, sizeof t.tenant, "%s", loch_field(row, "tenant"));
-            (void)snprintf(t.timeline, sizeof t.timeline, "%s", loch_field(row, "timeline"));
-            if (!loch_is_ok(st) || json_object_get(seen, t.timeline) != NULL)
-                continue;
-            json_object_set_new(seen, t.timeline, json_true());
-            st = fn(c, &t, arg);
-        }
+        if (loch_is_ok(st))
+            st = visit(&each, s.rows[i]);
     }
     survey_fini(&s);
-    json_decref(seen);
+    json_decref(each.seen);
     return st;
 }
 
@@ -599,7 +632,9 @@ static loch_status settle_one(struct loch_cluster *c, const struct target *t, vo
 
 loch_status loch_members_settle(struct loch_cluster *c, bool strict)
 {
-    return for_each(c, settle_one, &strict);
+    if (strict)
+        LOCH_TRY(loch_members_reachable(c));
+    return for_each(c, NULL, settle_one, &strict);
 }
 
 static loch_status abort_one(struct loch_cluster *c, const struct target *t, void *arg)
@@ -637,8 +672,16 @@ out:
 loch_status loch_members_abort(struct loch_cluster *c)
 {
     int aborted = 0;
+    int answer = 0;
+    struct survey s;
 
-    LOCH_TRY(for_each(c, abort_one, &aborted));
+    survey_take(c, &s);
+    LOCH_EACH_SAFEKEEPER(c, i)
+    answer += s.rows[i] != NULL;
+    survey_fini(&s);
+    if (answer == 0)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "no safekeeper answers: start them (loch up)");
+    LOCH_TRY(for_each(c, NULL, abort_one, &aborted));
     loch_progress("%d changes taken back", aborted);
     return loch_cluster_save(c);
 }
@@ -663,12 +706,57 @@ static loch_status count_one(struct loch_cluster *c, const struct target *t, voi
     return st;
 }
 
-loch_status loch_members_count(const struct loch_cluster *c, int n, int *out)
+/* Every timeline there is, from who knows them all. */
+static loch_status all_timelines(const struct loch_cluster *c, json_t **out)
+{
+    json_t *tenants = NULL;
+    json_t *row;
+    size_t i;
+    loch_status st = LOCH_OK;
+
+    LOCH_TRY(loch_console(c, loch_port_pageserver(c), "SHOW TENANTS", &tenants));
+    json_array_foreach(tenants, i, row)
+    {
+        if (loch_is_ok(st) && strcmp(loch_field(row, "state"), "active") != 0 &&
+            number(row, "timelines") == 0)
+            st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "tenant %s is %s: nobody knows its timelines now",
+                           loch_field(row, "tenant"), loch_field(row, "state"));
+    }
+    json_decref(tenants);
+    LOCH_TRY(st);
+    return loch_console(c, loch_port_pageserver(c), "SHOW TIMELINES", out);
+}
+
+loch_status loch_members_may_go(const struct loch_cluster *c, int n)
 {
     struct counting counting = {.node = &c->safekeeper_node[n]};
     struct loch_cluster copy = *c;
+    json_t *known = NULL;
+    char why[400];
+    struct survey s;
+    loch_status st = LOCH_OK;
 
-    LOCH_TRY(for_each(&copy, count_one, &counting));
-    *out = counting.count;
+    if (c->member[n])
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "safekeeper-%d keeps the WAL: put another in its place first (loch "
+                         "safekeeper replace)",
+                         n + 1);
+    survey_take(c, &s);
+    const bool empty = s.rows[n] != NULL && json_array_size(s.rows[n]) == 0;
+    survey_fini(&s);
+    if (!empty)
+        st = all_timelines(c, &known);
+    if (loch_is_ok(st))
+        st = for_each(&copy, known, count_one, &counting);
+    json_decref(known);
+    if (!loch_is_ok(st)) {
+        (void)snprintf(why, sizeof why, "%s", loch_error_text());
+        return LOCH_FAIL(st.code, "cannot tell whether safekeeper-%d keeps WAL: %s", n + 1, why);
+    }
+    if (counting.count > 0)
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "safekeeper-%d keeps the WAL of %d timelines: put another in its place "
+                         "first (loch safekeeper replace)",
+                         n + 1, counting.count);
     return LOCH_OK;
 }

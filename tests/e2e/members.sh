@@ -131,4 +131,18 @@ sk settle
 "$LOCH" compute start main >/dev/null || fail "compute start"
 [ "$(q 'SELECT count(*) FROM only_there')" = 2003 ] || fail "rows are lost at the end"
 "$LEDGER" check --url "$(url)" --state "$WORK/ledger" --accounts 1000 || fail "the ledger at the end"
+
+# ---- when nobody answers, nothing is certain and nothing goes ----
+cp "$DIR/cluster.json" "$WORK/before.json"
+for n in 1 3 4 5; do kill -9 "$(daemon_pid "safekeeper-$n")"; done
+for command in "members 4" "settle" "abort" "remove safekeeper-4"; do
+    # shellcheck disable=SC2086
+    "$LOCH" safekeeper $command >"$WORK/out" 2>&1 && fail "safekeeper $command with nobody there"
+done
+grep -q "cannot tell" "$WORK/out" || fail "no cause is named: $(cat "$WORK/out")"
+cmp "$DIR/cluster.json" "$WORK/before.json" || fail "a refused command was written down"
+[ -d "$DIR/safekeeper-4/tenants" ] || fail "the refused removal removed"
+up
+[ "$(q 'SELECT count(*) FROM only_there')" = 2003 ] || fail "rows are lost after the refusals"
+sk remove safekeeper-4
 note "PASSED: replaced, donor, grown, moved, lost disk, late start, broken timelines"
