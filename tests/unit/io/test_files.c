@@ -343,6 +343,46 @@ static void trees(void **state)
     assert_code(loch_remove_tree("/proc/self/attr"), LOCH_E_IO);
 }
 
+static void links_in_trees(void **state)
+{
+    (void)state;
+    assert_ok(loch_env_mkdirs(env, path_of("outside")));
+    assert_ok(loch_env_create_file(env, path_of("outside/x"), loch_slice_of("x", 1)));
+    assert_ok(loch_env_mkdirs(env, path_of("tree/a/b")));
+    assert_int_equal(symlink(path_of("outside"), path_of("tree/one")), 0);
+    assert_int_equal(symlink(path_of("outside"), path_of("tree/a/two")), 0);
+    assert_int_equal(symlink(path_of("outside"), path_of("tree/a/b/three")), 0);
+    assert_int_equal(mkfifo(path_of("tree/a/b/pipe"), 0600), 0);
+    assert_ok(loch_remove_tree(path_of("tree")));
+    assert_int_equal(access(path_of("tree"), F_OK), -1);
+    assert_int_equal(symlink(path_of("outside"), path_of("tree")), 0);
+    assert_ok(loch_remove_tree(path_of("tree"))); /* in the place of the directory itself */
+    assert_int_equal(faccessat(AT_FDCWD, path_of("tree"), F_OK, AT_SYMLINK_NOFOLLOW), -1);
+    assert_int_equal(access(path_of("outside/x"), F_OK), 0);
+}
+
+/* Deeper than any path may be long: nobody keeps data by that. */
+static void deep_trees(void **state)
+{
+    enum { LEVELS = 600 };
+    const char *name = "a-long-name-of-a-directory";
+    int at;
+
+    (void)state;
+    assert_ok(loch_env_mkdirs(env, path_of("tree")));
+    at = open(path_of("tree"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int i = 0; i < LEVELS; i++) {
+        assert_int_equal(mkdirat(at, name, 0700), 0);
+        int below = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_true(below >= 0);
+        assert_int_equal(close(at), 0);
+        at = below;
+    }
+    assert_int_equal(close(at), 0);
+    assert_ok(loch_remove_tree(path_of("tree")));
+    assert_int_equal(access(path_of("tree"), F_OK), -1);
+}
+
 int main(void)
 {
 #define BOTH(name_)                                                                                \
@@ -361,6 +401,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(replace_faults, begin_ring, end),
         cmocka_unit_test_setup_teardown(create_faults, begin_ring, end),
         cmocka_unit_test_setup_teardown(trees, begin_ring, end),
+        cmocka_unit_test_setup_teardown(links_in_trees, begin_ring, end),
+        cmocka_unit_test_setup_teardown(deep_trees, begin_ring, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
