@@ -86,20 +86,35 @@ static loch_status make_dir(const struct loch_postmaster *p, const char *path, m
     return LOCH_OK;
 }
 
+/* postmaster.pid belongs to the server's user, who is not trusted: a link is not followed, a FIFO
+ * not waited for. NULL when there is no such file. */
+static FILE *open_pid_file(const char *pgdata)
+{
+    char path[700];
+    struct stat sb;
+
+    (void)snprintf(path, sizeof path, "%s/postmaster.pid", pgdata);
+    const int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return NULL;
+    FILE *f = fstat(fd, &sb) == 0 && S_ISREG(sb.st_mode) ? fdopen(fd, "r") : NULL;
+    if (f == NULL)
+        (void)close(fd);
+    return f;
+}
+
 /* A killed server leaves its System V segment behind (there are 4096 in all); a server that starts
  * on the same directory would remove it, but nobody ever does. Lines 1 and 7 of postmaster.pid are
  * the pid, and the segment's key and id. Source: miscadmin.h, LOCK_FILE_LINE_SHMEM_KEY. */
 static void release_segment(const char *pgdata)
 {
-    char path[700];
     char line[200];
     long pid = 0;
     unsigned long key = 0;
     int id = -1;
     struct shmid_ds segment;
 
-    (void)snprintf(path, sizeof path, "%s/postmaster.pid", pgdata);
-    FILE *f = fopen(path, "re");
+    FILE *f = open_pid_file(pgdata);
     if (f == NULL)
         return;
     for (int n = 1; n <= 7 && fgets(line, sizeof line, f) != NULL; n++) {
@@ -363,17 +378,15 @@ pid_t loch_postmaster_pid(const struct loch_postmaster *p)
 
 bool loch_postmaster_ready(const struct loch_postmaster *p)
 {
-    char path[400];
     char line[200];
     int n = 0;
     bool ready = false;
 
-    (void)snprintf(path, sizeof path, "%s/postmaster.pid", p->pgdata);
-    FILE *f = fopen(path, "re");
+    FILE *f = open_pid_file(p->pgdata);
     if (f == NULL)
         return false;
     /* The eighth line is the state. Source: miscadmin.h, LOCK_FILE_LINE_PM_STATUS. */
-    while (fgets(line, sizeof line, f) != NULL)
+    while (n < 8 && fgets(line, sizeof line, f) != NULL)
         if (++n == 8)
             ready = strncmp(line, "ready", 5) == 0;
     (void)fclose(f);
