@@ -50,9 +50,11 @@ void loch_throttle_maybe_sleep(void)
 {
     uint64 round;
 
-    /* Outside a transaction a backend waits for its client, who may want to read. */
-    if (loch_shared == NULL || InterruptHoldoffCount > 0 || CritSectionCount > 0 || watching ||
-        !IsTransactionState() || (MyBackendType != B_BACKEND && MyBackendType != B_BG_WORKER))
+    /* Outside a transaction a backend waits for its client, who may want to read. In a wait for a
+     * page others may want the same page: the round stays for the next safe point. */
+    if (loch_wait_under_way() || loch_shared == NULL || InterruptHoldoffCount > 0 ||
+        CritSectionCount > 0 || watching || !IsTransactionState() ||
+        (MyBackendType != B_BACKEND && MyBackendType != B_BG_WORKER))
         return;
     round = pg_atomic_read_u64(&loch_shared->throttle_round);
     if (pg_atomic_read_u64(&loch_shared->throttle_us) == 0 || round == round_seen)

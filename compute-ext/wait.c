@@ -16,12 +16,27 @@
 void (*loch_wait_idle)(void);
 
 static bool latch_consumed;
+static bool under_way;
+
+bool loch_wait_under_way(void)
+{
+    return under_way;
+}
 
 static void check_interrupts(void)
 {
     if (CritSectionCount > 0)
         return;
-    CHECK_FOR_INTERRUPTS();
+    under_way = true;
+    PG_TRY();
+    {
+        CHECK_FOR_INTERRUPTS();
+    }
+    PG_FINALLY();
+    {
+        under_way = false;
+    }
+    PG_END_TRY();
     if (InterruptHoldoffCount > 0 && (QueryCancelPending || ProcDiePending) && IsUnderPostmaster &&
         IsTransactionState() && !RecoveryInProgress())
         ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
