@@ -109,30 +109,45 @@ static bool tenant_is_dark(const struct loch_cluster *c, const char *tenant_id)
     return dark;
 }
 
+struct first_failure {
+    loch_status st;
+    char why[600];
+};
+
+/* One that does not start does not keep the others down: the first one's failure is for the end. */
 static loch_status bring_up_one(struct loch_cluster *c, const char *name, void *arg)
 {
+    struct first_failure *first = arg;
     json_t *out = NULL;
     json_t *note = NULL;
     char path[700];
 
-    (void)arg;
     (void)snprintf(path, sizeof path, "%s/computes/%s.json", c->dir, name);
     LOCH_TRY(loch_json_read(path, &note));
-    bool wanted = json_is_true(json_object_get(note, "wanted"));
-    loch_status st = wanted ? loch_compute_bring_up(c, name, &out) : LOCH_OK;
+    const bool wanted = json_is_true(json_object_get(note, "wanted"));
+    const bool ended = !wanted && json_is_true(json_object_get(note, "read_only"));
+    loch_status st = LOCH_OK;
+    if (wanted)
+        st = loch_compute_bring_up(c, name, &out);
+    else if (ended) /* its stop could not remove its branch */
+        st = loch_compute_take_down(c, name, false);
     if (!loch_is_ok(st)) {
         char why[600];
         (void)snprintf(why, sizeof why, "%s", loch_error_text());
-        if (tenant_is_dark(c, loch_field(note, "tenant_id"))) {
-            loch_progress("warning: compute %s waits for its tenant's key: %s", name, why);
-            st = LOCH_OK;
-        } else {
-            st = LOCH_FAIL(st.code, "%s", why);
+        const bool dark = tenant_is_dark(c, loch_field(note, "tenant_id"));
+        loch_progress("warning: compute %s %s: %s", name,
+                      ended  ? "is not gone"
+                      : dark ? "waits for its tenant's key"
+                             : "does not start",
+                      why);
+        if (!ended && !dark && loch_is_ok(first->st)) {
+            first->st = st;
+            (void)snprintf(first->why, sizeof first->why, "%s", why);
         }
     }
     json_decref(note);
     json_decref(out);
-    return st;
+    return LOCH_OK;
 }
 
 /* A cluster without a tenant gets `main`, with branch and compute of the same name. */
@@ -160,11 +175,39 @@ static loch_status first_tenant(struct loch_cluster *c)
     return LOCH_OK;
 }
 
+/* A quorum of the members is enough: what cannot start is named, and what helps. */
+static loch_status bring_up_safekeepers(const struct loch_cluster *c,
+                                        const bool mine[LOCH_SAFEKEEPERS_MAX])
+{
+    char why[600] = "";
+    int answer = 0;
+
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
+        char name[32];
+        const loch_status st = wait_daemon(c, loch_daemon_name(i, name), "loch-safekeeper",
+                                           loch_port_safekeeper(c, i), mine[i]);
+        if (loch_is_ok(st)) {
+            answer += c->member[i];
+            continue;
+        }
+        (void)snprintf(why, sizeof why, "%s", loch_error_text());
+        loch_progress("warning: %s does not start (%s): loch safekeeper %s %d%s", name, why,
+                      c->member[i] ? "replace" : "remove", i + 1, c->member[i] ? " NEW" : "");
+    }
+    if (answer < loch_quorum(c))
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                         "only %d of the safekeepers that keep the WAL start, %d must: %s", answer,
+                         loch_quorum(c), why);
+    return LOCH_OK;
+}
+
 loch_status loch_cmd_up(struct loch_cluster *c, const struct loch_options *o)
 {
     char name[32];
     char path[700];
-    bool mine[LOCH_SAFEKEEPERS_MAX + 1];
+    bool mine[LOCH_SAFEKEEPERS_MAX + 1] = {0};
+    struct first_failure failure = {.st = LOCH_OK};
 
     (void)snprintf(path, sizeof path, "%s/cluster.json", c->dir);
     if (access(path, F_OK) == 0) {
@@ -184,29 +227,30 @@ loch_status loch_cmd_up(struct loch_cluster *c, const struct loch_options *o)
     LOCH_EACH_SAFEKEEPER(c, i)
     {
         (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
-        LOCH_TRY(start_daemon(c, name, "loch-safekeeper", &mine[i]));
+        if (!loch_is_ok(start_daemon(c, name, "loch-safekeeper", &mine[i])))
+            loch_progress("warning: %s: %s", name, loch_error_text());
     }
     LOCH_TRY(start_daemon(c, "pageserver", "loch-pageserver", &mine[LOCH_SAFEKEEPERS_MAX]));
-    LOCH_EACH_SAFEKEEPER(c, i)
-    {
-        (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
-        LOCH_TRY(wait_daemon(c, name, "loch-safekeeper", loch_port_safekeeper(c, i), mine[i]));
-    }
+    LOCH_TRY(bring_up_safekeepers(c, mine));
     LOCH_TRY(wait_daemon(c, "pageserver", "loch-pageserver", loch_port_pageserver(c),
                          mine[LOCH_SAFEKEEPERS_MAX]));
     loch_pins_repair(c);
     c->quiet = true;
     LOCH_TRY(loch_members_settle(c, false));
     LOCH_TRY(first_tenant(c));
-    LOCH_TRY(loch_compute_each(c, bring_up_one, NULL));
+    LOCH_TRY(loch_compute_each(c, bring_up_one, &failure));
     c->quiet = false;
-    return loch_cmd_compute(c, o, "list", NULL);
+    LOCH_TRY(loch_cmd_compute(c, o, "list", NULL));
+    return loch_is_ok(failure.st) ? LOCH_OK : LOCH_FAIL(failure.st.code, "%s", failure.why);
 }
 
 static loch_status take_down_one(struct loch_cluster *c, const char *name, void *arg)
 {
     const struct loch_options *o = arg;
-    return loch_compute_take_down(c, name, o->immediate);
+
+    if (!loch_is_ok(loch_compute_take_down(c, name, o->immediate)))
+        loch_progress("warning: compute %s: %s", name, loch_error_text());
+    return LOCH_OK;
 }
 
 loch_status loch_safekeeper_start(struct loch_cluster *c, int n)

@@ -45,17 +45,54 @@ loch_status loch_read_only_branch(struct loch_cluster *c, const struct loch_opti
     return loch_branch_make(c, &at, name, branch);
 }
 
+/* A dark tenant goes by its id only. */
+static bool tenant_there(const struct loch_cluster *c, const char *id)
+{
+    json_t *rows = NULL;
+    json_t *row;
+    size_t i;
+    bool there = false;
+
+    if (!loch_is_ok(loch_console(c, loch_port_pageserver(c), "SHOW TENANTS", &rows)))
+        return true;
+    json_array_foreach(rows, i, row) there = there || strcmp(loch_field(row, "tenant"), id) == 0;
+    json_decref(rows);
+    return there;
+}
+
+/* Nobody wants it any more: the next `up` ends it. */
+static loch_status end_later(const struct loch_cluster *c, const char *compute, const json_t *note)
+{
+    char path[700];
+    json_t *unwanted = json_deep_copy(note);
+
+    loch_progress("warning: %s: the branch of compute %s goes at the next `loch up`",
+                  loch_error_text(), compute);
+    json_object_set_new(unwanted, "wanted", json_false());
+    (void)snprintf(path, sizeof path, "%s/computes/%s.json", c->dir, compute);
+    const loch_status st = loch_json_write(path, unwanted, 0600);
+    json_decref(unwanted);
+    return st;
+}
+
 loch_status loch_read_only_end(struct loch_cluster *c, const char *compute, const json_t *note)
 {
     char tenant[33];
+    bool gone = false;
 
-    LOCH_TRY(loch_tenant_find(c, loch_field(note, "tenant"), tenant));
-    loch_status st = loch_branch_remove(c, tenant, loch_field(note, "branch"));
-    if (st.code == LOCH_E_NOT_FOUND)
-        st = LOCH_OK; /* an earlier stop came that far */
-    if (loch_is_ok(st))
+    loch_status st = loch_tenant_find(c, loch_field(note, "tenant"), tenant);
+    if (loch_is_ok(st)) {
+        st = loch_branch_remove(c, tenant, loch_field(note, "branch"));
+        gone = st.code == LOCH_E_NOT_FOUND; /* an earlier stop came that far */
+    } else if (st.code == LOCH_E_NOT_FOUND) {
+        gone = !tenant_there(c, loch_field(note, "tenant_id"));
+        st = gone ? st : LOCH_FAIL(LOCH_E_UNAVAILABLE, "its tenant's key is not to be had");
+    }
+    if (st.code == LOCH_E_UNAVAILABLE)
+        return end_later(c, compute, note);
+    if (gone || loch_is_ok(st))
         loch_attached_forget(c, compute);
-    return st;
+    return gone ? LOCH_OK : st;
 }
 
 /* ---- restore ---- */
