@@ -27,9 +27,10 @@ static loch_status look_at(struct loch_cluster *c, const char *name, void *arg)
     note_path(c, name, path);
     LOCH_TRY(loch_json_read(path, &note));
     if (strcmp(loch_field(note, "tenant"), s->tenant) == 0 &&
-        strcmp(loch_field(note, "branch"), s->branch) == 0) {
+        (s->branch == NULL || strcmp(loch_field(note, "branch"), s->branch) == 0)) {
         (void)snprintf(process, sizeof process, "compute-%s", name);
-        json_array_append_new(s->found, json_pack("{s:s, s:b}", "name", name, "live",
+        json_array_append_new(s->found, json_pack("{s:s, s:s, s:b}", "name", name, "branch",
+                                                  loch_field(note, "branch"), "live",
                                                   (int)loch_process_alive(c, process, &pid)));
     }
     json_decref(note);
@@ -47,6 +48,34 @@ loch_status loch_attached(struct loch_cluster *c, const char *tenant, const char
     else
         json_decref(s.found);
     return st;
+}
+
+loch_status loch_attached_refuse_live(const json_t *attached)
+{
+    json_t *each;
+    size_t i;
+
+    json_array_foreach(attached, i, each)
+    {
+        const char *name = loch_field(each, "name");
+        if (json_is_true(json_object_get(each, "live")))
+            return LOCH_FAIL(LOCH_E_INVALID,
+                             "compute %s runs on branch %s: stop it first (loch compute stop %s)",
+                             name, loch_field(each, "branch"), name);
+    }
+    return LOCH_OK;
+}
+
+void loch_attached_go(const struct loch_cluster *c, const json_t *attached)
+{
+    json_t *each;
+    size_t i;
+
+    json_array_foreach(attached, i, each)
+    {
+        loch_progress("compute %s, which was stopped, went with it", loch_field(each, "name"));
+        loch_attached_forget(c, loch_field(each, "name"));
+    }
 }
 
 loch_status loch_attached_move(struct loch_cluster *c, const char *tenant, const char *branch,

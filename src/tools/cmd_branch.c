@@ -227,38 +227,16 @@ loch_status loch_branch_remove(struct loch_cluster *c, const char *tenant, const
     return st;
 }
 
-/* Fails naming a compute that runs on the branch. */
-static loch_status refuse_live(const json_t *attached, const char *branch)
-{
-    json_t *each;
-    size_t i;
-
-    json_array_foreach(attached, i, each) if (
-        json_is_true(
-            json_object_get(each, "live"))) return LOCH_FAIL(LOCH_E_INVALID,
-                                                             "compute %s runs on branch %s: stop "
-                                                             "it first (loch compute stop %s)",
-                                                             loch_field(each, "name"), branch,
-                                                             loch_field(each, "name"));
-    return LOCH_OK;
-}
-
 static loch_status branch_delete(struct loch_cluster *c, const struct loch_options *o,
                                  const char *tenant, const char *name)
 {
     json_t *attached = NULL;
-    json_t *each;
-    size_t i;
     loch_status st;
 
     LOCH_TRY(loch_attached(c, o->tenant ? o->tenant : "main", name, &attached));
-    LOCH_TRY_OUT(st, refuse_live(attached, name));
+    LOCH_TRY_OUT(st, loch_attached_refuse_live(attached));
     LOCH_TRY_OUT(st, loch_branch_remove(c, tenant, name));
-    json_array_foreach(attached, i, each)
-    {
-        loch_progress("compute %s, which was stopped, went with it", loch_field(each, "name"));
-        loch_attached_forget(c, loch_field(each, "name"));
-    }
+    loch_attached_go(c, attached);
 out:
     json_decref(attached);
     return st;
@@ -283,7 +261,7 @@ static loch_status refuse_live_below(struct loch_cluster *c, const struct loch_o
         json_object_set_new(below, loch_field(row, "timeline"), json_true());
         st = loch_attached(c, o->tenant ? o->tenant : "main", loch_field(row, "name"), &attached);
         if (loch_is_ok(st))
-            st = refuse_live(attached, loch_field(row, "name"));
+            st = loch_attached_refuse_live(attached);
         json_decref(attached);
         if (!loch_is_ok(st))
             break;

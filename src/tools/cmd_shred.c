@@ -44,15 +44,22 @@ static void forget_elsewhere(const struct loch_cluster *c, const char *tenant, c
         loch_tenant_unpin(c, tenant);
 }
 
-static loch_status shred_confirm(const struct loch_cluster *c, const char *token,
+static loch_status shred_confirm(struct loch_cluster *c, const struct loch_options *o,
                                  const char *tenant, const json_t *branch)
 {
+    json_t *attached = NULL;
     json_t *reply = NULL;
     const char *timeline = branch != NULL ? loch_field(branch, "timeline") : NULL;
 
-    const loch_status st =
-        loch_consolef(c, loch_port_pageserver(c), &reply, "CONFIRM SHRED %s", token);
+    LOCH_TRY(loch_attached(c, o->tenant ? o->tenant : "main",
+                           branch != NULL ? loch_field(branch, "name") : NULL, &attached));
+    loch_status st = loch_attached_refuse_live(attached);
+    if (loch_is_ok(st))
+        st = loch_consolef(c, loch_port_pageserver(c), &reply, "CONFIRM SHRED %s", o->confirm);
     json_decref(reply);
+    if (loch_is_ok(st))
+        loch_attached_go(c, attached);
+    json_decref(attached);
     LOCH_TRY(st);
     forget_elsewhere(c, tenant, timeline);
     json_t *rows = json_pack("[{s:s, s:s}]", "shredded", branch != NULL ? "branch" : "tenant", "id",
@@ -94,8 +101,8 @@ loch_status loch_key_shred(struct loch_cluster *c, const struct loch_options *o,
     LOCH_TRY(loch_tenant_find(c, o->tenant ? o->tenant : "main", tenant));
     if (of_branch)
         LOCH_TRY(loch_branch_find(c, tenant, o->branch, &branch));
-    const loch_status st = o->confirm != NULL ? shred_confirm(c, o->confirm, tenant, branch)
-                                              : shred_order(c, tenant, branch);
+    const loch_status st =
+        o->confirm != NULL ? shred_confirm(c, o, tenant, branch) : shred_order(c, tenant, branch);
     json_decref(branch);
     return st;
 }

@@ -81,6 +81,7 @@ static loch_status tenant_delete(struct loch_cluster *c, const char *name)
 {
     char id[33];
     char path[700];
+    json_t *attached = NULL;
     json_t *timelines = NULL;
     json_t *rows = NULL;
     json_t *row;
@@ -88,7 +89,9 @@ static loch_status tenant_delete(struct loch_cluster *c, const char *name)
     loch_status st;
 
     LOCH_TRY(loch_tenant_find(c, name, id));
-    LOCH_TRY(loch_console(c, loch_port_pageserver(c), "SHOW TIMELINES", &timelines));
+    LOCH_TRY(loch_attached(c, name, NULL, &attached));
+    LOCH_TRY_OUT(st, loch_attached_refuse_live(attached));
+    LOCH_TRY_OUT(st, loch_console(c, loch_port_pageserver(c), "SHOW TIMELINES", &timelines));
     LOCH_TRY_OUT(st, loch_consolef(c, loch_port_pageserver(c), &rows, "DROP TENANT %s", id));
     json_array_foreach(timelines, i, row)
     {
@@ -96,11 +99,13 @@ static loch_status tenant_delete(struct loch_cluster *c, const char *name)
             loch_timeline_forget(c, id, loch_field(row, "timeline"));
     }
     loch_tenant_unpin(c, id);
+    loch_attached_go(c, attached);
     (void)snprintf(path, sizeof path, "%s/secrets/%s", c->dir, name);
     (void)unlink(path);
 out:
     json_decref(rows);
     json_decref(timelines);
+    json_decref(attached);
     return st;
 }
 
