@@ -51,17 +51,20 @@ loch_status loch_tenant_pin(const struct loch_cluster *c, const char *tenant_id,
                                              "PIN TENANT %s%s", tenant_id, clause);
         json_decref(reply);
         if (loch_is_ok(st)) {
-            taken++;
+            taken += c->member[i];
             continue;
         }
-        (void)snprintf(why, sizeof why, "safekeeper %d: %s", i + 1, loch_error_text());
-        loch_progress("warning: %s", why);
+        loch_progress("warning: safekeeper %d%s: %s", i + 1, c->member[i] ? "" : " (no member)",
+                      loch_error_text());
+        if (c->member[i])
+            (void)snprintf(why, sizeof why, "safekeeper %d: %s", i + 1, loch_error_text());
     }
     if (taken < loch_quorum(c))
-        return LOCH_FAIL(LOCH_E_UNAVAILABLE,
-                         "only %d safekeepers can use the CMK (%s): mend that, then run "
-                         "`loch key pin` for the tenant",
-                         taken, why);
+        return LOCH_FAIL(
+            LOCH_E_UNAVAILABLE,
+            "only %d safekeepers that keep WAL can use the CMK (%s): mend that, then run "
+            "`loch key pin` for the tenant",
+            taken, why);
     return LOCH_OK;
 }
 
@@ -208,11 +211,17 @@ loch_status loch_key_check(const struct loch_cluster *c, const char *uri)
 
 /* ---- rotation ---- */
 
-/* Every daemon reads the keyring again: *held is how many hold `generation` now. */
-static void reload_all(const struct loch_cluster *c, const char *tenant, const char *generation,
-                       int *held)
+/* Which safekeepers hold a keyring. */
+struct holders {
+    int members, others;
+};
+
+/* Every safekeeper reads the keyring again: who holds `generation` now. */
+static struct holders reload_all(const struct loch_cluster *c, const char *tenant,
+                                 const char *generation)
 {
-    *held = 0;
+    struct holders held = {0};
+
     LOCH_EACH_SAFEKEEPER(c, i)
     {
         json_t *rows = NULL;
@@ -220,9 +229,10 @@ static void reload_all(const struct loch_cluster *c, const char *tenant, const c
                 loch_consolef(c, loch_port_safekeeper(c, i), &rows, "RELOAD KEYS %s", tenant)))
             loch_progress("warning: safekeeper %d: %s", i + 1, loch_error_text());
         else if (strcmp(loch_field(json_array_get(rows, 0), "generation"), generation) == 0)
-            (*held)++;
+            *(c->member[i] ? &held.members : &held.others) += 1;
         json_decref(rows);
     }
+    return held;
 }
 
 /* The URI of the CMK that the tenant's newest META KEK hangs below. */
@@ -279,33 +289,33 @@ static loch_status rotate(const struct loch_cluster *c, const char *tenant, cons
     json_t *rows = NULL;
     json_t *activated = NULL;
     char generation[32];
-    int held = 0;
     const int all = loch_safekeeper_count(c);
     loch_status st;
 
     LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "ROTATE KEY %s %s", tenant, what));
     json_t *row = json_array_get(rows, 0);
     (void)snprintf(generation, sizeof generation, "%s", loch_field(row, "generation"));
-    reload_all(c, tenant, generation, &held);
-    if (strcmp(what, "wire") == 0 && held < loch_quorum(c)) {
+    struct holders held = reload_all(c, tenant, generation);
+    if (strcmp(what, "wire") == 0 && held.members < loch_quorum(c)) {
         st = LOCH_FAIL(LOCH_E_UNAVAILABLE,
-                       "only %d of %d safekeepers know the new wire epoch: it stays pending; run "
-                       "this again when they are up",
-                       held, all);
+                       "only %d of the safekeepers that keep the WAL know the new wire epoch, %d "
+                       "must (and %d others do): it stays pending; run this again when they are up",
+                       held.members, loch_quorum(c), held.others);
         goto out;
     }
     LOCH_TRY_OUT(st,
                  loch_consolef(c, loch_port_pageserver(c), &activated, "ACTIVATE KEYS %s", tenant));
     (void)snprintf(generation, sizeof generation, "%s",
                    loch_field(json_array_get(activated, 0), "generation"));
-    reload_all(c, tenant, generation, &held);
+    held = reload_all(c, tenant, generation);
+    const int holding = held.members + held.others;
     json_object_set_new(row, "generation", json_string(generation));
-    json_object_set_new(row, "daemons", json_integer(held + 1));
+    json_object_set_new(row, "daemons", json_integer(holding + 1));
     loch_print_rows(c, rows);
-    if (held < all)
+    if (holding < all)
         loch_progress("warning: %d of %d daemons hold the new keyring; the others read it when "
                       "they start. Do not disable an old CMK before that",
-                      held + 1, all + 1);
+                      holding + 1, all + 1);
 out:
     json_decref(rows);
     json_decref(activated);
