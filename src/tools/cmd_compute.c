@@ -363,6 +363,23 @@ loch_status loch_compute_take_down(struct loch_cluster *c, const char *name, boo
     return st;
 }
 
+/* It could not be defined: nobody would ever remove its branch. */
+static loch_status read_only_undo(struct loch_cluster *c, const struct loch_options *on,
+                                  const char *name, loch_status cause)
+{
+    char tenant[33];
+    char why[600];
+
+    (void)snprintf(why, sizeof why, "%s", loch_error_text());
+    loch_status st = loch_tenant_find(c, on->tenant ? on->tenant : "main", tenant);
+    if (loch_is_ok(st))
+        st = loch_branch_remove(c, tenant, on->branch);
+    if (!loch_is_ok(st))
+        loch_progress("warning: branch %s stays: %s", on->branch, loch_error_text());
+    loch_attached_forget(c, name);
+    return LOCH_FAIL(cause.code, "%s", why);
+}
+
 /* A compute that looks at the past: on a branch of its own. */
 static loch_status read_only_define(struct loch_cluster *c, const struct loch_options *o,
                                     const char *name)
@@ -384,6 +401,8 @@ static loch_status read_only_define(struct loch_cluster *c, const struct loch_op
         json_object_set(note, "lsn", json_object_get(branch, "start_lsn"));
         st = loch_json_write(path, note, 0600);
     }
+    if (!loch_is_ok(st))
+        st = read_only_undo(c, &on, name, st);
     json_decref(note);
     json_decref(branch);
     return st;
@@ -414,7 +433,9 @@ static loch_status compute_start(struct loch_cluster *c, const struct loch_optio
                                  const char *name)
 {
     char path[700];
+    char proc[80];
     json_t *shown = NULL;
+    pid_t pid;
 
     LOCH_TRY(loch_name_check("compute", name));
     if (o->at != NULL && !o->read_only)
@@ -426,7 +447,11 @@ static loch_status compute_start(struct loch_cluster *c, const struct loch_optio
         LOCH_TRY(check_same(o, path, name));
     else
         LOCH_TRY(o->read_only ? read_only_define(c, o, name) : compute_define(c, o, name));
+    process_name(name, proc);
+    const bool late = o->extra != NULL && loch_process_alive(c, proc, &pid);
     LOCH_TRY(set_wanted(c, name, true, o->extra));
+    if (late)
+        loch_progress("compute %s runs already: --set takes effect at the next start", name);
     LOCH_TRY(loch_compute_bring_up(c, name, &shown));
     json_t *rows = json_array();
     json_array_append_new(rows, shown);

@@ -117,6 +117,25 @@ static loch_status each_live(struct loch_cluster *c, const json_t *attached, boo
     return LOCH_OK;
 }
 
+/* They stand on the branch as it was. */
+static void start_again(struct loch_cluster *c, const json_t *attached)
+{
+    json_t *each;
+    size_t i;
+
+    json_array_foreach(attached, i, each)
+    {
+        const char *name = loch_field(each, "name");
+        json_t *shown = NULL;
+        if (!json_is_true(json_object_get(each, "live")))
+            continue;
+        loch_progress("starting compute %s again", name);
+        if (!loch_is_ok(loch_compute_bring_up(c, name, &shown)))
+            loch_progress("warning: compute %s: %s", name, loch_error_text());
+        json_decref(shown);
+    }
+}
+
 static loch_status swap_names(struct loch_cluster *c, const char *tenant, const char *branch,
                               const char *kept, const json_t *restored)
 {
@@ -137,7 +156,7 @@ static loch_status swap_names(struct loch_cluster *c, const char *tenant, const 
 loch_status loch_branch_restore(struct loch_cluster *c, const struct loch_options *o,
                                 const char *tenant, const char *branch)
 {
-    char restored_name[64], kept[64];
+    char restored_name[64], kept[64], why[600];
     json_t *attached = NULL;
     json_t *restored = NULL;
     struct loch_options at = *o;
@@ -154,6 +173,9 @@ loch_status loch_branch_restore(struct loch_cluster *c, const struct loch_option
     if (loch_is_ok(st))
         st = swap_names(c, tenant, branch, kept, restored);
     if (!loch_is_ok(st)) {
+        (void)snprintf(why, sizeof why, "%s", loch_error_text());
+        start_again(c, attached);
+        st = LOCH_FAIL(st.code, "%s", why);
         loch_progress("nothing is restored; branch %s stays beside (loch branch delete %s)",
                       restored_name, restored_name);
         goto out;

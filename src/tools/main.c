@@ -163,6 +163,8 @@ static void print_table(const json_t *rows)
     }
 }
 
+static bool printed; /* JSON on standard output */
+
 void loch_print_rows(const struct loch_cluster *c, const json_t *rows)
 {
     if (c->quiet)
@@ -172,6 +174,7 @@ void loch_print_rows(const struct loch_cluster *c, const json_t *rows)
             print_table(rows);
         return;
     }
+    printed = true;
     char *text = json_dumps(rows, JSON_INDENT(2));
     if (text != NULL)
         (void)puts(text);
@@ -335,6 +338,8 @@ int main(int argc, char **argv)
         st = default_dir(&cluster);
     if (loch_is_ok(st))
         st = dispatch(&cluster, &options, argc - optind, argv + optind);
+    if (loch_is_ok(st) && cluster.json && !printed)
+        (void)puts("[]");
     if (loch_is_ok(st))
         return 0;
     (void)fprintf(stderr, "loch: %s\n", loch_error_text());
