@@ -93,7 +93,9 @@ wait_until 60 hsm_starts || fail "a compute with the key enabled"
 [ "$(q 'SELECT count(*) FROM t' hsm)" = 300 ] || fail "rows under a token's key"
 note "a token's key: disabled, enabled, all rows back"
 
+"$LOCH" tenant delete ours >/dev/null 2>&1 && fail "a tenant with a running compute is deleted"
 "$LOCH" compute stop ours >/dev/null
 "$LOCH" tenant delete ours >/dev/null || fail "tenant delete"
+[ -e "$DIR/computes/ours.json" ] && fail "a deleted tenant's compute stays"
 grep -hs "^$id" "$DIR"/*/kms.pins && fail "a deleted tenant's pin stays"
 note "a tenant's own CMK decides over that tenant alone"

@@ -49,6 +49,13 @@ grep -q "stop it first" "$WORK/err" || fail "moving: $(cat "$WORK/err")"
 "$LOCH" compute stop look >/dev/null || fail "stop"
 "$LOCH" compute start main --at "$at" 2>"$WORK/err" && fail "--at without --read-only"
 grep -q "wants --read-only" "$WORK/err" || fail "--at: $(cat "$WORK/err")"
+"$LOCH" compute start look --read-only --port $((PORT_BASE + 40)) 2>"$WORK/err" && fail "two computes on a port"
+[ "$(names)" = main ] || fail "a read-only compute that was refused left $(names)"
+"$LOCH" compute start look --read-only >/dev/null || fail "read-only compute at the tip"
+kill -9 "$(daemon_pid pageserver)"
+[ "$("$LOCH" compute stop look --json 2>"$WORK/err")" = "[]" ] || fail "stop without a pageserver: $(cat "$WORK/err")"
+up
+[ "$(names)" = main ] || fail "the branch did not go at the next up: $(names)"
 
 # Restored while its compute runs: the same name, the same compute, the rows of then.
 restored=$("$LOCH" branch restore main --at "$then" --json) || fail "restore"
