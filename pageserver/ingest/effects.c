@@ -118,7 +118,8 @@ static loch_status rel_truncate(struct loch_ingest *ingest, const struct loch_ef
 
 static loch_status rel_drop(struct loch_ingest *ingest, const struct loch_rel *rel, loch_lsn lsn)
 {
-    for (uint8_t fork = LOCH_FORK_MAIN; fork <= LOCH_FORK_INIT; fork++) {
+    for (int f = LOCH_FORK_MAIN; f <= LOCH_FORK_INIT; f++) {
+        const uint8_t fork = (uint8_t)f;
         bool exists = false;
         uint32_t blocks = 0;
         LOCH_TRY(get_size(ingest, rel, fork, lsn, &exists, &blocks));

@@ -213,7 +213,7 @@ static void env_name(const char *section, const char *key, char *out, size_t max
 {
     (void)snprintf(out, max, "LOCH_%s_%s", section, key);
     for (char *p = out; *p != '\0'; p++)
-        *p = *p == '-' || *p == '.' ? '_' : (char)toupper((unsigned char)*p);
+        *p = (char)(*p == '-' || *p == '.' ? '_' : toupper((unsigned char)*p));
 }
 
 static loch_status load_map_environment(struct loch_config *config,

@@ -105,7 +105,7 @@ void loch_console_row(struct loch_console_request *request, const char *const *v
     LOCH_ASSERT(request->column_count > 0);
     size_t size = request->answer.len;
     for (size_t i = 0; i < request->column_count; i++)
-        size += values[i] != NULL ? strlen(values[i]) : 0;
+        size += values[i] != NULL ? strlen(values[i]) : 0; /* NOLINT: a value a column */
     if (size > LOCH_CONSOLE_ANSWER_MAX_BYTES)
         request->too_long = true;
     if (request->too_long)
@@ -114,7 +114,7 @@ void loch_console_row(struct loch_console_request *request, const char *const *v
     size_t mark = loch_pgv3_begin(&w, 'D');
     loch_pgv3_u16(&w, (uint16_t)request->column_count);
     for (size_t i = 0; i < request->column_count; i++) {
-        if (values[i] == NULL) {
+        if (values[i] == NULL) { /* NOLINT: a value a column */
             loch_pgv3_u32(&w, UINT32_MAX);
             continue;
         }

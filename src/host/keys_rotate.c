@@ -69,14 +69,14 @@ static loch_status move_keks(struct loch_keys *keys, const struct keys_tenant *t
 static loch_status make_keks(struct loch_keys *keys, const struct keys_tenant *t,
                              struct loch_keyring *next, struct loch_rotation_report *report)
 {
-    for (uint8_t p = LOCH_PURPOSE_PAGE; p <= LOCH_PURPOSE_META; p++) {
+    for (int p = LOCH_PURPOSE_PAGE; p <= LOCH_PURPOSE_META; p++) {
         const struct loch_keyring_entry *e =
             loch_keyring_active(&t->ring, LOCH_LEVEL_KEK, (enum loch_purpose)p, &none);
         struct loch_secret made = {0};
         if (e == NULL)
             return LOCH_FAIL(LOCH_E_CORRUPT, "the keyring has no active %s KEK",
-                             loch_purpose_name(p));
-        const struct keys_make what = {.purpose = p, .key_id = e->key_id};
+                             loch_purpose_name((uint8_t)p));
+        const struct keys_make what = {.purpose = (uint8_t)p, .key_id = e->key_id};
         LOCH_TRY(keys_ring_make(&keys->o, next, &what, &made));
         loch_secret_fini(&made);
         report->made++;

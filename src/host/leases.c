@@ -450,8 +450,8 @@ bool loch_leases_destroy(struct loch_leases *l)
         (void)usleep(END_PAUSE_US);
     if (atomic_load(&l->threads) > 0)
         return false;
-    while (l->probes != NULL) /* answered, but nobody listens any more */
-        probe_free(l->probes);
+    while (l->probes != NULL)  /* answered, but nobody listens any more */
+        probe_free(l->probes); /* NOLINT(clang-analyzer-unix.Malloc): it unlinks */
     for (size_t i = 0; i < l->count; i++)
         entry_free(l, l->entries[i]);
     free(l->entries);

@@ -3,10 +3,13 @@
  * what is alive, by the ratio of new to old. */
 #include "loch/layers/compact.h"
 
+#include "loch/base/check.h"
+
 size_t loch_bands_add(struct loch_band *bands, size_t count, const struct loch_layer_span *span,
                       uint64_t bytes, const struct loch_layer_weight *weight, size_t index)
 {
     struct loch_band *band = count > 0 ? &bands[count - 1] : NULL;
+    LOCH_ASSERT(bands != NULL);
     if (band == NULL || band->start_lsn != span->start_lsn || band->end_lsn != span->end_lsn) {
         band = &bands[count++];
         *band = (struct loch_band){

@@ -4,6 +4,7 @@
 
 #include "loch/host/keys.h"
 #include "loch/io/env.h"
+#include "loch/io/tree.h"
 #include "loch/kms/kms.h"
 #include "loch/objstore/objstore.h"
 
@@ -196,7 +197,7 @@ static struct aside *aside_now; /* for nftw */
 static loch_status try_keyring(struct aside *a, const struct loch_buf *bytes, bool *opens)
 {
     char dir[] = "/tmp/loch-verify-XXXXXX";
-    char name[80], id[LOCH_ID_TEXT_BYTES], command[160];
+    char name[80], id[LOCH_ID_TEXT_BYTES];
     struct loch_keyring ring = {0};
     struct loch_slice body, mac;
     struct loch_keys *keys = NULL;
@@ -223,9 +224,8 @@ out:
     loch_keys_destroy(keys);
     loch_objstore_close(store);
     loch_keyring_fini(&ring);
-    (void)snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    if (system(command) != 0)
-        loch_progress("warning: %s is left", dir);
+    if (!loch_is_ok(loch_remove_tree(dir)))
+        loch_progress("warning: %s is left: %s", dir, loch_error_text());
     return st;
 }
 
