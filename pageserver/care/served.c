@@ -20,7 +20,7 @@
 #define RETRY_MS        1000u
 /* While nobody waits for it, WAL gathers for so long or to so much: fewer wake-ups per transaction.
  */
-#define GATHER_MS    4u
+#define GATHER_MS    10u
 #define GATHER_BYTES ((size_t)128 << 10)
 
 struct loch_served {

@@ -23,6 +23,7 @@ struct member {
     struct loch_wal_vote_reply vote; /* valid when voted; owns its history */
     loch_lsn held; /* durable under this term; 0: the term is not known to be installed */
     loch_lsn write_lsn, sent_lsn;
+    loch_lsn under_way[2]; /* ends of the two oldest APPENDs without an answer; 0: none */
     loch_lsn told_commit;
     bool recovering;
     uint64_t owes_ms; /* since when an answer is awaited; 0: none is */
@@ -327,6 +328,22 @@ static loch_status send_append(struct loch_proposer *p, struct loch_proposer_now
     return push_send(p, now, i, &message, len > 0 || !news, out);
 }
 
+/* What a member has written is no longer under way. */
+static void settle_under_way(struct member *m)
+{
+    while (m->under_way[0] != 0 && m->under_way[0] <= m->write_lsn) {
+        m->under_way[0] = m->under_way[1];
+        m->under_way[1] = 0;
+    }
+}
+
+/* With two APPENDs under way, one being written and one behind it, what is less than a chunk waits
+ * for an answer and grows meanwhile: more messages would not make it durable sooner. */
+static bool holds_back(const struct member *m, uint64_t len)
+{
+    return m->under_way[1] != 0 && len < LOCH_WAL_CHUNK_BYTES;
+}
+
 /* Sends what the window lets through. The news of a commit_lsn travels along, or waits for
  * loch_proposer_tell: under load a message of its own would double the messages. */
 static loch_status pump(struct loch_proposer *p, struct loch_proposer_now now, uint32_t i,
@@ -340,6 +357,7 @@ static loch_status pump(struct loch_proposer *p, struct loch_proposer_now now, u
         m->recovering = false;
         m->sent_lsn = loch_max_u64(m->sent_lsn, m->write_lsn);
     }
+    settle_under_way(m);
     if (!m->recovering && m->sent_lsn < p->window_start) {
         m->recovering = true;
         return send_append(p, now, i, p->window_start, 0, out);
@@ -349,8 +367,14 @@ static loch_status pump(struct loch_proposer *p, struct loch_proposer_now now, u
         if (flying >= p->config.window_bytes)
             break;
         uint64_t len = loch_min_u64(p->window_end - m->sent_lsn, LOCH_WAL_CHUNK_BYTES);
+        if (holds_back(m, len))
+            break;
         LOCH_TRY(send_append(p, now, i, m->sent_lsn, len, out));
         m->sent_lsn += len;
+        if (m->under_way[0] == 0)
+            m->under_way[0] = m->sent_lsn;
+        else if (m->under_way[1] == 0)
+            m->under_way[1] = m->sent_lsn;
     }
     return LOCH_OK;
 }
@@ -522,6 +546,7 @@ loch_status loch_proposer_elected_reply(struct loch_proposer *p, struct loch_pro
     who->installed = true;
     who->held = loch_max_u64(who->held, m->flush_lsn);
     who->write_lsn = who->sent_lsn = m->flush_lsn;
+    who->under_way[0] = who->under_way[1] = 0;
     who->told_commit = 0;
     LOCH_TRY(advance_commit(p, now, out));
     return pump(p, now, member, out);

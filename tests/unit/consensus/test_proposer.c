@@ -234,6 +234,28 @@ static void the_window_limits_what_flies(void **state)
     loch_proposer_destroy(p);
 }
 
+static void small_pieces_wait_for_an_answer(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer *p = leader(&e);
+
+    installed(p, 0, L, &e);
+    e.count = 0;
+    for (uint64_t n = 1; n <= 5; n++)
+        assert_ok(loch_proposer_wal(p, at(5), L, L + 100 * n, &e));
+    assert_int_equal(e.count, 2); /* one being written, one behind it */
+    acked(p, 0, L + 100, L + 100, &e);
+    assert_int_equal(e.count, 1);
+    assert_int_equal(e.items[0].message.u.append.begin, L + 200);
+    assert_int_equal(e.items[0].message.append_len, 300); /* what has gathered */
+    e.count = 0;
+    assert_ok(loch_proposer_wal(p, at(6), L, L + 500 + LOCH_WAL_CHUNK_BYTES, &e));
+    assert_int_equal(e.count, 1); /* a whole chunk does not wait */
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
+}
+
 static void fenced_is_final(void **state)
 {
     (void)state;
@@ -398,6 +420,7 @@ int main(void)
         cmocka_unit_test(l_is_committed_by_its_installation),
         cmocka_unit_test(a_quorum_commits),
         cmocka_unit_test(the_window_limits_what_flies),
+        cmocka_unit_test(small_pieces_wait_for_an_answer),
         cmocka_unit_test(fenced_is_final),
         cmocka_unit_test(silence_closes_and_votes_are_tried_again),
         cmocka_unit_test(heartbeats_and_wrong_nodes),
