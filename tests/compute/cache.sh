@@ -19,8 +19,9 @@ scan() { sql -c "select sum(v) from a"; }
 up
 URL=$(url)
 is "switched on by default" "$(cache "is_on, size_bytes >> 20 between 64 and 4096")" "t|t"
+sql -c "alter system set loch.cache_size = '256MB'" >/dev/null
 "$LOCH" compute stop main >/dev/null
-"$LOCH" compute start main --set shared_buffers=1MB,autovacuum_naptime=1s,loch.cache_size=256MB,loch.cache_max_size=96MB >/dev/null || fail "compute start"
+"$LOCH" compute start main --set shared_buffers=1MB,autovacuum_naptime=1s,loch.cache_max_size=96MB >/dev/null || fail "compute start"
 URL=$(url)
 log=$(field main pgdata)/../postgres.log
 is "a size above the limit raises the limit" "$(cache "is_on, size_bytes >> 20")" "t|256"

@@ -32,7 +32,8 @@ bulk=$!
 BACKGROUND+=($bulk)
 wait_until 120 held 1 || fail "safekeeper 1 does not hold main: $(detail 1 "$MAIN" detail)"
 wait_until 30 held 2 || wait_until 30 held 3 || fail "only one safekeeper holds main"
-[ "$(metric 1 loch_safekeeper_timelines_held)" = 1 ] || fail "timelines_held: $(metric 1 loch_safekeeper_timelines_held)"
+counted() { [ "$(metric 1 loch_safekeeper_timelines_held)" = 1 ]; } # the gauge is set once a second
+wait_until 20 counted || fail "timelines_held: $(metric 1 loch_safekeeper_timelines_held)"
 told() { grep -q 'safekeeper .* is away: it says: .*the limit is 96' "$DIR/log/compute-main.log"; }
 wait_until 60 told || fail "the compute's log does not say why its writers wait"
 note "held: $(detail 1 "$MAIN" detail)"
