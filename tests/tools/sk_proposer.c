@@ -2,8 +2,8 @@
  * afterwards what was acknowledged.
  *
  *   setup  makes the CMK file, the tenant's keyring and the timeline's keys
- *   run    is elected, keeps `--clients` records outstanding for `--seconds`, writes what it
- * proposed into the truth file (offset = LSN - start) and the acknowledged LSN into the journal
+ *   run    is elected, keeps `--clients` records outstanding for `--seconds`, or until `--mib` MiB
+ * of them are acknowledged, writes what it proposed into the truth file (offset = LSN - start) and the acknowledged LSN into the journal
  *   check  pulls the WAL from every safekeeper given and compares it with the truth
  *   --as-tenant, --as-timeline: the credential is of another tenant or timeline than the messages
  * say junk   sends frames that make no sense, under a valid credential
@@ -12,6 +12,7 @@
  */
 #include "../unit/safekeeper/wal_gen.h"
 
+#include "loch/base/check.h"
 #include "loch/base/log.h"
 #include "loch/consensus/proposer.h"
 #include "loch/crypto/psk.h"
@@ -49,7 +50,7 @@ struct tool {
     const char *mode, *store_path, *kms_uri, *truth_path, *journal_path;
     struct loch_id cluster, tenant, timeline, compute, boot;
     struct loch_id as_tenant, as_timeline; /* of the credential, when it is another's */
-    uint64_t system_id, epoch, seconds, clients, record_bytes, recover_bytes;
+    uint64_t system_id, epoch, seconds, clients, record_bytes, most_bytes, recover_bytes;
     loch_lsn start_lsn, prev_lsn;
     uint32_t member_count;
     struct member members[LOCH_MEMBERS_MAX];
@@ -201,6 +202,8 @@ static void committed(struct tool *t, loch_lsn lsn)
         t->longest_stall_ns = at - t->last_ack_ns;
     t->last_ack_ns = at;
     t->leading = true;
+    if (t->most_bytes != 0 && t->commits * t->record_bytes >= t->most_bytes)
+        t->ends_ns = loch_min_u64(t->ends_ns, at);
 }
 
 static void reconnect(struct member *m, uint64_t delay_ms);
@@ -603,7 +606,7 @@ static void options(struct tool *t, int argc, char **argv)
         {"epoch", 1, NULL, 'e'},       {"sysid", 1, NULL, 'y'},    {"start", 1, NULL, 'S'},
         {"truth", 1, NULL, 'T'},       {"journal", 1, NULL, 'j'},  {"seconds", 1, NULL, 'n'},
         {"clients", 1, NULL, 'C'},     {"record", 1, NULL, 'r'},   {"as-tenant", 1, NULL, 'A'},
-        {"as-timeline", 1, NULL, 'B'}, {NULL, 0, NULL, 0}};
+        {"as-timeline", 1, NULL, 'B'}, {"mib", 1, NULL, 'M'},      {NULL, 0, NULL, 0}};
     int c;
 
     while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
@@ -655,6 +658,9 @@ static void options(struct tool *t, int argc, char **argv)
             break;
         case 'r':
             t->record_bytes = number(optarg);
+            break;
+        case 'M':
+            t->most_bytes = number(optarg) << 20;
             break;
         default:
             exit(1);
