@@ -3,10 +3,13 @@
  *
  *   setup  makes the CMK file, the tenant's keyring and the timeline's keys
  *   run    is elected, keeps `--clients` records outstanding for `--seconds`, or until `--mib` MiB
- * of them are acknowledged, writes what it proposed into the truth file (offset = LSN - start) and the acknowledged LSN into the journal
+ *          of them are acknowledged; writes what it proposed into the truth file (offset = LSN -
+ *          start) and the acknowledged LSN into the journal
  *   check  pulls the WAL from every safekeeper given and compares it with the truth
- *   --as-tenant, --as-timeline: the credential is of another tenant or timeline than the messages
- * say junk   sends frames that make no sense, under a valid credential
+ *   junk   sends frames that make no sense, under a valid credential
+ *
+ * --as-tenant, --as-timeline: the credential is of another tenant or timeline than the messages
+ * say.
  *
  * Exit: 0 good, 1 usage or failure, 7 fenced, 9 acknowledged WAL is lost or differs.
  */
@@ -598,6 +601,16 @@ static uint64_t number(const char *text)
     return strtoull(text, NULL, 10);
 }
 
+static void check_options(const struct tool *t, bool has_mode)
+{
+    if (!has_mode || t->store_path == NULL || t->kms_uri == NULL ||
+        strncmp(t->kms_uri, "file:", 5) != 0 || t->clients > CLIENTS_MAX) {
+        (void)fprintf(stderr,
+                      "usage: sk_proposer setup|run|check|junk --store D --kms file:F ...\n");
+        exit(1);
+    }
+}
+
 static void options(struct tool *t, int argc, char **argv)
 {
     static const struct option table[] = {
@@ -666,12 +679,7 @@ static void options(struct tool *t, int argc, char **argv)
             exit(1);
         }
     }
-    if (optind >= argc || t->store_path == NULL || t->kms_uri == NULL ||
-        strncmp(t->kms_uri, "file:", 5) != 0 || t->clients > CLIENTS_MAX) {
-        (void)fprintf(stderr,
-                      "usage: sk_proposer setup|run|check|junk --store D --kms file:F ...\n");
-        exit(1);
-    }
+    check_options(t, optind < argc);
     t->mode = argv[optind];
 }
 
