@@ -88,9 +88,11 @@ static struct creating *creating_new(struct loch_console_request *request, const
 static void create_tenant(void *arg, struct loch_console_request *request)
 {
     struct creating *c = creating_new(request, "CREATE TENANT");
+    const struct loch_tenant_order order = {loch_console_arg(request, "name"),
+                                            loch_console_arg(request, "uri"),
+                                            loch_console_arg(request, "directory")};
     if (c != NULL)
-        loch_tenant_create(arg, loch_console_arg(request, "name"), loch_console_arg(request, "uri"),
-                           created, c);
+        loch_tenant_create(arg, &order, created, c);
 }
 
 LOCH_STATUS loch_command_tenant(struct loch_pageserver *ps,
@@ -530,8 +532,9 @@ static void flush_timeline(void *arg, struct loch_console_request *request)
 }
 
 const struct loch_console_command loch_pageserver_commands[] = {
-    {"CREATE TENANT <name> [KMS <uri>]",
-     "Makes a tenant with a fresh PostgreSQL and the timeline main, under that CMK.",
+    {"CREATE TENANT <name> [KMS <uri>] [IMPORT <directory>]",
+     "Makes a tenant with the timeline main, under that CMK, of a fresh PostgreSQL or a shut down "
+     "data directory.",
      create_tenant},
     {LOCH_PIN_WORDS, LOCH_PIN_HELP, pin_tenant},
     {LOCH_UNPIN_WORDS, LOCH_UNPIN_HELP, unpin_tenant},

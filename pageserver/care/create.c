@@ -36,7 +36,8 @@ struct creation {
     struct loch_history *history;
     struct loch_hold *hold; /* on the branch point, until the branch holds it itself */
     struct loch_failure result;
-    char *kms_uri; /* a tenant's own CMK, or NULL */
+    char *kms_uri;    /* a tenant's own CMK, or NULL */
+    char *import_dir; /* a tenant's first data, or NULL */
     loch_created_fn fn;
     void *arg;
 };
@@ -50,6 +51,7 @@ static void finish(struct creation *c, loch_status st)
     loch_timeline_release(c->parent);
     loch_timeline_release(c->timeline);
     free(c->kms_uri);
+    free(c->import_dir);
     free(c);
 }
 
@@ -100,6 +102,8 @@ static loch_status import_data(struct creation *c, const char *dir)
     struct loch_import_stats stats = {0};
     struct loch_timeline_info *info = &c->made.info;
     LOCH_TRY(loch_import_inspect(dir, &facts));
+    facts.control.last_start = facts.prev_lsn;
+    facts.control.last_end = facts.start_lsn;
     info->system_id = facts.system_id;
     info->pg_version = facts.pg_version;
     info->segment_bytes = facts.segment_bytes;
@@ -109,12 +113,11 @@ static loch_status import_data(struct creation *c, const char *dir)
     LOCH_TRY(loch_import_into_timeline(dir, &facts, c->timeline, &stats));
     LOCH_INFO("imported %" PRIu64 " relations, %" PRIu64 " pages, up to " LOCH_LSN_FMT,
               stats.relations, stats.pages, LOCH_LSN_ARG(info->start_lsn));
-    facts.control.last_start = facts.prev_lsn;
-    facts.control.last_end = facts.start_lsn;
     return commit_timeline(c, &facts.control);
 }
 
-static loch_status make_tenant(struct creation *c)
+/* The first data of a tenant that brings none. */
+static loch_status import_initdb(struct creation *c)
 {
     struct loch_pageserver *ps = c->ps;
     struct loch_initdb_options options = {.postgres_bin_dir = ps->config.pg_bin_dir,
@@ -123,10 +126,6 @@ static loch_status make_tenant(struct creation *c)
     char sql[LOCH_LAYER_PATH_BYTES], password[LOCH_PASSWORD_BYTES];
     uint8_t random[16];
     char *dir = NULL;
-    if (c->kms_uri != NULL)
-        LOCH_TRY(loch_pin_checked(ps->kms, &c->made.info.tenant, c->kms_uri));
-    LOCH_TRY(loch_keys_tenant_create(ps->keys, &c->made.info.tenant));
-    LOCH_TRY(loch_keys_add_timeline(ps->keys, &c->made.info.tenant, &c->made.info.timeline));
     LOCH_TRY(loch_env_random(ps->env, random, sizeof random));
     snprintf(sql, sizeof sql, "%s/loch.sql", ps->config.lib_dir);
     options.extension_sql = sql;
@@ -137,8 +136,23 @@ static loch_status make_tenant(struct creation *c)
     loch_status st = import_data(c, dir);
     loch_import_remove_dir(dir);
     free(dir);
-    LOCH_TRY(st);
-    return commit_tenant(c);
+    return st;
+}
+
+static loch_status make_tenant(struct creation *c)
+{
+    struct loch_pageserver *ps = c->ps;
+    struct loch_import_facts facts;
+    if (c->import_dir != NULL) /* refused before anything is made */
+        LOCH_TRY(loch_import_inspect(c->import_dir, &facts));
+    if (c->kms_uri != NULL)
+        LOCH_TRY(loch_pin_checked(ps->kms, &c->made.info.tenant, c->kms_uri));
+    LOCH_TRY(tenant_mark_unfinished(ps, &c->made.info.tenant));
+    LOCH_TRY(loch_keys_tenant_create(ps->keys, &c->made.info.tenant));
+    LOCH_TRY(loch_keys_add_timeline(ps->keys, &c->made.info.tenant, &c->made.info.timeline));
+    LOCH_TRY(c->import_dir != NULL ? import_data(c, c->import_dir) : import_initdb(c));
+    LOCH_TRY(commit_tenant(c));
+    return tenant_mark_finished(ps, &c->made.info.tenant);
 }
 
 static void tenant_work(void *arg)
@@ -224,7 +238,14 @@ static void refuse_tenant(void *arg)
     free(tenant);
 }
 
-void loch_tenant_create(struct loch_pageserver *ps, const char *name, const char *kms_uri,
+static loch_status copy_text(const char *text, char **out)
+{
+    *out = text != NULL ? strdup(text) : NULL;
+    return text == NULL || *out != NULL ? LOCH_OK
+                                        : LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a tenant");
+}
+
+void loch_tenant_create(struct loch_pageserver *ps, const struct loch_tenant_order *order,
                         loch_created_fn fn, void *arg)
 {
     struct creation *c = calloc(1, sizeof *c);
@@ -237,14 +258,11 @@ void loch_tenant_create(struct loch_pageserver *ps, const char *name, const char
     }
     *c = (struct creation){.ps = ps, .tenant = tenant, .fn = fn, .arg = arg};
     tenant->busy = true;
-    loch_status st = LOCH_OK;
-    if (kms_uri != NULL) {
-        c->kms_uri = strdup(kms_uri);
-        if (c->kms_uri == NULL)
-            st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a tenant");
-    }
+    loch_status st = copy_text(order->kms_uri, &c->kms_uri);
     if (loch_is_ok(st))
-        st = begin_tenant(c, name);
+        st = copy_text(order->import_dir, &c->import_dir);
+    if (loch_is_ok(st))
+        st = begin_tenant(c, order->name);
     if (!loch_is_ok(st)) {
         loch_failure_set(&c->result, st);
         loch_env_post(ps->env, refuse_tenant, c);

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define UNFINISHED "/unfinished"
+
 struct names {
     char **items;
     size_t count;
@@ -98,15 +100,78 @@ LOCH_STATUS tenant_remove_timeline(struct loch_pageserver *ps, const struct loch
     return remove_dir(ps, dir);
 }
 
-static loch_status timelines_dir(const struct loch_pageserver *ps, const struct loch_id *tenant,
-                                 char dir[LOCH_LAYER_PATH_BYTES])
+/* "<dir>/tenants/<tenant><tail>" */
+static loch_status tenant_path(const struct loch_pageserver *ps, const struct loch_id *tenant,
+                               const char *tail, char path[LOCH_LAYER_PATH_BYTES])
 {
     char a[LOCH_ID_TEXT_BYTES];
-    int n = snprintf(dir, LOCH_LAYER_PATH_BYTES, "%s/tenants/%s/timelines", ps->store.dir,
-                     loch_id_format(tenant, a));
+    int n = snprintf(path, LOCH_LAYER_PATH_BYTES, "%s/tenants/%s%s", ps->store.dir,
+                     loch_id_format(tenant, a), tail);
     if (n < 0 || (size_t)n >= LOCH_LAYER_PATH_BYTES)
         return LOCH_FAIL(LOCH_E_LIMIT, "the data directory's path is too long");
     return LOCH_OK;
+}
+
+static loch_status timelines_dir(const struct loch_pageserver *ps, const struct loch_id *tenant,
+                                 char dir[LOCH_LAYER_PATH_BYTES])
+{
+    return tenant_path(ps, tenant, "/timelines", dir);
+}
+
+LOCH_STATUS tenant_mark_unfinished(struct loch_pageserver *ps, const struct loch_id *tenant)
+{
+    char path[LOCH_LAYER_PATH_BYTES];
+    LOCH_TRY(tenant_path(ps, tenant, "", path));
+    LOCH_TRY(loch_env_mkdirs(ps->env, path));
+    LOCH_TRY(tenant_path(ps, tenant, UNFINISHED, path));
+    return loch_env_create_file(ps->env, path, loch_slice_of("", 0));
+}
+
+LOCH_STATUS tenant_mark_finished(struct loch_pageserver *ps, const struct loch_id *tenant)
+{
+    char path[LOCH_LAYER_PATH_BYTES];
+    LOCH_TRY(tenant_path(ps, tenant, UNFINISHED, path));
+    loch_status st = loch_env_unlink(ps->env, path);
+    return st.code == LOCH_E_NOT_FOUND ? LOCH_OK : st;
+}
+
+static bool is_known(const struct loch_id *id, const struct loch_id *known, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (loch_id_equal(&known[i], id))
+            return true;
+    return false;
+}
+
+static loch_status sweep_one(struct loch_pageserver *ps, const struct loch_id *id, bool known)
+{
+    char path[LOCH_LAYER_PATH_BYTES], text[LOCH_ID_TEXT_BYTES];
+    LOCH_TRY(tenant_path(ps, id, UNFINISHED, path));
+    if (access(path, F_OK) != 0)
+        return LOCH_OK;
+    if (known)
+        return tenant_mark_finished(ps, id);
+    LOCH_INFO("removing what was made of tenant %s before its creation was cut short",
+              loch_id_format(id, text));
+    return tenant_remove(ps, id);
+}
+
+void tenant_sweep_unfinished(struct loch_pageserver *ps, const struct loch_id *known, size_t count)
+{
+    char dir[LOCH_LAYER_PATH_BYTES];
+    struct names names = {0};
+    int n = snprintf(dir, sizeof dir, "%s/tenants", ps->store.dir);
+    loch_status st = n < 0 || (size_t)n >= sizeof dir
+                         ? LOCH_FAIL(LOCH_E_LIMIT, "the data directory's path is too long")
+                         : list(ps, dir, &names);
+    for (size_t i = 0; i < names.count && loch_is_ok(st); i++) {
+        struct loch_id id;
+        if (loch_is_ok(loch_id_parse(names.items[i], &id)))
+            st = sweep_one(ps, &id, is_known(&id, known, count));
+    }
+    names_fini(&names);
+    if (!loch_is_ok(st))
+        loch_log_failure("cannot remove what an unfinished creation left");
 }
 
 LOCH_STATUS tenant_remove(struct loch_pageserver *ps, const struct loch_id *tenant)
@@ -127,9 +192,11 @@ LOCH_STATUS tenant_remove(struct loch_pageserver *ps, const struct loch_id *tena
     }
     names_fini(&names);
     (void)rmdir(dir);
-    dir[strlen(dir) - strlen("/timelines")] = '\0';
+    LOCH_TRY(st);
+    LOCH_TRY(tenant_mark_finished(ps, tenant));
+    LOCH_TRY(tenant_path(ps, tenant, "", dir));
     (void)rmdir(dir);
-    return st;
+    return LOCH_OK;
 }
 
 void tenant_sweep(struct loch_pageserver *ps, const struct loch_tenant_manifest *manifest)

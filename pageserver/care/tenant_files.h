@@ -10,6 +10,13 @@ LOCH_STATUS tenant_remove_timeline(struct loch_pageserver *ps, const struct loch
                                    const struct loch_id *timeline);
 /* Removes all of the tenant: the keyring first, so that whatever is left cannot be read. */
 LOCH_STATUS tenant_remove(struct loch_pageserver *ps, const struct loch_id *tenant);
+/* A tenant that is being made has an empty file `unfinished` in its local directory, from before
+ * its keys are made until its manifest names everything. */
+LOCH_STATUS tenant_mark_unfinished(struct loch_pageserver *ps, const struct loch_id *tenant);
+LOCH_STATUS tenant_mark_finished(struct loch_pageserver *ps, const struct loch_id *tenant);
+/* Removes what a crash left of tenants that were being made, and have no manifest; `known` are
+ * those that have one. At the start. Logs failures. */
+void tenant_sweep_unfinished(struct loch_pageserver *ps, const struct loch_id *known, size_t count);
 /* Removes timelines that the manifest does not name: changes that a crash cut short. Logs failures.
  */
 void tenant_sweep(struct loch_pageserver *ps, const struct loch_tenant_manifest *manifest);

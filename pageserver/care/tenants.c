@@ -150,6 +150,8 @@ LOCH_STATUS loch_tenants_open(struct loch_pageserver *ps)
     loch_status st = loch_objstore_list(ps->objstore, "tenants/", see_object, &found);
     if (loch_is_ok(st) && found.no_memory)
         st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of tenants");
+    if (loch_is_ok(st))
+        tenant_sweep_unfinished(ps, found.items, found.count);
     for (size_t i = 0; i < found.count && loch_is_ok(st); i++)
         st = open_tenant(ps, &found.items[i]);
     free(found.items);

@@ -44,14 +44,19 @@ struct loch_created {
     struct loch_timeline_info info;
     char name[LOCH_NAME_MAX_BYTES + 1];
     loch_lsn prev_lsn;
-    char password[64]; /* of a new tenant's superuser; else empty */
+    char password[64]; /* of a new tenant's superuser, when initdb made it; else empty */
 };
 typedef void (*loch_created_fn)(void *arg, loch_status st, const struct loch_created *created);
 typedef void (*loch_changed_fn)(void *arg, loch_status st);
 
-/* initdb, import, first layers, manifests, timeline `main`; then it is served, under the CMK at
- * kms_uri (NULL: the daemon's). fn is called later. */
-void loch_tenant_create(struct loch_pageserver *ps, const char *name, const char *kms_uri,
+struct loch_tenant_order {
+    const char *name;
+    const char *kms_uri;    /* of its CMK; NULL: the daemon's */
+    const char *import_dir; /* a shut down data directory; NULL: initdb makes one */
+};
+/* Imports the directory, writes first layers, manifests, timeline `main`; then it is served. fn is
+ * called later; the order is copied. */
+void loch_tenant_create(struct loch_pageserver *ps, const struct loch_tenant_order *order,
                         loch_created_fn fn, void *arg);
 struct loch_branch_order {
     const char *name;

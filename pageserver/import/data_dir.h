@@ -40,7 +40,5 @@ LOCH_STATUS import_database(struct import *import, const char *relative, uint32_
 LOCH_STATUS import_slrus(struct import *import);
 LOCH_STATUS import_twophase(struct import *import);
 LOCH_STATUS import_origins(struct import *import);
-/* ---- import.c ---- */
-LOCH_STATUS import_aux(struct import *import, const char *relative, bool optional);
 
 #endif

@@ -8,24 +8,31 @@
 
 #define PG_DEFAULT_SPC 1663u
 #define PG_GLOBAL_SPC  1664u
+/* Of a directory whose configuration lies elsewhere, as a distribution's does. */
+#define HBA                                                                                        \
+    "# made by the import: the directory had no pg_hba.conf\n"                                     \
+    "local all all scram-sha-256\n"                                                                \
+    "host all all 127.0.0.1/32 scram-sha-256\n"                                                    \
+    "host all all ::1/128 scram-sha-256\n"
 
-LOCH_STATUS import_aux(struct import *import, const char *relative, bool optional)
+/* A file that is not there becomes `otherwise`; when that is NULL too, nothing. */
+static LOCH_STATUS import_aux(struct import *import, const char *relative, const char *otherwise)
 {
     struct loch_key key = loch_aux_key(relative);
     struct loch_buf file = {0};
+    struct loch_slice contents;
     loch_status st = import_read_file(import->data_dir, relative, LOCH_AUX_FILE_MAX, &file);
 
-    if (optional && st.code == LOCH_E_NOT_FOUND)
-        st = LOCH_OK;
-    else if (loch_is_ok(st))
-        st = loch_aux_encode(relative, loch_buf_slice(&file), &import->value);
-    else
-        goto out;
-    if (loch_is_ok(st) && file.data != NULL) {
+    if (st.code == LOCH_E_NOT_FOUND && otherwise == NULL)
+        return LOCH_OK;
+    contents = st.code == LOCH_E_NOT_FOUND ? loch_slice_of(otherwise, strlen(otherwise))
+                                           : loch_buf_slice(&file);
+    if (loch_is_ok(st) || st.code == LOCH_E_NOT_FOUND)
+        st = loch_aux_encode(relative, contents, &import->value);
+    if (loch_is_ok(st)) {
         import->stats->files++;
         st = import->put(import->arg, &key, loch_buf_slice(&import->value));
     }
-out:
     loch_buf_fini(&file);
     return st;
 }
@@ -93,11 +100,11 @@ static LOCH_STATUS put_everything(struct import *import)
     LOCH_TRY(import_slrus(import));
     LOCH_TRY(import_twophase(import));
     LOCH_TRY(import_origins(import));
-    LOCH_TRY(import_aux(import, "PG_VERSION", false));
-    LOCH_TRY(import_aux(import, "postgresql.conf", true));
-    LOCH_TRY(import_aux(import, "postgresql.auto.conf", true));
-    LOCH_TRY(import_aux(import, "pg_hba.conf", true));
-    LOCH_TRY(import_aux(import, "pg_ident.conf", true));
+    LOCH_TRY(import_aux(import, "PG_VERSION", NULL));
+    LOCH_TRY(import_aux(import, "postgresql.conf", "# made by the import\n"));
+    LOCH_TRY(import_aux(import, "postgresql.auto.conf", NULL));
+    LOCH_TRY(import_aux(import, "pg_hba.conf", HBA));
+    LOCH_TRY(import_aux(import, "pg_ident.conf", "# made by the import\n"));
     return put_control(import);
 }
 

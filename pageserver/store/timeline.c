@@ -125,7 +125,9 @@ LOCH_STATUS loch_timeline_install(struct loch_timeline *t, struct loch_layer_set
 
 LOCH_STATUS loch_timeline_put_manifest(struct loch_timeline *t, struct loch_manifest *next)
 {
-    LOCH_TRY(loch_manifest_put(&t->store, t->keys, next, &t->etag));
+    /* The parts of an import become known together. */
+    if (next->disk_consistent_lsn >= next->info.start_lsn)
+        LOCH_TRY(loch_manifest_put(&t->store, t->keys, next, &t->etag));
     loch_manifest_fini(&t->manifest);
     t->manifest = *next;
     *next = (struct loch_manifest){0};
@@ -537,11 +539,36 @@ LOCH_STATUS loch_timeline_flush(struct loch_timeline *t)
     }
 }
 
+LOCH_STATUS loch_timeline_parts_begin(struct loch_timeline *t)
+{
+    LOCH_ASSERT(t->parent == NULL && t->info.start_lsn > LOCH_TIMELINE_PARTS_MAX);
+    loch_mem_layer_release(t->open);
+    t->open = NULL;
+    return begin_at(t, t->info.start_lsn - LOCH_TIMELINE_PARTS_MAX, LOCH_LSN_NONE);
+}
+
+loch_lsn loch_timeline_part_lsn(const struct loch_timeline *t)
+{
+    return loch_timeline_last_record_lsn(t) + 1;
+}
+
+LOCH_STATUS loch_timeline_part_end(struct loch_timeline *t, struct loch_slice control)
+{
+    loch_lsn lsn = loch_timeline_part_lsn(t);
+    if (lsn >= t->info.start_lsn)
+        return LOCH_FAIL(LOCH_E_LIMIT, "the import has more than %u parts",
+                         LOCH_TIMELINE_PARTS_MAX);
+    loch_timeline_advance(t, lsn, lsn - 1);
+    LOCH_TRY(loch_timeline_freeze(t, control));
+    return loch_timeline_flush(t);
+}
+
 LOCH_STATUS loch_timeline_commit(struct loch_timeline *t, loch_lsn prev_lsn,
                                  struct loch_slice control)
 {
     struct loch_key key = {.kind = LOCH_KEY_CONTROL};
     pthread_mutex_lock(&t->lock);
+    t->last_record_lsn = t->info.start_lsn;
     t->prev_record_lsn = prev_lsn;
     pthread_mutex_unlock(&t->lock);
     LOCH_TRY(loch_timeline_put_value(t, &key, t->info.start_lsn, control));

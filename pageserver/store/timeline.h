@@ -119,6 +119,16 @@ LOCH_STATUS loch_timeline_freeze(struct loch_timeline *t, struct loch_slice cont
 size_t loch_timeline_frozen_bytes(const struct loch_timeline *t);
 /* Writes every frozen layer and commits the manifest; pool thread; one at a time per timeline. */
 LOCH_STATUS loch_timeline_flush(struct loch_timeline *t);
+/* ---- a new root's values, in parts, so that memory need not hold them all ---- */
+/* Parts lie below one another in LSNs that nobody reads at, just below info->start_lsn. */
+#define LOCH_TIMELINE_PARTS_MAX 65536u
+/* After loch_timeline_create, before anything is put. */
+LOCH_STATUS loch_timeline_parts_begin(struct loch_timeline *t);
+/* What the part's values are put at. */
+loch_lsn loch_timeline_part_lsn(const struct loch_timeline *t);
+/* Writes the part that was put and begins the next. LOCH_E_LIMIT after LOCH_TIMELINE_PARTS_MAX. The
+ * rest is loch_timeline_commit's. Blocks. */
+LOCH_STATUS loch_timeline_part_end(struct loch_timeline *t, struct loch_slice control);
 /* For a new timeline: puts `control` (pg/control.h) as its first control snapshot, freezes at
  * info->start_lsn with prev_lsn (start of the record that ends there), flushes, and puts the first
  * manifest (LOCH_E_EXISTS when there is one). Blocks. */

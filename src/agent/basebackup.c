@@ -30,6 +30,7 @@ struct loch_basebackup {
     struct loch_timer *retry;
     struct loch_untar *untar;
     unsigned tries;
+    uint64_t received;
     bool finished;
 };
 
@@ -116,11 +117,13 @@ static loch_status on_frame(void *arg, uint8_t type, struct loch_slice payload)
     case LOCH_PAGE_BASEBACKUP_DATA: {
         struct loch_page_basebackup_data m;
         LOCH_TRY(loch_page_basebackup_data_decode(payload, &m));
+        b->received += m.bytes.len;
         return loch_untar_feed(b->untar, m.bytes);
     }
     case LOCH_PAGE_BASEBACKUP_ZEROS: {
         struct loch_page_basebackup_zeros m;
         LOCH_TRY(loch_page_basebackup_zeros_decode(payload, &m));
+        b->received += m.count;
         return loch_untar_zeros(b->untar, m.count);
     }
     case LOCH_PAGE_BASEBACKUP_END:
@@ -243,6 +246,11 @@ loch_status loch_basebackup_fetch(const struct loch_basebackup_order *order,
     }
     *out = b;
     return LOCH_OK;
+}
+
+uint64_t loch_basebackup_received(const struct loch_basebackup *b)
+{
+    return b->received;
 }
 
 void loch_basebackup_destroy(struct loch_basebackup *b)

@@ -28,6 +28,8 @@ LOCH_STATUS loch_basebackup_fetch(const struct loch_basebackup_order *order,
                                   struct loch_basebackup **out, LOCH_STATUS (*clear)(void *arg),
                                   void (*done)(void *arg, loch_status st, loch_lsn checkpoint_end),
                                   void *arg);
+/* Bytes of the data directory that have come so far, of all attempts. */
+uint64_t loch_basebackup_received(const struct loch_basebackup *b);
 /* Gives it up; done does not come. Also the way to free it after done. Takes NULL. */
 void loch_basebackup_destroy(struct loch_basebackup *b);
 

@@ -448,6 +448,8 @@ loch_status loch_cmd_branch(struct loch_cluster *c, const struct loch_options *o
         return branch_detach(c, o, tenant, name);
     if (strcmp(verb, "map") == 0 && name != NULL)
         return loch_branch_map(c, tenant, name);
+    if (strcmp(verb, "export") == 0 && name != NULL)
+        return loch_branch_export(c, o, tenant, name);
     if (strcmp(verb, "restore") == 0 && name != NULL)
         return loch_branch_restore(c, o, tenant, name);
     if (strcmp(verb, "lsn") == 0 && name != NULL)
@@ -455,6 +457,6 @@ loch_status loch_cmd_branch(struct loch_cluster *c, const struct loch_options *o
     if (strcmp(verb, "time") == 0 && name != NULL)
         return branch_look(c, o, tenant, name, false);
     return LOCH_FAIL(LOCH_E_INVALID,
-                     "want: loch branch create|list|show|rename|restore|detach|delete|map|lsn|time "
-                     "NAME");
+                     "want: loch branch create|list|show|rename|restore|detach|delete|export|map|"
+                     "lsn|time NAME");
 }

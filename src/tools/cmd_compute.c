@@ -77,8 +77,9 @@ static void make_url(const struct loch_cluster *c, const json_t *note, char *url
             password[0] = '\0';
         (void)fclose(f);
     }
-    (void)snprintf(url, len, "postgresql://postgres:%s@127.0.0.1:%d/postgres", password,
-                   json_int(note, "port"));
+    /* An imported tenant's passwords are its users' own. */
+    (void)snprintf(url, len, "postgresql://postgres%s%s@127.0.0.1:%d/postgres",
+                   password[0] != '\0' ? ":" : "", password, json_int(note, "port"));
 }
 
 loch_status loch_compute_describe(struct loch_cluster *c, const char *name, json_t **out)
@@ -242,9 +243,12 @@ out:
     return st;
 }
 
-/* One SELECT over the compute's own address. */
+/* One SELECT over the compute's own address; or, where the password is not ours to know, whether
+ * it would let a client in. */
 static bool answers(const char *url)
 {
+    if (strstr(url, "//postgres@") != NULL)
+        return PQping(url) == PQPING_OK;
     PGconn *conn = PQconnectdb(url);
     bool ok = false;
 

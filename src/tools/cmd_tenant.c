@@ -2,8 +2,11 @@
 #include "commands.h"
 #include "console_client.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -40,9 +43,28 @@ static loch_status keep_password(const struct loch_cluster *c, const char *tenan
     return loch_text_write(path, password, 0600);
 }
 
-static loch_status tenant_create(struct loch_cluster *c, const char *name, const char *kms_uri)
+/* " IMPORT 'directory'" for the console, or nothing. */
+static loch_status import_clause(const char *dir, char *out, size_t len)
 {
-    char kms[LOCH_KMS_CLAUSE_BYTES];
+    char full[PATH_MAX];
+
+    out[0] = '\0';
+    if (dir == NULL)
+        return LOCH_OK;
+    if (realpath(dir, full) == NULL)
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "cannot import %s: %s", dir, strerror(errno));
+    if (strchr(full, '\'') != NULL || strlen(full) + 16 > len)
+        return LOCH_FAIL(LOCH_E_INVALID, "cannot import %s: its path is too long or has a quote",
+                         dir);
+    (void)snprintf(out, len, " IMPORT '%s'", full);
+    return LOCH_OK;
+}
+
+static loch_status tenant_create(struct loch_cluster *c, const char *name,
+                                 const struct loch_options *o)
+{
+    const char *kms_uri = o->kms_uri;
+    char kms[LOCH_KMS_CLAUSE_BYTES], import[1024];
     json_t *rows = NULL;
     char id[33];
     loch_status st;
@@ -51,12 +73,19 @@ static loch_status tenant_create(struct loch_cluster *c, const char *name, const
     if (loch_is_ok(loch_tenant_find(c, name, id)))
         return LOCH_FAIL(LOCH_E_EXISTS, "tenant \"%s\" is there already", name);
     LOCH_TRY(loch_kms_clause(kms_uri, kms, sizeof kms));
-    loch_progress("creating tenant %s (initdb and import)", name);
-    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "CREATE TENANT %s%s", name, kms));
+    LOCH_TRY(import_clause(o->import, import, sizeof import));
+    if (o->import == NULL)
+        loch_progress("creating tenant %s (initdb and import)", name);
+    else
+        loch_progress("creating tenant %s from %s; %s/log/pageserver.log says how far it is", name,
+                      o->import, c->dir);
+    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "CREATE TENANT %s%s%s", name, kms,
+                           import));
     json_t *row = json_array_get(rows, 0);
     if (kms_uri != NULL)
         LOCH_TRY_OUT(st, loch_tenant_pin(c, loch_field(row, "tenant"), kms_uri));
-    LOCH_TRY_OUT(st, keep_password(c, name, loch_field(row, "password")));
+    if (o->import == NULL)
+        LOCH_TRY_OUT(st, keep_password(c, name, loch_field(row, "password")));
     LOCH_TRY_OUT(st, loch_timeline_announce(c, row));
     json_object_del(row, "password");
     loch_print_rows(c, rows);
@@ -123,7 +152,7 @@ loch_status loch_cmd_tenant(struct loch_cluster *c, const struct loch_options *o
     if (name == NULL)
         return LOCH_FAIL(LOCH_E_INVALID, "want: loch tenant create|list|show|delete NAME");
     if (strcmp(verb, "create") == 0)
-        return tenant_create(c, name, o->kms_uri);
+        return tenant_create(c, name, o);
     if (strcmp(verb, "delete") == 0)
         return tenant_delete(c, name);
     if (strcmp(verb, "show") == 0) {

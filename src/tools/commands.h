@@ -8,8 +8,10 @@
 /* Options every command shares, as parsed; NULL or 0 when not given. */
 struct loch_options {
     const char *tenant, *branch, *from, *at, *kms_uri, *confirm, *aside,
-        *extra;     /* extra: "name=value,..." PostgreSQL settings */
-    const char *to; /* the fourth word: a new name */
+        *extra;         /* extra: "name=value,..." PostgreSQL settings */
+    const char *import; /* a data directory to import */
+    const char *into;   /* a directory to export to */
+    const char *to;     /* the fourth word: a new name */
     int port;
     bool immediate, read_only, wipe, keep_prepared;
 };
@@ -84,6 +86,9 @@ LOCH_STATUS loch_branch_remove(struct loch_cluster *c, const char *tenant_id, co
 /* The branch as it was at o->at under its own name; what it was stays under a dated one. */
 LOCH_STATUS loch_branch_restore(struct loch_cluster *c, const struct loch_options *o,
                                 const char *tenant_id, const char *branch);
+/* The branch at o->at as a data directory at o->into, for a stock PostgreSQL (cmd_export.c). */
+LOCH_STATUS loch_branch_export(struct loch_cluster *c, const struct loch_options *o,
+                               const char *tenant_id, const char *name);
 /* Its layers as a picture (SVG) on standard output; --json: as rows. */
 LOCH_STATUS loch_branch_map(struct loch_cluster *c, const char *tenant_id, const char *name);
 /* The branch of its own that a read-only compute gets, of o->branch at o->at. */

@@ -18,12 +18,13 @@ static const char usage[] =
     "                            cluster with tenant, branch and compute `main`, under that CMK\n"
     "  down [--wipe]             stop everything; --wipe also deletes the cluster's directory\n"
     "  status                    what runs\n"
-    "  tenant create NAME [--kms-uri URI] | list | show NAME | delete NAME\n"
+    "  tenant create NAME [--kms-uri URI] [--import DATADIR] | list | show NAME | delete NAME\n"
     "  branch create NAME [--tenant T] [--from main] [--at LSN|TIME] [--keep-prepared]\n"
     "         list | show NAME | delete NAME | rename NAME NEW\n"
     "         lsn NAME --at TIME          the LSN that recovery_target_time would stop at\n"
     "         restore NAME --at LSN|TIME  as it was then; what it is stays under a dated name\n"
     "         detach NAME                 from its parent: a copy of what they share\n"
+    "         export NAME --to DIR [--at LSN|TIME]   a data directory for a stock PostgreSQL\n"
     "         map NAME >FILE.svg          a picture of its layers: LSNs by keys\n"
     "         time NAME --at LSN          when a transaction had ended by then\n"
     "  key check URI             a round trip through a key service, and what is wrong with it\n"
@@ -77,7 +78,9 @@ enum {
     OPT_KMS_URI,
     OPT_CONFIRM,
     OPT_ASIDE,
-    OPT_KEEP_PREPARED
+    OPT_KEEP_PREPARED,
+    OPT_IMPORT,
+    OPT_TO
 };
 
 static const struct option long_options[] = {
@@ -99,6 +102,8 @@ static const struct option long_options[] = {
     {"kms-uri", required_argument, NULL, OPT_KMS_URI},
     {"confirm", required_argument, NULL, OPT_CONFIRM},
     {"aside", required_argument, NULL, OPT_ASIDE},
+    {"import", required_argument, NULL, OPT_IMPORT},
+    {"to", required_argument, NULL, OPT_TO},
     {NULL, 0, NULL, 0}};
 
 void loch_progress(const char *fmt, ...)
@@ -233,6 +238,12 @@ static loch_status set_option(struct loch_cluster *c, struct loch_options *o, in
         return LOCH_OK;
     case OPT_ASIDE:
         o->aside = optarg;
+        return LOCH_OK;
+    case OPT_IMPORT:
+        o->import = optarg;
+        return LOCH_OK;
+    case OPT_TO:
+        o->into = optarg;
         return LOCH_OK;
     case OPT_IMMEDIATE:
         o->immediate = true;

@@ -1,0 +1,259 @@
+/* Holds: `branch export`: a branch at a point as a data directory that a stock PostgreSQL starts
+ * on.
+ *
+ * The point is held by a branch of its own, known to the pageserver only, which goes in the end
+ * whatever happens; its system identifier is the export's. */
+#include "basebackup.h"
+#include "commands.h"
+#include "console_client.h"
+#include "credential.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PROGRESS_MS 2000
+
+struct export
+{
+    struct loch_env *env;
+    struct loch_agent_config agent; /* whom the files shall belong to */
+    struct loch_credential credential;
+    struct loch_basebackup *base;
+    struct loch_timer *progress;
+    const char *dir;
+    enum loch_code code; /* how it went, and why */
+    char why[500];
+    bool made_dir, ended;
+};
+
+static void note(struct export *e, loch_status st)
+{
+    e->code = st.code;
+    if (!loch_is_ok(st))
+        (void)snprintf(e->why, sizeof e->why, "%s", loch_error_text());
+}
+
+static loch_status noted(const struct export *e)
+{
+    return e->code == LOCH_E_OK ? LOCH_OK : LOCH_FAIL(e->code, "%s", e->why);
+}
+
+/* ---- the directory ---- */
+
+static bool is_empty(const char *path)
+{
+    DIR *dir = opendir(path);
+    struct dirent *entry;
+    bool empty = dir != NULL;
+
+    while (empty && (entry = readdir(dir)) != NULL)
+        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+    if (dir != NULL)
+        (void)closedir(dir);
+    return empty;
+}
+
+/* The server refuses a directory that others may read, or that is root's. */
+static loch_status prepare_dir(struct export *e)
+{
+    e->made_dir = mkdir(e->dir, 0700) == 0;
+    if (!e->made_dir && errno != EEXIST)
+        return LOCH_FAIL(LOCH_E_IO, "cannot make %s: %s", e->dir, strerror(errno));
+    if (!is_empty(e->dir))
+        return LOCH_FAIL(LOCH_E_EXISTS, "%s is not an empty directory: nothing is exported into it",
+                         e->dir);
+    if (chmod(e->dir, 0700) != 0 ||
+        (e->agent.uid != 0 && chown(e->dir, e->agent.uid, e->agent.gid) != 0))
+        return LOCH_FAIL(LOCH_E_IO, "%s: %s", e->dir, strerror(errno));
+    return LOCH_OK;
+}
+
+static loch_status sync_files(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    loch_status st = LOCH_OK;
+
+    if (fd < 0 || syncfs(fd) != 0)
+        st = LOCH_FAIL(LOCH_E_IO, "cannot sync %s: %s", dir, strerror(errno));
+    if (fd >= 0)
+        (void)close(fd);
+    return st;
+}
+
+/* ---- fetching ---- */
+
+static void end(struct export *e, loch_status st)
+{
+    if (e->ended)
+        return;
+    e->ended = true;
+    note(e, st);
+    loch_env_stop(e->env);
+}
+
+/* Part of a backup lies there when the pageserver went away in the middle. */
+static loch_status clear(void *arg)
+{
+    const struct export *e = arg;
+
+    return is_empty(e->dir)
+               ? LOCH_OK
+               : LOCH_FAIL(LOCH_E_STALE,
+                           "the pageserver went away in the middle; remove what lies in %s and "
+                           "export again",
+                           e->dir);
+}
+
+static void done(void *arg, loch_status st, loch_lsn checkpoint_end)
+{
+    (void)checkpoint_end;
+    end(arg, st);
+}
+
+static void interrupted(void *arg)
+{
+    struct export *e = arg;
+
+    end(e, LOCH_FAIL(LOCH_E_UNAVAILABLE, "interrupted; what lies in %s is a part only", e->dir));
+}
+
+static void tell(void *arg)
+{
+    struct export *e = arg;
+
+    e->progress = NULL;
+    loch_progress("  %" PRIu64 " MiB", loch_basebackup_received(e->base) >> 20);
+    if (!loch_is_ok(loch_env_timer(e->env, PROGRESS_MS, &e->progress, tell, e)))
+        e->progress = NULL;
+}
+
+static loch_status fetch(struct export *e, loch_lsn lsn)
+{
+    const struct loch_basebackup_order order = {.env = e->env,
+                                                .credential = &e->credential,
+                                                .config = &e->agent,
+                                                .lsn = lsn,
+                                                .dir = e->dir,
+                                                .full = true};
+    LOCH_TRY(loch_env_on_signal(e->env, SIGINT, interrupted, e));
+    LOCH_TRY(loch_env_on_signal(e->env, SIGTERM, interrupted, e));
+    LOCH_TRY(loch_env_timer(e->env, PROGRESS_MS, &e->progress, tell, e));
+    loch_status st = loch_basebackup_fetch(&order, &e->base, clear, done, e);
+    if (loch_is_ok(st)) {
+        loch_env_run(e->env);
+        st = noted(e);
+    }
+    if (loch_is_ok(st))
+        loch_progress("  %" PRIu64 " MiB, to be synced", loch_basebackup_received(e->base) >> 20);
+    loch_timer_cancel(e->progress);
+    loch_basebackup_destroy(e->base);
+    return loch_is_ok(st) ? sync_files(e->dir) : st;
+}
+
+/* ---- the command ---- */
+
+static loch_status read_credential(struct loch_cluster *c, const char *tenant, const char *branch,
+                                   uint32_t random, struct loch_credential *out)
+{
+    json_t *rows = NULL;
+    json_t *value;
+    const char *column, *text = NULL;
+
+    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "ISSUE CREDENTIAL %s %s %032x",
+                           tenant, branch, random));
+    json_object_foreach(json_array_get(rows, 0), column, value) text = json_string_value(value);
+    loch_status st = text != NULL
+                         ? loch_credential_parse(loch_slice_of(text, strlen(text)), out)
+                         : LOCH_FAIL(LOCH_E_CORRUPT, "the pageserver issued no credential");
+    json_decref(rows);
+    return st;
+}
+
+static loch_status export_side(struct loch_cluster *c, struct export *e, const char *tenant,
+                               const char *side, uint32_t random, loch_lsn lsn)
+{
+    LOCH_TRY(read_credential(c, tenant, side, random, &e->credential));
+    loch_status st = loch_env_real_create(&e->env);
+    if (loch_is_ok(st))
+        st = fetch(e, lsn);
+    if (e->env != NULL)
+        loch_env_real_destroy(e->env);
+    loch_credential_fini(&e->credential);
+    return st;
+}
+
+static void drop_side(struct loch_cluster *c, const char *tenant, const char *side)
+{
+    json_t *rows = NULL;
+    loch_status st =
+        loch_consolef(c, loch_port_pageserver(c), &rows, "DROP BRANCH %s %s", tenant, side);
+
+    if (!loch_is_ok(st))
+        loch_progress("warning: branch %s stays: %s (loch branch delete %s)", side,
+                      loch_error_text(), side);
+    json_decref(rows);
+}
+
+static loch_status export_at(struct loch_cluster *c, struct export *e, const char *tenant,
+                             const json_t *branch, loch_lsn lsn)
+{
+    json_t *rows = NULL;
+    char side[64];
+    uint32_t random;
+
+    if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
+        return LOCH_FAIL(LOCH_E_IO, "no random bytes");
+    (void)snprintf(side, sizeof side, "export-%.40s-%08x", loch_field(branch, "name"), random);
+    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows,
+                           "CREATE BRANCH %s %s FROM %s AT " LOCH_LSN_FMT, tenant, side,
+                           loch_field(branch, "timeline"), LOCH_LSN_ARG(lsn)));
+    loch_status st = loch_lsn_parse(loch_field(json_array_get(rows, 0), "start_lsn"), &lsn);
+    json_decref(rows);
+    if (loch_is_ok(st)) {
+        loch_progress("exporting branch %s at " LOCH_LSN_FMT " to %s, unencrypted",
+                      loch_field(branch, "name"), LOCH_LSN_ARG(lsn), e->dir);
+        st = export_side(c, e, tenant, side, random, lsn);
+    }
+    note(e, st);
+    drop_side(c, tenant, side);
+    LOCH_TRY(noted(e));
+    json_t *shown = json_pack("[{s:s, s:o, s:s}]", "branch", loch_field(branch, "name"), "lsn",
+                              json_sprintf(LOCH_LSN_FMT, LOCH_LSN_ARG(lsn)), "directory", e->dir);
+    loch_print_rows(c, shown);
+    json_decref(shown);
+    return LOCH_OK;
+}
+
+loch_status loch_branch_export(struct loch_cluster *c, const struct loch_options *o,
+                               const char *tenant, const char *name)
+{
+    struct export e = {.dir = o->into};
+    const struct passwd *pw = geteuid() == 0 ? getpwnam("postgres") : NULL;
+    json_t *branch = NULL;
+    loch_lsn lsn;
+
+    if (e.dir == NULL)
+        return LOCH_FAIL(LOCH_E_INVALID, "want: loch branch export NAME --to DIRECTORY");
+    if (pw != NULL) {
+        e.agent.uid = pw->pw_uid;
+        e.agent.gid = pw->pw_gid;
+    }
+    LOCH_TRY(loch_branch_find(c, tenant, name, &branch));
+    loch_status st = loch_branch_point(c, branch, o->at, &lsn);
+    if (loch_is_ok(st))
+        st = prepare_dir(&e);
+    if (loch_is_ok(st))
+        st = export_at(c, &e, tenant, branch, lsn);
+    if (!loch_is_ok(st) && e.made_dir)
+        (void)rmdir(e.dir); /* when nothing is in it */
+    json_decref(branch);
+    return st;
+}
