@@ -21,6 +21,7 @@
 #include "loch/kms/kms.h"
 
 #include <limits.h>
+#include <sys/stat.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -105,6 +106,9 @@ static loch_status open_engine(struct loch_pageserver *ps, const char *dir)
                                           .scratch_dir = ps->config.scratch,
                                           .max_workers_per_tenant =
                                               (unsigned)ps->config.redo_workers};
+    /* The stock programs, under another user, pass through it; what is wrong with it shows next. */
+    if (mkdir(ps->config.scratch, 0711) == 0)
+        (void)chmod(ps->config.scratch, 0711); /* whatever the umask */
     LOCH_TRY(loch_env_mkdirs(ps->env, ps->config.scratch));
     LOCH_TRY(loch_redo_pool_create(&redo, &ps->redo));
     LOCH_TRY(loch_page_cache_create(ps->config.page_cache_bytes, &ps->cache));

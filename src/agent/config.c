@@ -20,7 +20,8 @@ static const struct loch_config_item items[] = {
      .type = LOCH_CONFIG_STRING,
      .value = "127.0.0.1",
      .max = 500,
-     .help = "Addresses PostgreSQL listens on."},
+     .help = "Addresses PostgreSQL listens on; with others than 127.0.0.1 any host may connect, "
+             "by password (scram-sha-256)."},
     {.section = "compute",
      .key = "port",
      .type = LOCH_CONFIG_U64,

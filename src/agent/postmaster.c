@@ -196,33 +196,35 @@ loch_status loch_postmaster_clear(struct loch_postmaster *p)
 }
 
 /* The agent reads the WAL over the private socket directory without a password; the line stands
- * before the tenant's own. */
+ * before the tenant's own. What lets other hosts in, by password, stands behind them. */
 static loch_status allow_proposer(const struct loch_postmaster *p)
 {
     char path[400];
-    struct loch_buf buf = {0};
+    struct loch_buf was = {0};
+    struct loch_buf is = {0};
     static const char line[] = "local replication all trust # the agent, by its private socket\n";
-    loch_status st;
+    static const char hosts[] = "host all all all scram-sha-256 # loch: listens for other hosts\n";
+    loch_status st = LOCH_OK;
+    const bool far = strcmp(p->o.config->listen, "127.0.0.1") != 0;
 
     (void)snprintf(path, sizeof path, "%s/pg_hba.conf", p->pgdata);
-    LOCH_TRY(loch_env_read_file(p->o.env, path, 1 << 20, &buf));
-    int fd = -1;
-    if (buf.len < sizeof line - 1 || memcmp(buf.data, line, sizeof line - 1) != 0)
-        fd = open(path, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC);
-    else
+    LOCH_TRY(loch_env_read_file(p->o.env, path, 1 << 20, &was));
+    if (was.len < sizeof line - 1 || memcmp(was.data, line, sizeof line - 1) != 0)
+        LOCH_TRY_OUT(st, loch_buf_append(&is, line, sizeof line - 1));
+    LOCH_TRY_OUT(st, loch_buf_append(&is, was.data, was.len));
+    if (far && memmem(was.data, was.len, hosts, sizeof hosts - 1) == NULL)
+        LOCH_TRY_OUT(st, loch_buf_append(&is, hosts, sizeof hosts - 1));
+    if (is.len == was.len)
         goto out;
-    if (fd < 0 || write(fd, line, sizeof line - 1) != (ssize_t)(sizeof line - 1) ||
-        write(fd, buf.data, buf.len) != (ssize_t)buf.len) {
+    int fd = open(path, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || write(fd, is.data, is.len) != (ssize_t)is.len)
         st = LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
-        if (fd >= 0)
-            (void)close(fd);
-        loch_buf_fini(&buf);
-        return st;
-    }
-    (void)close(fd);
+    if (fd >= 0)
+        (void)close(fd);
 out:
-    loch_buf_fini(&buf);
-    return LOCH_OK;
+    loch_buf_fini(&was);
+    loch_buf_fini(&is);
+    return st;
 }
 
 static void add_safety(struct args *a)

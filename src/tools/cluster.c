@@ -86,6 +86,82 @@ static loch_status id_member(const json_t *json, const char *name, struct loch_i
     return loch_id_parse(text, out);
 }
 
+/* A build tree's libraries are copied below the scratch; those of a service are installed. */
+static void set_lib_dir(struct loch_cluster *c)
+{
+    if (c->elsewhere)
+        (void)snprintf(c->lib_dir, sizeof c->lib_dir, "%.500s/../lib", c->bin_dir);
+    else
+        (void)snprintf(c->lib_dir, sizeof c->lib_dir, "%s/lib", c->scratch);
+}
+
+static void load_hosts(struct loch_cluster *c, const json_t *hosts)
+{
+    char name[32];
+
+    c->elsewhere = hosts != NULL;
+    for (int i = 0; i <= LOCH_SAFEKEEPERS_MAX; i++) {
+        const char *host = json_string_value(json_object_get(hosts, loch_daemon_name(i, name)));
+        (void)snprintf(c->host[i], sizeof c->host[i], "%s", host ? host : "127.0.0.1");
+    }
+    set_lib_dir(c);
+}
+
+void loch_daemon_address(const struct loch_cluster *c, int i, char *out, size_t len)
+{
+    (void)snprintf(out, len, "%s:%d", c->host[i], loch_port_daemon(c, i));
+}
+
+loch_status loch_cluster_ours(const struct loch_cluster *c, const char *what)
+{
+    if (!c->elsewhere)
+        return LOCH_OK;
+    return LOCH_FAIL(LOCH_E_INVALID,
+                     "the daemons of %s are started by something else (loch init --hosts): %s",
+                     c->dir, what);
+}
+
+static bool is_host(const char *text)
+{
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.";
+
+    return strlen(text) < LOCH_HOST_BYTES && strspn(text, allowed) == strlen(text);
+}
+
+/* hosts: "SK1,SK2,SK3,PAGESERVER", or NULL for daemons of our own. */
+static loch_status take_hosts(struct loch_cluster *c, const char *hosts)
+{
+    char copy[(LOCH_SAFEKEEPERS + 1) * LOCH_HOST_BYTES];
+    char name[32];
+    char *save = NULL;
+    int n = 0;
+
+    load_hosts(c, NULL);
+    if (hosts == NULL)
+        return LOCH_OK;
+    bool ok = strlen(hosts) < sizeof copy;
+    (void)snprintf(copy, sizeof copy, "%s", hosts);
+    json_t *named = json_object();
+    for (char *h = strtok_r(copy, ",", &save); h != NULL; h = strtok_r(NULL, ",", &save), n++) {
+        ok = ok && n <= LOCH_SAFEKEEPERS && is_host(h);
+        if (ok)
+            json_object_set_new(
+                named, loch_daemon_name(n < LOCH_SAFEKEEPERS ? n : LOCH_SAFEKEEPERS_MAX, name),
+                json_string(h));
+    }
+    ok = ok && n == LOCH_SAFEKEEPERS + 1;
+    if (ok)
+        load_hosts(c, named);
+    json_decref(named);
+    if (!ok)
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "\"%s\" is not a list of hosts (want "
+                         "SAFEKEEPER,SAFEKEEPER,SAFEKEEPER,PAGESERVER)",
+                         hosts);
+    return LOCH_OK;
+}
+
 loch_status loch_cluster_load(struct loch_cluster *c)
 {
     char path[700];
@@ -105,9 +181,9 @@ loch_status loch_cluster_load(struct loch_cluster *c)
         goto out;
     }
     (void)snprintf(c->scratch, sizeof c->scratch, "%s", scratch);
-    (void)snprintf(c->lib_dir, sizeof c->lib_dir, "%s/lib", c->scratch);
     LOCH_TRY_OUT(st, id_member(json, "cluster", &c->id));
     LOCH_TRY_OUT(st, id_member(json, "pageserver", &c->pageserver_node));
+    load_hosts(c, json_object_get(json, "hosts"));
     const char *kms = json_string_value(json_object_get(json, "kms"));
     if (kms != NULL)
         c->kms_uri = strncpy(c->kms_text, kms, sizeof c->kms_text - 1);
@@ -223,6 +299,7 @@ static void write_common(FILE *f, const struct loch_cluster *c, const char *name
                          int metrics_port)
 {
     char text[LOCH_ID_TEXT_BYTES];
+    char address[LOCH_HOST_BYTES + 8];
 
     (void)fprintf(f, "[daemon]\ndir = %s/%s\nconsole = %s/run/.s.PGSQL.%d\n", c->dir, name, c->dir,
                   console_port);
@@ -231,10 +308,13 @@ static void write_common(FILE *f, const struct loch_cluster *c, const char *name
     write_kms(f, c);
     (void)fprintf(f, "[cluster]\nid = %s\n\n[safekeepers]\n", loch_id_format(&c->id, text));
     LOCH_EACH_SAFEKEEPER(c, i)
-    (void)fprintf(f, "%s = 127.0.0.1:%d\n", loch_id_format(&c->safekeeper_node[i], text),
-                  loch_port_safekeeper(c, i));
-    (void)fprintf(f, "\n[pageserver]\nnode = %s\naddress = 127.0.0.1:%d\n",
-                  loch_id_format(&c->pageserver_node, text), loch_port_pageserver(c));
+    {
+        loch_daemon_address(c, i, address, sizeof address);
+        (void)fprintf(f, "%s = %s\n", loch_id_format(&c->safekeeper_node[i], text), address);
+    }
+    loch_daemon_address(c, LOCH_SAFEKEEPERS_MAX, address, sizeof address);
+    (void)fprintf(f, "\n[pageserver]\nnode = %s\naddress = %s\n",
+                  loch_id_format(&c->pageserver_node, text), address);
 }
 
 static loch_status close_file(FILE *f, const char *path)
@@ -266,13 +346,16 @@ static loch_status write_configs(const struct loch_cluster *c)
         (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
         LOCH_TRY(open_config(c, name, path, &f));
         write_common(f, c, name, loch_port_safekeeper(c, i), c->port_base + 21 + i);
-        (void)fprintf(f, "\n[safekeeper]\nnode = %s\nlisten = 127.0.0.1:%d\n",
-                      loch_id_format(&c->safekeeper_node[i], text), loch_port_safekeeper(c, i));
+        (void)fprintf(f, "\n[safekeeper]\nnode = %s\nlisten = %s:%d\n",
+                      loch_id_format(&c->safekeeper_node[i], text),
+                      c->elsewhere ? "0.0.0.0" : "127.0.0.1", loch_port_safekeeper(c, i));
         LOCH_TRY(close_file(f, path));
     }
     LOCH_TRY(open_config(c, "pageserver", path, &f));
     write_common(f, c, "pageserver", loch_port_pageserver(c), c->port_base + 30);
-    (void)fprintf(f, "scratch = %s/pageserver\nlib_dir = %s\n", c->scratch, c->lib_dir);
+    (void)fprintf(f, "scratch = %s%cpageserver\nlib_dir = %s\n", c->scratch,
+                  c->elsewhere ? '-' : '/', /* beside: nobody has made our own there */
+                  c->lib_dir);
     return close_file(f, path);
 }
 
@@ -287,6 +370,16 @@ static loch_status check_dir(const struct loch_cluster *c)
     return LOCH_OK;
 }
 
+static json_t *hosts_json(const struct loch_cluster *c)
+{
+    json_t *hosts = json_object();
+    char name[32];
+
+    LOCH_EACH_DAEMON(c, i)
+    json_object_set_new(hosts, loch_daemon_name(i, name), json_string(c->host[i]));
+    return hosts;
+}
+
 loch_status loch_cluster_save(const struct loch_cluster *c)
 {
     char path[700];
@@ -298,6 +391,8 @@ loch_status loch_cluster_save(const struct loch_cluster *c)
     json_object_set_new(json, "pageserver", json_string(loch_id_format(&c->pageserver_node, text)));
     if (c->kms_uri != NULL)
         json_object_set_new(json, "kms", json_string(c->kms_uri));
+    if (c->elsewhere)
+        json_object_set_new(json, "hosts", hosts_json(c));
     LOCH_EACH_SAFEKEEPER(c, i)
     {
         char name[32];
@@ -314,7 +409,7 @@ loch_status loch_cluster_save(const struct loch_cluster *c)
     return st;
 }
 
-loch_status loch_cluster_create(struct loch_cluster *c)
+loch_status loch_cluster_create(struct loch_cluster *c, const char *hosts)
 {
     static const char *const parts[] = {
         "",        "conf",       "store",        "run",          "log",         "computes",
@@ -323,6 +418,7 @@ loch_status loch_cluster_create(struct loch_cluster *c)
     char text[LOCH_ID_TEXT_BYTES];
 
     LOCH_TRY(check_dir(c));
+    LOCH_TRY(take_hosts(c, hosts));
     LOCH_TRY(random_id(&c->id));
     LOCH_TRY(random_id(&c->pageserver_node));
     for (int i = 0; i < LOCH_SAFEKEEPERS; i++) {
@@ -331,9 +427,11 @@ loch_status loch_cluster_create(struct loch_cluster *c)
     }
     (void)loch_id_format(&c->id, text);
     (void)snprintf(c->scratch, sizeof c->scratch, "/dev/shm/loch-%d-%.8s", (int)getuid(), text);
-    (void)snprintf(c->lib_dir, sizeof c->lib_dir, "%s/lib", c->scratch);
-    LOCH_TRY(check_ports(c));
-    LOCH_TRY(check_scratch(c));
+    set_lib_dir(c);
+    if (!c->elsewhere) { /* else it is another machine's, or another container's */
+        LOCH_TRY(check_ports(c));
+        LOCH_TRY(check_scratch(c));
+    }
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         (void)snprintf(path, sizeof path, "%s%s%s", c->dir, parts[i][0] ? "/" : "", parts[i]);
         LOCH_TRY(loch_mkdir(path, 0700));

@@ -2,7 +2,9 @@
  * directory.
  *
  * There is no supervisor: the directory says what should run, /proc says what does, and `loch up`
- * starts what is missing.
+ * starts what is missing. Or `loch init --hosts` made it: then something else (containers, service
+ * units) starts the safekeepers and the pageserver, each under a host name of its own; their
+ * consoles are reached through D/run all the same, and `loch up` starts the computes only.
  *
  *   D/cluster.json             ids, port base, scratch
  *   D/cmk.key                  the `file` provider's key (development: not customer-held)
@@ -29,6 +31,7 @@
 
 #define LOCH_SAFEKEEPERS     3 /* of a new cluster */
 #define LOCH_SAFEKEEPERS_MAX 9
+#define LOCH_HOST_BYTES      64 /* of a host name, its end included */
 
 struct loch_cluster {
     char dir[512];
@@ -39,6 +42,8 @@ struct loch_cluster {
     struct loch_id id, pageserver_node;
     struct loch_id safekeeper_node[LOCH_SAFEKEEPERS_MAX]; /* none: there is no such one */
     bool member[LOCH_SAFEKEEPERS_MAX];                    /* keeps the timelines' WAL */
+    char host[LOCH_SAFEKEEPERS_MAX + 1][LOCH_HOST_BYTES]; /* as in loch_daemon_name */
+    bool elsewhere;      /* the daemons are started by something else */
     const char *kms_uri; /* of the whole cluster; NULL: a key file of its own */
     char kms_text[1100]; /* where a loaded one stands */
     bool json;           /* --json: results as JSON on standard output */
@@ -52,8 +57,9 @@ LOCH_STATUS loch_cluster_load(struct loch_cluster *c);
 LOCH_STATUS loch_cluster_save(const struct loch_cluster *c);
 /* Another safekeeper, in the first free place; not a member of anything yet. */
 LOCH_STATUS loch_cluster_add_safekeeper(struct loch_cluster *c, int *n);
-/* Makes the directory, ids, key and configuration of a new cluster. */
-LOCH_STATUS loch_cluster_create(struct loch_cluster *c);
+/* Makes the directory, ids, key and configuration of a new cluster. hosts: "SK1,SK2,SK3,PAGESERVER"
+ * when something else starts the daemons, or NULL. */
+LOCH_STATUS loch_cluster_create(struct loch_cluster *c, const char *hosts);
 
 static inline int loch_port_safekeeper(const struct loch_cluster *c, int n)
 {
@@ -83,6 +89,11 @@ static inline int loch_port_pageserver(const struct loch_cluster *c)
 {
     return c->port_base + 10;
 }
+
+/* The address peers and computes reach daemon i at, "host:port". */
+void loch_daemon_address(const struct loch_cluster *c, int i, char *out, size_t len);
+/* Fails, saying what to do instead, when the daemons are started by something else. */
+LOCH_STATUS loch_cluster_ours(const struct loch_cluster *c, const char *what);
 
 /* Every daemon: the safekeepers that are there, then the pageserver. */
 #define LOCH_EACH_DAEMON(c_, i_)                                                                   \

@@ -50,6 +50,8 @@ static loch_status prepare_scratch(const struct loch_cluster *c)
     char path[200];
 
     LOCH_TRY(loch_mkdir(c->scratch, 0711));
+    if (c->elsewhere)
+        return LOCH_OK;
     LOCH_TRY(loch_mkdir(c->lib_dir, 0755));
     (void)snprintf(path, sizeof path, "%s/pageserver", c->scratch);
     LOCH_TRY(loch_mkdir(path, 0711));
@@ -66,7 +68,7 @@ static loch_status start_daemon(const struct loch_cluster *c, const char *name, 
     char config[700];
     pid_t pid;
 
-    *mine = !loch_process_alive(c, name, &pid);
+    *mine = !c->elsewhere && !loch_process_alive(c, name, &pid);
     if (!*mine)
         return LOCH_OK;
     loch_progress("starting %s", name);
@@ -83,7 +85,7 @@ static loch_status wait_daemon(const struct loch_cluster *c, const char *name, c
     pid_t pid;
 
     loch_status st = loch_console_wait(c, name, port, START_TIMEOUT_MS);
-    if (loch_is_ok(st) || mine || loch_process_alive(c, name, &pid))
+    if (loch_is_ok(st) || mine || c->elsewhere || loch_process_alive(c, name, &pid))
         return st;
     LOCH_TRY(start_daemon(c, name, program, &mine));
     return loch_console_wait(c, name, port, START_TIMEOUT_MS);
@@ -151,7 +153,7 @@ static loch_status bring_up_one(struct loch_cluster *c, const char *name, void *
 }
 
 /* A cluster without a tenant gets `main`, with branch and compute of the same name. */
-static loch_status first_tenant(struct loch_cluster *c)
+static loch_status first_tenant(struct loch_cluster *c, const char *listen)
 {
     json_t *rows = NULL;
     char path[700];
@@ -159,7 +161,7 @@ static loch_status first_tenant(struct loch_cluster *c)
     LOCH_TRY(loch_console(c, loch_port_pageserver(c), "SHOW TENANTS", &rows));
     bool none = json_array_size(rows) == 0;
     json_decref(rows);
-    struct loch_options o = {0};
+    struct loch_options o = {.listen = listen};
     if (none)
         LOCH_TRY(loch_cmd_tenant(c, &o, "create", "main"));
     (void)snprintf(path, sizeof path, "%s/computes/main.json", c->dir);
@@ -202,6 +204,23 @@ static loch_status bring_up_safekeepers(const struct loch_cluster *c,
     return LOCH_OK;
 }
 
+loch_status loch_cmd_init(struct loch_cluster *c, const struct loch_options *o)
+{
+    char path[700];
+
+    (void)snprintf(path, sizeof path, "%s/cluster.json", c->dir);
+    if (access(path, F_OK) == 0)
+        return LOCH_FAIL(LOCH_E_EXISTS, "there is a cluster in %s already", c->dir);
+    if (o->hosts == NULL)
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "want --hosts SAFEKEEPER,SAFEKEEPER,SAFEKEEPER,PAGESERVER; a "
+                         "cluster whose daemons `loch` starts itself is made by `loch up`");
+    c->kms_uri = o->kms_uri;
+    if (c->kms_uri != NULL)
+        LOCH_TRY(loch_key_works(c->kms_uri));
+    return loch_cluster_create(c, o->hosts);
+}
+
 loch_status loch_cmd_up(struct loch_cluster *c, const struct loch_options *o)
 {
     char name[32];
@@ -221,7 +240,7 @@ loch_status loch_cmd_up(struct loch_cluster *c, const struct loch_options *o)
         c->kms_uri = o->kms_uri;
         if (c->kms_uri != NULL)
             LOCH_TRY(loch_key_works(c->kms_uri));
-        LOCH_TRY(loch_cluster_create(c));
+        LOCH_TRY(loch_cluster_create(c, NULL));
     }
     LOCH_TRY(prepare_scratch(c));
     LOCH_EACH_SAFEKEEPER(c, i)
@@ -237,7 +256,7 @@ loch_status loch_cmd_up(struct loch_cluster *c, const struct loch_options *o)
     loch_pins_repair(c);
     c->quiet = true;
     LOCH_TRY(loch_members_settle(c, false));
-    LOCH_TRY(first_tenant(c));
+    LOCH_TRY(first_tenant(c, o->listen));
     LOCH_TRY(loch_compute_each(c, bring_up_one, &failure));
     c->quiet = false;
     LOCH_TRY(loch_cmd_compute(c, o, "list", NULL));
@@ -276,7 +295,13 @@ loch_status loch_cmd_down(struct loch_cluster *c, const struct loch_options *o)
     char name[32];
     struct loch_options copy = *o;
 
+    if (o->wipe)
+        LOCH_TRY(loch_cluster_ours(c, "stop them, then delete the directory"));
     LOCH_TRY(loch_compute_each(c, take_down_one, &copy));
+    if (c->elsewhere) {
+        loch_progress("the computes are stopped; the daemons are for whoever starts them to stop");
+        return loch_remove_tree(c->scratch);
+    }
     loch_progress("stopping the pageserver and the safekeepers");
     LOCH_TRY(loch_process_stop(c, "pageserver", SIGTERM, STOP_TIMEOUT_MS));
     LOCH_EACH_SAFEKEEPER(c, i)
@@ -295,14 +320,13 @@ loch_status loch_cmd_down(struct loch_cluster *c, const struct loch_options *o)
 static void add_process(const struct loch_cluster *c, json_t *rows, const char *name, int port)
 {
     pid_t pid = 0;
-    bool alive = loch_process_alive(c, name, &pid);
+    const bool alive = loch_process_alive(c, name, &pid);
+    const char *state = alive ? "not answering" : "down";
     json_t *shown = NULL;
-    const char *state = "down";
 
-    if (alive) {
-        state = loch_is_ok(loch_console(c, port, "SHOW STATUS", &shown)) ? "up" : "not answering";
-        json_decref(shown);
-    }
+    if ((alive || c->elsewhere) && loch_is_ok(loch_console(c, port, "SHOW STATUS", &shown)))
+        state = "up";
+    json_decref(shown);
     json_array_append_new(rows, json_pack("{s:s, s:s, s:i, s:i}", "name", name, "state", state,
                                           "pid", (int)pid, "port", port));
 }

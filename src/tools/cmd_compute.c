@@ -184,6 +184,8 @@ static loch_status compute_define(struct loch_cluster *c, const struct loch_opti
         json_pack("{s:s, s:s, s:s, s:s, s:O, s:i, s:s, s:b}", "name", name, "id",
                   loch_id_format(&id, id_text), "tenant", tenant, "tenant_id", tenant_id, "branch",
                   json_object_get(branch, "name"), "port", port, "scratch", scratch, "wanted", 1);
+    if (o->listen != NULL)
+        json_object_set_new(note, "listen", json_string(o->listen));
     note_path(c, name, path, sizeof path);
     st = loch_json_write(path, note, 0600);
     json_decref(note);
@@ -203,6 +205,9 @@ static loch_status write_agent_config(const struct loch_cluster *c, const json_t
                   json_int(note, "port"), c->lib_dir);
     if (json_is_true(json_object_get(note, "read_only")))
         (void)fprintf(f, "read_only = on\n");
+    const char *listen = loch_field(note, "listen");
+    if (listen[0] != '\0')
+        (void)fprintf(f, "listen = %s\n", listen);
     const char *settings = loch_field(note, "settings");
     if (settings[0] != '\0')
         (void)fprintf(f, "settings = %s\n", settings);
@@ -423,12 +428,13 @@ static loch_status check_same(const struct loch_options *o, const char *path, co
     bool same = (!o->branch || strcmp(o->branch, branch) == 0) &&
                 (!o->tenant || strcmp(o->tenant, loch_field(note, "tenant")) == 0) &&
                 (o->port == 0 || o->port == json_int(note, "port")) &&
+                (!o->listen || strcmp(o->listen, loch_field(note, "listen")) == 0) &&
                 (!o->read_only || read_only) && o->at == NULL;
     json_decref(note);
     if (!same)
         return LOCH_FAIL(LOCH_E_INVALID,
-                         "compute %s is attached to another tenant, branch, point or "
-                         "port (see loch compute list): choose another name%s",
+                         "compute %s is attached to another tenant, branch, point, "
+                         "port or address (see loch compute list): choose another name%s",
                          name, read_only ? ", or stop it first" : "");
     return LOCH_OK;
 }

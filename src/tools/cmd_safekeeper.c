@@ -34,12 +34,11 @@ static loch_status list(const struct loch_cluster *c)
         json_t *rows = NULL;
         pid_t pid = 0;
         (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
-        const char *state = "down";
-        if (loch_process_alive(c, name, &pid))
-            state =
-                loch_is_ok(loch_console(c, loch_port_safekeeper(c, i), "SHOW MEMBER STATES", &rows))
-                    ? "up"
-                    : "not answering";
+        const bool alive = loch_process_alive(c, name, &pid);
+        const char *state = alive ? "not answering" : "down";
+        if ((alive || c->elsewhere) &&
+            loch_is_ok(loch_console(c, loch_port_safekeeper(c, i), "SHOW MEMBER STATES", &rows)))
+            state = "up";
         json_array_append_new(shown,
                               json_pack("{s:s, s:s, s:s, s:i, s:i, s:i}", "name", name, "state",
                                         state, "member", c->member[i] ? "yes" : "no", "timelines",
@@ -56,6 +55,7 @@ static loch_status add(struct loch_cluster *c)
 {
     int n = 0;
 
+    LOCH_TRY(loch_cluster_ours(c, "another safekeeper cannot be added"));
     LOCH_TRY(loch_cluster_add_safekeeper(c, &n));
     LOCH_TRY(loch_safekeeper_start(c, n));
     loch_progress("safekeeper-%d runs and keeps nothing yet: `loch safekeeper replace` or `loch "
@@ -116,6 +116,7 @@ static loch_status remove_one(struct loch_cluster *c, const char *name)
     char path[700];
     int n = 0;
 
+    LOCH_TRY(loch_cluster_ours(c, "a safekeeper cannot be removed"));
     LOCH_TRY(find(c, name, &n));
     LOCH_TRY(loch_members_may_go(c, n));
     LOCH_TRY(loch_safekeeper_stop(c, n));

@@ -11,11 +11,13 @@ struct loch_options {
         *extra;         /* extra: "name=value,..." PostgreSQL settings */
     const char *import; /* a data directory to import */
     const char *into;   /* a directory to export to */
-    const char *to;     /* the fourth word: a new name */
+    const char *hosts, *listen;
+    const char *to; /* the fourth word: a new name */
     int port;
     bool immediate, read_only, wipe, keep_prepared;
 };
 
+LOCH_STATUS loch_cmd_init(struct loch_cluster *c, const struct loch_options *o);
 LOCH_STATUS loch_cmd_up(struct loch_cluster *c, const struct loch_options *o);
 LOCH_STATUS loch_cmd_down(struct loch_cluster *c, const struct loch_options *o);
 LOCH_STATUS loch_cmd_status(struct loch_cluster *c, const struct loch_options *o);

@@ -90,10 +90,13 @@ loch_status loch_console_wait(const struct loch_cluster *c, const char *name, in
         json_decref(rows);
         if (loch_is_ok(st))
             return st;
-        pid_t pid;
-        if (!loch_process_alive(c, name, &pid))
+        pid_t pid = 0;
+        if (!c->elsewhere && !loch_process_alive(c, name, &pid))
             return LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s ended at once; its log says: %s", name,
                              loch_log_tail(c, name, tail, sizeof tail));
+        if (loch_now_ms() > until && c->elsewhere)
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s does not answer after %d ms: does it run?",
+                             name, timeout_ms);
         if (loch_now_ms() > until)
             return LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s (pid %d) does not answer after %d ms: %s",
                              name, (int)pid, timeout_ms, loch_error_text());

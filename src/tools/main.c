@@ -16,6 +16,9 @@ static const char usage[] =
     "\n"
     "  up [--kms-uri URI]        start everything that is not running; the first time makes the\n"
     "                            cluster with tenant, branch and compute `main`, under that CMK\n"
+    "  init --hosts SK,SK,SK,PS  makes a cluster's directory for daemons that something else\n"
+    "                            starts (containers, service units) and that are reached by these\n"
+    "                            host names; `up` then starts the computes only\n"
     "  down [--wipe]             stop everything; --wipe also deletes the cluster's directory\n"
     "  status                    what runs\n"
     "  tenant create NAME [--kms-uri URI] [--import DATADIR] | list | show NAME | delete NAME\n"
@@ -41,7 +44,8 @@ static const char usage[] =
     "  key receipt [--tenant T]  signed: when each daemon lost the key, and had wiped\n"
     "  key audit verify          every record of every daemon's audit log: signature and chain\n"
     "  compute start|stop|list [NAME=main] [--tenant T] [--branch B] [--port P] [--immediate]\n"
-    "                            [--set name=value[,name=value...]]\n"
+    "                            [--set name=value[,name=value...]] [--listen "
+    "ADDRESSES=127.0.0.1]\n"
     "  compute start NAME --read-only [--at LSN|TIME] [--branch B]   looks at the past; gone\n"
     "                            with its branch when it is stopped\n"
     "  safekeeper list           who keeps the WAL, and how far each is\n"
@@ -80,7 +84,9 @@ enum {
     OPT_ASIDE,
     OPT_KEEP_PREPARED,
     OPT_IMPORT,
-    OPT_TO
+    OPT_TO,
+    OPT_HOSTS,
+    OPT_LISTEN
 };
 
 static const struct option long_options[] = {
@@ -104,6 +110,8 @@ static const struct option long_options[] = {
     {"aside", required_argument, NULL, OPT_ASIDE},
     {"import", required_argument, NULL, OPT_IMPORT},
     {"to", required_argument, NULL, OPT_TO},
+    {"hosts", required_argument, NULL, OPT_HOSTS},
+    {"listen", required_argument, NULL, OPT_LISTEN},
     {NULL, 0, NULL, 0}};
 
 void loch_progress(const char *fmt, ...)
@@ -197,8 +205,47 @@ static loch_status parse_port(const char *text, int *out)
     return LOCH_OK;
 }
 
+/* Where the text of an option goes; NULL: it has none, or is not kept as it is. */
+static const char **text_option(struct loch_options *o, int opt)
+{
+    switch (opt) {
+    case OPT_TENANT:
+        return &o->tenant;
+    case OPT_BRANCH:
+        return &o->branch;
+    case OPT_FROM:
+        return &o->from;
+    case OPT_AT:
+        return &o->at;
+    case OPT_SET:
+        return &o->extra;
+    case OPT_KMS_URI:
+        return &o->kms_uri;
+    case OPT_CONFIRM:
+        return &o->confirm;
+    case OPT_ASIDE:
+        return &o->aside;
+    case OPT_IMPORT:
+        return &o->import;
+    case OPT_TO:
+        return &o->into;
+    case OPT_HOSTS:
+        return &o->hosts;
+    case OPT_LISTEN:
+        return &o->listen;
+    default:
+        return NULL;
+    }
+}
+
 static loch_status set_option(struct loch_cluster *c, struct loch_options *o, int opt)
 {
+    const char **text = text_option(o, opt);
+
+    if (text != NULL) {
+        *text = optarg;
+        return LOCH_OK;
+    }
     switch (opt) {
     case OPT_DIR:
         if (strlen(optarg) >= sizeof c->dir)
@@ -214,36 +261,6 @@ static loch_status set_option(struct loch_cluster *c, struct loch_options *o, in
         return parse_port(optarg, &o->port);
     case OPT_JSON:
         c->json = true;
-        return LOCH_OK;
-    case OPT_TENANT:
-        o->tenant = optarg;
-        return LOCH_OK;
-    case OPT_BRANCH:
-        o->branch = optarg;
-        return LOCH_OK;
-    case OPT_FROM:
-        o->from = optarg;
-        return LOCH_OK;
-    case OPT_AT:
-        o->at = optarg;
-        return LOCH_OK;
-    case OPT_SET:
-        o->extra = optarg;
-        return LOCH_OK;
-    case OPT_KMS_URI:
-        o->kms_uri = optarg;
-        return LOCH_OK;
-    case OPT_CONFIRM:
-        o->confirm = optarg;
-        return LOCH_OK;
-    case OPT_ASIDE:
-        o->aside = optarg;
-        return LOCH_OK;
-    case OPT_IMPORT:
-        o->import = optarg;
-        return LOCH_OK;
-    case OPT_TO:
-        o->into = optarg;
         return LOCH_OK;
     case OPT_IMMEDIATE:
         o->immediate = true;
@@ -303,6 +320,8 @@ static loch_status dispatch(struct loch_cluster *c, struct loch_options *o, int 
     if (count > 4 ||
         (count == 4 && strcmp(verb, "rename") != 0 && strcmp(words[0], "safekeeper") != 0))
         return LOCH_FAIL(LOCH_E_INVALID, "too many words after \"%s\"", words[2]);
+    if (strcmp(words[0], "init") == 0)
+        return loch_cmd_init(c, o);
     if (strcmp(words[0], "up") == 0)
         return loch_cmd_up(c, o);
     if (strcmp(words[0], "key") == 0 && strcmp(verb, "check") == 0)

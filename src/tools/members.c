@@ -180,7 +180,7 @@ static loch_status member_of(const struct loch_cluster *c, int i, const json_t *
                              struct loch_member *out)
 {
     *out = (struct loch_member){.node = c->safekeeper_node[i], .in = LOCH_MEMBER_BOTH};
-    (void)snprintf(out->address, sizeof out->address, "127.0.0.1:%d", loch_port_safekeeper(c, i));
+    loch_daemon_address(c, i, out->address, sizeof out->address);
     return loch_id_parse(loch_field(row, "member"), &out->id);
 }
 

@@ -1,11 +1,13 @@
 /* ledger: a bank whose clients remember what was acknowledged to them.
  *
- *   ledger init  --url U [--accounts N]                make tables and money
- *   ledger run   --url U --state DIR [--clients N] [--seconds S] [--stop-file F]
- *                transfers; every acknowledged (client, seq) is appended to DIR/client-N before the
- * next one begins; prints one JSON object ledger check --url U --state DIR [--accounts N]    every
- * acknowledged transfer is there, the sum is what it was, and sequential, index and index-only
- * scans count the same
+ *   ledger init --url U [--accounts N]
+ *     makes tables and money
+ *   ledger run --url U --state DIR [--clients N] [--seconds S] [--stop-file F] [--think-ms N]
+ *     transfers; every acknowledged one is appended to DIR/client-N, as "seq begun acknowledged"
+ * (us of the monotonic clock), before the client's next one begins; prints one JSON object ledger
+ * check --url U --state DIR [--accounts N] every acknowledged transfer is there, and after all that
+ * were acknowledged before it began (its transaction id is higher); the sum is what it was;
+ * sequential, index and index-only scans count the same; prints one JSON object
  *
  * A connection that breaks is not an error: the client reconnects and goes on with the next number
  * (the outcome of the one in flight is unknown). An error answer from a live server is one.
@@ -26,7 +28,7 @@
 
 struct options {
     const char *url, *state, *stop_file;
-    int accounts, clients, seconds;
+    int accounts, clients, seconds, think_ms;
 };
 
 struct client {
@@ -139,7 +141,7 @@ static long last_seq(FILE *f)
 {
     long seq = 0;
     long v;
-    while (fscanf(f, "%ld", &v) == 1)
+    while (fscanf(f, "%ld %*d %*d", &v) == 1)
         seq = v > seq ? v : seq;
     return seq;
 }
@@ -171,6 +173,7 @@ static void *client_main(void *arg)
                 continue;
             }
         }
+        double begun = now_ms();
         int rc = transfer(c, conn, ++seq, &seed);
         if (rc < 0) {
             PQfinish(conn);
@@ -179,12 +182,14 @@ static void *client_main(void *arg)
         }
         if (rc != 1)
             continue;
-        (void)fprintf(f, "%ld\n", seq);
-        (void)fflush(f);
         double t = now_ms();
+        (void)fprintf(f, "%ld %.0f %.0f\n", seq, begun * 1e3, t * 1e3);
+        (void)fflush(f);
         c->stall_ms = t - last_ack > c->stall_ms ? t - last_ack : c->stall_ms;
         last_ack = t;
         c->acked++;
+        if (c->o->think_ms > 0)
+            pause_ms(c->o->think_ms);
     }
     double t = now_ms();
     c->stall_ms = t - last_ack > c->stall_ms ? t - last_ack : c->stall_ms;
@@ -234,8 +239,10 @@ static int run(const struct options *o)
 static long load_acked(PGconn *conn, const char *state, int number)
 {
     char path[600];
-    char line[64];
+    char line[128];
     long v;
+    long begun;
+    long acked;
     long count = 0;
 
     (void)snprintf(path, sizeof path, "%s/client-%d", state, number);
@@ -244,8 +251,8 @@ static long load_acked(PGconn *conn, const char *state, int number)
         return -1;
     PGresult *res = PQexec(conn, "COPY acked FROM STDIN");
     PQclear(res);
-    while (fscanf(f, "%ld", &v) == 1) {
-        int n = snprintf(line, sizeof line, "%d\t%ld\n", number, v);
+    while (fscanf(f, "%ld %ld %ld", &v, &begun, &acked) == 3) {
+        int n = snprintf(line, sizeof line, "%d\t%ld\t%ld\t%ld\n", number, v, begun, acked);
         if (PQputCopyData(conn, line, n) != 1)
             die("copy", PQerrorMessage(conn));
         count++;
@@ -261,12 +268,27 @@ static long load_acked(PGconn *conn, const char *state, int number)
     return count;
 }
 
+/* Acknowledged transfers whose transaction id is not above those of all that were acknowledged
+ * before they began: an id that was given twice, or a log that was cut and written anew, shows
+ * here. */
+static long out_of_order(PGconn *conn)
+{
+    return number_or_die(
+        conn, "WITH held AS (SELECT a.begun, a.acked, t.xmin::text::bigint AS x FROM acked a "
+              "JOIN transfers t USING (client, seq)), "
+              "moments AS (SELECT acked AS at, x AS done, NULL::bigint AS x FROM held "
+              "UNION ALL SELECT begun, NULL, x FROM held), "
+              "seen AS (SELECT x, max(done) OVER (ORDER BY at) AS highest FROM moments) "
+              "SELECT count(*) FROM seen WHERE x <= highest");
+}
+
 static int check(const struct options *o)
 {
     PGconn *conn = connect_or_die(o);
     long acked = 0;
 
-    exec_or_die(conn, "CREATE TEMP TABLE acked (client int, seq bigint)");
+    exec_or_die(conn,
+                "CREATE TEMP TABLE acked (client int, seq bigint, begun bigint, acked bigint)");
     for (int i = 0;; i++) {
         long n = load_acked(conn, o->state, i);
         if (n < 0)
@@ -276,6 +298,7 @@ static int check(const struct options *o)
     exec_or_die(conn, "ANALYZE acked");
     long missing = number_or_die(conn, "SELECT count(*) FROM acked a WHERE NOT EXISTS (SELECT FROM "
                                        "transfers t WHERE t.client = a.client AND t.seq = a.seq)");
+    long disordered = out_of_order(conn);
     long sum = number_or_die(conn, "SELECT sum(balance) FROM accounts");
     exec_or_die(conn, "SET enable_indexscan = off; SET enable_indexonlyscan = off; "
                       "SET enable_bitmapscan = off");
@@ -286,13 +309,13 @@ static int check(const struct options *o)
     exec_or_die(conn, "SET enable_indexonlyscan = off; RESET enable_indexscan");
     long index_count = number_or_die(conn, "SELECT count(pad) FROM transfers WHERE client >= 0");
     PQfinish(conn);
-    bool ok = missing == 0 && sum == (long)o->accounts * OPENING_BALANCE &&
+    bool ok = missing == 0 && disordered == 0 && sum == (long)o->accounts * OPENING_BALANCE &&
               seq_count == only_count && seq_count == index_count && moved == o->accounts;
-    (void)printf(
-        "{\"acked\": %ld, \"missing\": %ld, \"sum\": %ld, \"expected_sum\": %ld, \"seq\": %ld, "
-        "\"index_only\": %ld, \"index\": %ld, \"ok\": %s}\n",
-        acked, missing, sum, (long)o->accounts * OPENING_BALANCE, seq_count, only_count,
-        index_count, ok ? "true" : "false");
+    (void)printf("{\"acked\": %ld, \"missing\": %ld, \"out_of_order\": %ld, \"sum\": %ld, "
+                 "\"expected_sum\": %ld, \"seq\": %ld, "
+                 "\"index_only\": %ld, \"index\": %ld, \"ok\": %s}\n",
+                 acked, missing, disordered, sum, (long)o->accounts * OPENING_BALANCE, seq_count,
+                 only_count, index_count, ok ? "true" : "false");
     return ok ? 0 : 1;
 }
 
@@ -302,7 +325,7 @@ int main(int argc, char **argv)
 
     if (argc < 2 || argc % 2 != 0)
         die("usage", "ledger init|run|check --url U [--state D] [--clients N] [--seconds S] "
-                     "[--accounts N] [--stop-file F]");
+                     "[--think-ms N] [--accounts N] [--stop-file F]");
     for (int i = 2; i < argc; i += 2) {
         if (strcmp(argv[i], "--url") == 0)
             o.url = argv[i + 1];
@@ -312,6 +335,8 @@ int main(int argc, char **argv)
             o.stop_file = argv[i + 1];
         else if (strcmp(argv[i], "--clients") == 0)
             o.clients = atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--think-ms") == 0)
+            o.think_ms = atoi(argv[i + 1]);
         else if (strcmp(argv[i], "--seconds") == 0)
             o.seconds = atoi(argv[i + 1]);
         else if (strcmp(argv[i], "--accounts") == 0)
