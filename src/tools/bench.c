@@ -12,7 +12,7 @@
 #include "loch/base/log.h"
 #include "loch/base/secret.h"
 
-#include "credential.h"
+#include "side_branch.h"
 
 #include <arpa/inet.h>
 #include <getopt.h>
@@ -22,7 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -55,8 +54,7 @@ struct bench {
     bool echo;
     struct loch_rel rel;
     uint32_t blocks;
-    struct loch_credential credential;
-    loch_lsn lsn;
+    struct loch_side_branch side; /* what is read */
     uint64_t random, sent;
 };
 
@@ -90,9 +88,9 @@ static void greet(void *arg, struct loch_writer *w)
 {
     const struct bench *b = arg;
     const struct loch_page_hello m = {.version = LOCH_WIRE_PAGE_VERSION,
-                                      .tenant = b->credential.tenant,
-                                      .timeline = b->credential.timeline,
-                                      .compute_epoch = b->credential.compute_epoch};
+                                      .tenant = b->side.credential.tenant,
+                                      .timeline = b->side.credential.timeline,
+                                      .compute_epoch = b->side.credential.compute_epoch};
     loch_page_hello_encode(w, &m);
 }
 
@@ -110,50 +108,10 @@ static void request(void *arg, struct loch_writer *w, uint64_t request_id)
 {
     struct bench *b = arg;
     const struct loch_page_get m = {.request_id = request_id,
-                                    .at = {LOCH_LSN_MAX, b->lsn},
+                                    .at = {LOCH_LSN_MAX, b->side.lsn},
                                     .rel = b->rel,
                                     .block = next_block(b)};
     loch_page_get_encode(w, &m);
-}
-
-/* ---- the branch and its credential ---- */
-
-static loch_status prepare(struct bench *b, char branch[64])
-{
-    struct loch_cluster *c = &b->cluster;
-    json_t *rows = NULL;
-    uint32_t random;
-    const char *text = NULL, *column;
-    json_t *value;
-    loch_status st;
-
-    if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
-        return LOCH_FAIL(LOCH_E_IO, "no random bytes");
-    (void)snprintf(branch, 64, "bench-%08x", random);
-    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "CREATE BRANCH %s %s FROM %s",
-                           b->tenant, branch, b->branch));
-    st = loch_lsn_parse(loch_field(json_array_get(rows, 0), "start_lsn"), &b->lsn);
-    json_decref(rows);
-    rows = NULL;
-    LOCH_TRY(st);
-    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "ISSUE CREDENTIAL %s %s %032x",
-                           b->tenant, branch, random));
-    json_object_foreach(json_array_get(rows, 0), column, value) text = json_string_value(value);
-    st = text != NULL ? loch_credential_parse(loch_slice_of(text, strlen(text)), &b->credential)
-                      : LOCH_FAIL(LOCH_E_CORRUPT, "the pageserver issued no credential");
-    json_decref(rows);
-    return st;
-}
-
-static void clean_up(struct bench *b, const char *branch)
-{
-    json_t *rows = NULL;
-
-    loch_credential_fini(&b->credential);
-    if (!loch_is_ok(loch_consolef(&b->cluster, loch_port_pageserver(&b->cluster), &rows,
-                                  "DROP BRANCH %s %s", b->tenant, branch)))
-        (void)fprintf(stderr, "loch-bench: branch %s stays: %s\n", branch, loch_error_text());
-    json_decref(rows);
 }
 
 /* One request and its answer over a connection of its own: how many blocks there are. */
@@ -199,7 +157,7 @@ static void on_connected(void *arg, loch_status st, struct loch_stream *stream)
     struct loch_buf buf = {0};
     struct loch_writer w;
     const struct loch_page_rel_size m = {
-        .request_id = 1, .at = {LOCH_LSN_MAX, a->bench->lsn}, .rel = a->bench->rel};
+        .request_id = 1, .at = {LOCH_LSN_MAX, a->bench->side.lsn}, .rel = a->bench->rel};
 
     if (stream == NULL) {
         a->st = st;
@@ -218,8 +176,8 @@ static loch_status ask_size(struct bench *b)
     struct asking a = {.bench = b, .st = {LOCH_E_UNAVAILABLE}, .why = "no answer"};
 
     LOCH_TRY(loch_env_real_create(&a.env));
-    loch_status st = loch_env_connect(a.env, b->credential.pageserver.address,
-                                      b->credential.pageserver.tls, 5000, on_connected, &a);
+    loch_status st = loch_env_connect(a.env, b->side.credential.pageserver.address,
+                                      b->side.credential.pageserver.tls, 5000, on_connected, &a);
     if (loch_is_ok(st)) {
         loch_env_run(a.env);
         st = loch_is_ok(a.st) ? LOCH_OK : LOCH_FAIL(a.st.code, "the pageserver says: %s", a.why);
@@ -344,8 +302,8 @@ static loch_status measure(struct bench *b, json_t **out)
     LOCH_TRY(ask_size(b));
     if (!loch_process_alive(&b->cluster, "pageserver", &pid))
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the pageserver does not run: loch up");
-    LOCH_TRY(
-        load(b, b->credential.pageserver.address, b->credential.pageserver.tls, false, pid, &mine));
+    LOCH_TRY(load(b, b->side.credential.pageserver.address, b->side.credential.pageserver.tls,
+                  false, pid, &mine));
     if (b->echo) {
         loch_status st = measure_echo(b, &echo);
         if (!loch_is_ok(st)) {
@@ -480,25 +438,23 @@ static loch_status set_option(struct bench *b, int opt)
 
 static loch_status run(struct bench *b)
 {
-    char branch[64] = "";
     json_t *result = NULL;
+    char why[400];
 
     if (strcmp(b->mode, "getpage") != 0 && strcmp(b->mode, "scan") != 0)
         return LOCH_FAIL(LOCH_E_INVALID, "unknown mode \"%s\"; see loch-bench --help", b->mode);
     LOCH_TRY(parse_relation(b));
     LOCH_TRY(loch_cluster_load(&b->cluster));
-    loch_status st = prepare(b, branch);
-    if (loch_is_ok(st))
-        st = measure(b, &result);
+    LOCH_TRY(
+        loch_side_branch_make(&b->cluster, "bench", b->tenant, b->branch, LOCH_LSN_NONE, &b->side));
+    loch_status st = measure(b, &result);
     if (loch_is_ok(st))
         print_result(b, result);
-    if (b->lsn != LOCH_LSN_NONE) {
-        char why[400];
+    else
         (void)snprintf(why, sizeof why, "%s", loch_error_text());
-        clean_up(b, branch);
-        if (!loch_is_ok(st))
-            st = LOCH_FAIL(st.code, "%s", why);
-    }
+    loch_side_branch_drop(&b->cluster, &b->side);
+    if (!loch_is_ok(st))
+        st = LOCH_FAIL(st.code, "%s", why);
     json_decref(result);
     return st;
 }

@@ -1,12 +1,9 @@
 /* Holds: `branch export`: a branch at a point as a data directory that a stock PostgreSQL starts
- * on.
- *
- * The point is held by a branch of its own, known to the pageserver only, which goes in the end
- * whatever happens; its system identifier is the export's. */
+ * on. The system identifier is that of the side branch that holds the point meanwhile. */
 #include "basebackup.h"
 #include "commands.h"
 #include "console_client.h"
-#include "credential.h"
+#include "side_branch.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -15,7 +12,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,7 +21,7 @@ struct export
 {
     struct loch_env *env;
     struct loch_agent_config agent; /* whom the files shall belong to */
-    struct loch_credential credential;
+    struct loch_side_branch side;   /* at the point */
     struct loch_basebackup *base;
     struct loch_timer *progress;
     const char *dir;
@@ -135,12 +131,12 @@ static void tell(void *arg)
         e->progress = NULL;
 }
 
-static loch_status fetch(struct export *e, loch_lsn lsn)
+static loch_status fetch(struct export *e)
 {
     const struct loch_basebackup_order order = {.env = e->env,
-                                                .credential = &e->credential,
+                                                .credential = &e->side.credential,
                                                 .config = &e->agent,
-                                                .lsn = lsn,
+                                                .lsn = e->side.lsn,
                                                 .dir = e->dir,
                                                 .full = true};
     LOCH_TRY(loch_env_on_signal(e->env, SIGINT, interrupted, e));
@@ -160,73 +156,30 @@ static loch_status fetch(struct export *e, loch_lsn lsn)
 
 /* ---- the command ---- */
 
-static loch_status read_credential(struct loch_cluster *c, const char *tenant, const char *branch,
-                                   uint32_t random, struct loch_credential *out)
+static loch_status fetch_all(struct export *e)
 {
-    json_t *rows = NULL;
-    json_t *value;
-    const char *column, *text = NULL;
-
-    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "ISSUE CREDENTIAL %s %s %032x",
-                           tenant, branch, random));
-    json_object_foreach(json_array_get(rows, 0), column, value) text = json_string_value(value);
-    loch_status st = text != NULL
-                         ? loch_credential_parse(loch_slice_of(text, strlen(text)), out)
-                         : LOCH_FAIL(LOCH_E_CORRUPT, "the pageserver issued no credential");
-    json_decref(rows);
+    LOCH_TRY(loch_env_real_create(&e->env));
+    const loch_status st = fetch(e);
+    loch_env_real_destroy(e->env);
     return st;
-}
-
-static loch_status export_side(struct loch_cluster *c, struct export *e, const char *tenant,
-                               const char *side, uint32_t random, loch_lsn lsn)
-{
-    LOCH_TRY(read_credential(c, tenant, side, random, &e->credential));
-    loch_status st = loch_env_real_create(&e->env);
-    if (loch_is_ok(st))
-        st = fetch(e, lsn);
-    if (e->env != NULL)
-        loch_env_real_destroy(e->env);
-    loch_credential_fini(&e->credential);
-    return st;
-}
-
-static void drop_side(struct loch_cluster *c, const char *tenant, const char *side)
-{
-    json_t *rows = NULL;
-    loch_status st =
-        loch_consolef(c, loch_port_pageserver(c), &rows, "DROP BRANCH %s %s", tenant, side);
-
-    if (!loch_is_ok(st))
-        loch_progress("warning: branch %s stays: %s (loch branch delete %s)", side,
-                      loch_error_text(), side);
-    json_decref(rows);
 }
 
 static loch_status export_at(struct loch_cluster *c, struct export *e, const char *tenant,
                              const json_t *branch, loch_lsn lsn)
 {
-    json_t *rows = NULL;
-    char side[64];
-    uint32_t random;
+    const char *name = loch_field(branch, "name");
+    char what[64];
 
-    if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
-        return LOCH_FAIL(LOCH_E_IO, "no random bytes");
-    (void)snprintf(side, sizeof side, "export-%.40s-%08x", loch_field(branch, "name"), random);
-    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows,
-                           "CREATE BRANCH %s %s FROM %s AT " LOCH_LSN_FMT, tenant, side,
-                           loch_field(branch, "timeline"), LOCH_LSN_ARG(lsn)));
-    loch_status st = loch_lsn_parse(loch_field(json_array_get(rows, 0), "start_lsn"), &lsn);
-    json_decref(rows);
-    if (loch_is_ok(st)) {
-        loch_progress("exporting branch %s at " LOCH_LSN_FMT " to %s, unencrypted",
-                      loch_field(branch, "name"), LOCH_LSN_ARG(lsn), e->dir);
-        st = export_side(c, e, tenant, side, random, lsn);
-    }
-    note(e, st);
-    drop_side(c, tenant, side);
+    (void)snprintf(what, sizeof what, "export-%.40s", name);
+    LOCH_TRY(loch_side_branch_make(c, what, tenant, loch_field(branch, "timeline"), lsn, &e->side));
+    loch_progress("exporting branch %s at " LOCH_LSN_FMT " to %s, unencrypted", name,
+                  LOCH_LSN_ARG(e->side.lsn), e->dir);
+    note(e, fetch_all(e));
+    loch_side_branch_drop(c, &e->side);
     LOCH_TRY(noted(e));
-    json_t *shown = json_pack("[{s:s, s:o, s:s}]", "branch", loch_field(branch, "name"), "lsn",
-                              json_sprintf(LOCH_LSN_FMT, LOCH_LSN_ARG(lsn)), "directory", e->dir);
+    json_t *shown =
+        json_pack("[{s:s, s:o, s:s}]", "branch", name, "lsn",
+                  json_sprintf(LOCH_LSN_FMT, LOCH_LSN_ARG(e->side.lsn)), "directory", e->dir);
     loch_print_rows(c, shown);
     json_decref(shown);
     return LOCH_OK;

@@ -1,0 +1,67 @@
+/* Making and dropping a branch that only a program reads. */
+#include "side_branch.h"
+
+#include "console_client.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/random.h>
+
+static loch_status take_credential(const struct loch_cluster *c, struct loch_side_branch *b,
+                                   uint32_t random)
+{
+    json_t *rows = NULL;
+    json_t *value;
+    const char *column, *text = NULL;
+
+    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "ISSUE CREDENTIAL %s %s %032" PRIx32,
+                           b->tenant, b->name, random));
+    json_object_foreach(json_array_get(rows, 0), column, value) text = json_string_value(value);
+    loch_status st = text != NULL
+                         ? loch_credential_parse(loch_slice_of(text, strlen(text)), &b->credential)
+                         : LOCH_FAIL(LOCH_E_CORRUPT, "the pageserver issued no credential");
+    json_decref(rows);
+    return st;
+}
+
+loch_status loch_side_branch_make(const struct loch_cluster *c, const char *what,
+                                  const char *tenant, const char *from, loch_lsn at,
+                                  struct loch_side_branch *out)
+{
+    struct loch_side_branch b = {0};
+    json_t *rows = NULL;
+    uint32_t random;
+    char clause[40] = "", why[500];
+
+    if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
+        return LOCH_FAIL(LOCH_E_IO, "no random bytes");
+    (void)snprintf(b.tenant, sizeof b.tenant, "%s", tenant);
+    (void)snprintf(b.name, sizeof b.name, "%.50s-%08" PRIx32, what, random);
+    if (at != LOCH_LSN_NONE)
+        (void)snprintf(clause, sizeof clause, " AT " LOCH_LSN_FMT, LOCH_LSN_ARG(at));
+    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "CREATE BRANCH %s %s FROM %s%s",
+                           b.tenant, b.name, from, clause));
+    loch_status st = loch_lsn_parse(loch_field(json_array_get(rows, 0), "start_lsn"), &b.lsn);
+    json_decref(rows);
+    if (loch_is_ok(st))
+        st = take_credential(c, &b, random);
+    if (!loch_is_ok(st)) {
+        (void)snprintf(why, sizeof why, "%s", loch_error_text());
+        loch_side_branch_drop(c, &b);
+        return LOCH_FAIL(st.code, "%s", why);
+    }
+    *out = b;
+    return LOCH_OK;
+}
+
+void loch_side_branch_drop(const struct loch_cluster *c, struct loch_side_branch *b)
+{
+    json_t *rows = NULL;
+
+    loch_credential_fini(&b->credential);
+    if (!loch_is_ok(loch_consolef(c, loch_port_pageserver(c), &rows, "DROP BRANCH %s %s", b->tenant,
+                                  b->name)))
+        (void)fprintf(stderr, "warning: branch %s stays: %s (loch branch delete %s)\n", b->name,
+                      loch_error_text(), b->name);
+    json_decref(rows);
+}
