@@ -4,6 +4,8 @@
 
 #include "postgres.h"
 
+#include "stop_state.h"
+
 #include "compat/port.h"
 
 #include "libpq/auth.h"
@@ -31,6 +33,8 @@ static void on_authentication(Port *port, int status)
                  errmsg("replication connections to a Loch compute are not supported"),
                  errhint("Take base backups from the pageserver and WAL from a safekeeper; see the "
                          "loch command.")));
+    if (!am_walsender)
+        loch_stop_state_wait();
 }
 
 void loch_auth_register(void)

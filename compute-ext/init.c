@@ -9,6 +9,7 @@
 #include "auth.h"
 #include "commit_guard.h"
 #include "compat/smgr.h"
+#include "free_space.h"
 #include "prewarm.h"
 #include "read_only.h"
 #include "report.h"
@@ -16,6 +17,7 @@
 #include "settings.h"
 #include "shared.h"
 #include "sizes.h"
+#include "stop_state.h"
 #include "throttle.h"
 #include "utility.h"
 
@@ -81,6 +83,7 @@ static void require_server(void)
 static void memory_is_ready(void)
 {
     loch_seam_probe_shared();
+    loch_stop_state_make();
     ereport(LOG, (errmsg("loch: the storage manager is ours; branch %s from %X/%X in term %s",
                          loch_settings.timeline, LSN_FORMAT_ARGS(loch_settings.start_lsn_value),
                          loch_settings.term)));
@@ -95,6 +98,7 @@ void _PG_init(void)
     loch_settings_define();
     require_server();
     loch_settings_load();
+    loch_free_space_read();
     loch_require(loch_process_harden(), "hardening the process");
     loch_shared_register(memory_is_ready);
     loch_seam_install();

@@ -59,6 +59,37 @@ static off_t segment_length(const char *path)
     return -1;
 }
 
+BlockNumber loch_local_blocks(RelFileNode rnode, ForkNumber fork)
+{
+    char path[MAXPGPATH];
+    BlockNumber blocks = 0;
+
+    for (BlockNumber segment = 0;; segment++) {
+        off_t length;
+
+        segment_path(path, rnode, fork, segment);
+        length = segment_length(path);
+        if (length < 0)
+            return blocks;
+        blocks += (BlockNumber)(length / BLCKSZ);
+    }
+}
+
+bool loch_local_read(RelFileNode rnode, ForkNumber fork, BlockNumber block, char *page)
+{
+    char path[MAXPGPATH];
+    bool got;
+    int fd;
+
+    segment_path(path, rnode, fork, block / SEGMENT_BLOCKS);
+    fd = BasicOpenFile(path, O_RDONLY | PG_BINARY);
+    if (fd < 0)
+        return false;
+    got = pread(fd, page, BLCKSZ, offset_in_segment(block)) == BLCKSZ;
+    (void)close(fd);
+    return got;
+}
+
 static void create_segment(const char *path)
 {
     int fd = BasicOpenFile(path, O_RDWR | O_CREAT | PG_BINARY);

@@ -13,6 +13,10 @@
 #include "storage/relfilenode.h"
 
 bool loch_local_exists(RelFileNode rnode, ForkNumber fork);
+/* Length in blocks; 0 without a file. ERROR when a file cannot be looked at. */
+BlockNumber loch_local_blocks(RelFileNode rnode, ForkNumber fork);
+/* The block as the file has it, a hole as zeros; false when there is none. Never an ERROR. */
+bool loch_local_read(RelFileNode rnode, ForkNumber fork, BlockNumber block, char *page);
 /* Makes the fork end after `block`, without giving any page bytes. The caller holds the relation's
  * extension lock, as for smgrextend. ERROR when the file system refuses. */
 void loch_local_extend(RelFileNode rnode, ForkNumber fork, BlockNumber block);

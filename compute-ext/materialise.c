@@ -6,6 +6,7 @@
  * after a crash. */
 #include "materialise.h"
 
+#include "free_space.h"
 #include "known_absent.h"
 #include "last_lsn.h"
 #include "local_file.h"
@@ -119,6 +120,9 @@ static bool materialise_other(SMgrRelation reln, ForkNumber fork)
 
     if (!loch_materialise(reln, MAIN_FORKNUM))
         return false;
+    if (fork == FSM_FORKNUM &&
+        loch_free_space_restore(rnode, loch_local_blocks(rnode, MAIN_FORKNUM)))
+        return true;
     /* the main fork brought its init fork along, and an unlogged relation's maps are local */
     if (loch_local_exists(rnode, INIT_FORKNUM))
         return loch_local_exists(rnode, fork);

@@ -7,6 +7,7 @@
 #include "page_store.h"
 
 #include "cid_overlay.h"
+#include "free_space.h"
 #include "known_absent.h"
 #include "last_lsn.h"
 #include "local_cache.h"
@@ -62,9 +63,11 @@ static void store_create(SMgrRelation reln, ForkNumber fork, bool is_redo)
     if (fork == INIT_FORKNUM)
         loch_init_fork_made();
     loch_absent_remove(rnode, fork);
-    if (fork == MAIN_FORKNUM)
+    if (fork == MAIN_FORKNUM) {
         loch_absent_add(rnode, LOCH_FORK_BIT(FSM_FORKNUM) | LOCH_FORK_BIT(VISIBILITYMAP_FORKNUM) |
                                    LOCH_FORK_BIT(INIT_FORKNUM));
+        loch_free_space_forget(rnode);
+    }
     if (loch_fix_on(truncate))
         loch_last_lsn_raise_fork(rnode, fork, loch_insert_lsn());
 }
@@ -88,8 +91,10 @@ static void store_unlink(RelFileNodeBackend rnode, ForkNumber fork, bool is_redo
     for (ForkNumber f = MAIN_FORKNUM; f <= MAX_FORKNUM; f++)
         if (f == fork || fork == InvalidForkNumber)
             loch_last_lsn_raise_fork(rnode.node, f, loch_insert_lsn());
-    if (fork == MAIN_FORKNUM || fork == InvalidForkNumber)
+    if (fork == MAIN_FORKNUM || fork == InvalidForkNumber) {
         loch_overlay_forget_range(rnode.node, 0);
+        loch_free_space_forget(rnode.node);
+    }
 }
 
 static void put_kept(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page, bool extend)

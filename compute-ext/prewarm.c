@@ -13,6 +13,7 @@
 #include "compat/export.h"
 
 #include "config_files.h"
+#include "free_space.h"
 #include "last_lsn.h"
 #include "local_cache.h"
 #include "local_file.h"
@@ -167,6 +168,7 @@ void loch_prewarm_look(void)
         return;
     last = now;
     loch_prewarm_save();
+    loch_free_space_save(true);
 }
 
 /* ---- fetching ---- */

@@ -90,9 +90,14 @@ static void define_prewarm(void)
                              "Keep the list of hot pages, and fetch them after the next start.",
                              "Switching it off ends the fetching.", &loch_settings.prewarm, true,
                              PGC_SIGHUP, 0, NULL, NULL, NULL);
-    DefineCustomIntVariable("loch.prewarm_interval", "Time between two lists of hot pages.",
+    DefineCustomIntVariable("loch.prewarm_interval",
+                            "Time between two lists of hot pages and of free space.",
                             "0: only when the server stops.", &loch_settings.prewarm_interval_s,
                             300, 0, 86400, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+    DefineCustomIntVariable("loch.unlogged_max_size",
+                            "Unlogged relations up to this size are kept across a clean stop.",
+                            "All of them or none; 0: none.", &loch_settings.unlogged_max_mb, 256, 0,
+                            4000, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
 }
 
 /* An eighth of the volume that the data directory lies on: several computes may share it, and WAL

@@ -32,6 +32,7 @@ struct loch_settings {
     bool read_only;
     bool prewarm;
     int prewarm_interval_s;
+    int unlogged_max_mb;
     char *test_disable;
     /* parsed once in the postmaster */
     struct loch_id tenant_id;
@@ -71,6 +72,7 @@ void loch_settings_load(void);
     X(fsm)                                                                                         \
     X(collision)                                                                                   \
     X(readahead)                                                                                   \
+    X(free_space)                                                                                  \
     X(cache)                                                                                       \
     X(commit)                                                                                      \
     X(commit_prepared)                                                                             \

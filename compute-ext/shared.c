@@ -2,6 +2,7 @@
 #include "shared.h"
 
 #include "cid_overlay.h"
+#include "free_space.h"
 #include "known_absent.h"
 #include "local_cache.h"
 #include "settings.h"
@@ -68,6 +69,7 @@ static void request_memory(void)
     RequestAddinShmemSpace(hash_estimate_size(LOCH_ABSENT_MAX, sizeof(struct known_absent)));
     RequestAddinShmemSpace(loch_process_count() * sizeof(struct loch_process));
     RequestAddinShmemSpace(loch_cache_shared_bytes());
+    RequestAddinShmemSpace(loch_free_space_shared_bytes());
     RequestNamedLWLockTranche(TRANCHE, LOCKS);
 }
 
@@ -119,6 +121,7 @@ static void make_memory(void)
     loch_absent_lock = &locks[1].lock;
     create_locks = &locks[2];
     loch_cache_make(&locks[2 + LOCH_CREATE_LOCKS]);
+    loch_free_space_make();
     LWLockRelease(AddinShmemInitLock);
     loch_shared = s;
     if (!IsUnderPostmaster && ready_callback != NULL)

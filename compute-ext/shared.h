@@ -29,6 +29,8 @@
     X(prewarm_loaded, "hot pages brought into the local cache")                                    \
     X(prewarm_left_out, "hot pages that were there already, changed, kept, or gone")               \
     X(prewarm_saved, "hot pages listed for the next compute, all lists together")                  \
+    X(free_space_saved, "times the free space maps were listed for the next compute")              \
+    X(free_space_restored, "free space maps made out of the last compute's list")                  \
     X(size_asked, "relation sizes asked of the pageserver")                                        \
     X(fork_materialised, "relation forks whose local file was made on first use")                  \
     X(reconnects, "connections made to the pageserver")                                            \
@@ -89,6 +91,7 @@ struct loch_shared {
     pg_atomic_uint64 config_wanted;   /* looks at the configuration files that were asked for ... */
     pg_atomic_uint64 config_done;     /* ... and that have ended */
     pg_atomic_uint64 config_lsn;      /* end of what the last change was logged as */
+    pg_atomic_uint64 stop_state_lsn;  /* sessions begin when the quorum has it (stop_state.c) */
     pg_atomic_uint64 counters[LOCH_COUNTER_COUNT];
 #ifdef LOCH_TEST_SWITCHES
     pg_atomic_uint64 cache_fault_in, cache_fault_errno;

@@ -12,12 +12,14 @@
 
 #include "cid_overlay.h"
 #include "config_files.h"
+#include "free_space.h"
 #include "lag.h"
 #include "local_cache.h"
 #include "page_client.h"
 #include "prewarm.h"
 #include "settings.h"
 #include "shared.h"
+#include "stop_state.h"
 #include "wait.h"
 
 #include "access/xact.h"
@@ -142,7 +144,7 @@ static void between_waits(void)
     press();
 }
 
-/* What was edited just before a stop. */
+/* What was edited just before a stop, and what is kept over it. */
 static void look_once_more(int code, Datum arg)
 {
     (void)code;
@@ -151,6 +153,8 @@ static void look_once_more(int code, Datum arg)
         return;
     loch_config_files_look();
     loch_prewarm_save();
+    loch_stop_state_save();
+    loch_free_space_save(false);
 }
 
 void loch_throttle_main(Datum arg)
@@ -164,6 +168,7 @@ void loch_throttle_main(Datum arg)
     pqsignal(SIGTERM, die);
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     BackgroundWorkerUnblockSignals();
+    loch_stop_state_consume();
     for (;;) {
         (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_EVERY_MS,
                         PG_WAIT_EXTENSION);

@@ -9,6 +9,7 @@
 
 #include "loch/pg/checkpoint.h"
 #include "loch/pg/slru.h"
+#include "loch/wire/stop_state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,6 +67,22 @@ static LOCH_STATUS put_directories(struct backup *b)
     return LOCH_OK;
 }
 
+/* What a clean stop left (docs/protocol/stop_state.md) is good only for who begins where that
+ * server ended. Anybody else on this branch gets its names, to use it up; used up, it is not sent
+ * at all. */
+static bool is_stop_state(const char *path)
+{
+    const size_t len = sizeof LOCH_STOP_FILE - 1;
+
+    return strncmp(path, LOCH_STOP_FILE, len) == 0 && (path[len] == '\0' || path[len] == '.');
+}
+
+static bool is_after_shutdown(const struct loch_control *control)
+{
+    return control->checkpoint_lsn == control->last_start &&
+           control->checkpoint.redo == control->checkpoint_lsn;
+}
+
 static LOCH_STATUS put_aux(void *arg, const struct loch_key *key, struct loch_slice value,
                            loch_lsn version)
 {
@@ -76,6 +93,12 @@ static LOCH_STATUS put_aux(void *arg, const struct loch_key *key, struct loch_sl
     (void)key;
     (void)version;
     LOCH_TRY(loch_aux_decode(value, path, &contents));
+    if (is_stop_state(path)) {
+        if (contents.len == 0 || b->request->full)
+            return LOCH_OK;
+        if (!is_after_shutdown(b->request->control))
+            contents.len = 0;
+    }
     return tar_whole(&b->tar, path, contents);
 }
 

@@ -13,6 +13,7 @@
 #include "quorum.h"
 #include "quorum_file.h"
 #include "state_file.h"
+#include "stop_state.h"
 #include "wal_source.h"
 
 #include "loch/base/check.h"
@@ -317,6 +318,26 @@ static void on_dark(void *arg, loch_status st)
     kill_server(c);
 }
 
+/* Without it the server starts as after a crash, which is always right. */
+static loch_status restore_stop_state(const struct loch_compute *c)
+{
+    const struct loch_stop_state_order order = {.env = c->env,
+                                                .pgdata = loch_postmaster_pgdata(c->postmaster),
+                                                .tenant = c->credential->tenant,
+                                                .timeline = c->credential->timeline,
+                                                .uid = c->config->uid,
+                                                .gid = c->config->gid};
+    bool restored;
+
+    if (c->config->read_only)
+        return LOCH_OK;
+    loch_status st = loch_stop_state_restore(&order, &restored);
+    if (loch_is_ok(st) || restored)
+        return st;
+    LOCH_WARN("what the last stop left is not used: %s", loch_error_text());
+    return LOCH_OK;
+}
+
 static void on_basebackup(void *arg, loch_status st, loch_lsn checkpoint_end)
 {
     struct loch_compute *c = arg;
@@ -335,6 +356,10 @@ static void on_basebackup(void *arg, loch_status st, loch_lsn checkpoint_end)
     }
     if (!loch_is_ok(st)) {
         give_up(c, FAILED, "no basebackup");
+        return;
+    }
+    if (!loch_is_ok(restore_stop_state(c))) {
+        try_again(c, "what the last stop left");
         return;
     }
     LOCH_INFO("basebackup at " LOCH_LSN_FMT " unpacked, %" PRIu64

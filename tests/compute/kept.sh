@@ -1,0 +1,143 @@
+#!/usr/bin/env bash
+# What a compute leaves for the next: statistics and unlogged relations over a clean stop, once, for the same branch; empty and
+# reset after a crash, as stock; free space maps over both.
+. "$(dirname "$0")/../e2e/lib.sh"
+
+URL=
+sql() { timeout 60 psql "$URL" -X -A -t -q -v ON_ERROR_STOP=1 "$@" | grep -v '^$' || true; }
+is() { [ "$2" = "$3" ] && note "ok   $1: $2" || fail "$1: $2 instead of $3"; }
+start() { # SETTINGS
+    "$LOCH" compute start "${2:-main}" --set "shared_buffers=4MB,autovacuum=off,max_prepared_transactions=4,allow_in_place_tablespaces=on$1" >/dev/null || fail "compute start"
+    URL=$(url "${2:-main}")
+}
+stop() { "$LOCH" compute stop main >/dev/null || fail "compute stop"; }
+
+up
+"$LOCH" compute stop main >/dev/null
+start ""
+sql <<'Q'
+create tablespace inplace location '';
+create table seen(id int primary key, v int);
+insert into seen select g, g from generate_series(1, 1000) g;
+create unlogged table u(id int generated always as identity primary key, v int, pos point, tags int[], txt text) ;
+create index on u using gist(pos);
+create index on u using gin(tags);
+create index on u using spgist(txt);
+create index on u using hash(v);
+create index on u using brin(v);
+insert into u(v, pos, tags, txt) select g, point(g % 100, g % 77), array[g % 9, g % 31], repeat('t' || g, 20) from generate_series(1, 5000) g;
+create unlogged table nothing(id int primary key);
+create unlogged table there(id int) tablespace inplace;
+insert into there select generate_series(1, 100);
+create unlogged table made_logged(id int primary key);
+insert into made_logged select generate_series(1, 300);
+alter table made_logged set logged;
+create table made_unlogged(id int primary key);
+insert into made_unlogged select generate_series(1, 400);
+alter table made_unlogged set unlogged;
+create table room(id int primary key, pad text);
+insert into room select g, repeat('r', 700) from generate_series(1, 4000) g;
+delete from room where id % 2 = 0;
+vacuum room;
+create extension amcheck; create extension pg_freespacemap; create extension pageinspect;
+Q
+sql -c "begin" -c "insert into u(v, txt) values (-1, 'prepared')" -c "prepare transaction 'p'"
+for _ in 1 2 3; do sql -c "select count(*) from seen" >/dev/null; done
+contents="select (select count(*) || ' ' || sum(v) || ' ' || sum(hashtext(txt)) from u), (select count(*) from nothing), (select count(*) from there), (select count(*) from made_logged), (select count(*) from made_unlogged)"
+statistics="select seq_scan, n_tup_ins, n_live_tup from pg_stat_user_tables where relname = 'seen'"
+map="select count(*), sum(avail), max(avail), md5(string_agg(blkno || ':' || avail, ',' order by blkno)) from pg_freespace('room')"
+full=$(sql -c "$contents") counted=$(sql -c "$statistics") space=$(sql -c "$map") blocks=$(sql -c "select pg_relation_size('room')")
+indexes() { # every index of u agrees with its heap
+    local probe
+    for probe in "pos <@ box '((0,0),(20,20))'" "tags @> array[7]" "txt ^@ 't1'" "v = 77" "v between 100 and 900" "id between 10 and 30"; do
+        is "unlogged: $probe" "$(sql -c "set enable_seqscan = off" -c "select count(*) from u where $probe")" \
+            "$(sql -c "set enable_indexscan = off" -c "set enable_bitmapscan = off" -c "set enable_indexonlyscan = off" -c "select count(*) from u where $probe")"
+    done
+    sql -c "select bt_index_check('u_pkey', true)" >/dev/null || fail "amcheck"
+}
+
+# ---- a clean stop ----
+stop
+start ""
+is "statistics over a stop" "$(sql -c "$statistics")" "$counted"
+is "unlogged relations over a stop" "$(sql -c "$contents")" "$full"
+is "free space over a stop" "$(sql -c "$map")" "$space"
+indexes
+sql -c "insert into room select g, repeat('r', 700) from generate_series(10001, 11500) g"
+is "the relation did not grow" "$(sql -c "select pg_relation_size('room')")" "$blocks"
+sql -c "commit prepared 'p'"
+is "a prepared transaction's unlogged row" "$(sql -c "select count(*) from u where v = -1")" 1
+# Splits after the start: their counter goes on where it was.
+before_lsn=$(sql -c "select max(lsn) from generate_series(0, pg_relation_size('u_pos_idx') / 8192 - 1) b, page_header(get_raw_page('u_pos_idx', b::int))")
+sql -c "insert into u(v, pos, txt) select g, point(g % 100, g % 77), 'n' from generate_series(1, 3000) g"
+is "made-up LSNs go on" "$(sql -c "select max(lsn) > '$before_lsn' from generate_series(0, pg_relation_size('u_pos_idx') / 8192 - 1) b, page_header(get_raw_page('u_pos_idx', b::int))")" t
+indexes
+sql -c "update u set v = v + 1 where id < 100" -c "insert into made_unlogged values (9999)"
+full=$(sql -c "$contents")
+
+# ---- twice in a row, nothing done in between ----
+stop
+start ""
+stop
+start ""
+is "over two stops" "$(sql -c "$contents")" "$full"
+
+# ---- a crash: as stock ----
+counted=$(sql -c "$statistics")
+[ -n "$counted" ] || fail "no statistics"
+destroy_compute main
+start ""
+is "after a crash" "$(sql -c "$contents")" "|0|0|300|0"
+is "statistics after a crash" "$(sql -c "$statistics")" "0|0|0"
+# What the stop before the crash left is used up: another crash finds nothing of it either.
+destroy_compute main
+start ""
+is "after another crash" "$(sql -c "$contents")" "|0|0|300|0"
+sql -c "insert into u(v, txt) select g, 'again' from generate_series(1, 10) g"
+indexes
+is "the map is older than the crash and still there" "$(sql -c "select sum(avail) > 0 from pg_freespace('room')")" t
+
+# ---- another branch gets none of it ----
+stop
+"$LOCH" branch create twig >/dev/null || fail "branch"
+"$LOCH" compute start twig --branch twig --set autovacuum=off >/dev/null || fail "compute on the branch"
+URL=$(url twig)
+is "a branch's unlogged relations are empty" "$(sql -c "select count(*) from u")" 0
+"$LOCH" compute stop twig >/dev/null || fail "compute stop"
+start ""
+is "the branch itself has them" "$(sql -c "select count(*) from u")" 10
+
+# ---- too much of it, and none wanted ----
+sql -c "insert into u(v, txt) select g, repeat(md5(g::text), 30) from generate_series(1, 20000) g"
+sql -c "alter system set loch.unlogged_max_size = '5MB'" -c "select pg_reload_conf()" >/dev/null
+stop
+start ""
+is "more than loch.unlogged_max_size" "$(sql -c "select count(*) from u")" 0
+is "statistics all the same" "$(sql -c "select n_live_tup > 0 from pg_stat_user_tables where relname = 'u'")" t
+sql -c "alter system reset loch.unlogged_max_size" -c "select pg_reload_conf()" >/dev/null
+
+# ---- a map older than a truncation, a drop and a database's end does no harm ----
+sql -c "create table short(pad text)" -c "insert into short select repeat('s', 700) from generate_series(1, 3000)" -c "delete from short where ctid > '(150,0)' and ctid < '(200,0)'" -c "vacuum short" \
+    -c "create table dropped(pad text)" -c "insert into dropped select repeat('s', 700) from generate_series(1, 3000)" -c "delete from dropped where ctid > '(150,0)'" -c "vacuum (truncate off) dropped"
+stop
+start ",loch.prewarm_interval=0"
+sql -c "delete from short where ctid >= '(20,0)'" -c "vacuum short" -c "drop table dropped"
+is "short now" "$(sql -c "select pg_relation_size('short') / 8192")" 20
+caught_up
+destroy_compute main
+start ""
+sql -c "insert into short select repeat('n', 700) from generate_series(1, 500)"
+is "no row is lost" "$(sql -c "select count(*) from short where pad ~ '^n'")" 500
+is "nothing beyond the end" "$(sql -c "select count(*) from pg_freespace('short') where blkno >= pg_relation_size('short') / 8192")" 0
+[ "$(sql -c "select value from loch.stats where name = 'free_space_restored'")" -gt 0 ] || fail "no map was restored"
+
+# ---- without the fix ----
+blocks=$(sql -c "select pg_relation_size('room')")
+sql -c "delete from room where id > 10000" -c "vacuum (truncate off) room" -c "alter system set loch.test_disable = 'free_space'" -c "select pg_reload_conf()" >/dev/null
+blocks=$(sql -c "select pg_relation_size('room')")
+stop
+start ""
+sql -c "insert into room select g, repeat('r', 700) from generate_series(20001, 21000) g"
+[ "$(sql -c "select pg_relation_size('room')")" -gt "$blocks" ] || fail "the negative: the relation did not grow without its map"
+note "ok   negative: without its map the relation grows"
+note "passed"
