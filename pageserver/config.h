@@ -15,7 +15,8 @@ struct loch_peer {
 
 struct loch_pageserver_config {
     struct loch_id cluster, node;
-    const char *address;    /* of the page port */
+    const char *address;    /* of the page port, as computes know it */
+    const char *listen;     /* where it listens; "": at address */
     const char *scratch;    /* redo workers' and initdb's directories; tmpfs is best */
     const char *lib_dir;    /* loch.so, loch_redo.so, loch.sql */
     const char *pg_bin_dir; /* of the stock PostgreSQL */

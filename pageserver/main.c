@@ -161,10 +161,11 @@ static loch_status start_all(struct loch_pageserver *ps, const struct loch_daemo
     LOCH_TRY(open_engine(ps, daemon->dir));
     LOCH_TRY(loch_revocation_start(ps));
     LOCH_TRY(loch_tls_server_create(loch_keys_psk_lookup, ps->keys, &ps->tls));
-    LOCH_TRY(loch_env_listen(ps->env, ps->config.address, ps->tls, &ps->listener,
-                             loch_page_service_accept, ps));
+    const char *listen = ps->config.listen[0] != '\0' ? ps->config.listen : ps->config.address;
+    LOCH_TRY(
+        loch_env_listen(ps->env, listen, ps->tls, &ps->listener, loch_page_service_accept, ps));
     loch_metrics_health(ps->metrics, true, "serving");
-    LOCH_INFO("serving pages at %s", ps->config.address);
+    LOCH_INFO("serving pages at %s", listen);
     return LOCH_OK;
 }
 

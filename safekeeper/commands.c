@@ -295,7 +295,7 @@ static void show_leases(void *arg, struct loch_console_request *request)
     loch_leases_show(d->leases, request);
 }
 
-const struct loch_console_command sk_commands[SK_COMMAND_COUNT] = {
+static const struct loch_console_command commands[] = {
     {"CREATE TIMELINE <tenant> <timeline> START <start> PREV <prev> SYSID <sysid> PGVERSION "
      "<pgversion> SEGMENT <segment>",
      "Begins to keep a timeline's WAL from START on; the same again does nothing.",
@@ -328,3 +328,9 @@ const struct loch_console_command sk_commands[SK_COMMAND_COUNT] = {
     {LOCH_RELOAD_KEYS_WORDS, LOCH_RELOAD_KEYS_HELP, reload_keys},
     {"SHOW LEASES", "One row a tenant: whether its key may be used, and why not.", show_leases},
 };
+
+const struct loch_daemon_hooks sk_hooks = {.commands = commands,
+                                           .command_count = sizeof commands / sizeof commands[0],
+                                           .start = sk_daemon_start,
+                                           .stop = sk_daemon_stop,
+                                           .finish = sk_daemon_finish};

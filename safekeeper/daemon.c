@@ -420,7 +420,7 @@ static loch_status keep_leases(struct sk_daemon *d)
     return loch_leases_create(&options, &d->leases);
 }
 
-static loch_status start(const struct loch_daemon *daemon, void **state)
+loch_status sk_daemon_start(const struct loch_daemon *daemon, void **state)
 {
     struct sk_daemon *d = calloc(1, sizeof *d);
     const struct loch_config *config = daemon->config;
@@ -484,7 +484,7 @@ static void stop_when_idle(void *arg)
         sk_daemon_fail_stop("cannot start a timer", st);
 }
 
-static void stop(void *state)
+void sk_daemon_stop(void *state)
 {
     struct sk_daemon *d = state;
 
@@ -504,7 +504,7 @@ static void stop(void *state)
     stop_when_idle(d);
 }
 
-static void finish(void *state)
+void sk_daemon_finish(void *state)
 {
     struct sk_daemon *d = state;
     bool clean = d->conns == NULL;
@@ -520,9 +520,3 @@ static void finish(void *state)
     else
         LOCH_INFO("stopped in the middle of work; nothing that was acknowledged is lost");
 }
-
-const struct loch_daemon_hooks sk_hooks = {.commands = sk_commands,
-                                           .command_count = SK_COMMAND_COUNT,
-                                           .start = start,
-                                           .stop = stop,
-                                           .finish = finish};

@@ -91,7 +91,9 @@ void sk_daemon_wiped(struct sk_daemon *daemon, const struct loch_id *tenant);
 /* A failed write or sync, or no memory in the consensus: says why and ends the process. */
 _Noreturn void sk_daemon_fail_stop(const char *what, loch_status st);
 
-#define SK_COMMAND_COUNT 18u
-extern const struct loch_console_command sk_commands[SK_COMMAND_COUNT];
+/* The hooks of sk_hooks. */
+LOCH_STATUS sk_daemon_start(const struct loch_daemon *daemon, void **state);
+void sk_daemon_stop(void *state);
+void sk_daemon_finish(void *state);
 
 #endif

@@ -4,6 +4,9 @@
 LOCH_PACKAGES_BUILD="gcc cmake ninja-build pkg-config libc6-dev postgresql-15 postgresql-client-15 \
 postgresql-server-dev-15 libpq-dev liburing-dev libuv1-dev libzstd-dev liblz4-dev libssl-dev libxxhash-dev \
 libisal-dev uthash-dev libbsd-dev libinih-dev libseccomp-dev libmicrohttpd-dev libjansson-dev libp11-kit-dev libcurl4-openssl-dev libcmocka-dev"
+# What the programs want, where they are not built (docker/Dockerfile).
+LOCH_PACKAGES_RUN="postgresql-15 postgresql-client-15 liburing2 libuv1 libzstd1 liblz4-1 libssl3 libxxhash0 libisal2 \
+libbsd0 libinih1 libseccomp2 libmicrohttpd12 libjansson4 libp11-kit0 libcurl4 libpq5 ca-certificates"
 LOCH_PACKAGES_TEST="clang-14 clang-tidy-14 clang-format-14 libclang-rt-14-dev codespell strace python3 \
 postgresql-contrib softhsm2 nodejs e2fsprogs tcpdump procps openssl curl"
 

@@ -5,6 +5,7 @@
  * protocol is closed. Source: PostgreSQL 15 documentation, chapter 55 (Frontend/Backend Protocol).
  */
 #include "console.h"
+#include "flush.h"
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
@@ -60,21 +61,10 @@ static void conn_free(struct console_conn *c)
 /* ---- writing ---- */
 static void conn_write(struct console_conn *c)
 {
-    size_t at = 0;
-
-    while (at < c->out.len) {
-        ssize_t n = send(c->fd, c->out.data + at, c->out.len - at, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-            break;
-        if (n < 0) {
-            c->dead = true;
-            return;
-        }
-        at += (size_t)n;
+    if (!loch_host_flush(c->fd, &c->out)) {
+        c->dead = true;
+        return;
     }
-    loch_buf_consume(&c->out, at);
     if (c->out.len == 0 && c->last_word)
         c->dead = true;
 }

@@ -7,6 +7,8 @@
  */
 #include "loch/host/pgv3.h"
 
+#include "flush.h"
+
 #include "loch/base/check.h"
 #include "loch/base/log.h"
 #include "loch/base/secret.h"
@@ -83,21 +85,10 @@ static void conn_free(struct loch_pgv3_conn *c)
 
 static void conn_write(struct loch_pgv3_conn *c)
 {
-    size_t at = 0;
-
-    while (at < c->wire.len) {
-        ssize_t n = send(c->fd, c->wire.data + at, c->wire.len - at, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-            break;
-        if (n < 0) {
-            c->dead = true;
-            return;
-        }
-        at += (size_t)n;
+    if (!loch_host_flush(c->fd, &c->wire)) {
+        c->dead = true;
+        return;
     }
-    loch_buf_consume(&c->wire, at);
     if (c->wire.len == 0 && c->last_word)
         c->dead = true;
 }

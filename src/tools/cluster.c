@@ -353,6 +353,8 @@ static loch_status write_configs(const struct loch_cluster *c)
     }
     LOCH_TRY(open_config(c, "pageserver", path, &f));
     write_common(f, c, "pageserver", loch_port_pageserver(c), c->port_base + 30);
+    if (c->elsewhere)
+        (void)fprintf(f, "listen = 0.0.0.0:%d\n", loch_port_pageserver(c));
     (void)fprintf(f, "scratch = %s%cpageserver\nlib_dir = %s\n", c->scratch,
                   c->elsewhere ? '-' : '/', /* beside: nobody has made our own there */
                   c->lib_dir);
