@@ -141,6 +141,12 @@ static void on_state(void *arg, const struct loch_wal_pull_state *state)
     (void)state;
 }
 
+static loch_lsn on_wanted(void *arg)
+{
+    (void)arg;
+    return UINT64_MAX; /* it is pulled because somebody waits */
+}
+
 static void on_positions(void *arg, struct loch_wal_pull_feedback *out)
 {
     const struct loch_history *h = arg;
@@ -161,7 +167,7 @@ static loch_status pull(struct loch_history *h)
         .tenant = h->tenant,
         .timeline = h->timeline,
         .from = h->point.lsn,
-        .events = {on_wal, on_restart, on_state, on_positions},
+        .events = {on_wal, on_restart, on_state, on_wanted, on_positions},
         .arg = h};
     return loch_wal_receiver_create(&options, &h->receiver);
 }

@@ -544,6 +544,16 @@ static void on_state(void *arg, const struct loch_wal_pull_state *state)
     }
 }
 
+static loch_lsn on_wanted(void *arg)
+{
+    const struct loch_served *s = arg;
+    loch_lsn wanted = 0;
+
+    for (const struct loch_waiter *w = s->waiters; w != NULL; w = w->next)
+        wanted = loch_max_u64(wanted, w->lsn);
+    return wanted;
+}
+
 static void on_positions(void *arg, struct loch_wal_pull_feedback *out)
 {
     struct loch_served *s = arg;
@@ -566,7 +576,7 @@ static void pull_wal(struct loch_served *s)
         .tenant = s->tenant,
         .timeline = s->timeline_id,
         .from = loch_timeline_last_record_lsn(s->timeline),
-        .events = {on_wal, on_restart, on_state, on_positions},
+        .events = {on_wal, on_restart, on_state, on_wanted, on_positions},
         .arg = s};
     s->paused = false;
     s->pulled_lsn = options.from;

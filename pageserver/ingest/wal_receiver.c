@@ -20,6 +20,10 @@
 #define RETRY_MS           100  /* after each safekeeper was asked in vain */
 #define FEEDBACK_MS        20
 #define WATCH_MS           500
+#define UNKNOWN_MAX_MS     30000u /* between rounds, while no safekeeper knows the timeline */
+#define WAITED_NS          UINT64_C(1000000000)   /* without WAL that somebody waits for */
+#define PATIENCE_NS        UINT64_C(5000000000)   /* without WAL, at first */
+#define PATIENCE_MAX_NS    UINT64_C(600000000000) /* and at last */
 
 /* One attempt: outlives the receiver until its stream has closed. */
 struct link {
@@ -44,6 +48,10 @@ struct loch_wal_receiver {
     bool flowing;
     loch_lsn position; /* where the next chunk must begin */
     uint64_t heard_ns; /* when the last frame came */
+    uint64_t data_ns;  /* when the last WAL came, or this one was asked for it */
+    uint64_t patience_ns;
+    size_t unknown; /* answers in a row that there is no such timeline */
+    bool turning;   /* away from one that is not known to be bad: nothing for the log */
 };
 
 static void attempt(void *arg);
@@ -81,6 +89,9 @@ static void go_on(struct loch_wal_receiver *r)
     r->failures++;
     r->next = (r->next + 1) % r->peer_count;
     uint64_t delay = r->failures % r->peer_count == 0 ? RETRY_MS : 1;
+    if (r->failures % r->peer_count == 0 && r->unknown >= r->peer_count)
+        delay = loch_min_u64(UNKNOWN_MAX_MS,
+                             (uint64_t)RETRY_MS << loch_min_u64(r->unknown / r->peer_count, 16));
     if (r->retry != NULL)
         return;
     if (!loch_is_ok(loch_env_timer(r->o.env, delay, &r->retry, retry_fired, r)))
@@ -93,10 +104,30 @@ static void lost(struct loch_wal_receiver *r, const char *why)
 
     /* One line when a connection is lost, and one every twenty rounds while none can be had: a
      * timeline that was just made is not known to all of them yet. */
-    if (r->connected || (r->failures + 1) % (20 * r->peer_count) == 0)
+    if ((r->connected && r->unknown <= 1) || (r->failures + 1) % (20 * r->peer_count) == 0)
         LOCH_WARN("no WAL from the safekeeper at %s: %s", peer->address, why);
     give_up(r);
     go_on(r);
+}
+
+/* Whoever is next may have more. */
+static void turn(struct loch_wal_receiver *r)
+{
+    r->turning = true;
+    give_up(r);
+    go_on(r);
+}
+
+static void look_for_more(struct loch_wal_receiver *r)
+{
+    const uint64_t idle_ns = loch_env_now_ns(r->o.env) - r->data_ns;
+    const bool waited = idle_ns > WAITED_NS && r->o.events.wanted(r->o.arg) > r->position;
+
+    if (r->peer_count < 2 || (!waited && idle_ns <= r->patience_ns))
+        return;
+    if (!waited)
+        r->patience_ns = loch_min_u64(r->patience_ns * 2, PATIENCE_MAX_NS);
+    turn(r);
 }
 
 static loch_status take_data(struct loch_wal_receiver *r, struct loch_slice payload)
@@ -114,6 +145,8 @@ static loch_status take_data(struct loch_wal_receiver *r, struct loch_slice payl
         return st;
     }
     r->position = m.begin + m.bytes.len;
+    r->data_ns = r->heard_ns;
+    r->patience_ns = PATIENCE_NS;
     return LOCH_OK;
 }
 
@@ -146,7 +179,10 @@ static loch_status take_members(struct loch_wal_receiver *r, const struct loch_m
 static loch_status take_frame(struct loch_wal_receiver *r, uint8_t type, struct loch_slice payload)
 {
     r->heard_ns = loch_env_now_ns(r->o.env);
-    r->failures = 0;
+    if (type != LOCH_WAL_ERROR) { /* a refusal is no sign of life */
+        r->failures = 0;
+        r->unknown = 0;
+    }
     switch (type) {
     case LOCH_WAL_PULL_DATA:
         return take_data(r, payload);
@@ -161,7 +197,7 @@ static loch_status take_frame(struct loch_wal_receiver *r, uint8_t type, struct 
     case LOCH_WAL_ERROR: {
         struct loch_wire_error m;
         LOCH_TRY(loch_wire_error_decode(payload, &m));
-        r->failures++; /* a refusal is no sign of life */
+        r->unknown = m.code == LOCH_E_NOT_FOUND ? r->unknown + 1 : 0;
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "it says: %.*s", (int)m.text.len,
                          (const char *)m.text.data);
     }
@@ -235,8 +271,11 @@ static void on_connected(void *arg, loch_status st, struct loch_stream *stream)
         }
         r->heard_ns = loch_env_now_ns(r->o.env);
         r->connected = true;
-        LOCH_INFO("WAL from the safekeeper at %s, from " LOCH_LSN_FMT, r->asked.address,
-                  LOCH_LSN_ARG(r->position));
+        r->data_ns = r->heard_ns;
+        if (!r->turning)
+            LOCH_INFO("WAL from the safekeeper at %s, from " LOCH_LSN_FMT, r->asked.address,
+                      LOCH_LSN_ARG(r->position));
+        r->turning = false;
         loch_stream_read(stream, r->flowing);
         if (!loch_is_ok(ask(r, link)))
             loch_stream_close(stream);
@@ -317,6 +356,8 @@ static void watch_fired(void *arg)
         lost(r, "it fell silent");
     else
         loch_wal_receiver_moved(r);
+    if (r->connected && r->flowing)
+        look_for_more(r);
 }
 
 static void feedback_fired(void *arg)
@@ -350,6 +391,7 @@ void loch_wal_receiver_flow(struct loch_wal_receiver *r, bool on)
 {
     r->flowing = on;
     r->heard_ns = loch_env_now_ns(r->o.env);
+    r->data_ns = r->heard_ns;
     if (r->connected)
         loch_stream_read(r->link->stream, on);
 }
@@ -376,6 +418,7 @@ loch_status loch_wal_receiver_create(const struct loch_wal_receiver_options *opt
     r->o = *options;
     r->position = options->from;
     r->flowing = true;
+    r->patience_ns = PATIENCE_NS;
     /* Timelines spread over the safekeepers. */
     loch_status st = loch_env_random(options->env, &first, sizeof first);
     r->peer_count = options->config->safekeeper_count;

@@ -1,8 +1,11 @@
 /* Pulls the committed WAL of one timeline from whichever safekeeper has it.
  *
  * One connection at a time. When it breaks, is refused or falls silent, the next safekeeper is
- * asked, from where the chunks stopped; for ever, with a pause of at most a second between rounds.
- * Everything runs on the loop's thread.
+ * asked, from where the chunks stopped; for ever, with a pause of 0.1 s between rounds, of up to 30
+ * s while none knows the timeline. A safekeeper that lives and has no more WAL may be one that is
+ * stuck (its disk is full, the compute cannot reach it): while somebody waits for WAL that it does
+ * not send, the next one is asked after a second; while nobody waits, after 5 s, then ever more
+ * seldom. Everything runs on the loop's thread.
  */
 #ifndef LOCH_PAGESERVER_INGEST_WAL_RECEIVER_H
 #define LOCH_PAGESERVER_INGEST_WAL_RECEIVER_H
@@ -24,6 +27,8 @@ struct loch_wal_receiver_events {
     loch_lsn (*restart_from)(void *arg);
     /* What the safekeeper says of itself: term, smallest epoch, positions. Borrowed. */
     void (*state)(void *arg, const struct loch_wal_pull_state *state);
+    /* The highest LSN that somebody waits for; 0: nobody does. */
+    loch_lsn (*wanted)(void *arg);
     /* How far this pageserver is; asked before each feedback. */
     void (*positions)(void *arg, struct loch_wal_pull_feedback *out);
 };

@@ -104,7 +104,7 @@ starts=0
 start() { # compute: it takes over from whoever runs
     local was=$current
     "$LOCH" compute start "$1" --branch main --port $((PORT_BASE + 50 + ${1#c})) >/dev/null 2>"$WORK/start" ||
-        { note "compute $1 does not start yet: $(tail -1 "$WORK/start" | cut -c1-200)"; return 0; }
+        fail "compute $1 does not start after: $last (seed $SEED): $(tail -1 "$WORK/start")"
     current=$1
     starts=$((starts + 1))
     [ -z "$was" ] || [ "$was" = "$1" ] || "$LOCH" compute stop "$was" --immediate >/dev/null 2>&1 || true # unwanted, fenced or not
@@ -116,6 +116,7 @@ another() { # a compute other than the current one
 }
 maybe_another() { [ $((RANDOM % 3)) -ne 0 ] || another; }
 
+last="nothing"
 start c1
 [ "$current" = c1 ] || fail "the first compute does not start"
 password=$(sed -n 's|.*postgres:\([^@]*\)@.*|\1|p' <<<"$(url c1)")
@@ -184,7 +185,6 @@ another_without_stop() {
     [ "c$k" != "$was" ] || k=$((k % 5 + 1))
     current= # nobody ends it for us
     start "c$k"
-    [ -n "$current" ] || current=$was
 }
 
 declare -A deeds=()
@@ -218,7 +218,18 @@ alive() {
     kill -0 "$load" || fail "the load ended after: $last: $(cat "$WORK/run.err")"
 }
 
-last=
+# One after the other has no room: one of them is whom the pageserver takes its WAL from, and it must turn to another.
+if [ -n "$INSIDE" ]; then
+    for n in 1 2 3; do
+        last="$n is full"
+        dd if=/dev/zero of="$DIR/safekeeper-$n/fill" bs=1M 2>/dev/null || true
+        begun=$SECONDS
+        another
+        [ $((SECONDS - begun)) -le 10 ] || fail "a start took $((SECONDS - begun)) s while safekeeper-$n was full"
+        rm -f "$DIR/safekeeper-$n/fill"
+        ! dead "${safekeeper_pid[$n]}" || again 3 "$n"
+    done
+fi
 until_=$((SECONDS + SECONDS_OF_FIGHT))
 while [ "$SECONDS" -lt "$until_" ]; do
     before=$(acked)
