@@ -331,6 +331,7 @@ static void tick(void *arg)
         sk_timeline_tick(d->timelines[i]);
     sk_archive_tick(d);
     sk_limits_tick(d);
+    sk_lsn_metrics_tick(d, loch_env_now_ns(d->env));
     sk_export_tick(d);
     sk_service_tick(d);
     count_states(d);

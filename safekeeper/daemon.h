@@ -67,6 +67,7 @@ struct sk_daemon {
     size_t conn_count;
     struct loch_metrics *metrics;
     struct sk_stats stats;
+    size_t lsn_series; /* timelines whose positions are metrics */
     struct loch_timer *tick;
     bool stopping;
     uint64_t stop_by_ns;

@@ -390,6 +390,7 @@ void sk_timeline_destroy(struct sk_timeline *tl)
 {
     LOCH_ASSERT(sk_timeline_idle(tl));
     loch_timer_cancel(tl->parks);
+    sk_lsn_metrics_drop(tl);
     give_back(tl);
     free(tl);
 }

@@ -5,6 +5,7 @@
 
 #include "archive.h"
 #include "daemon.h"
+#include "lsn_metrics.h"
 
 #include "loch/consensus/acceptor.h"
 
@@ -52,6 +53,7 @@ struct sk_timeline {
     loch_lsn reader_lsn, persisted_lsn; /* the pageserver's positions */
     loch_lsn remote_lsn;                /* up to which it needs no WAL, come what may */
     struct sk_archive archive;
+    struct sk_lsn_metrics lsn_metrics;
     char hold[240];           /* why its writers wait; "": they do not */
     bool hold_told;           /* the last proposer that had to wait was told why */
     uint64_t seen_disk_bytes; /* by the limits */

@@ -18,6 +18,14 @@ print(next(r for r in rows if r[1] == sys.argv[1])[rows[0].index(sys.argv[2])])'
 lsn() { python3 -c 'import sys; a, b = sys.argv[1].split("/"); print(int(a, 16) << 32 | int(b, 16))' "$1"; }
 reached() { [ "$(lsn "$(column "$1" "$2")")" -ge "$3" ]; }
 metric() { curl -sf "http://127.0.0.1:$((PORT_BASE + 20 + $1))/metrics" | sed -n "s/^$2 //p"; }
+shown() { # what a safekeeper's metrics say of main's timeline: equal to its SHOW TIMELINES, in the end
+    local column number
+    for column in flush commit persisted archived trimmed; do
+        number=$(curl -sf "http://127.0.0.1:$((PORT_BASE + 20 + $1))/metrics" |
+            sed -n "s/^loch_safekeeper_timeline_${column}_lsn{.*timeline=\"$MAIN\"} //p")
+        [ -n "$number" ] && [ "$number" -eq "$(lsn "$(column "$1" "${column}_lsn")")" ] || return 1
+    done
+}
 bulk() { q "INSERT INTO t SELECT g, repeat(md5(g::text), 9) FROM generate_series($1, $2) g"; }
 
 up
@@ -50,6 +58,9 @@ note "$((tip - begun)) bytes of WAL: archived up to $(column 1 archived_lsn), tr
 
 # Every piece once, each proven, one chain from the timeline's first byte.
 WAL=$DIR/store/tenants/$TENANT/timelines/$MAIN/wal
+for n in 1 2; do
+    wait_until 20 shown "$n" || fail "safekeeper $n's metrics do not say what SHOW TIMELINES says"
+done
 put=$(($(metric 1 loch_safekeeper_archived_bytes_total) + $(metric 2 loch_safekeeper_archived_bytes_total)))
 at_lsn=$begun
 pieces=0
