@@ -5,6 +5,7 @@
  * chapter 55.4 (Streaming Replication Protocol). */
 #include "export.h"
 
+#include "export_command.h"
 #include "timeline.h"
 
 #include "loch/base/check.h"
@@ -15,7 +16,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <strings.h>
 
 #define QUEUE_BYTES   (1u << 20)
 #define READ_BYTES    (4u << 20)
@@ -301,61 +301,32 @@ static void read_slot(struct sk_export *e)
     answer(e, names, (const char *const[]){"physical", lsn, "1"}, 3, "READ_REPLICATION_SLOT");
 }
 
-static void create_slot(struct sk_export *e, const char *text)
+static void create_slot(struct sk_export *e, const char *name)
 {
     static const char *const names[] = {"slot_name", "consistent_point", "snapshot_name",
                                         "output_plugin"};
-    char name[64] = "";
 
-    (void)sscanf(text, "%*s \"%63[^\"]\"", name);
     answer(e, names, (const char *const[]){name, "0/0", NULL, NULL}, 4, "CREATE_REPLICATION_SLOT");
 }
 
-static void show(struct sk_export *e, const char *text)
+static void show(struct sk_export *e, const char *value)
 {
-    const char *name = text + strlen("SHOW ");
-    char value[32];
-
-    if (strncasecmp(name, "wal_segment_size", 16) == 0)
-        (void)snprintf(value, sizeof value, "%" PRIu32 "MB", e->tl->control.segment_bytes >> 20);
-    else if (strncasecmp(name, "data_directory_mode", 19) == 0)
-        (void)snprintf(value, sizeof value, "0700");
-    else {
-        complain(e, "42704", "this port shows wal_segment_size and data_directory_mode only");
-        return;
-    }
     answer(e, (const char *const[]){"value"}, (const char *const[]){value}, 1, "SHOW");
 }
 
-/* START_REPLICATION [SLOT "name"] [PHYSICAL] X/X [TIMELINE n] */
-static void start_replication(struct sk_export *e, const char *text)
+static void start_replication(struct sk_export *e, loch_lsn lsn)
 {
-    const char *slash = strchr(text, '/');
-    const char *tli = strcasestr(text, "TIMELINE ");
     struct loch_buf out = {0};
     struct loch_writer w;
-    char lsn_text[40] = "";
-    loch_lsn lsn = 0;
 
-    while (slash != NULL && slash > text && slash[-1] != ' ')
-        slash--;
-    if (slash == NULL || sscanf(slash, "%39s", lsn_text) != 1 ||
-        !loch_is_ok(loch_lsn_parse(lsn_text, &lsn)) || strcasestr(text, "LOGICAL") != NULL) {
-        complain(e, "42601", "want START_REPLICATION [SLOT name] [PHYSICAL] lsn [TIMELINE 1]");
-        return;
-    }
-    if (tli != NULL && strtoul(tli + strlen("TIMELINE "), NULL, 10) != TLI) {
-        complain(e, "58P01", "the only timeline of a branch is 1");
-        return;
-    }
     if (lsn < segment_start(e->tl) || lsn > e->tl->seen_commit) {
         complain(e, "58P01",
                  "the branch's WAL does not reach there: it begins at its first "
                  "segment and ends at what is committed");
         return;
     }
-    LOCH_INFO("export: timeline %s of tenant %s from %s on", e->tl->timeline_text,
-              e->tl->tenant_text, lsn_text);
+    LOCH_INFO("export: timeline %s of tenant %s from " LOCH_LSN_FMT " on", e->tl->timeline_text,
+              e->tl->tenant_text, LOCH_LSN_ARG(lsn));
     loch_writer_init(&w, &out);
     size_t mark = loch_pgv3_begin(&w, 'W');
     loch_write_u8(&w, 0);
@@ -370,25 +341,41 @@ static void start_replication(struct sk_export *e, const char *text)
 static void query(struct sk_export *e, const char *text)
 {
     loch_status st = sk_timeline_check(e->tl);
+    struct sk_export_command command;
+    char size[32];
 
-    if (!loch_is_ok(st))
+    if (!loch_is_ok(st)) {
         complain(e, loch_pgv3_sqlstate(st.code), loch_error_text());
-    else if (strncasecmp(text, "IDENTIFY_SYSTEM", 15) == 0)
+        return;
+    }
+    sk_export_command_parse(text, &command);
+    switch (command.verb) {
+    case SK_EXPORT_REFUSED:
+        complain(e, command.sqlstate, command.complaint);
+        return;
+    case SK_EXPORT_IDENTIFY:
         identify(e);
-    else if (strncasecmp(text, "SHOW ", 5) == 0)
-        show(e, text);
-    else if (strncasecmp(text, "READ_REPLICATION_SLOT", 21) == 0)
+        return;
+    case SK_EXPORT_SHOW_SEGMENT_SIZE:
+        (void)snprintf(size, sizeof size, "%" PRIu32 "MB", e->tl->control.segment_bytes >> 20);
+        show(e, size);
+        return;
+    case SK_EXPORT_SHOW_DIRECTORY_MODE:
+        show(e, "0700");
+        return;
+    case SK_EXPORT_READ_SLOT:
         read_slot(e);
-    else if (strncasecmp(text, "CREATE_REPLICATION_SLOT", 23) == 0)
-        create_slot(e, text);
-    else if (strncasecmp(text, "DROP_REPLICATION_SLOT", 21) == 0)
+        return;
+    case SK_EXPORT_CREATE_SLOT:
+        create_slot(e, command.slot);
+        return;
+    case SK_EXPORT_DROP_SLOT:
         answer(e, NULL, NULL, 0, "DROP_REPLICATION_SLOT");
-    else if (strncasecmp(text, "START_REPLICATION", 17) == 0)
-        start_replication(e, text);
-    else if (strncasecmp(text, "TIMELINE_HISTORY", 16) == 0)
-        complain(e, "58P01", "timeline 1, a branch's only one, has no history");
-    else
-        complain(e, "0A000", "this port speaks the replication protocol only");
+        return;
+    case SK_EXPORT_START:
+        start_replication(e, command.lsn);
+        return;
+    }
 }
 
 /* ---- the connection's events ---- */

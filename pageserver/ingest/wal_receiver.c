@@ -418,7 +418,7 @@ loch_status loch_wal_receiver_create(const struct loch_wal_receiver_options *opt
     r->o = *options;
     r->position = options->from;
     r->flowing = true;
-    r->patience_ns = PATIENCE_NS;
+    r->patience_ns = PATIENCE_MAX_NS; /* thousands of idle ones begin at once */
     /* Timelines spread over the safekeepers. */
     loch_status st = loch_env_random(options->env, &first, sizeof first);
     r->peer_count = options->config->safekeeper_count;

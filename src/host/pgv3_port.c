@@ -8,6 +8,7 @@
 #include "loch/host/pgv3.h"
 
 #include "flush.h"
+#include "pgv3_startup.h"
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
@@ -24,14 +25,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CONNS_MAX         64u
-#define STARTUP_MAX_BYTES 10000u
-#define READ_BYTES        (32u << 10)
-#define GREETING_NS       UINT64_C(10000000000)
-#define CODE_SSL          80877103u
-#define CODE_GSSENC       80877104u
-#define PROTOCOL_MAJOR    3u
-#define PEM_MAX_BYTES     (1u << 20)
+#define CONNS_MAX     64u
+#define READ_BYTES    (32u << 10)
+#define GREETING_NS   UINT64_C(10000000000)
+#define CODE_SSL      80877103u
+#define CODE_GSSENC   80877104u
+#define PEM_MAX_BYTES (1u << 20)
 
 enum state { WANT_TLS, HANDSHAKE, STARTUP, OPEN };
 
@@ -171,18 +170,19 @@ static void greet(struct loch_pgv3_conn *c)
 /* True when a startup packet was taken. */
 static bool take_startup(struct loch_pgv3_conn *c)
 {
-    if (c->in.len < 8)
+    size_t len = 0;
+
+    switch (pgv3_startup_take(loch_buf_slice(&c->in), &len)) {
+    case PGV3_STARTUP_MORE:
         return false;
-    uint32_t len = be32(c->in.data);
-    if (len < 9 || len > STARTUP_MAX_BYTES) {
+    case PGV3_STARTUP_ABSURD:
         c->dead = true;
         return false;
-    }
-    if (c->in.len < len)
-        return false;
-    if (be32(c->in.data + 4) >> 16 != PROTOCOL_MAJOR || c->in.data[len - 1] != 0) {
+    case PGV3_STARTUP_FOREIGN:
         fatal(c, "08P01", "this port speaks version 3 of PostgreSQL's protocol");
         return false;
+    case PGV3_STARTUP_TAKEN:
+        break;
     }
     if (!loch_is_ok(loch_buf_append(&c->params, c->in.data + 8, len - 8)))
         c->dead = true;
@@ -301,18 +301,7 @@ static void too_slow(void *arg)
 
 const char *loch_pgv3_param(const struct loch_pgv3_conn *c, const char *name)
 {
-    const char *at = (const char *)c->params.data;
-    const char *end = at + c->params.len;
-
-    while (at < end && *at != '\0') { /* the packet ends in NUL: every text does */
-        const char *value = at + strlen(at) + 1;
-        if (value >= end)
-            return NULL;
-        if (strcmp(at, name) == 0)
-            return value;
-        at = value + strlen(value) + 1;
-    }
-    return NULL;
+    return pgv3_startup_param(loch_buf_slice(&c->params), name);
 }
 
 const char *loch_pgv3_peer(const struct loch_pgv3_conn *c)
