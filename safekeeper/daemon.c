@@ -257,6 +257,7 @@ static void register_metrics(struct sk_daemon *d)
     s->pulled_bytes = COUNTER("pulled_bytes_total", "WAL bytes sent to readers.");
     s->file_reads = COUNTER("file_reads_total", "Reads of WAL from files, for lagging readers.");
     s->recovered_bytes = COUNTER("recovered_bytes_total", "WAL bytes fetched from peers.");
+    s->store.zeroed_bytes = COUNTER("zeroed_bytes_total", "Zeros written ahead of WAL.");
     s->store.trimmed_bytes = COUNTER("trimmed_bytes_total", "WAL bytes no longer kept here.");
     s->archived_bytes = COUNTER("archived_bytes_total", "WAL bytes put into the archive.");
     s->archive_failures = COUNTER("archive_failures_total", "Pieces that could not be archived.");

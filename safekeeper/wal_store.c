@@ -14,9 +14,7 @@
 #define BATCH_BYTES (4u << 20) /* most in one write call */
 #define POINTS_MAX  65536u
 
-static void pump(struct sk_store *s);
-
-static void fail(struct sk_store *s, loch_status st)
+void sk_store_fail(struct sk_store *s, loch_status st)
 {
     if (s->failed)
         return;
@@ -101,6 +99,7 @@ void sk_store_destroy(struct sk_store *s)
     LOCH_ASSERT(!s->busy);
     LOCH_ASSERT(!s->posted);
     LOCH_ASSERT(s->reads == 0);
+    sk_ahead_close(s);
     while (s->head != NULL) {
         struct op *op = s->head;
         s->head = op->next;
@@ -119,7 +118,8 @@ void sk_store_destroy(struct sk_store *s)
 
 bool sk_store_idle(const struct sk_store *s)
 {
-    return (s->head == NULL || s->failed) && !s->busy && !s->posted && s->reads == 0;
+    return (s->head == NULL || s->failed) && !s->busy && !s->posted && s->reads == 0 &&
+           !s->ahead.running;
 }
 
 /* ---- the queue ---- */
@@ -129,7 +129,7 @@ static void pump_later(void *arg)
     struct sk_store *s = arg;
 
     s->posted = false;
-    pump(s);
+    sk_store_pump(s);
 }
 
 /* Starts work on the queue's head after the caller has returned. */
@@ -146,7 +146,7 @@ static struct op *enqueue(struct sk_store *s, enum op_kind kind, uint64_t token)
     struct op *op = calloc(1, sizeof *op);
 
     if (op == NULL) {
-        fail(s, LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a disk operation"));
+        sk_store_fail(s, LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a disk operation"));
         return NULL;
     }
     op->kind = kind;
@@ -218,7 +218,7 @@ loch_status sk_store_write(struct sk_store *s, uint64_t token, loch_lsn begin, u
     if (loch_is_ok(memory))
         memory = loch_buf_append(&op->bytes, bytes.data, bytes.len);
     if (!loch_is_ok(memory)) {
-        fail(s, memory);
+        sk_store_fail(s, memory);
         return LOCH_OK;
     }
     s->queued += bytes.len;
@@ -234,11 +234,11 @@ void sk_store_sync(struct sk_store *s, uint64_t token)
         return;
     loch_status st = add_point(s, op->boundary, op->prev);
     if (!loch_is_ok(st))
-        fail(s, st);
+        sk_store_fail(s, st);
     /* A write can start in this turn: its event comes later. Other work may end at once, and events
      * must not run before this returns. */
     if (s->head->kind == OP_WRITE && !s->posted)
-        pump(s);
+        sk_store_pump(s);
     else
         wake(s);
 }
@@ -254,11 +254,11 @@ static void persist_done(void *arg, loch_status st)
     op_free(op);
     s->busy = false;
     if (!loch_is_ok(st)) {
-        fail(s, st);
+        sk_store_fail(s, st);
         return;
     }
     s->events->persisted(s->arg, token);
-    pump(s);
+    sk_store_pump(s);
 }
 
 static loch_status start_persist(struct sk_store *s)
@@ -343,12 +343,12 @@ static void begin_allocated(void *arg, loch_status st)
     s->busy = false;
     if (!loch_is_ok(st)) {
         begin_free(job);
-        fail(s, st);
+        sk_store_fail(s, st);
         return;
     }
     if (!job->truncation) {
         begin_free(job);
-        pump(s);
+        sk_store_pump(s);
         return;
     }
     struct op *op = dequeue(s);
@@ -357,7 +357,7 @@ static void begin_allocated(void *arg, loch_status st)
     op_free(op);
     begin_free(job);
     s->events->truncated(s->arg, token, prev);
-    pump(s);
+    sk_store_pump(s);
 }
 
 static loch_status begin_adopt(struct begin_job *job)
@@ -373,6 +373,7 @@ static loch_status begin_adopt(struct begin_job *job)
     s->files.items[s->files.count - 1].bytes = s->file_bytes;
     loch_wal_writer_destroy(s->writer);
     loch_file_close(s->file);
+    sk_ahead_close(s);
     s->writer = job->writer;
     job->writer = NULL;
     s->file = NULL;
@@ -405,7 +406,7 @@ static void begin_done(void *arg)
     if (!loch_is_ok(st)) {
         s->busy = false;
         begin_free(job);
-        fail(s, st);
+        sk_store_fail(s, st);
     }
 }
 
@@ -461,11 +462,11 @@ static void sync_before_begin_done(void *arg, loch_status st)
 
     s->busy = false;
     if (!loch_is_ok(st)) {
-        fail(s, st);
+        sk_store_fail(s, st);
         return;
     }
     s->unsynced_frames = 0;
-    pump(s);
+    sk_store_pump(s);
 }
 
 static void sync_event(struct sk_store *s);
@@ -485,14 +486,17 @@ static void write_sync_done(void *arg, loch_status st)
 
     s->busy = false;
     if (!loch_is_ok(st)) {
-        fail(s, st);
+        sk_store_fail(s, st);
         return;
     }
+    sk_ahead_go_on(s, s->out.len);
+    if (s->failed)
+        return;
     s->out.len = 0;
     s->unsynced_frames = 0;
     count_sync(s);
     sync_event(s);
-    pump(s);
+    sk_store_pump(s);
 }
 
 static void write_done(void *arg, loch_status st)
@@ -501,11 +505,18 @@ static void write_done(void *arg, loch_status st)
 
     s->busy = false;
     if (!loch_is_ok(st)) {
-        fail(s, st);
+        sk_store_fail(s, st);
         return;
     }
     s->out.len = 0;
-    pump(s);
+    sk_store_pump(s);
+}
+
+/* May the WRITE be added to those that are written at once? */
+static bool fits(const struct sk_store *s, const struct op *op, uint64_t room)
+{
+    return s->out.len < BATCH_BYTES &&
+           s->out.len + op->bytes.len + LOCH_WAL_FRAME_OVERHEAD_BYTES <= room;
 }
 
 /* Seals the WRITEs at the head of the queue, a frame each, and writes them at once. */
@@ -513,9 +524,10 @@ static loch_status start_write(struct sk_store *s)
 {
     s->write_offset = loch_wal_writer_bytes(s->writer);
     bool all_synced = s->unsynced_frames == 0;
+    const uint64_t room = sk_ahead_room(s);
     size_t wal_bytes = 0;
     s->out.len = 0;
-    while (s->head != NULL && s->head->kind == OP_WRITE && s->out.len < BATCH_BYTES) {
+    while (s->head != NULL && s->head->kind == OP_WRITE && fits(s, s->head, room)) {
         struct op *op = s->head;
         LOCH_ASSERT(op->begin == s->written);
         LOCH_TRY(loch_wal_writer_seal(s->writer, op->begin, op->term, op->boundary,
@@ -540,11 +552,14 @@ static loch_status start_write(struct sk_store *s)
     return loch_file_write(s->file, s->write_offset, loch_buf_slice(&s->out), write_done, s);
 }
 
+static bool is_full(const struct sk_store *s)
+{
+    return s->writer != NULL && loch_wal_writer_bytes(s->writer) >= s->file_bytes;
+}
+
 static loch_status step_write(struct sk_store *s)
 {
-    bool full = s->writer != NULL && loch_wal_writer_bytes(s->writer) >= s->file_bytes;
-
-    if (s->writer != NULL && !full)
+    if (s->writer != NULL && !is_full(s))
         return start_write(s);
     if (s->unsynced_frames > 0) {
         s->busy = true;
@@ -572,13 +587,13 @@ static void sync_done(void *arg, loch_status st)
 
     s->busy = false;
     if (!loch_is_ok(st)) {
-        fail(s, st);
+        sk_store_fail(s, st);
         return;
     }
     s->unsynced_frames = 0;
     count_sync(s);
     sync_event(s);
-    pump(s);
+    sk_store_pump(s);
 }
 
 static loch_status step_sync(struct sk_store *s)
@@ -604,10 +619,20 @@ static loch_status step_truncate(struct sk_store *s)
     return start_begin(s, begin, true);
 }
 
-/* Runs the queue until something is in flight. */
-static void pump(struct sk_store *s)
+/* A file is not left, nor are zeros overwritten, while zeros are under way in it. */
+static bool waits_for_zeros(const struct sk_store *s)
 {
-    while (!s->busy && !s->failed && s->head != NULL) {
+    if (!s->ahead.running)
+        return false;
+    if (s->head->kind == OP_WRITE)
+        return is_full(s) || !fits(s, s->head, sk_ahead_room(s));
+    return s->head->kind == OP_TRUNCATE;
+}
+
+/* Runs the queue until something is in flight. */
+void sk_store_pump(struct sk_store *s)
+{
+    while (!s->busy && !s->failed && s->head != NULL && !waits_for_zeros(s)) {
         loch_status st = LOCH_OK;
         switch (s->head->kind) {
         case OP_PERSIST:
@@ -626,7 +651,7 @@ static void pump(struct sk_store *s)
         }
         if (!loch_is_ok(st)) {
             s->busy = false;
-            fail(s, st);
+            sk_store_fail(s, st);
         }
     }
 }

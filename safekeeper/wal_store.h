@@ -29,7 +29,8 @@ struct sk_store_events {
 
 /* Shared by all timelines; series may be NULL in tests. */
 struct sk_store_stats {
-    struct loch_metric *writes, *write_bytes, *syncs, *sync_latency, *files, *trimmed_bytes;
+    struct loch_metric *writes, *write_bytes, *syncs, *sync_latency, *files, *zeroed_bytes,
+        *trimmed_bytes;
 };
 
 struct sk_store_options {

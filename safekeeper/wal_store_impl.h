@@ -1,4 +1,4 @@
-/* What wal_store.c and wal_store_read.c share. */
+/* What wal_store.c, wal_store_read.c and wal_ahead.c share. */
 #ifndef LOCH_SAFEKEEPER_WAL_STORE_IMPL_H
 #define LOCH_SAFEKEEPER_WAL_STORE_IMPL_H
 
@@ -24,6 +24,13 @@ struct point {
     loch_lsn lsn, prev;
 };
 
+/* Zeros ahead of the newest file's end. Zero-initialised: none yet. */
+struct sk_ahead {
+    struct loch_file *file; /* the newest file once more */
+    uint64_t from, end;     /* offsets of the last piece; it is under way while `running` */
+    bool running;
+};
+
 struct sk_store {
     char *dir;
     struct sk_sealer sealer;
@@ -45,6 +52,7 @@ struct sk_store {
     uint64_t write_offset;    /* where they go */
     uint32_t unsynced_frames; /* since the last sync */
     uint64_t started_ns;
+    struct sk_ahead ahead;
     loch_lsn written, received;
     loch_lsn written_boundary; /* end of the last whole record at or below `written` */
     uint64_t cuts;
@@ -56,5 +64,16 @@ struct sk_store {
     struct point *points;
     size_t point_count, point_cap;
 };
+
+/* wal_store.c: what ended unexpectedly ends the store, once; the queue goes on. */
+void sk_store_fail(struct sk_store *store, loch_status st);
+void sk_store_pump(struct sk_store *store);
+
+/* wal_ahead.c: after `written_bytes` were written to the newest file, more zeros ahead if due. */
+void sk_ahead_go_on(struct sk_store *store, size_t written_bytes);
+/* How many bytes may be written at the newest file's end now. */
+uint64_t sk_ahead_room(const struct sk_store *store);
+/* The newest file is left. Nothing may be under way. */
+void sk_ahead_close(struct sk_store *store);
 
 #endif

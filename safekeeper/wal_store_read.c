@@ -79,6 +79,7 @@ static void rest(struct sk_store *s)
     s->writer = NULL;
     loch_file_close(s->file);
     s->file = NULL;
+    sk_ahead_close(s);
     loch_buf_fini(&s->out);
 }
 
@@ -90,7 +91,8 @@ void sk_store_tick(struct sk_store *s)
         return;
     if (s->tail.bytes != NULL)
         sk_tail_release(&s->tail);
-    if (s->writer != NULL && s->head == NULL && !s->busy && s->unsynced_frames == 0)
+    if (s->writer != NULL && s->head == NULL && !s->busy && s->unsynced_frames == 0 &&
+        !s->ahead.running)
         rest(s);
 }
 

@@ -4,6 +4,9 @@ cluster, on the same disk. Prints one JSON object: transactions per second, p99 
 seconds per transaction of each, and their ratios. Not a timed test: figures of a shared machine are quoted as ratios.
 
     tests/bench/oltp.py [--scale 60] [--clients 16] [--seconds 180] [--rounds 1] [--warmup 15]
+                        [--script tpcb-like|simple-update] [--protocol simple|prepared] [--mbit N]
+
+--mbit: all of it, clients included, in a network namespace of its own whose loopback carries N Mbit/s (needs root).
 """
 import argparse
 import glob
@@ -25,6 +28,14 @@ SETTINGS = {"shared_buffers": "128MB", "checkpoint_timeout": "30s", "max_connect
             "autovacuum_naptime": "10s"}
 STOCK_PORT = 24001
 LOCH_PORT_BASE = 24100
+
+
+def capped(mbit):
+    """Starts this program over in a network namespace; it vanishes with its last process."""
+    setup = ("ip link set lo up && tc qdisc add dev lo root tbf rate \"$1\"mbit burst 256kb latency 200ms && "
+             "shift && exec \"$@\"")
+    os.execvp("unshare", ["unshare", "--net", "sh", "-c", setup, "sh", str(mbit), os.sys.executable, *os.sys.argv,
+                          "--capped"])
 
 
 def note(text):
@@ -135,12 +146,16 @@ def wal_bytes(url):
     return int(sql(url, "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
 
 
+def load(side, args, seconds, *more):
+    return run(["pgbench", "-n", "-b", args.script, "-M", args.protocol, "-c", args.clients, "-j", 2, "-T", seconds,
+                *more, side.url])
+
+
 def measure(side, args, work):
     """One pgbench run against a running side."""
     logs = pathlib.Path(tempfile.mkdtemp(dir=work))
     cpu, wal = cpu_seconds(side.roots()), wal_bytes(side.url)
-    out = run(["pgbench", "-n", "-c", args.clients, "-j", 2, "-T", args.seconds, "-l", "--log-prefix", logs / "l",
-               side.url])
+    out = load(side, args, args.seconds, "-l", "--log-prefix", logs / "l")
     cpu, wal = cpu_seconds(side.roots()) - cpu, wal_bytes(side.url) - wal
     latency = sorted(int(line.split()[2]) for f in logs.iterdir() for line in f.open())
     shutil.rmtree(logs)
@@ -157,7 +172,7 @@ def bench(side, args, work):
         note(f"{type(side).__name__}: loading scale {args.scale}")
         run(["pgbench", "-i", "-q", "-s", args.scale, side.url])
         sql(side.url, "CHECKPOINT")
-        run(["pgbench", "-n", "-c", args.clients, "-j", 2, "-T", args.warmup, side.url])
+        load(side, args, args.warmup)
         rounds = []
         for n in range(args.rounds):
             rounds.append(measure(side, args, work))
@@ -171,7 +186,13 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in (("scale", 60), ("clients", 16), ("seconds", 180), ("rounds", 1), ("warmup", 15)):
         p.add_argument(f"--{name}", type=int, default=value)
+    p.add_argument("--script", choices=("tpcb-like", "simple-update"), default="tpcb-like")
+    p.add_argument("--protocol", choices=("simple", "prepared"), default="simple")
+    p.add_argument("--mbit", type=int, default=0)
+    p.add_argument("--capped", action="store_true", help=argparse.SUPPRESS)
     args = p.parse_args()
+    if args.mbit and not args.capped:
+        capped(args.mbit)
     work = pathlib.Path(tempfile.mkdtemp(prefix="loch-bench.", dir="/tmp"))
     os.chmod(work, 0o711)
     try:
@@ -179,6 +200,7 @@ def main():
     finally:
         shutil.rmtree(work, ignore_errors=True)
     print(json.dumps({"scale": args.scale, "clients": args.clients, "seconds": args.seconds, "rounds": args.rounds,
+                      "script": args.script, "protocol": args.protocol, "mbit": args.mbit,
                       "stock_quorum": stock, "loch": loch,
                       "tps_ratio": round(loch["tps"] / stock["tps"], 3),
                       "wal_ratio": round(loch["wal_bytes_per_tx"] / stock["wal_bytes_per_tx"], 3),

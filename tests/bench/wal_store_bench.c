@@ -1,10 +1,12 @@
 /* What the safekeeper's disk path costs over the bare disk: appends of one size, each made durable
- * before the next, by the WAL store (scan, seal, write, sync) and by plain pwrite + fdatasync loops
- * in the same directory: into a file whose blocks were written before (plain), and into one that is
- * preallocated anew every 16 MiB, as the store's files are (fresh). All take turns in short rounds,
- * so that what else the machine does hits all. One JSON object a size.
+ * before the next, by the WAL store (scan, seal, write, sync; zeros ahead and new files included)
+ * and by plain pwrite + fdatasync loops in the same directory: over and over into one file whose
+ * blocks were written before (plain: no server's log is as well off), and into one that is
+ * preallocated anew every 16 MiB (fresh). `pair`: the store with two appends under way, as a
+ * proposer has them. All take turns in short rounds, so that what else the machine does hits all.
+ * One JSON object a size; `added`: the store's latency over that of fdatasync after a plain write.
  *
- * Usage: wal_store_bench DIR [--ms N]   (time for each of the three, a size; default 3000)
+ * Usage: wal_store_bench DIR [--ms N]   (time for each of the four, a size; default 3000)
  */
 #include "../unit/safekeeper/wal_gen.h"
 #include "wal_store.h"
@@ -50,8 +52,7 @@ static struct {
     struct wal_gen gen;
     struct loch_buf wal; /* generated, not yet appended */
     loch_lsn written;
-    uint64_t token;
-    bool done;
+    uint64_t token, done_token;
     int fd, fresh_fd; /* plain files */
     uint64_t plain_offset, fresh_offset;
 } b;
@@ -78,10 +79,15 @@ static loch_status wrap_key(void *arg, const struct loch_id *tenant, const struc
 static void synced(void *arg, uint64_t token, loch_lsn flush_lsn, loch_lsn prev_lsn)
 {
     (void)arg;
-    (void)token;
     (void)flush_lsn;
     (void)prev_lsn;
-    b.done = true;
+    b.done_token = token;
+    loch_env_stop(b.env);
+}
+
+static void stop(void *arg)
+{
+    (void)arg;
     loch_env_stop(b.env);
 }
 
@@ -148,17 +154,47 @@ static void fresh_append(size_t size)
     b.fresh_offset += size;
 }
 
-static void store_append(size_t size)
+/* Waits until all but the newest `under_way` appends are durable. */
+static void store_push(size_t size, uint64_t under_way)
 {
-    b.done = false;
-    loch_lsn anchor;
     MUST(sk_store_write(b.store, ++b.token, b.written, 1, loch_slice_of(b.wal.data, size)));
     b.written += size;
     sk_store_sync(b.store, ++b.token);
-    while (!b.done)
+    while (b.done_token + 2 * under_way < b.token)
         loch_env_run(b.env);
     loch_buf_consume(&b.wal, size);
-    sk_store_anchor(b.store, START_LSN, &anchor, &anchor);
+}
+
+static void store_append(size_t size)
+{
+    store_push(size, 0);
+}
+
+static void store_pair(size_t size)
+{
+    store_push(size, 1);
+}
+
+/* Until nothing is under way, zeros included. */
+static void store_rest(void)
+{
+    while (!sk_store_idle(b.store)) {
+        struct loch_timer *timer;
+        MUST(loch_env_timer(b.env, 1, &timer, stop, NULL));
+        loch_env_run(b.env);
+    }
+}
+
+static void trim(void)
+{
+    const uint64_t keep = UINT64_C(256) << 20;
+    const loch_lsn from = b.written > START_LSN + keep ? b.written - keep : START_LSN;
+    loch_lsn anchor;
+
+    store_rest();
+    sk_store_anchor(b.store, b.written, &anchor, &anchor);
+    MUST(sk_store_trim(b.store, sk_store_trim_point(b.store, from)));
+    store_rest();
 }
 
 static void round_of(struct side *s, void (*append)(size_t size), size_t size, uint64_t until_ns)
@@ -192,34 +228,47 @@ static double percentile(struct side *s, double p)
     return s->us10[(size_t)(p * (double)(s->count - 1))] / 10.0;
 }
 
+static double rate(const struct side *s)
+{
+    return (double)s->bytes / 1048576.0 * 1e9 / (double)s->ns;
+}
+
 static void run(size_t size, uint64_t ms)
 {
-    struct side plain = {.us10 = calloc(SAMPLES_MAX, sizeof(uint32_t))};
-    struct side fresh = {.us10 = calloc(SAMPLES_MAX, sizeof(uint32_t))};
-    struct side store = {.us10 = calloc(SAMPLES_MAX, sizeof(uint32_t))};
-    uint64_t end = now_ns() + 3 * ms * 1000000;
+    static const struct {
+        const char *name;
+        void (*append)(size_t size);
+    } kinds[] = {{"plain", plain_append},
+                 {"fresh", fresh_append},
+                 {"store", store_append},
+                 {"pair", store_pair}};
+    struct side sides[4] = {0};
+    double p50[4];
+    double p99[4];
+    uint64_t end = now_ns() + 4 * ms * 1000000;
 
-    LOCH_ASSERT(plain.us10 != NULL && fresh.us10 != NULL && store.us10 != NULL);
-    while (now_ns() < end) {
-        round_of(&plain, plain_append, size, now_ns() + ROUND_NS);
-        round_of(&fresh, fresh_append, size, now_ns() + ROUND_NS);
-        round_of(&store, store_append, size, now_ns() + ROUND_NS);
+    for (int i = 0; i < 4; i++) {
+        sides[i].us10 = calloc(SAMPLES_MAX, sizeof(uint32_t));
+        LOCH_ASSERT(sides[i].us10 != NULL);
     }
-    double plain_rate = (double)plain.bytes / 1048576.0 * 1e9 / (double)plain.ns;
-    double fresh_rate = (double)fresh.bytes / 1048576.0 * 1e9 / (double)fresh.ns;
-    double store_rate = (double)store.bytes / 1048576.0 * 1e9 / (double)store.ns;
-    printf("{\"append_bytes\":%zu,\"plain_mib_s\":%.1f,\"fresh_mib_s\":%.1f,\"store_mib_s\":%.1f,"
-           "\"ratio_plain\":%.3f,\"ratio_fresh\":%.3f,",
-           size, plain_rate, fresh_rate, store_rate, store_rate / plain_rate,
-           store_rate / fresh_rate);
-    printf("\"plain_p50_us\":%.1f,\"fresh_p50_us\":%.1f,\"store_p50_us\":%.1f,"
-           "\"plain_p99_us\":%.1f,\"fresh_p99_us\":%.1f,\"store_p99_us\":%.1f,\"appends\":%zu}\n",
-           percentile(&plain, 0.5), percentile(&fresh, 0.5), percentile(&store, 0.5),
-           percentile(&plain, 0.99), percentile(&fresh, 0.99), percentile(&store, 0.99),
-           store.count);
-    free(fresh.us10);
-    free(plain.us10);
-    free(store.us10);
+    while (now_ns() < end) {
+        for (int i = 0; i < 4; i++)
+            round_of(&sides[i], kinds[i].append, size, now_ns() + ROUND_NS);
+        trim();
+    }
+    printf("{\"append_bytes\":%zu,", size);
+    for (int i = 0; i < 4; i++) {
+        p50[i] = percentile(&sides[i], 0.5);
+        p99[i] = percentile(&sides[i], 0.99);
+        printf("\"%s_mib_s\":%.1f,\"%s_p50_us\":%.1f,\"%s_p99_us\":%.1f,", kinds[i].name,
+               rate(&sides[i]), kinds[i].name, p50[i], kinds[i].name, p99[i]);
+        free(sides[i].us10);
+    }
+    printf("\"ratio_plain\":%.3f,\"ratio_fresh\":%.3f,\"pair_ratio_plain\":%.3f,"
+           "\"pair_ratio_fresh\":%.3f,\"added_p50_us\":%.1f,\"added_p99_us\":%.1f}\n",
+           rate(&sides[2]) / rate(&sides[0]), rate(&sides[2]) / rate(&sides[1]),
+           rate(&sides[3]) / rate(&sides[0]), rate(&sides[3]) / rate(&sides[1]), p50[2] - p50[0],
+           p99[2] - p99[0]);
 }
 
 int main(int argc, char **argv)
@@ -257,6 +306,7 @@ int main(int argc, char **argv)
     open_store();
     run(8192, ms);
     run(128u << 10, ms);
+    store_rest();
     sk_store_destroy(b.store);
     loch_buf_fini(&b.wal);
     loch_env_real_destroy(b.env);

@@ -775,8 +775,10 @@ static void seeds(void **state)
     int64_t archived = counted("loch_safekeeper_archived_bytes_total");
     int64_t trimmed = counted("loch_safekeeper_trimmed_bytes_total");
     int64_t archive_reads = counted("loch_safekeeper_archive_reads_total");
-    (void)fprintf(stderr, "%ld bytes recovered from peers, %ld archived, %ld trimmed\n", recovered,
-                  archived, trimmed);
+    int64_t zeroed = counted("loch_safekeeper_zeroed_bytes_total");
+    (void)fprintf(stderr,
+                  "%ld bytes recovered from peers, %ld archived, %ld trimmed, %ld zeros ahead\n",
+                  recovered, archived, trimmed, zeroed);
     if (count == NULL) { /* the stories are about something */
         assert_true(elections > 40);
         assert_true(commits > 1000);
@@ -785,6 +787,7 @@ static void seeds(void **state)
         assert_true(archived > 1000000);
         assert_true(trimmed > 100000);
         assert_true(archive_reads > 0);
+        assert_true(zeroed > 100000);
     }
     teardown();
 }

@@ -31,6 +31,7 @@ struct world {
     struct loch_buf wal; /* what was appended, from START_LSN */
     struct loch_buf read;
     struct wal_gen gen;
+    struct sk_store_stats stats;
     bool faults, failed; /* faults: a failure is expected, and ends all waiting */
 };
 
@@ -155,6 +156,7 @@ static inline loch_status world_open(struct world *w)
                                        .sealer = w->sealer,
                                        .segment_bytes = WAL_GEN_SEGMENT_BYTES,
                                        .file_bytes = w->file_bytes,
+                                       .stats = &w->stats,
                                        .events = &world_events,
                                        .arg = w};
 
@@ -166,8 +168,23 @@ static inline loch_status world_open(struct world *w)
                            &w->store);
 }
 
+static inline void world_stop(void *arg)
+{
+    loch_env_stop(arg);
+}
+
+static inline void world_idle(struct world *w)
+{
+    while (w->store != NULL && !sk_store_idle(w->store)) {
+        struct loch_timer *timer;
+        assert_ok(loch_env_timer(w->env, 1, &timer, world_stop, w->env));
+        loch_env_run(w->env);
+    }
+}
+
 static inline void world_close(struct world *w)
 {
+    world_idle(w);
     sk_store_destroy(w->store);
     w->store = NULL;
 }

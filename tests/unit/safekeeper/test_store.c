@@ -7,6 +7,9 @@
 #include "loch/io/fault.h"
 
 #include <errno.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 
 static void tail_keeps_the_newest(void **state)
 {
@@ -616,6 +619,83 @@ static void a_failing_disk(void **state)
     assert_int_equal(ends, 2);
 }
 
+/* Bytes of the newest file that no longer are what fallocate left, as the file system tells. */
+static uint64_t written_extents(const struct world *w)
+{
+    struct {
+        struct fiemap map;
+        struct fiemap_extent more[64];
+    } got = {.map = {.fm_length = w->file_bytes, .fm_extent_count = 64}};
+    char path[SK_PATH_BYTES];
+    uint64_t sum = 0;
+
+    world_newest(w, path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    int rc = ioctl(fd, FS_IOC_FIEMAP, &got.map);
+    (void)close(fd);
+    if (rc != 0)
+        return UINT64_MAX; /* tmpfs and others do not tell */
+    for (uint32_t i = 0; i < got.map.fm_mapped_extents; i++) {
+        const struct fiemap_extent *e = &got.map.fm_extents[i];
+        if ((e->fe_flags & FIEMAP_EXTENT_UNWRITTEN) == 0)
+            sum += e->fe_length;
+    }
+    return sum;
+}
+
+/* Zeros go ahead of small writes, through more than one file; what was written is read again. */
+static void zeros_go_ahead(void **state)
+{
+    struct world w;
+    struct loch_metrics *metrics;
+
+    (void)state;
+    world_init(&w, 1u << 20);
+    assert_ok(loch_metrics_create("test", &metrics));
+    w.stats.zeroed_bytes = loch_metrics_counter(metrics, "zeroed", "", NULL, 0);
+    assert_ok(world_open(&w));
+    world_grow(&w, 1, 200, 1u << 20);
+    world_idle(&w);
+    assert_int_equal(loch_metric_value(w.stats.zeroed_bytes), 0); /* one write is not use yet */
+    for (int i = 0; i < 100; i++)
+        world_grow(&w, 1, 2000, 1u << 20);
+    world_idle(&w);
+    int64_t zeroed = loch_metric_value(w.stats.zeroed_bytes);
+    assert_true(zeroed > 100000 && zeroed < 1 << 20);
+    assert_true(written_extents(&w) >= 200000 + (1u << 20) / 16);
+    for (int i = 0; i < 500; i++)
+        world_grow(&w, 1, 2000, 1u << 20);
+    assert_int_equal(sk_store_file_count(w.store), 2);
+    assert_true(loch_metric_value(w.stats.zeroed_bytes) < 2 << 20);
+    loch_lsn end = w.flush;
+    world_close(&w);
+    assert_ok(world_open(&w));
+    assert_int_equal(w.flush, end);
+    world_check(&w, START_LSN, end);
+    loch_metrics_destroy(metrics);
+    world_fini(&w);
+}
+
+/* Bulk: no zeros, for they would double what goes to the disk. */
+static void no_zeros_ahead_of_bulk(void **state)
+{
+    struct world w;
+    struct loch_metrics *metrics;
+
+    (void)state;
+    world_init(&w, 1u << 20);
+    assert_ok(loch_metrics_create("test", &metrics));
+    w.stats.zeroed_bytes = loch_metrics_counter(metrics, "zeroed", "", NULL, 0);
+    assert_ok(world_open(&w));
+    for (int i = 0; i < 20; i++)
+        world_grow(&w, 40, 1000, 1u << 20);
+    world_idle(&w);
+    assert_int_equal(loch_metric_value(w.stats.zeroed_bytes), 0);
+    loch_metrics_destroy(metrics);
+    world_fini(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -625,7 +705,8 @@ int main(void)
         cmocka_unit_test(truncation_is_exact),     cmocka_unit_test(torn_tails),
         cmocka_unit_test(flipped_bytes),           cmocka_unit_test(missing_files),
         cmocka_unit_test(trimmed_files),           cmocka_unit_test(at_rest),
-        cmocka_unit_test(order_of_effects),        cmocka_unit_test(a_failing_disk)};
+        cmocka_unit_test(order_of_effects),        cmocka_unit_test(zeros_go_ahead),
+        cmocka_unit_test(no_zeros_ahead_of_bulk),  cmocka_unit_test(a_failing_disk)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
