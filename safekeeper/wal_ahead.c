@@ -85,7 +85,7 @@ void sk_ahead_go_on(struct sk_store *s, size_t written_bytes)
 
 uint64_t sk_ahead_room(const struct sk_store *s)
 {
-    const uint64_t at = loch_wal_writer_bytes(s->writer);
+    const uint64_t at = s->write_offset;
 
     if (!s->ahead.running || at >= s->ahead.end)
         return UINT64_MAX;

@@ -1,6 +1,8 @@
 /* Holds: the queue of disk effects of one timeline. Invariants: one operation is in flight at a
  * time; effects reach the disk in token order; a WAL file is synced before the next one begins;
- * `written` is where the next sealed frame begins, `received` where the next WRITE must. */
+ * frames are sealed in order, when their WAL is received if its file is known by then, else when
+ * they are written; `written` is where the next write begins, `received` where the next WRITE must.
+ */
 #include "wal_store_impl.h"
 
 #include "loch/base/check.h"
@@ -10,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define OP_BYTES    (1u << 20) /* WRITEs are joined up to this; one sealed frame each */
+#define OP_BYTES    (1u << 20) /* unsealed WRITEs are joined up to this; one frame each */
 #define BATCH_BYTES (4u << 20) /* most in one write call */
 #define POINTS_MAX  65536u
 
@@ -108,6 +110,7 @@ void sk_store_destroy(struct sk_store *s)
     loch_wal_writer_destroy(s->writer);
     loch_file_close(s->file);
     loch_buf_fini(&s->out);
+    loch_buf_fini(&s->spare);
     loch_wal_scan_fini(&s->scan);
     sk_tail_fini(&s->tail);
     sk_wal_files_fini(&s->files);
@@ -191,36 +194,75 @@ void sk_store_truncate(struct sk_store *s, uint64_t token, loch_lsn begin, uint6
     if (op != NULL) {
         op->begin = begin;
         op->term = term;
+        s->truncations++;
         wake(s);
     }
+}
+
+/* May what is received next be sealed now? All before it was, and it does not begin a file. */
+static bool seals_now(const struct sk_store *s, loch_lsn begin)
+{
+    return s->writer != NULL && s->truncations == 0 && loch_wal_writer_lsn(s->writer) == begin &&
+           loch_wal_writer_bytes(s->writer) < s->file_bytes;
+}
+
+/* A frame more at the end of *out. */
+static loch_status seal(struct sk_store *s, loch_lsn begin, uint64_t term, loch_lsn boundary,
+                        struct loch_slice bytes, struct loch_buf *out)
+{
+    LOCH_TRY(loch_wal_writer_seal(s->writer, begin, term, boundary, s->unsynced_frames, bytes, out,
+                                  NULL));
+    s->unsynced_frames++;
+    return LOCH_OK;
+}
+
+/* The queue's last WRITE, if it may be joined, or a new one. NULL: out of memory, and failed. */
+static struct op *write_op(struct sk_store *s, loch_lsn begin, uint64_t term, size_t len)
+{
+    const bool sealed = seals_now(s, begin);
+    struct op *op = s->tail_op;
+
+    if (op != NULL && op->kind == OP_WRITE && op->sealed == sealed) {
+        if (sealed && op->bytes.len + len + LOCH_WAL_FRAME_OVERHEAD_BYTES <= BATCH_BYTES)
+            return op;
+        if (!sealed && op->term == term && op->bytes.len + len <= OP_BYTES)
+            return op;
+    }
+    op = enqueue(s, OP_WRITE, 0);
+    if (op == NULL)
+        return NULL;
+    op->begin = begin;
+    op->term = term;
+    op->sealed = sealed;
+    if (sealed) {
+        op->bytes = s->spare;
+        s->spare = (struct loch_buf){0};
+    }
+    return op;
 }
 
 loch_status sk_store_write(struct sk_store *s, uint64_t token, loch_lsn begin, uint64_t term,
                            struct loch_slice bytes)
 {
-    struct op *op = s->tail_op;
-
     LOCH_ASSERT(begin == s->received);
     loch_status st = loch_wal_scan_feed(&s->scan, bytes);
-    loch_status memory = sk_tail_append(&s->tail, bytes);
-    if (op != NULL && op->kind == OP_WRITE && op->term == term &&
-        op->bytes.len + bytes.len <= OP_BYTES) {
-        op->token = token;
-        op->boundary = s->scan.last_end;
-        op->prev = s->scan.last_start;
-    } else {
-        op = enqueue(s, OP_WRITE, token);
-        if (op == NULL)
-            return LOCH_OK;
-        op->begin = begin;
-        op->term = term;
-    }
-    if (loch_is_ok(memory))
-        memory = loch_buf_append(&op->bytes, bytes.data, bytes.len);
-    if (!loch_is_ok(memory)) {
-        sk_store_fail(s, memory);
+    loch_status kept = sk_tail_append(&s->tail, bytes);
+    struct op *op = write_op(s, begin, term, bytes.len);
+    if (op == NULL)
+        return LOCH_OK;
+    op->token = token;
+    op->boundary = s->scan.last_end;
+    op->prev = s->scan.last_start;
+    op->wal_bytes += bytes.len;
+    if (loch_is_ok(kept) && op->sealed)
+        kept = seal(s, begin, term, op->boundary, bytes, &op->bytes);
+    else if (loch_is_ok(kept))
+        kept = loch_buf_append(&op->bytes, bytes.data, bytes.len);
+    if (!loch_is_ok(kept)) {
+        sk_store_fail(s, kept);
         return LOCH_OK;
     }
+    op->frames += op->sealed;
     s->queued += bytes.len;
     s->received += bytes.len;
     return st; /* the SYNC that follows, or the one in flight, sets it going */
@@ -354,6 +396,7 @@ static void begin_allocated(void *arg, loch_status st)
     struct op *op = dequeue(s);
     uint64_t token = op->token;
     loch_lsn prev = job->prev;
+    s->truncations--;
     op_free(op);
     begin_free(job);
     s->events->truncated(s->arg, token, prev);
@@ -377,7 +420,8 @@ static loch_status begin_adopt(struct begin_job *job)
     s->writer = job->writer;
     job->writer = NULL;
     s->file = NULL;
-    s->unsynced_frames = 0;
+    s->write_offset = loch_wal_writer_bytes(s->writer);
+    LOCH_ASSERT(s->unsynced_frames == 0);
     if (job->truncation) {
         while (s->point_count > 0 && s->points[s->point_count - 1].lsn > at)
             s->point_count--;
@@ -456,6 +500,12 @@ out:
 
 /* ---- write and sync ---- */
 
+static void all_synced(struct sk_store *s)
+{
+    s->unsynced_frames -= s->written_frames;
+    s->written_frames = 0;
+}
+
 static void sync_before_begin_done(void *arg, loch_status st)
 {
     struct sk_store *s = arg;
@@ -465,7 +515,7 @@ static void sync_before_begin_done(void *arg, loch_status st)
         sk_store_fail(s, st);
         return;
     }
-    s->unsynced_frames = 0;
+    all_synced(s);
     sk_store_pump(s);
 }
 
@@ -479,21 +529,29 @@ static void count_sync(struct sk_store *s)
     loch_metric_observe_ns(s->stats.sync_latency, loch_env_now_ns(s->sealer.env) - s->started_ns);
 }
 
+/* What was in flight is written. */
+static bool written(struct sk_store *s, loch_status st)
+{
+    s->busy = false;
+    if (!loch_is_ok(st)) {
+        sk_store_fail(s, st);
+        return false;
+    }
+    s->write_offset += s->out.len;
+    s->written_frames += s->out_frames;
+    sk_ahead_go_on(s, s->out.len);
+    s->out.len = 0;
+    return !s->failed;
+}
+
 /* The write and the SYNC behind it, as one operation. */
 static void write_sync_done(void *arg, loch_status st)
 {
     struct sk_store *s = arg;
 
-    s->busy = false;
-    if (!loch_is_ok(st)) {
-        sk_store_fail(s, st);
+    if (!written(s, st))
         return;
-    }
-    sk_ahead_go_on(s, s->out.len);
-    if (s->failed)
-        return;
-    s->out.len = 0;
-    s->unsynced_frames = 0;
+    all_synced(s);
     count_sync(s);
     sync_event(s);
     sk_store_pump(s);
@@ -503,50 +561,64 @@ static void write_done(void *arg, loch_status st)
 {
     struct sk_store *s = arg;
 
-    s->busy = false;
-    if (!loch_is_ok(st)) {
-        sk_store_fail(s, st);
-        return;
-    }
-    s->out.len = 0;
-    sk_store_pump(s);
+    if (written(s, st))
+        sk_store_pump(s);
 }
 
 /* May the WRITE be added to those that are written at once? */
 static bool fits(const struct sk_store *s, const struct op *op, uint64_t room)
 {
-    return s->out.len < BATCH_BYTES &&
-           s->out.len + op->bytes.len + LOCH_WAL_FRAME_OVERHEAD_BYTES <= room;
+    const uint64_t stored =
+        op->sealed ? op->bytes.len : op->bytes.len + LOCH_WAL_FRAME_OVERHEAD_BYTES;
+
+    return s->out.len < BATCH_BYTES && s->out.len + stored <= room;
 }
 
-/* Seals the WRITEs at the head of the queue, a frame each, and writes them at once. */
+/* Moves the WRITE at the head of the queue to what is written next. */
+static loch_status take_write(struct sk_store *s)
+{
+    struct op *op = s->head;
+
+    LOCH_ASSERT(op->begin == s->written);
+    if (op->sealed) {
+        loch_buf_fini(&s->spare);
+        s->spare = s->out;
+        s->out = op->bytes;
+        op->bytes = (struct loch_buf){0};
+        s->out_frames = op->frames;
+    } else {
+        LOCH_TRY(seal(s, op->begin, op->term, op->boundary, loch_buf_slice(&op->bytes), &s->out));
+        s->out_frames++;
+    }
+    s->written += op->wal_bytes;
+    s->written_boundary = op->boundary;
+    s->queued -= op->wal_bytes;
+    if (s->stats.write_bytes != NULL)
+        loch_metric_add(s->stats.write_bytes, op->wal_bytes);
+    op_free(dequeue(s));
+    return LOCH_OK;
+}
+
+/* Writes what is at the head of the queue: WRITEs sealed already, or those that are not, a frame
+ * each. */
 static loch_status start_write(struct sk_store *s)
 {
-    s->write_offset = loch_wal_writer_bytes(s->writer);
-    bool all_synced = s->unsynced_frames == 0;
     const uint64_t room = sk_ahead_room(s);
-    size_t wal_bytes = 0;
-    s->out.len = 0;
-    while (s->head != NULL && s->head->kind == OP_WRITE && fits(s, s->head, room)) {
-        struct op *op = s->head;
-        LOCH_ASSERT(op->begin == s->written);
-        LOCH_TRY(loch_wal_writer_seal(s->writer, op->begin, op->term, op->boundary,
-                                      s->unsynced_frames, loch_buf_slice(&op->bytes), &s->out,
-                                      NULL));
-        s->unsynced_frames++;
-        s->written += op->bytes.len;
-        s->written_boundary = op->boundary;
-        s->queued -= op->bytes.len;
-        wal_bytes += op->bytes.len;
-        op_free(dequeue(s));
+
+    LOCH_ASSERT(s->out.len == 0);
+    s->out_frames = 0;
+    if (s->head->sealed) {
+        LOCH_TRY(take_write(s));
+    } else {
+        while (s->head != NULL && s->head->kind == OP_WRITE && !s->head->sealed &&
+               fits(s, s->head, room))
+            LOCH_TRY(take_write(s));
     }
-    if (s->stats.writes != NULL) {
+    if (s->stats.writes != NULL)
         loch_metric_add(s->stats.writes, 1);
-        loch_metric_add(s->stats.write_bytes, wal_bytes);
-    }
     s->busy = true;
     s->started_ns = loch_env_now_ns(s->sealer.env);
-    if (all_synced && s->head != NULL && s->head->kind == OP_SYNC)
+    if (s->written_frames == 0 && s->head != NULL && s->head->kind == OP_SYNC)
         return loch_file_write_sync(s->file, s->write_offset, loch_buf_slice(&s->out),
                                     write_sync_done, s);
     return loch_file_write(s->file, s->write_offset, loch_buf_slice(&s->out), write_done, s);
@@ -559,9 +631,9 @@ static bool is_full(const struct sk_store *s)
 
 static loch_status step_write(struct sk_store *s)
 {
-    if (s->writer != NULL && !is_full(s))
+    if (s->head->sealed || (s->writer != NULL && !is_full(s)))
         return start_write(s);
-    if (s->unsynced_frames > 0) {
+    if (s->written_frames > 0) {
         s->busy = true;
         return loch_file_sync(s->file, sync_before_begin_done, s);
     }
@@ -590,7 +662,7 @@ static void sync_done(void *arg, loch_status st)
         sk_store_fail(s, st);
         return;
     }
-    s->unsynced_frames = 0;
+    all_synced(s);
     count_sync(s);
     sync_event(s);
     sk_store_pump(s);
@@ -598,7 +670,7 @@ static void sync_done(void *arg, loch_status st)
 
 static loch_status step_sync(struct sk_store *s)
 {
-    if (s->unsynced_frames == 0) { /* nothing was written since the last one */
+    if (s->written_frames == 0) { /* nothing was written since the last one */
         sync_event(s);
         return LOCH_OK;
     }
@@ -612,7 +684,7 @@ static loch_status step_truncate(struct sk_store *s)
     struct loch_wal_begin begin = {
         .start_lsn = s->head->begin, .boundary_lsn = s->head->begin, .term = s->head->term};
 
-    if (s->unsynced_frames > 0) {
+    if (s->written_frames > 0) {
         s->busy = true;
         return loch_file_sync(s->file, sync_before_begin_done, s);
     }
@@ -625,7 +697,7 @@ static bool waits_for_zeros(const struct sk_store *s)
     if (!s->ahead.running)
         return false;
     if (s->head->kind == OP_WRITE)
-        return is_full(s) || !fits(s, s->head, sk_ahead_room(s));
+        return (is_full(s) && !s->head->sealed) || !fits(s, s->head, sk_ahead_room(s));
     return s->head->kind == OP_TRUNCATE;
 }
 

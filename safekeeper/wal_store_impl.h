@@ -16,7 +16,10 @@ struct op {
     uint64_t term;
     loch_lsn begin;
     loch_lsn boundary, prev; /* WRITE, SYNC: the scanner's when the effect was received */
-    struct loch_buf bytes;   /* WRITE: WAL; PERSIST: the sealed control file */
+    struct loch_buf bytes;   /* WRITE: WAL, or sealed frames; PERSIST: the sealed control file */
+    bool sealed;             /* WRITE: into the newest file's session, when it was received */
+    uint32_t frames;         /* WRITE: sealed into `bytes` */
+    size_t wal_bytes;        /* WRITE: of WAL */
 };
 
 /* A record boundary and the start of the record that ends there. */
@@ -48,9 +51,14 @@ struct sk_store {
     struct sk_wal_files files;
     struct loch_wal_writer *writer; /* NULL: the next write begins a file */
     struct loch_file *file;
-    struct loch_buf out;      /* sealed frames of the write in flight */
-    uint64_t write_offset;    /* where they go */
-    uint32_t unsynced_frames; /* since the last sync */
+    struct loch_buf out;     /* sealed frames of the write in flight */
+    struct loch_buf spare;   /* what `out` was before: memory for the next ones */
+    uint64_t write_offset;   /* where the next ones go */
+    uint32_t out_frames;     /* in `out` */
+    uint32_t written_frames; /* written, not synced */
+    uint32_t
+        unsynced_frames;  /* sealed, not known durable: those, and what is queued or in flight */
+    unsigned truncations; /* queued */
     uint64_t started_ns;
     struct sk_ahead ahead;
     loch_lsn written, received;

@@ -81,6 +81,7 @@ static void rest(struct sk_store *s)
     s->file = NULL;
     sk_ahead_close(s);
     loch_buf_fini(&s->out);
+    loch_buf_fini(&s->spare);
 }
 
 void sk_store_tick(struct sk_store *s)
@@ -112,6 +113,10 @@ uint64_t sk_store_disk_bytes(const struct sk_store *s)
 
     for (size_t i = 0; i < s->files.count; i++)
         sum += s->files.items[i].bytes;
+    if (s->writer != NULL) { /* the last write may go beyond what was preallocated */
+        const uint64_t counted = s->files.items[s->files.count - 1].bytes;
+        sum += loch_max_u64(loch_wal_writer_bytes(s->writer), counted) - counted;
+    }
     return sum;
 }
 

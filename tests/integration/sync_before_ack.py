@@ -1,6 +1,7 @@
 """Reads a strace of loch-safekeeper (LOCH_NO_URING=1, -f -yy) that served one proposer with one record
 outstanding, and checks the order of every commit: no byte is sent to a peer while WAL that was written
 is not synced. The sync counts for the writes that had ended when it began, and from when it has ended.
+Zeros written ahead are no WAL: a frame never begins with zeros.
 """
 import re
 import sys
@@ -24,6 +25,8 @@ for line in open(sys.argv[1], errors="replace"):
     resumed = RESUMED.match(rest)
     if start:
         call, path = start.group(1), start.group(3)
+        if call == "pwrite64" and '"\\0\\0\\0\\0' in rest:
+            path = "zeros"
         unfinished = "<unfinished" in rest
     elif resumed and thread in open_call:
         call, path = open_call.pop(thread)
