@@ -45,7 +45,6 @@ struct real_env {
 
     bool uring_on;
     struct io_uring ring;
-    int ring_fd; /* eventfd */
     uv_poll_t ring_poll;
     unsigned ops_running;
     unsigned sqes_ready; /* prepared and not yet submitted */

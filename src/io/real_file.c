@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -195,12 +194,9 @@ static void ring_ready(uv_poll_t *poll, int status, int events)
 {
     struct real_env *env = poll->data;
     struct io_uring_cqe *cqe;
-    uint64_t count;
 
     (void)status;
     (void)events;
-    ssize_t n = read(env->ring_fd, &count, sizeof count);
-    (void)n; /* only clears the event */
     while (io_uring_peek_cqe(&env->ring, &cqe) == 0) {
         struct real_op *op = io_uring_cqe_get_data(cqe);
         int res = cqe->res;
@@ -362,13 +358,10 @@ loch_status real_ring_open(struct real_env *env)
                   strerrordesc_np(-rc));
         return LOCH_OK;
     }
-    env->ring_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (env->ring_fd < 0 || io_uring_register_eventfd(&env->ring, env->ring_fd) != 0 ||
-        uv_poll_init(&env->loop, &env->ring_poll, env->ring_fd) != 0) {
-        if (env->ring_fd >= 0)
-            (void)close(env->ring_fd);
+    /* The ring's own descriptor is readable while completions wait. */
+    if (uv_poll_init(&env->loop, &env->ring_poll, env->ring.ring_fd) != 0) {
         io_uring_queue_exit(&env->ring);
-        LOCH_INFO("io_uring has no event descriptor here: files go through the thread pool");
+        LOCH_INFO("io_uring cannot be polled here: files go through the thread pool");
         return LOCH_OK;
     }
     env->ring_poll.data = env;
@@ -382,6 +375,5 @@ void real_ring_close(struct real_env *env)
     if (!env->uring_on)
         return;
     env->uring_on = false;
-    (void)close(env->ring_fd);
     io_uring_queue_exit(&env->ring);
 }

@@ -1,12 +1,13 @@
 /* What the safekeeper's disk path costs over the bare disk: appends of one size, each made durable
  * before the next, by the WAL store (scan, seal, write, sync; zeros ahead and new files included)
  * and by plain pwrite + fdatasync loops in the same directory: over and over into one file whose
- * blocks were written before (plain: no server's log is as well off), and into one that is
- * preallocated anew every 16 MiB (fresh). `pair`: the store with two appends under way, as a
- * proposer has them. All take turns in short rounds, so that what else the machine does hits all.
- * One JSON object a size; `added`: the store's latency over that of fdatasync after a plain write.
+ * blocks were written before (plain: no log is as well off), into one that is preallocated anew
+ * every 16 MiB (fresh), and at the end of one that grows, up to 16 MiB (grow). `pair`: the store
+ * with two appends under way, as a proposer has them. All take turns in short rounds, so that what
+ * else the machine does hits all. One JSON object a size; `added`: the store's latency over that of
+ * a plain write and fdatasync.
  *
- * Usage: wal_store_bench DIR [--ms N]   (time for each of the four, a size; default 3000)
+ * Usage: wal_store_bench DIR [--ms N]   (time for each of the five, a size; default 3000)
  */
 #include "../unit/safekeeper/wal_gen.h"
 #include "wal_store.h"
@@ -28,6 +29,7 @@
 #define FILE_BYTES  (UINT64_C(16) << 20)
 #define ROUND_NS    UINT64_C(100000000)
 #define SAMPLES_MAX (1u << 20)
+#define SIDES       5u
 
 #define MUST(expr_)                                                                                \
     do {                                                                                           \
@@ -53,8 +55,8 @@ static struct {
     struct loch_buf wal; /* generated, not yet appended */
     loch_lsn written;
     uint64_t token, done_token;
-    int fd, fresh_fd; /* plain files */
-    uint64_t plain_offset, fresh_offset;
+    int fd, fresh_fd, grow_fd; /* plain files */
+    uint64_t plain_offset, fresh_offset, grow_offset;
 } b;
 
 static uint64_t now_ns(void)
@@ -154,6 +156,19 @@ static void fresh_append(size_t size)
     b.fresh_offset += size;
 }
 
+static void grow_append(size_t size)
+{
+    if (b.grow_offset + size > FILE_BYTES) {
+        if (ftruncate(b.grow_fd, 0) != 0) {
+            perror("a growing file");
+            exit(1);
+        }
+        b.grow_offset = 0;
+    }
+    write_at(b.grow_fd, b.grow_offset, size);
+    b.grow_offset += size;
+}
+
 /* Waits until all but the newest `under_way` appends are durable. */
 static void store_push(size_t size, uint64_t under_way)
 {
@@ -238,37 +253,50 @@ static void run(size_t size, uint64_t ms)
     static const struct {
         const char *name;
         void (*append)(size_t size);
-    } kinds[] = {{"plain", plain_append},
-                 {"fresh", fresh_append},
-                 {"store", store_append},
-                 {"pair", store_pair}};
-    struct side sides[4] = {0};
-    double p50[4];
-    double p99[4];
-    uint64_t end = now_ns() + 4 * ms * 1000000;
+    } kinds[SIDES] = {{"plain", plain_append},
+                      {"fresh", fresh_append},
+                      {"grow", grow_append},
+                      {"store", store_append},
+                      {"pair", store_pair}};
+    struct side sides[SIDES] = {0};
+    double p50[SIDES];
+    double p99[SIDES];
+    uint64_t end = now_ns() + SIDES * ms * 1000000;
 
-    for (int i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < SIDES; i++) {
         sides[i].us10 = calloc(SAMPLES_MAX, sizeof(uint32_t));
         LOCH_ASSERT(sides[i].us10 != NULL);
     }
     while (now_ns() < end) {
-        for (int i = 0; i < 4; i++)
+        for (unsigned i = 0; i < SIDES; i++)
             round_of(&sides[i], kinds[i].append, size, now_ns() + ROUND_NS);
         trim();
     }
     printf("{\"append_bytes\":%zu,", size);
-    for (int i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < SIDES; i++) {
         p50[i] = percentile(&sides[i], 0.5);
         p99[i] = percentile(&sides[i], 0.99);
         printf("\"%s_mib_s\":%.1f,\"%s_p50_us\":%.1f,\"%s_p99_us\":%.1f,", kinds[i].name,
                rate(&sides[i]), kinds[i].name, p50[i], kinds[i].name, p99[i]);
         free(sides[i].us10);
     }
-    printf("\"ratio_plain\":%.3f,\"ratio_fresh\":%.3f,\"pair_ratio_plain\":%.3f,"
-           "\"pair_ratio_fresh\":%.3f,\"added_p50_us\":%.1f,\"added_p99_us\":%.1f}\n",
-           rate(&sides[2]) / rate(&sides[0]), rate(&sides[2]) / rate(&sides[1]),
-           rate(&sides[3]) / rate(&sides[0]), rate(&sides[3]) / rate(&sides[1]), p50[2] - p50[0],
-           p99[2] - p99[0]);
+    for (unsigned i = 0; i < 3; i++)
+        printf("\"ratio_%s\":%.3f,\"pair_ratio_%s\":%.3f,", kinds[i].name,
+               rate(&sides[3]) / rate(&sides[i]), kinds[i].name, rate(&sides[4]) / rate(&sides[i]));
+    printf("\"added_p50_us\":%.1f,\"added_p99_us\":%.1f}\n", p50[3] - p50[0], p99[3] - p99[0]);
+}
+
+static int open_file(const char *name)
+{
+    char path[600];
+
+    (void)snprintf(path, sizeof path, "%s/%s", b.dir, name);
+    int fd = open(path, O_RDWR | O_CREAT, 0600);
+    if (fd < 0) {
+        perror(path);
+        exit(1);
+    }
+    return fd;
 }
 
 int main(int argc, char **argv)
@@ -288,20 +316,11 @@ int main(int argc, char **argv)
         perror(b.dir);
         return 1;
     }
-    (void)snprintf(path, sizeof path, "%s/plain", b.dir);
-    b.fd = open(path, O_RDWR | O_CREAT, 0600);
-    if (b.fd < 0 || posix_fallocate(b.fd, 0, (off_t)FILE_BYTES) != 0 || fsync(b.fd) != 0) {
-        perror(path);
-        return 1;
-    }
+    b.fd = open_file("plain");
     for (uint64_t at = 0; at < FILE_BYTES; at += 128u << 10)
         write_at(b.fd, at, 128u << 10);
-    (void)snprintf(path, sizeof path, "%s/fresh", b.dir);
-    b.fresh_fd = open(path, O_RDWR | O_CREAT, 0600);
-    if (b.fresh_fd < 0) {
-        perror(path);
-        return 1;
-    }
+    b.fresh_fd = open_file("fresh");
+    b.grow_fd = open_file("grow");
     MUST(loch_env_real_create(&b.env));
     open_store();
     run(8192, ms);
@@ -312,6 +331,7 @@ int main(int argc, char **argv)
     loch_env_real_destroy(b.env);
     (void)close(b.fd);
     (void)close(b.fresh_fd);
+    (void)close(b.grow_fd);
     (void)snprintf(path, sizeof path, "rm -rf '%s'", b.dir);
     return system(path) == 0 ? 0 : 1;
 }
