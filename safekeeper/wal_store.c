@@ -156,7 +156,7 @@ static struct op *enqueue(struct sk_store *s, enum op_kind kind, uint64_t token)
     op->token = token;
     op->boundary = s->scan.last_end;
     op->prev = s->scan.last_start;
-    if (s->head == NULL)
+    if (s->tail_op == NULL)
         s->head = op;
     else
         s->tail_op->next = op;
