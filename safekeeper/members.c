@@ -104,7 +104,7 @@ static loch_status read_object(struct loch_objstore *store, const struct sk_seal
     object_name(sealer, name);
     loch_status st = loch_objstore_get(store, name, MAX_BYTES, &sealed, etag);
     if (loch_is_ok(st))
-        st = sk_members_open(loch_buf_slice(&sealed), sealer, out);
+        st = loch_status_about(sk_members_open(loch_buf_slice(&sealed), sealer, out), name);
     else if (st.code == LOCH_E_NOT_FOUND)
         st = LOCH_OK;
     loch_buf_fini(&sealed);
@@ -176,6 +176,7 @@ struct job {
     struct sk_timeline *tl;
     struct sk_members_order order;
     struct loch_console_request *request; /* NULL: nobody waits */
+    uint64_t known;                       /* the generation known here when the object was read */
     struct loch_membership found;
     struct sk_failure failure;
 };
@@ -215,6 +216,11 @@ static void done(void *arg)
     loch_status st = sk_failure_raise(&job->failure);
 
     tl->members_jobs--;
+    if (loch_is_ok(st) && job->found.generation < job->known)
+        st = LOCH_FAIL(LOCH_E_STALE,
+                       "tenants/%s/timelines/%s/members is of generation %" PRIu64 ", but %" PRIu64
+                       " is known here: the store has been wound back",
+                       tl->tenant_text, tl->timeline_text, job->found.generation, job->known);
     if (loch_is_ok(st) && tl->state == SK_ACTIVE && job->found.generation != 0)
         st = sk_timeline_configure(tl, &job->found);
     if (!loch_is_ok(st) && job->request == NULL)
@@ -240,6 +246,11 @@ static loch_status begin(struct sk_timeline *tl, const struct sk_members_order *
     job->tl = tl;
     job->order = *order;
     job->request = request;
+    if (tl->state == SK_ACTIVE) {
+        struct loch_acceptor_view view;
+        loch_acceptor_look(tl->acceptor, &view);
+        job->known = view.generation;
+    }
     loch_status st = loch_env_work(tl->daemon->env, work, done, job);
     if (!loch_is_ok(st)) {
         free(job);

@@ -81,6 +81,7 @@ out:
 struct replay {
     struct loch_wal_scan *scan;
     loch_lsn next, upto;
+    uint64_t term;   /* of the control file: nothing can have been written under a later one */
     loch_status bad; /* records that are not WAL, though the frame is good */
 };
 
@@ -90,8 +91,12 @@ static loch_status feed(void *arg, const struct loch_wal_frame_ref *ref, uint64_
     struct replay *r = arg;
     loch_lsn end = ref->lsn + wal.len;
 
-    (void)term;
     (void)boundary_lsn;
+    if (term > r->term)
+        return r->bad = LOCH_FAIL(LOCH_E_CORRUPT,
+                                  "WAL of term %" PRIu64 ", but the control file knows of term "
+                                  "%" PRIu64 " only: it is older than its WAL",
+                                  term, r->term);
     if (end <= r->next || ref->lsn > r->next || r->next >= r->upto)
         return LOCH_OK;
     size_t skip = (size_t)(r->next - ref->lsn);
@@ -104,10 +109,11 @@ static loch_status feed(void *arg, const struct loch_wal_frame_ref *ref, uint64_
 /* Scans one file from where the scanner is; *end: offset of its last good frame's end. */
 static loch_status replay_file(const char *dir, const struct sk_sealer *sealer,
                                struct sk_wal_file file, loch_lsn upto, loch_lsn must_have,
-                               bool last, struct loch_wal_scan *scan, uint64_t *end,
+                               uint64_t term, bool last, struct loch_wal_scan *scan, uint64_t *end,
                                uint64_t *file_bytes)
 {
-    struct replay r = {.scan = scan, .next = scan->position, .upto = upto, .bad = LOCH_OK};
+    struct replay r = {
+        .scan = scan, .next = scan->position, .upto = upto, .term = term, .bad = LOCH_OK};
     struct loch_wal_file_scan found;
     struct sk_wal_opened opened;
 
@@ -164,8 +170,8 @@ static loch_status replay_files(const char *dir, const struct sk_sealer *sealer,
         loch_lsn upto = last ? LOCH_LSN_MAX : files->items[i + 1].begin;
         if (upto <= scan->position)
             continue;
-        LOCH_TRY(replay_file(dir, sealer, files->items[i], upto, last ? commit : upto, last, scan,
-                             last_end, last_bytes));
+        LOCH_TRY(replay_file(dir, sealer, files->items[i], upto, last ? commit : upto,
+                             control->acceptor.term, last, scan, last_end, last_bytes));
     }
     if (scan->last_end < commit)
         return LOCH_FAIL(LOCH_E_CORRUPT,

@@ -487,6 +487,7 @@ static loch_status begin_issue(struct loch_pageserver *ps, struct loch_console_r
                                                   .keys = ps->keys,
                                                   .store = ps->objstore,
                                                   .env = ps->env,
+                                                  .dir = ps->store.dir,
                                                   .tenant = tenant->id,
                                                   .timeline = timeline,
                                                   .compute = compute,

@@ -4,7 +4,11 @@
  */
 #include "credential.h"
 
+#include "store/manifest.h"
+
+#include "loch/crypto/hkdf.h"
 #include "loch/crypto/tls.h"
+#include "loch/host/witness.h"
 #include "loch/io/env.h"
 
 #include <jansson.h>
@@ -12,7 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EPOCH_TRIES 100
+#define EPOCH_TRIES   100
+#define WITNESS_TRIES 3
 
 static void epoch_name(const struct loch_id *tenant, const struct loch_id *timeline, char *out,
                        size_t len)
@@ -53,6 +58,21 @@ loch_status loch_compute_epoch_read(struct loch_objstore *store, const struct lo
     return st;
 }
 
+/* An epoch below one that was issued here would let a compute in whose successor has begun. */
+static loch_status witness(const struct loch_credential_order *o, const char *name, uint64_t epoch,
+                           bool note)
+{
+    char dir[LOCH_LAYER_PATH_BYTES], path[LOCH_LAYER_PATH_BYTES + 100];
+    uint8_t bytes[8], hash[LOCH_WITNESS_HASH_BYTES];
+    struct loch_slice slice = loch_slice_of(bytes, sizeof bytes);
+
+    loch_manifest_witness_path(o->dir, &o->tenant, &o->timeline, dir, path, ".epoch");
+    loch_put_u64(bytes, epoch);
+    LOCH_TRY(loch_sha256(&slice, 1, hash));
+    return note ? loch_witness_note(o->env, dir, path, epoch, hash)
+                : loch_witness_check(o->env, path, name, epoch, hash);
+}
+
 /* Advances the epoch; whoever loses a race takes the next number. */
 static loch_status epoch_take(const struct loch_credential_order *o, uint64_t *out)
 {
@@ -67,11 +87,16 @@ static loch_status epoch_take(const struct loch_credential_order *o, uint64_t *o
         bool first = st.code == LOCH_E_NOT_FOUND;
         if (!first)
             LOCH_TRY(st);
+        st = witness(o, name, epoch, false);
+        if (st.code == LOCH_E_STALE && i < WITNESS_TRIES)
+            continue; /* somebody else took it between the two looks, or it was wound back */
+        LOCH_TRY(st);
         loch_put_u64(bytes, epoch + 1);
         struct loch_slice slice = loch_slice_of(bytes, sizeof bytes);
         st = first ? loch_objstore_put_if_absent(o->store, name, slice, NULL)
                    : loch_objstore_put_if_match(o->store, name, &etag, slice, NULL);
         if (loch_is_ok(st)) {
+            LOCH_TRY(witness(o, name, epoch + 1, true));
             *out = epoch + 1;
             return LOCH_OK;
         }

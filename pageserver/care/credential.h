@@ -17,6 +17,7 @@ struct loch_credential_order {
     struct loch_keys *keys;
     struct loch_objstore *store;
     struct loch_env *env;
+    const char *dir; /* the data directory, where the last epoch is remembered (host/witness.h) */
     struct loch_id tenant, timeline, compute;
     uint64_t system_id;
     uint32_t pg_version;

@@ -2,6 +2,7 @@
 #include "tenant_files.h"
 
 #include "store/layer.h"
+#include "store/manifest.h"
 
 #include "loch/base/log.h"
 #include "loch/host/keys.h"
@@ -96,6 +97,7 @@ LOCH_STATUS tenant_remove_timeline(struct loch_pageserver *ps, const struct loch
     /* First of all the keys: what a removal that fails leaves behind is unreadable. */
     LOCH_TRY(loch_keys_forget_timeline(ps->keys, tenant, timeline));
     LOCH_TRY(remove_objects(ps, prefix));
+    loch_manifest_forget(&ps->store, tenant, timeline);
     LOCH_TRY(loch_timeline_dir(&ps->store, tenant, timeline, dir));
     return remove_dir(ps, dir);
 }
@@ -187,10 +189,14 @@ LOCH_STATUS tenant_remove(struct loch_pageserver *ps, const struct loch_id *tena
     loch_status st = list(ps, dir, &names);
     for (size_t i = 0; i < names.count && loch_is_ok(st); i++) {
         char path[LOCH_LAYER_PATH_BYTES + 300];
+        struct loch_id id;
         snprintf(path, sizeof path, "%s/%s", dir, names.items[i]);
         st = remove_dir(ps, path);
+        if (loch_is_ok(loch_id_parse(names.items[i], &id)))
+            loch_manifest_forget(&ps->store, tenant, &id);
     }
     names_fini(&names);
+    loch_manifest_forget(&ps->store, tenant, NULL);
     (void)rmdir(dir);
     LOCH_TRY(st);
     LOCH_TRY(tenant_mark_finished(ps, tenant));

@@ -147,8 +147,11 @@ static loch_status open_file(const struct loch_store *store, struct loch_keys *k
                                .file_id = desc->file_id,
                                .generation = desc->generation};
     struct loch_key_source source = loch_keys_source(keys);
-    LOCH_TRY(loch_layer_reader_open(&place, &source, size, read_at, layer->file, &layer->reader));
-    return parse_index(layer);
+    loch_status st =
+        loch_layer_reader_open(&place, &source, size, read_at, layer->file, &layer->reader);
+    if (loch_is_ok(st))
+        st = parse_index(layer);
+    return loch_status_about(st, path);
 }
 
 LOCH_STATUS loch_layer_open(const struct loch_store *store, struct loch_keys *keys,

@@ -9,8 +9,11 @@
 #include "manifest.h"
 
 #include "loch/base/check.h"
+#include "loch/base/log.h"
+#include "loch/crypto/hkdf.h"
 #include "loch/format/sealed_object.h"
 #include "loch/host/keys.h"
+#include "loch/host/witness.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -247,6 +250,59 @@ static void locate(const struct loch_id *tenant, const struct loch_id *timeline,
              loch_id_format(tenant, a), loch_id_format(timeline, b));
 }
 
+/* Where this pageserver remembers the newest manifest it has seen of each timeline and tenant: a
+ * store that is wound back is noticed before anything is built, or swept, after an old one. */
+void loch_manifest_witness_path(const char *data_dir, const struct loch_id *tenant,
+                                const struct loch_id *timeline, char dir[LOCH_LAYER_PATH_BYTES],
+                                char path[LOCH_LAYER_PATH_BYTES + 100], const char *suffix)
+{
+    char a[LOCH_ID_TEXT_BYTES], b[LOCH_ID_TEXT_BYTES] = "";
+    if (timeline != NULL)
+        loch_id_format(timeline, b);
+    snprintf(dir, LOCH_LAYER_PATH_BYTES, "%s/manifests-seen", data_dir);
+    snprintf(path, LOCH_LAYER_PATH_BYTES + 100, "%s/%s%s%s%s", dir, loch_id_format(tenant, a),
+             timeline != NULL ? "." : "", b, suffix);
+}
+
+static loch_status witness_check(const struct loch_store *store, const struct loch_id *tenant,
+                                 const struct loch_id *timeline, const char *name,
+                                 uint64_t generation, struct loch_slice sealed)
+{
+    char dir[LOCH_LAYER_PATH_BYTES], path[sizeof dir + 100];
+    uint8_t hash[LOCH_WITNESS_HASH_BYTES];
+    LOCH_TRY(loch_sha256(&sealed, 1, hash));
+    loch_manifest_witness_path(store->dir, tenant, timeline, dir, path, "");
+    return loch_witness_check(store->env, path, name, generation, hash);
+}
+
+/* Of a timeline's first manifest there is no older one. What cannot be noted was put all the same.
+ */
+static void witness_note(const struct loch_store *store, const struct loch_id *tenant,
+                         const struct loch_id *timeline, uint64_t generation,
+                         struct loch_slice sealed)
+{
+    char dir[LOCH_LAYER_PATH_BYTES], path[sizeof dir + 100];
+    uint8_t hash[LOCH_WITNESS_HASH_BYTES];
+    if (timeline != NULL && generation == 1)
+        return;
+    loch_manifest_witness_path(store->dir, tenant, timeline, dir, path, "");
+    loch_status st = loch_sha256(&sealed, 1, hash);
+    if (loch_is_ok(st))
+        st = loch_witness_note(store->env, dir, path, generation, hash);
+    if (!loch_is_ok(st))
+        loch_log_failure("cannot note which manifest is the newest");
+}
+
+void loch_manifest_forget(const struct loch_store *store, const struct loch_id *tenant,
+                          const struct loch_id *timeline)
+{
+    char dir[LOCH_LAYER_PATH_BYTES], path[sizeof dir + 100];
+    loch_manifest_witness_path(store->dir, tenant, timeline, dir, path, "");
+    loch_witness_forget(store->env, path);
+    loch_manifest_witness_path(store->dir, tenant, timeline, dir, path, ".epoch");
+    loch_witness_forget(store->env, path);
+}
+
 static loch_status get_object(const struct loch_store *store, struct loch_keys *keys,
                               const struct loch_id *tenant, const struct loch_id *timeline,
                               struct loch_buf *plain, uint64_t *generation, struct loch_etag *etag)
@@ -259,7 +315,13 @@ static loch_status get_object(const struct loch_store *store, struct loch_keys *
                                        &sealed, etag);
     struct loch_key_source source = loch_keys_source(keys);
     if (loch_is_ok(st))
-        st = loch_sealed_object_open(&place, &source, loch_buf_slice(&sealed), plain, generation);
+        st = loch_status_about(
+            loch_sealed_object_open(&place, &source, loch_buf_slice(&sealed), plain, generation),
+            name);
+    if (loch_is_ok(st))
+        st = witness_check(store, tenant, timeline, name, *generation, loch_buf_slice(&sealed));
+    if (loch_is_ok(st))
+        witness_note(store, tenant, timeline, *generation, loch_buf_slice(&sealed));
     loch_buf_fini(&sealed);
     return st;
 }
@@ -285,9 +347,11 @@ static loch_status put_object(const struct loch_store *store, struct loch_keys *
     else if (loch_is_ok(st))
         st =
             loch_objstore_put_if_match(store->objstore, name, etag, loch_buf_slice(&sealed), &next);
-    loch_buf_fini(&sealed);
-    if (loch_is_ok(st))
+    if (loch_is_ok(st)) {
         *etag = next;
+        witness_note(store, tenant, timeline, generation, loch_buf_slice(&sealed));
+    }
+    loch_buf_fini(&sealed);
     return st;
 }
 

@@ -41,7 +41,8 @@ LOCH_STATUS loch_manifest_encode(const struct loch_manifest *m, struct loch_buf 
 /* LOCH_E_CORRUPT, LOCH_E_UNSUPPORTED. *out is to be fini'ed also on failure. */
 LOCH_STATUS loch_manifest_decode(struct loch_slice bytes, struct loch_manifest *out);
 
-/* LOCH_E_NOT_FOUND, LOCH_E_CORRUPT, LOCH_E_DENIED. */
+/* LOCH_E_NOT_FOUND, LOCH_E_CORRUPT, LOCH_E_DENIED; LOCH_E_STALE: an older one than this pageserver
+ * has seen (loch/host/witness.h). */
 LOCH_STATUS loch_manifest_get(const struct loch_store *store, struct loch_keys *keys,
                               const struct loch_id *tenant, const struct loch_id *timeline,
                               struct loch_manifest *out, struct loch_etag *etag);
@@ -79,6 +80,15 @@ LOCH_STATUS loch_tenant_manifest_get(const struct loch_store *store, struct loch
 /* As loch_manifest_put. */
 LOCH_STATUS loch_tenant_manifest_put(const struct loch_store *store, struct loch_keys *keys,
                                      const struct loch_tenant_manifest *m, struct loch_etag *etag);
+
+/* Where this pageserver remembers the newest manifest it has seen of a timeline (NULL: tenant), and
+ * with a suffix something else about it: below `dir`. */
+void loch_manifest_witness_path(const char *data_dir, const struct loch_id *tenant,
+                                const struct loch_id *timeline, char dir[LOCH_LAYER_PATH_BYTES],
+                                char path[LOCH_LAYER_PATH_BYTES + 100], const char *suffix);
+/* What is remembered of a deleted timeline's (timeline NULL: tenant's) manifest. */
+void loch_manifest_forget(const struct loch_store *store, const struct loch_id *tenant,
+                          const struct loch_id *timeline);
 
 /* 1 to 63 characters of [A-Za-z0-9_-], beginning with a letter. LOCH_E_INVALID. */
 LOCH_STATUS loch_name_check(const char *name);

@@ -36,6 +36,17 @@ const char *loch_error_where(void)
     return error_where;
 }
 
+loch_status loch_status_about(loch_status st, const char *what)
+{
+    char text[sizeof error_text];
+
+    if (loch_is_ok(st) || st.code == LOCH_E_NO_MEMORY || strstr(error_text, what) != NULL)
+        return st;
+    memcpy(text, error_text, sizeof text);
+    (void)snprintf(error_text, sizeof error_text, "%s: %s", what, text);
+    return st;
+}
+
 const char *loch_code_name(enum loch_code code)
 {
     switch (code) {

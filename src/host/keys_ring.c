@@ -205,7 +205,8 @@ loch_status keys_ring_get(const struct loch_keys_options *o, const struct loch_i
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a tenant's keys");
     object_name(tenant, name);
     LOCH_TRY_OUT(st, loch_objstore_get(o->store, name, RING_MAX_BYTES, &bytes, &t->etag));
-    LOCH_TRY_OUT(st, loch_keyring_decode(loch_buf_slice(&bytes), &t->ring, &body, &mac));
+    LOCH_TRY_OUT(st, loch_status_about(
+                         loch_keyring_decode(loch_buf_slice(&bytes), &t->ring, &body, &mac), name));
     if (!loch_id_equal(&t->ring.cluster, &o->cluster) || !loch_id_equal(&t->ring.tenant, tenant)) {
         st = LOCH_FAIL(LOCH_E_CORRUPT, "%s belongs to another cluster or tenant", name);
         goto out;

@@ -436,7 +436,9 @@ static loch_status local_list(struct loch_objstore *base, const char *prefix,
         st = local_head(base, l.found.all[i], &size, NULL);
         if (loch_is_ok(st))
             on = fn(arg, l.found.all[i], size);
-        else if (st.code == LOCH_E_NOT_FOUND)
+        else if (st.code == LOCH_E_CORRUPT) /* whoever gets it is told; the others are listed */
+            on = fn(arg, l.found.all[i], 0);
+        if (st.code == LOCH_E_NOT_FOUND || st.code == LOCH_E_CORRUPT)
             st = LOCH_OK;
     }
     names_fini(&l.found);

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The wire against strangers: TLS clients with certificates, without, and with a made-up PSK on every daemon's port; a
 # server with a self-signed certificate in a safekeeper's place. Nobody gets in, nobody is believed, and one alert says it.
+# Then a relay in that place that flips, replays, cuts and swaps the records of real connections.
 . "$(dirname "$0")/lib.sh"
 
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=loch \
@@ -52,4 +53,41 @@ wait_gone "$rogue"
 back() { "$LOCH" up >/dev/null 2>&1; }
 wait_until 10 back || fail "safekeeper 3 does not come back"
 [ "$(q 'SELECT count(*) FROM t')" = 101 ] || fail "rows"
+
+# A relay before the real safekeeper 3: compute, pageserver and peers all come through it.
+q "CREATE TABLE r (n int, pad text)"
+pid=$(daemon_pid safekeeper-3)
+kill -9 "$pid"
+wait_gone "$pid"
+echo pass >"$WORK/mode"
+"$BUILD/bin/loch-safekeeper" --config "$DIR/conf/safekeeper-3.ini" --safekeeper.listen="127.0.0.1:$((PORT_BASE + 150))" \
+    >"$WORK/safekeeper-3.log" 2>&1 &
+BACKGROUND+=($!)
+python3 "$ROOT/tests/e2e/relay.py" "127.0.0.1:$((PORT_BASE + 3))" "127.0.0.1:$((PORT_BASE + 150))" "$WORK/mode" "$WORK/harm" &
+BACKGROUND+=($!)
+harm() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1])).get(sys.argv[2], 0))' "$WORK/harm" "$1" 2>/dev/null || echo 0; }
+enough() { # MODE: harm was done often enough, while rows come in
+    q "INSERT INTO r SELECT g, md5(g::text) FROM generate_series(1, 200) g"
+    inserted=$((inserted + 200))
+    [ "$(harm "$1")" -ge 3 ]
+}
+inserted=0
+for mode in flip replay cut swap; do
+    echo "$mode" >"$WORK/mode"
+    wait_until 60 enough "$mode" || fail "$mode: harm was done only $(harm "$mode") times"
+done
+echo pass >"$WORK/mode"
+[ "$(q 'SELECT count(*) FROM r')" = "$inserted" ] || fail "rows behind the relay"
+console() { psql "host=$DIR/run port=$((PORT_BASE + $1)) dbname=loch user=loch" -X -A -t -q -c "SHOW TIMELINES" | cut -d'|' -f2-; }
+wanted=$(lsn_number "$(q 'SELECT pg_current_wal_flush_lsn()')")
+third_has_all() { # its durable LSN, wherever the column stands
+    local lsn
+    for lsn in $(console 3 | tr '|' '\n' | grep -E '^[0-9A-F]+/[0-9A-F]+$'); do
+        [ "$(lsn_number "$lsn")" -lt "$wanted" ] || return 0
+    done
+    return 1
+}
+wait_until 60 third_has_all || fail "safekeeper 3 does not catch up behind an honest relay"
+grep -qE 'ERROR|damaged|corrupt WAL' "$WORK/safekeeper-3.log" && fail "harm went deeper than the record: $(grep -E 'ERROR|damaged' "$WORK/safekeeper-3.log" | head -2)"
+note "a relay did harm $(cat "$WORK/harm"): $inserted rows, every one right, safekeeper 3 caught up"
 note "passed"

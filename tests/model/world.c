@@ -182,6 +182,29 @@ static loch_status create_file(struct loch_env *env, const char *path, struct lo
     return st;
 }
 
+static loch_status read_file(struct loch_env *env, const char *path, size_t max_bytes,
+                             struct loch_buf *out)
+{
+    struct world *w = of_env(env);
+    bool effect = false;
+    LOCH_TRY(operate(w, &effect));
+    const struct thing *thing = *find(w, false, path);
+    if (thing == NULL)
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no %s", path);
+    LOCH_ASSERT(thing->content->len <= max_bytes);
+    return loch_buf_append(out, thing->content->bytes, thing->content->len);
+}
+
+static loch_status replace_file(struct loch_env *env, const char *path, struct loch_slice bytes)
+{
+    struct world *w = of_env(env);
+    bool effect = false;
+    loch_status st = operate(w, &effect);
+    if (effect)
+        put_thing(w, false, path, bytes);
+    return st;
+}
+
 static loch_status unlink_file(struct loch_env *env, const char *path)
 {
     struct world *w = of_env(env);
@@ -227,6 +250,8 @@ static const struct loch_world_ops env_ops = {
     .file_size = file_size,
     .file_read = file_read,
     .create_file = create_file,
+    .read_file = read_file,
+    .replace_file = replace_file,
     .unlink = unlink_file,
     .mkdirs = mkdirs,
     .list_dir = list_dir,

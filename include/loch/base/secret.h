@@ -34,7 +34,8 @@ void loch_secret_fini(struct loch_secret *s);
 _Bool loch_secret_equal(const struct loch_secret *a, const struct loch_secret *b);
 /* Overwrites memory that held secret bytes in a way the compiler keeps. */
 void loch_wipe(void *bytes, size_t len);
-/* PR_SET_DUMPABLE 0 and RLIMIT_CORE 0: call at the start of every process (exec resets it). */
+/* PR_SET_DUMPABLE 0, RLIMIT_CORE 0, and nothing in a core that is made all the same: call at the
+ * start of every process (exec resets it). */
 LOCH_STATUS loch_process_harden(void);
 /* For a process whose fork()ed children need its secrets (a postmaster): slabs become private
  * locked memory that children inherit as copies. Call before the first secret is created. */

@@ -73,6 +73,9 @@ static inline bool loch_is_ok(loch_status st)
 const char *loch_error_text(void);
 /* "file:line" of this thread's last recorded failure; never NULL. */
 const char *loch_error_where(void);
+/* The same failure, its text now saying what it is about ("WHAT: text"), unless it does already.
+ * OK and LOCH_E_NO_MEMORY are passed on as they are. */
+LOCH_STATUS loch_status_about(loch_status st, const char *what);
 /* A stable lower-case name for a code, such as "corrupt". */
 const char *loch_code_name(enum loch_code code);
 

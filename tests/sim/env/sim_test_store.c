@@ -284,6 +284,7 @@ static void run_seed(uint64_t seed)
                                      .anchor_prev_lsn = START_PREV,
                                      .trim_lsn = START_LSN};
     assert_ok(loch_acceptor_control_init(&w->control.acceptor, START_LSN, START_PREV));
+    w->control.acceptor.term = 1000; /* known before its WAL is written */
     wal_gen_init(&w->gen, START_LSN, START_PREV, SYSTEM_ID, seed);
     w->written = story.acked = START_LSN;
     mark();

@@ -174,6 +174,11 @@ static void status_text(void **state)
     assert_code(LOCH_FAIL(LOCH_E_CORRUPT, "again: %s", loch_error_text()), LOCH_E_CORRUPT);
     assert_string_equal(loch_error_text(), "again: disk 3 is gone");
     assert_string_equal(loch_code_name(LOCH_E_STALE), "stale");
+    assert_code(loch_status_about((loch_status){LOCH_E_CORRUPT}, "a/file"), LOCH_E_CORRUPT);
+    assert_string_equal(loch_error_text(), "a/file: again: disk 3 is gone");
+    assert_code(loch_status_about((loch_status){LOCH_E_CORRUPT}, "a/file"), LOCH_E_CORRUPT);
+    assert_string_equal(loch_error_text(), "a/file: again: disk 3 is gone");
+    assert_ok(loch_status_about(LOCH_OK, "a/file"));
 }
 
 static void arithmetic(void **state)

@@ -338,6 +338,50 @@ static void tampered_records_end_the_stream(void **state)
     loch_tls_client_destroy(client);
 }
 
+/* What somebody in between can do with whole records, which he cannot read. */
+enum relay { REPLAY, DROP, REORDER, MOVE, REFLECT, RELAYS };
+
+static void say(struct pair *p, const char *text, struct loch_buf *record)
+{
+    assert_ok(loch_tls_send(p->client, loch_slice_of(text, strlen(text)), record));
+}
+
+static void records_cannot_be_replayed_dropped_reordered_or_moved(void **state)
+{
+    struct world *w = *state;
+    struct loch_tls_client *client = client_of(&w->identity, &w->k_wire[0]);
+
+    for (int what = 0; what < RELAYS; what++) {
+        struct pair p = {0}, other = {0};
+        struct loch_buf one = {0}, two = {0};
+        loch_status st = LOCH_OK;
+        assert_ok(greet(w, client, &p, 4096));
+        assert_ok(greet(w, client, &other, 4096)); /* same keys, same moment, its own secrets */
+        say(&p, "first", &one);
+        say(what == MOVE ? &other : &p, "second", &two);
+        if (what == REFLECT) { /* what the client said comes back as if the server had */
+            st = loch_tls_receive(p.client, loch_buf_slice(&one), &p.at_client, &p.to_server,
+                                  &p.closed);
+            assert_int_equal(p.at_client.len, 0);
+        } else {
+            const struct loch_buf *order[2] = {what == REORDER || what == DROP ? &two : &one,
+                                               what == REPLAY || what == REORDER ? &one : &two};
+            for (int i = 0; i < 2 && loch_is_ok(st); i++)
+                st = loch_tls_receive(p.server, loch_buf_slice(order[i]), &p.at_server,
+                                      &p.to_client, &p.closed);
+            assert_int_equal(p.at_server.len, what == REPLAY || what == MOVE ? 5 : 0);
+            assert_false(loch_tls_ready(p.server));
+        }
+        assert_false(loch_is_ok(st));
+        assert_false(p.closed);
+        loch_buf_fini(&one);
+        loch_buf_fini(&two);
+        pair_fini(&other);
+        pair_fini(&p);
+    }
+    loch_tls_client_destroy(client);
+}
+
 /* ---- attackers built straight on OpenSSL, with certificates and without the PSK ---- */
 
 static void self_signed(EVP_PKEY **key, X509 **cert)
@@ -583,6 +627,7 @@ int main(void)
         cmocka_unit_test(garbage_is_refused),
         cmocka_unit_test(truncated_handshake_is_not_ready),
         cmocka_unit_test(tampered_records_end_the_stream),
+        cmocka_unit_test(records_cannot_be_replayed_dropped_reordered_or_moved),
         cmocka_unit_test(self_signed_server_is_refused),
         cmocka_unit_test(obvious_client_is_refused),
         cmocka_unit_test(identity_round_trip_and_refusals),

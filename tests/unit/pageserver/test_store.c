@@ -476,6 +476,7 @@ static void missing_short_and_foreign_files(void **state)
     loch_timeline_release(t);
     loch_timeline_release(other);
     snprintf(aside, sizeof aside, "%s/aside", s->dir);
+    snprintf(aside, sizeof aside, "%s-aside", path);
     assert_int_equal(rename(path, aside), 0);
     assert_code(reopen_status(s, id), LOCH_E_NOT_FOUND);
     snprintf(command, sizeof command, "cp '%s' '%s'", foreign, path);
@@ -567,6 +568,47 @@ static void tenant_manifests_round_trip(void **state)
     loch_tenant_manifest_fini(&copy);
     loch_tenant_manifest_fini(&back);
     loch_tenant_manifest_fini(&m);
+}
+
+/* A store that is wound back to an older manifest, or holds another one of that generation. */
+static void an_older_manifest_is_refused(void **state)
+{
+    struct site *s = *state;
+    struct loch_tenant_manifest m = {.generation = 1, .tenant = s->tenant}, back = {0};
+    struct loch_etag etag = {0};
+    struct loch_buf old = {0};
+    char name[LOCH_OBJECT_NAME_MAX], id[LOCH_ID_TEXT_BYTES], path[512], aside[600], text[16];
+    snprintf(m.name, sizeof m.name, "acme");
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag));
+    snprintf(name, sizeof name, "tenants/%s/manifest", loch_id_format(&s->tenant, id));
+    assert_ok(loch_objstore_get(s->store.objstore, name, 1u << 20, &old, &etag));
+    m.generation = 2;
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag));
+    assert_ok(
+        loch_objstore_put_if_match(s->store.objstore, name, &etag, loch_buf_slice(&old), &etag));
+    assert_code(loch_tenant_manifest_get(&s->store, s->keys, &s->tenant, &back, &etag),
+                LOCH_E_STALE);
+    assert_non_null(strstr(loch_error_text(), name));
+    /* Another one of the generation that was seen: sealed anew, so its bytes differ. */
+    assert_ok(loch_objstore_delete(s->store.objstore, name));
+    snprintf(path, sizeof path, "%s/manifests-seen/%s", s->store.dir, id);
+    snprintf(aside, sizeof aside, "%s-aside", path);
+    assert_int_equal(rename(path, aside), 0);
+    etag = (struct loch_etag){0};
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag));
+    assert_int_equal(rename(aside, path), 0);
+    assert_code(loch_tenant_manifest_get(&s->store, s->keys, &s->tenant, &back, &etag),
+                LOCH_E_CORRUPT);
+    /* An operator who did it by hand says so by removing what is remembered. */
+    loch_manifest_forget(&s->store, &s->tenant, NULL);
+    assert_ok(loch_tenant_manifest_get(&s->store, s->keys, &s->tenant, &back, &etag));
+    FILE *f = fopen(path, "re");
+    assert_non_null(f);
+    assert_non_null(fgets(text, sizeof text, f));
+    assert_int_equal(strncmp(text, "2 ", 2), 0);
+    assert_int_equal(fclose(f), 0);
+    loch_tenant_manifest_fini(&back);
+    loch_buf_fini(&old);
 }
 
 static void cut_manifests_are_corrupt(void **state)
@@ -666,6 +708,7 @@ int main(void)
         WITH_SITE(a_lost_race_for_the_manifest),
         WITH_SITE(a_branch_waits_for_its_ancestors),
         WITH_SITE(tenant_manifests_round_trip),
+        WITH_SITE(an_older_manifest_is_refused),
         WITH_SITE(cut_manifests_are_corrupt),
         cmocka_unit_test(names),
         WITH_SITE(cached_pages_honour_floor_and_lsn),

@@ -145,6 +145,7 @@ static inline void world_init(struct world *w, uint64_t file_bytes)
                                      .trim_lsn = START_LSN};
     w->control.member = (struct loch_id){{77}};
     assert_ok(loch_acceptor_control_init(&w->control.acceptor, START_LSN, START_PREV));
+    w->control.acceptor.term = 1000; /* the acceptor knows of a term before it writes its WAL */
     wal_gen_init(&w->gen, START_LSN, START_PREV, SYSTEM_ID, 42);
 }
 

@@ -192,6 +192,26 @@ static void synced_is_found_again(void **state)
     world_fini(&w);
 }
 
+/* A control file that was put back: it knows less than the WAL beside it. */
+static void wal_of_a_later_term_than_the_control_files(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_init(&w, 1u << 20);
+    assert_ok(world_open(&w));
+    world_grow(&w, 3, 100, 4096);
+    world_close(&w);
+    w.control.acceptor.term = 0;
+    assert_code(world_open(&w), LOCH_E_CORRUPT);
+    assert_non_null(strstr(loch_error_text(), "0000000000000001.wal"));
+    assert_non_null(strstr(loch_error_text(), "older than its WAL"));
+    w.control.acceptor.term = 1000;
+    assert_ok(world_open(&w)); /* nothing was changed meanwhile */
+    assert_int_equal(w.flush, w.gen.lsn);
+    world_fini(&w);
+}
+
 static void a_partial_record_is_cut(void **state)
 {
     struct world w;
@@ -699,14 +719,23 @@ static void no_zeros_ahead_of_bulk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tail_keeps_the_newest),   cmocka_unit_test(control_round_trip),
-        cmocka_unit_test(control_golden),          cmocka_unit_test(synced_is_found_again),
-        cmocka_unit_test(a_partial_record_is_cut), cmocka_unit_test(not_wal_is_refused),
-        cmocka_unit_test(truncation_is_exact),     cmocka_unit_test(torn_tails),
-        cmocka_unit_test(flipped_bytes),           cmocka_unit_test(missing_files),
-        cmocka_unit_test(trimmed_files),           cmocka_unit_test(at_rest),
-        cmocka_unit_test(order_of_effects),        cmocka_unit_test(zeros_go_ahead),
-        cmocka_unit_test(no_zeros_ahead_of_bulk),  cmocka_unit_test(a_failing_disk)};
+        cmocka_unit_test(tail_keeps_the_newest),
+        cmocka_unit_test(control_round_trip),
+        cmocka_unit_test(control_golden),
+        cmocka_unit_test(synced_is_found_again),
+        cmocka_unit_test(a_partial_record_is_cut),
+        cmocka_unit_test(not_wal_is_refused),
+        cmocka_unit_test(truncation_is_exact),
+        cmocka_unit_test(torn_tails),
+        cmocka_unit_test(flipped_bytes),
+        cmocka_unit_test(missing_files),
+        cmocka_unit_test(trimmed_files),
+        cmocka_unit_test(at_rest),
+        cmocka_unit_test(order_of_effects),
+        cmocka_unit_test(zeros_go_ahead),
+        cmocka_unit_test(no_zeros_ahead_of_bulk),
+        cmocka_unit_test(a_failing_disk),
+        cmocka_unit_test(wal_of_a_later_term_than_the_control_files)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
