@@ -56,6 +56,9 @@ static void make_redo_metrics(struct loch_pageserver *ps)
 static void make_metrics(struct loch_pageserver *ps)
 {
     struct loch_metrics *m = ps->metrics;
+    ps->m_branch_seconds =
+        loch_metrics_histogram(m, "loch_pageserver_branch_seconds",
+                               "Creations of branches, from order to answer.", NULL, 0);
     ps->m_get_seconds = loch_metrics_histogram(m, "loch_pageserver_read_seconds",
                                                "From request to answer.", NULL, 0);
     ps->m_wait_seconds = loch_metrics_histogram(m, "loch_pageserver_wait_seconds",

@@ -41,10 +41,7 @@ struct loch_basebackup_request {
     loch_lsn forget_prepared_until;
 };
 
-/* The key whose newest version says up to where prepared transactions are forgotten: put at the
- * beginning of a branch, whose parent will end them. No transaction has the number 0. */
-#define LOCH_TWOPHASE_FORGET_KEY ((struct loch_key){.kind = LOCH_KEY_TWOPHASE})
-/* That LSN as of `lsn`; LOCH_LSN_NONE: nothing is forgotten. */
+/* The LSN of LOCH_TWOPHASE_FORGET_KEY as of `lsn`; LOCH_LSN_NONE: nothing is forgotten. */
 LOCH_STATUS loch_basebackup_forgotten_until(struct loch_view *view, loch_lsn lsn, loch_lsn *out);
 
 /* Takes the next bytes of the tar stream (borrowed, at most 128 KiB); a failure ends the backup. */

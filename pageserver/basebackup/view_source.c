@@ -1,5 +1,6 @@
 /* The base backup's source over a timeline's view. */
 #include "basebackup/basebackup.h"
+#include "store/timeline.h"
 
 static LOCH_STATUS view_page(void *arg, const struct loch_rel *rel, uint8_t fork, uint32_t block,
                              loch_lsn lsn, uint8_t out[static LOCH_PAGE_BYTES])

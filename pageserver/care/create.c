@@ -12,6 +12,7 @@
 #include "loch/base/check.h"
 #include "loch/base/log.h"
 #include "loch/host/keys.h"
+#include "loch/host/metrics.h"
 #include "loch/host/pin_command.h"
 #include "loch/io/env.h"
 #include "loch/kms/kms.h"
@@ -34,6 +35,7 @@ struct creation {
     struct loch_history_point point;
     bool keep_prepared;
     struct loch_history *history;
+    uint64_t began_ns;      /* of a branch */
     struct loch_hold *hold; /* on the branch point, until the branch holds it itself */
     struct loch_failure result;
     char *kms_uri;    /* a tenant's own CMK, or NULL */
@@ -45,6 +47,8 @@ struct creation {
 static void finish(struct creation *c, loch_status st)
 {
     c->tenant->busy = false;
+    if (c->began_ns != 0 && loch_is_ok(st))
+        loch_metric_observe_ns(c->ps->m_branch_seconds, loch_env_now_ns(c->ps->env) - c->began_ns);
     c->fn(c->arg, st, &c->made);
     loch_tenant_manifest_fini(&c->manifest);
     loch_hold_release(c->hold);
@@ -82,15 +86,35 @@ static loch_status commit_timeline(struct creation *c, const struct loch_control
     return st;
 }
 
-/* Adds the new timeline to the tenant's manifest: the commit point. */
-static loch_status commit_tenant(struct creation *c)
+/* Takes an id that is to have keys already, and sees to it that others follow. */
+static loch_status take_spare(struct creation *c)
+{
+    struct loch_tenant_manifest *m = &c->manifest;
+    uint32_t want = 2 + m->count < LOCH_SPARES_MAX ? 2 + m->count : LOCH_SPARES_MAX;
+    if (m->spare_count > 0)
+        c->made.info.timeline = m->spares[0];
+    else
+        LOCH_TRY(loch_env_random(c->ps->env, c->made.info.timeline.bytes, sizeof(struct loch_id)));
+    if (m->spare_count > 0)
+        memmove(m->spares, m->spares + 1, --m->spare_count * sizeof *m->spares);
+    while (m->spare_count < want) {
+        struct loch_id *id = &m->spares[m->spare_count];
+        LOCH_TRY(loch_env_random(c->ps->env, id->bytes, sizeof *id));
+        m->spare_count++;
+    }
+    return LOCH_OK;
+}
+
+/* Adds the new timeline to the tenant's manifest: the commit point. Takes birth. */
+static loch_status commit_tenant(struct creation *c, struct loch_buf *birth)
 {
     struct loch_tenant_timeline entry = {.timeline = c->made.info.timeline,
                                          .ancestor = c->made.info.ancestor,
-                                         .ancestor_lsn = c->made.info.ancestor_lsn};
+                                         .ancestor_lsn = c->made.info.ancestor_lsn,
+                                         .birth = *birth};
+    *birth = (struct loch_buf){0};
     snprintf(entry.name, sizeof entry.name, "%s", c->made.name);
     LOCH_TRY(loch_tenant_manifest_add(&c->manifest, &entry));
-    c->manifest.generation++;
     return loch_tenant_manifest_put(&c->ps->store, c->ps->keys, &c->manifest, &c->etag);
 }
 
@@ -151,7 +175,7 @@ static loch_status make_tenant(struct creation *c)
     LOCH_TRY(loch_keys_tenant_create(ps->keys, &c->made.info.tenant));
     LOCH_TRY(loch_keys_add_timeline(ps->keys, &c->made.info.tenant, &c->made.info.timeline));
     LOCH_TRY(c->import_dir != NULL ? import_data(c, c->import_dir) : import_initdb(c));
-    LOCH_TRY(commit_tenant(c));
+    LOCH_TRY(commit_tenant(c, &(struct loch_buf){0}));
     return tenant_mark_finished(ps, &c->made.info.tenant);
 }
 
@@ -168,6 +192,57 @@ static void tenant_work(void *arg)
         loch_log_failure("cannot forget the CMK of a tenant whose creation failed");
 }
 
+/* ---- keys for the timelines to come ---- */
+
+struct spare_job {
+    struct loch_pageserver *ps;
+    struct loch_id tenant;
+    struct loch_id ids[LOCH_SPARES_MAX];
+    size_t count;
+};
+
+static void spare_work(void *arg)
+{
+    struct spare_job *job = arg;
+    if (!loch_is_ok(loch_keys_add_timelines(job->ps->keys, &job->tenant, job->ids, job->count)))
+        loch_log_failure("no keys for timelines to come"); /* whoever takes one tries again */
+}
+
+static void make_keys(struct loch_pageserver *ps, struct loch_tenant *tenant);
+
+static void spare_done(void *arg)
+{
+    struct spare_job *job = arg;
+    struct loch_tenant *tenant = loch_tenant_find(job->ps, &job->tenant);
+    if (tenant != NULL)
+        tenant->making_keys = false;
+    if (tenant != NULL && !job->ps->stopping && tenant->manifest.spare_count > 0 &&
+        !loch_id_equal(&tenant->manifest.spares[tenant->manifest.spare_count - 1],
+                       &job->ids[job->count - 1]))
+        make_keys(job->ps, tenant);
+    free(job);
+}
+
+static void make_keys(struct loch_pageserver *ps, struct loch_tenant *tenant)
+{
+    const struct loch_tenant_manifest *m = &tenant->manifest;
+    if (tenant->making_keys || m->spare_count == 0 ||
+        loch_keys_has(ps->keys, &tenant->id, &m->spares[m->spare_count - 1]))
+        return;
+    struct spare_job *job = calloc(1, sizeof *job);
+    if (job == NULL)
+        return; /* the next branch tries again */
+    *job = (struct spare_job){.ps = ps, .tenant = tenant->id};
+    for (uint32_t i = 0; i < m->spare_count; i++)
+        if (!loch_keys_has(ps->keys, &tenant->id, &m->spares[i]))
+            job->ids[job->count++] = m->spares[i];
+    tenant->making_keys = true;
+    if (!loch_is_ok(loch_env_work(ps->env, spare_work, spare_done, job))) {
+        tenant->making_keys = false;
+        free(job);
+    }
+}
+
 /* The new timeline begins its service; takes over what the creation made. Of a tenant that went
  * dark meanwhile only the manifest: the timeline is served when the tenant comes back. */
 static loch_status serve(struct creation *c)
@@ -178,6 +253,7 @@ static loch_status serve(struct creation *c)
     c->tenant->manifest = c->manifest;
     c->manifest = (struct loch_tenant_manifest){0};
     c->tenant->etag = c->etag;
+    make_keys(c->ps, c->tenant);
     if (c->tenant->dark)
         return LOCH_OK;
     c->timeline = NULL;
@@ -222,8 +298,9 @@ static loch_status begin_tenant(struct creation *c, const char *name)
     if (loch_tenant_by_name(ps, name) != NULL)
         return LOCH_FAIL(LOCH_E_EXISTS, "there is a tenant %s already", name);
     LOCH_TRY(loch_env_random(ps->env, c->made.info.tenant.bytes, sizeof(struct loch_id)));
-    LOCH_TRY(loch_env_random(ps->env, c->made.info.timeline.bytes, sizeof(struct loch_id)));
     c->tenant->id = c->manifest.tenant = c->made.info.tenant;
+    c->manifest.generation = 1;
+    LOCH_TRY(take_spare(c));
     snprintf(c->tenant->manifest.name, sizeof c->tenant->manifest.name, "%s", name);
     snprintf(c->manifest.name, sizeof c->manifest.name, "%s", name);
     snprintf(c->made.name, sizeof c->made.name, "%s", FIRST_TIMELINE);
@@ -284,29 +361,38 @@ static uint64_t fresh_system_id(struct loch_env *env)
     return (us / 1000000) << 32 | (us % 1000000) << 12 | (low & 0xfff);
 }
 
+/* One object is put: the tenant's manifest, which says all that the branch begins with; its own
+ * manifest and first layer come with its first flush. Keys that are not there yet are made first.
+ * What ends before the commit leaves an id that the manifest names as one to come. */
 static loch_status make_branch(struct creation *c)
 {
     const struct loch_timeline_info *info = &c->made.info;
-    LOCH_TRY(loch_keys_add_timeline(c->ps->keys, &info->tenant, &info->timeline));
+    struct loch_buf control = {0}, birth = {0};
+    struct loch_writer w;
+    if (!loch_keys_has(c->ps->keys, &info->tenant, &info->timeline))
+        LOCH_TRY(loch_keys_add_timeline(c->ps->keys, &info->tenant, &info->timeline));
     LOCH_TRY(loch_timeline_create(&c->ps->store, c->ps->keys, info, c->parent, &c->timeline));
     c->point.control.system_id = info->system_id;
     c->point.control.last_start = c->point.prev_lsn;
     c->point.control.last_end = c->point.lsn;
-    if (!c->keep_prepared) {
-        struct loch_key mark = LOCH_TWOPHASE_FORGET_KEY;
-        LOCH_TRY(loch_timeline_put_value(c->timeline, &mark, c->point.lsn, loch_slice_of("", 1)));
-    }
-    LOCH_TRY(commit_timeline(c, &c->point.control));
-    return commit_tenant(c);
+    loch_writer_init(&w, &control);
+    loch_status st = loch_control_encode(&c->point.control, &w);
+    if (loch_is_ok(st))
+        st = loch_writer_finish(&w);
+    if (loch_is_ok(st))
+        st = loch_timeline_birth(c->timeline, c->point.prev_lsn, loch_buf_slice(&control),
+                                 !c->keep_prepared, &birth);
+    if (loch_is_ok(st))
+        st = commit_tenant(c, &birth);
+    loch_buf_fini(&control);
+    loch_buf_fini(&birth);
+    return st;
 }
 
 static void branch_work(void *arg)
 {
     struct creation *c = arg;
     loch_failure_set(&c->result, make_branch(c));
-    if (!loch_is_ok(c->result.st) &&
-        !loch_is_ok(tenant_remove_timeline(c->ps, &c->made.info.tenant, &c->made.info.timeline)))
-        loch_log_failure("cannot remove what a failed branch left");
 }
 
 static void branch_done(void *arg)
@@ -367,8 +453,8 @@ static loch_status begin_branch(struct creation *c, const struct loch_branch_ord
     snprintf(c->made.name, sizeof c->made.name, "%s", order->name);
     c->keep_prepared = order->keep_prepared;
     c->made.info.tenant = c->tenant->id;
-    LOCH_TRY(loch_env_random(c->ps->env, c->made.info.timeline.bytes, sizeof(struct loch_id)));
-    LOCH_TRY(loch_tenant_manifest_copy(&c->manifest, &c->tenant->manifest));
+    LOCH_TRY(loch_tenant_next(c->ps, c->tenant, &c->manifest));
+    LOCH_TRY(take_spare(c));
     c->etag = c->tenant->etag;
     LOCH_TRY(find_owner(c, &order->from, &lsn, &served));
     return loch_history_find(served, c->ps, lsn, BRANCH_TIMEOUT_MS, point_found, c, &c->history);
@@ -384,6 +470,7 @@ void loch_branch_create(struct loch_pageserver *ps, struct loch_tenant *tenant,
         return;
     }
     *c = (struct creation){.ps = ps, .tenant = tenant, .fn = fn, .arg = arg};
+    c->began_ns = loch_env_now_ns(ps->env);
     tenant->busy = true;
     loch_status st = begin_branch(c, order);
     if (!loch_is_ok(st))

@@ -167,16 +167,23 @@ static loch_status commit_timeline(const struct copy *c)
     return st;
 }
 
+static loch_status open_moved(struct detach *d, const struct moved *m, struct loch_timeline *parent,
+                              struct loch_timeline **out)
+{
+    return loch_timeline_open_born(&d->ps->store, d->ps->keys, &d->tenant->id, &m->id, parent,
+                                   loch_tenant_birth(&d->manifest, &m->id), out);
+}
+
 static loch_status take_over(struct detach *d)
 {
+    loch_status st = LOCH_OK;
     struct loch_timeline *t = NULL;
     struct copy c = {.d = d};
-    LOCH_TRY(loch_timeline_open(&d->ps->store, d->ps->keys, &d->tenant->id, &d->moved[0].id,
-                                d->parent, &t));
+    LOCH_TRY(open_moved(d, &d->moved[0], d->parent, &t));
+    LOCH_TRY_OUT(st, loch_timeline_flush(t)); /* a newborn's first layer and manifest */
     c.info = loch_timeline_info(t);
     c.at = c.info->start_lsn;
     c.below = c.at - BELOW_BYTES;
-    loch_status st = LOCH_OK;
     if (!loch_id_is_none(&c.info->ancestor)) { /* else an earlier attempt came that far */
         st = loch_view_create(t, &c.view);
         if (loch_is_ok(st))
@@ -187,6 +194,7 @@ static loch_status take_over(struct detach *d)
     if (loch_is_ok(st))
         LOCH_INFO("a branch is detached: %" PRIu64 " pages in %u layers are its own now", c.pages,
                   c.layer_count);
+out:
     loch_view_destroy(c.view);
     loch_mem_layer_release(c.mem);
     free(c.layers);
@@ -205,7 +213,6 @@ static loch_status commit_tenant(struct detach *d)
         entry->ancestor = (struct loch_id){0};
         entry->ancestor_lsn = LOCH_LSN_NONE;
     }
-    d->manifest.generation++;
     return loch_tenant_manifest_put(&d->ps->store, d->ps->keys, &d->manifest, &d->etag);
 }
 
@@ -220,10 +227,9 @@ static void open_again(struct detach *d)
                 parent = d->moved[k].opened;
         }
         loch_page_cache_drop(d->ps->cache, &m->id);
-        loch_failure_set(
-            &m->why, parent == NULL ? LOCH_FAIL(LOCH_E_UNAVAILABLE, "its ancestor is not open")
-                                    : loch_timeline_open(&d->ps->store, d->ps->keys, &d->tenant->id,
-                                                         &m->id, parent, &m->opened));
+        loch_failure_set(&m->why, parent == NULL
+                                      ? LOCH_FAIL(LOCH_E_UNAVAILABLE, "its ancestor is not open")
+                                      : open_moved(d, m, parent, &m->opened));
     }
 }
 
@@ -328,7 +334,7 @@ static loch_status begin(struct detach *d, const struct loch_id *timeline)
                          entry->name);
     d->parent = loch_timeline_retain(loch_served_timeline(above));
     LOCH_TRY(list_moved(d, timeline));
-    LOCH_TRY(loch_tenant_manifest_copy(&d->manifest, &d->tenant->manifest));
+    LOCH_TRY(loch_tenant_next(d->ps, d->tenant, &d->manifest));
     d->etag = d->tenant->etag;
     d->stopping = 1; /* until all of them have been told */
     for (size_t i = 0; i < d->count; i++) {

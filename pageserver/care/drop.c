@@ -131,12 +131,9 @@ static loch_status begin_branch(struct drop *d)
             return LOCH_FAIL(LOCH_E_INVALID, "branch %s stands on %s: drop it first",
                              m->timelines[i].name, entry->name);
     }
-    LOCH_TRY(loch_tenant_manifest_copy(&d->manifest, m));
+    LOCH_TRY(loch_tenant_next(d->ps, d->tenant, &d->manifest));
     size_t at = (size_t)(entry - m->timelines);
-    memmove(d->manifest.timelines + at, d->manifest.timelines + at + 1,
-            (m->count - at - 1) * sizeof *m->timelines);
-    d->manifest.count--;
-    d->manifest.generation++;
+    loch_tenant_manifest_remove(&d->manifest, at);
     d->etag = d->tenant->etag;
     return loch_env_work(d->ps->env, commit_work, commit_done, d);
 }

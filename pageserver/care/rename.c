@@ -60,7 +60,7 @@ static loch_status begin(struct renaming *r, const struct loch_id *timeline, con
                          const struct loch_id *taker)
 {
     LOCH_TRY(loch_name_check(name));
-    LOCH_TRY(loch_tenant_manifest_copy(&r->manifest, &r->tenant->manifest));
+    LOCH_TRY(loch_tenant_next(r->ps, r->tenant, &r->manifest));
     for (uint32_t i = 0; i < r->manifest.count; i++) {
         if (strcmp(r->manifest.timelines[i].name, name) == 0)
             return LOCH_FAIL(LOCH_E_EXISTS, "there is a branch %s already", name);
@@ -74,7 +74,6 @@ static loch_status begin(struct renaming *r, const struct loch_id *timeline, con
     if (other != NULL)
         memcpy(other->name, entry->name, sizeof other->name);
     snprintf(entry->name, sizeof entry->name, "%s", name);
-    r->manifest.generation++;
     r->etag = r->tenant->etag;
     return loch_env_work(r->ps->env, commit_work, commit_done, r);
 }

@@ -164,8 +164,8 @@ static loch_status open_one(struct return_job *job, const struct loch_tenant_tim
         if (parent == NULL)
             return LOCH_FAIL(LOCH_E_UNAVAILABLE, "its ancestor is not served");
     }
-    return loch_timeline_open(&job->ps->store, job->ps->keys, &job->tenant, &entry->timeline,
-                              parent, out);
+    return loch_timeline_open_born(&job->ps->store, job->ps->keys, &job->tenant, &entry->timeline,
+                                   parent, loch_buf_slice(&entry->birth), out);
 }
 
 static void open_work(void *arg)

@@ -17,6 +17,8 @@
 #define PENDING_MAX_BYTES ((size_t)8 << 20)
 /* What is in memory for so long is written even if the layer is not full. */
 #define FREEZE_AFTER_MS (10u * 60u * 1000u)
+/* A branch's first layer and manifest are written so long after its birth. */
+#define SETTLE_AFTER_MS 3000u
 #define RETRY_MS        1000u
 /* While nobody waits for it, WAL gathers for so long or to so much: fewer wake-ups per transaction.
  */
@@ -602,7 +604,7 @@ static void timer_fired(void *arg)
     s->flush_failed = false;
     if (s->receiver == NULL && !s->waiting_parents)
         pull_wal(s);
-    else
+    else if (loch_timeline_settled(s->timeline))
         s->freeze_wanted = true;
     consider_ingest(s);
     consider_flush(s);
@@ -687,7 +689,7 @@ LOCH_STATUS loch_served_create(struct loch_pageserver *ps, struct loch_timeline 
     s->timeline = take_timeline;
     s->ingest = ingest;
     make_metrics(s);
-    arm_timer(s, FREEZE_AFTER_MS);
+    arm_timer(s, loch_timeline_settled(take_timeline) ? FREEZE_AFTER_MS : SETTLE_AFTER_MS);
     loch_lsn here = loch_timeline_last_record_lsn(take_timeline);
     if (loch_timeline_ready(take_timeline, here)) {
         pull_wal(s);

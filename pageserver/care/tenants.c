@@ -39,6 +39,33 @@ const struct loch_tenant_timeline *loch_tenant_timeline_find(const struct loch_t
     return NULL;
 }
 
+struct loch_slice loch_tenant_birth(const struct loch_tenant_manifest *m,
+                                    const struct loch_id *timeline)
+{
+    for (uint32_t i = 0; i < m->count; i++) {
+        if (loch_id_equal(&m->timelines[i].timeline, timeline))
+            return loch_buf_slice(&m->timelines[i].birth);
+    }
+    return loch_slice_of(NULL, 0);
+}
+
+LOCH_STATUS loch_tenant_next(struct loch_pageserver *ps, const struct loch_tenant *tenant,
+                             struct loch_tenant_manifest *out)
+{
+    LOCH_TRY(loch_tenant_manifest_copy(out, &tenant->manifest));
+    out->generation++;
+    for (uint32_t i = 0; i < out->count; i++) {
+        struct loch_tenant_timeline *entry = &out->timelines[i];
+        if (entry->birth.len == 0)
+            continue;
+        struct loch_served *served = loch_served_find(ps, &tenant->id, &entry->timeline);
+        if (served != NULL && loch_served_timeline(served) != NULL &&
+            loch_timeline_settled(loch_served_timeline(served)))
+            loch_buf_fini(&entry->birth);
+    }
+    return LOCH_OK;
+}
+
 LOCH_STATUS loch_tenant_owner(struct loch_pageserver *ps, const struct loch_tenant *tenant,
                               const struct loch_id *timeline, loch_lsn lsn,
                               struct loch_served **out, loch_lsn *limit)
@@ -102,8 +129,8 @@ static loch_status open_timeline(struct loch_pageserver *ps, struct loch_tenant 
         LOCH_TRY(loch_served_usable(above));
         parent = loch_served_timeline(above);
     }
-    LOCH_TRY(
-        loch_timeline_open(&ps->store, ps->keys, &tenant->id, &entry->timeline, parent, &timeline));
+    LOCH_TRY(loch_timeline_open_born(&ps->store, ps->keys, &tenant->id, &entry->timeline, parent,
+                                     loch_buf_slice(&entry->birth), &timeline));
     return loch_served_create(ps, timeline, &served);
 }
 

@@ -18,6 +18,7 @@ struct loch_tenant {
     struct loch_tenant_manifest manifest; /* empty name: could not be read */
     struct loch_etag etag;
     bool busy;          /* a change is in progress */
+    bool making_keys;   /* of its spare timelines */
     bool dark;          /* its key is gone: nothing enters service before it comes back */
     unsigned darkening; /* windings-down that are not over: old jobs may still write */
     char problem[400];  /* why it is not served, or "" */
@@ -31,6 +32,14 @@ struct loch_tenant *loch_tenant_find(struct loch_pageserver *ps, const struct lo
 struct loch_tenant *loch_tenant_by_name(struct loch_pageserver *ps, const char *name);
 const struct loch_tenant_timeline *loch_tenant_timeline_find(const struct loch_tenant *tenant,
                                                              const struct loch_id *timeline);
+
+/* How the timeline begins; empty when its own manifest says it, or there is no such timeline. */
+struct loch_slice loch_tenant_birth(const struct loch_tenant_manifest *m,
+                                    const struct loch_id *timeline);
+/* The manifest to be changed and put next: the same without the births that are over. *out is to be
+ * fini'ed also on failure. */
+LOCH_STATUS loch_tenant_next(struct loch_pageserver *ps, const struct loch_tenant *tenant,
+                             struct loch_tenant_manifest *out);
 
 /* The timeline whose own WAL holds `lsn` in the history of `timeline`: itself, or an ancestor when
  * it lies before the branch point. *limit (may be NULL): up to where that timeline's WAL is part of

@@ -17,7 +17,8 @@
 
 #define CONNECT_TIMEOUT_MS 1000
 #define SILENCE_MS         2500 /* a safekeeper tells its state every second */
-#define RETRY_MS           100  /* after each safekeeper was asked in vain */
+#define RETRY_MS           100  /* after each safekeeper was asked in vain; twice that every */
+#define RETRY_DOUBLINGS    4u   /* time, up to so often */
 #define FEEDBACK_MS        20
 #define WATCH_MS           500
 #define UNKNOWN_MAX_MS     30000u /* between rounds, while no safekeeper knows the timeline */
@@ -88,7 +89,10 @@ static void go_on(struct loch_wal_receiver *r)
 {
     r->failures++;
     r->next = (r->next + 1) % r->peer_count;
-    uint64_t delay = r->failures % r->peer_count == 0 ? RETRY_MS : 1;
+    size_t rounds = r->failures / r->peer_count;
+    uint64_t delay = 1;
+    if (r->failures % r->peer_count == 0)
+        delay = RETRY_MS << loch_min_u64(rounds - 1, RETRY_DOUBLINGS);
     if (r->failures % r->peer_count == 0 && r->unknown >= r->peer_count)
         delay = loch_min_u64(UNKNOWN_MAX_MS,
                              (uint64_t)RETRY_MS << loch_min_u64(r->unknown / r->peer_count, 16));
@@ -102,9 +106,9 @@ static void lost(struct loch_wal_receiver *r, const char *why)
 {
     const struct loch_peer *peer = &r->asked;
 
-    /* One line when a connection is lost, and one every twenty rounds while none can be had: a
+    /* One line when a connection is lost, and one every five rounds while none can be had: a
      * timeline that was just made is not known to all of them yet. */
-    if ((r->connected && r->unknown <= 1) || (r->failures + 1) % (20 * r->peer_count) == 0)
+    if ((r->connected && r->unknown <= 1) || (r->failures + 1) % (5 * r->peer_count) == 0)
         LOCH_WARN("no WAL from the safekeeper at %s: %s", peer->address, why);
     give_up(r);
     go_on(r);

@@ -224,6 +224,8 @@ LOCH_STATUS loch_layer_builder_finish(struct loch_layer_builder *w, struct loch_
     LOCH_ASSERT(w->desc.keys > 0);
     LOCH_TRY(end_frame(w));
     LOCH_TRY(finish_file(w, &w->desc.file_bytes));
+    LOCH_TRY(loch_timeline_dir(w->store, &w->info->tenant, &w->info->timeline, path));
+    LOCH_TRY(loch_env_mkdirs(w->store->env, path));
     LOCH_TRY(loch_layer_path(w->store, w->info, &w->desc, path));
     LOCH_TRY(loch_env_create_file(w->store->env, path, loch_buf_slice(&w->file)));
     *out = w->desc;

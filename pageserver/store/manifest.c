@@ -5,7 +5,8 @@
  * first key, last key, u8 level, u32 keys, u32 versions, u32 images, u64 raw, u64 past, u64 held;
  * u64 cutoff, u64 its time, u64 window seconds, u64 window bytes, u32 points: u64; u32 marks: u64
  * lsn, u64 time. Tenant: u32 format, u64 generation, tenant, name, u8 dropping, u32
- * timelines: name, id, ancestor, u64 ancestor_lsn, u8 dropping. */
+ * timelines: name, id, ancestor, u64 ancestor_lsn, u8 dropping, birth (u32 length, bytes); u32
+ * spares: id. */
 #include "manifest.h"
 
 #include "loch/base/check.h"
@@ -19,10 +20,11 @@
 #include <stdlib.h>
 
 #define MANIFEST_FORMAT    2u
-#define TENANT_FORMAT      1u
+#define TENANT_FORMAT      2u
 #define LAYER_BYTES        (16u + 8u * 4u + 2u * LOCH_KEY_BYTES + 1u + 3u * 4u + 3u * 8u)
-#define TIMELINE_MIN_BYTES (4u + 16u + 16u + 8u + 1u)
+#define TIMELINE_MIN_BYTES (4u + 16u + 16u + 8u + 1u + 4u)
 #define CONTROL_MAX_BYTES  ((size_t)64 << 10)
+#define BIRTH_MAX_BYTES    (CONTROL_MAX_BYTES + 4096u)
 
 void loch_manifest_fini(struct loch_manifest *m)
 {
@@ -392,6 +394,8 @@ LOCH_STATUS loch_manifest_put(const struct loch_store *store, struct loch_keys *
 
 void loch_tenant_manifest_fini(struct loch_tenant_manifest *m)
 {
+    for (uint32_t i = 0; i < m->count; i++)
+        loch_buf_fini(&m->timelines[i].birth);
     free(m->timelines);
     *m = (struct loch_tenant_manifest){0};
 }
@@ -402,23 +406,42 @@ LOCH_STATUS loch_tenant_manifest_copy(struct loch_tenant_manifest *out,
     struct loch_tenant_timeline *list = calloc((size_t)m->count + 1, sizeof *list);
     if (list == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a manifest");
-    if (m->count > 0)
-        memcpy(list, m->timelines, m->count * sizeof *list);
     *out = *m;
     out->timelines = list;
-    return LOCH_OK;
+    loch_status st = LOCH_OK;
+    for (uint32_t i = 0; i < m->count; i++) {
+        const struct loch_buf *birth = &m->timelines[i].birth;
+        list[i] = m->timelines[i];
+        list[i].birth = (struct loch_buf){0};
+        if (loch_is_ok(st) && birth->len > 0)
+            st = loch_buf_append(&list[i].birth, birth->data, birth->len);
+    }
+    if (!loch_is_ok(st))
+        loch_tenant_manifest_fini(out);
+    return st;
 }
 
 LOCH_STATUS loch_tenant_manifest_add(struct loch_tenant_manifest *m,
-                                     const struct loch_tenant_timeline *timeline)
+                                     struct loch_tenant_timeline *timeline)
 {
     struct loch_tenant_timeline *list =
         reallocarray(m->timelines, (size_t)m->count + 1, sizeof *list);
-    if (list == NULL)
+    if (list == NULL) {
+        loch_buf_fini(&timeline->birth);
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a manifest");
+    }
     list[m->count++] = *timeline;
     m->timelines = list;
+    timeline->birth = (struct loch_buf){0};
     return LOCH_OK;
+}
+
+void loch_tenant_manifest_remove(struct loch_tenant_manifest *m, size_t at)
+{
+    LOCH_ASSERT(at < m->count);
+    loch_buf_fini(&m->timelines[at].birth);
+    memmove(m->timelines + at, m->timelines + at + 1, (m->count - at - 1) * sizeof *m->timelines);
+    m->count--;
 }
 
 static void write_name(struct loch_writer *w, const char *name)
@@ -453,7 +476,11 @@ static loch_status encode_tenant(const struct loch_tenant_manifest *m, struct lo
         loch_write_id(&w, &t->ancestor);
         loch_write_u64(&w, t->ancestor_lsn);
         loch_write_u8(&w, t->dropping);
+        loch_write_lp(&w, loch_buf_slice(&t->birth));
     }
+    loch_write_u32(&w, m->spare_count);
+    for (uint32_t i = 0; i < m->spare_count; i++)
+        loch_write_id(&w, &m->spares[i]);
     return loch_writer_finish(&w);
 }
 
@@ -478,8 +505,16 @@ loch_status loch_tenant_manifest_decode(struct loch_slice bytes, struct loch_ten
         t.ancestor = loch_read_id(&r);
         t.ancestor_lsn = loch_read_u64(&r);
         t.dropping = loch_read_u8(&r) != 0;
+        struct loch_slice birth = loch_read_lp(&r, BIRTH_MAX_BYTES);
+        if (birth.len > 0)
+            LOCH_TRY(loch_buf_append(&t.birth, birth.data, birth.len));
         LOCH_TRY(loch_tenant_manifest_add(m, &t));
     }
+    m->spare_count = loch_read_u32(&r);
+    if (r.bad || m->spare_count > LOCH_SPARES_MAX)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a tenant's manifest has %u spare ids", m->spare_count);
+    for (uint32_t i = 0; i < m->spare_count; i++)
+        m->spares[i] = loch_read_id(&r);
     return loch_reader_finish(&r, "a tenant's manifest");
 }
 

@@ -55,8 +55,13 @@ struct loch_tenant_timeline {
     char name[LOCH_NAME_MAX_BYTES + 1];
     struct loch_id timeline, ancestor; /* ancestor none: a root */
     loch_lsn ancestor_lsn;
-    bool dropping; /* being deleted: no longer served */
+    bool dropping;         /* being deleted: no longer served */
+    struct loch_buf birth; /* owned: how it begins (loch_timeline_birth); empty once its own
+                              manifest is in the store */
 };
+
+/* At most so many timeline ids are kept ready, with keys, for the branches to come. */
+#define LOCH_SPARES_MAX 8u
 
 struct loch_tenant_manifest {
     uint64_t generation;
@@ -65,13 +70,17 @@ struct loch_tenant_manifest {
     bool dropping;
     struct loch_tenant_timeline *timelines; /* owned */
     uint32_t count;
+    struct loch_id spares[LOCH_SPARES_MAX]; /* ids of timelines to come */
+    uint32_t spare_count;
 };
 
 void loch_tenant_manifest_fini(struct loch_tenant_manifest *m);
 LOCH_STATUS loch_tenant_manifest_copy(struct loch_tenant_manifest *out,
                                       const struct loch_tenant_manifest *m);
+/* Takes timeline->birth, also on failure. */
 LOCH_STATUS loch_tenant_manifest_add(struct loch_tenant_manifest *m,
-                                     const struct loch_tenant_timeline *timeline);
+                                     struct loch_tenant_timeline *timeline);
+void loch_tenant_manifest_remove(struct loch_tenant_manifest *m, size_t at);
 /* LOCH_E_CORRUPT, LOCH_E_UNSUPPORTED. *m is to be fini'ed also on failure. */
 LOCH_STATUS loch_tenant_manifest_decode(struct loch_slice bytes, struct loch_tenant_manifest *m);
 LOCH_STATUS loch_tenant_manifest_get(const struct loch_store *store, struct loch_keys *keys,

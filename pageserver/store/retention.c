@@ -210,6 +210,8 @@ bool loch_timeline_own_window(struct loch_timeline *t, struct loch_pitr_window *
 LOCH_STATUS loch_timeline_set_window(struct loch_timeline *t, const struct loch_pitr_window *window)
 {
     struct loch_manifest next = {0};
+    if (!loch_timeline_settled(t)) /* no manifest before its first layer */
+        LOCH_TRY(loch_timeline_flush(t));
     pthread_mutex_lock(&t->commit);
     loch_status st = loch_manifest_copy(&t->manifest, &next);
     next.window = *window;
@@ -266,6 +268,9 @@ static loch_status move_cutoff(struct loch_timeline *t, const struct loch_lsn_ma
     struct loch_manifest next = {0};
     loch_lsn *held = NULL;
     size_t count = 0;
+    *moved = false;
+    if (!loch_timeline_settled(t)) /* no manifest before its first layer */
+        return LOCH_OK;
     pthread_mutex_lock(&t->lock);
     loch_status st = gather_held(t, extra, extra_count, &held, &count);
     if (loch_is_ok(st)) {

@@ -131,6 +131,7 @@ LOCH_STATUS loch_timeline_put_manifest(struct loch_timeline *t, struct loch_mani
     loch_manifest_fini(&t->manifest);
     t->manifest = *next;
     *next = (struct loch_manifest){0};
+    atomic_store_explicit(&t->settled, true, memory_order_release);
     return LOCH_OK;
 }
 
@@ -143,6 +144,7 @@ static loch_status allocate(const struct loch_store *store, struct loch_keys *ke
     if (t == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a timeline");
     atomic_init(&t->refs, 1);
+    pthread_mutex_init(&t->flush, NULL);
     pthread_mutex_init(&t->lock, NULL);
     pthread_mutex_init(&t->commit, NULL);
     t->window = t->manifest.window = LOCH_WINDOW_DEFAULT;
@@ -190,18 +192,12 @@ void loch_timeline_release(struct loch_timeline *t)
         loch_layer_set_release(t->set);
         loch_mem_layer_release(t->open);
         loch_manifest_fini(&t->manifest);
+        pthread_mutex_destroy(&t->flush);
         pthread_mutex_destroy(&t->lock);
         pthread_mutex_destroy(&t->commit);
         free(t);
         t = parent;
     }
-}
-
-static loch_status make_dir(const struct loch_timeline *t)
-{
-    char path[LOCH_LAYER_PATH_BYTES];
-    LOCH_TRY(loch_timeline_dir(&t->store, &t->info.tenant, &t->info.timeline, path));
-    return loch_env_mkdirs(t->store.env, path);
 }
 
 static loch_status begin_at(struct loch_timeline *t, loch_lsn lsn, loch_lsn prev)
@@ -238,8 +234,6 @@ LOCH_STATUS loch_timeline_create(const struct loch_store *store, struct loch_key
     loch_status st = hold_branch_point(t);
     if (loch_is_ok(st) && parent != NULL && loch_timeline_own_window(parent, &t->window))
         t->manifest.window = t->window;
-    if (loch_is_ok(st))
-        st = make_dir(t);
     if (loch_is_ok(st))
         st = begin_at(t, info->start_lsn, LOCH_LSN_NONE);
     if (!loch_is_ok(st)) {
@@ -292,11 +286,10 @@ static loch_status open_layers(struct loch_timeline *t)
     return st;
 }
 
-static loch_status open_existing(struct loch_timeline *t, const struct loch_id *tenant,
-                                 const struct loch_id *timeline)
+static loch_status open_existing(struct loch_timeline *t)
 {
     char dir[LOCH_LAYER_PATH_BYTES];
-    LOCH_TRY(loch_manifest_get(&t->store, t->keys, tenant, timeline, &t->manifest, &t->etag));
+    atomic_store_explicit(&t->settled, true, memory_order_release);
     t->info = t->manifest.info;
     t->opened_ns = loch_env_now_ns(t->store.env);
     t->window = t->manifest.window;
@@ -309,29 +302,78 @@ static loch_status open_existing(struct loch_timeline *t, const struct loch_id *
         return LOCH_FAIL(LOCH_E_CORRUPT, "a timeline's manifest and its tenant's disagree about "
                                          "its ancestor");
     LOCH_TRY(hold_branch_point(t));
-    LOCH_TRY(make_dir(t));
     LOCH_TRY(open_layers(t));
-    LOCH_TRY(loch_timeline_dir(&t->store, tenant, timeline, dir));
+    LOCH_TRY(loch_timeline_dir(&t->store, &t->info.tenant, &t->info.timeline, dir));
     struct sweep sweep = {t, dir, 0};
-    LOCH_TRY(loch_env_list_dir(t->store.env, dir, sweep_file, &sweep));
+    loch_status st = loch_env_list_dir(t->store.env, dir, sweep_file, &sweep);
+    if (!loch_is_ok(st) && st.code != LOCH_E_NOT_FOUND) /* made with the first layer */
+        return st;
     if (sweep.removed > 0)
         LOCH_INFO("removed %zu layer files that no manifest names", sweep.removed);
     return begin_at(t, t->manifest.disk_consistent_lsn, t->manifest.prev_lsn);
 }
 
-LOCH_STATUS loch_timeline_open(const struct loch_store *store, struct loch_keys *keys,
-                               const struct loch_id *tenant, const struct loch_id *timeline,
-                               struct loch_timeline *parent, struct loch_timeline **out)
+/* The first versions of a new timeline, in a frozen layer that is not written yet. */
+static loch_status put_first(struct loch_timeline *t, loch_lsn prev_lsn, struct loch_slice control,
+                             bool forget_prepared)
+{
+    struct loch_key mark = LOCH_TWOPHASE_FORGET_KEY;
+    struct loch_key key = {.kind = LOCH_KEY_CONTROL};
+    if (forget_prepared)
+        LOCH_TRY(loch_timeline_put_value(t, &mark, t->info.start_lsn, loch_slice_of("", 1)));
+    pthread_mutex_lock(&t->lock);
+    t->last_record_lsn = t->info.start_lsn;
+    t->prev_record_lsn = prev_lsn;
+    pthread_mutex_unlock(&t->lock);
+    LOCH_TRY(loch_timeline_put_value(t, &key, t->info.start_lsn, control));
+    return loch_timeline_freeze(t, control);
+}
+
+/* A branch whose own manifest is not in the store yet, from what its tenant's manifest says. */
+static loch_status begin_again(struct loch_timeline *t, const struct loch_id *tenant,
+                               const struct loch_id *timeline, struct loch_slice birth)
+{
+    LOCH_TRY(loch_manifest_decode(loch_slice_of(birth.data + 1, birth.len - 1), &t->manifest));
+    t->info = t->manifest.info;
+    if (!loch_id_equal(&t->info.tenant, tenant) || !loch_id_equal(&t->info.timeline, timeline) ||
+        t->parent == NULL || t->manifest.layer_count > 0 ||
+        t->manifest.disk_consistent_lsn != t->info.start_lsn)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a branch's birth is not that of a branch");
+    t->opened_ns = loch_env_now_ns(t->store.env);
+    t->window = t->manifest.window;
+    t->manifest.generation = 0; /* none was put */
+    LOCH_TRY(hold_branch_point(t));
+    LOCH_TRY(begin_at(t, t->info.start_lsn, t->manifest.prev_lsn));
+    return put_first(t, t->manifest.prev_lsn, loch_buf_slice(&t->manifest.control),
+                     birth.data[0] != 0);
+}
+
+LOCH_STATUS loch_timeline_open_born(const struct loch_store *store, struct loch_keys *keys,
+                                    const struct loch_id *tenant, const struct loch_id *timeline,
+                                    struct loch_timeline *parent, struct loch_slice birth,
+                                    struct loch_timeline **out)
 {
     struct loch_timeline *t = NULL;
     LOCH_TRY(allocate(store, keys, parent, &t));
-    loch_status st = open_existing(t, tenant, timeline);
+    loch_status st = loch_manifest_get(&t->store, keys, tenant, timeline, &t->manifest, &t->etag);
+    if (loch_is_ok(st))
+        st = open_existing(t);
+    else if (st.code == LOCH_E_NOT_FOUND && birth.len > 0)
+        st = begin_again(t, tenant, timeline, birth);
     if (!loch_is_ok(st)) {
         loch_timeline_release(t);
         return st;
     }
     *out = t;
     return LOCH_OK;
+}
+
+LOCH_STATUS loch_timeline_open(const struct loch_store *store, struct loch_keys *keys,
+                               const struct loch_id *tenant, const struct loch_id *timeline,
+                               struct loch_timeline *parent, struct loch_timeline **out)
+{
+    return loch_timeline_open_born(store, keys, tenant, timeline, parent, loch_slice_of(NULL, 0),
+                                   out);
 }
 
 LOCH_STATUS loch_timeline_control(const struct loch_timeline *t, struct loch_buf *out)
@@ -529,14 +571,18 @@ static loch_status flush_one(struct loch_timeline *t, struct frozen *f)
 
 LOCH_STATUS loch_timeline_flush(struct loch_timeline *t)
 {
+    loch_status st = LOCH_OK;
+    pthread_mutex_lock(&t->flush);
     for (;;) {
         pthread_mutex_lock(&t->lock);
         struct frozen *f = t->oldest;
         pthread_mutex_unlock(&t->lock);
-        if (f == NULL)
-            return LOCH_OK;
-        LOCH_TRY(flush_one(t, f));
+        if (f == NULL || !loch_is_ok(st))
+            break;
+        st = flush_one(t, f);
     }
+    pthread_mutex_unlock(&t->flush);
+    return st;
 }
 
 LOCH_STATUS loch_timeline_parts_begin(struct loch_timeline *t)
@@ -566,12 +612,26 @@ LOCH_STATUS loch_timeline_part_end(struct loch_timeline *t, struct loch_slice co
 LOCH_STATUS loch_timeline_commit(struct loch_timeline *t, loch_lsn prev_lsn,
                                  struct loch_slice control)
 {
-    struct loch_key key = {.kind = LOCH_KEY_CONTROL};
-    pthread_mutex_lock(&t->lock);
-    t->last_record_lsn = t->info.start_lsn;
-    t->prev_record_lsn = prev_lsn;
-    pthread_mutex_unlock(&t->lock);
-    LOCH_TRY(loch_timeline_put_value(t, &key, t->info.start_lsn, control));
-    LOCH_TRY(loch_timeline_freeze(t, control));
+    LOCH_TRY(put_first(t, prev_lsn, control, false));
     return loch_timeline_flush(t);
+}
+
+LOCH_STATUS loch_timeline_birth(struct loch_timeline *t, loch_lsn prev_lsn,
+                                struct loch_slice control, bool forget_prepared,
+                                struct loch_buf *birth)
+{
+    const uint8_t forget = forget_prepared;
+    t->manifest.info = t->info;
+    t->manifest.disk_consistent_lsn = t->info.start_lsn;
+    t->manifest.prev_lsn = prev_lsn;
+    t->manifest.control.len = 0;
+    LOCH_TRY(loch_buf_append(&t->manifest.control, control.data, control.len));
+    LOCH_TRY(put_first(t, prev_lsn, control, forget_prepared));
+    LOCH_TRY(loch_buf_append(birth, &forget, 1));
+    return loch_manifest_encode(&t->manifest, birth);
+}
+
+bool loch_timeline_settled(const struct loch_timeline *t)
+{
+    return atomic_load_explicit(&t->settled, memory_order_acquire);
 }

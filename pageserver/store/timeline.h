@@ -73,6 +73,12 @@ LOCH_STATUS loch_timeline_create(const struct loch_store *store, struct loch_key
 LOCH_STATUS loch_timeline_open(const struct loch_store *store, struct loch_keys *keys,
                                const struct loch_id *tenant, const struct loch_id *timeline,
                                struct loch_timeline *parent, struct loch_timeline **out);
+/* As loch_timeline_open; `birth` (loch_timeline_birth, may be empty) is what it begins with as long
+ * as it has no manifest of its own. */
+LOCH_STATUS loch_timeline_open_born(const struct loch_store *store, struct loch_keys *keys,
+                                    const struct loch_id *tenant, const struct loch_id *timeline,
+                                    struct loch_timeline *parent, struct loch_slice birth,
+                                    struct loch_timeline **out);
 struct loch_timeline *loch_timeline_retain(struct loch_timeline *t);
 /* The last release frees it. Takes NULL. */
 void loch_timeline_release(struct loch_timeline *t);
@@ -117,7 +123,7 @@ bool loch_timeline_wants_freeze(const struct loch_timeline *t);
 LOCH_STATUS loch_timeline_freeze(struct loch_timeline *t, struct loch_slice control);
 /* Memory held by frozen layers that wait to be written: ingest pauses above its limit. */
 size_t loch_timeline_frozen_bytes(const struct loch_timeline *t);
-/* Writes every frozen layer and commits the manifest; pool thread; one at a time per timeline. */
+/* Writes every frozen layer and commits the manifest; pool thread. */
 LOCH_STATUS loch_timeline_flush(struct loch_timeline *t);
 /* ---- a new root's values, in parts, so that memory need not hold them all ---- */
 /* Parts lie below one another in LSNs that nobody reads at, just below info->start_lsn. */
@@ -134,6 +140,18 @@ LOCH_STATUS loch_timeline_part_end(struct loch_timeline *t, struct loch_slice co
  * manifest (LOCH_E_EXISTS when there is one). Blocks. */
 LOCH_STATUS loch_timeline_commit(struct loch_timeline *t, loch_lsn prev_lsn,
                                  struct loch_slice control);
+/* The key whose newest version says up to where prepared transactions are forgotten: put at the
+ * beginning of a branch, whose parent will end them. No transaction has the number 0. */
+#define LOCH_TWOPHASE_FORGET_KEY ((struct loch_key){.kind = LOCH_KEY_TWOPHASE})
+/* For a new branch: as loch_timeline_commit, but nothing is written. The bytes of `birth` are
+ * enough to begin it again (loch_timeline_open_born), and are to be kept until
+ * loch_timeline_settled. What its ancestors had prepared is rolled back in it if forget_prepared.
+ */
+LOCH_STATUS loch_timeline_birth(struct loch_timeline *t, loch_lsn prev_lsn,
+                                struct loch_slice control, bool forget_prepared,
+                                struct loch_buf *birth);
+/* It has a manifest of its own in the store. Any thread. */
+bool loch_timeline_settled(const struct loch_timeline *t);
 /* The control snapshot at disk_consistent_lsn. */
 LOCH_STATUS loch_timeline_control(const struct loch_timeline *t, struct loch_buf *out);
 

@@ -36,6 +36,8 @@ struct loch_timeline {
     struct loch_hold *branch_point; /* in the ancestor that has it */
     struct loch_timeline_info info;
     uint64_t opened_ns; /* 0: created, not opened */
+    atomic_bool settled;
+    pthread_mutex_t flush; /* one at a time; taken before the others */
 
     pthread_mutex_t lock; /* guards what follows, up to the writer's part */
     struct loch_layer_set *set;

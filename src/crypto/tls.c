@@ -38,7 +38,7 @@ struct loch_tls_server {
 };
 
 struct loch_tls_client {
-    SSL_CTX *ctx;
+    SSL_CTX *ctx; /* the one of all clients */
     struct loch_secret psk;
     struct loch_buf identity;
 };
@@ -328,6 +328,32 @@ void loch_tls_server_destroy(struct loch_tls_server *server)
     free(server);
 }
 
+/* What all clients of the process share, made once and kept: a context has tables of its own, of
+ * more than a connection's size. Identity and PSK are the client's (use_psk). */
+static loch_status client_context(SSL_CTX **out)
+{
+    static _Atomic(SSL_CTX *) shared;
+    SSL_CTX *ctx = shared;
+
+    if (ctx == NULL) {
+        LOCH_TRY(context_create(&ctx));
+        /* The store is empty: whatever certificate a server shows, the handshake fails on it. */
+        SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+        SSL_CTX_set_psk_use_session_callback(ctx, use_psk);
+        if (SSL_CTX_set_alpn_protos(ctx, alpn_wire, sizeof alpn_wire) != 0) {
+            SSL_CTX_free(ctx);
+            return loch_openssl_failed("TLS ALPN");
+        }
+        SSL_CTX *expected = NULL;
+        if (!atomic_compare_exchange_strong(&shared, &expected, ctx)) {
+            SSL_CTX_free(ctx);
+            ctx = expected;
+        }
+    }
+    *out = ctx;
+    return LOCH_OK;
+}
+
 loch_status loch_tls_client_create(struct loch_slice identity, const struct loch_secret *psk,
                                    struct loch_tls_client **out)
 {
@@ -342,14 +368,7 @@ loch_status loch_tls_client_create(struct loch_slice identity, const struct loch
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a TLS client");
     LOCH_TRY_OUT(st, loch_secret_copy(&client->psk, psk));
     LOCH_TRY_OUT(st, loch_buf_append(&client->identity, identity.data, identity.len));
-    LOCH_TRY_OUT(st, context_create(&client->ctx));
-    /* The store is empty: whatever certificate a server shows, the handshake fails on it. */
-    SSL_CTX_set_verify(client->ctx, SSL_VERIFY_PEER, NULL);
-    SSL_CTX_set_psk_use_session_callback(client->ctx, use_psk);
-    if (SSL_CTX_set_alpn_protos(client->ctx, alpn_wire, sizeof alpn_wire) != 0) {
-        st = loch_openssl_failed("TLS ALPN");
-        goto out;
-    }
+    LOCH_TRY_OUT(st, client_context(&client->ctx));
     *out = client;
     return LOCH_OK;
 out:
@@ -361,7 +380,6 @@ void loch_tls_client_destroy(struct loch_tls_client *client)
 {
     if (client == NULL)
         return;
-    SSL_CTX_free(client->ctx);
     loch_secret_fini(&client->psk);
     loch_buf_fini(&client->identity);
     free(client);

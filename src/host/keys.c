@@ -217,15 +217,15 @@ loch_status keys_settle(struct loch_keys *keys, const struct loch_id *tenant)
     return keys_permit_note(keys, tenant, started_ns, install(keys, t), false);
 }
 
-static loch_status add_timeline(struct loch_keys *keys, const struct loch_id *tenant,
-                                const struct loch_id *timeline)
+static loch_status add_timelines(struct loch_keys *keys, const struct loch_id *tenant,
+                                 const struct loch_id *timelines, size_t count)
 {
     struct keys_tenant *t = NULL;
     bool changed = false;
 
     LOCH_TRY(keys_check_open(keys, tenant));
     LOCH_TRY(keys_get_newest(keys, tenant, &t));
-    const loch_status st = keys_ring_add_timeline(&keys->o, t, timeline, &changed);
+    const loch_status st = keys_ring_add_timelines(&keys->o, t, timelines, count, &changed);
     keys_tenant_destroy(t);
     LOCH_TRY(st);
     return keys_settle(keys, tenant);
@@ -284,21 +284,29 @@ void loch_keys_tenant_drop(struct loch_keys *keys, const struct loch_id *tenant)
     keys_tenant_destroy(gone);
 }
 
-loch_status loch_keys_add_timeline(struct loch_keys *keys, const struct loch_id *tenant,
-                                   const struct loch_id *timeline)
+loch_status loch_keys_add_timelines(struct loch_keys *keys, const struct loch_id *tenant,
+                                    const struct loch_id *timelines, size_t count)
 {
     loch_status st = LOCH_OK;
 
-    LOCH_ASSERT(!loch_id_is_none(timeline));
+    for (size_t i = 0; i < count; i++)
+        LOCH_ASSERT(!loch_id_is_none(&timelines[i]));
     (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
     for (int i = 0; i < CHANGE_TRIES; i++) {
-        st = add_timeline(keys, tenant, timeline);
+        st = add_timelines(keys, tenant, timelines, count);
         if (st.code != LOCH_E_STALE)
             break;
     }
-    note_timeline(keys, tenant, timeline, "timeline_added", st);
+    for (size_t i = 0; i < count; i++)
+        note_timeline(keys, tenant, &timelines[i], "timeline_added", st);
     (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
     return st;
+}
+
+loch_status loch_keys_add_timeline(struct loch_keys *keys, const struct loch_id *tenant,
+                                   const struct loch_id *timeline)
+{
+    return loch_keys_add_timelines(keys, tenant, timeline, 1);
 }
 
 static loch_status forget_timeline(struct loch_keys *keys, const struct loch_id *tenant,

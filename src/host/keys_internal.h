@@ -118,11 +118,11 @@ LOCH_STATUS keys_ring_wrap_kek(const struct loch_keyring *ring, const struct loc
                                struct loch_buf *out);
 /* Puts the first keyring, all keys PENDING. LOCH_E_EXISTS. */
 LOCH_STATUS keys_ring_create(const struct loch_keys_options *o, const struct loch_id *tenant);
-/* Puts a successor of t with PENDING keys for the timeline where it has neither active nor pending
+/* Puts a successor of t with PENDING keys for each timeline that has neither active nor pending
  * ones. *changed says whether there was anything to put. LOCH_E_STALE: somebody else was quicker.
  */
-LOCH_STATUS keys_ring_add_timeline(const struct loch_keys_options *o, const struct keys_tenant *t,
-                                   const struct loch_id *timeline, bool *changed);
+LOCH_STATUS keys_ring_add_timelines(const struct loch_keys_options *o, const struct keys_tenant *t,
+                                    const struct loch_id *timelines, size_t count, bool *changed);
 /* Puts a successor of t without the timeline's keys. The same codes. */
 LOCH_STATUS keys_ring_forget_timeline(const struct loch_keys_options *o,
                                       const struct keys_tenant *t, const struct loch_id *timeline,

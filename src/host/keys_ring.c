@@ -393,36 +393,44 @@ static bool has_live_tk(const struct loch_keyring *ring, uint8_t purpose,
     return false;
 }
 
-loch_status keys_ring_add_timeline(const struct loch_keys_options *o, const struct keys_tenant *t,
-                                   const struct loch_id *timeline, bool *changed)
+/* A key of one purpose for the timeline, PENDING, where `next` has none. */
+static loch_status add_tk(const struct loch_keys_options *o, const struct keys_tenant *t,
+                          struct loch_keyring *next, enum loch_purpose purpose,
+                          const struct loch_id *timeline, bool *changed)
 {
-    static const enum loch_purpose purposes[] = {LOCH_PURPOSE_PAGE, LOCH_PURPOSE_WAL};
-    struct loch_keyring next = {0};
     struct loch_secret made = {0};
+
+    if (has_live_tk(next, (uint8_t)purpose, timeline))
+        return LOCH_OK;
+    const struct loch_keyring_entry *kek =
+        loch_keyring_active(&t->ring, LOCH_LEVEL_KEK, purpose, &none);
+    const struct loch_secret *secret =
+        kek == NULL ? NULL : keys_ring_secret(t, &kek->key_id, kek->version);
+    if (secret == NULL)
+        return LOCH_FAIL(LOCH_E_DENIED, "the tenant has no active %s KEK",
+                         loch_purpose_name((uint8_t)purpose));
+    const struct keys_make tk = {.purpose = (uint8_t)purpose,
+                                 .scope = *timeline,
+                                 .parent = kek->key_id,
+                                 .parent_version = kek->version,
+                                 .kek = secret};
+    LOCH_TRY(keys_ring_make(o, next, &tk, &made));
+    loch_secret_fini(&made);
+    *changed = true;
+    return LOCH_OK;
+}
+
+loch_status keys_ring_add_timelines(const struct loch_keys_options *o, const struct keys_tenant *t,
+                                    const struct loch_id *timelines, size_t count, bool *changed)
+{
+    struct loch_keyring next = {0};
     loch_status st;
 
     *changed = false;
     LOCH_TRY(keys_ring_successor(t, &next));
-    for (size_t i = 0; i < 2; i++) {
-        if (has_live_tk(&next, (uint8_t)purposes[i], timeline))
-            continue;
-        const struct loch_keyring_entry *kek =
-            loch_keyring_active(&t->ring, LOCH_LEVEL_KEK, purposes[i], &none);
-        const struct loch_secret *secret =
-            kek == NULL ? NULL : keys_ring_secret(t, &kek->key_id, kek->version);
-        if (secret == NULL) {
-            st = LOCH_FAIL(LOCH_E_DENIED, "the tenant has no active %s KEK",
-                           loch_purpose_name((uint8_t)purposes[i]));
-            goto out;
-        }
-        const struct keys_make tk = {.purpose = (uint8_t)purposes[i],
-                                     .scope = *timeline,
-                                     .parent = kek->key_id,
-                                     .parent_version = kek->version,
-                                     .kek = secret};
-        LOCH_TRY_OUT(st, keys_ring_make(o, &next, &tk, &made));
-        loch_secret_fini(&made);
-        *changed = true;
+    for (size_t i = 0; i < count; i++) {
+        LOCH_TRY_OUT(st, add_tk(o, t, &next, LOCH_PURPOSE_PAGE, &timelines[i], changed));
+        LOCH_TRY_OUT(st, add_tk(o, t, &next, LOCH_PURPOSE_WAL, &timelines[i], changed));
     }
     st = *changed ? keys_ring_put(o, &next, t, &t->etag) : LOCH_OK;
 out:

@@ -47,6 +47,39 @@ ids=$("$LOCH" branch list --json | python3 -c 'import json, sys; ids = [r["syste
 [ "$ids" = "5 5" ] || fail "system identifiers: $ids"
 [ "$(q 'SELECT system_identifier FROM pg_control_system()' kept)" = "$(shown kept system_id)" ] || fail "the compute's system identifier"
 
+# The pageserver dies right behind a branch's creation, then amid others: what was answered is there and holds the rows of
+# its point, prepared transactions rolled back; what was not is there whole or not at all.
+"$LOCH" branch create young >/dev/null || fail "branch young"
+kill -9 "$(daemon_pid pageserver)"
+up
+"$LOCH" compute start young --branch young --set max_prepared_transactions=5 >/dev/null || fail "compute on young"
+[ "$(q 'SELECT count(*) FROM t' young)" = 1000 ] || fail "rows of young"
+"$LOCH" compute stop young >/dev/null
+for round in 1 2; do
+    : >"$WORK/made"
+    for i in $(seq 40); do
+        "$LOCH" branch create "r$round-$i" >/dev/null 2>&1 || break
+        echo "r$round-$i" >>"$WORK/made"
+    done &
+    made() { [ "$(wc -l <"$WORK/made")" -ge 3 ]; }
+    wait_until 20 made || fail "no branch is made"
+    kill -9 "$(daemon_pid pageserver)"
+    wait $!
+    up
+    "$LOCH" branch list --json | python3 -c '
+import json, sys
+rows = {r["name"]: r for r in json.load(sys.stdin)}
+made = open(sys.argv[1]).read().split()
+assert all(name in rows for name in made), (made, rows)
+assert not any(r["problem"] for r in rows.values()), rows' "$WORK/made" || fail "branches after a death, round $round"
+done
+"$LOCH" compute start last --branch r2-1 --set max_prepared_transactions=5 >/dev/null || fail "compute on a branch of the last round"
+[ "$(q 'SELECT count(*) FROM t' last)" = 1000 ] || fail "rows of a branch of the last round"
+"$LOCH" compute stop last >/dev/null
+for branch in $("$LOCH" branch list --json | python3 -c 'import json, sys; print(*[r["name"] for r in json.load(sys.stdin) if r["name"][0] in "ry"])'); do
+    "$LOCH" branch delete "$branch" || fail "delete $branch"
+done
+
 # Renamed: the computes go with it, also after the pageserver died.
 timeline=$(shown kept timeline)
 "$LOCH" branch rename kept better || fail "rename"

@@ -182,8 +182,9 @@ static void reborn(struct history *h)
                 (line->parent != NULL && line->parent->timeline == NULL))
                 continue;
             struct loch_timeline *parent = line->parent != NULL ? line->parent->timeline : NULL;
-            if (!loch_is_ok(loch_timeline_open(&h->store, h->keys, &h->tenant, &line->id, parent,
-                                               &line->timeline)))
+            if (!loch_is_ok(loch_timeline_open_born(&h->store, h->keys, &h->tenant, &line->id,
+                                                    parent, loch_buf_slice(&line->birth),
+                                                    &line->timeline)))
                 violation(h, "timeline %d does not open: %s", (int)i, loch_error_text());
             ingest_again(h, line);
         }
@@ -307,6 +308,9 @@ static loch_status create_line(struct history *h, struct line *line, struct line
                                   parent != NULL ? parent->timeline : NULL, &line->timeline));
     for (int i = 0; i < 6 && parent == NULL; i++) /* an import: everything at the start */
         write_page(h, line, line->start);
+    if (parent != NULL && roll(h, 3) > 0)
+        return loch_timeline_birth(line->timeline, line->start - 8, loch_slice_of("c", 1), false,
+                                   &line->birth);
     return loch_timeline_commit(line->timeline, line->start - 8, loch_slice_of("c", 1));
 }
 

@@ -29,6 +29,7 @@ void forget_line(struct line *line)
     for (size_t i = 0; i < line->count; i++)
         free(line->entries[i].bytes);
     free(line->entries);
+    loch_buf_fini(&line->birth);
     struct loch_id id = line->id;
     *line = (struct line){.id = id};
 }

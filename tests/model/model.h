@@ -31,6 +31,7 @@ struct line { /* a timeline and all that was put into it */
     struct loch_timeline *timeline;
     struct line *parent;
     loch_lsn start, last;
+    struct loch_buf birth; /* as its tenant's manifest has it */
     struct entry *entries;
     size_t count, cap;
 };

@@ -54,6 +54,9 @@ void loch_keys_tenant_drop(struct loch_keys *keys, const struct loch_id *tenant)
  * Pageserver only. */
 LOCH_STATUS loch_keys_add_timeline(struct loch_keys *keys, const struct loch_id *tenant,
                                    const struct loch_id *timeline);
+/* The same for several at once, in one change of the keyring. */
+LOCH_STATUS loch_keys_add_timelines(struct loch_keys *keys, const struct loch_id *tenant,
+                                    const struct loch_id *timelines, size_t count);
 /* Removes the timeline's keys from the keyring (idempotent): nothing sealed under them opens any
  * more. The caller has made sure that no branch stands on the timeline. Pageserver only. */
 LOCH_STATUS loch_keys_forget_timeline(struct loch_keys *keys, const struct loch_id *tenant,

@@ -3,6 +3,7 @@
 
 #include "store/layer.h"
 #include "store/manifest.h"
+#include "store/retention.h"
 #include "store/pushdown.h"
 #include "store/mem_layer.h"
 
@@ -538,6 +539,88 @@ static void a_branch_waits_for_its_ancestors(void **state)
     loch_timeline_release(parent);
 }
 
+static bool has_forgotten(struct loch_timeline *t, loch_lsn lsn)
+{
+    struct loch_key mark = LOCH_TWOPHASE_FORGET_KEY;
+    struct loch_view *view = NULL;
+    struct loch_buf value = {0};
+    bool found = false;
+    loch_lsn at = LOCH_LSN_NONE;
+    assert_ok(loch_view_create(t, &view));
+    assert_ok(loch_view_get(view, &mark, lsn, &value, &found, &at));
+    loch_view_destroy(view);
+    loch_buf_fini(&value);
+    return found && at == lsn;
+}
+
+static struct loch_timeline *born_again(struct site *s, struct loch_timeline *child,
+                                        struct loch_timeline *parent, const struct loch_buf *birth)
+{
+    struct loch_id id = loch_timeline_info(child)->timeline;
+    struct loch_timeline *again = NULL;
+    loch_timeline_release(child);
+    assert_ok(loch_timeline_open_born(&s->store, s->keys, &s->tenant, &id, parent,
+                                      loch_buf_slice(birth), &again));
+    return again;
+}
+
+static void a_branch_begins_without_a_write(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *parent = with_pages(s), *child = site_timeline(s, 1000, parent), *no;
+    struct loch_id id = loch_timeline_info(child)->timeline;
+    struct loch_buf birth = {0}, control = {0};
+    const struct loch_pitr_window window = {60, UINT64_MAX};
+    assert_ok(loch_timeline_birth(child, 900, loch_slice_of("state", 5), true, &birth));
+    assert_false(loch_timeline_settled(child));
+    assert_code(loch_timeline_open(&s->store, s->keys, &s->tenant, &id, parent, &no),
+                LOCH_E_NOT_FOUND);
+    for (int i = 0; i < 2;
+         i++) { /* before its first flush, and after it with a birth that is over */
+        child = born_again(s, child, parent, &birth);
+        assert_true(loch_timeline_settled(child) == (i == 1));
+        assert_true(has_forgotten(child, 1000));
+        assert_int_equal(loch_timeline_last_record_lsn(child), i == 0 ? 1000 : 1100);
+        control.len = 0;
+        assert_ok(loch_timeline_control(child, &control));
+        assert_memory_equal(control.data, i == 0 ? "state" : "later", 5);
+        if (i == 0) { /* a window is a change of the manifest: the first layer comes before it */
+            assert_ok(loch_timeline_set_window(child, &window));
+            assert_true(loch_timeline_settled(child));
+            loch_timeline_advance(child, 1100, 1050);
+            assert_ok(loch_timeline_freeze(child, loch_slice_of("later", 5)));
+            assert_ok(loch_timeline_flush(child));
+        }
+    }
+    loch_timeline_release(child);
+    loch_buf_fini(&control);
+    loch_buf_fini(&birth);
+    loch_timeline_release(parent);
+}
+
+static void a_birth_of_another_is_refused(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *parent = with_pages(s), *child = site_timeline(s, 1000, parent), *no;
+    struct loch_id id = loch_timeline_info(child)->timeline;
+    struct loch_buf birth = {0};
+    assert_ok(loch_timeline_birth(child, 900, loch_slice_of("state", 5), false, &birth));
+    assert_false(has_forgotten(child, 1000));
+    assert_code(loch_timeline_open_born(&s->store, s->keys, &s->tenant, &id, NULL,
+                                        loch_buf_slice(&birth), &no),
+                LOCH_E_CORRUPT);
+    for (size_t len = 1; len < birth.len; len++)
+        assert_false(loch_is_ok(loch_timeline_open_born(&s->store, s->keys, &s->tenant, &id, parent,
+                                                        loch_slice_of(birth.data, len), &no)));
+    birth.data[14] ^= 1; /* within the tenant's id */
+    assert_code(loch_timeline_open_born(&s->store, s->keys, &s->tenant, &id, parent,
+                                        loch_buf_slice(&birth), &no),
+                LOCH_E_CORRUPT);
+    loch_buf_fini(&birth);
+    loch_timeline_release(child);
+    loch_timeline_release(parent);
+}
+
 /* ---- manifests ---- */
 
 static void tenant_manifests_round_trip(void **state)
@@ -546,6 +629,9 @@ static void tenant_manifests_round_trip(void **state)
     struct loch_tenant_manifest m = {.generation = 1, .tenant = s->tenant}, back = {0}, copy = {0};
     struct loch_etag etag = {0}, stale;
     struct loch_tenant_timeline entry = {.ancestor_lsn = 77};
+    assert_ok(loch_buf_append(&entry.birth, "born", 4));
+    m.spare_count = 2;
+    assert_ok(loch_random_id(&m.spares[1]));
     snprintf(m.name, sizeof m.name, "acme");
     snprintf(entry.name, sizeof entry.name, "main");
     assert_ok(loch_random_id(&entry.timeline));
@@ -563,8 +649,14 @@ static void tenant_manifests_round_trip(void **state)
     assert_int_equal(back.count, 1);
     assert_string_equal(back.timelines[0].name, "main");
     assert_int_equal(back.timelines[0].ancestor_lsn, 77);
+    assert_int_equal(back.spare_count, 2);
+    assert_true(loch_id_equal(&back.spares[1], &m.spares[1]));
     assert_ok(loch_tenant_manifest_copy(&copy, &back));
     assert_int_equal(copy.count, 1);
+    assert_int_equal(copy.timelines[0].birth.len, 4);
+    assert_memory_equal(copy.timelines[0].birth.data, "born", 4);
+    loch_tenant_manifest_remove(&copy, 0);
+    assert_int_equal(copy.count, 0);
     loch_tenant_manifest_fini(&copy);
     loch_tenant_manifest_fini(&back);
     loch_tenant_manifest_fini(&m);
@@ -707,6 +799,8 @@ int main(void)
         WITH_SITE(missing_short_and_foreign_files),
         WITH_SITE(a_lost_race_for_the_manifest),
         WITH_SITE(a_branch_waits_for_its_ancestors),
+        WITH_SITE(a_branch_begins_without_a_write),
+        WITH_SITE(a_birth_of_another_is_refused),
         WITH_SITE(tenant_manifests_round_trip),
         WITH_SITE(an_older_manifest_is_refused),
         WITH_SITE(cut_manifests_are_corrupt),
