@@ -31,8 +31,9 @@ static void on_authentication(Port *port, int status)
         ereport(FATAL,
                 (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                  errmsg("replication connections to a Loch compute are not supported"),
-                 errhint("Take base backups from the pageserver and WAL from a safekeeper; see the "
-                         "loch command.")));
+                 errhint("\"loch branch export NAME --to DIR\" makes a data directory that a stock "
+                         "PostgreSQL starts on; pg_receivewal reads the WAL from a safekeeper's "
+                         "export port.")));
     if (!am_walsender)
         loch_stop_state_wait();
 }

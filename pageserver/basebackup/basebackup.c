@@ -93,8 +93,10 @@ static LOCH_STATUS put_aux(void *arg, const struct loch_key *key, struct loch_sl
     (void)key;
     (void)version;
     LOCH_TRY(loch_aux_decode(value, path, &contents));
+    if (b->request->full && strncmp(path, "loch.", 5) == 0)
+        return LOCH_OK; /* a compute's own */
     if (is_stop_state(path)) {
-        if (contents.len == 0 || b->request->full)
+        if (contents.len == 0)
             return LOCH_OK;
         if (!is_after_shutdown(b->request->control))
             contents.len = 0;

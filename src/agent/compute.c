@@ -334,7 +334,10 @@ static loch_status restore_stop_state(const struct loch_compute *c)
     loch_status st = loch_stop_state_restore(&order, &restored);
     if (loch_is_ok(st) || restored)
         return st;
-    LOCH_WARN("what the last stop left is not used: %s", loch_error_text());
+    if (st.code == LOCH_E_STALE)
+        LOCH_INFO("what the last stop of the parent branch left is not used here");
+    else
+        LOCH_WARN("what the last stop left is not used: %s", loch_error_text());
     return LOCH_OK;
 }
 

@@ -79,7 +79,7 @@ start -c synchronous_standby_names=loch_proposer -c synchronous_commit=on
 ok $? "the seam is found, swapped and probed"
 [ "$(sql -c "select value > 0 from loch.stats where name = 'read_local'")" = t ]
 ok $? "reads come through the seam"
-grep -q "replication connections" <(as_postgres "$bin/pg_basebackup" -h "$data" -p "$port" -U postgres -D "$work/bb" 2>&1)
+grep -Pzq "replication connections(.|\n)*loch branch export" <(as_postgres "$bin/pg_basebackup" -h "$data" -p "$port" -U postgres -D "$work/bb" 2>&1)
 ok $? "pg_basebackup is refused and told where to go"
 grep -q "replication connections" <(psql "host=$data port=$port user=postgres dbname=postgres replication=database" \
     -c IDENTIFY_SYSTEM 2>&1)
