@@ -7,6 +7,7 @@
 
 #include "read/page_cache.h"
 #include "read/view.h"
+#include "store/mem_layer.h"
 #include "store/frame_cache.h"
 #include "store/timeline.h"
 
@@ -113,6 +114,20 @@ static inline struct loch_timeline *site_reopen(struct site *s, struct loch_time
     loch_page_cache_drop(s->cache, &id);
     assert_ok(loch_timeline_open(&s->store, s->keys, &s->tenant, &id, parent, &again));
     return again;
+}
+
+static inline struct loch_key page_key(uint32_t block)
+{
+    return (struct loch_key){
+        .kind = LOCH_KEY_PAGE, .spc = 1663, .db = 5, .rel = 100, .block = block};
+}
+
+static inline void mem_put(struct loch_mem_layer *layer, const struct loch_key *key, loch_lsn lsn,
+                           enum loch_version_kind kind, const char *text)
+{
+    struct loch_version v = {
+        .lsn = lsn, .start_lsn = lsn - 1, .kind = kind, .bytes = loch_slice_of(text, strlen(text))};
+    assert_ok(loch_mem_layer_put(layer, key, NULL, 1, &v));
 }
 
 #endif

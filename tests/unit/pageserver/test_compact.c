@@ -17,12 +17,6 @@
 
 #define BLOCKS 40u
 
-static struct loch_key page_key(uint32_t block)
-{
-    return (struct loch_key){
-        .kind = LOCH_KEY_PAGE, .spc = 1663, .db = 5, .rel = 100, .block = block};
-}
-
 /* Flushes of pages whose bytes are not compressible: page n of round r is filled from (n, r). */
 static void fill(uint8_t page[LOCH_PAGE_BYTES], uint32_t block, uint32_t round)
 {

@@ -1,0 +1,124 @@
+/* Memory layers: what is collected, counted and shared. */
+#include "store_fixture.h"
+
+#include "store/mem_layer.h"
+
+static void mem_collects_down_to_the_base(void **state)
+{
+    (void)state;
+    struct loch_mem_layer *layer = NULL;
+    struct loch_key key = page_key(7), other = page_key(8);
+    struct loch_versions list = {0};
+    bool base = true;
+    assert_ok(loch_mem_layer_create(100, &layer));
+    mem_put(layer, &key, 110, LOCH_VERSION_RECORD, "old");
+    mem_put(layer, &key, 120, LOCH_VERSION_RECORD_INIT, "init");
+    mem_put(layer, &key, 130, LOCH_VERSION_RECORD, "a");
+    mem_put(layer, &other, 135, LOCH_VERSION_VALUE, "other");
+    mem_put(layer, &key, 140, LOCH_VERSION_RECORD, "b");
+    assert_ok(loch_mem_layer_collect(layer, &key, 0, 139, &list, &base));
+    assert_true(base);
+    assert_int_equal(list.count, 2);
+    assert_int_equal(list.items[0].lsn, 130);
+    assert_int_equal(list.items[1].kind, LOCH_VERSION_RECORD_INIT);
+    list.count = 0;
+    assert_ok(loch_mem_layer_collect(layer, &key, 0, 115, &list, &base));
+    assert_false(base);
+    assert_int_equal(list.count, 1);
+    list.count = 0;
+    assert_ok(loch_mem_layer_collect(layer, &key, 131, 500, &list, &base));
+    assert_int_equal(list.count, 1);
+    assert_memory_equal(list.items[0].bytes.data, "b", 1);
+    list.count = 0;
+    assert_ok(loch_mem_layer_history(layer, &key, &list));
+    assert_int_equal(list.count, 4);
+    loch_versions_fini(&list);
+    loch_mem_layer_release(layer);
+}
+
+static void mem_grows_and_lists_keys(void **state)
+{
+    (void)state;
+    struct loch_mem_layer *layer = NULL;
+    struct loch_key *keys = NULL, first = page_key(1000), end = page_key(2000);
+    size_t count = 0;
+    assert_ok(loch_mem_layer_create(1, &layer));
+    for (uint32_t i = 0; i < 5000; i++) {
+        struct loch_key key = page_key(i * 7919u % 5000);
+        mem_put(layer, &key, 10 + i, LOCH_VERSION_VALUE, "v");
+    }
+    assert_ok(loch_mem_layer_keys(layer, &first, &end, &keys, &count));
+    assert_int_equal(count, 1000);
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(keys[i].block, 1000 + i);
+    assert_int_equal(loch_mem_layer_versions(layer), 5000);
+    assert_true(loch_mem_layer_bytes(layer) > 5000 * 40);
+    free(keys);
+    loch_mem_layer_release(layer);
+}
+
+static void mem_shares_a_records_bytes(void **state)
+{
+    (void)state;
+    struct loch_mem_layer *layer = NULL;
+    struct loch_key keys[2] = {page_key(1), page_key(2)};
+    uint8_t kinds[2] = {LOCH_VERSION_RECORD, LOCH_VERSION_RECORD_INIT};
+    uint8_t *big = malloc(3u << 20);
+    struct loch_versions list = {0};
+    bool base = false;
+    assert_non_null(big);
+    memset(big, 'r', 3u << 20);
+    struct loch_version v = {.lsn = 20, .start_lsn = 10, .bytes = loch_slice_of(big, 3u << 20)};
+    assert_ok(loch_mem_layer_create(1, &layer));
+    assert_ok(loch_mem_layer_put(layer, keys, kinds, 2, &v));
+    assert_true(loch_mem_layer_bytes(layer) < (4u << 20));
+    free(big);
+    assert_ok(loch_mem_layer_collect(layer, &keys[0], 0, 20, &list, &base));
+    assert_ok(loch_mem_layer_collect(layer, &keys[1], 0, 20, &list, &base));
+    assert_true(base);
+    assert_ptr_equal(list.items[0].bytes.data, list.items[1].bytes.data);
+    assert_int_equal(list.items[0].start_lsn, 10);
+    loch_versions_fini(&list);
+    loch_mem_layer_release(layer);
+}
+
+static void mem_counts_chains(void **state)
+{
+    struct loch_mem_layer *layer = NULL;
+    struct loch_key a = page_key(1), b = page_key(2);
+    const struct loch_chain below = {5, UINT32_MAX - 1};
+    struct loch_chain chain;
+    bool known = true;
+    (void)state;
+    assert_ok(loch_mem_layer_create(1, &layer));
+    assert_false(loch_mem_layer_chain(layer, &a, &chain, &known));
+    mem_put(layer, &a, 10, LOCH_VERSION_RECORD, "xy");
+    mem_put(layer, &a, 11, LOCH_VERSION_OP, "z");
+    assert_true(loch_mem_layer_chain(layer, &a, &chain, &known));
+    assert_false(known);
+    assert_int_equal(chain.records, 2);
+    assert_int_equal(chain.bytes, 3);
+    loch_mem_layer_add_chain(layer, &a, &below);
+    assert_true(loch_mem_layer_chain(layer, &a, &chain, &known));
+    assert_true(known);
+    assert_int_equal(chain.records, 7);
+    assert_int_equal(chain.bytes, UINT32_MAX);
+    mem_put(layer, &a, 12, LOCH_VERSION_VALUE, "v");
+    mem_put(layer, &b, 13, LOCH_VERSION_RECORD_INIT, "xy");
+    assert_true(loch_mem_layer_chain(layer, &a, &chain, &known) && known);
+    assert_int_equal(chain.records, 0);
+    assert_true(loch_mem_layer_chain(layer, &b, &chain, &known) && known);
+    assert_int_equal(chain.records, 1);
+    loch_mem_layer_release(layer);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mem_collects_down_to_the_base),
+        cmocka_unit_test(mem_grows_and_lists_keys),
+        cmocka_unit_test(mem_shares_a_records_bytes),
+        cmocka_unit_test(mem_counts_chains),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
