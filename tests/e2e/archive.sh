@@ -118,4 +118,16 @@ wait_until 30 named || fail "no safekeeper names the damaged piece"
 "$LOCH" branch list | grep -q older && fail "a branch out of damaged WAL"
 q "INSERT INTO early VALUES (-1)"
 [ "$(column 1 state)$(column 2 state)$(column 3 state)" = activeactiveactive ] || fail "a damaged piece broke a timeline"
+
+# A timeline that no safekeeper knows any more is asked for ever more seldom.
+"$LOCH" compute stop main --immediate
+for n in 1 2 3; do console $n "DROP TIMELINE $TENANT $MAIN" >/dev/null; done
+refusals() { grep -c "this safekeeper has no such timeline" "$DIR/log/safekeeper-1.log" || true; }
+refused() { [ "$(refusals)" -ge 3 ]; }
+wait_until 20 refused || fail "nobody asks for the dropped timeline"
+first=$(refusals)
+sleep 5 # the measured span
+asked=$(($(refusals) - first))
+[ "$asked" -le 30 ] || fail "the dropped timeline was asked for $asked times in 5 s"
+note "a timeline that no safekeeper has is asked for $asked times in 5 s"
 note "passed"
