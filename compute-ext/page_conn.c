@@ -12,6 +12,7 @@
 #include "shared.h"
 #include "wait.h"
 
+#include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
@@ -151,6 +152,21 @@ static loch_status flush_wire(void)
     return LOCH_OK;
 }
 
+#ifdef LOCH_TEST_SWITCHES
+/* Now and then the network breaks, at any byte: the rest of what came is lost, and what follows. */
+static ssize_t maybe_cut(ssize_t n)
+{
+    uint64 every = (uint64)loch_settings.test_cut_every;
+
+    if (every == 0 || pg_prng_uint64_range(&pg_global_prng_state, 1, every) != 1)
+        return n;
+    (void)shutdown(conn.fd, SHUT_RDWR);
+    return (ssize_t)pg_prng_uint64_range(&pg_global_prng_state, 1, (uint64)n);
+}
+#else
+#define maybe_cut(n_) (n_)
+#endif
+
 /* Waits for bytes and feeds them to the TLS engine. */
 static loch_status pump(void)
 {
@@ -174,6 +190,7 @@ static loch_status pump(void)
         } else if (errno != EINTR)
             return LOCH_FAIL(LOCH_E_UNAVAILABLE, "recv: %s", strerror(errno));
     }
+    n = maybe_cut(n);
     st = loch_tls_receive(conn.tls, loch_slice_of(bytes, (size_t)n), &conn.plain, &conn.wire,
                           &closed);
     sent = flush_wire();

@@ -76,6 +76,17 @@ static void assign_test_disable(const char *value, void *extra)
     (void)extra;
     (void)parse_fixes(value == NULL ? "" : value, loch_fix_disabled, bad);
 }
+
+static void define_test(void)
+{
+    DefineCustomStringVariable("loch.test_disable", "Fixes to switch off, for negative tests.",
+                               NULL, &loch_settings.test_disable, "", PGC_SIGHUP,
+                               GUC_SUPERUSER_ONLY, check_test_disable, assign_test_disable, NULL);
+    DefineCustomIntVariable("loch.test_cut_every",
+                            "One in so many receptions from the pageserver breaks the connection.",
+                            NULL, &loch_settings.test_cut_every, 0, 0, INT_MAX, PGC_SIGHUP, 0, NULL,
+                            NULL, NULL);
+}
 #endif
 
 static void define_string(const char *name, const char *help, char **variable)
@@ -153,9 +164,7 @@ void loch_settings_define(void)
                              &loch_settings.read_only, false, PGC_POSTMASTER, 0, NULL, NULL, NULL);
     define_prewarm();
 #ifdef LOCH_TEST_SWITCHES
-    DefineCustomStringVariable("loch.test_disable", "Fixes to switch off, for negative tests.",
-                               NULL, &loch_settings.test_disable, "", PGC_SIGHUP,
-                               GUC_SUPERUSER_ONLY, check_test_disable, assign_test_disable, NULL);
+    define_test();
 #endif
     MarkGUCPrefixReserved("loch");
 }

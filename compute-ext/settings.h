@@ -34,6 +34,7 @@ struct loch_settings {
     int prewarm_interval_s;
     int unlogged_max_mb;
     char *test_disable;
+    int test_cut_every; /* answers from the pageserver, one of which is cut; 0: none */
     /* parsed once in the postmaster */
     struct loch_id tenant_id;
     struct loch_id timeline_id;
