@@ -1,9 +1,9 @@
-/* Holds: pg_relation_size and its family, pg_database_size.
+/* Holds: pg_relation_size and its family, pg_database_size, pg_tablespace_size.
  *
  * utils/adt/dbsize.c stats the files of a relation. Files appear here on first use, so ours first
  * make them appear and then call the server's. The table of built-in functions (utils/fmgrtab.h) is
  * an exported constant array: its entries are replaced as the storage manager's switch is, and
- * nothing in the catalogs changes. pg_tablespace_size still sees only what is here. */
+ * nothing in the catalogs changes. */
 #include "sizes.h"
 
 #include "postgres.h"
@@ -13,9 +13,15 @@
 #include "report.h"
 #include "settings.h"
 
+#include "access/heapam.h"
 #include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_tablespace_d.h"
 #include "commands/dbcommands.h"
+#include "commands/tablespace.h"
 #include "fmgr.h"
 #include "storage/smgr.h"
 #include "utils/fmgroids.h"
@@ -31,6 +37,8 @@ static PGFunction stock_indexes_size;
 static PGFunction stock_total_size;
 static PGFunction stock_database_size_oid;
 static PGFunction stock_database_size_name;
+static PGFunction stock_tablespace_size_oid;
+static PGFunction stock_tablespace_size_name;
 
 static void materialise_one(Relation rel)
 {
@@ -117,6 +125,47 @@ static Datum database_size_name(PG_FUNCTION_ARGS)
     PG_RETURN_INT64(database_bytes(db, DatumGetInt64(here)));
 }
 
+/* Likewise, over all databases. */
+static int64 tablespace_bytes(Oid spc, int64 here)
+{
+    XLogRecPtr lsn = loch_insert_lsn();
+    Relation databases;
+    TableScanDesc scan;
+    HeapTuple tuple;
+    uint64 there = 0;
+
+    if (spc == GLOBALTABLESPACE_OID)
+        return here; /* all of it is */
+    loch_wal_flush_to(lsn);
+    databases = table_open(DatabaseRelationId, AccessShareLock);
+    scan = table_beginscan_catalog(databases, 0, NULL);
+    while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+        there += loch_page_client_db_bytes(spc, ((Form_pg_database)GETSTRUCT(tuple))->oid, lsn);
+    table_endscan(scan);
+    table_close(databases, AccessShareLock);
+    return Max(here, (int64)there);
+}
+
+static Datum tablespace_size_oid(PG_FUNCTION_ARGS)
+{
+    Datum here = stock_tablespace_size_oid(fcinfo);
+
+    if (fcinfo->isnull)
+        return here;
+    PG_RETURN_INT64(tablespace_bytes(PG_GETARG_OID(0), DatumGetInt64(here)));
+}
+
+static Datum tablespace_size_name(PG_FUNCTION_ARGS)
+{
+    Datum here = stock_tablespace_size_name(fcinfo);
+    Oid spc;
+
+    if (fcinfo->isnull)
+        return here;
+    spc = get_tablespace_oid(NameStr(*PG_GETARG_NAME(0)), false);
+    PG_RETURN_INT64(tablespace_bytes(spc, DatumGetInt64(here)));
+}
+
 static void replace(Oid function, PGFunction ours, PGFunction *stock)
 {
     uint16 index = fmgr_builtin_oid_index[function];
@@ -141,4 +190,6 @@ void loch_sizes_install(void)
     replace(F_PG_TOTAL_RELATION_SIZE, total_size, &stock_total_size);
     replace(F_PG_DATABASE_SIZE_OID, database_size_oid, &stock_database_size_oid);
     replace(F_PG_DATABASE_SIZE_NAME, database_size_name, &stock_database_size_name);
+    replace(F_PG_TABLESPACE_SIZE_OID, tablespace_size_oid, &stock_tablespace_size_oid);
+    replace(F_PG_TABLESPACE_SIZE_NAME, tablespace_size_name, &stock_tablespace_size_name);
 }

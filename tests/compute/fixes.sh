@@ -315,7 +315,7 @@ test_collision() {
     sql -c "select t.use_file_number($number)" 2>&1 | grep -q "is in use on the pageserver" && echo "in use" || echo "not noticed"
 }
 
-right_sizes=t,t,t,t
+right_sizes=t,t,t,t,t
 restart_off_sizes=1
 test_sizes() {
     sql <<'Q'
@@ -325,10 +325,12 @@ insert into sz select g, repeat(md5(g::text), 300) from generate_series(1,300) g
 alter table sz alter t set storage external;
 insert into sz select g, repeat(md5(g::text), 300) from generate_series(1001,1300) g;
 drop table if exists sizes_before;
-create table sizes_before as select pg_relation_size('sz') r, pg_table_size('sz') t, pg_indexes_size('sz') i, pg_total_relation_size('sz') x;
+create table sizes_before as select pg_relation_size('sz') r, pg_table_size('sz') t, pg_indexes_size('sz') i, pg_total_relation_size('sz') x,
+    pg_tablespace_size('pg_default') s;
 Q
     restart_compute
     sql <<'Q' | tr '|' ',' 
-select pg_relation_size('sz') = r, pg_table_size('sz') >= t - 65536, pg_indexes_size('sz') = i, pg_total_relation_size('sz') >= x - 65536 from sizes_before;
+select pg_relation_size('sz') = r, pg_table_size('sz') >= t - 65536, pg_indexes_size('sz') = i, pg_total_relation_size('sz') >= x - 65536,
+    pg_tablespace_size('pg_default') between s - 2000000 and s + 2000000 from sizes_before;
 Q
 }
