@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What a compute leaves for the next: statistics and unlogged relations over a clean stop, once, for the same branch; empty and
-# reset after a crash, as stock; free space maps over both.
+# reset after a crash, as stock; free space maps over both. usage: kept.sh [DEATHS=3]
 . "$(dirname "$0")/../e2e/lib.sh"
 
 URL=
@@ -106,6 +106,27 @@ is "a branch's unlogged relations are empty" "$(sql -c "select count(*) from u")
 "$LOCH" compute stop twig >/dev/null || fail "compute stop"
 start ""
 is "the branch itself has them" "$(sql -c "select count(*) from u")" 10
+
+# ---- a death in the middle of a stop: all or nothing ----
+whole=0
+for _ in $(seq "${1:-3}"); do
+    [ "$(sql -c "select count(*) from u")" != 0 ] || sql -c "insert into u(v, pos, tags, txt) select g, point(g % 100, g % 77), array[g % 9], repeat('m' || g, 20) from generate_series(1, 4000) g"
+    rows=$(sql -c "select count(*) || ' ' || sum(hashtext(txt)) from u")
+    pids=$(compute_pids main)
+    kill "$(daemon_pid compute-main)"
+    sleep "0.$((RANDOM % 2))$((RANDOM % 10))"
+    # shellcheck disable=SC2086
+    kill -9 $pids 2>/dev/null || true
+    wait_gone $pids
+    start ""
+    got=$(sql -c "select count(*) || ' ' || coalesce(sum(hashtext(txt)), 0) from u")
+    [ "$got" = "$rows" ] || [ "$got" = "0 0" ] || fail "a death in a stop: $got of $rows"
+    [ "$got" = "0 0" ] || whole=$((whole + 1))
+    sql -c "select bt_index_check('u_pkey', true)" >/dev/null || fail "amcheck after a death in a stop"
+    is "the index by v" "$(sql -c "set enable_seqscan = off" -c "select count(*) from u where v between 10 and 500")" \
+        "$(sql -c "set enable_indexscan = off" -c "set enable_bitmapscan = off" -c "select count(*) from u where v between 10 and 500")"
+done
+note "deaths in a stop: $whole of ${1:-3} kept everything, the others nothing"
 
 # ---- too much of it, and none wanted ----
 sql -c "insert into u(v, txt) select g, repeat(md5(g::text), 30) from generate_series(1, 20000) g"
