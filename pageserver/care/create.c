@@ -226,8 +226,9 @@ static void spare_done(void *arg)
 static void make_keys(struct loch_pageserver *ps, struct loch_tenant *tenant)
 {
     const struct loch_tenant_manifest *m = &tenant->manifest;
+    /* Half of them first: one change of the keyring serves several branches. */
     if (tenant->making_keys || m->spare_count == 0 ||
-        loch_keys_has(ps->keys, &tenant->id, &m->spares[m->spare_count - 1]))
+        loch_keys_has(ps->keys, &tenant->id, &m->spares[m->spare_count / 2]))
         return;
     struct spare_job *job = calloc(1, sizeof *job);
     if (job == NULL)

@@ -12,6 +12,7 @@ struct entry {
     struct loch_id timeline;
     struct loch_key key;
     loch_lsn version; /* LOCH_LSN_NONE: free */
+    loch_lsn upto;
     uint64_t used;
 };
 
@@ -73,31 +74,70 @@ static bool is_entry(const struct entry *e, const struct loch_id *timeline,
            loch_key_compare(&e->key, key) == 0;
 }
 
+/* The entry's place, or SIZE_MAX; the set's lock held. */
+static size_t find(const struct loch_page_cache *cache, size_t set, const struct loch_id *timeline,
+                   const struct loch_key *key)
+{
+    for (size_t i = set * WAYS; i < (set + 1) * WAYS; i++)
+        if (is_entry(&cache->entries[i], timeline, key))
+            return i;
+    return SIZE_MAX;
+}
+
+static void copy_out(struct loch_page_cache *cache, size_t set, size_t at,
+                     uint8_t page[static LOCH_PAGE_BYTES])
+{
+    cache->entries[at].used = ++cache->ticks[set % LOCKS];
+    memcpy(page, cache->pages + at * LOCH_PAGE_BYTES, LOCH_PAGE_BYTES);
+}
+
 bool loch_page_cache_get(struct loch_page_cache *cache, const struct loch_id *timeline,
                          const struct loch_key *key, loch_lsn floor, loch_lsn lsn,
                          loch_lsn *version, uint8_t page[static LOCH_PAGE_BYTES])
 {
     size_t set = set_of(cache, timeline, key);
-    bool found = false;
     pthread_mutex_lock(&cache->locks[set % LOCKS]);
-    for (size_t i = set * WAYS; i < (set + 1) * WAYS; i++) {
-        struct entry *e = &cache->entries[i];
-        if (!is_entry(e, timeline, key))
-            continue;
-        found = e->version >= floor && e->version <= lsn;
-        if (found) {
-            e->used = ++cache->ticks[set % LOCKS];
-            *version = e->version;
-            memcpy(page, cache->pages + i * LOCH_PAGE_BYTES, LOCH_PAGE_BYTES);
-        }
-        break;
+    size_t at = find(cache, set, timeline, key);
+    const struct entry *e = &cache->entries[at == SIZE_MAX ? 0 : at];
+    bool found = at != SIZE_MAX && e->version >= floor && e->version <= lsn;
+    if (found) {
+        *version = e->version;
+        copy_out(cache, set, at, page);
     }
     pthread_mutex_unlock(&cache->locks[set % LOCKS]);
     return found;
 }
 
+bool loch_page_cache_answer(struct loch_page_cache *cache, const struct loch_id *timeline,
+                            const struct loch_key *key, loch_lsn since, loch_lsn lsn,
+                            loch_lsn *as_of, uint8_t page[static LOCH_PAGE_BYTES])
+{
+    size_t set = set_of(cache, timeline, key);
+    pthread_mutex_lock(&cache->locks[set % LOCKS]);
+    size_t at = find(cache, set, timeline, key);
+    const struct entry *e = &cache->entries[at == SIZE_MAX ? 0 : at];
+    bool found = at != SIZE_MAX && e->upto >= since && e->version <= lsn;
+    if (found) {
+        *as_of = e->upto < lsn ? e->upto : lsn;
+        copy_out(cache, set, at, page);
+    }
+    pthread_mutex_unlock(&cache->locks[set % LOCKS]);
+    return found;
+}
+
+void loch_page_cache_confirm(struct loch_page_cache *cache, const struct loch_id *timeline,
+                             const struct loch_key *key, loch_lsn version, loch_lsn upto)
+{
+    size_t set = set_of(cache, timeline, key);
+    pthread_mutex_lock(&cache->locks[set % LOCKS]);
+    size_t at = find(cache, set, timeline, key);
+    if (at != SIZE_MAX && cache->entries[at].version == version && cache->entries[at].upto < upto)
+        cache->entries[at].upto = upto;
+    pthread_mutex_unlock(&cache->locks[set % LOCKS]);
+}
+
 void loch_page_cache_put(struct loch_page_cache *cache, const struct loch_id *timeline,
-                         const struct loch_key *key, loch_lsn version,
+                         const struct loch_key *key, loch_lsn version, loch_lsn upto,
                          const uint8_t page[static LOCH_PAGE_BYTES])
 {
     size_t set = set_of(cache, timeline, key);
@@ -113,7 +153,7 @@ void loch_page_cache_put(struct loch_page_cache *cache, const struct loch_id *ti
     }
     struct entry *e = &cache->entries[slot];
     if (!is_entry(e, timeline, key) || e->version < version) {
-        *e = (struct entry){*timeline, *key, version, ++cache->ticks[set % LOCKS]};
+        *e = (struct entry){*timeline, *key, version, upto, ++cache->ticks[set % LOCKS]};
         memcpy(cache->pages + slot * LOCH_PAGE_BYTES, page, LOCH_PAGE_BYTES);
     }
     pthread_mutex_unlock(&cache->locks[set % LOCKS]);

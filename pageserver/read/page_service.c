@@ -1,7 +1,9 @@
 /* Connections of the page port: greeting, requests in, answers out. */
 #include "page_service.h"
 
+#include "page_cache.h"
 #include "page_conn.h"
+#include "store/retention.h"
 
 #include "loch/base/check.h"
 #include "loch/base/frame.h"
@@ -17,6 +19,7 @@
 /* Of a connection: requests in one piece of pool work, and pieces at a time. */
 #define JOB_REQUESTS_MAX 16u
 #define JOBS_MAX         2u
+#define ANSWER_BYTES     (LOCH_PAGE_BYTES + 64u)
 
 /* ---- connection ---- */
 
@@ -435,10 +438,48 @@ static loch_status on_hello(struct page_conn *conn, struct loch_slice payload)
     return LOCH_OK;
 }
 
+/* A page that the cache has whole is answered at once, on the loop: no view, no hand-over to a
+ * thread. "The newest" is any state at or above not_modified_since. */
+static bool answer_from_cache(struct page_conn *conn, const struct loch_page_get *m)
+{
+    const struct loch_key key = {.kind = LOCH_KEY_PAGE,
+                                 .fork = m->fork,
+                                 .spc = m->rel.spc,
+                                 .db = m->rel.db,
+                                 .rel = m->rel.rel,
+                                 .block = m->block};
+    struct loch_timeline *t = loch_served_timeline(conn->served);
+    bool latest = m->at.request_lsn == LOCH_LSN_MAX;
+    loch_lsn since = latest ? m->at.not_modified_since : m->at.request_lsn;
+    uint8_t page[LOCH_PAGE_BYTES];
+    struct loch_page_get_reply reply = {.request_id = m->request_id,
+                                        .page = loch_slice_of(page, sizeof page)};
+    struct loch_buf buf = {0};
+    struct loch_writer w;
+    if (conn->ps->cache == NULL || since == LOCH_LSN_NONE ||
+        (!latest && !loch_is_ok(loch_timeline_readable(t, since))) ||
+        !loch_page_cache_answer(conn->ps->cache, &loch_timeline_info(t)->timeline, &key, since,
+                                m->at.request_lsn, &reply.lsn, page))
+        return false;
+    loch_metric_add(conn->ps->m_gets, 1);
+    loch_metric_add(conn->ps->m_cached, 1);
+    if (!loch_is_ok(loch_buf_reserve(&buf, ANSWER_BYTES)))
+        return false;
+    loch_writer_init(&w, &buf);
+    loch_page_get_reply_encode(&w, &reply);
+    if (loch_is_ok(loch_writer_finish(&w)))
+        page_conn_send(conn, &buf);
+    else if (conn->stream != NULL)
+        loch_stream_close(conn->stream);
+    return true;
+}
+
 static loch_status on_get(struct page_conn *conn, struct loch_slice payload)
 {
     struct loch_page_get m;
     LOCH_TRY(loch_page_get_decode(payload, &m));
+    if (answer_from_cache(conn, &m))
+        return LOCH_OK;
     struct page_request *r = page_request_create(conn, LOCH_PAGE_GET, m.request_id);
     if (r == NULL)
         return LOCH_OK;

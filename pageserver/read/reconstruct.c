@@ -87,7 +87,9 @@ LOCH_STATUS loch_reconstruct(struct loch_view *view, const struct loch_key *key,
     LOCH_TRY_OUT(st, loch_page_build(view, key, list.items, list.count, hit && !base, page));
     *version = list.count > 0 ? list.items[0].lsn : cached;
     if (cache != NULL && list.count > 0)
-        loch_page_cache_put(cache, id, key, *version, page);
+        loch_page_cache_put(cache, id, key, *version, lsn, page);
+    else if (hit)
+        loch_page_cache_confirm(cache, id, key, cached, lsn);
     memcpy(out, page, LOCH_PAGE_BYTES);
 out:
     loch_versions_fini(&list);

@@ -202,6 +202,7 @@ static int world_up(void **state)
     assert_ok(loch_metrics_create("test", &ps->metrics));
     ps->m_get_seconds = loch_metrics_histogram(ps->metrics, "a", "a", NULL, 0);
     ps->m_wait_seconds = loch_metrics_histogram(ps->metrics, "b", "b", NULL, 0);
+    ps->m_cached = loch_metrics_counter(ps->metrics, "e", "e", NULL, 0);
     ps->m_gets = ps->m_errors = ps->m_records = ps->m_wal_bytes = ps->m_flushes =
         loch_metrics_counter(ps->metrics, "c", "c", NULL, 0);
     ps->m_connections = loch_metrics_gauge(ps->metrics, "d", "d", NULL, 0);
@@ -307,6 +308,57 @@ static void reads(void **state)
             assert_int_equal(m.disk_consistent_lsn, L);
         }
     }
+    hang_up(w);
+}
+
+/* The LSNs of the page and of the answer; whether the cache gave it. */
+static bool read_one(struct world *w, struct loch_page_at at, loch_lsn *page_lsn, loch_lsn *as_of)
+{
+    const int64_t before = loch_metric_value(w->ps.m_cached);
+    struct loch_page_get_reply m;
+    SEND(w, get, {.request_id = 7, .at = at, .rel = {1663, 5, 9}, .block = 1});
+    w->count = 0;
+    run(w, 1);
+    assert_int_equal(w->frames[0].type, LOCH_PAGE_GET_REPLY);
+    assert_ok(loch_page_get_reply_decode(loch_buf_slice(&w->frames[0].payload), &m));
+    assert_int_equal(m.request_id, 7);
+    *page_lsn = loch_page_lsn(m.page.data);
+    *as_of = m.lsn;
+    w->count = 0;
+    return loch_metric_value(w->ps.m_cached) > before;
+}
+
+static void cached_pages_are_answered_at_once(void **state)
+{
+    struct world *w = *state;
+    struct loch_key key = {.kind = LOCH_KEY_PAGE, .spc = 1663, .db = 5, .rel = 9, .block = 1};
+    uint8_t page[LOCH_PAGE_BYTES];
+    loch_lsn lsn = 0, as_of = 0;
+    greet(w, RIGHTS);
+    assert_false(read_one(w, latest, &lsn, &as_of));
+    assert_true(read_one(w, latest, &lsn, &as_of));
+    assert_true(lsn == L && as_of == L);
+    assert_true(read_one(w, (struct loch_page_at){L, L}, &lsn, &as_of));
+    assert_false(read_one(w, (struct loch_page_at){LOCH_LSN_MAX, LOCH_LSN_NONE}, &lsn, &as_of));
+
+    loch_page_init(page, 0);
+    loch_page_set_lsn(page, L + 16);
+    assert_ok(loch_timeline_put_value(w->timeline, &key, L + 16, loch_slice_of(page, sizeof page)));
+    loch_timeline_advance(w->timeline, L + 24, L + 16);
+    assert_true(read_one(w, latest, &lsn, &as_of)); /* not modified since L, its asker says */
+    assert_true(lsn == L && as_of == L);
+    assert_false(read_one(w, (struct loch_page_at){LOCH_LSN_MAX, L + 16}, &lsn, &as_of));
+    assert_true(lsn == L + 16 && as_of == L + 24);
+    assert_true(read_one(w, (struct loch_page_at){LOCH_LSN_MAX, L + 16}, &lsn, &as_of));
+    assert_true(lsn == L + 16 && as_of == L + 24);
+    assert_true(read_one(w, (struct loch_page_at){L + 20, L + 20}, &lsn, &as_of));
+    assert_true(lsn == L + 16 && as_of == L + 20);
+    assert_false(read_one(w, (struct loch_page_at){L + 8, L + 8}, &lsn, &as_of));
+    assert_true(lsn == L && as_of == L + 8);
+    loch_timeline_advance(w->timeline, L + 32, L + 24); /* nothing of this page: found so once */
+    assert_false(read_one(w, (struct loch_page_at){LOCH_LSN_MAX, L + 32}, &lsn, &as_of));
+    assert_true(read_one(w, (struct loch_page_at){LOCH_LSN_MAX, L + 32}, &lsn, &as_of));
+    assert_true(lsn == L + 16 && as_of == L + 32);
     hang_up(w);
 }
 
@@ -423,6 +475,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(reads),
+        TEST(cached_pages_are_answered_at_once),
         TEST(a_read_waits_and_others_do_not),
         TEST(bad_requests_get_exact_errors),
         TEST(greetings_are_checked),
