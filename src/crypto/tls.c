@@ -24,7 +24,11 @@
 #define RECORD_BYTES   16384u
 #define REKEY_RECORDS  (UINT64_C(1) << 23)
 
+#ifdef LOCH_NULL_CIPHER /* builds without cipher talk among themselves only: aead.h */
+static const uint8_t alpn_wire[] = {6, 'l', 'o', 'c', 'h', '/', '0'};
+#else
 static const uint8_t alpn_wire[] = {6, 'l', 'o', 'c', 'h', '/', '1'};
+#endif
 static const uint8_t ciphersuite_wire[] = {0x13, 0x02};
 /* A plaintext fatal alert, handshake_failure: all that a refused client ever learns. */
 static const uint8_t uniform_alert[] = {21, 3, 3, 0, 2, 2, 40};
@@ -58,6 +62,9 @@ struct loch_tls {
     bool failed;
     bool spoke;    /* has sent something */
     bool wire_bad; /* no memory for output */
+#ifdef LOCH_NULL_CIPHER
+    struct loch_buf part; /* a record that is not whole yet */
+#endif
 };
 
 /* ---- the BIO between OpenSSL and the caller's buffers ---- */
@@ -436,6 +443,9 @@ void loch_tls_destroy(struct loch_tls *tls)
 {
     if (tls == NULL)
         return;
+#ifdef LOCH_NULL_CIPHER
+    loch_buf_fini(&tls->part);
+#endif
     SSL_free(tls->ssl);
     loch_buf_fini(&tls->identity);
     free(tls);
@@ -529,8 +539,59 @@ static loch_status handshake(struct loch_tls *tls)
     return connection_failed(tls, "TLS handshake refused");
 }
 
+#ifdef LOCH_NULL_CIPHER
+/* After the handshake, records of the same sizes with their contents in clear. */
+#define NULL_HEAD 5u
+#define NULL_TAIL 17u /* content type and tag */
+
+static bool is_null(const struct loch_tls *tls)
+{
+    return tls->server == NULL || !tls->server->x509;
+}
+
+static loch_status null_write(struct loch_tls *tls, uint8_t type, struct loch_slice bytes)
+{
+    const size_t n = bytes.len + NULL_TAIL;
+    const uint8_t head[NULL_HEAD] = {type, 3, 3, (uint8_t)(n >> 8), (uint8_t)n};
+
+    LOCH_TRY(loch_buf_reserve(tls->wire, NULL_HEAD + n));
+    LOCH_TRY(loch_buf_append(tls->wire, head, sizeof head));
+    if (bytes.len > 0)
+        LOCH_TRY(loch_buf_append(tls->wire, bytes.data, bytes.len));
+    memset(tls->wire->data + tls->wire->len, 0, NULL_TAIL);
+    tls->wire->len += NULL_TAIL;
+    return LOCH_OK;
+}
+
+static loch_status null_read(struct loch_tls *tls, struct loch_buf *plain, bool *closed)
+{
+    LOCH_TRY(loch_buf_append(&tls->part, tls->in.data, tls->in.len));
+    tls->in.len = 0;
+    size_t at = 0;
+    while (tls->part.len - at >= NULL_HEAD) {
+        const uint8_t *head = tls->part.data + at;
+        const size_t n = (size_t)head[3] << 8 | head[4];
+        if (n < NULL_TAIL)
+            return connection_failed(tls, "a record without cipher is too short");
+        if (tls->part.len - at < NULL_HEAD + n)
+            break;
+        if (head[0] == 21)
+            *closed = true;
+        else
+            LOCH_TRY(loch_buf_append(plain, head + NULL_HEAD, n - NULL_TAIL));
+        at += NULL_HEAD + n;
+    }
+    loch_buf_consume(&tls->part, at);
+    return LOCH_OK;
+}
+#endif
+
 static loch_status read_records(struct loch_tls *tls, struct loch_buf *plain, bool *closed)
 {
+#ifdef LOCH_NULL_CIPHER
+    if (is_null(tls))
+        return null_read(tls, plain, closed);
+#endif
     for (;;) {
         LOCH_TRY(loch_buf_reserve(plain, RECORD_BYTES));
         const int n = SSL_read(tls->ssl, plain->data + plain->len, (int)RECORD_BYTES);
@@ -587,6 +648,14 @@ loch_status loch_tls_send(struct loch_tls *tls, struct loch_slice plaintext, str
             if (!loch_is_ok(st))
                 break;
         }
+#ifdef LOCH_NULL_CIPHER
+        if (is_null(tls)) {
+            st = null_write(tls, 23, loch_slice_of(plaintext.data, n));
+            plaintext.data += n;
+            plaintext.len -= n;
+            continue;
+        }
+#endif
         if (SSL_write(tls->ssl, plaintext.data, (int)n) != (int)n)
             st = connection_failed(tls, "TLS send");
         tls->records_since_rekey++;
@@ -603,6 +672,10 @@ loch_status loch_tls_rekey(struct loch_tls *tls, struct loch_buf *wire)
 
     if (!loch_tls_ready(tls))
         return LOCH_FAIL(LOCH_E_INVALID, "the TLS connection is not ready to renew keys");
+#ifdef LOCH_NULL_CIPHER
+    if (is_null(tls))
+        return LOCH_OK;
+#endif
     tls->wire = wire;
     /* Asks the peer to renew its sending key too; SSL_do_handshake sends the message. */
     if (SSL_get_key_update_type(tls->ssl) == SSL_KEY_UPDATE_NONE &&
@@ -632,6 +705,13 @@ loch_status loch_tls_close(struct loch_tls *tls, struct loch_buf *wire)
         return LOCH_OK;
     ERR_clear_error();
     tls->wire = wire;
+#ifdef LOCH_NULL_CIPHER
+    if (is_null(tls)) {
+        const loch_status st = null_write(tls, 21, loch_slice_of(NULL, 0));
+        tls->wire = NULL;
+        return st;
+    }
+#endif
     (void)SSL_shutdown(tls->ssl);
     tls->wire = NULL;
     ERR_clear_error();

@@ -22,6 +22,7 @@
  * docs/format/header.md.
  */
 #include "header.h"
+#include "loch/crypto/aead.h"
 #include "loch/base/check.h"
 #include "loch/crypto/random.h"
 
@@ -81,7 +82,7 @@ static void identity_encode(const struct loch_place *place, const struct header_
     memcpy(p, MAGIC, 8);
     loch_put_u16(p + 8, FORMAT);
     loch_put_u16(p + 10, FORMAT);
-    p[12] = 1;
+    p[12] = LOCH_AEAD_ID;
     p[13] = 1;
     p[14] = 1;
     p[15] = spec->codec;
@@ -194,7 +195,7 @@ static loch_status check_identity(const struct loch_place *expected, bool check_
     if (f->min_reader > FORMAT || f->format < 1)
         return LOCH_FAIL(LOCH_E_UNSUPPORTED, "file format %u wants a reader of %u", f->format,
                          f->min_reader);
-    if (f->aead != 1 || f->kdf != 1 || f->wrap != 1 || f->codec > CODEC_ZSTD ||
+    if (f->aead != LOCH_AEAD_ID || f->kdf != 1 || f->wrap != 1 || f->codec > CODEC_ZSTD ||
         (f->flags & ~FLAGS_KNOWN) != 0 || loch_get_u16(p + 18) != 0)
         return LOCH_FAIL(LOCH_E_UNSUPPORTED, "unknown cipher, codec or flag in a file's header");
     if (loch_get_u16(p + AT_ENVELOPE + 20) != LOCH_WRAPPED_DEK_BYTES ||

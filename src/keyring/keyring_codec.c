@@ -19,7 +19,11 @@
 
 #include <string.h>
 
-#define MAGIC           "LOCHRING"
+#ifdef LOCH_NULL_CIPHER
+#define MAGIC "LOCHNULL" /* a cluster of a build without cipher: no other build opens it */
+#else
+#define MAGIC "LOCHRING"
+#endif
 #define FORMAT          1u
 #define MAC_HMAC_SHA256 1u
 

@@ -12,6 +12,14 @@
 
 #define LOCH_AEAD_KEY_BYTES 32u
 #define LOCH_AEAD_TAG_BYTES 16u
+/* What files name as their cipher. A build with LOCH_NULL_CIPHER (CMake) encrypts nothing, at rest
+ * or on the wire, to measure what the cipher costs; by this id, by its keyrings' magic and by its
+ * ALPN it neither opens what others wrote nor talks to them, and they not to it. */
+#ifdef LOCH_NULL_CIPHER
+#define LOCH_AEAD_ID 255u
+#else
+#define LOCH_AEAD_ID 1u
+#endif
 
 struct loch_aead;
 

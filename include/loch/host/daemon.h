@@ -11,7 +11,11 @@
 #include "loch/host/metrics.h"
 #include "loch/io/env.h"
 
+#ifdef LOCH_NULL_CIPHER
+#define LOCH_VERSION "0.1.0-NOTHING-IS-ENCRYPTED"
+#else
 #define LOCH_VERSION "0.1.0"
+#endif
 
 /* Settings that every daemon has. */
 #define LOCH_DAEMON_ITEMS                                                                          \

@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""What encryption costs: a build as it is beside one with LOCH_NULL_CIPHER (nothing encrypted, at rest or on the wire).
+
+usage: cipher.py prepare|measure|refuse|stop DIR BUILD BUILD_NULL [ROUNDS [SECONDS]]
+
+prepare   two clusters of their own below DIR, one of each build, with the same data
+measure   rounds, both builds one after the other in each: GetPage (loch-bench, pages from the pageserver's cache, and
+          with its caches too small for anything: every read opens a layer's frame) and commits (pgbench -N, 4 clients).
+          Medians, and the ratio of the builds; JSON on the last line
+refuse    each build is started on the other's data, and has to serve none of it
+stop      both are gone
+
+A build without cipher: cmake -S . -B build-null -G Ninja -DLOCH_NULL_CIPHER=ON
+"""
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+
+COMMAND, DIR, *BUILDS = sys.argv[1:5]
+ROUNDS = int(sys.argv[5]) if len(sys.argv) > 5 else 3
+SECONDS = sys.argv[6] if len(sys.argv) > 6 else "5"
+BASE = int(os.environ.get("LOCH_TEST_PORT_BASE", "22000"))
+# name: build, environment of its daemons
+CLUSTERS = {
+    "cipher": (BUILDS[0], {}),
+    "null": (BUILDS[1], {}),
+    "cipher-cold": (BUILDS[0], {"LOCH_PAGESERVER_PAGE_CACHE": "1MiB", "LOCH_PAGESERVER_FRAME_CACHE": "1MiB"}),
+    "null-cold": (BUILDS[1], {"LOCH_PAGESERVER_PAGE_CACHE": "1MiB", "LOCH_PAGESERVER_FRAME_CACHE": "1MiB"}),
+}
+
+
+def run(name, *args, program="loch"):
+    build, env = CLUSTERS[name]
+    env = {**os.environ, **env, "LOCH_DIR": os.path.join(DIR, name)}
+    path = program if "/" in program else os.path.join(build, "bin", program)
+    return subprocess.run([path, *args], env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def url(name):
+    return json.loads(run(name, "compute", "list", "--json"))[0]["url"]
+
+
+def sql(name, text):
+    return subprocess.run(["psql", url(name), "-XAtq", "-c", text], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def prepare():
+    os.makedirs(DIR, mode=0o711, exist_ok=True)
+    for i, name in enumerate(CLUSTERS):
+        run(name, "up", "--port-base", str(BASE + 40 * i))
+        sql(name, "CREATE TABLE t AS SELECT g AS n, md5(g::text) || repeat(md5((g * 7)::text), 25) AS pad FROM generate_series(1, 60000) g")
+        subprocess.run(["pgbench", "-i", "-q", "-s", "5", url(name)], check=True, stderr=subprocess.DEVNULL)
+        tenant = json.loads(run(name, "branch", "list", "--json"))[0]
+        subprocess.run(["psql", f"host={DIR}/{name}/run port={BASE + 40 * i + 10} dbname=loch user=loch", "-Xq", "-c",
+                        f"FLUSH {tenant['tenant']} {tenant['timeline']}"], check=True, stdout=subprocess.DEVNULL)
+
+
+def getpage(name):
+    out = json.loads(run(name, "getpage", "--relation", sql(name, "SELECT pg_relation_filepath('t')"), "--seconds", SECONDS,
+                         "--connections", "4", "--no-echo", "--json", program="loch-bench"))
+    return out["getpage"]["per_second"]
+
+
+def commits(name):
+    out = subprocess.run(["pgbench", "-n", "-N", "-c", "4", "-j", "1", "-T", SECONDS, url(name)], check=True,
+                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    return float(re.search(r"latency average = ([0-9.]+) ms", out)[1])
+
+
+def measure():
+    got = {"getpage_per_second": {}, "getpage_cold_per_second": {}, "commit_latency_ms": {}}
+    for _ in range(ROUNDS):
+        for build in ("cipher", "null"):
+            for what, value in (("getpage_per_second", getpage(build)), ("getpage_cold_per_second", getpage(build + "-cold")),
+                                ("commit_latency_ms", commits(build))):
+                got[what].setdefault(build, []).append(value)
+    result = {}
+    for what, builds in got.items():
+        cipher, null = (statistics.median(builds[b]) for b in ("cipher", "null"))
+        cost = null / cipher - 1 if "second" in what else cipher / null - 1
+        result[what] = {"cipher": cipher, "null": null, "cost_percent": round(100 * cost, 1), "rounds": builds}
+        print(f"{what}: {cipher:.2f} with, {null:.2f} without: costs {100 * cost:.1f} %")
+    print(json.dumps(result))
+
+
+def refuse():
+    for name, other in (("cipher", "null"), ("null", "cipher")):
+        run(name, "compute", "stop", "main")
+        run(name, "down")
+        started = subprocess.Popen([os.path.join(CLUSTERS[other][0], "bin", "loch-pageserver"), "--config",
+                                    os.path.join(DIR, name, "conf", "pageserver.ini")], stderr=subprocess.PIPE,
+                                   stdout=subprocess.DEVNULL, text=True)
+        said = ""
+        for line in started.stderr:
+            said += line
+            if "is not served" in line or "cannot start" in line:
+                break
+        started.kill()
+        started.wait()
+        refusal = [line for line in said.splitlines() if "is not served" in line]
+        assert refusal, f"{other} on the data of {name}: {said}"
+        print(f"{other} on the data of {name}: {refusal[0]}")
+
+
+def stop():
+    for name in CLUSTERS:
+        subprocess.run([os.path.join(CLUSTERS[name][0], "bin", "loch"), "down", "--immediate", "--wipe", "--dir",
+                        os.path.join(DIR, name)], check=False, stdout=subprocess.DEVNULL)
+
+
+{"prepare": prepare, "measure": measure, "refuse": refuse, "stop": stop}[COMMAND]()
