@@ -10,6 +10,7 @@
 #include "commit_guard.h"
 #include "compat/smgr.h"
 #include "free_space.h"
+#include "lease.h"
 #include "prewarm.h"
 #include "read_only.h"
 #include "report.h"
@@ -109,5 +110,6 @@ void _PG_init(void)
     loch_auth_register();
     loch_throttle_register();
     loch_read_only_register();
+    loch_lease_register();
     loch_prewarm_register();
 }

@@ -10,6 +10,7 @@
 #include "free_space.h"
 #include "known_absent.h"
 #include "last_lsn.h"
+#include "lease.h"
 #include "local_cache.h"
 #include "local_file.h"
 #include "materialise.h"
@@ -243,6 +244,7 @@ static void store_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, ch
 {
     if (loch_seam_probed(SEAM_READ))
         return;
+    loch_lease_check();
     /* Also for a page that was prewarmed before anybody used it: writing it will need the file. */
     (void)loch_materialise(reln, fork);
     if (read_cached(reln, fork, block, page)) {

@@ -9,6 +9,7 @@
 #include "compute.h"
 
 #include "basebackup.h"
+#include "lease_file.h"
 #include "postmaster.h"
 #include "quorum.h"
 #include "quorum_file.h"
@@ -54,6 +55,7 @@ struct loch_compute {
     enum loch_code dark; /* why the tenant's data may not be held; LOCH_E_OK: it may */
     struct loch_timer *watch, *reboot;
     uint64_t phase_ms, boot_ms, complained_ms, reboot_ms, quorum_file_ms;
+    struct loch_lease_file *lease; /* NULL: none is kept, or no server runs */
     uint64_t term, highest_term;
     loch_lsn start_lsn, prev_lsn;
     loch_lsn seen_commit_lsn; /* when it was last looked whether commits move */
@@ -143,6 +145,8 @@ static void leave(struct loch_compute *c)
     loch_basebackup_destroy(c->basebackup);
     c->basebackup = NULL;
     loch_postmaster_destroy(c->postmaster);
+    loch_lease_file_close(c->lease);
+    c->lease = NULL;
     c->postmaster = NULL;
 }
 
@@ -303,6 +307,25 @@ static loch_status start_source(struct loch_compute *c)
     return loch_wal_source_create(&order, &c->source);
 }
 
+/* Until when the server's processes may go on by themselves: one look of ours later than we would
+ * have killed them. */
+static uint64_t lease_until_ns(const struct loch_compute *c)
+{
+    const uint64_t lease_ms = c->credential->lease_ms;
+    struct loch_quorum_view view;
+
+    loch_quorum_look(c->quorum, &view);
+    return (view.heard_ms + lease_ms + lease_ms / 5 + 1) * 1000000u;
+}
+
+static loch_status keep_lease(struct loch_compute *c)
+{
+    if (c->credential->lease_ms == 0 || c->quorum == NULL)
+        return LOCH_OK;
+    return loch_lease_file_create(loch_postmaster_pgdata(c->postmaster), lease_until_ns(c),
+                                  &c->lease);
+}
+
 /* The tenant's data may not be held here any more: the server dies at once, its files go with the
  * boot, and boots are tried until storage takes us again. */
 static void on_dark(void *arg, loch_status st)
@@ -368,7 +391,9 @@ static void on_basebackup(void *arg, loch_status st, loch_lsn checkpoint_end)
     LOCH_INFO("basebackup at " LOCH_LSN_FMT " unpacked, %" PRIu64
               " ms; the server writes from " LOCH_LSN_FMT,
               LOCH_LSN_ARG(c->start_lsn), now_ms(c) - c->phase_ms, LOCH_LSN_ARG(checkpoint_end));
-    st = loch_postmaster_start(c->postmaster, c->term, c->start_lsn, on_exited, c);
+    st = keep_lease(c);
+    if (loch_is_ok(st))
+        st = loch_postmaster_start(c->postmaster, c->term, c->start_lsn, on_exited, c);
     if (!loch_is_ok(st)) {
         give_up(c, FAILED, "PostgreSQL cannot be started");
         return;
@@ -510,7 +535,11 @@ static void check_lease(struct loch_compute *c)
     const uint64_t lease_ms = c->credential->lease_ms;
     struct loch_quorum_view view;
 
-    if (lease_ms == 0 || c->quorum == NULL || !c->server_alive || c->phase == ENDING)
+    if (lease_ms == 0 || c->quorum == NULL || !c->server_alive)
+        return;
+    if (c->lease != NULL)
+        loch_lease_file_renew(c->lease, lease_until_ns(c));
+    if (c->phase == ENDING)
         return;
     loch_quorum_look(c->quorum, &view);
     const uint64_t silent_ms = now_ms(c) - loch_min_u64(view.heard_ms, now_ms(c));

@@ -41,6 +41,7 @@ struct peer {
     uint64_t retry_ms;
     uint64_t lost_ms; /* since when there is no connection; 0: there is one */
     bool told;        /* the log knows that it is away */
+    bool outage;      /* it said that its KMS is away for too long, and has not taken us since */
     char why[160];
 };
 
@@ -316,12 +317,25 @@ static loch_status take_members_frame(struct peer *p, struct loch_slice payload,
     return st;
 }
 
-static loch_status take_error(struct loch_quorum *q, struct loch_slice payload)
+/* Are those that we are connected to, and whose KMS answers, a quorum? One safekeeper's own outage
+ * is its own; one that is away may be so for the same reason. */
+static bool quorum_has_kms(const struct loch_quorum *q)
 {
+    bool has[LOCH_MEMBERS_MAX];
+
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++)
+        has[i] = q->peers[i] != NULL && q->peers[i]->stream != NULL && !q->peers[i]->outage;
+    return loch_proposer_quorum(q->proposer, has);
+}
+
+static loch_status take_error(struct peer *p, struct loch_slice payload)
+{
+    struct loch_quorum *q = p->q;
     struct loch_wire_error m;
 
     LOCH_TRY(loch_wire_error_decode(payload, &m));
-    if (m.code == LOCH_E_KEY_REVOKED || m.code == LOCH_E_KMS_UNAVAILABLE)
+    p->outage = m.code == LOCH_E_KMS_UNAVAILABLE;
+    if (m.code == LOCH_E_KEY_REVOKED || (p->outage && !quorum_has_kms(q)))
         q->o.events->dark(q->o.arg, LOCH_FAIL((enum loch_code)m.code, "%.*s", (int)m.text.len,
                                               (const char *)m.text.data));
     return LOCH_FAIL(LOCH_E_UNAVAILABLE, "it says: %.*s", (int)m.text.len,
@@ -362,7 +376,7 @@ static loch_status take_frame(struct peer *p, uint8_t type, struct loch_slice pa
     case LOCH_WAL_MEMBERS:
         return take_members_frame(p, payload, out);
     case LOCH_WAL_ERROR:
-        return take_error(q, payload);
+        return take_error(p, payload);
     default:
         return LOCH_FAIL(LOCH_E_CORRUPT, "unexpected message of type %u", type);
     }
@@ -381,7 +395,7 @@ static loch_status on_frame(void *arg, uint8_t type, struct loch_slice payload)
     if (type == LOCH_WAL_HELLO_REPLY) {
         if (p->told)
             LOCH_INFO("safekeeper %u at %s is back", p->index + 1, p->server->address);
-        p->told = false;
+        p->told = p->outage = false;
         p->lost_ms = 0;
         p->retry_ms = 0;
     }
@@ -547,6 +561,15 @@ static void tick(void *arg)
 
 /* ---- the face ---- */
 
+/* Answers keep the lease alive: several of them within one. */
+static uint64_t heartbeat_ms(const struct loch_quorum *q)
+{
+    const uint64_t lease_ms = q->o.credential->lease_ms;
+
+    return lease_ms == 0 ? HEARTBEAT_MS
+                         : loch_max_u64(TICK_MS, loch_min_u64(HEARTBEAT_MS, lease_ms / 4));
+}
+
 static loch_status make_proposer(struct loch_quorum *q)
 {
     const struct loch_credential *c = q->o.credential;
@@ -562,7 +585,7 @@ static loch_status make_proposer(struct loch_quorum *q)
                                           .window_bytes = IN_FLIGHT_BYTES,
                                           .reply_timeout_ms = REPLY_TIMEOUT_MS,
                                           .election_timeout_ms = ELECTION_TIMEOUT_MS,
-                                          .heartbeat_ms = HEARTBEAT_MS};
+                                          .heartbeat_ms = heartbeat_ms(q)};
 
     struct loch_member contacts[LOCH_MEMBERS_MAX];
     q->contacts = c->membership.generation == 0;

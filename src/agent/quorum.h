@@ -24,7 +24,8 @@ struct loch_quorum_events {
     void (*room)(void *arg);
     /* A record longer than the window lost its quorum half-way: only a new boot helps. */
     void (*lost)(void *arg);
-    /* A safekeeper says that the tenant's key is revoked, or its KMS away for too long. */
+    /* A safekeeper says that the tenant's key is revoked, or so many that the others are no quorum
+     * that the KMS is away for too long. */
     void (*dark)(void *arg, loch_status st);
 };
 
