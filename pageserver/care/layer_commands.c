@@ -167,6 +167,35 @@ void loch_command_show_history(void *arg, struct loch_console_request *request)
     loch_console_done(request, NULL);
 }
 
+/* ---- what is still under retired keys ---- */
+
+void loch_command_show_rewrite(void *arg, struct loch_console_request *request)
+{
+    static const char *const names[] = {"tenant",     "timeline",   "layers",
+                                        "file_bytes", "old_layers", "old_bytes"};
+    struct loch_pageserver *ps = arg;
+    loch_console_columns(request, names, sizeof names / sizeof names[0]);
+    for (struct loch_tenant *t = ps->tenants; t != NULL; t = t->next) {
+        for (uint32_t i = 0; i < t->manifest.count; i++) {
+            const struct loch_tenant_timeline *entry = &t->manifest.timelines[i];
+            struct loch_served *served = loch_served_find(ps, &t->id, &entry->timeline);
+            struct loch_layers_summary sum;
+            char text[4][TEXT_BYTES];
+            if (served == NULL || loch_served_timeline(served) == NULL)
+                continue;
+            loch_timeline_summary(loch_served_timeline(served), &sum);
+            const char *values[] = {t->manifest.name,
+                                    entry->name,
+                                    text_u64(sum.layers, text[0]),
+                                    text_u64(sum.file_bytes, text[1]),
+                                    text_u64(sum.old_layers, text[2]),
+                                    text_u64(sum.old_bytes, text[3])};
+            loch_console_row(request, values);
+        }
+    }
+    loch_console_done(request, NULL);
+}
+
 /* ---- leases ---- */
 
 static loch_status lease_rows(struct loch_pageserver *ps, struct loch_console_request *request,

@@ -6,6 +6,7 @@
 
 void loch_command_show_layers(void *arg, struct loch_console_request *request);
 void loch_command_show_history(void *arg, struct loch_console_request *request);
+void loch_command_show_rewrite(void *arg, struct loch_console_request *request);
 void loch_command_show_leases(void *arg, struct loch_console_request *request);
 void loch_command_lease(void *arg, struct loch_console_request *request);
 void loch_command_end_lease(void *arg, struct loch_console_request *request);
@@ -19,6 +20,8 @@ void loch_command_default_history(void *arg, struct loch_console_request *reques
      loch_command_show_layers},                                                                    \
         {"SHOW HISTORY", "One row a timeline: where its history begins, what keeps how much.",     \
          loch_command_show_history},                                                               \
+        {"SHOW REWRITE", "One row a timeline: layers still under retired keys, and their bytes.",  \
+         loch_command_show_rewrite},                                                               \
         {"SHOW HOLDS", "One row a lease of an LSN.", loch_command_show_leases},                    \
         {"LEASE <tenant> <timeline> <lsn> FOR <holder> [MS <ttl>]",                                \
          "Keeps an LSN readable; the holder renews it by the same command.", loch_command_lease},  \

@@ -67,7 +67,7 @@ struct loch_upkeep {
     struct loch_id after; /* the timeline looked at last */
     bool stopping;
     struct loch_metric *m_merges, *m_failures, *m_read, *m_written, *m_removed, *m_backlog,
-        *m_broken, *m_layers, *m_file_bytes, *m_live, *m_history, *m_held, *m_read_records,
+        *m_broken, *m_layers, *m_file_bytes, *m_live, *m_history, *m_held, *m_old, *m_read_records,
         *m_read_most;
 };
 
@@ -413,6 +413,7 @@ static void measure(struct loch_upkeep *u)
         all.weight.raw += one.weight.raw;
         all.weight.past += one.weight.past;
         all.weight.held += one.weight.held;
+        all.old_bytes += one.old_bytes;
     }
     loch_metric_set(u->m_read_records, (int64_t)atomic_load(&u->ps->reads.records));
     loch_metric_set(u->m_read_most, (int64_t)atomic_load(&u->ps->reads.most));
@@ -420,6 +421,7 @@ static void measure(struct loch_upkeep *u)
     loch_metric_set(u->m_file_bytes, (int64_t)all.file_bytes);
     loch_metric_set(u->m_history, (int64_t)all.weight.past);
     loch_metric_set(u->m_held, (int64_t)all.weight.held);
+    loch_metric_set(u->m_old, (int64_t)all.old_bytes);
     loch_metric_set(u->m_live, (int64_t)(all.weight.raw - all.weight.past - all.weight.held));
 }
 
@@ -475,6 +477,10 @@ static void make_metrics(struct loch_upkeep *u)
     u->m_live = bytes_by_cause(m, "live");
     u->m_history = bytes_by_cause(m, "history");
     u->m_held = bytes_by_cause(m, "branches");
+    u->m_old = loch_metrics_gauge(m, "loch_pageserver_old_key_bytes",
+                                  "Bytes of layer files under retired timeline keys, which upkeep "
+                                  "writes anew.",
+                                  NULL, 0);
 }
 
 LOCH_STATUS loch_upkeep_create(struct loch_pageserver *ps, struct loch_upkeep **out)

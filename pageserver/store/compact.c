@@ -15,20 +15,43 @@
 
 /* ---- what to do ---- */
 
+static bool is_old(const struct loch_layer_set *set, const struct loch_band *band,
+                   struct loch_keys *keys)
+{
+    for (size_t i = 0; i < band->count; i++) {
+        if (loch_layer_is_old(set->files[band->first + i], keys))
+            return true;
+    }
+    return false;
+}
+
+/* Merges first; then bands under retired keys, one at a time, so that a restart goes on there. */
+static struct loch_compact_plan next_of(const struct loch_layer_set *set, loch_lsn cutoff,
+                                        const struct loch_compact_settings *settings,
+                                        struct loch_keys *keys)
+{
+    struct loch_compact_plan plan =
+        loch_compact_next(set->bands, set->band_count, settings, cutoff);
+    for (size_t i = set->band_count; plan.count == 0 && i > 0; i--) {
+        if (is_old(set, &set->bands[i - 1], keys))
+            plan = (struct loch_compact_plan){i - 1, 1};
+    }
+    return plan;
+}
+
 static struct loch_compact_plan plan(const struct loch_layer_set *set, loch_lsn cutoff,
-                                     const struct loch_compaction *c)
+                                     const struct loch_compaction *c, struct loch_keys *keys)
 {
     if (c->everything)
         return (struct loch_compact_plan){0, set->band_count};
-    return loch_compact_next(set->bands, set->band_count, &c->settings, cutoff);
+    return next_of(set, cutoff, &c->settings, keys);
 }
 
 size_t loch_timeline_backlog(struct loch_timeline *t, const struct loch_compact_settings *settings)
 {
     loch_lsn last = LOCH_LSN_NONE;
     struct loch_layer_set *set = loch_timeline_layers(t, &last);
-    size_t count =
-        loch_compact_next(set->bands, set->band_count, settings, set->retention.cutoff).count;
+    size_t count = next_of(set, set->retention.cutoff, settings, t->keys).count;
     loch_layer_set_release(set);
     return count;
 }
@@ -43,6 +66,12 @@ void loch_timeline_summary(struct loch_timeline *t, struct loch_layers_summary *
         out->weight.raw += set->bands[i].weight.raw;
         out->weight.past += set->bands[i].weight.past;
         out->weight.held += set->bands[i].weight.held;
+    }
+    for (size_t i = 0; i < set->file_count; i++) {
+        if (!loch_layer_is_old(set->files[i], t->keys))
+            continue;
+        out->old_layers++;
+        out->old_bytes += loch_layer_desc(set->files[i])->file_bytes;
     }
     loch_layer_set_release(set);
 }
@@ -200,7 +229,7 @@ LOCH_STATUS loch_timeline_compact(struct loch_timeline *t, const struct loch_com
     *done = false;
     LOCH_TRY(snapshot(t, &m.retention, &set));
     m.set = set;
-    m.plan = plan(set, m.retention.cutoff, c);
+    m.plan = plan(set, m.retention.cutoff, c, t->keys);
     loch_status st = LOCH_OK;
     if (m.plan.count > 0) {
         st = run(t, &m);

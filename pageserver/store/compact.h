@@ -30,9 +30,10 @@ struct loch_compaction_stats {
     uint64_t dropped_bytes; /* of versions, before compression */
 };
 
-/* Does the next merge, if there is one (*done). Blocks: pool thread. LOCH_E_STALE, LOCH_E_EXISTS:
- * another pageserver writes the timeline; LOCH_E_CORRUPT names the block;
- * LOCH_E_LIMIT names the key whose history is too long to be loaded: nothing was read then. */
+/* Does the next merge, if there is one (*done); when there is none, the oldest band with a file
+ * under a retired key is written anew. Blocks: pool thread. LOCH_E_STALE, LOCH_E_EXISTS: another
+ * pageserver writes the timeline; LOCH_E_CORRUPT names the block; LOCH_E_LIMIT names the key whose
+ * history is too long to be loaded: nothing was read then. */
 LOCH_STATUS loch_timeline_compact(struct loch_timeline *t, const struct loch_compaction *compaction,
                                   bool *done, struct loch_compaction_stats *stats);
 /* What the timeline's files hold now. Any thread, cheap. */
@@ -40,9 +41,11 @@ struct loch_layers_summary {
     size_t layers, bands;
     uint64_t file_bytes;
     struct loch_layer_weight weight;
+    size_t old_layers; /* under retired keys: to be written anew */
+    uint64_t old_bytes;
 };
 void loch_timeline_summary(struct loch_timeline *t, struct loch_layers_summary *out);
-/* Bands that wait to be merged (0: nothing to do). Any thread, cheap. */
+/* Bands that wait to be merged or written anew (0: nothing to do). Any thread, cheap. */
 size_t loch_timeline_backlog(struct loch_timeline *t, const struct loch_compact_settings *settings);
 
 #endif

@@ -37,6 +37,9 @@ struct loch_layer {
     uint32_t frame_count;
     struct run *runs;
     uint32_t run_count;
+    struct loch_id key_id; /* what wraps its DEK */
+    uint32_t key_version;
+    _Atomic uint64_t asked; /* twice the keyring's generation when is_old was found out, plus it */
 };
 
 struct loch_layer *loch_layer_retain(struct loch_layer *layer)
@@ -61,6 +64,21 @@ void loch_layer_release(struct loch_layer *layer)
 const struct loch_layer_desc *loch_layer_desc(const struct loch_layer *layer)
 {
     return &layer->desc;
+}
+
+bool loch_layer_is_old(struct loch_layer *layer, struct loch_keys *keys)
+{
+    const uint64_t generation = loch_keys_generation(keys, &layer->tenant);
+    uint64_t known = atomic_load_explicit(&layer->asked, memory_order_relaxed);
+
+    if (generation == 0)
+        return false; /* nothing of the tenant can be written now */
+    if (known / 2 != generation) {
+        known = 2 * generation +
+                loch_keys_is_retired(keys, &layer->tenant, &layer->key_id, layer->key_version);
+        atomic_store_explicit(&layer->asked, known, memory_order_relaxed);
+    }
+    return known % 2 != 0;
 }
 
 size_t loch_layer_index_bytes(const struct loch_layer *layer)
@@ -147,8 +165,16 @@ static loch_status open_file(const struct loch_store *store, struct loch_keys *k
                                .file_id = desc->file_id,
                                .generation = desc->generation};
     struct loch_key_source source = loch_keys_source(keys);
-    loch_status st =
-        loch_layer_reader_open(&place, &source, size, read_at, layer->file, &layer->reader);
+    uint8_t head[LOCH_FILE_HEADER_BYTES];
+    struct loch_file_peek peek = {0};
+    loch_status st = size < sizeof head ? LOCH_FAIL(LOCH_E_CORRUPT, "too short for a layer")
+                                        : loch_file_read(layer->file, 0, head, sizeof head);
+    if (loch_is_ok(st))
+        st = loch_file_peek(loch_slice_of(head, sizeof head), &peek);
+    layer->key_id = peek.key_id;
+    layer->key_version = peek.key_version;
+    if (loch_is_ok(st))
+        st = loch_layer_reader_open(&place, &source, size, read_at, layer->file, &layer->reader);
     if (loch_is_ok(st))
         st = parse_index(layer);
     return loch_status_about(st, path);

@@ -62,6 +62,8 @@ struct loch_layer *loch_layer_retain(struct loch_layer *layer);
 void loch_layer_release(struct loch_layer *layer);
 
 const struct loch_layer_desc *loch_layer_desc(const struct loch_layer *layer);
+/* Its DEK is wrapped by a retired version of the timeline's key. */
+bool loch_layer_is_old(struct loch_layer *layer, struct loch_keys *keys);
 size_t loch_layer_index_bytes(const struct loch_layer *layer);
 
 /* As loch_mem_layer_collect. Any thread; blocks on the file. */

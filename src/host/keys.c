@@ -119,6 +119,11 @@ loch_status keys_get_newest(struct loch_keys *keys, const struct loch_id *tenant
 static loch_status install(struct loch_keys *keys, struct keys_tenant *take_tenant)
 {
     struct keys_tenant *gone = take_tenant;
+
+    for (uint32_t k = 0; k < take_tenant->ring.count; k++)
+        take_tenant->has_retired =
+            take_tenant->has_retired || (take_tenant->keys[k].state == LOCH_STATE_RETIRED &&
+                                         !loch_id_is_none(&take_tenant->keys[k].scope));
     loch_status st = keys_witness_note(&keys->o, &take_tenant->ring.tenant,
                                        take_tenant->ring.generation, take_tenant->hash);
 
@@ -443,6 +448,22 @@ static loch_status find_key(void *arg, const struct loch_id *key_id, uint32_t ve
         st = loch_secret_copy(out, &found->secret);
     release(keys);
     return st;
+}
+
+bool loch_keys_is_retired(struct loch_keys *keys, const struct loch_id *tenant,
+                          const struct loch_id *key_id, uint32_t version)
+{
+    bool retired = false;
+
+    reading(keys);
+    struct keys_tenant **slot = slot_of(keys, tenant);
+    for (uint32_t k = 0; slot != NULL && (*slot)->has_retired && k < (*slot)->ring.count; k++) {
+        const struct opened_key *key = &(*slot)->keys[k];
+        if (key->version == version && loch_id_equal(&key->key_id, key_id))
+            retired = key->state == LOCH_STATE_RETIRED;
+    }
+    release(keys);
+    return retired;
 }
 
 struct loch_key_source loch_keys_source(struct loch_keys *keys)

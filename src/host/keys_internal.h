@@ -23,6 +23,7 @@ struct keys_tenant {
     uint8_t mac[LOCH_KEYRING_MAC_BYTES];
     struct loch_etag etag;
     struct opened_key *keys; /* as many as the ring has entries, same order */
+    bool has_retired;        /* a timeline key of it is: else nobody need look for one */
 };
 
 /* Whether a tenant's keys may be used, and until when. Exists before the keys when they could not

@@ -409,6 +409,27 @@ static loch_status key_list(struct loch_cluster *c, const struct loch_options *o
     return LOCH_OK;
 }
 
+/* How much still lies under retired timeline keys; done when all of it is 0. */
+static loch_status key_progress(struct loch_cluster *c, const struct loch_options *o)
+{
+    json_t *rows = NULL;
+    json_t *ours = json_array();
+    json_t *row;
+    size_t i;
+
+    const loch_status st = loch_console(c, loch_port_pageserver(c), "SHOW REWRITE", &rows);
+    json_array_foreach(rows, i, row)
+    {
+        if (o->tenant == NULL || strcmp(loch_field(row, "tenant"), o->tenant) == 0)
+            (void)json_array_append(ours, row);
+    }
+    if (loch_is_ok(st))
+        loch_print_rows(c, ours);
+    json_decref(ours);
+    json_decref(rows);
+    return st;
+}
+
 loch_status loch_cmd_key(struct loch_cluster *c, const struct loch_options *o, const char *verb,
                          const char *name)
 {
@@ -418,6 +439,8 @@ loch_status loch_cmd_key(struct loch_cluster *c, const struct loch_options *o, c
         return key_status(c, o);
     if (strcmp(verb, "list") == 0)
         return key_list(c, o);
+    if (strcmp(verb, "progress") == 0)
+        return key_progress(c, o);
     if (strcmp(verb, "shred") == 0)
         return loch_key_shred(c, o, name);
     if (strcmp(verb, "verify-shredded") == 0)
@@ -435,7 +458,8 @@ loch_status loch_cmd_key(struct loch_cluster *c, const struct loch_options *o, c
     }
     if (strcmp(verb, "pin") == 0)
         return key_pin(c, name, o->kms_uri);
-    return LOCH_FAIL(LOCH_E_INVALID,
-                     "want: loch key status|list|rotate|receipt|audit|shred|verify-shredded|"
-                     "check|pin|pins (see loch --help)");
+    return LOCH_FAIL(
+        LOCH_E_INVALID,
+        "want: loch key status|list|rotate|progress|receipt|audit|shred|verify-shredded|"
+        "check|pin|pins (see loch --help)");
 }

@@ -37,6 +37,8 @@ static const char usage[] =
     "  key list [--tenant T]     every version of its keys: state, parent, CMK\n"
     "  key rotate cmk|kek|tk|wire [--tenant T] [--kms-uri URI]\n"
     "                            online; no data is rewritten; cmk with a URI moves to that CMK\n"
+    "  key progress [--tenant T] layers that lie under retired timeline keys until upkeep has\n"
+    "                            written them anew\n"
     "  key shred branch --branch B [--tenant T] | tenant --tenant T [--confirm TOKEN]\n"
     "                            destroys the keys: ordered first, confirmed after "
     "kms.shred_delay\n"

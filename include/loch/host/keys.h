@@ -75,6 +75,9 @@ LOCH_STATUS loch_keys_wrap_key(struct loch_keys *keys, const struct loch_id *ten
 /* Where readers of all loaded tenants find keys; lives as long as `keys`. Key ids are random, and a
  * key of another tenant does not unwrap: the place binds it. */
 struct loch_key_source loch_keys_source(struct loch_keys *keys);
+/* True when that version of the key is known and RETIRED: what it wraps should be written anew. */
+bool loch_keys_is_retired(struct loch_keys *keys, const struct loch_id *tenant,
+                          const struct loch_id *key_id, uint32_t version);
 
 /* ---- rotation; pageserver only, blocks ---- */
 enum loch_rotation {

@@ -6,6 +6,7 @@
 #include "store/manifest.h"
 #include "store/retention.h"
 
+#include "loch/host/keys.h"
 #include "loch/io/fault.h"
 #include "loch/pg/page.h"
 #include "loch/pg/vm.h"
@@ -121,6 +122,42 @@ static void bands_are_merged_and_partitioned(void **state)
     t = site_reopen(s, t, NULL);
     assert_int_equal(summary(t).layers, sum.layers);
     for (uint32_t r = 0; r <= 5; r++)
+        check_round(t, 1000 + 100 * r, r);
+    loch_timeline_release(t);
+}
+
+/* After a rotation of the timeline keys: a band at a time, over restarts, until nothing is left. */
+static void what_lies_under_a_retired_key_is_written_anew(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = with_rounds(s, 3);
+    struct loch_compaction calm = plain;
+    struct loch_compaction_stats stats = {0};
+    struct loch_rotation_report report;
+    bool done = false;
+
+    calm.settings.fan_in = 100; /* nothing to merge for another reason */
+    assert_int_equal(summary(t).bands, 4);
+    assert_int_equal(summary(t).old_layers, 0);
+    assert_ok(loch_timeline_compact(t, &calm, &done, &stats));
+    assert_false(done);
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_TK, &report));
+    assert_int_equal(summary(t).old_layers, 4);
+    assert_int_equal(summary(t).old_bytes, summary(t).file_bytes);
+    for (size_t left = 4; left > 0; left--) {
+        assert_int_equal(loch_timeline_backlog(t, &calm.settings), 1);
+        assert_ok(loch_timeline_compact(t, &calm, &done, &stats));
+        assert_true(done);
+        assert_int_equal(stats.files_read, 1);
+        assert_int_equal(stats.dropped_bytes, 0);
+        t = site_reopen(s, t, NULL); /* it goes on where it was */
+        assert_true(summary(t).old_bytes < summary(t).file_bytes);
+    }
+    assert_int_equal(summary(t).old_layers, 0);
+    assert_int_equal(summary(t).old_bytes, 0);
+    assert_int_equal(summary(t).bands, 4);
+    assert_int_equal(loch_timeline_backlog(t, &calm.settings), 0);
+    for (uint32_t r = 0; r <= 3; r++)
         check_round(t, 1000 + 100 * r, r);
     loch_timeline_release(t);
 }
@@ -373,6 +410,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_SITE(bands_are_merged_and_partitioned),
+        WITH_SITE(what_lies_under_a_retired_key_is_written_anew),
         WITH_SITE(a_history_that_is_too_long_is_not_loaded),
         WITH_SITE(a_view_outlives_the_files_it_shows),
         WITH_SITE(any_failed_operation_leaves_all_in_place),
