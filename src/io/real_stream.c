@@ -48,12 +48,29 @@ static void dirty_remove(struct real_stream *s)
 static size_t unsealed(const struct real_stream *s);
 static loch_status seal_some(struct real_stream *s);
 
+/* ---- plaintext: rows, and in some messages keys ---- */
+static void wipe_fini(struct loch_buf *buf)
+{
+    if (buf->data != NULL)
+        loch_wipe(buf->data, buf->len);
+    loch_buf_fini(buf);
+}
+
+/* As loch_buf_consume; nothing of what was taken, or stood behind it, is left. */
+static void wipe_consume(struct loch_buf *buf, size_t n)
+{
+    const size_t was = buf->len;
+    loch_buf_consume(buf, n);
+    if (n > 0)
+        loch_wipe(buf->data + buf->len, was - buf->len);
+}
+
 /* ---- birth and death ---- */
 static void stream_free(struct real_stream *s)
 {
     loch_tls_destroy(s->tls);
-    loch_buf_fini(&s->plain);
-    loch_buf_fini(&s->queue);
+    wipe_fini(&s->plain);
+    wipe_fini(&s->queue);
     loch_buf_fini(&s->wire);
     loch_buf_fini(&s->flight);
     free(s);
@@ -254,12 +271,12 @@ static loch_status seal_some(struct real_stream *s)
     LOCH_TRY(loch_tls_send(s->tls, loch_slice_of(s->queue.data + s->queue_at, n), &s->wire));
     s->queue_at += n;
     if (unsealed(s) == 0) {
-        s->queue.len = 0;
+        wipe_consume(&s->queue, s->queue.len);
         s->queue_at = 0;
         if (s->queue.cap > SEAL_BYTES)
             loch_buf_fini(&s->queue);
     } else if (s->queue_at > s->queue.len / 2) {
-        loch_buf_consume(&s->queue, s->queue_at);
+        wipe_consume(&s->queue, s->queue_at);
         s->queue_at = 0;
     }
     return LOCH_OK;
@@ -297,7 +314,7 @@ void real_stream_send(struct loch_stream *stream, struct loch_buf *take_frames)
 
     *take_frames = (struct loch_buf){0};
     if (s->state == STREAM_CLOSING || frames.len == 0) {
-        loch_buf_fini(&frames);
+        wipe_fini(&frames);
         return;
     }
     if (unsealed(s) == 0) {
@@ -305,7 +322,7 @@ void real_stream_send(struct loch_stream *stream, struct loch_buf *take_frames)
         s->queue = frames;
     } else {
         loch_status st = loch_buf_append(&s->queue, frames.data, frames.len);
-        loch_buf_fini(&frames);
+        wipe_fini(&frames);
         if (!loch_is_ok(st)) {
             stream_end(s, st);
             return;
@@ -360,7 +377,7 @@ static void give_frames(struct real_stream *s)
         if (!loch_is_ok(st))
             stream_end(s, st);
     }
-    loch_buf_consume(&s->plain, s->plain_at);
+    wipe_consume(&s->plain, s->plain_at);
     s->plain_at = 0;
     if (s->plain.len == 0 && s->plain.cap > SEAL_BYTES)
         loch_buf_fini(&s->plain);

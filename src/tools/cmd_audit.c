@@ -4,6 +4,7 @@
 
 #include "loch/host/audit.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -89,31 +90,89 @@ out:
     return st;
 }
 
+/* ---- verification ---- */
+
+/* What an earlier verification saw of a node's log, kept in the cluster's directory, away from the
+ * node: a log that was cut at a line's end, or begun anew with another key, is noticed. */
+struct seen {
+    uint64_t records;
+    const char *head, *key; /* hex; borrowed from the JSON */
+    bool other;             /* the record of that number is another one now */
+};
+
+static void compare(void *arg, const struct loch_audit_record *record)
+{
+    struct seen *seen = arg;
+    char prev[2 * LOCH_AUDIT_HASH_BYTES + 1];
+
+    if (record->seq != seen->records + 1)
+        return;
+    loch_hex_format(record->prev, sizeof record->prev, prev);
+    seen->other = strcmp(prev, seen->head) != 0;
+}
+
+static loch_status verify_one(const struct loch_cluster *c, const char *name, const json_t *before,
+                              struct loch_audit_summary *sum, char head[65], char key_text[65])
+{
+    struct seen seen = {.head = loch_field(before, "head"), .key = loch_field(before, "key")};
+    uint8_t key[LOCH_SIGN_PUBLIC_BYTES];
+    char path[700];
+
+    (void)snprintf(path, sizeof path, "%s/%s", c->dir, name);
+    seen.records = (uint64_t)json_integer_value(json_object_get(before, "records"));
+    LOCH_TRY(loch_audit_verify(path, compare, &seen, sum));
+    LOCH_TRY(public_key(c, name, key, key_text));
+    loch_hex_format(sum->head, sizeof sum->head, head);
+    if (before == NULL)
+        return LOCH_OK;
+    if (strcmp(seen.key, key_text) != 0)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "%s/audit.pub is not the key that signed before", path);
+    if (sum->records < seen.records)
+        return LOCH_FAIL(LOCH_E_CORRUPT,
+                         "%s/audit.log has been cut off: %" PRIu64 " records, there were %" PRIu64,
+                         path, sum->records, seen.records);
+    if (seen.other || (sum->records == seen.records && strcmp(head, seen.head) != 0))
+        return LOCH_FAIL(LOCH_E_CORRUPT,
+                         "%s/audit.log is another log than the one that was verified before", path);
+    return LOCH_OK;
+}
+
 loch_status loch_key_audit(struct loch_cluster *c, const char *verb)
 {
     char name[32];
     char why[700] = "";
     char path[700];
-    char head[2 * LOCH_AUDIT_HASH_BYTES + 1];
 
     if (verb == NULL || strcmp(verb, "verify") != 0)
         return LOCH_FAIL(LOCH_E_INVALID, "want: loch key audit verify");
+    (void)snprintf(path, sizeof path, "%s/audit-heads.json", c->dir);
+    json_t *heads = json_load_file(path, 0, NULL);
     json_t *out = json_array();
+    if (!json_is_object(heads)) {
+        json_decref(heads);
+        heads = json_object();
+    }
     LOCH_EACH_DAEMON(c, i)
     {
         struct loch_audit_summary sum = {0};
+        char head[2 * LOCH_AUDIT_HASH_BYTES + 1] = "", key[65] = "";
         (void)loch_daemon_name(i, name);
-        (void)snprintf(path, sizeof path, "%s/%s", c->dir, name);
-        const loch_status st = loch_audit_verify(path, NULL, NULL, &sum);
-        if (!loch_is_ok(st))
+        const loch_status st = verify_one(c, name, json_object_get(heads, name), &sum, head, key);
+        if (loch_is_ok(st))
+            json_object_set_new(heads, name,
+                                json_pack("{s:I, s:s, s:s}", "records", (json_int_t)sum.records,
+                                          "head", head, "key", key));
+        else
             (void)snprintf(why, sizeof why, "%s", loch_error_text());
-        loch_hex_format(sum.head, sizeof sum.head, head);
         json_array_append_new(out, json_pack("{s:s, s:s, s:I, s:s}", "daemon", name, "result",
                                              loch_is_ok(st) ? "good" : "ALTERED", "records",
                                              (json_int_t)sum.records, "head", head));
     }
+    if (json_dump_file(heads, path, JSON_INDENT(2)) != 0)
+        loch_progress("warning: cannot write %s", path);
     loch_print_rows(c, out);
     json_decref(out);
+    json_decref(heads);
     if (why[0] != '\0')
         return LOCH_FAIL(LOCH_E_CORRUPT, "an audit log does not verify: %s", why);
     return LOCH_OK;

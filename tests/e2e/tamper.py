@@ -34,7 +34,7 @@ KINDS = {
 OTHERS = {
     "lock": r"store/.*/\.lock|.*/daemon\.pid",
     "reserve": r"safekeeper-\d/reserve",
-    "operator's": r"cluster\.json|cmk\.key|computes/.*\.json|conf/.*\.ini|run/.*|secrets/.*|log/.*\.log",
+    "operator's": r"(cluster|audit-heads)\.json|cmk\.key|computes/.*\.json|conf/.*\.ini|run/.*|secrets/.*|log/.*\.log",
 }
 
 

@@ -47,7 +47,7 @@ static int up(void **state)
 static int down(void **state)
 {
     (void)state;
-    control("{\"silent\": false, \"latency_ms\": 0}");
+    double_calm();
     (void)unlink(token_file);
     assert_int_equal(rmdir(dir), 0);
     return 0;
@@ -68,47 +68,23 @@ static void destroy(void)
     control("{\"delete\": \"cmk-1\"}");
 }
 
-static void silence(bool on)
-{
-    control(on ? "{\"silent\": true}" : "{\"silent\": false}");
-}
-
-static void wrong_plaintext(bool on)
-{
-    control(on ? "{\"wrong_plaintext\": true}" : "{\"wrong_plaintext\": false}");
-}
-
-static void slow(unsigned ms)
-{
-    char order[64];
-
-    (void)snprintf(order, sizeof order, "{\"latency_ms\": %u}", ms);
-    control(order);
-}
-
 static void expire_credentials(bool on)
 {
     control(on ? "{\"end_token\": \"hvs.forever\"}" : "{\"begin_token\": \"hvs.forever\"}");
 }
 
 struct contract_provider provider = {.id = LOCH_PROVIDER_VAULT,
-                                     .customer_held = true,
+                                     DOUBLE_HOOKS,
                                      .up = up,
                                      .down = down,
                                      .disable = disable,
                                      .enable = enable,
                                      .destroy = destroy,
-                                     .silence = silence,
-                                     .wrong_plaintext = wrong_plaintext,
-                                     .slow = slow,
                                      .expire_credentials = expire_credentials};
 
 static void each_kind_of_no(void **state)
 {
-    static const struct {
-        const char *on, *off;
-        enum loch_code code;
-    } cases[] = {
+    static const struct double_no cases[] = {
         {"{\"sealed\": true}", "{\"sealed\": false}", LOCH_E_UNAVAILABLE},
         {"{\"errors\": 99}", "{\"errors\": 0}", LOCH_E_UNAVAILABLE},
         {"{\"throttles\": 99}", "{\"throttles\": 0}", LOCH_E_UNAVAILABLE},
@@ -116,17 +92,9 @@ static void each_kind_of_no(void **state)
         {"{\"unknown_error\": true}", "{\"unknown_error\": false}", LOCH_E_UNAVAILABLE},
         {"{\"unmounted\": true}", "{\"unmounted\": false}", LOCH_E_DENIED},
     };
-    struct wrapped w;
 
     (void)state;
-    wrapped_up(&w, uri);
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        control(cases[i].on);
-        assert_code(unwrap(&w, &contract_context), cases[i].code);
-        control(cases[i].off);
-        assert_ok(unwrap(&w, &contract_context));
-    }
-    wrapped_down(&w);
+    double_each_no(uri, cases, sizeof cases / sizeof *cases);
 }
 
 static void what_passes_is_tried_again(void **state)

@@ -1,4 +1,4 @@
-/* Orders to a double: POST /_control. */
+/* Orders to a double: POST /_control; and what providers tested against one have in common. */
 #ifndef LOCH_TESTS_KMS_DOUBLE_H
 #define LOCH_TESTS_KMS_DOUBLE_H
 
@@ -39,6 +39,57 @@ static json_t *double_order(const char *base, const char *order)
 static long double_count(const json_t *json, const char *name)
 {
     return (long)json_integer_value(json_object_get(json_object_get(json, "counts"), name));
+}
+
+/* The including test's: gives an order, and notes what it wants of the answer. */
+static void control(const char *order);
+
+static void double_silence(bool on)
+{
+    control(on ? "{\"silent\": true}" : "{\"silent\": false}");
+}
+
+static void double_wrong_plaintext(bool on)
+{
+    control(on ? "{\"wrong_plaintext\": true}" : "{\"wrong_plaintext\": false}");
+}
+
+static void double_slow(unsigned ms)
+{
+    char order[64];
+
+    (void)snprintf(order, sizeof order, "{\"latency_ms\": %u}", ms);
+    control(order);
+}
+
+static void double_calm(void)
+{
+    control("{\"silent\": false, \"latency_ms\": 0}");
+}
+
+/* For a struct contract_provider whose other hooks are the test's own. */
+#define DOUBLE_HOOKS                                                                               \
+    .customer_held = true, .silence = double_silence, .wrong_plaintext = double_wrong_plaintext,   \
+    .slow = double_slow
+
+struct double_no {
+    const char *on, *off;
+    enum loch_code code;
+};
+
+/* Each order makes unwrapping fail with its code, and taken back it works again. */
+static void double_each_no(const char *uri, const struct double_no *cases, size_t count)
+{
+    struct wrapped w;
+
+    wrapped_up(&w, uri);
+    for (size_t i = 0; i < count; i++) {
+        control(cases[i].on);
+        assert_code(unwrap(&w, &contract_context), cases[i].code);
+        control(cases[i].off);
+        assert_ok(unwrap(&w, &contract_context));
+    }
+    wrapped_down(&w);
 }
 
 #endif
