@@ -108,7 +108,7 @@ static void define_prewarm(void)
     DefineCustomIntVariable("loch.unlogged_max_size",
                             "Unlogged relations up to this size are kept across a clean stop.",
                             "All of them or none; 0: none.", &loch_settings.unlogged_max_mb, 256, 0,
-                            4000, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+                            512, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
 }
 
 /* An eighth of the volume that the data directory lies on: several computes may share it, and WAL

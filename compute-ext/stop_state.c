@@ -37,7 +37,7 @@
 /* What is being saved. */
 struct saving {
     struct loch_stop_head head;
-    uint64 pages;
+    uint64 pages, parts;
     bool failed;
 };
 
@@ -146,7 +146,10 @@ static void count_pages(RelFileNode rnode, void *arg)
 {
     struct saving *s = arg;
 
-    s->pages += loch_local_blocks(rnode, MAIN_FORKNUM);
+    const BlockNumber blocks = loch_local_blocks(rnode, MAIN_FORKNUM);
+
+    s->pages += blocks;
+    s->parts += Max(1, (blocks + LOCH_STOP_PAGES_MAX - 1) / LOCH_STOP_PAGES_MAX);
 }
 
 static void save_relation(RelFileNode rnode, void *arg)
@@ -186,6 +189,11 @@ static void save_unlogged(struct saving *s)
                       errhint("loch.unlogged_max_size is %d MB.", loch_settings.unlogged_max_mb)));
         return;
     }
+    if (s->parts + LOCH_STOP_STATS_MAX / LOCH_STOP_BYTES_MAX + 1 > LOCH_STOP_PARTS_MAX) {
+        ereport(LOG, (errmsg("loch: unlogged relations will be empty after the next start: there "
+                             "are too many of them")));
+        return;
+    }
     loch_newest_forks(INIT_FORKNUM, save_relation, s);
 }
 
@@ -212,6 +220,8 @@ void loch_stop_state_save(void)
     loch_stop_head_encode(&w, &s.head);
     if (!s.failed && loch_is_ok(loch_writer_finish(&w)))
         loch_config_file_log(LOCH_STOP_FILE, loch_buf_slice(&bytes));
+    else
+        ereport(LOG, (errmsg("loch: statistics and unlogged relations are not kept")));
     loch_buf_fini(&bytes);
 }
 

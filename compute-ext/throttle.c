@@ -36,6 +36,8 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
+/* The throttle and prewarm (init.c). */
+#define WORKERS           2
 #define LOOK_EVERY_MS     100
 #define REAP_EVERY_ROUNDS 10u
 #define SLEEP_MOST_US     UINT64_C(3600000000) /* an hour: until the lag is smaller */
@@ -191,6 +193,12 @@ void loch_throttle_register(void)
 {
     BackgroundWorker worker;
 
+    if (max_worker_processes < WORKERS) /* without them nobody could ever log in */
+        ereport(FATAL, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("loch: max_worker_processes is %d: Loch's own workers need %d",
+                               max_worker_processes, WORKERS),
+                        errhint("Stop it, start it with --set max_worker_processes=8, then ALTER "
+                                "SYSTEM RESET max_worker_processes.")));
     loch_config_files_look();
     memset(&worker, 0, sizeof worker);
     worker.bgw_flags = BGWORKER_SHMEM_ACCESS;

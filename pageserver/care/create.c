@@ -137,6 +137,10 @@ static loch_status import_data(struct creation *c, const char *dir)
     LOCH_TRY(loch_import_into_timeline(dir, &facts, c->timeline, &stats));
     LOCH_INFO("imported %" PRIu64 " relations, %" PRIu64 " pages, up to " LOCH_LSN_FMT,
               stats.relations, stats.pages, LOCH_LSN_ARG(info->start_lsn));
+    struct loch_import_facts after;
+    LOCH_TRY(loch_import_inspect(dir, &after));
+    if (after.start_lsn != facts.start_lsn)
+        return LOCH_FAIL(LOCH_E_INVALID, "a server ran on %s while it was imported", dir);
     return commit_timeline(c, &facts.control);
 }
 

@@ -7,6 +7,7 @@
 #include "loch/base/log.h"
 #include "loch/host/keys.h"
 #include "loch/io/env.h"
+#include "loch/keyring/keyring.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -226,4 +227,32 @@ void tenant_sweep(struct loch_pageserver *ps, const struct loch_tenant_manifest 
     names_fini(&names);
     if (!loch_is_ok(st))
         loch_log_failure("cannot remove what an unfinished change left");
+}
+
+/* Of this tenant, or to come. */
+static bool is_named(const struct loch_tenant_manifest *manifest, const struct loch_id *timeline)
+{
+    for (uint32_t i = 0; i < manifest->count; i++)
+        if (loch_id_equal(&manifest->timelines[i].timeline, timeline))
+            return true;
+    return is_known(timeline, manifest->spares, manifest->spare_count);
+}
+
+void tenant_sweep_keys(struct loch_pageserver *ps, const struct loch_tenant_manifest *manifest)
+{
+    struct loch_keyring ring = {0};
+    char text[LOCH_ID_TEXT_BYTES];
+    loch_status st = loch_keys_ring(ps->keys, &manifest->tenant, &ring);
+    for (uint32_t i = 0; i < ring.count && loch_is_ok(st); i++) {
+        const struct loch_keyring_entry *e = &ring.entries[i];
+        if (loch_id_is_none(&e->scope) || e->state == LOCH_STATE_DESTROYED ||
+            is_named(manifest, &e->scope))
+            continue;
+        LOCH_INFO("removing the keys of timeline %s, which tenant %s does not name",
+                  loch_id_format(&e->scope, text), manifest->name);
+        st = tenant_remove_timeline(ps, &manifest->tenant, &e->scope);
+    }
+    loch_keyring_fini(&ring);
+    if (!loch_is_ok(st))
+        loch_log_failure("cannot remove keys that an unfinished change left");
 }

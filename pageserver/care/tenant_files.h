@@ -20,5 +20,8 @@ void tenant_sweep_unfinished(struct loch_pageserver *ps, const struct loch_id *k
 /* Removes timelines that the manifest does not name: changes that a crash cut short. Logs failures.
  */
 void tenant_sweep(struct loch_pageserver *ps, const struct loch_tenant_manifest *manifest);
+/* As above, by the keyring: a timeline may have keys and nothing else yet. At the start only: later
+ * on keys are made before the manifest names what they are for. */
+void tenant_sweep_keys(struct loch_pageserver *ps, const struct loch_tenant_manifest *manifest);
 
 #endif

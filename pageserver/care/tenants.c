@@ -167,6 +167,7 @@ static loch_status open_tenant(struct loch_pageserver *ps, const struct loch_id 
         return LOCH_OK;
     }
     tenant_sweep(ps, &tenant->manifest);
+    tenant_sweep_keys(ps, &tenant->manifest);
     open_timelines(ps, tenant);
     return LOCH_OK;
 }

@@ -54,7 +54,7 @@ LOCH_STATUS import_read_file(const char *data_dir, const char *relative, size_t 
     int fd;
 
     LOCH_TRY(import_path(data_dir, relative, path));
-    fd = open(path, O_RDONLY | O_CLOEXEC);
+    fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return LOCH_FAIL(errno == ENOENT ? LOCH_E_NOT_FOUND : LOCH_E_IO, "%s: %s", path,
                          strerror(errno));

@@ -16,13 +16,14 @@
 #include <string.h>
 
 #define CONNECT_TIMEOUT_MS 1000
-#define SILENCE_MS         2500 /* a safekeeper tells its state every second */
-#define RETRY_MS           100  /* after each safekeeper was asked in vain; twice that every */
-#define RETRY_DOUBLINGS    4u   /* time, up to so often */
+#define SILENCE_MS         2500          /* a safekeeper tells its state every second */
+#define RETRY_MS           UINT64_C(100) /* after each was asked in vain; twice that every */
+#define RETRY_DOUBLINGS    4u            /* time, up to so often */
 #define FEEDBACK_MS        20
 #define WATCH_MS           500
 #define UNKNOWN_MAX_MS     30000u /* between rounds, while no safekeeper knows the timeline */
 #define WAITED_NS          UINT64_C(1000000000)   /* without WAL that somebody waits for */
+#define SLOW_NS            UINT64_C(30000000000)  /* for WAL that is there to come */
 #define PATIENCE_NS        UINT64_C(5000000000)   /* without WAL, at first */
 #define PATIENCE_MAX_NS    UINT64_C(600000000000) /* and at last */
 
@@ -51,8 +52,12 @@ struct loch_wal_receiver {
     uint64_t heard_ns; /* when the last frame came */
     uint64_t data_ns;  /* when the last WAL came, or this one was asked for it */
     uint64_t patience_ns;
-    size_t unknown; /* answers in a row that there is no such timeline */
-    bool turning;   /* away from one that is not known to be bad: nothing for the log */
+    bool stated;         /* the connection told its state, by which ... */
+    loch_lsn commit_lsn; /* ... it can send WAL up to here */
+    size_t unknown;      /* answers in a row that there is no such timeline */
+    bool is_unknown;     /* the last answer was that */
+    uint64_t lost_ns;    /* when the last attempt ended */
+    bool turning;        /* away from one that is not known to be bad: nothing for the log */
 };
 
 static void attempt(void *arg);
@@ -94,8 +99,8 @@ static void go_on(struct loch_wal_receiver *r)
     if (r->failures % r->peer_count == 0)
         delay = RETRY_MS << loch_min_u64(rounds - 1, RETRY_DOUBLINGS);
     if (r->failures % r->peer_count == 0 && r->unknown >= r->peer_count)
-        delay = loch_min_u64(UNKNOWN_MAX_MS,
-                             (uint64_t)RETRY_MS << loch_min_u64(r->unknown / r->peer_count, 16));
+        delay =
+            loch_min_u64(UNKNOWN_MAX_MS, RETRY_MS << loch_min_u64(r->unknown / r->peer_count, 16));
     if (r->retry != NULL)
         return;
     if (!loch_is_ok(loch_env_timer(r->o.env, delay, &r->retry, retry_fired, r)))
@@ -106,6 +111,10 @@ static void lost(struct loch_wal_receiver *r, const char *why)
 {
     const struct loch_peer *peer = &r->asked;
 
+    if (!r->is_unknown)
+        r->unknown = 0;
+    r->is_unknown = false;
+    r->lost_ns = loch_env_now_ns(r->o.env);
     /* One line when a connection is lost, and one every five rounds while none can be had: a
      * timeline that was just made is not known to all of them yet. */
     if ((r->connected && r->unknown <= 1) || (r->failures + 1) % (5 * r->peer_count) == 0)
@@ -114,7 +123,8 @@ static void lost(struct loch_wal_receiver *r, const char *why)
     go_on(r);
 }
 
-/* Whoever is next may have more. */
+/* Whoever is next may have more: soon when somebody waits, but one that has more, or has not said
+ * yet, is given the time to fetch it. */
 static void turn(struct loch_wal_receiver *r)
 {
     r->turning = true;
@@ -127,7 +137,11 @@ static void look_for_more(struct loch_wal_receiver *r)
     const uint64_t idle_ns = loch_env_now_ns(r->o.env) - r->data_ns;
     const bool waited = idle_ns > WAITED_NS && r->o.events.wanted(r->o.arg) > r->position;
 
+    const bool has_more = !r->stated || r->commit_lsn > r->position;
+
     if (r->peer_count < 2 || (!waited && idle_ns <= r->patience_ns))
+        return;
+    if (has_more && idle_ns <= SLOW_NS)
         return;
     if (!waited)
         r->patience_ns = loch_min_u64(r->patience_ns * 2, PATIENCE_MAX_NS);
@@ -193,6 +207,8 @@ static loch_status take_frame(struct loch_wal_receiver *r, uint8_t type, struct 
     case LOCH_WAL_PULL_STATE: {
         struct loch_wal_pull_state m;
         LOCH_TRY(loch_wal_pull_state_decode(payload, &m));
+        r->stated = true;
+        r->commit_lsn = m.commit_lsn;
         r->o.events.state(r->o.arg, &m);
         loch_status st = take_members(r, &m.membership);
         loch_wal_pull_state_fini(&m);
@@ -201,7 +217,8 @@ static loch_status take_frame(struct loch_wal_receiver *r, uint8_t type, struct 
     case LOCH_WAL_ERROR: {
         struct loch_wire_error m;
         LOCH_TRY(loch_wire_error_decode(payload, &m));
-        r->unknown = m.code == LOCH_E_NOT_FOUND ? r->unknown + 1 : 0;
+        r->is_unknown = m.code == LOCH_E_NOT_FOUND;
+        r->unknown += r->is_unknown ? 1 : 0;
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "it says: %.*s", (int)m.text.len,
                          (const char *)m.text.data);
     }
@@ -275,6 +292,7 @@ static void on_connected(void *arg, loch_status st, struct loch_stream *stream)
         }
         r->heard_ns = loch_env_now_ns(r->o.env);
         r->connected = true;
+        r->stated = false;
         r->data_ns = r->heard_ns;
         if (!r->turning)
             LOCH_INFO("WAL from the safekeeper at %s, from " LOCH_LSN_FMT, r->asked.address,
@@ -347,6 +365,17 @@ static void attempt(void *arg)
     r->link = link;
 }
 
+/* Somebody waits: the safekeepers are asked every second at least. */
+static void shorten_pause(struct loch_wal_receiver *r)
+{
+    if (r->retry == NULL || r->link != NULL || r->o.events.wanted(r->o.arg) <= r->position ||
+        loch_env_now_ns(r->o.env) - r->lost_ns < WAITED_NS)
+        return;
+    loch_timer_cancel(r->retry);
+    r->retry = NULL;
+    attempt(r);
+}
+
 static void watch_fired(void *arg)
 {
     struct loch_wal_receiver *r = arg;
@@ -362,6 +391,8 @@ static void watch_fired(void *arg)
         loch_wal_receiver_moved(r);
     if (r->connected && r->flowing)
         look_for_more(r);
+    else
+        shorten_pause(r);
 }
 
 static void feedback_fired(void *arg)

@@ -1,11 +1,12 @@
 /* Pulls the committed WAL of one timeline from whichever safekeeper has it.
  *
  * One connection at a time. When it breaks, is refused or falls silent, the next safekeeper is
- * asked, from where the chunks stopped; for ever, with a pause of 0.1 s between rounds, of up to 30
- * s while none knows the timeline. A safekeeper that lives and has no more WAL may be one that is
- * stuck (its disk is full, the compute cannot reach it): while somebody waits for WAL that it does
- * not send, the next one is asked after a second; while nobody waits, 5 s after the last WAL, then
- * ever more seldom, every 10 minutes at last. Everything runs on the loop's thread.
+ * asked, from where the chunks stopped; for ever, with a pause of 0.1 to 1.6 s between rounds, of
+ * up to 30 s while none knows the timeline, of 1 s when somebody waits. A safekeeper that lives and
+ * has no more WAL may be one that is stuck (its disk is full, the compute cannot reach it): while
+ * somebody waits for more than it has, the next one is asked after a second; while nobody waits, 5
+ * s after the last WAL, then ever more seldom, every 10 minutes at last. Everything runs on the
+ * loop's thread.
  */
 #ifndef LOCH_PAGESERVER_INGEST_WAL_RECEIVER_H
 #define LOCH_PAGESERVER_INGEST_WAL_RECEIVER_H

@@ -277,22 +277,30 @@ static loch_status witness_check(const struct loch_store *store, const struct lo
     return loch_witness_check(store->env, path, name, generation, hash);
 }
 
-/* Of a timeline's first manifest there is no older one. What cannot be noted was put all the same.
- */
+/* What cannot be noted was put all the same. */
 static void witness_note(const struct loch_store *store, const struct loch_id *tenant,
                          const struct loch_id *timeline, uint64_t generation,
                          struct loch_slice sealed)
 {
     char dir[LOCH_LAYER_PATH_BYTES], path[sizeof dir + 100];
     uint8_t hash[LOCH_WITNESS_HASH_BYTES];
-    if (timeline != NULL && generation == 1)
-        return;
     loch_manifest_witness_path(store->dir, tenant, timeline, dir, path, "");
     loch_status st = loch_sha256(&sealed, 1, hash);
     if (loch_is_ok(st))
         st = loch_witness_note(store->env, dir, path, generation, hash);
     if (!loch_is_ok(st))
         loch_log_failure("cannot note which manifest is the newest");
+}
+
+LOCH_STATUS loch_manifest_unseen(const struct loch_store *store, const struct loch_id *tenant,
+                                 const struct loch_id *timeline)
+{
+    static const uint8_t none[LOCH_WITNESS_HASH_BYTES];
+    char dir[LOCH_LAYER_PATH_BYTES], path[sizeof dir + 100], name[LOCH_OBJECT_NAME_MAX];
+    struct loch_place place;
+    locate(tenant, timeline, name, &place);
+    loch_manifest_witness_path(store->dir, tenant, timeline, dir, path, "");
+    return loch_witness_check(store->env, path, name, 0, none);
 }
 
 void loch_manifest_forget(const struct loch_store *store, const struct loch_id *tenant,
@@ -344,6 +352,8 @@ static loch_status put_object(const struct loch_store *store, struct loch_keys *
     loch_status st = loch_sealed_object_seal(&place, &key, plain, true, &sealed);
     loch_wrap_key_fini(&key);
     struct loch_etag next = {0};
+    if (loch_is_ok(st) && etag->text[0] == '\0' && timeline != NULL)
+        st = loch_manifest_unseen(store, tenant, timeline);
     if (loch_is_ok(st) && etag->text[0] == '\0')
         st = loch_objstore_put_if_absent(store->objstore, name, loch_buf_slice(&sealed), &next);
     else if (loch_is_ok(st))

@@ -95,6 +95,10 @@ LOCH_STATUS loch_tenant_manifest_put(const struct loch_store *store, struct loch
 void loch_manifest_witness_path(const char *data_dir, const struct loch_id *tenant,
                                 const struct loch_id *timeline, char dir[LOCH_LAYER_PATH_BYTES],
                                 char path[LOCH_LAYER_PATH_BYTES + 100], const char *suffix);
+/* LOCH_E_STALE when a manifest of the timeline was ever seen here: one that is not in the store is
+ * lost, not yet to come. */
+LOCH_STATUS loch_manifest_unseen(const struct loch_store *store, const struct loch_id *tenant,
+                                 const struct loch_id *timeline);
 /* What is remembered of a deleted timeline's (timeline NULL: tenant's) manifest. */
 void loch_manifest_forget(const struct loch_store *store, const struct loch_id *tenant,
                           const struct loch_id *timeline);

@@ -358,8 +358,11 @@ LOCH_STATUS loch_timeline_open_born(const struct loch_store *store, struct loch_
     loch_status st = loch_manifest_get(&t->store, keys, tenant, timeline, &t->manifest, &t->etag);
     if (loch_is_ok(st))
         st = open_existing(t);
-    else if (st.code == LOCH_E_NOT_FOUND && birth.len > 0)
-        st = begin_again(t, tenant, timeline, birth);
+    else if (st.code == LOCH_E_NOT_FOUND && birth.len > 0) {
+        st = loch_manifest_unseen(&t->store, tenant, timeline);
+        if (loch_is_ok(st))
+            st = begin_again(t, tenant, timeline, birth);
+    }
     if (!loch_is_ok(st)) {
         loch_timeline_release(t);
         return st;
@@ -587,7 +590,10 @@ LOCH_STATUS loch_timeline_flush(struct loch_timeline *t)
 
 LOCH_STATUS loch_timeline_parts_begin(struct loch_timeline *t)
 {
-    LOCH_ASSERT(t->parent == NULL && t->info.start_lsn > LOCH_TIMELINE_PARTS_MAX);
+    LOCH_ASSERT(t->parent == NULL);
+    if (t->info.start_lsn <= LOCH_TIMELINE_PARTS_MAX)
+        return LOCH_FAIL(LOCH_E_INVALID, LOCH_LSN_FMT " is no place for a checkpoint",
+                         LOCH_LSN_ARG(t->info.start_lsn));
     loch_mem_layer_release(t->open);
     t->open = NULL;
     return begin_at(t, t->info.start_lsn - LOCH_TIMELINE_PARTS_MAX, LOCH_LSN_NONE);

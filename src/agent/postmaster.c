@@ -212,6 +212,8 @@ static loch_status allow_proposer(const struct loch_postmaster *p)
     if (was.len < sizeof line - 1 || memcmp(was.data, line, sizeof line - 1) != 0)
         LOCH_TRY_OUT(st, loch_buf_append(&is, line, sizeof line - 1));
     LOCH_TRY_OUT(st, loch_buf_append(&is, was.data, was.len));
+    if (far && is.len > 0 && is.data[is.len - 1] != '\n')
+        LOCH_TRY_OUT(st, loch_buf_append(&is, "\n", 1));
     if (far && memmem(was.data, was.len, hosts, sizeof hosts - 1) == NULL)
         LOCH_TRY_OUT(st, loch_buf_append(&is, hosts, sizeof hosts - 1));
     if (is.len == was.len)

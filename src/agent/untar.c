@@ -6,9 +6,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define BLOCK_BYTES    512u
@@ -89,9 +92,24 @@ static loch_status read_name(struct loch_untar *u)
     return LOCH_OK;
 }
 
-static loch_status own(const struct loch_untar *u, const char *name)
+/* The directory that u->name is made in, which may be the server's user's by now: no link is
+ * followed on the way. *last is the name in it. -1: errno. */
+static int open_parent(const struct loch_untar *u, const char **last)
 {
-    if (geteuid() == 0 && fchownat(u->dir_fd, name, u->uid, u->gid, AT_SYMLINK_NOFOLLOW) != 0)
+    const struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+                                 .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
+    char parent[NAME_MAX_BYTES + 1];
+    const char *slash = strrchr(u->name, '/');
+
+    *last = slash != NULL ? slash + 1 : u->name;
+    (void)snprintf(parent, sizeof parent, "%.*s", slash != NULL ? (int)(slash - u->name) : 1,
+                   slash != NULL ? u->name : ".");
+    return (int)syscall(SYS_openat2, u->dir_fd, parent, &how, sizeof how);
+}
+
+static loch_status own(const struct loch_untar *u, int dir, const char *name)
+{
+    if (geteuid() == 0 && fchownat(dir, name, u->uid, u->gid, AT_SYMLINK_NOFOLLOW) != 0)
         return LOCH_FAIL(LOCH_E_IO, "cannot give %s to the server's user: %s", name,
                          strerror(errno));
     return LOCH_OK;
@@ -101,10 +119,17 @@ static loch_status make_dir(struct loch_untar *u)
 {
     if (strcmp(u->name, ".") == 0)
         return LOCH_OK;
-    if (mkdirat(u->dir_fd, u->name, 0700) != 0)
-        return LOCH_FAIL(LOCH_E_IO, "cannot make %s in the data directory: %s", u->name,
-                         strerror(errno));
-    return own(u, u->name);
+    const char *last;
+    int dir = open_parent(u, &last);
+    loch_status st = LOCH_OK;
+    if (dir < 0 || mkdirat(dir, last, 0700) != 0)
+        st = LOCH_FAIL(LOCH_E_IO, "cannot make %s in the data directory: %s", u->name,
+                       strerror(errno));
+    if (loch_is_ok(st))
+        st = own(u, dir, last);
+    if (dir >= 0)
+        (void)close(dir);
+    return st;
 }
 
 static loch_status close_file(struct loch_untar *u)
@@ -120,12 +145,19 @@ static loch_status close_file(struct loch_untar *u)
 
 static loch_status open_file(struct loch_untar *u, uint64_t size)
 {
-    u->file_fd =
-        openat(u->dir_fd, u->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    const char *last;
+    int dir = open_parent(u, &last);
+    loch_status st = LOCH_OK;
+    if (dir >= 0)
+        u->file_fd = openat(dir, last, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (u->file_fd < 0)
-        return LOCH_FAIL(LOCH_E_IO, "cannot make %s in the data directory: %s", u->name,
-                         strerror(errno));
-    LOCH_TRY(own(u, u->name));
+        st = LOCH_FAIL(LOCH_E_IO, "cannot make %s in the data directory: %s", u->name,
+                       strerror(errno));
+    else
+        st = own(u, dir, last);
+    if (dir >= 0)
+        (void)close(dir);
+    LOCH_TRY(st);
     u->size = u->left = size;
     u->hole = false;
     u->pad = (BLOCK_BYTES - size % BLOCK_BYTES) % BLOCK_BYTES;

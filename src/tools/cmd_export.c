@@ -66,10 +66,14 @@ static loch_status prepare_dir(struct export *e)
     if (!is_empty(e->dir))
         return LOCH_FAIL(LOCH_E_EXISTS, "%s is not an empty directory: nothing is exported into it",
                          e->dir);
-    if (chmod(e->dir, 0700) != 0 ||
-        (e->agent.uid != 0 && chown(e->dir, e->agent.uid, e->agent.gid) != 0))
-        return LOCH_FAIL(LOCH_E_IO, "%s: %s", e->dir, strerror(errno));
-    return LOCH_OK;
+    int fd = open(e->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    loch_status st = LOCH_OK;
+    if (fd < 0 || fchmod(fd, 0700) != 0 ||
+        (e->agent.uid != 0 && fchown(fd, e->agent.uid, e->agent.gid) != 0))
+        st = LOCH_FAIL(LOCH_E_IO, "%s: %s", e->dir, strerror(errno));
+    if (fd >= 0)
+        (void)close(fd);
+    return st;
 }
 
 static loch_status sync_files(const char *dir)
