@@ -22,6 +22,8 @@ struct op {
     size_t wal_bytes;        /* WRITE: of WAL */
 };
 
+struct read_job; /* wal_store_read.c */
+
 /* A record boundary and the start of the record that ends there. */
 struct point {
     loch_lsn lsn, prev;
@@ -46,7 +48,9 @@ struct sk_store {
     struct op *head, *tail_op;
     size_t queued;
     bool busy, failed, posted;
-    size_t reads;
+    size_t reads;                /* files are used on pool threads */
+    bool resting;                /* the newest file is being cut to what it holds */
+    struct read_job *after_rest; /* reads that wait for that, newest first */
 
     struct sk_wal_files files;
     struct loch_wal_writer *writer; /* NULL: the next write begins a file */

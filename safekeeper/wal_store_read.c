@@ -32,6 +32,18 @@ void sk_store_anchor(struct sk_store *s, loch_lsn commit, loch_lsn *lsn, loch_ls
     *prev_lsn = s->points[0].prev;
 }
 
+struct read_job {
+    struct read_job *next;
+    struct sk_store *s;
+    struct sk_wal_files files;
+    loch_lsn from, upto;
+    size_t max;
+    struct loch_buf wal;
+    struct sk_failure failure;
+    sk_store_read_fn done;
+    void *arg;
+};
+
 struct rest_job {
     struct sk_store *s;
     uint64_t seq, bytes;
@@ -47,18 +59,28 @@ static void rest_work(void *arg)
     sk_failure_take(&job->failure, loch_env_truncate_file(job->s->sealer.env, path, job->bytes));
 }
 
+static void start_read(struct read_job *job);
+
 static void rest_done(void *arg)
 {
     struct rest_job *job = arg;
+    struct sk_store *s = job->s;
 
-    job->s->reads--;
+    s->reads--;
+    s->resting = false;
+    while (s->after_rest != NULL) {
+        struct read_job *read = s->after_rest;
+        s->after_rest = read->next;
+        start_read(read);
+    }
     if (!loch_is_ok(sk_failure_raise(&job->failure)))
         loch_log_failure("cannot give back the rest of a WAL file");
     free(job);
 }
 
-/* Ends the session: its file is closed, and what was preallocated given back. A session is never
- * resumed, so the next write begins a file. */
+/* Ends the session: its file is closed, and what was preallocated given back; nobody reads the file
+ * meanwhile, for a reader goes by the size that it found. A session is never resumed, so the next
+ * write begins a file. */
 static void rest(struct sk_store *s)
 {
     struct rest_job *job = calloc(1, sizeof *job);
@@ -74,6 +96,7 @@ static void rest(struct sk_store *s)
         return;
     }
     s->reads++;
+    s->resting = true;
     last->bytes = job->bytes;
     loch_wal_writer_destroy(s->writer);
     s->writer = NULL;
@@ -93,7 +116,7 @@ void sk_store_tick(struct sk_store *s)
     if (s->tail.bytes != NULL)
         sk_tail_release(&s->tail);
     if (s->writer != NULL && s->head == NULL && !s->busy && s->unsynced_frames == 0 &&
-        !s->ahead.running)
+        !s->ahead.running && s->reads == 0)
         rest(s);
 }
 
@@ -210,17 +233,6 @@ uint64_t sk_store_cuts(const struct sk_store *s)
     return s->cuts;
 }
 
-struct read_job {
-    struct sk_store *s;
-    struct sk_wal_files files;
-    loch_lsn from, upto;
-    size_t max;
-    struct loch_buf wal;
-    struct sk_failure failure;
-    sk_store_read_fn done;
-    void *arg;
-};
-
 static void read_work(void *arg)
 {
     struct read_job *job = arg;
@@ -240,6 +252,17 @@ static void read_done(void *arg)
     free(job);
 }
 
+/* On the loop's thread; counted in s->reads already. */
+static void start_read(struct read_job *job)
+{
+    loch_status st = loch_env_work(job->s->sealer.env, read_work, read_done, job);
+
+    if (!loch_is_ok(st)) {
+        sk_failure_take(&job->failure, st);
+        read_done(job);
+    }
+}
+
 loch_status sk_store_read(struct sk_store *s, loch_lsn from, loch_lsn upto, size_t max,
                           sk_store_read_fn done, void *arg)
 {
@@ -251,7 +274,12 @@ loch_status sk_store_read(struct sk_store *s, loch_lsn from, loch_lsn upto, size
     *job =
         (struct read_job){.s = s, .from = from, .upto = upto, .max = max, .done = done, .arg = arg};
     LOCH_TRY_OUT(st, sk_wal_files_copy(&job->files, &s->files));
-    LOCH_TRY_OUT(st, loch_env_work(s->sealer.env, read_work, read_done, job));
+    if (s->resting) {
+        job->next = s->after_rest;
+        s->after_rest = job;
+    } else {
+        LOCH_TRY_OUT(st, loch_env_work(s->sealer.env, read_work, read_done, job));
+    }
     s->reads++;
     return LOCH_OK;
 out:
