@@ -45,11 +45,27 @@ static loch_status copy_library(const struct loch_cluster *c, const char *name)
     return LOCH_OK;
 }
 
+/* The scratch's place is open to everybody: one that another user made first is not used. */
+static loch_status own_scratch(const struct loch_cluster *c)
+{
+    struct stat st;
+
+    LOCH_TRY(loch_mkdir(c->scratch, 0711));
+    if (lstat(c->scratch, &st) != 0)
+        return LOCH_FAIL(LOCH_E_IO, "%s: %s", c->scratch, strerror(errno));
+    if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022) != 0)
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "%s is there already, and is not a directory of ours that only we may "
+                         "write: see whose it is and remove it",
+                         c->scratch);
+    return LOCH_OK;
+}
+
 static loch_status prepare_scratch(const struct loch_cluster *c)
 {
     char path[200];
 
-    LOCH_TRY(loch_mkdir(c->scratch, 0711));
+    LOCH_TRY(own_scratch(c));
     if (c->elsewhere)
         return LOCH_OK;
     LOCH_TRY(loch_mkdir(c->lib_dir, 0755));

@@ -75,4 +75,15 @@ PY
 [ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "rows with one bad safekeeper"
 grep -rq "control" "$DIR/log/safekeeper-1.log" || fail "safekeeper 1 does not name the file"
 note "flipped control byte: $(grep control "$DIR/log/safekeeper-1.log" | tail -1 | cut -c1-200)"
+
+# The scratch's place made by somebody else: not used.
+"$LOCH" down >/dev/null
+place=$(scratch)
+[ -n "$place" ] && [ ! -e "$place" ] || fail "down left the scratch: $place"
+mkdir -m 0777 "$place"
+said=$("$LOCH" up 2>&1) && fail "a scratch that others may write is used"
+grep -q "is there already, and is not a directory of ours" <<<"$said" || fail "the refusal: $said"
+rmdir "$place"
+"$LOCH" up >/dev/null 2>&1 || true
+[ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "rows with a scratch of our own"
 note "passed"
