@@ -174,6 +174,24 @@ loch_status loch_branch_point(const struct loch_cluster *c, const json_t *branch
     return st;
 }
 
+/* A branch that no quorum of safekeepers takes is of no use to anybody. */
+static loch_status take_back(struct loch_cluster *c, const char *tenant, const json_t *made,
+                             loch_status why)
+{
+    const char *timeline = loch_field(made, "timeline");
+    char text[600];
+    json_t *rows = NULL;
+
+    (void)snprintf(text, sizeof text, "%s", loch_error_text());
+    if (loch_is_ok(loch_consolef(c, loch_port_pageserver(c), &rows, "DROP BRANCH %s %s", tenant,
+                                 timeline)))
+        loch_timeline_forget(c, tenant, timeline);
+    else
+        loch_progress("warning: branch %s stays: %s", loch_field(made, "name"), loch_error_text());
+    json_decref(rows);
+    return LOCH_FAIL(why.code, "%s", text);
+}
+
 loch_status loch_branch_make(struct loch_cluster *c, const struct loch_options *o, const char *name,
                              json_t **out)
 {
@@ -192,8 +210,11 @@ loch_status loch_branch_make(struct loch_cluster *c, const struct loch_options *
                                    "CREATE BRANCH %s %s FROM %s AT " LOCH_LSN_FMT "%s", tenant,
                                    name, loch_field(parent, "timeline"), LOCH_LSN_ARG(at),
                                    o->keep_prepared ? " PREPARED keep" : ""));
-    LOCH_TRY_OUT(st, loch_timeline_announce(c, json_array_get(rows, 0)));
-    *out = json_incref(json_array_get(rows, 0));
+    st = loch_timeline_announce(c, json_array_get(rows, 0));
+    if (!loch_is_ok(st))
+        st = take_back(c, tenant, json_array_get(rows, 0), st);
+    else
+        *out = json_incref(json_array_get(rows, 0));
 out:
     json_decref(rows);
     json_decref(parent);

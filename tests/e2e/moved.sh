@@ -9,8 +9,11 @@ tenant=$("$LOCH" tenant list --json | python3 -c 'import json, sys; print(json.l
 keyring=$DIR/store/tenants/$tenant/keyring
 
 # An older keyring, while the pageserver knows a newer one.
+still() { local was; was=$(sha256sum <"$keyring"); sleep 1; [ "$was" = "$(sha256sum <"$keyring")" ]; } # keys of branches to come are made
+wait_until 20 still || fail "the keyring is written again and again"
 cp "$keyring" "$WORK/old"
 "$LOCH" branch create one >/dev/null || fail "branch one"
+wait_until 20 still || fail "the keyring is written again and again"
 cp "$keyring" "$WORK/new"
 cp "$WORK/old" "$keyring"
 said=$("$LOCH" branch create two 2>&1) && fail "a branch was made over an older keyring"

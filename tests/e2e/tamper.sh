@@ -42,6 +42,8 @@ for b in v1 v2 v3 v4 v5; do "$LOCH" branch create $b >/dev/null || fail "branch 
 archived() { [ "$(find "$DIR/store" -path '*/wal/*' -type f | wc -l)" -ge 2 ]; }
 wait_until 60 archived || fail "nothing is archived"
 for c in main lay; do caught_up; flush $c main; done
+settled() { [ "$(find "$DIR/store" -path '*/timelines/*/manifest' -type f | wc -l)" -ge 11 ]; } # a branch's own comes some seconds later
+wait_until 30 settled || fail "branches without a manifest"
 python3 "$ROOT/tests/e2e/tamper.py" kinds "$DIR" "$(scratch)" || fail "a kind of file that this test does not know"
 note "$(python3 "$ROOT/tests/e2e/tamper.py" count "$DIR" "$(scratch)")"
 rest main lay v5
