@@ -75,11 +75,7 @@ static void fail_later(struct creation *c, loch_status st)
 static loch_status commit_timeline(struct creation *c, const struct loch_control *control)
 {
     struct loch_buf bytes = {0};
-    struct loch_writer w;
-    loch_writer_init(&w, &bytes);
-    loch_status st = loch_control_encode(control, &w);
-    if (loch_is_ok(st))
-        st = loch_writer_finish(&w);
+    loch_status st = loch_control_encode(control, &bytes);
     if (loch_is_ok(st))
         st = loch_timeline_commit(c->timeline, c->made.prev_lsn, loch_buf_slice(&bytes));
     loch_buf_fini(&bytes);
@@ -120,32 +116,38 @@ static loch_status commit_tenant(struct creation *c, struct loch_buf *birth)
 
 /* ---- a tenant ---- */
 
-static loch_status import_data(struct creation *c, const char *dir)
+/* The timeline of what is in `dir`; all but its commit. */
+static loch_status import_data(struct creation *c, const char *dir, struct loch_import_facts *facts)
 {
-    struct loch_import_facts facts;
     struct loch_import_stats stats = {0};
     struct loch_timeline_info *info = &c->made.info;
-    LOCH_TRY(loch_import_inspect(dir, &facts));
-    facts.control.last_start = facts.prev_lsn;
-    facts.control.last_end = facts.start_lsn;
-    info->system_id = facts.system_id;
-    info->pg_version = facts.pg_version;
-    info->segment_bytes = facts.segment_bytes;
-    info->start_lsn = facts.start_lsn;
-    c->made.prev_lsn = facts.prev_lsn;
+    facts->control.last_start = facts->prev_lsn;
+    facts->control.last_end = facts->start_lsn;
+    info->system_id = facts->system_id;
+    info->pg_version = facts->pg_version;
+    info->segment_bytes = facts->segment_bytes;
+    info->start_lsn = facts->start_lsn;
+    c->made.prev_lsn = facts->prev_lsn;
     LOCH_TRY(loch_timeline_create(&c->ps->store, c->ps->keys, info, NULL, &c->timeline));
-    LOCH_TRY(loch_import_into_timeline(dir, &facts, c->timeline, &stats));
+    LOCH_TRY(loch_import_into_timeline(dir, facts, c->timeline, &stats));
     LOCH_INFO("imported %" PRIu64 " relations, %" PRIu64 " pages, up to " LOCH_LSN_FMT,
               stats.relations, stats.pages, LOCH_LSN_ARG(info->start_lsn));
+    return LOCH_OK;
+}
+
+/* A user's directory: somebody may start a server on it meanwhile. */
+static loch_status import_given(struct creation *c, struct loch_import_facts *facts)
+{
     struct loch_import_facts after;
-    LOCH_TRY(loch_import_inspect(dir, &after));
-    if (after.start_lsn != facts.start_lsn)
-        return LOCH_FAIL(LOCH_E_INVALID, "a server ran on %s while it was imported", dir);
-    return commit_timeline(c, &facts.control);
+    LOCH_TRY(import_data(c, c->import_dir, facts));
+    LOCH_TRY(loch_import_inspect(c->import_dir, &after));
+    if (after.start_lsn != facts->start_lsn)
+        return LOCH_FAIL(LOCH_E_INVALID, "a server ran on %s while it was imported", c->import_dir);
+    return LOCH_OK;
 }
 
 /* The first data of a tenant that brings none. */
-static loch_status import_initdb(struct creation *c)
+static loch_status import_initdb(struct creation *c, struct loch_import_facts *facts)
 {
     struct loch_pageserver *ps = c->ps;
     struct loch_initdb_options options = {.postgres_bin_dir = ps->config.pg_bin_dir,
@@ -161,7 +163,9 @@ static loch_status import_initdb(struct creation *c)
     snprintf(c->made.password, sizeof c->made.password, "%s", password);
     loch_wipe(password, sizeof password);
     loch_wipe(random, sizeof random);
-    loch_status st = import_data(c, dir);
+    loch_status st = loch_import_inspect(dir, facts);
+    if (loch_is_ok(st))
+        st = import_data(c, dir, facts);
     loch_import_remove_dir(dir);
     free(dir);
     return st;
@@ -178,7 +182,8 @@ static loch_status make_tenant(struct creation *c)
     LOCH_TRY(tenant_mark_unfinished(ps, &c->made.info.tenant));
     LOCH_TRY(loch_keys_tenant_create(ps->keys, &c->made.info.tenant));
     LOCH_TRY(loch_keys_add_timeline(ps->keys, &c->made.info.tenant, &c->made.info.timeline));
-    LOCH_TRY(c->import_dir != NULL ? import_data(c, c->import_dir) : import_initdb(c));
+    LOCH_TRY(c->import_dir != NULL ? import_given(c, &facts) : import_initdb(c, &facts));
+    LOCH_TRY(commit_timeline(c, &facts.control));
     LOCH_TRY(commit_tenant(c, &(struct loch_buf){0}));
     return tenant_mark_finished(ps, &c->made.info.tenant);
 }
@@ -373,17 +378,13 @@ static loch_status make_branch(struct creation *c)
 {
     const struct loch_timeline_info *info = &c->made.info;
     struct loch_buf control = {0}, birth = {0};
-    struct loch_writer w;
     if (!loch_keys_has(c->ps->keys, &info->tenant, &info->timeline))
         LOCH_TRY(loch_keys_add_timeline(c->ps->keys, &info->tenant, &info->timeline));
     LOCH_TRY(loch_timeline_create(&c->ps->store, c->ps->keys, info, c->parent, &c->timeline));
     c->point.control.system_id = info->system_id;
     c->point.control.last_start = c->point.prev_lsn;
     c->point.control.last_end = c->point.lsn;
-    loch_writer_init(&w, &control);
-    loch_status st = loch_control_encode(&c->point.control, &w);
-    if (loch_is_ok(st))
-        st = loch_writer_finish(&w);
+    loch_status st = loch_control_encode(&c->point.control, &control);
     if (loch_is_ok(st))
         st = loch_timeline_birth(c->timeline, c->point.prev_lsn, loch_buf_slice(&control),
                                  !c->keep_prepared, &birth);

@@ -206,6 +206,15 @@ LOCH_STATUS tenant_remove(struct loch_pageserver *ps, const struct loch_id *tena
     return LOCH_OK;
 }
 
+static bool names_timeline(const struct loch_tenant_manifest *manifest,
+                           const struct loch_id *timeline)
+{
+    for (uint32_t i = 0; i < manifest->count; i++)
+        if (loch_id_equal(&manifest->timelines[i].timeline, timeline))
+            return true;
+    return false;
+}
+
 void tenant_sweep(struct loch_pageserver *ps, const struct loch_tenant_manifest *manifest)
 {
     char dir[LOCH_LAYER_PATH_BYTES];
@@ -215,10 +224,8 @@ void tenant_sweep(struct loch_pageserver *ps, const struct loch_tenant_manifest 
         st = list(ps, dir, &names);
     for (size_t i = 0; i < names.count && loch_is_ok(st); i++) {
         struct loch_id id;
-        bool named = !loch_is_ok(loch_id_parse(names.items[i], &id)); /* not ours: left alone */
-        for (uint32_t k = 0; k < manifest->count; k++)
-            named = named || loch_id_equal(&manifest->timelines[k].timeline, &id);
-        if (named)
+        if (!loch_is_ok(loch_id_parse(names.items[i], &id)) || /* not ours: left alone */
+            names_timeline(manifest, &id))
             continue;
         LOCH_INFO("removing timeline %s, which tenant %s does not name", names.items[i],
                   manifest->name);
@@ -229,15 +236,6 @@ void tenant_sweep(struct loch_pageserver *ps, const struct loch_tenant_manifest 
         loch_log_failure("cannot remove what an unfinished change left");
 }
 
-/* Of this tenant, or to come. */
-static bool is_named(const struct loch_tenant_manifest *manifest, const struct loch_id *timeline)
-{
-    for (uint32_t i = 0; i < manifest->count; i++)
-        if (loch_id_equal(&manifest->timelines[i].timeline, timeline))
-            return true;
-    return is_known(timeline, manifest->spares, manifest->spare_count);
-}
-
 void tenant_sweep_keys(struct loch_pageserver *ps, const struct loch_tenant_manifest *manifest)
 {
     struct loch_keyring ring = {0};
@@ -246,7 +244,8 @@ void tenant_sweep_keys(struct loch_pageserver *ps, const struct loch_tenant_mani
     for (uint32_t i = 0; i < ring.count && loch_is_ok(st); i++) {
         const struct loch_keyring_entry *e = &ring.entries[i];
         if (loch_id_is_none(&e->scope) || e->state == LOCH_STATE_DESTROYED ||
-            is_named(manifest, &e->scope))
+            names_timeline(manifest, &e->scope) ||
+            is_known(&e->scope, manifest->spares, manifest->spare_count)) /* to come */
             continue;
         LOCH_INFO("removing the keys of timeline %s, which tenant %s does not name",
                   loch_id_format(&e->scope, text), manifest->name);

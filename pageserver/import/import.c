@@ -81,12 +81,9 @@ static LOCH_STATUS take_tablespace(void *arg, const char *name, const struct sta
 static LOCH_STATUS put_control(struct import *import)
 {
     struct loch_key key = {.kind = LOCH_KEY_CONTROL};
-    struct loch_writer w;
 
     import->value.len = 0;
-    loch_writer_init(&w, &import->value);
-    LOCH_TRY(loch_control_encode(&import->facts->control, &w));
-    LOCH_TRY(loch_writer_finish(&w));
+    LOCH_TRY(loch_control_encode(&import->facts->control, &import->value));
     return import->put(import->arg, &key, loch_buf_slice(&import->value));
 }
 

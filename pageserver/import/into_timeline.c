@@ -27,21 +27,12 @@ static LOCH_STATUS put_value(void *arg, const struct loch_key *key, struct loch_
     return LOCH_OK;
 }
 
-static loch_status encode_control(const struct loch_control *control, struct loch_buf *out)
-{
-    struct loch_writer w;
-
-    loch_writer_init(&w, out);
-    LOCH_TRY(loch_control_encode(control, &w));
-    return loch_writer_finish(&w);
-}
-
 LOCH_STATUS loch_import_into_timeline(const char *data_dir, const struct loch_import_facts *facts,
                                       struct loch_timeline *timeline,
                                       struct loch_import_stats *stats)
 {
     struct into_timeline into = {.timeline = timeline, .stats = stats};
-    loch_status st = encode_control(&facts->control, &into.control);
+    loch_status st = loch_control_encode(&facts->control, &into.control);
 
     if (loch_is_ok(st))
         st = loch_timeline_parts_begin(timeline);

@@ -69,14 +69,6 @@ void loch_ingest_stats(const struct loch_ingest *ingest, struct loch_ingest_stat
     *out = ingest->stats;
 }
 
-static loch_status encode_control(const struct loch_ingest *ingest, struct loch_buf *out)
-{
-    struct loch_writer w;
-    loch_writer_init(&w, out);
-    LOCH_TRY(loch_control_encode(&ingest->control, &w));
-    return loch_writer_finish(&w);
-}
-
 /* One snapshot of the control state in each WAL segment, at the first boundary in it. */
 static loch_status put_control(struct loch_ingest *ingest, loch_lsn end)
 {
@@ -85,7 +77,7 @@ static loch_status put_control(struct loch_ingest *ingest, loch_lsn end)
         return LOCH_OK;
     struct loch_key key = {.kind = LOCH_KEY_CONTROL};
     struct loch_buf bytes = {0};
-    loch_status st = encode_control(ingest, &bytes);
+    loch_status st = loch_control_encode(&ingest->control, &bytes);
     if (loch_is_ok(st))
         st = loch_timeline_put_value(ingest->timeline, &key, end, loch_buf_slice(&bytes));
     loch_buf_fini(&bytes);
@@ -97,7 +89,7 @@ static loch_status put_control(struct loch_ingest *ingest, loch_lsn end)
 LOCH_STATUS loch_ingest_freeze(struct loch_ingest *ingest)
 {
     struct loch_buf bytes = {0};
-    loch_status st = encode_control(ingest, &bytes);
+    loch_status st = loch_control_encode(&ingest->control, &bytes);
     if (loch_is_ok(st))
         st = loch_timeline_freeze(ingest->timeline, loch_buf_slice(&bytes));
     loch_buf_fini(&bytes);

@@ -182,16 +182,18 @@ void loch_control_format(const struct loch_control *control,
     loch_put_u32(f + V15_CF_CRC, control_crc(f));
 }
 
-LOCH_STATUS loch_control_encode(const struct loch_control *control, struct loch_writer *w)
+LOCH_STATUS loch_control_encode(const struct loch_control *control, struct loch_buf *out)
 {
     uint8_t file[LOCH_PG_CONTROL_FILE_BYTES];
+    struct loch_writer w;
 
     loch_control_format(control, file);
-    loch_write_u32(w, SNAPSHOT_VERSION);
-    loch_write_u64(w, control->last_start);
-    loch_write_u64(w, control->last_end);
-    loch_write_bytes(w, file, V15_CF_BYTES);
-    return loch_writer_finish(w);
+    loch_writer_init(&w, out);
+    loch_write_u32(&w, SNAPSHOT_VERSION);
+    loch_write_u64(&w, control->last_start);
+    loch_write_u64(&w, control->last_end);
+    loch_write_bytes(&w, file, V15_CF_BYTES);
+    return loch_writer_finish(&w);
 }
 
 LOCH_STATUS loch_control_decode(struct loch_slice bytes, struct loch_control *out)

@@ -120,11 +120,9 @@ static loch_lsn import_base(void)
     CHECK(loch_timeline_create(&w.store, w.keys, &info, NULL, &w.timeline));
     CHECK(loch_import_into_timeline(w.base, &facts, w.timeline, &stats));
     struct loch_buf control = {0};
-    struct loch_writer writer;
     facts.control.last_start = facts.prev_lsn;
     facts.control.last_end = facts.start_lsn;
-    loch_writer_init(&writer, &control);
-    CHECK(loch_control_encode(&facts.control, &writer));
+    CHECK(loch_control_encode(&facts.control, &control));
     CHECK(loch_timeline_commit(w.timeline, facts.prev_lsn, loch_buf_slice(&control)));
     loch_buf_fini(&control);
     printf("imported %" PRIu64 " relations, %" PRIu64 " pages at " LOCH_LSN_FMT "\n",

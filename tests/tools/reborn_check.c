@@ -137,7 +137,6 @@ static LOCH_STATUS import(struct world *w, const char *dir)
     struct loch_import_facts facts;
     struct loch_import_stats stats;
     struct loch_buf control = {0};
-    struct loch_writer writer;
     loch_status st;
 
     LOCH_TRY(loch_import_inspect(dir, &facts));
@@ -147,8 +146,7 @@ static LOCH_STATUS import(struct world *w, const char *dir)
     w->info.start_lsn = facts.start_lsn;
     LOCH_TRY(loch_timeline_create(&w->store, w->keys, &w->info, NULL, &w->timeline));
     LOCH_TRY(loch_import_into_timeline(dir, &facts, w->timeline, &stats));
-    loch_writer_init(&writer, &control);
-    LOCH_TRY_OUT(st, loch_control_encode(&facts.control, &writer));
+    LOCH_TRY_OUT(st, loch_control_encode(&facts.control, &control));
     LOCH_TRY_OUT(st, loch_timeline_commit(w->timeline, facts.prev_lsn, loch_buf_slice(&control)));
     printf("imported %" PRIu64 " pages at " LOCH_LSN_FMT "\n", stats.pages,
            LOCH_LSN_ARG(facts.start_lsn));

@@ -100,8 +100,9 @@ LOCH_STATUS loch_checkpoint_parse(struct loch_slice body, struct loch_checkpoint
 void loch_checkpoint_format(const struct loch_checkpoint *checkpoint,
                             uint8_t out[static LOCH_PG_CHECKPOINT_BYTES]);
 
-/* The snapshot stored under LOCH_KEY_CONTROL: everything above, with a format version. */
-LOCH_STATUS loch_control_encode(const struct loch_control *control, struct loch_writer *w);
+/* The snapshot stored under LOCH_KEY_CONTROL, appended: everything above, with a format version.
+ * LOCH_E_NO_MEMORY. */
+LOCH_STATUS loch_control_encode(const struct loch_control *control, struct loch_buf *out);
 LOCH_STATUS loch_control_decode(struct loch_slice bytes, struct loch_control *out);
 
 #endif

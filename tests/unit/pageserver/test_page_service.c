@@ -175,7 +175,6 @@ static int world_up(void **state)
     struct world *w = calloc(1, sizeof *w);
     struct loch_control control = {.segment_bytes = 16u << 20};
     struct loch_buf bytes = {0};
-    struct loch_writer writer;
     uint8_t page[LOCH_PAGE_BYTES], size[4] = {3, 0, 0, 0};
     void *site = NULL;
     assert_non_null(w);
@@ -189,8 +188,7 @@ static int world_up(void **state)
     key.kind = LOCH_KEY_PAGE;
     key.block = 1;
     assert_ok(loch_timeline_put_value(w->timeline, &key, L, loch_slice_of(page, sizeof page)));
-    loch_writer_init(&writer, &bytes);
-    assert_ok(loch_control_encode(&control, &writer));
+    assert_ok(loch_control_encode(&control, &bytes));
     assert_ok(loch_timeline_commit(w->timeline, L - 100, loch_buf_slice(&bytes)));
     loch_buf_fini(&bytes);
 

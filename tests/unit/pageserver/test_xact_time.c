@@ -27,13 +27,11 @@ static void commit(struct loch_timeline *t, loch_lsn at, loch_lsn prev)
 {
     struct loch_control control = {.system_id = 7, .segment_bytes = WRITER_SEGMENT};
     struct loch_buf bytes = {0};
-    struct loch_writer w;
     control.checkpoint.next_xid = 700;
     control.checkpoint.tli = 1;
     control.last_start = prev;
     control.last_end = at;
-    loch_writer_init(&w, &bytes);
-    assert_ok(loch_control_encode(&control, &w));
+    assert_ok(loch_control_encode(&control, &bytes));
     assert_ok(loch_timeline_commit(t, prev, loch_buf_slice(&bytes)));
     loch_buf_fini(&bytes);
 }

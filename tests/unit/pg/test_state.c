@@ -142,13 +142,11 @@ static void test_control_codec(void **state)
     uint8_t file[LOCH_PG_CONTROL_FILE_BYTES];
     struct loch_control c = sample(), d;
     struct loch_buf buf = {0};
-    struct loch_writer w;
 
     (void)state;
     c.last_start = 7;
     c.last_end = 8;
-    loch_writer_init(&w, &buf);
-    assert_ok(loch_control_encode(&c, &w));
+    assert_ok(loch_control_encode(&c, &buf));
     assert_ok(loch_control_decode(loch_buf_slice(&buf), &d));
     assert_int_equal(d.last_start, 7);
     assert_int_equal(d.last_end, 8);
@@ -390,7 +388,6 @@ static void test_golden(void **state)
     const uint8_t stamp[] = {0x14, 8, 7, 6, 5, 4, 3, 2, 1, 9, 0, 3, 0};
     struct loch_control c = sample();
     struct loch_buf buf = {0};
-    struct loch_writer w;
     uint8_t out[LOCH_KEY_BYTES], page[8192] = {0};
 
     (void)state;
@@ -399,8 +396,7 @@ static void test_golden(void **state)
 
     c.last_start = 0x1000028;
     c.last_end = 0x10000A0;
-    loch_writer_init(&w, &buf);
-    assert_ok(loch_control_encode(&c, &w));
+    assert_ok(loch_control_encode(&c, &buf));
     assert_int_equal(buf.len, 316);
     assert_int_equal(loch_get_u32(buf.data), 1);
     assert_int_equal(loch_get_u64(buf.data + 12), 0x10000A0);

@@ -1,6 +1,6 @@
 /* What free space maps say: round trip, golden bytes, every truncation and senseless leaf refused.
  */
-#include "../unit.h"
+#include "golden.h"
 
 #include "loch/wire/free_space.h"
 
@@ -132,23 +132,8 @@ static void refused(void **state)
 
 static void golden(void **state)
 {
-    static const char path[] = LOCH_SOURCE_DIR "/tests/golden/wire/free_space.bin";
-    uint8_t bytes[200];
-    struct loch_buf buf = encoded();
-
     (void)state;
-    if (getenv("LOCH_GOLDEN_WRITE") != NULL) {
-        FILE *out = fopen(path, "wbe");
-        assert_non_null(out);
-        assert_int_equal(fwrite(buf.data, 1, buf.len, out), buf.len);
-        assert_int_equal(fclose(out), 0);
-    }
-    FILE *f = fopen(path, "rbe");
-    assert_non_null(f);
-    assert_int_equal(fread(bytes, 1, sizeof bytes, f), buf.len);
-    (void)fclose(f);
-    assert_memory_equal(bytes, buf.data, buf.len);
-    loch_buf_fini(&buf);
+    is_golden(encoded(), "free_space.bin");
 }
 
 int main(void)

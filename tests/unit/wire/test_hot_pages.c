@@ -1,5 +1,5 @@
 /* The list of hot pages: round trip, golden bytes, every truncation and senseless run refused. */
-#include "../unit.h"
+#include "golden.h"
 
 #include "loch/wire/hot_pages.h"
 
@@ -67,23 +67,8 @@ static void refused(void **state)
 
 static void golden(void **state)
 {
-    static const char path[] = LOCH_SOURCE_DIR "/tests/golden/wire/hot_pages.bin";
-    uint8_t bytes[200];
-    struct loch_buf buf = encoded(3);
-
     (void)state;
-    if (getenv("LOCH_GOLDEN_WRITE") != NULL) {
-        FILE *out = fopen(path, "wbe");
-        assert_non_null(out);
-        assert_int_equal(fwrite(buf.data, 1, buf.len, out), buf.len);
-        assert_int_equal(fclose(out), 0);
-    }
-    FILE *f = fopen(path, "rbe");
-    assert_non_null(f);
-    assert_int_equal(fread(bytes, 1, sizeof bytes, f), buf.len);
-    (void)fclose(f);
-    assert_memory_equal(bytes, buf.data, buf.len);
-    loch_buf_fini(&buf);
+    is_golden(encoded(3), "hot_pages.bin");
 }
 
 int main(void)

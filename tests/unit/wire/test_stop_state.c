@@ -1,6 +1,6 @@
 /* What a stopped compute leaves: round trips, golden bytes, every truncation and nonsense refused.
  */
-#include "../unit.h"
+#include "golden.h"
 
 #include "loch/wire/stop_state.h"
 
@@ -128,28 +128,6 @@ static void refused(void **state)
     loch_put_u64(buf.data + 20, LOCH_STOP_STATS_MAX);
     assert_code(loch_stop_part_decode(loch_buf_slice(&buf), &back), LOCH_E_CORRUPT);
     assert_code(loch_stop_part_decode(loch_slice_of(buf.data, 28), &back), LOCH_E_CORRUPT);
-    loch_buf_fini(&buf);
-}
-
-static void is_golden(struct loch_buf buf, const char *name)
-{
-    char path[300];
-    uint8_t *bytes = malloc(buf.len + 1);
-
-    assert_non_null(bytes);
-    snprintf(path, sizeof path, "%s/tests/golden/wire/%s", LOCH_SOURCE_DIR, name);
-    if (getenv("LOCH_GOLDEN_WRITE") != NULL) {
-        FILE *out = fopen(path, "wbe");
-        assert_non_null(out);
-        assert_int_equal(fwrite(buf.data, 1, buf.len, out), buf.len);
-        assert_int_equal(fclose(out), 0);
-    }
-    FILE *f = fopen(path, "rbe");
-    assert_non_null(f);
-    assert_int_equal(fread(bytes, 1, buf.len + 1, f), buf.len);
-    (void)fclose(f);
-    assert_memory_equal(bytes, buf.data, buf.len);
-    free(bytes);
     loch_buf_fini(&buf);
 }
 
