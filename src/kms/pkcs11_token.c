@@ -3,7 +3,7 @@
  * PKCS#11 logs in an application, not a session: one session is kept open so that the login stays,
  * and every call opens one more of its own. A PIN that was refused is not offered again until it
  * changes, for tokens lock themselves after a few. A module is initialised once and finalised with
- * its last user.
+ * its last user; one whose token is not there has no user, for many see tokens only as they start.
  */
 #include "pkcs11_token.h"
 
@@ -315,7 +315,13 @@ static loch_status connect_token(struct p11_token *t)
 
     if (t->module == NULL)
         LOCH_TRY(module_take(t->config.module, &t->module));
-    LOCH_TRY(find_slot(t, &t->slot));
+    const loch_status found = find_slot(t, &t->slot);
+    if (!loch_is_ok(
+            found)) { /* modules look for tokens when they start: the next try starts it anew */
+        module_give(t->module);
+        t->module = NULL;
+        return found;
+    }
     const CK_RV rv = t->module->f->C_OpenSession(t->slot, CKF_SERIAL_SESSION, NULL, NULL, &session);
     if (rv != CKR_OK)
         return p11_fail(rv, "session");

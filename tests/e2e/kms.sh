@@ -89,7 +89,7 @@ owner enable cmk
 "$LOCH" down >/dev/null
 "$LOCH" up >/dev/null || fail "up"
 hsm_starts() { "$LOCH" compute start hsm >/dev/null; }
-wait_until 60 hsm_starts || fail "a compute with the key enabled"
+wait_until 60 hsm_starts || fail "a compute with the key enabled: $("$LOCH" tenant list)"
 [ "$(q 'SELECT count(*) FROM t' hsm)" = 300 ] || fail "rows under a token's key"
 note "a token's key: disabled, enabled, all rows back"
 
