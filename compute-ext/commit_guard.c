@@ -9,6 +9,7 @@
 
 #include "settings.h"
 #include "shared.h"
+#include "stop_state.h"
 #include "throttle.h"
 
 #include "access/xact.h"
@@ -92,6 +93,7 @@ static void on_transaction(XactEvent event, void *arg)
     switch (event) {
     case XACT_EVENT_PRE_COMMIT:
     case XACT_EVENT_PRE_PREPARE:
+        loch_stop_state_hold();
         loch_throttle_maybe_sleep();
         if (loch_fix_on(commit))
             loch_commit_guard_begin();

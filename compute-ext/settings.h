@@ -34,7 +34,8 @@ struct loch_settings {
     int prewarm_interval_s;
     int unlogged_max_mb;
     char *test_disable;
-    int test_cut_every; /* answers from the pageserver, one of which is cut; 0: none */
+    int test_cut_every;        /* answers from the pageserver, one of which is cut; 0: none */
+    bool test_keep_stop_state; /* what a stop left is not used up, and nothing begins */
     /* parsed once in the postmaster */
     struct loch_id tenant_id;
     struct loch_id timeline_id;
@@ -74,6 +75,7 @@ void loch_settings_load(void);
     X(collision)                                                                                   \
     X(readahead)                                                                                   \
     X(free_space)                                                                                  \
+    X(stop_state)                                                                                  \
     X(cache)                                                                                       \
     X(commit)                                                                                      \
     X(commit_prepared)                                                                             \

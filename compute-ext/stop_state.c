@@ -1,9 +1,11 @@
 /* Holds: saving at a stop, and the rule that what was saved serves once.
  *
  * Nobody writes between the saving and the shutdown checkpoint: the worker waits for all sessions,
- * and the postmaster for the worker. After the start no session begins before a quorum has the
- * record that empties what was saved; so whoever starts later finds either what no session has
- * touched since, or nothing. The pageserver hands it out only directly after a shutdown checkpoint.
+ * and the postmaster for the worker. After the start no session begins, and no other process that
+ * reads or writes a database gets past its first transaction, before a quorum has the record that
+ * empties what was saved; so whoever starts later finds either what nobody has touched since, or
+ * nothing. The pageserver hands it out only directly after a shutdown checkpoint, which alone would
+ * not do: the record that the next server begins with is one as well.
  */
 #include "stop_state.h"
 
@@ -19,6 +21,7 @@
 #include "storage/pmsignal.h"
 #include "replication/walsender_private.h"
 #include "storage/fd.h"
+#include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "utils/backend_status.h"
 #include "utils/pgstat_internal.h"
@@ -233,7 +236,7 @@ void loch_stop_state_consume(void)
     struct stat st;
     XLogRecPtr end = NOTHING_LEFT;
 
-    if (loch_settings.read_only)
+    if (loch_settings.read_only || loch_settings.test_keep_stop_state)
         return;
     if (stat(LOCH_STOP_FILE, &st) == 0) {
         loch_config_file_log(LOCH_STOP_FILE, loch_slice_of("", 0));
@@ -271,12 +274,32 @@ static bool is_over(void)
     LWLockAcquire(SyncRepLock, LW_SHARED);
     flushed = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH];
     LWLockRelease(SyncRepLock);
+    if (flushed >= wanted)
+        pg_atomic_write_u64(&loch_shared->stop_state_lsn, NOTHING_LEFT);
     return flushed >= wanted;
 }
 
 void loch_stop_state_wait(void)
 {
     while (!is_over() && PostmasterIsAlive()) {
+        CHECK_FOR_INTERRUPTS();
+        pg_usleep(START_SLICE_US);
+    }
+}
+
+/* Each of them has a transaction before it does anything: to find its database, or the databases.
+ * They may have no handler that ends a wait, and a stop must not wait for a quorum that is away. */
+void loch_stop_state_hold(void)
+{
+    if ((MyBackendType != B_BG_WORKER && MyBackendType != B_AUTOVAC_LAUNCHER &&
+         MyBackendType != B_AUTOVAC_WORKER) ||
+        !loch_fix_on(stop_state) || is_over())
+        return;
+    ereport(DEBUG1, (errmsg_internal("loch: %s waits until what the last stop left is used up",
+                                     GetBackendTypeDesc(MyBackendType))));
+    while (!is_over() && PostmasterIsAlive()) {
+        if (server_is_stopping())
+            proc_exit(0);
         CHECK_FOR_INTERRUPTS();
         pg_usleep(START_SLICE_US);
     }

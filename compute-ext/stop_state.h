@@ -15,5 +15,8 @@ void loch_stop_state_save(void);
 void loch_stop_state_consume(void);
 /* In a session, before it may do anything: until a quorum has that. */
 void loch_stop_state_wait(void);
+/* In every other process that reads or writes a database, before its first transaction commits:
+ * likewise; ends the process when the server is being stopped. */
+void loch_stop_state_hold(void);
 
 #endif

@@ -128,6 +128,41 @@ for _ in $(seq "${1:-3}"); do
 done
 note "deaths in a stop: $whole of ${1:-3} kept everything, the others nothing"
 
+# ---- two deaths before anybody could log in: what the stop left is as old as the catalogs, or it is not there ----
+server_log() { cat "$(scratch)"/compute-main/*.log "$(scratch)"/compute-main/*/*.log 2>/dev/null || true; }
+logged() { server_log | grep -qE "$1"; }
+last_record() { "$LOCH" branch show main --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["last_record_lsn"])'; }
+moved_from() { [ "$(last_record)" != "$1" ]; }
+begin_and_die() { # LOG_LINE SETTINGS: a server that lets nobody in, until its log has the line and storage its first record
+    local before starting
+    before=$(last_record)
+    "$LOCH" compute start main --set "log_min_messages=debug1,loch.test_keep_stop_state=on,$2" >/dev/null 2>&1 &
+    starting=$!
+    wait_until 60 logged "$1" || fail "no \"$1\" in the server's log"
+    wait_until 60 moved_from "$before" || fail "the start does not reach storage"
+    destroy_compute main
+    wait "$starting" && fail "somebody could log in" || true
+}
+two_deaths() { # LOG_LINE SETTING: prints rows, and what does not fit the catalogs
+    sql <<'Q'
+drop table if exists worn;
+create unlogged table worn(id int, pad text) with (autovacuum_freeze_min_age = 0, autovacuum_freeze_table_age = 0, autovacuum_vacuum_threshold = 0,
+    autovacuum_vacuum_scale_factor = 0, autovacuum_analyze_threshold = 0, autovacuum_analyze_scale_factor = 0);
+insert into worn select g, repeat('w', 100) from generate_series(1, 2000) g;
+update worn set pad = 'n' where id <= 1000;
+select txid_current() from generate_series(1, 1);
+Q
+    stop
+    begin_and_die "$1" "autovacuum=on,autovacuum_naptime=1,log_autovacuum_min_duration=0$2"
+    begin_and_die "ready to accept connections" "autovacuum=off$2"
+    start ""
+    sql -c "select (select count(*) from worn) || ' rows, ' || count(*) || ' wrong' from verify_heapam('worn')"
+}
+got=$(two_deaths "launcher waits until what the last stop left is used up" "" | tail -1)
+case $got in "2000 rows, 0 wrong" | "0 rows, 0 wrong") note "ok   two deaths in a start: $got" ;; *) fail "two deaths in a start: $got" ;; esac
+got=$(two_deaths 'automatic analyze of table "postgres.public.worn"' ",loch.test_disable=stop_state" | tail -1)
+case $got in *" 0 wrong" | "") fail "the negative: a worker's work before the last stop's leavings are used up does no harm: $got" ;; *) note "ok   negative: $got" ;; esac
+
 # ---- too much of it, and none wanted ----
 sql -c "insert into u(v, txt) select g, repeat(md5(g::text), 30) from generate_series(1, 20000) g"
 sql -c "alter system set loch.unlogged_max_size = '5MB'" -c "select pg_reload_conf()" >/dev/null
