@@ -384,6 +384,12 @@ static bool owes_news(const struct loch_proposer *p, uint32_t i)
     return p->members[i].installed && p->members[i].told_commit < p->commit_lsn;
 }
 
+/* A member with WAL under way is about to answer, and then WAL that waits goes, or nothing does. */
+static bool tells_news(const struct loch_proposer *p, uint32_t i)
+{
+    return owes_news(p, i) && p->members[i].under_way[0] == 0;
+}
+
 /* An APPEND without WAL: a sign of life, and the commit_lsn. */
 static loch_status send_empty(struct loch_proposer *p, struct loch_proposer_now now, uint32_t i,
                               struct loch_proposer_effects *out)
@@ -697,7 +703,7 @@ loch_status loch_proposer_tell(struct loch_proposer *p, struct loch_proposer_now
     if (is_fenced(p))
         return LOCH_OK;
     for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++)
-        if (owes_news(p, i))
+        if (tells_news(p, i))
             LOCH_TRY(send_empty(p, now, i, out));
     return LOCH_OK;
 }
@@ -751,7 +757,7 @@ void loch_proposer_look(const struct loch_proposer *p, struct loch_proposer_view
                                                              .flush_lsn = m->held,
                                                              .write_lsn = m->write_lsn,
                                                              .sent_lsn = m->sent_lsn};
-        out->news = out->news || owes_news(p, i);
+        out->news = out->news || tells_news(p, i);
         if (m->installed && !m->recovering)
             out->needed_from = loch_min_u64(out->needed_from, m->held);
     }

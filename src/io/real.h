@@ -27,6 +27,7 @@ struct real_owner {
 };
 
 struct real_op; /* real_file.c */
+struct real_file;
 struct real_stream;
 
 struct real_env {
@@ -50,6 +51,9 @@ struct real_env {
     unsigned sqes_ready; /* prepared and not yet submitted */
     struct real_op *ops_waiting;
     struct real_op **ops_waiting_tail;
+    struct real_op *alone;       /* to be carried out before the loop sleeps, by the loop itself */
+    const struct real_file *run; /* of whom the last write_syncs all were; NULL: nobody */
+    unsigned run_length;
 
     struct real_stream *dirty; /* streams with something to do before the loop sleeps */
     uint8_t read_bytes[REAL_READ_BYTES];
@@ -70,6 +74,7 @@ void real_env_wake(struct real_env *env);
 LOCH_STATUS real_ring_open(struct real_env *env);
 void real_ring_close(struct real_env *env);
 void real_ring_submit(struct real_env *env);
+void real_alone_run(struct real_env *env);
 LOCH_STATUS real_file_open(struct loch_env *env, const char *path, int flags,
                            struct loch_file **out);
 void real_file_close(struct loch_file *file);

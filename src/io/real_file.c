@@ -3,7 +3,8 @@
  *
  * Invariants: done is called once, on the loop's thread, after the function returned; a write is
  * done when all of its bytes are written; operations of one turn of the loop are submitted
- * together.
+ * together. A small write_sync goes on the loop's own thread while it is the only file that has any
+ * and its disk is quick: handing it to another thread and back costs more than it takes.
  */
 #include "loch/base/log.h"
 #include "loch/io/fault.h"
@@ -18,6 +19,10 @@
 #include <unistd.h>
 
 #define RING_ENTRIES 256u
+
+#define ALONE_RUN     64u         /* write_syncs of one file in a row before the loop does them */
+#define ALONE_BYTES   (64u << 10) /* most in one */
+#define ALONE_SLOW_NS UINT64_C(20000000) /* one that took longer ends the run */
 
 struct real_file {
     struct loch_file base;
@@ -79,6 +84,8 @@ void real_file_close(struct loch_file *file)
     struct real_file *f = real_file_of(file);
 
     LOCH_ASSERT(f->running == 0);
+    if (real_env_of(file->env)->run == f)
+        real_env_of(file->env)->run = NULL;
     (void)close(f->fd);
     free(f);
 }
@@ -210,9 +217,8 @@ static void ring_ready(uv_poll_t *poll, int status, int events)
 }
 
 /* ---- the thread pool instead ---- */
-static void pool_run(uv_work_t *work)
+static void run_here(struct real_op *op)
 {
-    struct real_op *op = work->data;
     int res = 0;
     int err = 0;
 
@@ -235,6 +241,11 @@ static void pool_run(uv_work_t *work)
     op->result = err;
 }
 
+static void pool_run(uv_work_t *work)
+{
+    run_here(work->data);
+}
+
 static void pool_done(uv_work_t *work, int status)
 {
     struct real_op *op = work->data;
@@ -244,10 +255,37 @@ static void pool_done(uv_work_t *work, int status)
 }
 
 /* ---- submission ---- */
+
+/* Counts the run of write_syncs to one file. May the loop itself carry this one out? */
+static bool goes_alone(struct real_env *env, const struct real_op *op)
+{
+    if (op->kind != OP_WRITE_SYNC)
+        return false;
+    env->run_length = env->run == op->file ? env->run_length + 1 : 0;
+    env->run = op->file;
+    return env->run_length >= ALONE_RUN && op->bytes.len <= ALONE_BYTES && env->alone == NULL;
+}
+
+void real_alone_run(struct real_env *env)
+{
+    struct real_op *op = env->alone;
+    const uint64_t before_ns = loch_env_now_ns(&env->base);
+
+    env->alone = NULL;
+    run_here(op);
+    if (loch_env_now_ns(&env->base) - before_ns > ALONE_SLOW_NS)
+        env->run_length = 0;
+    op_finish(env, op, op->result);
+    if (env->alone != NULL)
+        real_env_wake(env); /* what came meanwhile is read first */
+}
+
 static void op_start(struct real_env *env, struct real_op *op)
 {
     env->ops_running++;
-    if (env->uring_on) {
+    if (goes_alone(env, op)) {
+        env->alone = op;
+    } else if (env->uring_on) {
         op_prepare(env, op);
     } else {
         op->work.data = op;

@@ -240,6 +240,10 @@ static void before_sleep(uv_prepare_t *prepare)
         LOCH_ASSERT(uv_idle_stop(&env->idle) == 0);
     }
     real_streams_flush(env);
+    if (env->alone != NULL) {
+        real_alone_run(env);
+        real_streams_flush(env); /* answers that rested on it */
+    }
     real_ring_submit(env);
 }
 

@@ -137,7 +137,7 @@ LOCH_STATUS loch_proposer_members(struct loch_proposer *p, struct loch_proposer_
 LOCH_STATUS loch_proposer_wal(struct loch_proposer *p, struct loch_proposer_now now, loch_lsn start,
                               loch_lsn end, struct loch_proposer_effects *out);
 /* The members learn a commit_lsn with the WAL that follows; when none does (view: news), the host
- * calls this a moment later: readers wait for it. */
+ * calls this a moment later: readers wait for it. A member that owes an answer is told after it. */
 LOCH_STATUS loch_proposer_tell(struct loch_proposer *p, struct loch_proposer_now now,
                                struct loch_proposer_effects *out);
 /* About every 100 ms; tells the news too. */

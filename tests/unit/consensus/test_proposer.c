@@ -256,6 +256,38 @@ static void small_pieces_wait_for_an_answer(void **state)
     loch_proposer_destroy(p);
 }
 
+/* Readers of an idle member learn what is committed at once; a busy one's answer is waited for. */
+static void news_is_told_to_the_idle(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer *p = leader(&e);
+
+    installed(p, 0, L, &e);
+    installed(p, 1, L, &e);
+    greet(p, 2, 2, &e);
+    installed(p, 2, L, &e);
+    assert_ok(loch_proposer_tell(p, at(4), &e));
+    assert_ok(loch_proposer_wal(p, at(5), L, L + 100, &e));
+    acked(p, 0, L + 100, L + 100, &e);
+    acked(p, 1, L + 100, L + 100, &e);
+    assert_int_equal(look(p).commit_lsn, L + 100);
+    assert_true(look(p).news);
+    e.count = 0;
+    assert_ok(loch_proposer_tell(p, at(6), &e));
+    assert_int_equal(e.count, 2);
+    assert_false(look(p).news); /* nothing to do before the third has answered */
+    acked(p, 2, L + 100, L + 100, &e);
+    assert_true(look(p).news);
+    e.count = 0;
+    assert_ok(loch_proposer_tell(p, at(7), &e));
+    assert_int_equal(e.count, 1);
+    assert_int_equal(e.items[0].member, 2);
+    assert_int_equal(e.items[0].message.u.append.commit_lsn, L + 100);
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
+}
+
 static void fenced_is_final(void **state)
 {
     (void)state;
@@ -421,6 +453,7 @@ int main(void)
         cmocka_unit_test(a_quorum_commits),
         cmocka_unit_test(the_window_limits_what_flies),
         cmocka_unit_test(small_pieces_wait_for_an_answer),
+        cmocka_unit_test(news_is_told_to_the_idle),
         cmocka_unit_test(fenced_is_final),
         cmocka_unit_test(silence_closes_and_votes_are_tried_again),
         cmocka_unit_test(heartbeats_and_wrong_nodes),

@@ -8,9 +8,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static struct loch_env *env;
@@ -156,6 +158,79 @@ static void many_writes(void **state)
     loch_file_close(f);
     free(big);
     free(back);
+}
+
+static pthread_t loop_thread;
+static unsigned loop_syncs;
+
+/* The real one's place: counts what the loop's own thread syncs. */
+int fdatasync(int fd)
+{
+    if (pthread_equal(pthread_self(), loop_thread))
+        loop_syncs++;
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+struct run {
+    struct loch_file *file;
+    unsigned left, number;
+};
+
+/* One write_sync after another, each begun where the one before ends. */
+static void go_on(void *arg, loch_status st)
+{
+    struct run *r = arg;
+
+    last = st;
+    if (!loch_is_ok(st) || r->left == 0) {
+        if (--pending == 0)
+            loch_env_stop(env);
+        return;
+    }
+    r->left--;
+    const uint64_t offset = r->number++ * sizeof r->number;
+    assert_ok(loch_file_write_sync(r->file, offset, loch_slice_of(&r->number, sizeof r->number),
+                                   go_on, r));
+}
+
+static void begin_run(struct run *r, unsigned count)
+{
+    r->left = count;
+    pending++;
+    go_on(r, LOCH_OK);
+}
+
+static void the_only_busy_file(void **state)
+{
+    enum { MANY = 300 };
+    struct run a = {0}, b = {0};
+    static unsigned got[2 * MANY];
+
+    (void)state;
+    loop_thread = pthread_self();
+    loop_syncs = 0;
+    assert_ok(loch_file_open(env, path_of("a"), O_RDWR | O_CREAT, &a.file));
+    assert_ok(loch_file_open(env, path_of("b"), O_RDWR | O_CREAT, &b.file));
+    begin_run(&a, MANY); /* two of them, in turn: nothing waits on the loop */
+    begin_run(&b, MANY);
+    wait_all();
+    assert_ok(last);
+    assert_true(loop_syncs < MANY);
+    loop_syncs = 0;
+    begin_run(&a, MANY);
+    wait_all();
+    assert_ok(last);
+    assert_true(loop_syncs > 0);
+    assert_ok(loch_file_read(a.file, 0, got, sizeof got));
+    for (unsigned i = 0; i < 2 * MANY; i++)
+        assert_int_equal(got[i], i + 1);
+    loch_io_fault_set(200, EIO);
+    begin_run(&a, MANY);
+    wait_all();
+    assert_code(last, LOCH_E_IO);
+    assert_int_equal(a.left, MANY - 200);
+    loch_file_close(a.file);
+    loch_file_close(b.file);
 }
 
 static void async_faults(void **state)
@@ -394,6 +469,7 @@ int main(void)
         BOTH(write_sync_read),
         BOTH(allocate),
         BOTH(many_writes),
+        BOTH(the_only_busy_file),
         BOTH(async_faults),
         cmocka_unit_test_setup_teardown(whole_files, begin_ring, end),
         cmocka_unit_test_setup_teardown(directories, begin_ring, end),
