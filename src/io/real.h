@@ -52,7 +52,7 @@ struct real_env {
     struct real_op *ops_waiting;
     struct real_op **ops_waiting_tail;
     struct real_op *alone;       /* to be carried out before the loop sleeps, by the loop itself */
-    const struct real_file *run; /* of whom the last write_syncs all were; NULL: nobody */
+    const struct real_file *run; /* of whom the last write_syncs all were; NULL: closed */
     unsigned run_length;
 
     struct real_stream *dirty; /* streams with something to do before the loop sleeps */

@@ -21,7 +21,7 @@
 #define RING_ENTRIES 256u
 
 #define ALONE_RUN     64u         /* write_syncs of one file in a row before the loop does them */
-#define ALONE_BYTES   (64u << 10) /* most in one */
+#define ALONE_BYTES   (256u << 10) /* most in one */
 #define ALONE_SLOW_NS UINT64_C(20000000) /* one that took longer ends the run */
 
 struct real_file {
@@ -84,7 +84,7 @@ void real_file_close(struct loch_file *file)
     struct real_file *f = real_file_of(file);
 
     LOCH_ASSERT(f->running == 0);
-    if (real_env_of(file->env)->run == f)
+    if (real_env_of(file->env)->run == f) /* the next one goes on in its place */
         real_env_of(file->env)->run = NULL;
     (void)close(f->fd);
     free(f);
@@ -261,9 +261,11 @@ static bool goes_alone(struct real_env *env, const struct real_op *op)
 {
     if (op->kind != OP_WRITE_SYNC)
         return false;
-    env->run_length = env->run == op->file ? env->run_length + 1 : 0;
+    if (env->run != NULL && env->run != op->file)
+        env->run_length = 0;
+    env->run_length++;
     env->run = op->file;
-    return env->run_length >= ALONE_RUN && op->bytes.len <= ALONE_BYTES && env->alone == NULL;
+    return env->run_length > ALONE_RUN && op->bytes.len <= ALONE_BYTES && env->alone == NULL;
 }
 
 void real_alone_run(struct real_env *env)
