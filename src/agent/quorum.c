@@ -5,6 +5,7 @@
  */
 #include "quorum.h"
 
+#include "pace.h"
 #include "wal_window.h"
 
 #include "loch/base/check.h"
@@ -49,10 +50,11 @@ struct loch_quorum {
     struct loch_quorum_order o;
     struct loch_proposer *proposer;
     struct loch_wal_window window;
-    struct loch_timer *tick, *news;
-    bool contacts;  /* the members are not known yet */
-    uint32_t busy;  /* connections that will still call back */
-    uint32_t depth; /* calls of ours on the stack */
+    struct loch_timer *tick, *news, *held;
+    struct loch_pace pace; /* `held`: until when WAL waits for company */
+    bool contacts;         /* the members are not known yet */
+    uint32_t busy;         /* connections that will still call back */
+    uint32_t depth;        /* calls of ours on the stack */
     bool closed;
     bool was_full;
     uint64_t random;
@@ -244,6 +246,7 @@ static void carry_out(struct loch_quorum *q, loch_status st, struct loch_propose
             take_elected(q);
             break;
         case LOCH_PROPOSER_COMMIT:
+            loch_pace_committed(&q->pace, e->lsn);
             q->o.events->committed(q->o.arg, e->lsn);
             break;
         case LOCH_PROPOSER_FENCED:
@@ -543,6 +546,18 @@ static void take_members(struct loch_quorum *q)
     q->contacts = false;
 }
 
+/* Where the kernel does not say, WAL never waits. */
+static void look_for_cpu(struct loch_quorum *q)
+{
+    struct loch_buf text = {0};
+
+    if (!loch_is_ok(loch_env_read_file(q->o.env, "/proc/self/schedstat", 200, &text)) ||
+        !loch_is_ok(loch_buf_append(&text, "", 1)))
+        text.len = 0;
+    loch_pace_look(&q->pace, text.len > 0 ? (const char *)text.data : "");
+    loch_buf_fini(&text);
+}
+
 static void tick(void *arg)
 {
     struct loch_quorum *q = arg;
@@ -551,6 +566,7 @@ static void tick(void *arg)
     q->tick = NULL;
     if (!loch_is_ok(loch_env_timer(q->o.env, TICK_MS, &q->tick, tick, q)))
         LOCH_ERROR("the election's clock stands still: %s", loch_error_text());
+    look_for_cpu(q);
     if (is_stuck(q)) {
         q->stuck_ms = 0;
         q->o.events->lost(q->o.arg); /* may close us: nothing after it */
@@ -648,6 +664,8 @@ void loch_quorum_close(struct loch_quorum *q)
     q->tick = NULL;
     loch_timer_cancel(q->news);
     q->news = NULL;
+    loch_timer_cancel(q->held);
+    q->held = NULL;
     for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++) {
         struct peer *p = q->peers[i];
         if (p == NULL)
@@ -670,13 +688,26 @@ loch_status loch_quorum_push(struct loch_quorum *q, loch_lsn begin, struct loch_
     return loch_wal_window_push(&q->window, bytes, keep_from(q));
 }
 
-void loch_quorum_propose(struct loch_quorum *q)
+static void propose(void *arg)
 {
+    struct loch_quorum *q = arg;
     struct loch_proposer_effects effects = {0};
 
+    q->held = NULL;
+    loch_pace_sent(&q->pace, q->window.end, loch_env_now_ns(q->o.env));
     carry_out(q,
               loch_proposer_wal(q->proposer, now_of(q), q->window.start, q->window.end, &effects),
               &effects);
+}
+
+void loch_quorum_propose(struct loch_quorum *q)
+{
+    if (!loch_pace_arrived(&q->pace, q->window.end, loch_env_now_ns(q->o.env)) &&
+        (q->held != NULL ||
+         loch_is_ok(loch_env_timer(q->o.env, LOCH_PACE_MS, &q->held, propose, q))))
+        return;
+    loch_timer_cancel(q->held);
+    propose(q);
 }
 
 bool loch_quorum_full(struct loch_quorum *q)
