@@ -7,7 +7,7 @@ prepare   two clusters of their own below DIR, one of each build, with the same 
 measure   rounds, both builds one after the other in each: GetPage (loch-bench, pages from the pageserver's cache, and
           with its caches too small for anything: every read opens a layer's frame) and commits (pgbench -N, 4 clients).
           Medians, and the ratio of the builds; JSON on the last line
-refuse    each build is started on the other's data, and has to serve none of it
+refuse    each build's pageserver is started on the other's data and has to serve none of it; its own serves it again
 stop      both are gone
 
 A build without cipher: cmake -S . -B build-null -G Ninja -DLOCH_NULL_CIPHER=ON
@@ -15,6 +15,8 @@ A build without cipher: cmake -S . -B build-null -G Ninja -DLOCH_NULL_CIPHER=ON
 import json
 import os
 import re
+import select
+import signal
 import statistics
 import subprocess
 import sys
@@ -86,10 +88,21 @@ def measure():
     print(json.dumps(result))
 
 
+def end_pageserver(name):
+    """Not `loch down`: that takes away the libraries that every build's pageserver loads."""
+    with open(os.path.join(DIR, name, "run", "pageserver.json")) as f:
+        pid = json.load(f)["pid"]
+    ended = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGTERM)
+    if not select.select([ended], [], [], 60)[0]:
+        raise SystemExit(f"the pageserver of {name} does not end")
+    os.close(ended)
+
+
 def refuse():
     for name, other in (("cipher", "null"), ("null", "cipher")):
         run(name, "compute", "stop", "main")
-        run(name, "down")
+        end_pageserver(name)
         started = subprocess.Popen([os.path.join(CLUSTERS[other][0], "bin", "loch-pageserver"), "--config",
                                     os.path.join(DIR, name, "conf", "pageserver.ini")], stderr=subprocess.PIPE,
                                    stdout=subprocess.DEVNULL, text=True)
@@ -103,6 +116,9 @@ def refuse():
         refusal = [line for line in said.splitlines() if "is not served" in line]
         assert refusal, f"{other} on the data of {name}: {said}"
         print(f"{other} on the data of {name}: {refusal[0]}")
+        run(name, "up")
+        run(name, "compute", "start", "main")
+        assert sql(name, "SELECT count(*) FROM t") == "60000", f"{name} is not as it was"
 
 
 def stop():
