@@ -102,6 +102,7 @@ static void on_transaction(XactEvent event, void *arg)
     case XACT_EVENT_ABORT:
     case XACT_EVENT_PREPARE:
         loch_commit_guard_end();
+        loch_throttle_forget();
         break;
     case XACT_EVENT_PARALLEL_PRE_COMMIT: /* parallel workers have no transaction id of their own */
     case XACT_EVENT_PARALLEL_COMMIT:

@@ -80,6 +80,11 @@ void loch_throttle_maybe_sleep(void)
     pgstat_report_wait_end();
 }
 
+void loch_throttle_forget(void)
+{
+    wal_bytes_seen = pgWalUsage.wal_bytes;
+}
+
 /* How long a writer sleeps in each round between two looks: nothing up to half of the limit, from
  * there on more with the square, and at the limit until the lag is smaller. */
 static uint64 sleep_us(uint64 lag_bytes, int limit_kb)

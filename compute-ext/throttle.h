@@ -4,7 +4,9 @@
 #define LOCH_EXT_THROTTLE_H
 
 void loch_throttle_register(void);
-/* Sleeps a moment when this backend wrote WAL since the last round; else returns at once. */
+/* Sleeps a moment when this transaction wrote WAL since the last round; else returns at once. */
 void loch_throttle_maybe_sleep(void);
+/* A transaction is over: the next one, which may only read, does not wait for what it wrote. */
+void loch_throttle_forget(void);
 
 #endif

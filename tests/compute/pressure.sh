@@ -9,7 +9,23 @@ LIMIT_MB=32
 URL=
 sql() { timeout 60 psql "$URL" -X -A -t -q -v ON_ERROR_STOP=1 "$@" | grep -v '^$' || true; }
 is() { [ "$2" = "$3" ] && note "ok   $1: $2" || fail "$1: $2 instead of $3"; }
-lag_mb() { sql -c "select ingest_lag_bytes >> 20 from loch.lag"; }
+lag_mb() { ask "select ingest_lag_bytes >> 20 from loch.lag"; }
+
+# One session that is asked while the pageserver stands still: a new one would need pages of the catalog to begin with.
+begin_asking() {
+    coproc ASKED { exec psql "$URL" -X -A -t -q 2>&1; }
+    exec 8<&"${ASKED[0]}" 9>&"${ASKED[1]}"
+    ask "set synchronous_commit = off"
+}
+ask() { # QUERY: its lines; 1 when they do not come within a minute
+    local line
+    printf '%s;\n\\echo that was it\n' "$1" >&9
+    while read -r -t 60 -u 8 line; do
+        [ "$line" != "that was it" ] || return 0
+        echo "$line"
+    done
+    return 1
+}
 
 up
 "$LOCH" compute stop main >/dev/null
@@ -34,12 +50,13 @@ is "last-written LSNs" "$(sql -c "insert into w(b) values ('x')" -c checkpoint -
 sql -c "select count(*) from pg_attribute" -c "select count(*) from pg_depend" -c "select pages_read > 0 and average_read_us > 0 and longest_read_us >= last_read_us from loch.connections where pid = pg_backend_pid()" | tail -n 1 >"$WORK/own"
 is "one's own connection" "$(cat "$WORK/own")" t
 
-# What is asked while the pageserver stands still must not need a page from it: the pages come in here.
-stopped() { [ "$(sql -c "select writers_slowed and ingest_lag_bytes >= $LIMIT_MB << 20 from loch.lag" 2>/dev/null)" = t ]; }
-waiting() { [ "$(sql -c "select count(*) from pg_stat_activity where backend_type = 'client backend' and wait_event_type = 'Extension'")" -ge 1 ]; }
-within() { [ "$(lag_mb)" -lt "$LIMIT_MB" ] && [ "$(sql -c "select pageserver_answered_at > now() - interval '3 s' from loch.lag")" = t ]; }
+stopped() { [ "$(ask "select writers_slowed and ingest_lag_bytes >= $LIMIT_MB << 20 from loch.lag")" = t ]; }
+# (pg_stat_activity without its joins: they would read the catalog.)
+waiting() { [ "$(ask "select count(*) > 0 from pg_stat_get_activity(null) where backend_type = 'client backend' and wait_event_type = 'Extension'")" = t ]; }
+within() { [ "$(ask "select ingest_lag_bytes < $LIMIT_MB << 20 and pageserver_answered_at > now() - interval '3 s' from loch.lag")" = t ]; }
 over() { grep -q 'writers are no longer slowed' "$log"; }
-look() { lag_mb; stopped || true; sql -c "select why from loch.lag"; waiting || true; over || true; within || true; } >/dev/null
+why() { ask "select why from loch.lag"; }
+look() { lag_mb; stopped || true; why; waiting || true; over || true; within || true; } >/dev/null # its plans come in
 
 # The pageserver stands still while three clients write.
 cat >"$WORK/write.sql" <<'Q'
@@ -56,29 +73,31 @@ rate() { sed -n 's/^progress: .*, \([0-9.]*\) tps.*/\1/p' "$WORK/pgbench.log" | 
 writing
 wait_until 30 moved 2 || fail "pgbench does not begin"
 before=$(rate)
+begin_asking
 look
 pageserver=$(daemon_pid pageserver)
 kill -STOP "$pageserver"
-trap 'kill -CONT "$pageserver" 2>/dev/null; cleanup' EXIT
-wait_until 60 stopped || fail "the writers are not slowed: $(sql -c 'table loch.lag')"
+trap 'code=$?; set +e; kill -CONT "$pageserver" 2>/dev/null; (exit "$code"); cleanup' EXIT
+wait_until 60 stopped || fail "the writers are not slowed: $(ask 'table loch.lag')"
 highest=0
 until=$((SECONDS + still))
 while [ "$SECONDS" -lt "$until" ]; do
     now=$(lag_mb)
-    [ "$now" -le "$highest" ] || highest=$now
+    [ "${now:-0}" -le "$highest" ] || highest=$now
     sleep 0.3
 done
 [ "$highest" -le $((LIMIT_MB * 2)) ] || fail "the lag grew to $highest MB with a limit of $LIMIT_MB MB"
 note "ok   the pageserver stood still for $still s; the lag stayed at $highest MB"
-sql -c "select why from loch.lag" | grep -q 'the pageserver at .* does not answer' || fail "loch.lag does not say why: $(sql -c 'select why from loch.lag')"
+why | grep -q 'the pageserver at .* does not answer' || fail "loch.lag does not say why: $(why)"
 wait_until 10 waiting || fail "no wait shows in pg_stat_activity"
 begun=$(date +%s%N)
-timeout 60 psql "$URL" -Xq -c "set statement_timeout = 1500; set synchronous_commit = off" \
-    -c "insert into w(b) select repeat(md5(g::text), 30) from generate_series(1, 3000000) g" >"$WORK/cancelled" 2>&1 && fail "a long insertion was not slowed"
+ask "set statement_timeout = 1500; insert into w(b) select repeat(md5(g::text), 30) from generate_series(1, 3000000) g" >"$WORK/cancelled" ||
+    fail "a waiting writer is not cancelled"
 took=$((($(date +%s%N) - begun) / 1000000))
 grep -q 'statement timeout' "$WORK/cancelled" || fail "not a timeout: $(cat "$WORK/cancelled")"
 [ "$took" -le 10000 ] || fail "a timeout of 1.5 s ended a waiting writer after $took ms"
 note "ok   a waiting writer's statement_timeout of 1500 ms came after $took ms"
+ask "reset statement_timeout"
 kill -CONT "$pageserver"
 wait_until 60 within || fail "the lag is $(lag_mb) MB when the pageserver is back"
 goes_on() { [ "$(rate)" -ge $((before / 4)) ]; }

@@ -66,7 +66,7 @@ if ! mkfs.ext4 -q -O encrypt "$WORK/image" 2>/dev/null || ! mount -o loop "$WORK
     exit 0
 fi
 unmount() { for _ in $(seq 100); do umount "$MNT" 2>/dev/null && return 0; sleep 0.1; done; umount -l "$MNT" || true; }
-trap 'code=$?; "$LOCH" down --immediate >/dev/null 2>&1 || true; unmount; (exit $code); cleanup' EXIT
+trap 'code=$?; set +e; "$LOCH" down --immediate >/dev/null 2>&1 || true; unmount; (exit $code); cleanup' EXIT
 chmod 0711 "$MNT"
 marks() { sync -f "$MNT"; { grep -c -a -o "$MARK" "$WORK/image" || true; } | head -1; }
 
