@@ -188,6 +188,57 @@ select count(*) from v where a > 0;
 Q
 }
 
+# Pauses between the change of a page and its record: a map's page that is written meanwhile has neither the record's LSN nor a
+# reason to be newer than what storage has. Counts by index-only, index and sequential scan.
+paused() { [ "$(sql -c "select t.is_paused()")" = t ]; }
+counts() {
+    sql -c "select t.evict_map('v')" \
+        -c "set enable_seqscan=off" -c "set enable_bitmapscan=off" -c "select count(*) from v where a > 0" \
+        -c "set enable_indexonlyscan=off" -c "select count(*) from v where a > 0" \
+        -c "set enable_indexscan=off" -c "set enable_seqscan=on" -c "select count(*) from v where a > 0"
+}
+pausing() { # RMID INFO STATEMENT: stopped in the statement, the map is written; then it goes on, and storage does not hear of it
+    sql -c "select t.write_map('v')" -c "select count(*) from v where a = 1" >/dev/null
+    sql -c "set synchronous_commit=off" -c "select t.pause_at($1, $2)" -c "$3" >/dev/null &
+    local writer=$!
+    wait_until 20 paused || { echo "not paused"; wait "$writer"; return 0; }
+    sql -c "select txid_current()" >/dev/null # its commit flushes what was logged up to the pause
+    hold_storage
+    sql -c "select t.write_map('v')" -c "select t.resume()" >/dev/null
+    wait "$writer" || true
+}
+switch_paused_delete=vm right_paused_delete=1000,1000,1000,999,999,999
+test_paused_delete() {
+    visible_table
+    sql -c "vacuum v"
+    counts
+    pausing 10 16 "delete from v where a = 5" # RM_HEAP_ID, XLOG_HEAP_DELETE
+    counts
+    let_storage_go
+}
+# The old row's page is the first one, the new row lies on the last: two bits are cleared.
+switch_paused_update=vm right_paused_update=1000,1000,1000,999,999,999
+test_paused_update() {
+    visible_table
+    sql -c "vacuum v"
+    counts
+    pausing 10 32 "update v set a = -1, t = repeat('y', 3000) where a = 5" # XLOG_HEAP_UPDATE
+    counts
+    let_storage_go
+}
+# VACUUM cuts the pages of rows above 300 off; their bits are cleared before the record. New rows lie there, some deleted.
+switch_paused_truncate=vm right_paused_truncate=1000,1000,1000,900,900,900
+test_paused_truncate() {
+    visible_table
+    sql -c "vacuum v"
+    counts
+    sql -c "delete from v where a > 300"
+    pausing 2 32 "vacuum v" # RM_SMGR_ID, XLOG_SMGR_TRUNCATE
+    sql -c "set synchronous_commit=off" -c "insert into v select g, 'x' from generate_series(301, 1000) g" -c "delete from v where a > 900"
+    counts
+    let_storage_go
+}
+
 right_truncate=0,0
 test_truncate() {
     sql <<'Q'

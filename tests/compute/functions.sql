@@ -7,3 +7,8 @@ CREATE OR REPLACE FUNCTION t.use_file_number(oid) RETURNS void LANGUAGE c AS 'lo
 CREATE OR REPLACE FUNCTION t.cache_fault(bigint, int) RETURNS void LANGUAGE c AS 'loch', 'loch_test_cache_fault';
 CREATE OR REPLACE FUNCTION t.cache_damage() RETURNS void LANGUAGE c AS 'loch', 'loch_test_cache_damage';
 CREATE OR REPLACE FUNCTION t.cache_counter(bigint) RETURNS void LANGUAGE c AS 'loch', 'loch_test_cache_counter';
+CREATE OR REPLACE FUNCTION t.pause_at(int, int) RETURNS void LANGUAGE c AS 'loch', 'loch_test_pause_at';
+CREATE OR REPLACE FUNCTION t.is_paused() RETURNS bool LANGUAGE c AS 'loch', 'loch_test_is_paused';
+CREATE OR REPLACE FUNCTION t.resume() RETURNS void LANGUAGE c AS 'loch', 'loch_test_resume';
+CREATE OR REPLACE FUNCTION t.write_map(regclass) RETURNS void LANGUAGE c AS 'loch', 'loch_test_write_map';
+CREATE OR REPLACE FUNCTION t.evict_map(regclass) RETURNS void LANGUAGE c AS 'loch', 'loch_test_evict_map';
