@@ -35,6 +35,8 @@
 #define WAIT_SLICE_US    10000
 #define SESSIONS_WAIT_US (60 * 1000 * 1000)
 #define START_SLICE_US   1000
+#define AHEAD_MOST_BYTES (UINT64_C(16) << 20) /* of the quorum */
+#define STALL_MOST_US    (10 * 1000 * 1000)
 #define NOTHING_LEFT     ((XLogRecPtr)1) /* of the last stop */
 
 /* What is being saved. */
@@ -88,13 +90,43 @@ static bool wait_for_sessions(void)
     return true;
 }
 
+static XLogRecPtr quorum_has(void)
+{
+    XLogRecPtr flushed;
+
+    LWLockAcquire(SyncRepLock, LW_SHARED);
+    flushed = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH];
+    LWLockRelease(SyncRepLock);
+    return flushed;
+}
+
+/* WAL that no quorum has yet lies on the scratch, which is small. False when none of it leaves. */
+static bool wait_for_quorum(void)
+{
+    XLogRecPtr before = quorum_has();
+
+    for (int slept = 0; GetXLogInsertRecPtr() > before + AHEAD_MOST_BYTES; slept += WAIT_SLICE_US) {
+        XLogRecPtr now = quorum_has();
+
+        if (now > before)
+            slept = 0;
+        before = Max(before, now);
+        if (slept >= STALL_MOST_US || !PostmasterIsAlive()) {
+            ereport(LOG, (errmsg("loch: the safekeepers do not take what is to be kept")));
+            return false;
+        }
+        pg_usleep(WAIT_SLICE_US);
+    }
+    return true;
+}
+
 static void log_part(struct saving *s, struct loch_stop_part *part)
 {
     struct loch_buf bytes = {0};
     struct loch_writer w;
     char name[32];
 
-    if (s->failed || s->head.part_count == LOCH_STOP_PARTS_MAX) {
+    if (s->failed || s->head.part_count == LOCH_STOP_PARTS_MAX || !wait_for_quorum()) {
         s->failed = true;
         return;
     }
@@ -267,16 +299,13 @@ void loch_stop_state_make(void)
 static bool is_over(void)
 {
     XLogRecPtr wanted = pg_atomic_read_u64(&loch_shared->stop_state_lsn);
-    XLogRecPtr flushed;
 
     if (wanted == NOTHING_LEFT || wanted == InvalidXLogRecPtr)
         return wanted == NOTHING_LEFT;
-    LWLockAcquire(SyncRepLock, LW_SHARED);
-    flushed = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH];
-    LWLockRelease(SyncRepLock);
-    if (flushed >= wanted)
-        pg_atomic_write_u64(&loch_shared->stop_state_lsn, NOTHING_LEFT);
-    return flushed >= wanted;
+    if (quorum_has() < wanted)
+        return false;
+    pg_atomic_write_u64(&loch_shared->stop_state_lsn, NOTHING_LEFT);
+    return true;
 }
 
 void loch_stop_state_wait(void)

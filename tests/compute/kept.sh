@@ -172,6 +172,27 @@ is "more than loch.unlogged_max_size" "$(sql -c "select count(*) from u")" 0
 is "statistics all the same" "$(sql -c "select n_live_tup > 0 from pg_stat_user_tables where relname = 'u'")" t
 sql -c "alter system reset loch.unlogged_max_size" -c "select pg_reload_conf()" >/dev/null
 
+# ---- a quorum that takes nothing: the stop does not fill the scratch, and keeps nothing ----
+sql -c "truncate u" -c "insert into u(v, txt) select g, repeat(md5(g::text), 60) from generate_series(1, 30000) g"
+[ "$(sql -c "select pg_table_size('u') > 50000000")" = t ] || fail "not enough to keep"
+caught_up
+before=$(lsn_number "$(sql -c "select pg_current_wal_insert_lsn()")")
+held="$(daemon_pid safekeeper-1) $(daemon_pid safekeeper-2)"
+# shellcheck disable=SC2086
+kill -STOP $held
+"$LOCH" compute stop main >/dev/null 2>&1 &
+stopping=$!
+gave_up() { logged "the safekeepers do not take what is to be kept"; }
+wait_until 60 gave_up || { kill -CONT $held; fail "the stop goes on without a quorum"; }
+# shellcheck disable=SC2086
+kill -CONT $held
+wait "$stopping" || fail "compute stop"
+start ""
+is "what no quorum took" "$(sql -c "select count(*) from u")" 0
+written=$(($(lsn_number "$(sql -c "select pg_current_wal_insert_lsn()")") - before))
+[ "$written" -lt 30000000 ] || fail "the stop wrote $written bytes without a quorum"
+note "ok   without a quorum the stop wrote $written bytes"
+
 # ---- a map older than a truncation, a drop and a database's end does no harm ----
 sql -c "create table short(pad text)" -c "insert into short select repeat('s', 700) from generate_series(1, 3000)" -c "delete from short where ctid > '(150,0)' and ctid < '(200,0)'" -c "vacuum short" \
     -c "create table dropped(pad text)" -c "insert into dropped select repeat('s', 700) from generate_series(1, 3000)" -c "delete from dropped where ctid > '(150,0)'" -c "vacuum (truncate off) dropped"
