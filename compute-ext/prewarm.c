@@ -176,15 +176,19 @@ void loch_prewarm_look(void)
 /* Some neighbouring pages under way. */
 struct chunk {
     RelFileNode rnode;
-    uint32 count;
+    uint32 span, count; /* blocks looked at, and asked for */
     BlockNumber blocks[CHUNK];
     uint32 marks[CHUNK];
     XLogRecPtr lsns[CHUNK];
 };
 
-static void choose(struct chunk *c, BlockNumber from, BlockNumber end)
+/* One is asked for before the other is taken: storage has always something to do. */
+static struct chunk chunks[2];
+static struct chunk *under_way = &chunks[0];
+
+static void choose(struct chunk *c, BlockNumber from)
 {
-    uint32 marks[CHUNK], span = end - from;
+    uint32 marks[CHUNK], span = c->span;
     XLogRecPtr newest = InvalidXLogRecPtr;
     uint64 holes = UINT64_MAX;
 
@@ -209,28 +213,38 @@ static void choose(struct chunk *c, BlockNumber from, BlockNumber end)
         loch_wal_flush_to(newest);
 }
 
-static void fetch_chunk(RelFileNode rnode, BlockNumber from, BlockNumber end)
+static void take_chunk(struct chunk *c)
 {
-    struct chunk c = {.rnode = rnode};
     uint32 loaded = 0;
 
-    choose(&c, from, end);
-    for (uint32 i = 0; i < c.count; i++)
-        loch_readahead_ask(rnode, c.blocks[i], c.lsns[i]);
-    for (uint32 i = 0; i < c.count; i++) {
+    for (uint32 i = 0; i < c->count; i++) {
         PGAlignedBlock page;
         uint64 posted_id;
 
-        if (!loch_readahead_take(rnode, MAIN_FORKNUM, c.blocks[i], c.lsns[i], page.data,
+        if (!loch_readahead_take(c->rnode, MAIN_FORKNUM, c->blocks[i], c->lsns[i], page.data,
                                  &posted_id))
-            loch_page_client_get_posted(rnode, MAIN_FORKNUM, c.blocks[i], c.lsns[i], posted_id,
+            loch_page_client_get_posted(c->rnode, MAIN_FORKNUM, c->blocks[i], c->lsns[i], posted_id,
                                         page.data);
         if (!PageIsNew((Page)page.data) &&
-            loch_cache_put_marked(rnode, c.blocks[i], c.lsns[i], page.data, c.marks[i]))
+            loch_cache_put_marked(c->rnode, c->blocks[i], c->lsns[i], page.data, c->marks[i]))
             loaded++;
     }
     loch_count_add(LOCH_C_prewarm_loaded, loaded);
-    loch_count_add(LOCH_C_prewarm_left_out, end - from - loaded);
+    loch_count_add(LOCH_C_prewarm_left_out, c->span - loaded);
+    c->span = c->count = 0;
+}
+
+static void fetch_chunk(RelFileNode rnode, BlockNumber from, BlockNumber end)
+{
+    struct chunk *next = under_way == &chunks[0] ? &chunks[1] : &chunks[0];
+
+    *next = (struct chunk){.rnode = rnode, .span = end - from};
+    choose(next, from);
+    for (uint32 i = 0; i < next->count; i++)
+        loch_readahead_ask(rnode, next->blocks[i], next->lsns[i]);
+    loch_page_client_post_send(1);
+    take_chunk(under_way);
+    under_way = next;
 }
 
 static void reload_if_asked(void)
@@ -310,6 +324,7 @@ void loch_prewarm_main(Datum arg)
 
             fetch_run(&run);
         }
+        take_chunk(under_way);
         ereport(LOG,
                 (errmsg("loch: of " UINT64_FORMAT " hot pages " UINT64_FORMAT
                         " were brought into the local cache",

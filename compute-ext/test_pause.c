@@ -26,7 +26,7 @@
 
 #define BREAKPOINT 0xCCu
 #define TRAP_FLAG  0x100
-#define PAUSED     "loch.test_paused" /* there while a process is stopped; removed to let it go on */
+#define PAUSED     "loch.test_paused" /* while a process is stopped; removed, it goes on */
 #define LOOK_NS    1000000
 
 PG_FUNCTION_INFO_V1(loch_test_pause_at);
