@@ -173,7 +173,7 @@ void loch_prewarm_look(void)
 
 /* ---- fetching ---- */
 
-/* Some neighbouring pages under way. */
+/* Pages of one relation. */
 struct chunk {
     RelFileNode rnode;
     uint32 span, count; /* blocks looked at, and asked for */
@@ -184,11 +184,11 @@ struct chunk {
 
 /* One is asked for before the other is taken: storage has always something to do. */
 static struct chunk chunks[2];
-static struct chunk *under_way = &chunks[0];
+static struct chunk *gathering = &chunks[0], *under_way = &chunks[1];
 
-static void choose(struct chunk *c, BlockNumber from)
+static void choose(struct chunk *c, BlockNumber from, uint32 span)
 {
-    uint32 marks[CHUNK], span = c->span;
+    uint32 marks[CHUNK];
     XLogRecPtr newest = InvalidXLogRecPtr;
     uint64 holes = UINT64_MAX;
 
@@ -198,7 +198,6 @@ static void choose(struct chunk *c, BlockNumber from)
         holes = 0;
     else if (loch_local_exists(c->rnode, MAIN_FORKNUM))
         holes = loch_local_holes(c->rnode, MAIN_FORKNUM, from, span);
-    c->count = 0;
     for (uint32 i = 0; i < span; i++) {
         XLogRecPtr lsn = loch_last_lsn_get(c->rnode, MAIN_FORKNUM, from + i);
 
@@ -209,11 +208,12 @@ static void choose(struct chunk *c, BlockNumber from)
         c->lsns[c->count++] = lsn;
         newest = Max(newest, lsn);
     }
-    if (c->count > 0)
+    c->span += span;
+    if (newest != InvalidXLogRecPtr)
         loch_wal_flush_to(newest);
 }
 
-static void take_chunk(struct chunk *c)
+static void take(struct chunk *c)
 {
     uint32 loaded = 0;
 
@@ -234,17 +234,25 @@ static void take_chunk(struct chunk *c)
     c->span = c->count = 0;
 }
 
-static void fetch_chunk(RelFileNode rnode, BlockNumber from, BlockNumber end)
+/* Asks for what is gathered, and takes what was under way. */
+static void turn_over(void)
 {
-    struct chunk *next = under_way == &chunks[0] ? &chunks[1] : &chunks[0];
+    struct chunk *taken = under_way;
 
-    *next = (struct chunk){.rnode = rnode, .span = end - from};
-    choose(next, from);
-    for (uint32 i = 0; i < next->count; i++)
-        loch_readahead_ask(rnode, next->blocks[i], next->lsns[i]);
+    for (uint32 i = 0; i < gathering->count; i++)
+        loch_readahead_ask(gathering->rnode, gathering->blocks[i], gathering->lsns[i]);
     loch_page_client_post_send(1);
-    take_chunk(under_way);
-    under_way = next;
+    take(taken);
+    under_way = gathering;
+    gathering = taken;
+}
+
+static void gather(RelFileNode rnode, BlockNumber from, uint32 span)
+{
+    gathering->rnode = rnode;
+    choose(gathering, from, span);
+    if (gathering->span == CHUNK)
+        turn_over();
 }
 
 static void reload_if_asked(void)
@@ -256,22 +264,89 @@ static void reload_if_asked(void)
     ProcessConfigFile(PGC_SIGHUP);
 }
 
-static void fetch_run(const struct loch_hot_run *run)
+static void fetch_run(RelFileNode rnode, const struct loch_hot_run *run, BlockNumber blocks)
 {
-    RelFileNode rnode = {run->rel.spc, run->rel.db, run->rel.rel};
+    BlockNumber from = run->block, end = run->block + run->count;
+
+    for (; loch_settings.prewarm && from < Min(end, blocks); reload_if_asked()) {
+        uint32 span = Min(Min(end, blocks) - from, CHUNK - gathering->span);
+
+        gather(rnode, from, span);
+        from += span;
+    }
+    loch_count_add(LOCH_C_prewarm_left_out, end - from);
+}
+
+/* The runs of one relation, which lie together in the list. */
+struct hot_relation {
+    uint32 first, count;
+    uint64 pages;
+};
+
+static void fetch_relation(const struct loch_hot_pages *list, const struct hot_relation *r)
+{
+    const struct loch_hot_run head = loch_hot_pages_at(list, r->first);
+    RelFileNode rnode = {head.rel.spc, head.rel.db, head.rel.rel};
     XLogRecPtr lsn = loch_last_lsn_get(rnode, MAIN_FORKNUM, InvalidBlockNumber);
-    BlockNumber from = run->block, end = run->block + run->count, blocks = 0;
+    BlockNumber blocks = 0;
 
     loch_wal_flush_to(lsn);
     if (!loch_page_client_size(rnode, MAIN_FORKNUM, lsn, &blocks))
         blocks = 0;
-    for (; loch_settings.prewarm && from < Min(end, blocks); reload_if_asked()) {
-        BlockNumber next = Min(Min(end, blocks), from + CHUNK);
+    for (uint32 i = 0; i < r->count; i++) {
+        struct loch_hot_run run = loch_hot_pages_at(list, r->first + i);
 
-        fetch_chunk(rnode, from, next);
-        from = next;
+        fetch_run(rnode, &run, blocks);
     }
-    loch_count_add(LOCH_C_prewarm_left_out, end - from);
+    if (gathering->span > 0)
+        turn_over();
+}
+
+static int compare_pages(const void *a, const void *b)
+{
+    const struct hot_relation *x = a, *y = b;
+
+    return x->pages < y->pages ? -1 : x->pages > y->pages;
+}
+
+/* Small relations first: catalogs, and indexes before their tables. Returns the pages listed. */
+static uint64 sort_relations(const struct loch_hot_pages *list, struct hot_relation *relations,
+                             uint32 *count)
+{
+    struct loch_rel last = {0};
+    uint64 pages = 0;
+
+    *count = 0;
+    for (uint32 i = 0; i < list->count; i++) {
+        struct loch_hot_run run = loch_hot_pages_at(list, i);
+
+        if (*count == 0 || memcmp(&run.rel, &last, sizeof last) != 0)
+            relations[(*count)++] = (struct hot_relation){.first = i};
+        last = run.rel;
+        relations[*count - 1].count++;
+        relations[*count - 1].pages += run.count;
+        pages += run.count;
+    }
+    qsort(relations, *count, sizeof *relations, compare_pages);
+    return pages;
+}
+
+static void fetch_all(const struct loch_hot_pages *list)
+{
+    struct hot_relation *relations = palloc(Max(list->count, 1) * sizeof *relations);
+    uint32 count;
+    uint64 pages = sort_relations(list, relations, &count);
+
+    loch_count_add(LOCH_C_prewarm_listed, pages);
+    for (uint32 i = 0; i < count; i++)
+        fetch_relation(list, &relations[i]);
+    take(under_way);
+    pfree(relations);
+    ereport(
+        LOG,
+        (errmsg("loch: of " UINT64_FORMAT " hot pages " UINT64_FORMAT
+                " were brought into the local cache",
+                pages, pg_atomic_read_u64(&loch_own_process()->counters[LOCH_C_prewarm_loaded]))));
 }
 
 /* The list that came with the data directory; false: there is none. */
@@ -307,7 +382,6 @@ void loch_prewarm_main(Datum arg)
     struct loch_hot_pages list = {0};
     struct loch_buf bytes = {0};
     struct loch_cache_state cache;
-    uint64 pages = 0;
 
     (void)arg;
     before_shmem_exit(note_end, 0);
@@ -315,22 +389,8 @@ void loch_prewarm_main(Datum arg)
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     BackgroundWorkerUnblockSignals();
     loch_cache_state(&cache);
-    if (loch_settings.prewarm && cache.on && read_list(&bytes, &list)) {
-        for (uint32 i = 0; i < list.count; i++)
-            pages += loch_hot_pages_at(&list, i).count;
-        loch_count_add(LOCH_C_prewarm_listed, pages);
-        for (uint32 i = 0; i < list.count; i++) {
-            struct loch_hot_run run = loch_hot_pages_at(&list, i);
-
-            fetch_run(&run);
-        }
-        take_chunk(under_way);
-        ereport(LOG,
-                (errmsg("loch: of " UINT64_FORMAT " hot pages " UINT64_FORMAT
-                        " were brought into the local cache",
-                        pages,
-                        pg_atomic_read_u64(&loch_own_process()->counters[LOCH_C_prewarm_loaded]))));
-    }
+    if (loch_settings.prewarm && cache.on && read_list(&bytes, &list))
+        fetch_all(&list);
     loch_buf_fini(&bytes);
     proc_exit(0);
 }
