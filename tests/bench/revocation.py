@@ -1,26 +1,35 @@
 #!/usr/bin/env python3
 """How long a revoked tenant is still served: rounds of taking its CMK away under load on established connections.
 
-    revocation.py [--rounds 50] [--port-base N] [--poll 1s --lease 3s]
+    revocation.py [--rounds 50] [--port-base N] [--poll 1s --lease 3s] [--window 2]
 
-Each round: pgbench on the tenant (reads and writes), the CMK file is moved away, all daemons must say revoked and wiped,
-the compute's files must be gone; then the CMK comes back and so must the compute, by itself. Measured per round: the last
-answer that any connection got after the first denial that any daemon saw (negative: before), the time from the denial
-until the last daemon had wiped, and from giving the CMK back until the first query. Another tenant runs pgbench
-all the while, and a baseline before. Prints one JSON object.
+Two tenants under load all the while. Each round: the CMK file of one is moved away, all daemons must say revoked and
+wiped, the compute must be gone; then the CMK comes back and so must the compute, by itself. The revoked tenant's clients
+(pgbench, a ledger that remembers what was acknowledged, and a COPY that never ends) come through a relay that notes when the last
+byte from the server came. Measured per round: that byte after the first denial that any daemon was told (negative: before it) and
+after the file was moved, the time from the denial until the last daemon had wiped, and from giving the CMK back until the first query.
+The other tenant's transactions are counted in windows of each round: before (both loaded), from the moving on, after (both loaded again).
+At the end the ledger of the revoked tenant must be complete. Prints one JSON object; exit 1 when a byte came after poll and lease.
 """
 import argparse
+import asyncio
+import bisect
 import datetime
 import glob
 import json
 import os
 import shutil
+import statistics
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-LOCH = os.path.join(os.environ.get("LOCH_BUILD", ROOT + "/build"), "bin/loch")
+BIN = os.path.join(os.environ.get("LOCH_BUILD", ROOT + "/build"), "bin")
+running = []  # to be ended with the cluster, whatever happens
+LOCH, LEDGER = BIN + "/loch", BIN + "/ledger"
 
 
 def loch(*words):
@@ -52,22 +61,55 @@ def all_are(state):
     return len(rows) == 4 and all(r["state"] == state and (state == "held" or r["wiped_at"]) for r in rows)
 
 
+class Relay:
+    """Between clients and a compute; last_ms: when the last byte from the server came, bytes: how many did."""
+
+    def __init__(self, port, to_port):
+        self.port, self.to_port, self.last_ms, self.bytes = port, to_port, 0.0, 0
+        ready = threading.Event()
+        threading.Thread(target=lambda: asyncio.run(self.serve(ready)), daemon=True).start()
+        if not ready.wait(20):
+            raise SystemExit("the relay does not listen")
+
+    async def serve(self, ready):
+        server = await asyncio.start_server(self.accept, "127.0.0.1", self.port)
+        ready.set()
+        await server.serve_forever()
+
+    async def accept(self, reader, writer):
+        try:
+            server = await asyncio.open_connection("127.0.0.1", self.to_port)
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(self.pump(reader, server[1], False), self.pump(server[0], writer, True))
+
+    async def pump(self, reader, writer, from_server):
+        try:
+            while data := await reader.read(65536):
+                if from_server:
+                    self.last_ms = time.time() * 1000
+                    self.bytes += len(data)
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        writer.close()
+
+
 def pgbench(url, work, prefix, seconds):
     script = os.path.join(work, "script.sql")
     with open(script, "w") as f:
         f.write("\\set i random(1, 1000)\nSELECT count(*) FROM b WHERE g < :i;\nUPDATE b SET n = n + 1 WHERE g = :i;\n")
     return subprocess.Popen(["pgbench", "-n", "-c", "4", "-j", "1", "-T", str(seconds), "-l",
                              "--log-prefix", os.path.join(work, prefix), "-f", script, url],
-                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def last_answer(work, prefix):
-    last = 0.0
-    for path in glob.glob(os.path.join(work, prefix + ".*")):
-        for line in open(path):
-            fields = line.split()
-            last = max(last, int(fields[4]) * 1000 + int(fields[5]) / 1000)
-    return last
+def endless_copy(url):
+    """One statement that sends some 8 kB every 5 ms for as long as it is let."""
+    sql = "COPY (SELECT repeat('x', 9000), pg_sleep(0.005) FROM generate_series(1, 1000000)) TO STDOUT"
+    return subprocess.Popen(["psql", url, "-Xqc", sql], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def prepare(url):
@@ -78,32 +120,58 @@ def answers(url):
     return subprocess.run(["psql", url, "-XAtqc", "SELECT 1"], capture_output=True, text=True).stdout.strip() == "1"
 
 
-def one_round(n, work, cmk):
-    prefix = f"round{n}"
-    url = compute("ours")["url"]
-    load = pgbench(url, work, prefix, 300)
-    active = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench' AND query LIKE 'UPDATE%'"
+class Load:
+    """What a revoked round ends: begun anew with every round."""
 
-    def loaded():
-        nonlocal load
-        if load.poll() is not None:  # a machine that stood still for a lease: the compute was started anew
-            load = pgbench(url, work, prefix, 300)
-        return int(subprocess.run(["psql", url, "-XAtqc", active], capture_output=True, text=True).stdout or 0) >= 1
+    def __init__(self, url, direct, work, relay, n):
+        self.url, self.relay = url, relay
+        self.runs = [pgbench(url, work, f"round{n}", 600), endless_copy(url)]
+        active = ("SELECT count(*) FILTER (WHERE application_name = 'pgbench' AND query LIKE 'UPDATE%') > 0 AND "
+                  "count(*) FILTER (WHERE query LIKE 'COPY%') > 0 FROM pg_stat_activity")
+        wait_for("load", lambda: subprocess.run(["psql", direct, "-XAtqc", active], capture_output=True,
+                                                text=True).stdout.strip() == "t")
+        before = relay.bytes
+        wait_for("bytes through the relay", lambda: relay.bytes > before + 100000)
 
-    wait_for("load", loaded)
-    taken = time.time() * 1000
+    def alive(self):
+        return all(r.poll() is None for r in self.runs)
+
+    def wait(self):
+        for r in self.runs:
+            r.wait(120)
+
+
+def one_round(n, work, cmk, relay, window):
+    direct = compute("ours")["url"]
+    url = direct.replace(f":{relay.to_port}/", f":{relay.port}/")
+    load = Load(url, direct, work, relay, 2 * n)
+    loaded = time.time()
+    time.sleep(window)
+    if not load.alive():
+        raise SystemExit("the load ended before the key was taken: the machine stood still for a lease")
+    taken = time.time()
     os.rename(cmk, cmk + ".away")
     wait_for("revoked", lambda: all_are("revoked"))
     wait_for("compute", lambda: compute("ours")["state"] == "revoked")
     load.wait()
+    last = relay.last_ms
     rows = leases()
     denied = min(ms(r["since"]) for r in rows)
     wiped = max(ms(r["wiped_at"]) for r in rows)
+    wait_for("the dark window", lambda: time.time() >= taken + window)
     os.rename(cmk + ".away", cmk)
     given = time.time()
-    wait_for("back", lambda: compute("ours")["state"] == "running" and answers(url))
-    return {"late_ms": last_answer(work, prefix) - denied, "after_taken_ms": last_answer(work, prefix) - taken,
-            "wiped_ms": wiped - denied, "back_ms": (time.time() - given) * 1000}
+    wait_for("back", lambda: compute("ours")["state"] == "running" and answers(direct))
+    back = time.time()
+    load = Load(url, direct, work, relay, 2 * n + 1)
+    again = time.time()
+    time.sleep(window)
+    for r in load.runs:
+        r.terminate()
+    load.wait()
+    figures = {"late_ms": last - denied, "after_taken_ms": last - taken * 1000, "wiped_ms": wiped - denied,
+               "back_ms": (back - given) * 1000}
+    return figures, {"before": loaded, "dark": taken, "after": again}
 
 
 def percentiles(values):
@@ -111,16 +179,68 @@ def percentiles(values):
     return {"p50": round(v[len(v) // 2], 1), "p99": round(v[min(len(v) - 1, int(len(v) * 0.99))], 1), "max": round(v[-1], 1)}
 
 
-def tps(text):
-    return float(next(line for line in text.splitlines() if line.startswith("tps")).split()[2])
+def windows_of(work, rounds, window):
+    """The other tenant's transactions a second in each kind of window: medians and what they lie between."""
+    times = sorted(int(f[4]) + int(f[5]) / 1e6 for path in glob.glob(work + "/other.*") for line in open(path)
+                   if len(f := line.split()) == 6)
+    out = {}
+    for kind in ("before", "dark", "after"):
+        tps = sorted((bisect.bisect(times, w[kind] + window) - bisect.bisect(times, w[kind])) / window for w in rounds)
+        out[kind] = {"median": statistics.median(tps), "min": tps[0], "max": tps[-1]}
+    return out
+
+
+def seconds_of(text):
+    return float(text[:-2]) / 1000 if text.endswith("ms") else float(text[:-1])
+
+
+def ledger(*words):
+    return json.loads(subprocess.run([LEDGER, *words], check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+
+
+def run(o, work, cmk):
+    loch("up", "--port-base", o.port_base)
+    loch("tenant", "create", "ours", "--kms-uri", "file:" + cmk)
+    loch("compute", "start", "ours", "--tenant", "ours")
+    for name in ("ours", "main"):
+        prepare(compute(name)["url"])
+    ours = compute("ours")
+    relay = Relay(int(o.port_base) + 95, ours["port"])
+    url = ours["url"].replace(f":{ours['port']}/", f":{relay.port}/")
+    os.mkdir(work + "/ledger")
+    subprocess.run([LEDGER, "init", "--url", url], check=True, stdout=subprocess.DEVNULL)
+    bank = subprocess.Popen([LEDGER, "run", "--url", url, "--state", work + "/ledger", "--clients", "2", "--seconds", "36000",
+                             "--think-ms", "5", "--stop-file", work + "/stop"], stdout=subprocess.PIPE, text=True)
+    other = pgbench(compute("main")["url"], work, "other", 36000)
+    running.extend([bank, other])
+    rounds = []
+    for n in range(o.rounds):
+        rounds.append(one_round(n, work, cmk, relay, o.window))
+        print(f"round {n + 1}: " + ", ".join(f"{k} {v:.0f}" for k, v in rounds[-1][0].items()), file=sys.stderr)
+    if other.poll() is not None or bank.poll() is not None:
+        raise SystemExit("the other tenant's load or the ledger has ended by itself")
+    other.terminate()
+    other.wait()
+    open(work + "/stop", "w").close()
+    said = json.loads(bank.communicate()[0].splitlines()[-1])
+    checked = ledger("check", "--url", ours["url"], "--state", work + "/ledger")
+    figures = [r[0] for r in rounds]
+    bound_ms = 1000 * (seconds_of(o.poll) + seconds_of(o.lease))
+    print(json.dumps({"rounds": o.rounds, "poll": o.poll, "lease": o.lease, "bound_ms": bound_ms,
+                      **{k: percentiles([f[k] for f in figures]) for k in figures[0]},
+                      "bytes_through_relay": relay.bytes,
+                      "other_tps": windows_of(work, [r[1] for r in rounds], o.window),
+                      "ledger_run": said, "ledger_check": checked}, indent=1))
+    return max(f["late_ms"] for f in figures) <= bound_ms
 
 
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--rounds", type=int, default=50)
-    p.add_argument("--port-base", default="23100")
+    p.add_argument("--port-base", default=os.environ.get("LOCH_TEST_PORT_BASE", "23100"))
     p.add_argument("--poll", default="1s")
     p.add_argument("--lease", default="3s")
+    p.add_argument("--window", type=float, default=2)
     o = p.parse_args()
     work = tempfile.mkdtemp(prefix="loch-bench.", dir="/tmp")
     os.chmod(work, 0o711)
@@ -130,26 +250,10 @@ def main():
         f.write(os.urandom(32))
     os.chmod(cmk, 0o600)
     try:
-        loch("up", "--port-base", o.port_base)
-        loch("tenant", "create", "ours", "--kms-uri", "file:" + cmk)
-        loch("compute", "start", "ours", "--tenant", "ours")
-        for name in ("ours", "main"):
-            prepare(compute(name)["url"])
-        busy = pgbench(compute("ours")["url"], work, "both", 20)
-        before = tps(pgbench(compute("main")["url"], work, "before", 20).communicate()[0])
-        busy.wait()
-        other = pgbench(compute("main")["url"], work, "other", 3600)
-        rounds = [one_round(n, work, cmk) for n in range(o.rounds)]
-        other.terminate()
-        seconds = last = 0
-        for path in glob.glob(work + "/other.*"):
-            times = [int(line.split()[4]) for line in open(path) if len(line.split()) == 6]
-            seconds, last = times[-1] - times[0], len(times)
-        print(json.dumps({"rounds": o.rounds, "poll": o.poll, "lease": o.lease,
-                          **{k: percentiles([r[k] for r in rounds]) for k in rounds[0]},
-                          "other_tps_beside_load": round(before, 1),
-                          "other_tps_during_rounds": round(last / max(seconds, 1), 1)}, indent=1))
+        sys.exit(0 if run(o, work, cmk) else 1)
     finally:
+        for each in running:
+            each.kill()
         subprocess.run([LOCH, "down", "--immediate", "--wipe"], capture_output=True)
         shutil.rmtree(work, ignore_errors=True)
 
