@@ -67,6 +67,9 @@ static void make_metrics(struct loch_pageserver *ps)
         loch_metrics_counter(m, "loch_pageserver_reads_total", "Requests taken in.", NULL, 0);
     ps->m_cached = loch_metrics_counter(m, "loch_pageserver_cache_answers_total",
                                         "Pages answered from the page cache, at once.", NULL, 0);
+    ps->m_at_once = loch_metrics_counter(
+        m, "loch_pageserver_at_once_answers_total",
+        "Pages read without waiting for a disk, a thread or a redo process.", NULL, 0);
     ps->m_errors =
         loch_metrics_counter(m, "loch_pageserver_errors_total", "Errors answered.", NULL, 0);
     ps->m_connections = loch_metrics_gauge(m, "loch_pageserver_connections",

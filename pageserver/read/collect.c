@@ -26,6 +26,7 @@ LOCH_STATUS loch_collect(struct loch_view *view, const struct loch_key *key, loc
                          loch_lsn lsn, struct loch_versions *out, bool *base)
 {
     *base = false;
+    out->at_once = view->at_once;
     while (view != NULL) {
         LOCH_TRY(collect_own(view, key, floor, lsn, out, base));
         if (*base || view->parent == NULL)

@@ -12,6 +12,7 @@ struct loch_view {
     struct loch_layer_set *set;
     loch_lsn last_record_lsn;
     uint64_t applied;         /* records, by the last reconstruction */
+    bool at_once;             /* fail rather than wait for a disk or another process */
     struct loch_view *parent; /* owned; NULL for a root */
 };
 

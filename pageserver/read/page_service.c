@@ -294,14 +294,33 @@ static void job_done(void *arg)
     consider_free(conn);
 }
 
+/* What has to be ingested before it is read. */
+static loch_lsn wanted_lsn(const struct loch_timeline *t, const struct loch_page_at *at)
+{
+    return at->request_lsn == LOCH_LSN_MAX
+               ? loch_max_u64(at->not_modified_since, loch_timeline_last_record_lsn(t))
+               : at->request_lsn;
+}
+
+/* At which LSN it is read then. */
+static loch_lsn read_lsn(const struct loch_view *view, const struct loch_page_at *at)
+{
+    return at->request_lsn == LOCH_LSN_MAX ? loch_view_last_record_lsn(view) : at->request_lsn;
+}
+
+static bool is_before_all(const struct loch_timeline *t, loch_lsn lsn)
+{
+    const struct loch_timeline_info *info = loch_timeline_info(t);
+    return lsn < info->start_lsn && loch_id_is_none(&info->ancestor);
+}
+
 /* Takes the front of the ready requests into the job. */
 static void fill_job(struct page_conn *conn, struct page_job *job)
 {
     while (conn->ready != NULL && job->count < JOB_REQUESTS_MAX) {
         struct page_request *r = conn->ready;
         conn->ready = r->ready_next;
-        r->lsn = r->at.request_lsn == LOCH_LSN_MAX ? loch_view_last_record_lsn(job->view)
-                                                   : r->at.request_lsn;
+        r->lsn = read_lsn(job->view, &r->at);
         job->requests[job->count++] = r;
     }
     if (conn->ready == NULL)
@@ -372,13 +391,10 @@ static void waited(void *arg, loch_status st)
 static void begin_request(struct page_request *r)
 {
     const struct loch_timeline *t = loch_served_timeline(r->conn->served);
-    bool latest = r->at.request_lsn == LOCH_LSN_MAX;
-    loch_lsn wanted = latest
-                          ? loch_max_u64(r->at.not_modified_since, loch_timeline_last_record_lsn(t))
-                          : r->at.request_lsn;
+    const loch_lsn wanted = wanted_lsn(t, &r->at);
     const struct loch_timeline_info *info = loch_timeline_info(t);
     loch_metric_add(r->conn->ps->m_gets, 1);
-    if (wanted < info->start_lsn && loch_id_is_none(&info->ancestor)) {
+    if (is_before_all(t, wanted)) {
         fail_request(r, LOCH_FAIL(LOCH_E_INVALID,
                                   LOCH_LSN_FMT " lies before the timeline's "
                                                "beginning at " LOCH_LSN_FMT,
@@ -438,31 +454,14 @@ static loch_status on_hello(struct page_conn *conn, struct loch_slice payload)
     return LOCH_OK;
 }
 
-/* A page that the cache has whole is answered at once, on the loop: no view, no hand-over to a
- * thread. "The newest" is any state at or above not_modified_since. */
-static bool answer_from_cache(struct page_conn *conn, const struct loch_page_get *m)
+/* An answer that goes out from the loop; false: it does not for want of memory. */
+static bool send_page(struct page_conn *conn, const struct loch_page_get *m, loch_lsn lsn,
+                      const uint8_t page[static LOCH_PAGE_BYTES])
 {
-    const struct loch_key key = {.kind = LOCH_KEY_PAGE,
-                                 .fork = m->fork,
-                                 .spc = m->rel.spc,
-                                 .db = m->rel.db,
-                                 .rel = m->rel.rel,
-                                 .block = m->block};
-    struct loch_timeline *t = loch_served_timeline(conn->served);
-    bool latest = m->at.request_lsn == LOCH_LSN_MAX;
-    loch_lsn since = latest ? m->at.not_modified_since : m->at.request_lsn;
-    uint8_t page[LOCH_PAGE_BYTES];
-    struct loch_page_get_reply reply = {.request_id = m->request_id,
-                                        .page = loch_slice_of(page, sizeof page)};
+    const struct loch_page_get_reply reply = {m->request_id, lsn,
+                                              loch_slice_of(page, LOCH_PAGE_BYTES)};
     struct loch_buf buf = {0};
     struct loch_writer w;
-    if (conn->ps->cache == NULL || since == LOCH_LSN_NONE ||
-        (!latest && !loch_is_ok(loch_timeline_readable(t, since))) ||
-        !loch_page_cache_answer(conn->ps->cache, &loch_timeline_info(t)->timeline, &key, since,
-                                m->at.request_lsn, &reply.lsn, page))
-        return false;
-    loch_metric_add(conn->ps->m_gets, 1);
-    loch_metric_add(conn->ps->m_cached, 1);
     if (!loch_is_ok(loch_buf_reserve(&buf, ANSWER_BYTES)))
         return false;
     loch_writer_init(&w, &buf);
@@ -471,6 +470,49 @@ static bool answer_from_cache(struct page_conn *conn, const struct loch_page_get
         page_conn_send(conn, &buf);
     else if (conn->stream != NULL)
         loch_stream_close(conn->stream);
+    loch_metric_add(conn->ps->m_gets, 1);
+    return true;
+}
+
+/* A page that the cache has whole is answered at once, on the loop: no view, no hand-over to a
+ * thread. "The newest" is any state at or above not_modified_since. */
+static bool answer_from_cache(struct page_conn *conn, const struct loch_page_get *m,
+                              const struct loch_key *key)
+{
+    struct loch_timeline *t = loch_served_timeline(conn->served);
+    bool latest = m->at.request_lsn == LOCH_LSN_MAX;
+    loch_lsn since = latest ? m->at.not_modified_since : m->at.request_lsn, lsn = LOCH_LSN_NONE;
+    uint8_t page[LOCH_PAGE_BYTES];
+    if (conn->ps->cache == NULL || since == LOCH_LSN_NONE ||
+        (!latest && !loch_is_ok(loch_timeline_readable(t, since))) ||
+        !loch_page_cache_answer(conn->ps->cache, &loch_timeline_info(t)->timeline, key, since,
+                                m->at.request_lsn, &lsn, page) ||
+        !send_page(conn, m, lsn, page))
+        return false;
+    loch_metric_add(conn->ps->m_cached, 1);
+    return true;
+}
+
+/* A page that takes neither a disk nor a redo process is read on the loop: that costs less than to
+ * hand it to a thread and back. */
+static bool answer_at_once(struct page_conn *conn, const struct loch_page_get *m)
+{
+    const uint64_t began_ns = loch_env_now_ns(conn->ps->env);
+    struct loch_timeline *t = loch_served_timeline(conn->served);
+    struct loch_view *view = NULL;
+    uint8_t page[LOCH_PAGE_BYTES];
+    const loch_lsn wanted = wanted_lsn(t, &m->at);
+    if (is_before_all(t, wanted) || !loch_timeline_ready(t, wanted) ||
+        !loch_is_ok(loch_view_create(t, &view)))
+        return false;
+    const loch_lsn lsn = read_lsn(view, &m->at);
+    bool done = loch_is_ok(loch_view_readable(view, lsn)) &&
+                loch_view_page_at_once(view, &m->rel, m->fork, m->block, lsn, page);
+    loch_view_destroy(view);
+    if (!done || !send_page(conn, m, lsn, page))
+        return false;
+    loch_metric_add(conn->ps->m_at_once, 1);
+    loch_metric_observe_ns(conn->ps->m_get_seconds, loch_env_now_ns(conn->ps->env) - began_ns);
     return true;
 }
 
@@ -478,18 +520,19 @@ static loch_status on_get(struct page_conn *conn, struct loch_slice payload)
 {
     struct loch_page_get m;
     LOCH_TRY(loch_page_get_decode(payload, &m));
-    if (answer_from_cache(conn, &m))
+    const struct loch_key key = {.kind = LOCH_KEY_PAGE,
+                                 .fork = m.fork,
+                                 .spc = m.rel.spc,
+                                 .db = m.rel.db,
+                                 .rel = m.rel.rel,
+                                 .block = m.block};
+    if (answer_from_cache(conn, &m, &key) || answer_at_once(conn, &m))
         return LOCH_OK;
     struct page_request *r = page_request_create(conn, LOCH_PAGE_GET, m.request_id);
     if (r == NULL)
         return LOCH_OK;
     r->at = m.at;
-    r->key = (struct loch_key){.kind = LOCH_KEY_PAGE,
-                               .fork = m.fork,
-                               .spc = m.rel.spc,
-                               .db = m.rel.db,
-                               .rel = m.rel.rel,
-                               .block = m.block};
+    r->key = key;
     begin_request(r);
     return LOCH_OK;
 }

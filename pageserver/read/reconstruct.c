@@ -54,7 +54,8 @@ LOCH_STATUS loch_page_build(struct loch_view *view, const struct loch_key *key,
             run++;
         if (run > 0) {
             bool fresh = v->kind == LOCH_VERSION_RECORD_INIT || !have_base;
-            LOCH_TRY(loch_redo_chain_apply(view->timeline, key, v - (run - 1), run, fresh, page));
+            LOCH_TRY((view->at_once ? loch_redo_chain_at_once : loch_redo_chain_apply)(
+                view->timeline, key, v - (run - 1), run, fresh, page));
             left -= run;
         } else {
             if (v->kind == LOCH_VERSION_VALUE)

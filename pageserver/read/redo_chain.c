@@ -95,12 +95,37 @@ static void try_native(const struct loch_timeline *timeline, const struct loch_k
     count(use->native_records, *done);
 }
 
+static const struct loch_redo_use *use_of(const struct loch_timeline *timeline)
+{
+    const struct loch_redo_use *use = loch_timeline_store(timeline)->redo_use;
+
+    return use != NULL ? use : &unused;
+}
+
+LOCH_STATUS loch_redo_chain_at_once(const struct loch_timeline *timeline,
+                                    const struct loch_key *key, const struct loch_version *items,
+                                    size_t total, bool fresh, uint8_t page[static LOCH_PAGE_BYTES])
+{
+    const struct loch_redo_use *use = use_of(timeline);
+    size_t done = 0;
+
+    if (use->native_off)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "native redo is off");
+    if (fresh)
+        memset(page, 0, LOCH_PAGE_BYTES);
+    LOCH_TRY(apply_native(key, items, total, page, &done));
+    if (done < total)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "a record for the redo process");
+    count(use->native_records, total);
+    count(use->native_pages, 1);
+    return LOCH_OK;
+}
+
 LOCH_STATUS loch_redo_chain_apply(const struct loch_timeline *timeline, const struct loch_key *key,
                                   const struct loch_version *items, size_t total, bool fresh,
                                   uint8_t page[static LOCH_PAGE_BYTES])
 {
-    const struct loch_store *store = loch_timeline_store(timeline);
-    const struct loch_redo_use *use = store->redo_use != NULL ? store->redo_use : &unused;
+    const struct loch_redo_use *use = use_of(timeline);
     size_t done = 0;
 
     if (!use->native_off)

@@ -25,5 +25,10 @@ struct loch_redo_use {
 LOCH_STATUS loch_redo_chain_apply(const struct loch_timeline *timeline, const struct loch_key *key,
                                   const struct loch_version *items, size_t count, bool fresh,
                                   uint8_t page[static LOCH_PAGE_BYTES]);
+/* The same without the redo process: also for a loop's thread. Any failure means only that
+ * loch_redo_chain_apply has to be asked. */
+LOCH_STATUS loch_redo_chain_at_once(const struct loch_timeline *timeline,
+                                    const struct loch_key *key, const struct loch_version *items,
+                                    size_t count, bool fresh, uint8_t page[static LOCH_PAGE_BYTES]);
 
 #endif

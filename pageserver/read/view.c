@@ -108,6 +108,15 @@ LOCH_STATUS loch_view_page(struct loch_view *view, const struct loch_rel *rel, u
     return LOCH_OK;
 }
 
+bool loch_view_page_at_once(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
+                            uint32_t block, loch_lsn lsn, uint8_t out[static LOCH_PAGE_BYTES])
+{
+    view->at_once = true;
+    bool done = loch_is_ok(loch_view_page(view, rel, fork, block, lsn, out));
+    view->at_once = false;
+    return done;
+}
+
 LOCH_STATUS loch_view_rel_size(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
                                loch_lsn lsn, bool *exists, uint32_t *blocks)
 {

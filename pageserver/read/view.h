@@ -34,6 +34,11 @@ LOCH_STATUS loch_view_readable(const struct loch_view *view, loch_lsn lsn);
 LOCH_STATUS loch_view_get(struct loch_view *view, const struct loch_key *key, loch_lsn lsn,
                           struct loch_buf *out, bool *found, loch_lsn *version);
 
+/* As loch_view_page, but without waiting for a disk or a redo process, so also for a loop's thread.
+ * False when that cannot be had, whatever the reason: ask loch_view_page on a pool thread. */
+bool loch_view_page_at_once(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
+                            uint32_t block, loch_lsn lsn, uint8_t out[static LOCH_PAGE_BYTES]);
+
 /* exists false: no such relation fork at lsn (blocks is 0 then). */
 LOCH_STATUS loch_view_rel_size(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
                                loch_lsn lsn, bool *exists, uint32_t *blocks);

@@ -1,14 +1,14 @@
 /* Set-associative, as the page cache; entries hold references. A set's frames together never exceed
- * what eight of the largest would take, which bounds the whole. */
+ * its share of the budget, nor is there room for more than WAYS of them. */
 #include "frame_cache.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 
-#define WAYS  8u
+#define WAYS  16u
 #define LOCKS 32u
-/* Frames are cut at about 32 KiB. */
-#define USUAL_BYTES ((size_t)36 << 10)
+/* Of a set: 16 frames of an image each, or two of the largest. */
+#define SET_BYTES (2 * LOCH_FRAME_CACHED_MAX_BYTES)
 
 struct slot {
     struct loch_id file;
@@ -29,7 +29,7 @@ LOCH_STATUS loch_frame_cache_create(size_t budget_bytes, struct loch_frame_cache
     struct loch_frame_cache *cache = calloc(1, sizeof *cache);
     if (cache == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a frame cache");
-    cache->sets = budget_bytes / USUAL_BYTES / WAYS;
+    cache->sets = budget_bytes / SET_BYTES;
     if (cache->sets < 2)
         cache->sets = 2;
     cache->slots = calloc(cache->sets * WAYS, sizeof *cache->slots);
@@ -85,27 +85,51 @@ struct loch_frame *loch_frame_cache_get(struct loch_frame_cache *cache, const st
     return found;
 }
 
+static size_t slot_bytes(const struct slot *s)
+{
+    return s->frame == NULL ? 0 : loch_frame_bytes(s->frame).len;
+}
+
+/* A free slot of the set once `len` more bytes fit into its share; what was used longest ago goes.
+ * The set's lock held. */
+static struct slot *make_room(struct slot *set, size_t len, struct loch_frame *gone[WAYS])
+{
+    for (size_t n = 0;; n++) {
+        struct slot *oldest = NULL, *empty = NULL;
+        size_t bytes = len;
+        for (struct slot *s = set; s < set + WAYS; s++) {
+            bytes += slot_bytes(s);
+            if (s->frame == NULL)
+                empty = s;
+            else if (oldest == NULL || s->used < oldest->used)
+                oldest = s;
+        }
+        if (empty != NULL && (bytes <= SET_BYTES || oldest == NULL))
+            return empty;
+        gone[n] = oldest->frame;
+        *oldest = (struct slot){0};
+    }
+}
+
 void loch_frame_cache_put(struct loch_frame_cache *cache, const struct loch_id *file,
                           uint32_t number, struct loch_frame *frame)
 {
-    if (loch_frame_bytes(frame).len > LOCH_FRAME_CACHED_MAX_BYTES)
+    const size_t len = loch_frame_bytes(frame).len;
+    if (len > LOCH_FRAME_CACHED_MAX_BYTES)
         return;
     size_t set = set_of(cache, file, number);
-    struct loch_frame *old = NULL;
+    struct loch_frame *gone[WAYS] = {0};
     pthread_mutex_lock(&cache->locks[set % LOCKS]);
-    struct slot *slot = &cache->slots[set * WAYS];
+    struct slot *slots = &cache->slots[set * WAYS];
     bool there = false;
-    for (size_t i = set * WAYS; i < (set + 1) * WAYS && !there; i++) {
-        there = is_slot(&cache->slots[i], file, number);
-        if (cache->slots[i].used < slot->used)
-            slot = &cache->slots[i];
-    }
-    if (!there) {
-        old = slot->frame;
-        *slot = (struct slot){*file, number, loch_frame_retain(frame), ++cache->ticks[set % LOCKS]};
-    }
+    for (size_t i = 0; i < WAYS && !there; i++)
+        there = is_slot(&slots[i], file, number);
+    if (!there)
+        *make_room(slots, len, gone) =
+            (struct slot){*file, number, loch_frame_retain(frame), ++cache->ticks[set % LOCKS]};
     pthread_mutex_unlock(&cache->locks[set % LOCKS]);
-    loch_frame_release(old);
+    for (size_t i = 0; i < WAYS; i++)
+        loch_frame_release(gone[i]);
 }
 
 void loch_frame_cache_drop(struct loch_frame_cache *cache, const struct loch_id *file)

@@ -240,16 +240,50 @@ static loch_status read_frame(struct loch_layer *layer, uint32_t number, struct 
     return loch_frame_create(&raw, out);
 }
 
-static loch_status load_frame(struct loch_layer *layer, uint32_t number, struct loch_versions *hold,
+/* The same from the OS cache alone; any failure means only that it is to be read by others. */
+static loch_status read_frame_now(struct loch_layer *layer, uint32_t number,
+                                  struct loch_frame **out)
+{
+    const struct loch_layer_ref *ref = &layer->frames[number];
+    struct loch_buf stored = {0}, raw = {0};
+    loch_status st = loch_buf_reserve(&stored, ref->stored_bytes);
+    if (loch_is_ok(st) &&
+        !loch_file_read_now(layer->file, ref->offset, stored.data, ref->stored_bytes))
+        st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "a block that is not in memory");
+    if (loch_is_ok(st)) {
+        stored.len = ref->stored_bytes;
+        st = loch_layer_reader_open_frame(layer->reader, ref, loch_buf_slice(&stored), &raw);
+    }
+    loch_buf_fini(&stored);
+    if (loch_is_ok(st))
+        return loch_frame_create(&raw, out);
+    loch_buf_fini(&raw);
+    return st;
+}
+
+/* A page that has its frame for itself: what is read from it is kept as a page, if at all. */
+static bool is_page_alone(const struct loch_layer *layer, uint32_t run)
+{
+    const uint32_t frame = layer->runs[run].frame;
+    struct loch_key key;
+    return loch_is_ok(loch_key_decode(layer->runs[run].key, &key)) && key.kind == LOCH_KEY_PAGE &&
+           (run == 0 || layer->runs[run - 1].frame != frame) &&
+           (run + 1 == layer->run_count || layer->runs[run + 1].frame != frame);
+}
+
+static loch_status load_frame(struct loch_layer *layer, uint32_t run, struct loch_versions *hold,
                               struct loch_slice *bytes)
 {
+    const uint32_t number = layer->runs[run].frame;
+    struct loch_frame_cache *cache = is_page_alone(layer, run) ? NULL : layer->cache;
     struct loch_frame *frame = NULL;
-    if (layer->cache != NULL)
-        frame = loch_frame_cache_get(layer->cache, &layer->desc.file_id, number);
+    if (cache != NULL)
+        frame = loch_frame_cache_get(cache, &layer->desc.file_id, number);
     if (frame == NULL) {
-        LOCH_TRY(read_frame(layer, number, &frame));
-        if (layer->cache != NULL)
-            loch_frame_cache_put(layer->cache, &layer->desc.file_id, number, frame);
+        LOCH_TRY(hold->at_once ? read_frame_now(layer, number, &frame)
+                               : read_frame(layer, number, &frame));
+        if (cache != NULL)
+            loch_frame_cache_put(cache, &layer->desc.file_id, number, frame);
     }
     *bytes = loch_frame_bytes(frame);
     return loch_versions_hold(hold, frame);
@@ -268,34 +302,39 @@ static loch_status read_version(struct loch_reader *r, struct loch_version *v)
     return LOCH_OK;
 }
 
-/* Appends a run's versions within floor..lsn, newest first, up to the first base. */
+/* Appends a run's versions within floor..lsn, newest first, up to the first base. A run is often
+ * hundreds of sizes of one relation, of which the last counts: the first pass only looks for where
+ * that is. */
 static loch_status collect_run(struct loch_slice frame, uint32_t offset, loch_lsn floor,
                                loch_lsn lsn, struct loch_versions *out, bool *base)
 {
     if (offset > frame.len)
         return LOCH_FAIL(LOCH_E_CORRUPT, "a layer's index points beyond a frame");
-    struct loch_reader r;
+    struct loch_reader r, from;
+    struct loch_version v;
     loch_reader_init(&r, loch_slice_of(frame.data + offset, frame.len - offset));
-    uint32_t count = loch_read_u32(&r);
-    struct loch_versions run = {0};
-    loch_status st = LOCH_OK;
-    for (uint32_t i = 0; i < count && loch_is_ok(st); i++) {
-        struct loch_version v;
-        st = read_version(&r, &v);
-        if (!loch_is_ok(st) || v.lsn > lsn)
+    uint32_t left = loch_read_u32(&r);
+    size_t wanted = 0; /* versions at `from` */
+    from = r;
+    for (; left > 0; left--) {
+        const struct loch_reader here = r;
+        LOCH_TRY(read_version(&r, &v));
+        if (v.lsn > lsn)
             break;
-        if (v.lsn < floor)
-            continue;
-        if (loch_version_is_base(&v))
-            run.count = 0;
-        st = loch_versions_add(&run, &v);
+        if (wanted == 0 || loch_version_is_base(&v)) {
+            from = here;
+            wanted = 0;
+        }
+        wanted += v.lsn >= floor;
     }
-    for (size_t i = run.count; i-- > 0 && loch_is_ok(st);) {
-        *base = *base || loch_version_is_base(&run.items[i]);
-        st = loch_versions_add(out, &run.items[i]);
+    const size_t first = out->count;
+    for (size_t i = 0; i < wanted; i++) {
+        LOCH_TRY(read_version(&from, &v));
+        *base = *base || loch_version_is_base(&v);
+        LOCH_TRY(loch_versions_add(out, &v));
     }
-    loch_versions_fini(&run);
-    return st;
+    loch_versions_reverse(out, first);
+    return LOCH_OK;
 }
 
 LOCH_STATUS loch_layer_collect(struct loch_layer *layer, const struct loch_key *key, loch_lsn floor,
@@ -309,7 +348,7 @@ LOCH_STATUS loch_layer_collect(struct loch_layer *layer, const struct loch_key *
         struct loch_slice frame;
         if (memcmp(run->key, wanted.key, LOCH_KEY_BYTES) != 0)
             break;
-        LOCH_TRY(load_frame(layer, run->frame, out, &frame));
+        LOCH_TRY(load_frame(layer, i, out, &frame));
         LOCH_TRY(collect_run(frame, run->offset, floor, lsn, out, base));
         if (run->first_lsn < floor)
             break;

@@ -1,5 +1,6 @@
-/* Building a layer file: keys in order, each key's versions oldest first, in frames of about 32
- * KiB.
+/* Building a layer file: keys in order, each key's versions oldest first. A frame is closed
+ * once it has 8 KiB, so an image of a page, the usual thing to be read, opens alone; only records
+ * on top of a base go on in its frame, up to 16 KiB.
  *
  * A run (the versions of one key within one frame) is u32 count, then for each version u8 kind, u64
  * lsn, for the record kinds u64 start_lsn, u32 length, bytes. Index: u32 format (2), u32 frames,
@@ -78,6 +79,12 @@ static void write_version(struct loch_writer *w, const struct loch_version *v)
     loch_write_lp(w, v->bytes);
 }
 
+/* A key's versions go on in the frame as it is: a chain stays with its base. */
+static bool goes_on(const struct loch_version *next, size_t bytes)
+{
+    return bytes < (loch_version_is_base(next) ? LOCH_FRAME_TARGET_BYTES : LOCH_FRAME_CHAIN_BYTES);
+}
+
 /* Writes versions items[count-1] .. items[0] (newest first in memory, oldest first on disk). */
 static loch_status write_key(struct loch_layer_builder *w, const struct loch_key *key,
                              const struct loch_version *items, size_t count,
@@ -88,7 +95,7 @@ static loch_status write_key(struct loch_layer_builder *w, const struct loch_key
     size_t left = count;
     while (left > 0) {
         size_t n = 0, bytes = w->frame.len;
-        while (n < left && (n == 0 || bytes < LOCH_FRAME_TARGET_BYTES))
+        while (n < left && (n == 0 || goes_on(&items[left - 1 - n], bytes)))
             bytes += loch_layer_version_bytes(&items[left - ++n]);
         struct loch_writer index, frame;
         loch_writer_init(&index, &w->runs);

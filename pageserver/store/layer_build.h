@@ -5,7 +5,9 @@
 #include "layer.h"
 
 /* A frame is ended at this size, before compression; a value that is larger has one alone. */
-#define LOCH_FRAME_TARGET_BYTES ((size_t)32 << 10)
+#define LOCH_FRAME_TARGET_BYTES ((size_t)8 << 10)
+/* Up to this size records still go into the frame of what they change. */
+#define LOCH_FRAME_CHAIN_BYTES ((size_t)16 << 10)
 
 struct loch_layer_builder;
 

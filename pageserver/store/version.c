@@ -39,7 +39,7 @@ void loch_frame_release(struct loch_frame *frame)
     if (atomic_fetch_sub_explicit(&frame->refs, 1, memory_order_acq_rel) != 1)
         return;
     if (frame->bytes.data != NULL)
-        loch_wipe(frame->bytes.data, frame->bytes.cap);
+        loch_wipe(frame->bytes.data, frame->bytes.len); /* nothing was ever behind it */
     loch_buf_fini(&frame->bytes);
     free(frame);
 }
@@ -70,6 +70,15 @@ LOCH_STATUS loch_versions_add(struct loch_versions *list, const struct loch_vers
     list->items = items;
     list->items[list->count++] = *version;
     return LOCH_OK;
+}
+
+void loch_versions_reverse(struct loch_versions *list, size_t first)
+{
+    for (size_t i = first, j = list->count; i + 1 < j; i++) {
+        const struct loch_version v = list->items[--j];
+        list->items[j] = list->items[i];
+        list->items[i] = v;
+    }
 }
 
 LOCH_STATUS loch_versions_hold(struct loch_versions *list, struct loch_frame *take_frame)

@@ -34,6 +34,7 @@ struct loch_versions {
     size_t count, cap;
     struct loch_frame **frames; /* references held */
     size_t frame_count, frame_cap;
+    bool at_once; /* fail rather than wait for a disk */
 };
 
 /* True for a version that needs nothing older. */
@@ -43,6 +44,8 @@ static inline bool loch_version_is_base(const struct loch_version *v)
 }
 
 LOCH_STATUS loch_versions_add(struct loch_versions *list, const struct loch_version *version);
+/* Turns round the order of the versions from index `first` on. */
+void loch_versions_reverse(struct loch_versions *list, size_t first);
 /* Takes over one reference on the frame, also on failure. */
 LOCH_STATUS loch_versions_hold(struct loch_versions *list, struct loch_frame *take_frame);
 void loch_versions_fini(struct loch_versions *list);

@@ -85,6 +85,12 @@ loch_status loch_file_read(struct loch_file *file, uint64_t offset, void *out, s
     return file->env->ops->file_read(file, offset, out, len);
 }
 
+bool loch_file_read_now(struct loch_file *file, uint64_t offset, void *out, size_t len)
+{
+    return file->env->ops->file_read_now != NULL &&
+           file->env->ops->file_read_now(file, offset, out, len);
+}
+
 loch_status loch_file_write(struct loch_file *file, uint64_t offset, struct loch_slice bytes,
                             loch_done_fn done, void *arg)
 {

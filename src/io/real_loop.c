@@ -279,6 +279,7 @@ static const struct loch_world_ops real_ops = {
     .file_close = real_file_close,
     .file_size = real_file_size,
     .file_read = real_file_read,
+    .file_read_now = real_file_read_now,
     .file_write = real_file_write,
     .file_write_sync = real_file_write_sync,
     .file_sync = real_file_sync,

@@ -2,6 +2,7 @@
 #include "store_fixture.h"
 
 #include "store/compact.h"
+#include "store/layer_build.h"
 #include "store/layer_set.h"
 #include "store/manifest.h"
 #include "store/retention.h"
@@ -170,7 +171,7 @@ static void a_history_that_is_too_long_is_not_loaded(void **state)
     struct loch_compaction_stats stats = {0};
     bool done = false;
     limited.everything = true;
-    limited.key_bytes = 3 * (32u << 10); /* a page has a frame in each of four bands */
+    limited.key_bytes = 3 * LOCH_FRAME_TARGET_BYTES; /* a page has a frame in each of four bands */
     assert_code(loch_timeline_compact(t, &limited, &done, &stats), LOCH_E_LIMIT);
     assert_false(done);
     assert_non_null(strstr(loch_error_text(), "1663/5/100 fork 0 block 0"));

@@ -201,6 +201,7 @@ static int world_up(void **state)
     ps->m_get_seconds = loch_metrics_histogram(ps->metrics, "a", "a", NULL, 0);
     ps->m_wait_seconds = loch_metrics_histogram(ps->metrics, "b", "b", NULL, 0);
     ps->m_cached = loch_metrics_counter(ps->metrics, "e", "e", NULL, 0);
+    ps->m_at_once = loch_metrics_counter(ps->metrics, "f", "f", NULL, 0);
     ps->m_gets = ps->m_errors = ps->m_records = ps->m_wal_bytes = ps->m_flushes =
         loch_metrics_counter(ps->metrics, "c", "c", NULL, 0);
     ps->m_connections = loch_metrics_gauge(ps->metrics, "d", "d", NULL, 0);
@@ -360,6 +361,33 @@ static void cached_pages_are_answered_at_once(void **state)
     hang_up(w);
 }
 
+/* What is in memory is read on the loop, and is what a thread would read. */
+static void pages_in_memory_are_read_at_once(void **state)
+{
+    struct world *w = *state;
+    struct loch_key key = {.kind = LOCH_KEY_PAGE, .spc = 1663, .db = 5, .rel = 9, .block = 1};
+    const struct loch_rel rel = {1663, 5, 9};
+    uint8_t page[LOCH_PAGE_BYTES], ours[LOCH_PAGE_BYTES], theirs[LOCH_PAGE_BYTES];
+    struct loch_view *view = NULL;
+    loch_lsn lsn = 0, as_of = 0;
+    greet(w, RIGHTS);
+    (void)read_one(w, latest, &lsn, &as_of); /* the size's frame is open now */
+    loch_page_init(page, 0);
+    loch_page_set_lsn(page, L + 16);
+    assert_ok(loch_timeline_put_value(w->timeline, &key, L + 16, loch_slice_of(page, sizeof page)));
+    loch_timeline_advance(w->timeline, L + 24, L + 16);
+    const int64_t before = loch_metric_value(w->ps.m_at_once);
+    assert_false(read_one(w, (struct loch_page_at){LOCH_LSN_MAX, L + 16}, &lsn, &as_of));
+    assert_int_equal(loch_metric_value(w->ps.m_at_once), before + 1);
+    assert_true(lsn == L + 16 && as_of == L + 24);
+    assert_ok(loch_view_create(w->timeline, &view));
+    assert_true(loch_view_page_at_once(view, &rel, 0, 1, L + 24, ours));
+    assert_ok(loch_view_page(view, &rel, 0, 1, L + 24, theirs));
+    assert_memory_equal(ours, theirs, sizeof ours);
+    loch_view_destroy(view);
+    hang_up(w);
+}
+
 static void a_read_waits_and_others_do_not(void **state)
 {
     struct world *w = *state;
@@ -474,6 +502,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(reads),
         TEST(cached_pages_are_answered_at_once),
+        TEST(pages_in_memory_are_read_at_once),
         TEST(a_read_waits_and_others_do_not),
         TEST(bad_requests_get_exact_errors),
         TEST(greetings_are_checked),

@@ -167,6 +167,28 @@ static void test_native(void **state)
     loch_timeline_release(bare);
 }
 
+/* What takes the process is left to others, with nothing counted. */
+static void test_at_once(void **state)
+{
+    struct chains *c = *state;
+    uint8_t page[LOCH_PAGE_BYTES], again[LOCH_PAGE_BYTES];
+
+    assert_ok(loch_redo_chain_apply(c->timeline, &key, c->items, COUNT, true, page));
+    memset(again, 0xEE, sizeof again);
+    assert_ok(loch_redo_chain_at_once(c->timeline, &key, c->items, COUNT, true, again));
+    assert_memory_equal(page, again, sizeof page);
+    assert_counts(c, 2 * (int64_t)COUNT, 0, 2, 0);
+    c->use.native_off = true;
+    assert_code(loch_redo_chain_at_once(c->timeline, &key, c->items, COUNT, true, again),
+                LOCH_E_UNAVAILABLE);
+    c->use.native_off = false;
+    set_record(c, 2, 3, 0x80); /* not native */
+    assert_code(loch_redo_chain_at_once(c->timeline, &key, c->items, COUNT, true, again),
+                LOCH_E_UNAVAILABLE);
+    assert_counts(c, 2 * (int64_t)COUNT, 0, 2, 0);
+    assert_int_equal(pool_stats(c).spawned, 0);
+}
+
 static void test_switched_off(void **state)
 {
     struct chains *c = *state;
@@ -271,6 +293,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_native, up, down),
+        cmocka_unit_test_setup_teardown(test_at_once, up, down),
         cmocka_unit_test_setup_teardown(test_switched_off, up, down),
         cmocka_unit_test_setup_teardown(test_mixed, up, down),
         cmocka_unit_test_setup_teardown(test_refused_by_both, up, down),

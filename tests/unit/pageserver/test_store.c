@@ -657,6 +657,39 @@ static void cached_frames(void **state)
     loch_frame_release(frame);
 }
 
+/* Frames together never take more than the budget, and the newest is there. */
+static void frames_within_the_budget(void **state)
+{
+    struct site *s = *state;
+    struct loch_frame_cache *cache = NULL;
+    const size_t budget = (size_t)1 << 20;
+    size_t kept = 0;
+
+    assert_ok(loch_frame_cache_create(budget, &cache));
+    for (uint32_t i = 0; i < 1000; i++) {
+        const size_t len = i % 3 == 0 ? LOCH_FRAME_CACHED_MAX_BYTES : i % 3 == 1 ? 8200 : 100;
+        struct loch_buf bytes = {0};
+        struct loch_frame *frame = NULL, *got;
+        assert_ok(loch_buf_reserve(&bytes, len));
+        memset(bytes.data, 0, len);
+        bytes.len = len;
+        assert_ok(loch_frame_create(&bytes, &frame));
+        loch_frame_cache_put(cache, &s->tenant, i, frame);
+        loch_frame_cache_put(cache, &s->tenant, i, frame); /* once only */
+        got = loch_frame_cache_get(cache, &s->tenant, i);
+        assert_ptr_equal(got, frame);
+        loch_frame_release(got);
+        loch_frame_release(frame);
+    }
+    for (uint32_t i = 0; i < 1000; i++) {
+        struct loch_frame *got = loch_frame_cache_get(cache, &s->tenant, i);
+        kept += got == NULL ? 0 : loch_frame_bytes(got).len;
+        loch_frame_release(got);
+    }
+    assert_in_range(kept, budget / 4, budget);
+    loch_frame_cache_destroy(cache);
+}
+
 #define WITH_SITE(test_) cmocka_unit_test_setup_teardown(test_, site_up, site_down)
 
 int main(void)
@@ -678,6 +711,7 @@ int main(void)
         cmocka_unit_test(names),
         WITH_SITE(cached_pages_honour_floor_and_lsn),
         WITH_SITE(cached_frames),
+        WITH_SITE(frames_within_the_budget),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
