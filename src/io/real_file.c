@@ -20,7 +20,7 @@
 
 #define RING_ENTRIES 256u
 
-#define ALONE_RUN     64u         /* write_syncs of one file in a row before the loop does them */
+#define ALONE_RUN     64u          /* write_syncs of one file in a row before the loop does them */
 #define ALONE_BYTES   (256u << 10) /* most in one */
 #define ALONE_SLOW_NS UINT64_C(20000000) /* one that took longer ends the run */
 
