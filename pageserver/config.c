@@ -207,6 +207,7 @@ loch_status loch_pageserver_config_read(const struct loch_config *config,
         .history_ms = loch_config_u64(config, "history", "time"),
         .history_bytes = loch_config_u64(config, "history", "bytes"),
         .lease_ms = loch_config_u64(config, "history", "lease"),
+        .key_idle_ms = loch_config_u64(config, "kms", "idle"),
         .shred_delay_ms = loch_config_u64(config, "kms", "shred_delay"),
     };
 

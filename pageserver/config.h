@@ -33,7 +33,8 @@ struct loch_pageserver_config {
     uint64_t lease_ms;                   /* the longest lease */
     uint64_t upkeep_ms;                  /* how often layers are looked after */
     struct loch_lease_settings leases;
-    bool native_redo; /* off: every record goes to a redo process */
+    uint64_t key_idle_ms; /* keys not used for so long are put to sleep; 0: never */
+    bool native_redo;     /* off: every record goes to a redo process */
     uint64_t shred_delay_ms;
     struct loch_peer safekeepers[LOCH_SAFEKEEPERS_MAX];
     size_t safekeeper_count;

@@ -217,7 +217,8 @@ static void finish(void *state)
 
 int main(int argc, char **argv)
 {
-    static struct loch_daemon_hooks hooks = {.start = start, .stop = stop, .finish = finish};
+    static struct loch_daemon_hooks hooks = {
+        .start = start, .stop = stop, .finish = finish, .hold = loch_revocation_hold};
     hooks.commands = loch_pageserver_commands;
     hooks.command_count = loch_pageserver_command_count;
     return loch_daemon_main(argc, argv, &loch_pageserver_program, &hooks);

@@ -211,6 +211,11 @@ static bool due(const struct sk_timeline *tl, uint64_t now)
            tl->seen_commit >= piece_end(tl, tl->archive.lsn);
 }
 
+bool sk_archive_owes(const struct sk_timeline *tl)
+{
+    return tl->daemon->store != NULL && due(tl, UINT64_MAX);
+}
+
 /* Begins with the next timeline that has a whole piece, in turn. */
 static void pump(struct sk_daemon *d)
 {

@@ -30,6 +30,8 @@ struct sk_archive {
 /* The timeline has just become ACTIVE. */
 void sk_archive_open(struct sk_timeline *tl);
 bool sk_archive_idle(const struct sk_timeline *tl);
+/* True while a whole piece is committed that is not known to be archived. */
+bool sk_archive_owes(const struct sk_timeline *tl);
 /* About once a second: begins with the next piece, if any. One is made at a time. */
 void sk_archive_tick(struct sk_daemon *daemon);
 /* Reads archived WAL from `from` on, at most a piece of it, on a pool thread. LOCH_E_NOT_FOUND,

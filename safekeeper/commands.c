@@ -295,6 +295,13 @@ static void show_leases(void *arg, struct loch_console_request *request)
     loch_leases_show(d->leases, request);
 }
 
+/* Its hold has done it. */
+static void wake_tenant(void *arg, struct loch_console_request *request)
+{
+    (void)arg;
+    loch_console_done(request, "WAKE TENANT");
+}
+
 static const struct loch_console_command commands[] = {
     {"CREATE TIMELINE <tenant> <timeline> START <start> PREV <prev> SYSID <sysid> PGVERSION "
      "<pgversion> SEGMENT <segment>",
@@ -326,11 +333,13 @@ static const struct loch_console_command commands[] = {
     {LOCH_RECEIPT_WORDS, LOCH_RECEIPT_HELP, show_receipt},
     {LOCH_SHOW_KEYS_WORDS, LOCH_SHOW_KEYS_HELP, show_keys},
     {LOCH_RELOAD_KEYS_WORDS, LOCH_RELOAD_KEYS_HELP, reload_keys},
+    {LOCH_WAKE_WORDS, LOCH_WAKE_HELP, wake_tenant},
     {"SHOW LEASES", "One row a tenant: whether its key may be used, and why not.", show_leases},
 };
 
 const struct loch_daemon_hooks sk_hooks = {.commands = commands,
                                            .command_count = sizeof commands / sizeof commands[0],
+                                           .hold = sk_daemon_hold,
                                            .start = sk_daemon_start,
                                            .stop = sk_daemon_stop,
                                            .finish = sk_daemon_finish};

@@ -383,6 +383,8 @@ static void dark(void *arg, const struct loch_id *tenant, enum loch_code code, c
     for (size_t i = 0; i < d->timeline_count; i++)
         if (loch_id_equal(&d->timelines[i]->tenant, tenant)) {
             sk_timeline_park(d->timelines[i], code, why);
+            if (loch_keys_asleep(d->keys, tenant))
+                d->timelines[i]->retry_ns = UINT64_MAX; /* not before it is lit again */
             any = any || sk_timeline_holds_plaintext(d->timelines[i]);
         }
     if (!any)
@@ -408,6 +410,38 @@ static void light(void *arg, const struct loch_id *tenant)
             d->timelines[i]->retry_ns = 0; /* the next tick opens it */
 }
 
+/* Whether anybody is connected for the tenant, or its timelines have something to do. */
+static bool busy(void *arg, const struct loch_id *tenant)
+{
+    const struct sk_daemon *d = arg;
+
+    if (sk_service_knows(d, tenant))
+        return true;
+    for (size_t i = 0; i < d->timeline_count; i++)
+        if (loch_id_equal(&d->timelines[i]->tenant, tenant) && !sk_timeline_rests(d->timelines[i]))
+            return true;
+    return false;
+}
+
+/* A command about a tenant that is asleep waits until the tenant is awake, or cannot be woken. */
+bool sk_daemon_hold(void *state, const struct loch_console_request *request)
+{
+    const struct sk_daemon *d = state;
+    struct loch_id tenant;
+
+    if (!loch_is_ok(loch_console_arg_id(request, "tenant", &tenant)))
+        return false;
+    loch_keys_want(d->keys, &tenant);
+    if (loch_keys_asleep(d->keys, &tenant))
+        return true;
+    if (!loch_is_ok(loch_keys_usable(d->keys, &tenant)))
+        return false;
+    for (size_t i = 0; i < d->timeline_count; i++)
+        if (loch_id_equal(&d->timelines[i]->tenant, &tenant) && sk_timeline_wakes(d->timelines[i]))
+            return true;
+    return false;
+}
+
 static loch_status keep_leases(struct sk_daemon *d)
 {
     const struct loch_leases_options options = {.env = d->env,
@@ -415,6 +449,8 @@ static loch_status keep_leases(struct sk_daemon *d)
                                                 .metrics = d->metrics,
                                                 .audit = d->audit,
                                                 .settings = d->lease_settings,
+                                                .idle_ms = d->key_idle_ms,
+                                                .busy = busy,
                                                 .dark = dark,
                                                 .light = light,
                                                 .arg = d};
@@ -450,6 +486,7 @@ loch_status sk_daemon_start(const struct loch_daemon *daemon, void **state)
         goto out;
     }
     LOCH_TRY_OUT(st, loch_lease_settings_read(config, &d->lease_settings));
+    d->key_idle_ms = loch_config_u64(config, "kms", "idle");
     LOCH_TRY_OUT(st, open_world(d, config));
     LOCH_TRY_OUT(st, sk_daemon_serve(d, address));
     LOCH_TRY_OUT(st, sk_export_start(d, config));

@@ -52,6 +52,7 @@ struct sk_daemon {
     struct loch_kms *kms;
     struct loch_keys *keys;
     struct loch_lease_settings lease_settings;
+    uint64_t key_idle_ms; /* keys not used for so long are put to sleep; 0: never */
     struct loch_audit *audit;
     struct loch_leases *leases; /* NULL in tests: keys once opened stay */
     struct loch_tls_server *tls;
@@ -80,6 +81,8 @@ extern const struct loch_daemon_hooks sk_hooks;
 /* Enters the data directory, listens, opens the timelines. The caller has set env, dir, ids,
  * file_bytes, keys, tls, peers and metrics. */
 LOCH_STATUS sk_daemon_serve(struct sk_daemon *daemon, const char *address);
+/* For the console: true while a command about a sleeping tenant waits for it. */
+bool sk_daemon_hold(void *state, const struct loch_console_request *request);
 /* NULL when there is none. */
 struct sk_timeline *sk_daemon_find(const struct sk_daemon *daemon, const struct loch_id *tenant,
                                    const struct loch_id *timeline);

@@ -431,6 +431,14 @@ bool sk_service_uses(const struct sk_timeline *tl)
     return false;
 }
 
+bool sk_service_knows(const struct sk_daemon *daemon, const struct loch_id *tenant)
+{
+    for (const struct sk_conn *c = daemon->conns; c != NULL; c = c->next)
+        if (loch_id_equal(&c->identity.tenant, tenant))
+            return true;
+    return false;
+}
+
 void sk_service_pause(struct sk_timeline *tl, bool paused)
 {
     for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next)

@@ -54,6 +54,8 @@ void sk_service_drop(struct sk_timeline *tl, enum loch_code code, const char *te
 void sk_service_cut(struct sk_timeline *tl, enum loch_code code, const char *text);
 /* True when a connection still refers to the timeline. */
 bool sk_service_uses(const struct sk_timeline *tl);
+/* True while a connection of the tenant's is there, greeted or not. */
+bool sk_service_knows(const struct sk_daemon *daemon, const struct loch_id *tenant);
 /* Stops or resumes reading from the timeline's proposers. */
 void sk_service_pause(struct sk_timeline *tl, bool paused);
 /* The timeline is no longer held: takes the APPENDs that wait, and reads on. */

@@ -43,6 +43,7 @@ loch_status sk_timeline_check(const struct sk_timeline *tl)
     case SK_OPENING:
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "timeline %s is being opened", tl->timeline_text);
     case SK_WAITING:
+        loch_keys_want(tl->daemon->keys, &tl->tenant); /* it may be asleep */
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "timeline %s waits: %s", tl->timeline_text, tl->why);
     case SK_BROKEN:
         return LOCH_FAIL(LOCH_E_CORRUPT, "timeline %s is broken on this safekeeper",
@@ -400,6 +401,18 @@ bool sk_timeline_idle(const struct sk_timeline *tl)
     return !tl->job && (tl->store == NULL || sk_store_idle(tl->store)) && sk_recovery_idle(tl) &&
            sk_scrub_idle(tl) && sk_archive_idle(tl) && tl->members_jobs == 0 &&
            !sk_service_uses(tl) && !sk_export_uses(tl);
+}
+
+bool sk_timeline_rests(const struct sk_timeline *tl)
+{
+    return sk_timeline_idle(tl) && !tl->parked && tl->state != SK_OPENING &&
+           (tl->state != SK_ACTIVE || !sk_archive_owes(tl));
+}
+
+bool sk_timeline_wakes(const struct sk_timeline *tl)
+{
+    return tl->state == SK_OPENING || tl->parked ||
+           (tl->state == SK_WAITING && (tl->retry_ns == 0 || tl->retry_ns == UINT64_MAX));
 }
 
 void sk_timeline_quiesce(struct sk_timeline *tl, const char *why)

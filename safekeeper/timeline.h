@@ -92,6 +92,10 @@ void sk_timeline_break(struct sk_timeline *tl, const char *why);
 void sk_timeline_park(struct sk_timeline *tl, enum loch_code code, const char *why);
 /* False once a parked timeline has given its memory back. */
 bool sk_timeline_holds_plaintext(const struct sk_timeline *tl);
+/* Nothing is under way, and nothing is left to be done for now: it may sleep. */
+bool sk_timeline_rests(const struct sk_timeline *tl);
+/* It was asleep and is about to be opened, or being opened. */
+bool sk_timeline_wakes(const struct sk_timeline *tl);
 /* About once a second. */
 void sk_timeline_tick(struct sk_timeline *tl);
 /* Fails unless ACTIVE, saying why. */

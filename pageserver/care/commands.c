@@ -268,6 +268,8 @@ static const char *state_word(struct loch_pageserver *ps, const struct loch_tena
 {
     const enum loch_code code = loch_keys_usable(ps->keys, &t->id).code;
 
+    if (loch_keys_asleep(ps->keys, &t->id))
+        return "asleep";
     if (code == LOCH_E_KEY_REVOKED)
         return "REVOKED";
     return code == LOCH_E_KMS_UNAVAILABLE ? "OUTAGE" : otherwise;
@@ -532,6 +534,13 @@ static void flush_timeline(void *arg, struct loch_console_request *request)
     loch_console_done(request, "FLUSH");
 }
 
+/* Its hold (revocation.c) has done it. */
+static void wake_tenant(void *arg, struct loch_console_request *request)
+{
+    (void)arg;
+    loch_console_done(request, "WAKE TENANT");
+}
+
 const struct loch_console_command loch_pageserver_commands[] = {
     {"CREATE TENANT <name> [KMS <uri>] [IMPORT <directory>]",
      "Makes a tenant with the timeline main, under that CMK, of a fresh PostgreSQL or a shut down "
@@ -554,6 +563,7 @@ const struct loch_console_command loch_pageserver_commands[] = {
     {LOCH_RELOAD_KEYS_WORDS, LOCH_RELOAD_KEYS_HELP, reload_keys},
     {LOCH_ROTATE_KEY_WORDS, LOCH_ROTATE_KEY_HELP, rotate_key},
     {LOCH_ACTIVATE_WORDS, LOCH_ACTIVATE_HELP, activate_keys},
+    {LOCH_WAKE_WORDS, LOCH_WAKE_HELP, wake_tenant},
     {"SHOW LEASES", "One row a tenant: whether its key may be used, and why not.", show_leases},
     {"ISSUE CREDENTIAL <tenant> <timeline> <compute>",
      "A compute's keys and its epoch, as JSON; earlier ones of the timeline are fenced.",

@@ -2,11 +2,13 @@
  * timelines is in service, and tenant->problem says why. */
 #include "revocation.h"
 
+#include "commands.h"
 #include "read/page_cache.h"
 #include "redo_pool/redo_pool.h"
 #include "served.h"
 #include "tenant_files.h"
 #include "tenants.h"
+#include "upkeep.h"
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
@@ -115,7 +117,8 @@ static void dark(void *arg, const struct loch_id *tenant, enum loch_code code, c
     struct darkening *d = calloc(1, sizeof *d);
 
     if (t != NULL) {
-        (void)snprintf(t->problem, sizeof t->problem, "%s", why);
+        if (!loch_keys_asleep(ps->keys, tenant)) /* which is no problem */
+            (void)snprintf(t->problem, sizeof t->problem, "%s", why);
         t->dark = true;
     }
     loch_redo_pool_drop_tenant(ps->redo, tenant);
@@ -263,6 +266,37 @@ static void light(void *arg, const struct loch_id *tenant)
     loch_leases_relight(ps->leases, tenant); /* it changes or winds down, or no memory */
 }
 
+/* ---- asleep ---- */
+
+/* Whether the tenant's timelines are used or have something to do. What is only in memory is
+ * written first. */
+static bool busy(void *arg, const struct loch_id *tenant)
+{
+    struct loch_pageserver *ps = arg;
+    const struct loch_tenant *t = loch_tenant_find(ps, tenant);
+    bool any = t == NULL || t->busy || t->making_keys || t->darkening > 0;
+
+    for (struct loch_served *s = ps->served; s != NULL; s = loch_served_next(s)) {
+        if (!loch_id_equal(loch_served_tenant_id(s), tenant))
+            continue;
+        any = any || !loch_served_rests(s) || loch_upkeep_due(ps->upkeep, s);
+    }
+    return any;
+}
+
+bool loch_revocation_hold(void *state, const struct loch_console_request *request)
+{
+    struct loch_pageserver *ps = state;
+    struct loch_tenant *t = NULL;
+
+    if (loch_console_arg(request, "tenant") == NULL ||
+        !loch_is_ok(loch_command_tenant(ps, request, &t)))
+        return false;
+    loch_keys_want(ps->keys, &t->id);
+    return loch_keys_asleep(ps->keys, &t->id) ||
+           (t->dark && t->problem[0] == '\0' && loch_is_ok(loch_keys_usable(ps->keys, &t->id)));
+}
+
 loch_status loch_revocation_start(struct loch_pageserver *ps)
 {
     const struct loch_leases_options options = {.env = ps->env,
@@ -270,6 +304,8 @@ loch_status loch_revocation_start(struct loch_pageserver *ps)
                                                 .metrics = ps->metrics,
                                                 .audit = ps->audit,
                                                 .settings = ps->config.leases,
+                                                .idle_ms = ps->config.key_idle_ms,
+                                                .busy = busy,
                                                 .dark = dark,
                                                 .light = light,
                                                 .arg = ps};

@@ -10,7 +10,11 @@
 
 #include "../pageserver.h"
 
+#include "loch/host/console.h"
+
 /* Begins to keep leases on the keys of all tenants. After loch_tenants_open. */
 LOCH_STATUS loch_revocation_start(struct loch_pageserver *ps);
+/* For the console: true while a command about a sleeping tenant waits for it. */
+bool loch_revocation_hold(void *state, const struct loch_console_request *request);
 
 #endif

@@ -39,6 +39,7 @@ struct loch_served {
     struct loch_timer *timer, *gather;
     struct loch_buf pending;
     loch_lsn pulled_lsn; /* end of what the receiver delivered */
+    loch_lsn rest_lsn;   /* last_record_lsn when a flush was asked for, to rest */
     bool ingesting, flushing, paused, waiting_parents, freeze_wanted, flush_failed;
     unsigned work; /* in flight */
     uint64_t term, min_epoch;
@@ -512,6 +513,25 @@ void loch_served_flush_soon(struct loch_served *s)
 {
     s->freeze_wanted = true;
     consider_ingest(s);
+}
+
+bool loch_served_rests(struct loch_served *s)
+{
+    if (s->watches != NULL || s->work > 0 || s->stopping)
+        return false;
+    if (s->timeline == NULL || s->problem[0] != '\0')
+        return true;
+    if (s->waiters != NULL || s->pending.len > 0 || s->waiting_parents ||
+        !loch_timeline_settled(s->timeline))
+        return false;
+    const loch_lsn last = loch_timeline_last_record_lsn(s->timeline);
+    /* Records that change nothing make no layer: then a flush does not reach the last one. */
+    if (last == loch_timeline_disk_consistent_lsn(s->timeline) ||
+        (last == s->rest_lsn && !s->freeze_wanted && loch_timeline_frozen_bytes(s->timeline) == 0))
+        return true;
+    s->rest_lsn = last;
+    loch_served_flush_soon(s);
+    return false;
 }
 
 /* ---- the receiver's events ---- */

@@ -82,6 +82,9 @@ void loch_served_watch_remove(struct loch_served_watch *watch);
 void loch_served_work_begin(struct loch_served *served);
 void loch_served_work_end(struct loch_served *served);
 
+/* True when nobody uses the timeline and all of its WAL that has come is in layer files; what is
+ * not is written soon. */
+bool loch_served_rests(struct loch_served *served);
 /* Freezes what is in memory, if it can right now (ingest rests), and writes it. */
 void loch_served_flush_soon(struct loch_served *served);
 

@@ -336,6 +336,13 @@ static bool wants_work(struct loch_upkeep *u, const struct loch_served *s, bool 
            loch_timeline_cutoff_due(t, &window, loch_env_wall_us(ps->env));
 }
 
+bool loch_upkeep_due(struct loch_upkeep *u, const struct loch_served *s)
+{
+    bool everything;
+
+    return loch_served_timeline(s) != NULL && wants_work(u, s, &everything);
+}
+
 /* The first timeline behind u->after that has something to do, all around. */
 static struct loch_served *next_patient(struct loch_upkeep *u, bool *everything)
 {

@@ -3,6 +3,8 @@
 
 #include "page_cache.h"
 #include "page_conn.h"
+
+#include "care/tenants.h"
 #include "store/retention.h"
 
 #include "loch/base/check.h"
@@ -432,6 +434,9 @@ static loch_status on_hello(struct page_conn *conn, struct loch_slice payload)
     if (conn->greeted && m.term < conn->term)
         return LOCH_FAIL(LOCH_E_INVALID, "a connection's term cannot go back");
     struct loch_served *served = loch_served_find(conn->ps, &m.tenant, &m.timeline);
+    const struct loch_tenant *tenant = loch_tenant_find(conn->ps, &m.tenant);
+    if (served == NULL && tenant != NULL && tenant->dark)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the tenant's keys have only just come back");
     if (served == NULL)
         return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no such timeline here");
     LOCH_TRY(loch_served_usable(served));

@@ -420,6 +420,12 @@ loch_status loch_console_listen(struct loch_env *env, const char *socket_path,
     return LOCH_OK;
 }
 
+void loch_console_hold(struct loch_console *console,
+                       bool (*hold)(void *arg, const struct loch_console_request *request))
+{
+    console->hold = hold;
+}
+
 void loch_console_close(struct loch_console *console)
 {
     if (console == NULL)

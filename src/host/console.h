@@ -15,6 +15,7 @@ struct loch_console {
     const struct loch_console_command *commands;
     size_t command_count;
     void *arg;
+    bool (*hold)(void *arg, const struct loch_console_request *request);
     int fd;
     struct loch_watch *watch;
     struct console_conn *conns;
@@ -31,6 +32,8 @@ struct loch_console_request {
     size_t column_count;
     uint64_t row_count;
     bool too_long; /* beyond the limit, or out of memory */
+    struct loch_console *console;
+    uint64_t since_ns; /* when it came; held back since */
 };
 
 /* Runs a query on behalf of a connection, which has no other request running. */

@@ -11,7 +11,8 @@
 #include <string.h>
 #include <strings.h>
 
-#define TEXT_OID 25u
+#define TEXT_OID     25u
+#define HOLD_POLL_MS 20u
 
 /* ---- the end of a request ---- */
 static void finish(struct loch_console_request *take, struct loch_buf *take_bytes)
@@ -236,6 +237,21 @@ static void hint_for(const struct loch_console *console, const struct console_wo
         (void)snprintf(out, max, "SHOW HELP lists the commands.");
 }
 
+/* Begins the command, or looks again a little later whether it may. */
+static void begin(void *arg)
+{
+    struct loch_console_request *r = arg;
+    struct loch_console *console = r->console;
+    struct loch_timer *timer = NULL;
+    const uint64_t until_ns = r->since_ns + LOCH_CONSOLE_HOLD_MS * UINT64_C(1000000);
+
+    if (console->hold != NULL && loch_env_now_ns(console->env) < until_ns &&
+        console->hold(console->arg, r) &&
+        loch_is_ok(loch_env_timer(console->env, HOLD_POLL_MS, &timer, begin, r)))
+        return;
+    r->command->run(console->arg, r);
+}
+
 static void dispatch(struct loch_console *console, struct loch_console_request *request)
 {
     char hint[600];
@@ -246,7 +262,9 @@ static void dispatch(struct loch_console *console, struct loch_console_request *
         request->command = &console->commands[i];
         if (strcasecmp(request->words.word[0].text, "show") != 0)
             LOCH_INFO("console: %.400s", request->text);
-        request->command->run(console->arg, request);
+        request->console = console;
+        request->since_ns = loch_env_now_ns(console->env);
+        begin(request);
         return;
     }
     if (console_words_match("SHOW HELP", &request->words, NULL) != NULL ||

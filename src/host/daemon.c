@@ -132,6 +132,8 @@ static loch_status start(struct life *life)
     if (console != NULL)
         LOCH_TRY(loch_console_listen(d->env, console, life->hooks->commands,
                                      life->hooks->command_count, life->state, &life->console));
+    if (console != NULL)
+        loch_console_hold(life->console, life->hooks->hold);
     loch_metrics_health(d->metrics, true, "running");
     return LOCH_OK;
 }

@@ -6,6 +6,7 @@
 #include "loch/objstore/objstore.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 /* One version of a key; `secret` is empty for revoked and destroyed ones. */
 struct opened_key {
@@ -34,6 +35,8 @@ struct keys_permit {
     uint64_t until_ns;    /* UINT64_MAX: no lease is kept */
     enum loch_code block; /* LOCH_E_OK: none; else why nothing of the tenant opens */
     char why[LOCH_KEYS_WHY_BYTES];
+    bool asleep;        /* the block is for want of use */
+    atomic_bool wanted; /* by somebody, since it was asked last */
 };
 
 #define KEYS_CHANGE_LOCKS 64u
@@ -71,6 +74,8 @@ LOCH_STATUS keys_check_open(struct loch_keys *keys, const struct loch_id *tenant
 struct keys_permit *keys_permit_find(const struct loch_keys *keys, const struct loch_id *tenant);
 /* Under lock. Fails when the tenant's keys are blocked or their lease has run out. */
 LOCH_STATUS keys_permit_check(const struct loch_keys *keys, const struct loch_id *tenant);
+/* Under lock. Notes that the tenant's keys are wanted. */
+void keys_permit_want(const struct loch_keys *keys, const struct loch_id *tenant);
 /* The clock of leases; 0 when none are kept. */
 uint64_t keys_now_ns(const struct loch_keys *keys);
 /* After a load that began at started_ns: notes the lease, or why there is none. Passes st on, but

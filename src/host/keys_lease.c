@@ -101,6 +101,8 @@ loch_status keys_permit_note(struct loch_keys *keys, const struct loch_id *tenan
         p->granted_ns = started_ns;
         p->block = LOCH_E_OK;
         p->why[0] = '\0';
+        p->asleep = false;
+        atomic_store(&p->wanted, false);
     } else if (p != NULL && p->granted_ns == 0) { /* one that was held is the leases' to end */
         p->block = block;
         memcpy(p->why, why, sizeof why);
@@ -136,18 +138,68 @@ void loch_keys_permit(struct loch_keys *keys, const struct loch_id *tenant, uint
     unlock(keys);
 }
 
-void loch_keys_block(struct loch_keys *keys, const struct loch_id *tenant, enum loch_code code,
-                     const char *why)
+static void block(struct loch_keys *keys, const struct loch_id *tenant, enum loch_code code,
+                  const char *why, bool asleep)
 {
     LOCH_ASSERT(code != LOCH_E_OK);
     lock(keys, true);
     struct keys_permit *p = permit_make(keys, tenant);
     if (p != NULL) {
+        p->asleep = asleep;
+        atomic_store(&p->wanted, false);
         p->block = code;
         (void)snprintf(p->why, sizeof p->why, "%s", why);
     }
     wipe(keys, tenant);
     unlock(keys);
+}
+
+void loch_keys_block(struct loch_keys *keys, const struct loch_id *tenant, enum loch_code code,
+                     const char *why)
+{
+    block(keys, tenant, code, why, false);
+}
+
+void loch_keys_sleep(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    block(
+        keys, tenant, LOCH_E_KMS_UNAVAILABLE,
+        "the tenant is asleep: its keys were not used for kms.idle, and are fetched with the next "
+        "use",
+        true);
+}
+
+void keys_permit_want(const struct loch_keys *keys, const struct loch_id *tenant)
+{
+    struct keys_permit *p = keys_permit_find(keys, tenant);
+
+    if (p != NULL)
+        atomic_store(&p->wanted, true);
+}
+
+void loch_keys_want(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    lock(keys, false);
+    keys_permit_want(keys, tenant);
+    unlock(keys);
+}
+
+bool loch_keys_asleep(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    lock(keys, false);
+    const struct keys_permit *p = keys_permit_find(keys, tenant);
+    const bool is = p != NULL && p->asleep;
+    unlock(keys);
+    return is;
+}
+
+bool loch_keys_wanted(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    lock(keys, false);
+    struct keys_permit *p = keys_permit_find(keys, tenant);
+    const bool was = p != NULL && atomic_exchange(&p->wanted, false);
+    unlock(keys);
+    return was;
 }
 
 loch_status loch_keys_prove(struct loch_keys *keys, const struct loch_id *tenant)

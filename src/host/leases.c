@@ -17,6 +17,7 @@
 #define THREAD_STACK_BYTES (512u << 10)
 #define NS_PER_MS          UINT64_C(1000000)
 #define RELIGHT_NS         UINT64_C(1000000000)
+#define LOOKS_PER_IDLE     16u
 #define END_TRIES          200
 #define END_PAUSE_US       10000
 
@@ -26,6 +27,7 @@ struct entry {
     char cause[LOCH_KEYS_WHY_BYTES]; /* of the state, or why nobody answers */
     int64_t since_us, wiped_us;      /* wall clock; 0: not yet */
     uint64_t relight_ns;             /* 0: not wanted */
+    uint64_t used_ns, look_ns;       /* HELD: when it was busy last, when to look again */
     uint64_t decrypts;
     bool seen;
     struct loch_metric *m_state;
@@ -98,6 +100,10 @@ static void probe_done(void *arg)
     struct loch_leases *l = p->leases;
     struct entry *e = find(l, &p->tenant);
     const uint64_t now_ns = now_of(l);
+    const enum loch_lease_answer answer = p->code == LOCH_E_OK       ? LOCH_KMS_GRANTED
+                                          : p->code == LOCH_E_DENIED ? LOCH_KMS_DENIED
+                                                                     : LOCH_KMS_SILENT;
+    const bool slept = e != NULL && e->lease.state == LOCH_LEASE_ASLEEP && p->restore;
     unsigned effects;
 
     if (e == NULL || l->timer == NULL) { /* dropped, or we are being stopped */
@@ -105,15 +111,12 @@ static void probe_done(void *arg)
         return;
     }
     if (p->restore) {
-        effects = loch_lease_restored(&e->lease, p->started_ns, now_ns, p->code == LOCH_E_OK);
+        effects = loch_lease_restored(&e->lease, p->started_ns, now_ns, answer);
         if (p->code == LOCH_E_OK)
-            e->relight_ns = now_ns;
+            e->relight_ns = e->used_ns = now_ns;
         else
             (void)snprintf(e->cause, sizeof e->cause, "cannot be restored yet: %.200s", p->text);
     } else {
-        const enum loch_lease_answer answer = p->code == LOCH_E_OK       ? LOCH_KMS_GRANTED
-                                              : p->code == LOCH_E_DENIED ? LOCH_KMS_DENIED
-                                                                         : LOCH_KMS_SILENT;
         if (p->code != LOCH_E_OK)
             memcpy(e->cause, p->text, sizeof e->cause);
         loch_metric_add(answer == LOCH_KMS_GRANTED  ? l->m_granted
@@ -123,6 +126,10 @@ static void probe_done(void *arg)
         effects = loch_lease_answered(&e->lease, p->started_ns, now_ns, answer);
     }
     carry_out(l, e, effects);
+    if (slept && e->lease.state != LOCH_LEASE_HELD) { /* it could not be woken: nothing is left */
+        e->wiped_us = 0;
+        loch_leases_wiped(l, &e->tenant);
+    }
     probe_free(p);
 }
 
@@ -186,12 +193,12 @@ static void start_probe(struct loch_leases *l, struct entry *e, bool restore)
 
 static void tell(const struct loch_leases *l, const struct entry *e)
 {
-    static const int64_t numbers[] = {0, 1, 3, 4};
+    static const int64_t numbers[] = {0, 1, 3, 4, 5};
     char id[LOCH_ID_TEXT_BYTES];
     const struct loch_lease *lease = &e->lease;
     const bool silent = lease->state == LOCH_LEASE_HELD && lease->silent_ns != 0;
 
-    static const char *const events[] = {"", "granted", "revoked", "outage"};
+    static const char *const events[] = {"", "granted", "revoked", "outage", "asleep"};
     loch_metric_set(e->m_state, silent ? 2 : numbers[lease->state]);
     loch_audit_note(l->o.audit, &e->tenant, silent ? "grace" : events[lease->state],
                     lease->state == LOCH_LEASE_HELD ? "%s" : "keys are wiped: %s", e->cause);
@@ -203,11 +210,21 @@ static void tell(const struct loch_leases *l, const struct entry *e)
         LOCH_ERROR("tenant %s: OUTAGE: the key service is unavailable and the grace of %llu s is "
                    "over (%s); its keys are wiped",
                    id, (unsigned long long)l->o.settings.grace_ms / 1000, e->cause);
+    else if (lease->state == LOCH_LEASE_ASLEEP)
+        LOCH_INFO("tenant %s: asleep: %s; its keys are wiped until it is", id, e->cause);
     else if (silent)
         LOCH_WARN("tenant %s: GRACE: the key service is unavailable (%s); served for %llu s more",
                   id, e->cause, (unsigned long long)l->o.settings.grace_ms / 1000);
     else
         LOCH_INFO("tenant %s: the key service grants its key", id);
+}
+
+static void fall_asleep(struct loch_leases *l, struct entry *e)
+{
+    loch_keys_sleep(l->o.keys, &e->tenant);
+    (void)snprintf(e->cause, sizeof e->cause, "not used for %llu s",
+                   (unsigned long long)l->o.idle_ms / 1000);
+    l->o.dark(l->o.arg, &e->tenant, LOCH_E_KMS_UNAVAILABLE, "asleep: not used for kms.idle");
 }
 
 static void go_dark(struct loch_leases *l, struct entry *e)
@@ -219,8 +236,6 @@ static void go_dark(struct loch_leases *l, struct entry *e)
     (void)snprintf(why, sizeof why, "%s: %.200s",
                    denied ? "KEY_REVOKED" : "KMS_UNAVAILABLE beyond the grace", e->cause);
     loch_keys_block(l->o.keys, &e->tenant, code, why);
-    e->wiped_us = 0;
-    e->relight_ns = 0;
     l->o.dark(l->o.arg, &e->tenant, code, why);
 }
 
@@ -242,10 +257,16 @@ static void carry_out(struct loch_leases *l, struct entry *e, unsigned effects)
 
     if (effects & LOCH_LEASE_AUDIT)
         e->since_us = loch_env_wall_us(l->o.env);
-    if (effects & LOCH_LEASE_WIPE)
-        go_dark(l, e);
-    else if ((effects & LOCH_LEASE_AUDIT) && !held)
+    if (effects & LOCH_LEASE_WIPE) {
+        e->wiped_us = 0;
+        e->relight_ns = 0;
+        if (e->lease.state == LOCH_LEASE_ASLEEP)
+            fall_asleep(l, e);
+        else
+            go_dark(l, e);
+    } else if ((effects & LOCH_LEASE_AUDIT) && !held) {
         rename_block(l, e);
+    }
     if (effects & LOCH_LEASE_AUDIT)
         tell(l, e);
     if ((effects & LOCH_LEASE_RENEW) && held) {
@@ -280,6 +301,7 @@ static struct entry *entry_add(struct loch_leases *l, const struct loch_keys_per
         l->cap = cap;
     }
     e->tenant = view->tenant;
+    e->used_ns = now_of(l);
     e->since_us = loch_env_wall_us(l->o.env);
     if (view->block == LOCH_E_OK) {
         loch_lease_begin(&e->lease, &l->o.settings, view->granted_ns);
@@ -290,9 +312,9 @@ static struct entry *entry_add(struct loch_leases *l, const struct loch_keys_per
         memcpy(e->cause, view->why, sizeof e->cause);
         e->wiped_us = e->since_us; /* never opened here */
     }
-    e->m_state =
-        loch_metrics_gauge(l->o.metrics, "loch_key_state",
-                           "A tenant's key: 1 held, 2 grace, 3 revoked, 4 outage.", &label, 1);
+    e->m_state = loch_metrics_gauge(
+        l->o.metrics, "loch_key_state",
+        "A tenant's key: 1 held, 2 grace, 3 revoked, 4 outage, 5 asleep.", &label, 1);
     l->entries[l->count++] = e;
     if (view->block != LOCH_E_OK)
         tell(l, e);
@@ -336,6 +358,25 @@ static void follow_keys(struct loch_leases *l)
     free(views);
 }
 
+/* Who has not been busy for long falls asleep, who is wanted wakes. */
+static unsigned consider_sleep(struct loch_leases *l, struct entry *e, uint64_t now_ns)
+{
+    const uint64_t idle_ns = l->o.idle_ms * NS_PER_MS;
+
+    if (e->lease.state == LOCH_LEASE_ASLEEP)
+        return loch_keys_wanted(l->o.keys, &e->tenant) ? loch_lease_wake(&e->lease) : 0;
+    if (idle_ns == 0 || l->o.busy == NULL || e->lease.state != LOCH_LEASE_HELD ||
+        now_ns < e->look_ns)
+        return 0;
+    e->look_ns = now_ns + idle_ns / LOOKS_PER_IDLE;
+    if (e->relight_ns != 0 || l->o.busy(l->o.arg, &e->tenant) ||
+        loch_keys_wanted(l->o.keys, &e->tenant)) {
+        e->used_ns = now_ns;
+        return 0;
+    }
+    return now_ns - e->used_ns >= idle_ns ? loch_lease_sleep(&e->lease, now_ns) : 0;
+}
+
 static void tick(void *arg)
 {
     struct loch_leases *l = arg;
@@ -348,6 +389,7 @@ static void tick(void *arg)
         struct entry *e = l->entries[i];
         const uint64_t now_ns = now_of(l);
         carry_out(l, e, loch_lease_tick(&e->lease, now_ns));
+        carry_out(l, e, consider_sleep(l, e, now_ns));
         if (e->relight_ns != 0 && now_ns >= e->relight_ns && e->lease.state == LOCH_LEASE_HELD) {
             e->relight_ns = 0;
             l->o.light(l->o.arg, &e->tenant);

@@ -94,6 +94,8 @@ unsigned loch_lease_tick(struct loch_lease *l, uint64_t now_ns)
     if (l->tick_ns != 0 && now_ns - l->tick_ns > ns(l->settings.poll_ms))
         l->waited_ns = now_ns;
     l->tick_ns = now_ns;
+    if (l->state == LOCH_LEASE_ASLEEP)
+        return 0;
     if (l->asked_ns != 0 && now_ns - l->waited_ns >= ns(l->settings.lease_ms) / 2)
         effects |= silent(l, now_ns);
     if (l->state == LOCH_LEASE_HELD && l->silent_ns != 0 && grace_is_over(l, now_ns))
@@ -133,6 +135,8 @@ unsigned loch_lease_answered(struct loch_lease *l, uint64_t started_ns, uint64_t
                              enum loch_lease_answer answer)
 {
     l->asked_ns = 0;
+    if (l->state == LOCH_LEASE_ASLEEP && answer != LOCH_KMS_DENIED)
+        return 0; /* asked before it fell asleep */
     switch (answer) {
     case LOCH_KMS_GRANTED:
         return granted(l, started_ns, now_ns);
@@ -146,17 +150,41 @@ unsigned loch_lease_answered(struct loch_lease *l, uint64_t started_ns, uint64_t
     return silent(l, now_ns);
 }
 
-unsigned loch_lease_restored(struct loch_lease *l, uint64_t started_ns, uint64_t now_ns, bool ok)
+unsigned loch_lease_restored(struct loch_lease *l, uint64_t started_ns, uint64_t now_ns,
+                             enum loch_lease_answer answer)
 {
+    const bool slept = l->state == LOCH_LEASE_ASLEEP;
+
     l->restoring = false;
-    if (!ok) {
+    if (answer != LOCH_KMS_GRANTED) {
         l->good_ns = 0;
-        return 0;
+        if (!slept)
+            return 0;
+        l->next_ns = now_ns + ns(l->settings.poll_ms);
+        l->silent_ns = answer == LOCH_KMS_DENIED ? 0 : now_ns;
+        return close_down(l, answer == LOCH_KMS_DENIED ? LOCH_LEASE_REVOKED : LOCH_LEASE_OUTAGE,
+                          now_ns);
     }
     const struct loch_lease_settings settings = l->settings;
     loch_lease_begin(l, &settings, started_ns);
     l->since_ns = now_ns;
     return LOCH_LEASE_AUDIT | LOCH_LEASE_RENEW;
+}
+
+unsigned loch_lease_sleep(struct loch_lease *l, uint64_t now_ns)
+{
+    if (l->state != LOCH_LEASE_HELD || l->silent_ns != 0)
+        return 0;
+    l->asked_ns = 0;
+    return close_down(l, LOCH_LEASE_ASLEEP, now_ns);
+}
+
+unsigned loch_lease_wake(struct loch_lease *l)
+{
+    if (l->state != LOCH_LEASE_ASLEEP || l->restoring)
+        return 0;
+    l->restoring = true;
+    return LOCH_LEASE_RESTORE;
 }
 
 const char *loch_lease_word(const struct loch_lease *l)
@@ -166,6 +194,8 @@ const char *loch_lease_word(const struct loch_lease *l)
         return l->silent_ns != 0 ? "grace" : "held";
     case LOCH_LEASE_REVOKED:
         return "revoked";
+    case LOCH_LEASE_ASLEEP:
+        return "asleep";
     case LOCH_LEASE_OUTAGE:
         break;
     }

@@ -159,6 +159,7 @@ loch_status loch_branch_point(const struct loch_cluster *c, const json_t *branch
     int64_t time_us;
     json_t *row = NULL;
 
+    loch_wake(c, loch_field(branch, "tenant"));
     if (at == NULL)
         return read_tip(c, loch_field(branch, "timeline"), lsn);
     if (strchr(at, '/') != NULL)

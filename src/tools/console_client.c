@@ -78,6 +78,30 @@ loch_status loch_consolef(const struct loch_cluster *c, int port, json_t **rows,
     return loch_console(c, port, command, rows);
 }
 
+void loch_wake(const struct loch_cluster *c, const char *tenant)
+{
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
+        const int port = loch_port_safekeeper(c, i);
+        json_t *rows = NULL;
+        json_t *row;
+        size_t k;
+        if (!loch_is_ok(loch_console(c, port, "SHOW LEASES", &rows)))
+            continue;
+        json_array_foreach(rows, k, row)
+        {
+            json_t *reply = NULL;
+            const char *id = loch_field(row, "tenant");
+            if (strcmp(loch_field(row, "state"), "asleep") != 0 ||
+                (tenant != NULL && strcmp(id, tenant) != 0))
+                continue;
+            if (loch_is_ok(loch_consolef(c, port, &reply, "WAKE TENANT %s", id)))
+                json_decref(reply);
+        }
+        json_decref(rows);
+    }
+}
+
 loch_status loch_console_wait(const struct loch_cluster *c, const char *name, int port,
                               int timeout_ms)
 {

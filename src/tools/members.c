@@ -30,6 +30,7 @@ static void survey_fini(struct survey *s)
 static void survey_take(const struct loch_cluster *c, struct survey *out)
 {
     *out = (struct survey){0};
+    loch_wake(c, NULL);
     LOCH_EACH_SAFEKEEPER(c, i)
     {
         if (!loch_is_ok(

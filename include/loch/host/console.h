@@ -42,6 +42,11 @@ struct loch_console_command {
 LOCH_STATUS loch_console_listen(struct loch_env *env, const char *socket_path,
                                 const struct loch_console_command *commands, size_t count,
                                 void *arg, struct loch_console **out);
+/* A command is not begun before `hold` says false to it, or LOCH_CONSOLE_HOLD_MS are over; it is
+ * asked again and again, with the console's arg. NULL: nothing is held. */
+#define LOCH_CONSOLE_HOLD_MS 60000u
+void loch_console_hold(struct loch_console *console,
+                       bool (*hold)(void *arg, const struct loch_console_request *request));
 /* Closes the socket and all connections; running requests may still be answered (and are dropped).
  * Not from inside a handler. Takes NULL. */
 void loch_console_close(struct loch_console *console);

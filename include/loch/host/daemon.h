@@ -57,6 +57,8 @@ struct loch_daemon_hooks {
     void (*stop)(void *state);
     /* After the loop has ended: release. May be NULL. */
     void (*finish)(void *state);
+    /* loch_console_hold with *state. May be NULL. */
+    bool (*hold)(void *state, const struct loch_console_request *request);
 };
 
 /* The whole life; returns the exit code. Failures are logged. */

@@ -111,6 +111,14 @@ void loch_keys_permit(struct loch_keys *keys, const struct loch_id *tenant, uint
 /* Wipes every opened key of the tenant; all uses fail with `code` and `why` until a restore. */
 void loch_keys_block(struct loch_keys *keys, const struct loch_id *tenant, enum loch_code code,
                      const char *why);
+/* The same for want of use: fails as KMS_UNAVAILABLE, and remembers who wants the keys. */
+void loch_keys_sleep(struct loch_keys *keys, const struct loch_id *tenant);
+bool loch_keys_asleep(struct loch_keys *keys, const struct loch_id *tenant);
+/* Somebody is about to use the tenant's keys. So is who looks up its wire key, as a client or for
+ * one, unless the client is a safekeeper. Never blocks. */
+void loch_keys_want(struct loch_keys *keys, const struct loch_id *tenant);
+/* Whether anybody wanted them since this was asked last, or they were put to sleep. */
+bool loch_keys_wanted(struct loch_keys *keys, const struct loch_id *tenant);
 /* Loads the keys of a blocked tenant and lifts the block; blocks the thread. *started_ns: when its
  * Decrypts began. */
 LOCH_STATUS loch_keys_restore(struct loch_keys *keys, const struct loch_id *tenant,

@@ -22,8 +22,13 @@ struct loch_leases_options {
     struct loch_metrics *metrics;
     struct loch_audit *audit; /* may be NULL */
     struct loch_lease_settings settings;
+    /* Keys that are not busy for so long are put to sleep until somebody wants them
+     * (loch_keys_want); 0: never. */
+    uint64_t idle_ms;
+    /* Whether anything in this process works with the tenant's keys. NULL: always. */
+    bool (*busy)(void *arg, const struct loch_id *tenant);
     /* The tenant's keys are wiped already: stop serving it, close its connections with `code` and
-     * `why`, wipe what its keys opened, then call loch_leases_wiped. */
+     * `why`, wipe what its keys opened, then call loch_leases_wiped. Asleep: loch_keys_asleep. */
     void (*dark)(void *arg, const struct loch_id *tenant, enum loch_code code, const char *why);
     /* Its keys are open again. */
     void (*light)(void *arg, const struct loch_id *tenant);
@@ -55,6 +60,14 @@ struct loch_leases_options {
          .max = LOCH_GRACE_MAX_MS,                                                                 \
          .help = "How much longer while the key service does not answer at all (a denial ends at " \
                  "once)."},                                                                        \
+        {.section = "kms",                                                                         \
+         .key = "idle",                                                                            \
+         .type = LOCH_CONFIG_MS,                                                                   \
+         .value = "10min",                                                                         \
+         .min = 0,                                                                                 \
+         .max = 86400000,                                                                          \
+         .help = "A tenant whose keys nothing has used for so long is put to sleep: its keys are " \
+                 "wiped, the key service is not asked, and the next use fetches them; 0: never."}, \
     {                                                                                              \
         .section = "kms", .key = "settle", .type = LOCH_CONFIG_MS, .value = "30s", .min = 0,       \
         .max = 3600000, .help = "A denied key is used again after it was granted for so long."     \
@@ -71,6 +84,10 @@ bool loch_leases_destroy(struct loch_leases *leases);
 void loch_leases_wiped(struct loch_leases *leases, const struct loch_id *tenant);
 /* After `light` could not be followed: it is called again later. */
 void loch_leases_relight(struct loch_leases *leases, const struct loch_id *tenant);
+/* Console: a tenant that sleeps is awake when this is answered; the daemon's hold sees to it, as
+ * before every command that names the tenant. */
+#define LOCH_WAKE_WORDS "WAKE TENANT <tenant>"
+#define LOCH_WAKE_HELP  "Has the keys of a tenant that is asleep fetched; answers when they are."
 /* Console: SHOW LEASES. */
 void loch_leases_show(struct loch_leases *leases, struct loch_console_request *request);
 

@@ -5,7 +5,8 @@
  * at once. UNAVAILABLE extends what is permitted, one lease at a time, until the grace is over; so
  * does a Decrypt that is not answered within half a lease. A gap (the process slept, the clock
  * jumped) lets the permission run out: the keys stay, but nothing may use them before a Decrypt was
- * granted or the KMS was found unavailable.
+ * granted or the KMS was found unavailable. Keys that nobody uses are put to sleep: wiped, and not
+ * asked for until they are wanted again; a sleeper that cannot be woken is closed as a start is.
  */
 #ifndef LOCH_KEYRING_LEASE_H
 #define LOCH_KEYRING_LEASE_H
@@ -24,7 +25,8 @@ struct loch_lease_settings {
 enum loch_lease_state {
     LOCH_LEASE_HELD = 1,
     LOCH_LEASE_REVOKED, /* the KMS denied */
-    LOCH_LEASE_OUTAGE   /* nobody answers, and the grace is over */
+    LOCH_LEASE_OUTAGE,  /* nobody answers, and the grace is over */
+    LOCH_LEASE_ASLEEP   /* not used: wiped, and the KMS is not asked */
 };
 
 enum loch_lease_answer { LOCH_KMS_GRANTED = 1, LOCH_KMS_DENIED, LOCH_KMS_SILENT };
@@ -66,11 +68,16 @@ unsigned loch_lease_tick(struct loch_lease *lease, uint64_t now_ns);
 /* The Decrypt that started at started_ns was answered. Returns effects. */
 unsigned loch_lease_answered(struct loch_lease *lease, uint64_t started_ns, uint64_t now_ns,
                              enum loch_lease_answer answer);
-/* The end of a RESTORE whose load started at started_ns; not ok: it is tried again. Returns
- * effects. */
+/* The end of a RESTORE whose load started at started_ns. Not GRANTED: it is tried again, and who
+ * was ASLEEP is REVOKED or in OUTAGE from now on. Returns effects. */
 unsigned loch_lease_restored(struct loch_lease *lease, uint64_t started_ns, uint64_t now_ns,
-                             bool ok);
-/* "held", "grace", "revoked" or "outage". */
+                             enum loch_lease_answer answer);
+/* Nobody has used the keys for long: ASLEEP, if they are HELD and the KMS answers (who sleeps has
+ * no grace when it is woken). Returns effects. */
+unsigned loch_lease_sleep(struct loch_lease *lease, uint64_t now_ns);
+/* Somebody wants the keys: RESTORE if they are ASLEEP and not being restored already. */
+unsigned loch_lease_wake(struct loch_lease *lease);
+/* "held", "grace", "revoked", "outage" or "asleep". */
 const char *loch_lease_word(const struct loch_lease *lease);
 
 #endif

@@ -276,6 +276,38 @@ static void query(struct client *c, PGconn *conn, const char *text)
     PQclear(r);
 }
 
+/* Asked three times before it lets a command that has a <word> pass. */
+static unsigned asked;
+static bool hold(void *arg, const struct loch_console_request *r)
+{
+    (void)arg;
+    return loch_console_arg(r, "word") != NULL && ++asked < 3;
+}
+
+static void holding_client(struct client *c)
+{
+    PGconn *conn = login(c);
+    query(c, conn, "plain");
+    query(c, conn, "echo x");
+    PQfinish(conn);
+}
+
+static void a_command_is_held_back(void **state)
+{
+    (void)state;
+    asked = 0;
+    loch_console_hold(console, hold);
+    assert_string_equal(run_client(holding_client),
+                        "PLAIN\nword=x,more=NULL,nothing=NULL,|word=second,more=,nothing=echo "
+                        "x,|SELECT 2\n");
+    assert_int_equal(asked, 3);
+    loch_console_hold(console, NULL);
+    assert_string_equal(run_client(holding_client),
+                        "PLAIN\nword=x,more=NULL,nothing=NULL,|word=second,more=,nothing=echo "
+                        "x,|SELECT 2\n");
+    assert_int_equal(asked, 3);
+}
+
 static void libpq_client(struct client *c)
 {
     PGconn *conn = login(c);
@@ -525,6 +557,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(splitting),
         cmocka_unit_test(matching),
+        T(a_command_is_held_back),
         T(with_libpq),
         T(extended_protocol_is_refused),
         T(client_that_leaves),

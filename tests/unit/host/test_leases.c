@@ -27,6 +27,9 @@ struct site {
     struct loch_leases *leases;
     struct loch_id cluster, node, tenant, timeline;
     int darkened, lit;
+    uint64_t idle_ms;
+    bool busy;
+    int64_t mark;
     enum loch_code code;
     bool (*until)(struct site *s);
     uint64_t deadline_ns;
@@ -110,12 +113,22 @@ static void on_light(void *arg, const struct loch_id *tenant)
         loch_leases_relight(s->leases, tenant); /* not now: it comes again */
 }
 
+static bool is_busy(void *arg, const struct loch_id *tenant)
+{
+    const struct site *s = arg;
+
+    assert_true(loch_id_equal(tenant, &s->tenant));
+    return s->busy;
+}
+
 static void keep(struct site *s)
 {
     const struct loch_leases_options o = {.env = s->env,
                                           .keys = s->keys,
                                           .metrics = s->metrics,
                                           .settings = quick,
+                                          .idle_ms = s->idle_ms,
+                                          .busy = is_busy,
                                           .dark = on_dark,
                                           .light = on_light,
                                           .arg = s};
@@ -242,6 +255,103 @@ static void a_start_without_the_cmk_is_closed_and_recovers(void **state)
     expect_open(s, true);
 }
 
+static bool polled_on(struct site *s)
+{
+    return granted(s) >= s->mark + 10;
+}
+static bool revoked(struct site *s)
+{
+    return loch_keys_usable(s->keys, &s->tenant).code == LOCH_E_KEY_REVOKED;
+}
+
+static void unused_keys_are_put_to_sleep(void **state)
+{
+    struct site *s = *state;
+    struct loch_psk_identity id = {.version = 1,
+                                   .rights = LOCH_RIGHT_PAGES,
+                                   .compute_epoch = 1,
+                                   .timeline = s->timeline,
+                                   .client_boot = s->node,
+                                   .cluster = s->cluster,
+                                   .tenant = s->tenant,
+                                   .client_role = LOCH_ROLE_COMPUTE,
+                                   .client_id = s->timeline,
+                                   .server_role = LOCH_ROLE_PAGESERVER,
+                                   .server_node = s->node};
+    struct loch_secret psk = {0};
+    struct loch_buf identity = {0};
+
+    create(s);
+    assert_ok(loch_keys_psk(s->keys, &id, &psk));
+    loch_secret_fini(&psk);
+    assert_ok(loch_psk_identity_encode(&id, &identity));
+    s->idle_ms = 200;
+    s->busy = true;
+    keep(s);
+    s->mark = granted(s); /* ten polls: more than twice the idle time */
+    run_until(s, polled_on);
+    assert_int_equal(s->darkened, 0);
+
+    s->busy = false;
+    run_until(s, went_dark);
+    assert_int_equal(s->code, LOCH_E_KMS_UNAVAILABLE);
+    assert_true(loch_keys_asleep(s->keys, &s->tenant));
+    assert_false(loch_keys_wanted(s->keys, &s->tenant));
+    expect_open(s, false); /* which alone is no reason to wake */
+    assert_false(loch_keys_wanted(s->keys, &s->tenant));
+    assert_false(loch_keys_psk_lookup(s->keys, loch_buf_slice(&identity), &psk));
+    assert_true(loch_keys_wanted(s->keys, &s->tenant));
+    assert_false(loch_keys_wanted(s->keys, &s->tenant)); /* said once */
+    assert_false(loch_keys_psk_lookup(s->keys, loch_buf_slice(&identity), &psk));
+    run_until(s, came_back_twice);
+    assert_false(loch_keys_asleep(s->keys, &s->tenant));
+    expect_open(s, true);
+    assert_true(loch_keys_psk_lookup(s->keys, loch_buf_slice(&identity), &psk));
+    loch_secret_fini(&psk);
+    loch_buf_fini(&identity);
+
+    /* Asleep once more, and denied when it is wanted. */
+    s->darkened = 0;
+    run_until(s, went_dark);
+    assert_int_equal(rename(s->cmk, s->cmk_away), 0);
+    loch_keys_want(s->keys, &s->tenant);
+    run_until(s, revoked);
+    assert_false(loch_keys_asleep(s->keys, &s->tenant));
+    expect_open(s, false);
+    s->lit = 0;
+    s->busy = true;
+    assert_int_equal(rename(s->cmk_away, s->cmk), 0);
+    run_until(s, came_back_twice);
+    expect_open(s, true);
+}
+
+static void sleep_is_a_block_that_remembers_who_wants(void **state)
+{
+    struct site *s = *state;
+    uint64_t started_ns = 0;
+
+    create(s);
+    loch_keys_want(s->keys, &s->tenant); /* which keeps it awake */
+    assert_true(loch_keys_wanted(s->keys, &s->tenant));
+    loch_keys_want(s->keys, &s->node); /* nobody we know */
+    assert_false(loch_keys_wanted(s->keys, &s->node));
+    loch_keys_want(s->keys, &s->tenant);
+    assert_false(loch_keys_asleep(s->keys, &s->tenant));
+    loch_keys_sleep(s->keys, &s->tenant);
+    assert_true(loch_keys_asleep(s->keys, &s->tenant));
+    assert_false(loch_keys_wanted(s->keys, &s->tenant));
+    assert_code(loch_keys_tenant_load(s->keys, &s->tenant), LOCH_E_KMS_UNAVAILABLE);
+    expect_open(s, false);
+    loch_keys_want(s->keys, &s->tenant);
+    loch_keys_block(s->keys, &s->tenant, LOCH_E_KEY_REVOKED, "a test says so");
+    assert_false(loch_keys_asleep(s->keys, &s->tenant));
+    assert_false(loch_keys_wanted(s->keys, &s->tenant));
+    loch_keys_sleep(s->keys, &s->tenant);
+    assert_ok(loch_keys_restore(s->keys, &s->tenant, &started_ns));
+    assert_false(loch_keys_asleep(s->keys, &s->tenant));
+    expect_open(s, true);
+}
+
 static void permits_and_blocks(void **state)
 {
     struct site *s = *state;
@@ -288,6 +398,8 @@ int main(void)
         SITE(an_outage_is_told_apart),
         SITE(a_start_without_the_cmk_is_closed_and_recovers),
         SITE(permits_and_blocks),
+        SITE(unused_keys_are_put_to_sleep),
+        SITE(sleep_is_a_block_that_remembers_who_wants),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -78,12 +78,12 @@ static void denied_wipes_at_once_and_comes_back_after_settling(void **state)
     assert_int_equal(loch_lease_answered(&l, 7300 * MS, 7301 * MS, LOCH_KMS_GRANTED),
                      LOCH_LEASE_RESTORE);
     assert_int_equal(loch_lease_tick(&l, 8000 * MS), 0); /* while it is restored nobody asks */
-    assert_int_equal(loch_lease_restored(&l, 7302 * MS, 7400 * MS, false), 0);
+    assert_int_equal(loch_lease_restored(&l, 7302 * MS, 7400 * MS, LOCH_KMS_SILENT), 0);
     assert_int_equal(l.state, LOCH_LEASE_REVOKED);
     assert_int_equal(loch_lease_answered(&l, 8000 * MS, 8001 * MS, LOCH_KMS_GRANTED), 0);
     assert_int_equal(loch_lease_answered(&l, 11000 * MS, 11001 * MS, LOCH_KMS_GRANTED),
                      LOCH_LEASE_RESTORE);
-    assert_int_equal(loch_lease_restored(&l, 11002 * MS, 11100 * MS, true),
+    assert_int_equal(loch_lease_restored(&l, 11002 * MS, 11100 * MS, LOCH_KMS_GRANTED),
                      LOCH_LEASE_AUDIT | LOCH_LEASE_RENEW);
     assert_int_equal(l.state, LOCH_LEASE_HELD);
     assert_int_equal(l.permit_ns, 11702 * MS);
@@ -158,6 +158,67 @@ static void a_gap_is_not_silence(void **state)
     assert_int_equal(l.permit_ns, 4701 * MS);
 }
 
+static void unused_keys_sleep_until_they_are_wanted(void **state)
+{
+    struct loch_lease l = held(1000 * MS);
+
+    (void)state;
+    assert_int_equal(loch_lease_wake(&l), 0); /* who is awake is not woken */
+    assert_int_equal(loch_lease_tick(&l, 1300 * MS), LOCH_LEASE_DECRYPT);
+    assert_int_equal(loch_lease_sleep(&l, 1310 * MS), LOCH_LEASE_WIPE | LOCH_LEASE_AUDIT);
+    assert_string_equal(loch_lease_word(&l), "asleep");
+    assert_int_equal(l.permit_ns, 0);
+    assert_int_equal(loch_lease_sleep(&l, 1311 * MS), 0);
+    /* What was under way changes nothing; the KMS is left alone. */
+    assert_int_equal(loch_lease_answered(&l, 1300 * MS, 1320 * MS, LOCH_KMS_GRANTED), 0);
+    assert_int_equal(loch_lease_answered(&l, 1300 * MS, 1320 * MS, LOCH_KMS_SILENT), 0);
+    for (uint64_t at = 2000; at < 100000; at += 100)
+        assert_int_equal(loch_lease_tick(&l, at * MS), 0);
+    assert_int_equal(loch_lease_wake(&l), LOCH_LEASE_RESTORE);
+    assert_int_equal(loch_lease_wake(&l), 0); /* once */
+    assert_int_equal(loch_lease_restored(&l, 100000 * MS, 100050 * MS, LOCH_KMS_GRANTED),
+                     LOCH_LEASE_AUDIT | LOCH_LEASE_RENEW);
+    assert_int_equal(l.state, LOCH_LEASE_HELD);
+    assert_int_equal(l.permit_ns, 100700 * MS);
+    assert_int_equal(loch_lease_tick(&l, 100300 * MS), LOCH_LEASE_DECRYPT);
+}
+
+static void a_sleeper_that_is_denied_is_revoked(void **state)
+{
+    struct loch_lease l = held(1000 * MS);
+
+    (void)state;
+    assert_true(loch_lease_sleep(&l, 1100 * MS) & LOCH_LEASE_WIPE);
+    assert_int_equal(loch_lease_wake(&l), LOCH_LEASE_RESTORE);
+    assert_int_equal(loch_lease_restored(&l, 9000 * MS, 9001 * MS, LOCH_KMS_DENIED),
+                     LOCH_LEASE_AUDIT);
+    assert_int_equal(l.state, LOCH_LEASE_REVOKED);
+    assert_int_equal(loch_lease_tick(&l, 9301 * MS), LOCH_LEASE_DECRYPT); /* asked again, as ever */
+    /* A denial that was under way when it fell asleep counts. */
+    l = held(1000 * MS);
+    assert_int_equal(loch_lease_tick(&l, 1300 * MS), LOCH_LEASE_DECRYPT);
+    assert_true(loch_lease_sleep(&l, 1301 * MS) & LOCH_LEASE_WIPE);
+    assert_int_equal(loch_lease_answered(&l, 1300 * MS, 1302 * MS, LOCH_KMS_DENIED),
+                     LOCH_LEASE_AUDIT);
+    assert_int_equal(l.state, LOCH_LEASE_REVOKED);
+    /* No grace for who was asleep; the first grant brings it back. */
+    l = held(1000 * MS);
+    assert_true(loch_lease_sleep(&l, 1100 * MS) & LOCH_LEASE_WIPE);
+    assert_int_equal(loch_lease_wake(&l), LOCH_LEASE_RESTORE);
+    assert_int_equal(loch_lease_restored(&l, 9000 * MS, 9001 * MS, LOCH_KMS_SILENT),
+                     LOCH_LEASE_AUDIT);
+    assert_int_equal(l.state, LOCH_LEASE_OUTAGE);
+    assert_int_equal(loch_lease_tick(&l, 9301 * MS), LOCH_LEASE_DECRYPT);
+    assert_int_equal(loch_lease_answered(&l, 9301 * MS, 9302 * MS, LOCH_KMS_GRANTED),
+                     LOCH_LEASE_RESTORE);
+    /* While the KMS is silent nobody falls asleep: there is a grace to be kept. */
+    l = held(1000 * MS);
+    assert_int_equal(loch_lease_tick(&l, 1300 * MS), LOCH_LEASE_DECRYPT);
+    assert_true(loch_lease_answered(&l, 1300 * MS, 1301 * MS, LOCH_KMS_SILENT) & LOCH_LEASE_RENEW);
+    assert_int_equal(loch_lease_sleep(&l, 1302 * MS), 0);
+    assert_int_equal(l.state, LOCH_LEASE_HELD);
+}
+
 static uint32_t seed;
 static uint32_t next_random(void)
 {
@@ -182,13 +243,20 @@ static void random_walk(void **state)
                 e = loch_lease_answered(&l, asked, now, 1 + next_random() % 3);
                 asked = 0;
             } else if (restoring != 0 && next_random() % 2 == 0) {
-                e = loch_lease_restored(&l, restoring, now, next_random() % 3 != 0);
+                e = loch_lease_restored(&l, restoring, now, 1 + next_random() % 3);
                 restoring = 0;
+            } else if (next_random() % 64 == 0) {
+                e = loch_lease_sleep(&l, now);
+            } else if (next_random() % 16 == 0) {
+                e = loch_lease_wake(&l);
             } else {
                 e = loch_lease_tick(&l, now);
             }
+            if (before == LOCH_LEASE_ASLEEP)
+                assert_false(e & LOCH_LEASE_DECRYPT);
+            if (e & LOCH_LEASE_RESTORE)
+                assert_int_equal(restoring, 0);
             if (e & LOCH_LEASE_DECRYPT) {
-                assert_int_equal(asked, 0);
                 asked = now;
             }
             if (e & LOCH_LEASE_RESTORE)
@@ -214,6 +282,8 @@ int main(void)
         cmocka_unit_test(an_outage_ends_with_the_first_grant),
         cmocka_unit_test(an_unanswered_decrypt_is_silence),
         cmocka_unit_test(a_gap_is_not_silence),
+        cmocka_unit_test(unused_keys_sleep_until_they_are_wanted),
+        cmocka_unit_test(a_sleeper_that_is_denied_is_revoked),
         cmocka_unit_test(random_walk),
     };
 
