@@ -73,6 +73,41 @@ sql -c "select t.cache_damage()" >/dev/null
 after_error "a changed file" "tag"
 is "times it was switched off" "$(cache switched_off)" 3
 
+# The same by somebody else's hand, on the file of the running server; `put back` is an old state of the same places.
+cat >"$WORK/harm.py" <<'P'
+import sys
+what, path, aside = sys.argv[1:4]
+BLOCK, AREA = 8192, 64 << 20
+with open(path, "r+b") as f:
+    old = f.read(AREA)
+    if what == "keep":
+        open(aside, "wb").write(old)
+        sys.exit()
+    if what == "back":
+        new = open(aside, "rb").read()
+    elif what == "flip":  # one bit in the middle of each block
+        new = bytearray(old)
+        for at in range(BLOCK // 2, len(new), BLOCK):
+            new[at] ^= 1
+    else:  # each block to its neighbour's place
+        new = old[BLOCK:] + old[:BLOCK]
+    assert new != old
+    f.seek(0)
+    f.write(new)
+P
+harm() { python3 "$WORK/harm.py" "$1" "$file" "$WORK/aside" || fail "harm: $1"; }
+harm flip
+after_error "bits flipped in the file" "tag"
+harm move
+after_error "blocks in each other's places" "tag"
+is "filled, to be put back" "$(scan)" 6000000
+harm keep
+sql -c "update a set v = v" -c "vacuum a" -c "select t.evict('a')" >/dev/null
+is "written anew" "$(scan)" 6000000
+harm back
+after_error "the file put back from before" "tag"
+is "times it was switched off then" "$(cache switched_off)" 6
+
 # The key changes in the middle of a scan's fills.
 sql -c "select t.cache_counter(4294967296 - 500)" -c "update a set v = v" -c "select t.evict('a')" >/dev/null
 before=$(hits)
