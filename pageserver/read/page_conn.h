@@ -22,8 +22,9 @@ struct page_conn {
     struct loch_served_watch watch;
     bool greeted;
     bool closing; /* an error is on its way out; nothing more is taken in */
-    bool paused;
-    bool held; /* not to be freed now */
+    bool paused;  /* not read from */
+    bool clogged; /* its answers wait for the kernel */
+    bool held;    /* not to be freed now */
     uint64_t term;
     struct page_request *requests; /* all that are not answered */
     unsigned count;

@@ -18,6 +18,8 @@
 
 /* Requests of one connection in flight: above it nothing is read from it. */
 #define REQUESTS_MAX 512u
+/* Of answers that the kernel does not take. */
+#define QUEUED_MAX_BYTES (4u << 20)
 /* Of a connection: requests in one piece of pool work, and pieces at a time. */
 #define JOB_REQUESTS_MAX 16u
 #define JOBS_MAX         2u
@@ -25,12 +27,27 @@
 
 /* ---- connection ---- */
 
+/* Whoever has many requests under way, or does not fetch its answers, is not read from. */
+static void steer(struct page_conn *conn)
+{
+    const unsigned most = conn->paused ? REQUESTS_MAX / 2 : REQUESTS_MAX;
+    const bool pause = conn->count >= most || conn->clogged;
+
+    if (pause == conn->paused || conn->stream == NULL)
+        return;
+    conn->paused = pause;
+    loch_stream_read(conn->stream, !pause);
+}
+
 void page_conn_send(struct page_conn *conn, struct loch_buf *take_frames)
 {
-    if (conn->stream != NULL && take_frames->len > 0 && !conn->closing)
-        loch_stream_send(conn->stream, take_frames);
-    else
+    if (conn->stream == NULL || take_frames->len == 0 || conn->closing) {
         loch_buf_fini(take_frames);
+        return;
+    }
+    loch_stream_send(conn->stream, take_frames);
+    conn->clogged = conn->clogged || loch_stream_queued(conn->stream) >= QUEUED_MAX_BYTES;
+    steer(conn);
 }
 
 /* An error goes out first, if the peer still reads. */
@@ -96,6 +113,8 @@ static void on_closed(void *arg, loch_status st)
 static void on_drained(void *arg)
 {
     struct page_conn *conn = arg;
+    conn->clogged = false;
+    steer(conn);
     page_basebackup_moved(conn);
     if (conn->closing && conn->stream != NULL)
         loch_stream_close(conn->stream);
@@ -156,10 +175,8 @@ struct page_request *page_request_create(struct page_conn *conn, uint8_t type, u
         r->next->prev = &r->next;
     conn->requests = r;
     conn->ps->requests++;
-    if (++conn->count >= REQUESTS_MAX && !conn->paused && conn->stream != NULL) {
-        conn->paused = true;
-        loch_stream_read(conn->stream, false);
-    }
+    conn->count++;
+    steer(conn);
     return r;
 }
 
@@ -173,10 +190,8 @@ void page_request_destroy(struct page_request *r)
     free(r);
     conn->ps->requests--;
     loch_pageserver_consider_end(conn->ps);
-    if (--conn->count < REQUESTS_MAX / 2 && conn->paused && conn->stream != NULL) {
-        conn->paused = false;
-        loch_stream_read(conn->stream, true);
-    }
+    conn->count--;
+    steer(conn);
     consider_free(conn);
 }
 
