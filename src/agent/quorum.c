@@ -685,7 +685,9 @@ loch_status loch_quorum_push(struct loch_quorum *q, loch_lsn begin, struct loch_
         return LOCH_FAIL(LOCH_E_INVALID,
                          "the server sends WAL at " LOCH_LSN_FMT ", expected " LOCH_LSN_FMT,
                          LOCH_LSN_ARG(begin), LOCH_LSN_ARG(q->window.end));
-    return loch_wal_window_push(&q->window, bytes, keep_from(q));
+    LOCH_TRY(loch_wal_window_push(&q->window, bytes, keep_from(q)));
+    loch_proposer_forget(q->proposer, q->window.start);
+    return LOCH_OK;
 }
 
 static void propose(void *arg)

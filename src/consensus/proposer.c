@@ -697,6 +697,12 @@ loch_status loch_proposer_wal(struct loch_proposer *p, struct loch_proposer_now 
     return LOCH_OK;
 }
 
+void loch_proposer_forget(struct loch_proposer *p, loch_lsn start)
+{
+    if (p->state == LOCH_PROPOSER_LEADING)
+        p->window_start = loch_max_u64(p->window_start, loch_min_u64(start, p->window_end));
+}
+
 loch_status loch_proposer_tell(struct loch_proposer *p, struct loch_proposer_now now,
                                struct loch_proposer_effects *out)
 {

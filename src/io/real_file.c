@@ -28,6 +28,7 @@ struct real_file {
     struct loch_file base;
     int fd;
     unsigned running;
+    bool had_run; /* of write_syncs: env->run may be this one */
     char path[];
 };
 
@@ -84,7 +85,8 @@ void real_file_close(struct loch_file *file)
     struct real_file *f = real_file_of(file);
 
     LOCH_ASSERT(f->running == 0);
-    if (real_env_of(file->env)->run == f) /* the next one goes on in its place */
+    /* The next one goes on in its place. (Files of pool threads never had one.) */
+    if (f->had_run && real_env_of(file->env)->run == f)
         real_env_of(file->env)->run = NULL;
     (void)close(f->fd);
     free(f);
@@ -268,13 +270,14 @@ static void pool_done(uv_work_t *work, int status)
 /* Counts the run of write_syncs to one file. May the loop itself carry this one out? */
 static bool goes_alone(struct real_env *env, const struct real_op *op)
 {
-    if (op->kind != OP_WRITE_SYNC)
+    if (op->kind != OP_WRITE_SYNC || op->bytes.len > ALONE_BYTES)
         return false;
+    op->file->had_run = true;
     if (env->run != NULL && env->run != op->file)
         env->run_length = 0;
     env->run_length++;
     env->run = op->file;
-    return env->run_length > ALONE_RUN && op->bytes.len <= ALONE_BYTES && env->alone == NULL;
+    return env->run_length > ALONE_RUN && env->alone == NULL;
 }
 
 void real_alone_run(struct real_env *env)

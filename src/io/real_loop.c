@@ -240,11 +240,12 @@ static void before_sleep(uv_prepare_t *prepare)
         LOCH_ASSERT(uv_idle_stop(&env->idle) == 0);
     }
     real_streams_flush(env);
+    real_ring_submit(env);
     if (env->alone != NULL) {
         real_alone_run(env);
         real_streams_flush(env); /* answers that rested on it */
+        real_ring_submit(env);
     }
-    real_ring_submit(env);
 }
 
 static void real_run(struct loch_env *env)
@@ -370,8 +371,12 @@ void loch_env_real_destroy(struct loch_env *base)
     if (base == NULL)
         return;
     struct real_env *env = real_env_of(base);
-    while (env->ops_running > 0 || env->ops_waiting != NULL)
-        (void)uv_run(&env->loop, UV_RUN_ONCE);
+    while (env->ops_running > 0 || env->ops_waiting != NULL) {
+        if (env->alone != NULL)
+            real_alone_run(env); /* nothing would wake the loop after it */
+        else
+            (void)uv_run(&env->loop, UV_RUN_ONCE);
+    }
     env->dying = true;
     uv_walk(&env->loop, end_handle, env);
     (void)uv_run(&env->loop, UV_RUN_DEFAULT); /* until handles are closed and pool work is done */

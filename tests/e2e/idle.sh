@@ -17,7 +17,7 @@ DAEMONS="1 2 3 10"
 ask() { psql "host=$DIR/run port=$((PORT_BASE + $1)) dbname=loch" -X -A -t -F '|' -c "$2"; }
 lease() { ask "$1" "SHOW LEASES" | grep "^$tenant" | cut -d'|' -f"$2"; }
 every_lease_is() { for d in $DAEMONS; do [ "$(lease "$d" 2)" = "$1" ] || return 1; done; }
-decrypts() { for d in $DAEMONS; do lease "$d" 8; done | paste -sd+ | bc; }
+decrypts() { echo $(($(for d in $DAEMONS; do lease "$d" 8; done | paste -sd+))); }
 asleep() {
     wait_until 60 every_lease_is asleep ||
         fail "$1: not every daemon sleeps: $(for d in $DAEMONS; do lease "$d" 2; done | xargs); $(ask 10 "SHOW TIMELINES" | grep "^$tenant")"

@@ -136,6 +136,9 @@ LOCH_STATUS loch_proposer_members(struct loch_proposer *p, struct loch_proposer_
  * elected (both are L at first). Call it after dropping from the front as well. */
 LOCH_STATUS loch_proposer_wal(struct loch_proposer *p, struct loch_proposer_now now, loch_lsn start,
                               loch_lsn end, struct loch_proposer_effects *out);
+/* The window's front has moved to `start`, and nothing is to be sent yet: what lies before it is
+ * not asked for any more. */
+void loch_proposer_forget(struct loch_proposer *p, loch_lsn start);
 /* The members learn a commit_lsn with the WAL that follows; when none does (view: news), the host
  * calls this a moment later: readers wait for it. A member that owes an answer is told after it. */
 LOCH_STATUS loch_proposer_tell(struct loch_proposer *p, struct loch_proposer_now now,

@@ -234,6 +234,29 @@ static void the_window_limits_what_flies(void **state)
     loch_proposer_destroy(p);
 }
 
+/* WAL that is held back pushes the front of the window on before it is proposed itself. */
+static void what_is_forgotten_is_not_asked_for(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer *p = leader(&e);
+
+    installed(p, 0, L, &e);
+    assert_ok(loch_proposer_wal(p, at(5), L, L + (4u << 20), &e)); /* 1 MiB of it is sent */
+    loch_proposer_forget(p, L + (2u << 20));
+    loch_proposer_forget(p, L + (1u << 20)); /* never back */
+    acked(p, 0, L, L + (512u << 10), &e);
+    assert_int_equal(count_of(&e, LOCH_PROPOSER_SEND), 1);
+    assert_int_equal(e.items[0].message.u.append.begin, L + (2u << 20));
+    assert_int_equal(e.items[0].message.append_len, 0);
+    assert_true(look(p).members[0].recovering);
+    assert_ok(loch_proposer_wal(p, at(6), L + (2u << 20), L + (5u << 20), &e));
+    loch_proposer_forget(p, L + (9u << 20)); /* no further than what it knows */
+    assert_ok(loch_proposer_wal(p, at(6), L + (5u << 20), L + (10u << 20), &e));
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
+}
+
 static void small_pieces_wait_for_an_answer(void **state)
 {
     (void)state;
@@ -452,6 +475,7 @@ int main(void)
         cmocka_unit_test(l_is_committed_by_its_installation),
         cmocka_unit_test(a_quorum_commits),
         cmocka_unit_test(the_window_limits_what_flies),
+        cmocka_unit_test(what_is_forgotten_is_not_asked_for),
         cmocka_unit_test(small_pieces_wait_for_an_answer),
         cmocka_unit_test(news_is_told_to_the_idle),
         cmocka_unit_test(fenced_is_final),
