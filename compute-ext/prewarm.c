@@ -369,11 +369,13 @@ static bool read_list(struct loch_buf *bytes, struct loch_hot_pages *list)
     return loch_is_ok(st);
 }
 
-/* Also when it was cancelled. */
+/* Also when it failed; not when the server stops in the middle of it, for half of what was hot must
+ * not take the place of the whole. */
 static void note_end(int code, Datum arg)
 {
-    (void)code;
     (void)arg;
+    if (code != 0 && ProcDiePending)
+        return;
     pg_atomic_write_u64(&loch_shared->prewarm_over, 1);
 }
 

@@ -63,9 +63,9 @@ void loch_throttle_maybe_sleep(void)
     round = pg_atomic_read_u64(&loch_shared->throttle_round);
     if (pg_atomic_read_u64(&loch_shared->throttle_us) == 0 || round == round_seen)
         return;
-    round_seen = round;
     if (pgWalUsage.wal_bytes == wal_bytes_seen)
-        return;
+        return; /* and the round stays, for what this transaction may write yet */
+    round_seen = round;
     wal_bytes_seen = pgWalUsage.wal_bytes;
     loch_count(throttled);
     /* Until the lag is smaller, a cancel has come, or the time is up. */
@@ -156,6 +156,7 @@ static void look_once_more(int code, Datum arg)
 {
     (void)code;
     (void)arg;
+    pg_atomic_write_u64(&loch_shared->throttle_us, 0); /* nobody watches any more */
     if (!PostmasterIsAlive())
         return;
     loch_config_files_look();

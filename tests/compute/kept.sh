@@ -132,14 +132,15 @@ note "deaths in a stop: $whole of ${1:-3} kept everything, the others nothing"
 server_log() { cat "$(scratch)"/compute-main/*.log "$(scratch)"/compute-main/*/*.log 2>/dev/null || true; }
 logged() { server_log | grep -qE "$1"; }
 last_record() { "$LOCH" branch show main --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["last_record_lsn"])'; }
-moved_from() { [ "$(last_record)" != "$1" ]; }
+begun_at() { server_log | sed -n 's/.*; branch [0-9a-f]* from \([0-9A-F]*\/[0-9A-F]*\) in term.*/\1/p' | tail -1; }
+went_on() { [ "$(lsn_number "$(last_record)")" -gt "$(lsn_number "$(begun_at)")" ]; }
 begin_and_die() { # LOG_LINE SETTINGS: a server that lets nobody in, until its log has the line and storage its first record
-    local before starting
-    before=$(last_record)
+    local starting
+    rm -f "$(scratch)"/compute-main/*.log "$(scratch)"/compute-main/*/*.log # of the one before
     "$LOCH" compute start main --set "log_min_messages=debug1,loch.test_keep_stop_state=on,$2" >/dev/null 2>&1 &
     starting=$!
     wait_until 60 logged "$1" || fail "no \"$1\" in the server's log"
-    wait_until 60 moved_from "$before" || fail "the start does not reach storage"
+    wait_until 60 went_on || fail "the start does not reach storage"
     destroy_compute main
     wait "$starting" && fail "somebody could log in" || true
 }
@@ -160,8 +161,11 @@ Q
 }
 got=$(two_deaths "launcher waits until what the last stop left is used up" "" | tail -1)
 case $got in "2000 rows, 0 wrong" | "0 rows, 0 wrong") note "ok   two deaths in a start: $got" ;; *) fail "two deaths in a start: $got" ;; esac
-got=$(two_deaths 'automatic analyze of table "postgres.public.worn"' ",loch.test_disable=stop_state" | tail -1)
-case $got in *" 0 wrong" | "") fail "the negative: a worker's work before the last stop's leavings are used up does no harm: $got" ;; *) note "ok   negative: $got" ;; esac
+for try in 1 2 3; do # what the worker did has reached storage when the server dies, or it has not
+    got=$(two_deaths 'automatic analyze of table "postgres.public.worn"' ",loch.test_disable=stop_state" | tail -1)
+    case $got in *" 0 wrong") ;; *) break ;; esac
+done
+case $got in *" 0 wrong" | "") fail "the negative: a worker's work before the last stop's leavings are used up does no harm: $got" ;; *) note "ok   negative: $got ($try)" ;; esac
 
 # ---- too much of it, and none wanted ----
 sql -c "insert into u(v, txt) select g, repeat(md5(g::text), 30) from generate_series(1, 20000) g"

@@ -35,7 +35,7 @@ none_sleeps || fail "a tenant with a running compute sleeps: $(for d in $DAEMONS
 # ---- asleep ----
 "$LOCH" compute stop ours >/dev/null || fail "compute stop"
 asleep "without a compute"
-curl -fs "http://127.0.0.1:$((PORT_BASE + 30))/metrics" | grep -q "^loch_key_state{tenant=\"$tenant\"} 5" || fail "metrics"
+curl -fs "http://127.0.0.1:$((PORT_BASE + 30))/metrics" | grep "^loch_key_state{tenant=\"$tenant\"} 5" >/dev/null || fail "metrics"
 "$LOCH" tenant list --json | grep -q '"asleep"' || fail "tenant list: $("$LOCH" tenant list)"
 curl -fs "http://127.0.0.1:$((PORT_BASE + 30))/healthz" >/dev/null || fail "healthz"
 ask 10 "SHOW STATUS" | grep -q '|0|up$' || fail "a sleeping tenant counts as broken: $(ask 10 "SHOW STATUS")"
