@@ -63,7 +63,7 @@ struct loch_leases_options {
         {.section = "kms",                                                                         \
          .key = "idle",                                                                            \
          .type = LOCH_CONFIG_MS,                                                                   \
-         .value = "10min",                                                                         \
+         .value = "0",                                                                             \
          .min = 0,                                                                                 \
          .max = 86400000,                                                                          \
          .help = "A tenant whose keys nothing has used for so long is put to sleep: its keys are " \
