@@ -500,7 +500,6 @@ loch_status loch_keys_psk(struct loch_keys *keys, struct loch_psk_identity *iden
     else if (slot != NULL)
         k = wire_key(*slot, identity->wire_epoch);
     st = keys_permit_check(keys, &identity->tenant);
-    keys_permit_want(keys, &identity->tenant);
     if (!loch_is_ok(st)) {
         /* said already */
     } else if (k == NULL) {
@@ -524,8 +523,8 @@ bool loch_keys_psk_lookup(void *arg, struct loch_slice identity, struct loch_sec
         !loch_id_equal(&id.server_node, &keys->o.node) ||
         loch_id_equal(&id.client_id, &keys->o.node))
         return false;
-    /* A safekeeper that looks around wakes nobody: they would keep each other awake. */
-    if (id.client_role != LOCH_ROLE_SAFEKEEPER)
+    /* It wakes a sleeper, but keeps nobody awake: that do connections that live. */
+    if (loch_keys_asleep(keys, &id.tenant))
         loch_keys_want(keys, &id.tenant);
     if (!loch_keys_has(keys, &id.tenant, &id.timeline))
         return false;

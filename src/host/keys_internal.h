@@ -74,8 +74,6 @@ LOCH_STATUS keys_check_open(struct loch_keys *keys, const struct loch_id *tenant
 struct keys_permit *keys_permit_find(const struct loch_keys *keys, const struct loch_id *tenant);
 /* Under lock. Fails when the tenant's keys are blocked or their lease has run out. */
 LOCH_STATUS keys_permit_check(const struct loch_keys *keys, const struct loch_id *tenant);
-/* Under lock. Notes that the tenant's keys are wanted. */
-void keys_permit_want(const struct loch_keys *keys, const struct loch_id *tenant);
 /* The clock of leases; 0 when none are kept. */
 uint64_t keys_now_ns(const struct loch_keys *keys);
 /* After a load that began at started_ns: notes the lease, or why there is none. Passes st on, but

@@ -169,18 +169,12 @@ void loch_keys_sleep(struct loch_keys *keys, const struct loch_id *tenant)
         true);
 }
 
-void keys_permit_want(const struct loch_keys *keys, const struct loch_id *tenant)
-{
-    struct keys_permit *p = keys_permit_find(keys, tenant);
-
-    if (p != NULL)
-        atomic_store(&p->wanted, true);
-}
-
 void loch_keys_want(struct loch_keys *keys, const struct loch_id *tenant)
 {
     lock(keys, false);
-    keys_permit_want(keys, tenant);
+    struct keys_permit *p = keys_permit_find(keys, tenant);
+    if (p != NULL)
+        atomic_store(&p->wanted, true);
     unlock(keys);
 }
 

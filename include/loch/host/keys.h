@@ -114,8 +114,8 @@ void loch_keys_block(struct loch_keys *keys, const struct loch_id *tenant, enum 
 /* The same for want of use: fails as KMS_UNAVAILABLE, and remembers who wants the keys. */
 void loch_keys_sleep(struct loch_keys *keys, const struct loch_id *tenant);
 bool loch_keys_asleep(struct loch_keys *keys, const struct loch_id *tenant);
-/* Somebody is about to use the tenant's keys. So is who looks up its wire key, as a client or for
- * one, unless the client is a safekeeper. Never blocks. */
+/* Somebody is about to use the tenant's keys. So is the client whose wire key a listener looks up
+ * while they are asleep. Never blocks. */
 void loch_keys_want(struct loch_keys *keys, const struct loch_id *tenant);
 /* Whether anybody wanted them since this was asked last, or they were put to sleep. */
 bool loch_keys_wanted(struct loch_keys *keys, const struct loch_id *tenant);

@@ -308,11 +308,21 @@ static void unused_keys_are_put_to_sleep(void **state)
     expect_open(s, true);
     assert_true(loch_keys_psk_lookup(s->keys, loch_buf_slice(&identity), &psk));
     loch_secret_fini(&psk);
-    loch_buf_fini(&identity);
+    assert_ok(loch_keys_psk(s->keys, &id, &psk));
+    loch_secret_fini(&psk);
+    assert_false(loch_keys_wanted(s->keys, &s->tenant)); /* neither keeps them awake */
 
-    /* Asleep once more, and denied when it is wanted. */
+    /* Asleep once more, and denied when it is wanted; a safekeeper wants them too. */
     s->darkened = 0;
     run_until(s, went_dark);
+    assert_code(loch_keys_psk(s->keys, &id, &psk), LOCH_E_KMS_UNAVAILABLE); /* a client of ours */
+    assert_false(loch_keys_wanted(s->keys, &s->tenant));
+    loch_buf_fini(&identity);
+    id.client_role = LOCH_ROLE_SAFEKEEPER;
+    assert_ok(loch_psk_identity_encode(&id, &identity));
+    assert_false(loch_keys_psk_lookup(s->keys, loch_buf_slice(&identity), &psk));
+    assert_true(loch_keys_wanted(s->keys, &s->tenant));
+    loch_buf_fini(&identity);
     assert_int_equal(rename(s->cmk, s->cmk_away), 0);
     loch_keys_want(s->keys, &s->tenant);
     run_until(s, revoked);
