@@ -374,7 +374,12 @@ static unsigned consider_sleep(struct loch_leases *l, struct entry *e, uint64_t 
         e->used_ns = now_ns;
         return 0;
     }
-    return now_ns - e->used_ns >= idle_ns ? loch_lease_sleep(&e->lease, now_ns) : 0;
+    if (now_ns - e->used_ns < idle_ns)
+        return 0;
+    const unsigned effects = loch_lease_sleep(&e->lease, now_ns);
+    if (effects == 0)
+        e->look_ns = now_ns; /* a Decrypt is under way: with the next tick */
+    return effects;
 }
 
 static void tick(void *arg)

@@ -135,8 +135,6 @@ unsigned loch_lease_answered(struct loch_lease *l, uint64_t started_ns, uint64_t
                              enum loch_lease_answer answer)
 {
     l->asked_ns = 0;
-    if (l->state == LOCH_LEASE_ASLEEP && answer != LOCH_KMS_DENIED)
-        return 0; /* asked before it fell asleep */
     switch (answer) {
     case LOCH_KMS_GRANTED:
         return granted(l, started_ns, now_ns);
@@ -173,9 +171,8 @@ unsigned loch_lease_restored(struct loch_lease *l, uint64_t started_ns, uint64_t
 
 unsigned loch_lease_sleep(struct loch_lease *l, uint64_t now_ns)
 {
-    if (l->state != LOCH_LEASE_HELD || l->silent_ns != 0)
-        return 0;
-    l->asked_ns = 0;
+    if (l->state != LOCH_LEASE_HELD || l->silent_ns != 0 || l->asked_ns != 0)
+        return 0; /* an answer that is due may be a denial, or open a grace */
     return close_down(l, LOCH_LEASE_ASLEEP, now_ns);
 }
 

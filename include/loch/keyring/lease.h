@@ -72,8 +72,8 @@ unsigned loch_lease_answered(struct loch_lease *lease, uint64_t started_ns, uint
  * was ASLEEP is REVOKED or in OUTAGE from now on. Returns effects. */
 unsigned loch_lease_restored(struct loch_lease *lease, uint64_t started_ns, uint64_t now_ns,
                              enum loch_lease_answer answer);
-/* Nobody has used the keys for long: ASLEEP, if they are HELD and the KMS answers (who sleeps has
- * no grace when it is woken). Returns effects. */
+/* Nobody has used the keys for long: ASLEEP, if they are HELD, the KMS answers (who sleeps has no
+ * grace when it is woken) and no Decrypt is under way; else 0, try again. Returns effects. */
 unsigned loch_lease_sleep(struct loch_lease *lease, uint64_t now_ns);
 /* Somebody wants the keys: RESTORE if they are ASLEEP and not being restored already. */
 unsigned loch_lease_wake(struct loch_lease *lease);

@@ -165,13 +165,14 @@ static void unused_keys_sleep_until_they_are_wanted(void **state)
     (void)state;
     assert_int_equal(loch_lease_wake(&l), 0); /* who is awake is not woken */
     assert_int_equal(loch_lease_tick(&l, 1300 * MS), LOCH_LEASE_DECRYPT);
+    assert_int_equal(loch_lease_sleep(&l, 1301 * MS), 0); /* not before its answer */
+    assert_int_equal(loch_lease_answered(&l, 1300 * MS, 1302 * MS, LOCH_KMS_GRANTED),
+                     LOCH_LEASE_RENEW);
     assert_int_equal(loch_lease_sleep(&l, 1310 * MS), LOCH_LEASE_WIPE | LOCH_LEASE_AUDIT);
     assert_string_equal(loch_lease_word(&l), "asleep");
     assert_int_equal(l.permit_ns, 0);
     assert_int_equal(loch_lease_sleep(&l, 1311 * MS), 0);
-    /* What was under way changes nothing; the KMS is left alone. */
-    assert_int_equal(loch_lease_answered(&l, 1300 * MS, 1320 * MS, LOCH_KMS_GRANTED), 0);
-    assert_int_equal(loch_lease_answered(&l, 1300 * MS, 1320 * MS, LOCH_KMS_SILENT), 0);
+    /* The KMS is left alone. */
     for (uint64_t at = 2000; at < 100000; at += 100)
         assert_int_equal(loch_lease_tick(&l, at * MS), 0);
     assert_int_equal(loch_lease_wake(&l), LOCH_LEASE_RESTORE);
@@ -194,12 +195,11 @@ static void a_sleeper_that_is_denied_is_revoked(void **state)
                      LOCH_LEASE_AUDIT);
     assert_int_equal(l.state, LOCH_LEASE_REVOKED);
     assert_int_equal(loch_lease_tick(&l, 9301 * MS), LOCH_LEASE_DECRYPT); /* asked again, as ever */
-    /* A denial that was under way when it fell asleep counts. */
+    /* A denial that is under way is waited for. */
     l = held(1000 * MS);
     assert_int_equal(loch_lease_tick(&l, 1300 * MS), LOCH_LEASE_DECRYPT);
-    assert_true(loch_lease_sleep(&l, 1301 * MS) & LOCH_LEASE_WIPE);
-    assert_int_equal(loch_lease_answered(&l, 1300 * MS, 1302 * MS, LOCH_KMS_DENIED),
-                     LOCH_LEASE_AUDIT);
+    assert_int_equal(loch_lease_sleep(&l, 1301 * MS), 0);
+    assert_true(loch_lease_answered(&l, 1300 * MS, 1302 * MS, LOCH_KMS_DENIED) & LOCH_LEASE_WIPE);
     assert_int_equal(l.state, LOCH_LEASE_REVOKED);
     /* No grace for who was asleep; the first grant brings it back. */
     l = held(1000 * MS);
@@ -254,6 +254,8 @@ static void random_walk(void **state)
             }
             if (before == LOCH_LEASE_ASLEEP)
                 assert_false(e & LOCH_LEASE_DECRYPT);
+            if (l.state == LOCH_LEASE_ASLEEP)
+                assert_int_equal(asked, 0);
             if (e & LOCH_LEASE_RESTORE)
                 assert_int_equal(restoring, 0);
             if (e & LOCH_LEASE_DECRYPT) {
