@@ -306,9 +306,11 @@ static void count_states(struct sk_daemon *d)
     int64_t opening = 0;
 
     for (size_t i = 0; i < d->timeline_count; i++) {
-        enum sk_state state = d->timelines[i]->state;
+        const struct sk_timeline *tl = d->timelines[i];
+        enum sk_state state = tl->state;
         active += state == SK_ACTIVE;
-        broken += state == SK_BROKEN || state == SK_WAITING;
+        broken +=
+            state == SK_BROKEN || (state == SK_WAITING && !loch_keys_asleep(d->keys, &tl->tenant));
         opening += state == SK_OPENING;
     }
     loch_metric_set(d->stats.timelines_active, active);
