@@ -6,6 +6,7 @@
 #include "read/page_cache.h"
 #include "redo_pool/redo_pool.h"
 #include "served.h"
+#include "shred.h"
 #include "tenant_files.h"
 #include "tenants.h"
 #include "upkeep.h"
@@ -284,13 +285,28 @@ static bool busy(void *arg, const struct loch_id *tenant)
     return any;
 }
 
+/* The tenant that a command is about, or whose order it is about; NULL: none. */
+static struct loch_tenant *subject(struct loch_pageserver *ps,
+                                   const struct loch_console_request *request)
+{
+    const char *token = loch_console_arg(request, "token");
+    const struct loch_id *ordered = token != NULL ? loch_shred_tenant(ps, token) : NULL;
+    struct loch_tenant *t = NULL;
+
+    if (ordered != NULL)
+        return loch_tenant_find(ps, ordered);
+    if (loch_console_arg(request, "tenant") == NULL ||
+        !loch_is_ok(loch_command_tenant(ps, request, &t)))
+        return NULL;
+    return t;
+}
+
 bool loch_revocation_hold(void *state, const struct loch_console_request *request)
 {
     struct loch_pageserver *ps = state;
-    struct loch_tenant *t = NULL;
+    const struct loch_tenant *t = subject(ps, request);
 
-    if (loch_console_arg(request, "tenant") == NULL ||
-        !loch_is_ok(loch_command_tenant(ps, request, &t)))
+    if (t == NULL)
         return false;
     loch_keys_want(ps->keys, &t->id);
     return loch_keys_asleep(ps->keys, &t->id) ||

@@ -37,6 +37,13 @@ static struct loch_shred *find(struct loch_pageserver *ps, const char *token)
     return NULL;
 }
 
+const struct loch_id *loch_shred_tenant(struct loch_pageserver *ps, const char *token)
+{
+    const struct loch_shred *o = find(ps, token);
+
+    return o != NULL ? &o->tenant : NULL;
+}
+
 static void forget(struct loch_pageserver *ps, struct loch_shred *order)
 {
     struct loch_shred **link = &ps->shreds;

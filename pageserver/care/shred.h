@@ -25,6 +25,8 @@ void loch_shred_order(void *ps, struct loch_console_request *request);
 void loch_shred_confirm(void *ps, struct loch_console_request *request);
 void loch_shred_cancel(void *ps, struct loch_console_request *request);
 void loch_shred_show(void *ps, struct loch_console_request *request);
+/* The tenant of the order with that token, or NULL. */
+const struct loch_id *loch_shred_tenant(struct loch_pageserver *ps, const char *token);
 void loch_shreds_free(struct loch_pageserver *ps);
 
 #endif

@@ -3,7 +3,7 @@
 # wakes it, whole: a compute, a branch, a console command. A CMK that was taken away meanwhile is noticed then.
 . "$(dirname "$0")/lib.sh"
 
-export LOCH_KMS_POLL=500ms LOCH_KMS_LEASE=1500ms LOCH_KMS_SETTLE=500ms LOCH_KMS_IDLE=3s
+export LOCH_KMS_POLL=500ms LOCH_KMS_LEASE=1500ms LOCH_KMS_SETTLE=500ms LOCH_KMS_IDLE=3s LOCH_KMS_SHRED_DELAY=1s
 up
 mkdir "$WORK/ledger"
 CMK=$WORK/ours.key
@@ -38,6 +38,9 @@ asleep "without a compute"
 curl -fs "http://127.0.0.1:$((PORT_BASE + 30))/metrics" | grep "^loch_key_state{tenant=\"$tenant\"} 5" >/dev/null || fail "metrics"
 "$LOCH" tenant list --json | grep -q '"asleep"' || fail "tenant list: $("$LOCH" tenant list)"
 curl -fs "http://127.0.0.1:$((PORT_BASE + 30))/healthz" >/dev/null || fail "healthz"
+for d in 21 22 23; do
+    curl -fs "http://127.0.0.1:$((PORT_BASE + d))/healthz" >/dev/null || fail "a sleeping tenant counts as broken: healthz of $d"
+done
 ask 10 "SHOW STATUS" | grep -q '|0|up$' || fail "a sleeping tenant counts as broken: $(ask 10 "SHOW STATUS")"
 before=$(decrypts)
 main_before=$(ask 10 "SHOW LEASES" | grep -v "^$tenant" | cut -d'|' -f8)
@@ -57,6 +60,14 @@ checked=$("$LEDGER" check --url "$(url ours)" --state "$WORK/ledger") || fail "l
 "$LOCH" compute stop ours >/dev/null || fail "compute stop"
 asleep "once more"
 note "asleep, left alone, and awake by a branch and by a compute"
+
+# ---- a branch is shredded: ordered, asleep, confirmed ----
+"$LOCH" branch create doomed --tenant ours >/dev/null || fail "branch create"
+order=$("$LOCH" key shred branch --branch doomed --tenant ours --json) || fail "key shred"
+token=$(json "${order:1:-1}" token)
+asleep "after an order"
+said=$(ask 10 "CONFIRM SHRED $token" 2>&1) || fail "confirmed while asleep: $said"
+wait_until 60 every_lease_is asleep || fail "not asleep after a confirmation"
 
 # ---- the keys are turned while it sleeps ----
 said=$("$LOCH" key rotate tk --tenant ours) || fail "rotation of a sleeping tenant's keys: $said"
