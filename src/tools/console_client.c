@@ -92,8 +92,7 @@ void loch_wake(const struct loch_cluster *c, const char *tenant)
         {
             json_t *reply = NULL;
             const char *id = loch_field(row, "tenant");
-            if (strcmp(loch_field(row, "state"), "asleep") != 0 ||
-                (tenant != NULL && strcmp(id, tenant) != 0))
+            if (strcmp(loch_field(row, "state"), "asleep") != 0 || strcmp(id, tenant) != 0)
                 continue;
             if (loch_is_ok(loch_consolef(c, port, &reply, "WAKE TENANT %s", id)))
                 json_decref(reply);

@@ -14,7 +14,7 @@ LOCH_STATUS loch_consolef(const struct loch_cluster *c, int port, json_t **rows,
 /* Waits until the daemon NAME answers on its console; names the cause from its log when it died. */
 LOCH_STATUS loch_console_wait(const struct loch_cluster *c, const char *name, int port,
                               int timeout_ms);
-/* Wakes the tenant (NULL: all of them) on every safekeeper that answers and has it asleep. */
+/* Wakes the tenant on every safekeeper that answers and has it asleep. */
 void loch_wake(const struct loch_cluster *c, const char *tenant);
 /* A text member of a row, or "". */
 const char *loch_field(const json_t *row, const char *name);

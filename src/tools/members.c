@@ -27,10 +27,13 @@ static void survey_fini(struct survey *s)
     *s = (struct survey){0};
 }
 
-static void survey_take(const struct loch_cluster *c, struct survey *out)
+/* Wakes the tenant first; a tenant that is asleep says which timelines it has, and no more. NULL:
+ * it is only asked which there are, or who answers, and nobody is woken. */
+static void survey_take(const struct loch_cluster *c, const char *tenant, struct survey *out)
 {
     *out = (struct survey){0};
-    loch_wake(c, NULL);
+    if (tenant != NULL)
+        loch_wake(c, tenant);
     LOCH_EACH_SAFEKEEPER(c, i)
     {
         if (!loch_is_ok(
@@ -44,7 +47,7 @@ loch_status loch_members_reachable(const struct loch_cluster *c)
     struct survey s;
     int answer = 0;
 
-    survey_take(c, &s);
+    survey_take(c, NULL, &s);
     LOCH_EACH_SAFEKEEPER(c, i)
     answer += c->member[i] && s.rows[i] != NULL;
     survey_fini(&s);
@@ -253,7 +256,7 @@ loch_status loch_timeline_announce(const struct loch_cluster *c, const json_t *r
         return LOCH_FAIL(LOCH_E_UNAVAILABLE,
                          "only %d safekeepers took the timeline (%s): run `loch up` and try again",
                          taken, why);
-    survey_take(c, &s);
+    survey_take(c, t.tenant, &s);
     loch_status st = form(c, &s, &t);
     survey_fini(&s);
     return st;
@@ -306,10 +309,10 @@ static loch_status finish(const struct loch_cluster *c, const struct target *t,
         struct loch_member_state before[LOCH_MEMBERS_MAX], after[LOCH_MEMBERS_MAX];
         struct loch_membership ended = {0};
         struct survey s;
-        survey_take(c, &s);
+        survey_take(c, t->tenant, &s);
         states_of(c, &s, joint, t->timeline, before);
         survey_fini(&s);
-        survey_take(c, &s);
+        survey_take(c, t->tenant, &s);
         states_of(c, &s, joint, t->timeline, after);
         if (loch_membership_may_finish(joint, before, after, &why)) {
             loch_status st = order(c, &s, t, "FINISH", rest, &ended);
@@ -360,7 +363,7 @@ static loch_status catch_up(const struct loch_cluster *c, const struct target *t
     while (loch_now_ms() < until) {
         struct survey s;
         json_t *rows = NULL;
-        survey_take(c, &s);
+        survey_take(c, t->tenant, &s);
         const json_t *best = best_row(c, &s, t->timeline);
         const loch_lsn has = lsn_of(survey_row(&s, i, t->timeline), "flush_lsn");
         if (goal == 0 && best != NULL)
@@ -443,14 +446,14 @@ static loch_status bring_in(const struct loch_cluster *c, const struct target *t
     struct survey s;
     json_t *rows = NULL;
 
-    survey_take(c, &s);
+    survey_take(c, t->tenant, &s);
     loch_status st = make_on(c, &s, t, i, now);
     survey_fini(&s);
     LOCH_TRY(st);
     LOCH_TRY(loch_consolef(c, loch_port_safekeeper(c, i), &rows, "SHOW MEMBERS %s %s", t->tenant,
                            t->timeline));
     json_decref(rows);
-    survey_take(c, &s);
+    survey_take(c, t->tenant, &s);
     st = member_of(c, i, survey_row(&s, i, t->timeline), out);
     survey_fini(&s);
     LOCH_TRY(st);
@@ -532,7 +535,7 @@ static loch_status step(const struct loch_cluster *c, const struct target *t, bo
     uint32_t count = 0;
     loch_status st;
 
-    survey_take(c, &s);
+    survey_take(c, t->tenant, &s);
     *over = false;
     LOCH_TRY_OUT(st, order(c, &s, t, "SHOW", "", &now));
     if (now.generation == 0) {
@@ -603,7 +606,7 @@ static loch_status for_each(struct loch_cluster *c, const json_t *known, each_fn
     const struct each each = {c, fn, arg, json_object()};
     struct survey s;
 
-    survey_take(c, &s);
+    survey_take(c, NULL, &s);
     loch_status st = visit(&each, known);
     LOCH_EACH_SAFEKEEPER(c, i)
     {
@@ -646,7 +649,7 @@ static loch_status abort_one(struct loch_cluster *c, const struct target *t, voi
     char rest[64];
     loch_status st;
 
-    survey_take(c, &s);
+    survey_take(c, t->tenant, &s);
     LOCH_TRY_OUT(st, order(c, &s, t, "SHOW", "", &now));
     if (loch_membership_joint(&now)) {
         (void)snprintf(rest, sizeof rest, " FROM %" PRIu64, now.generation);
@@ -676,7 +679,7 @@ loch_status loch_members_abort(struct loch_cluster *c)
     int answer = 0;
     struct survey s;
 
-    survey_take(c, &s);
+    survey_take(c, NULL, &s);
     LOCH_EACH_SAFEKEEPER(c, i)
     answer += s.rows[i] != NULL;
     survey_fini(&s);
@@ -698,7 +701,7 @@ static loch_status count_one(struct loch_cluster *c, const struct target *t, voi
     struct loch_membership now = {0};
     struct survey s;
 
-    survey_take(c, &s);
+    survey_take(c, t->tenant, &s);
     loch_status st = order(c, &s, t, "SHOW", "", &now);
     for (uint32_t k = 0; k < now.count; k++)
         counting->count += loch_id_equal(&now.members[k].node, counting->node);
@@ -742,7 +745,7 @@ loch_status loch_members_may_go(const struct loch_cluster *c, int n)
                          "safekeeper-%d keeps the WAL: put another in its place first (loch "
                          "safekeeper replace)",
                          n + 1);
-    survey_take(c, &s);
+    survey_take(c, NULL, &s);
     const bool empty = s.rows[n] != NULL && json_array_size(s.rows[n]) == 0;
     survey_fini(&s);
     if (!empty)
