@@ -319,7 +319,9 @@ static loch_status begin_work(struct loch_upkeep *u, struct loch_served *s, bool
 
 /* ---- whose turn it is ---- */
 
-static bool wants_work(struct loch_upkeep *u, const struct loch_served *s, bool *everything)
+/* soon: or will want it when the leases are settled. */
+static bool wants_work(struct loch_upkeep *u, const struct loch_served *s, bool soon,
+                       bool *everything)
 {
     struct loch_pageserver *ps = u->ps;
     const struct patient *p = find_patient(u, loch_served_timeline_id(s));
@@ -332,15 +334,17 @@ static bool wants_work(struct loch_upkeep *u, const struct loch_served *s, bool 
         return true;
     if (loch_served_problem(s)[0] != '\0' || (p != NULL && p->rests_until_ns > now))
         return false;
+    const int64_t wall_us = loch_env_wall_us(ps->env);
     return loch_timeline_backlog(t, &settings) > 0 ||
-           loch_timeline_cutoff_due(t, &window, loch_env_wall_us(ps->env));
+           (soon ? loch_timeline_cutoff_waits(t, &window, wall_us)
+                 : loch_timeline_cutoff_due(t, &window, wall_us));
 }
 
 bool loch_upkeep_due(struct loch_upkeep *u, const struct loch_served *s)
 {
     bool everything;
 
-    return loch_served_timeline(s) != NULL && wants_work(u, s, &everything);
+    return loch_served_timeline(s) != NULL && wants_work(u, s, true, &everything);
 }
 
 /* The first timeline behind u->after that has something to do, all around. */
@@ -353,7 +357,8 @@ static struct loch_served *next_patient(struct loch_upkeep *u, bool *everything)
         const struct loch_id *id = loch_served_timeline_id(s);
         bool all = false;
         if (loch_served_timeline(s) != NULL &&
-            loch_served_find(u->ps, loch_served_tenant_id(s), id) == s && wants_work(u, s, &all)) {
+            loch_served_find(u->ps, loch_served_tenant_id(s), id) == s &&
+            wants_work(u, s, false, &all)) {
             waiting++;
             if (first == NULL) {
                 first = s;

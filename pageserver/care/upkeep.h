@@ -32,7 +32,8 @@ struct loch_upkeep_report {
 LOCH_STATUS loch_upkeep_order(
     struct loch_upkeep *upkeep, const struct loch_id *tenant, const struct loch_id *timeline,
     void (*fn)(void *arg, loch_status st, const struct loch_upkeep_report *report), void *arg);
-/* Whether the timeline has upkeep to be done now (not while its breaker is open). */
+/* Whether the timeline has upkeep to be done now, or when its leases are settled (not while its
+ * breaker is open). */
 bool loch_upkeep_due(struct loch_upkeep *upkeep, const struct loch_served *served);
 /* Why the upkeep of a timeline rests, or "". Valid until the next call. */
 const char *loch_upkeep_problem(struct loch_upkeep *upkeep, const struct loch_id *timeline);

@@ -316,15 +316,21 @@ bool loch_timeline_leases_settled(struct loch_timeline *t)
            loch_env_now_ns(t->store.env) - t->opened_ns >= lease_max_ms(t) * 1000000;
 }
 
+bool loch_timeline_cutoff_waits(struct loch_timeline *t, const struct loch_pitr_window *window,
+                                int64_t now_us)
+{
+    struct loch_lsn_mark cutoff;
+    if (pthread_mutex_trylock(&t->commit) != 0)
+        return false;
+    bool further = next_cutoff(t, window, now_us, &cutoff);
+    pthread_mutex_unlock(&t->commit);
+    return further;
+}
+
 bool loch_timeline_cutoff_due(struct loch_timeline *t, const struct loch_pitr_window *window,
                               int64_t now_us)
 {
-    struct loch_lsn_mark cutoff;
-    if (!loch_timeline_leases_settled(t) || pthread_mutex_trylock(&t->commit) != 0)
-        return false;
-    bool due = next_cutoff(t, window, now_us, &cutoff);
-    pthread_mutex_unlock(&t->commit);
-    return due;
+    return loch_timeline_leases_settled(t) && loch_timeline_cutoff_waits(t, window, now_us);
 }
 
 LOCH_STATUS loch_timeline_advance_cutoff(struct loch_timeline *t,

@@ -56,6 +56,9 @@ bool loch_timeline_leases_settled(struct loch_timeline *t);
  */
 bool loch_timeline_cutoff_due(struct loch_timeline *t, const struct loch_pitr_window *window,
                               int64_t now_us);
+/* The same, but true also before the leases are settled. */
+bool loch_timeline_cutoff_waits(struct loch_timeline *t, const struct loch_pitr_window *window,
+                                int64_t now_us);
 /* Moves the cutoff to where `window` (the timeline's own, if it has one, goes before) says, and
  * commits it with the LSNs below it that stay readable: those of holds, live leases, open branches
  * and `extra` (branch points that are not open here). *moved: something changed. Removes no
