@@ -382,12 +382,14 @@ static void what_is_past_goes_and_held_lsns_stay(void **state)
     s->store.lease_max_ms = 1;
     t = site_reopen(s, t, NULL);
     assert_ok(loch_timeline_hold(t, 1250, &hold));
-    while (!loch_timeline_leases_settled(t)) /* a millisecond */
+    assert_true(loch_timeline_cutoff_waits(t, &none, INT64_MAX / 2)); /* settled or not */
+    while (!loch_timeline_leases_settled(t))                          /* a millisecond */
         ;
     assert_true(loch_timeline_cutoff_due(t, &none, INT64_MAX / 2));
     assert_ok(loch_timeline_advance_cutoff(t, &none, INT64_MAX / 2, NULL, 0, &moved));
     assert_true(moved);
     assert_false(loch_timeline_cutoff_due(t, &none, INT64_MAX / 2));
+    assert_false(loch_timeline_cutoff_waits(t, &none, INT64_MAX / 2));
     uint64_t before = summary(t).file_bytes;
     assert_ok(loch_timeline_compact(t, &all, &done, &stats));
     assert_true(done && stats.dropped_bytes >= 4u * BLOCKS * LOCH_PAGE_BYTES);
