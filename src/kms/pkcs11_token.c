@@ -316,8 +316,8 @@ static loch_status connect_token(struct p11_token *t)
     if (t->module == NULL)
         LOCH_TRY(module_take(t->config.module, &t->module));
     const loch_status found = find_slot(t, &t->slot);
-    if (!loch_is_ok(
-            found)) { /* modules look for tokens when they start: the next try starts it anew */
+    if (!loch_is_ok(found)) {
+        /* Modules look for tokens when they start: the next try starts it anew. */
         module_give(t->module);
         t->module = NULL;
         return found;

@@ -1,4 +1,4 @@
-/* Golden files of messages that stand alone in one. */
+/* Golden files of messages. */
 #ifndef LOCH_TESTS_UNIT_WIRE_GOLDEN_H
 #define LOCH_TESTS_UNIT_WIRE_GOLDEN_H
 

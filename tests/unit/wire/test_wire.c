@@ -1,6 +1,6 @@
 /* Both codecs: every message round trips; every truncation and every trailing byte is refused;
  * absurd lengths and values are refused without reading beyond the payload. */
-#include "../unit.h"
+#include "golden.h"
 
 #include "loch/base/frame.h"
 #include "loch/wire/page.h"
@@ -219,22 +219,9 @@ static void field_values(void **state)
  * never changes silently. LOCH_GOLDEN_WRITE=1 writes the file anew. */
 static void golden_file(void **state)
 {
-    static const char path[] = LOCH_SOURCE_DIR "/tests/golden/wire/messages.bin";
-    static uint8_t want[64u << 10];
     (void)state;
-    if (getenv("LOCH_GOLDEN_WRITE") != NULL) {
-        FILE *to = fopen(path, "wb");
-        assert_non_null(to);
-        assert_int_equal(fwrite(golden_bytes.data, 1, golden_bytes.len, to), golden_bytes.len);
-        assert_int_equal(fclose(to), 0);
-    }
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    size_t n = fread(want, 1, sizeof want, f);
-    (void)fclose(f);
-    assert_int_equal(n, golden_bytes.len);
-    assert_memory_equal(want, golden_bytes.data, n);
-    loch_buf_fini(&golden_bytes);
+    is_golden(golden_bytes, "messages.bin");
+    golden_bytes = (struct loch_buf){0};
 }
 
 /* One message in full, so that a reader of this file sees a layout. */
