@@ -1,7 +1,7 @@
 """What tests/e2e/tamper.sh does to files, and how it judges what the daemons said about it.
 
-kinds DIR SCRATCH       fails when a file of the cluster is of no kind below
-count DIR SCRATCH       how many files of each kind
+kinds DIR               fails when a file of the cluster is of no kind below
+count DIR               how many files of each kind
 hurt DIR OLD ROUND PLAN does what the round says to one file of each kind; PLAN: what was done
 judge DIR ROUND PLAN    fails unless the logs name every file of the plan
 """
