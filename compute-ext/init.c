@@ -11,6 +11,7 @@
 #include "compat/smgr.h"
 #include "free_space.h"
 #include "lease.h"
+#include "page_key.h"
 #include "prewarm.h"
 #include "read_only.h"
 #include "report.h"
@@ -99,6 +100,7 @@ void _PG_init(void)
     loch_settings_define();
     require_server();
     loch_settings_load();
+    loch_require(loch_page_key_load(), "credential");
     loch_free_space_read();
     loch_require(loch_process_harden(), "hardening the process");
     loch_shared_register(memory_is_ready);

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "page_key.h"
 #include "readahead.h"
 #include "settings.h"
 #include "shared.h"
@@ -37,7 +38,6 @@
 static struct {
     int fd;
     pid_t owner;
-    struct loch_tls_client *client; /* one for the life of the process */
     struct loch_tls *tls;
     struct loch_buf wire;  /* ciphertext to send */
     struct loch_buf plain; /* plaintext received; the first `taken` bytes of it are used up */
@@ -203,12 +203,11 @@ static loch_status pump(void)
 
 static loch_status handshake(void)
 {
+    struct loch_tls_client *client;
     bool closed = false;
 
-    if (conn.client == NULL)
-        LOCH_TRY(loch_tls_client_create(loch_buf_slice(&loch_settings.identity_bytes),
-                                        &loch_settings.psk, &conn.client));
-    LOCH_TRY(loch_tls_connect(conn.client, &conn.tls));
+    LOCH_TRY(loch_page_key_client(&client));
+    LOCH_TRY(loch_tls_connect(client, &conn.tls));
     LOCH_TRY(loch_tls_receive(conn.tls, loch_slice_of(NULL, 0), &conn.plain, &conn.wire, &closed));
     LOCH_TRY(flush_wire());
     while (!loch_tls_ready(conn.tls))

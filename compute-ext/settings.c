@@ -136,8 +136,6 @@ void loch_settings_define(void)
     define_string("loch.compute_epoch", "Epoch of this compute's credential.",
                   &loch_settings.compute_epoch);
     define_string("loch.start_lsn", "LSN this compute was started at.", &loch_settings.start_lsn);
-    define_string("loch.identity", "Encoded PSK identity for the pageserver, hex.",
-                  &loch_settings.identity);
     DefineCustomIntVariable("loch.max_lag",
                             "WAL the pageserver may be behind before writers are slowed.",
                             "0 switches it off.", &loch_settings.max_lag_kb, 256 * 1024, 0, INT_MAX,
@@ -199,24 +197,6 @@ static loch_status parse_address(const char *text)
     return LOCH_OK;
 }
 
-static loch_status parse_identity(const char *hex)
-{
-    struct loch_buf *bytes = &loch_settings.identity_bytes;
-    struct loch_psk_identity id;
-    size_t digits = strlen(hex);
-
-    if (digits == 0 || digits % 2 != 0 || digits / 2 > LOCH_PSK_IDENTITY_MAX_BYTES)
-        return LOCH_FAIL(LOCH_E_INVALID, "loch.identity has %zu hex digits", digits);
-    LOCH_TRY(loch_buf_reserve(bytes, digits / 2));
-    LOCH_TRY(loch_hex_parse(hex, bytes->data, digits / 2));
-    bytes->len = digits / 2;
-    LOCH_TRY(loch_psk_identity_decode(loch_buf_slice(bytes), &id));
-    if (!loch_id_equal(&id.tenant, &loch_settings.tenant_id) ||
-        !loch_id_equal(&id.timeline, &loch_settings.timeline_id))
-        return LOCH_FAIL(LOCH_E_INVALID, "loch.identity is for another tenant or timeline");
-    return LOCH_OK;
-}
-
 static loch_status parse_all(void)
 {
     struct loch_settings *s = &loch_settings;
@@ -226,44 +206,10 @@ static loch_status parse_all(void)
     LOCH_TRY(loch_id_parse(s->timeline, &s->timeline_id));
     LOCH_TRY(parse_u64("loch.term", s->term, &s->term_value));
     LOCH_TRY(parse_u64("loch.compute_epoch", s->compute_epoch, &s->compute_epoch_value));
-    LOCH_TRY(loch_lsn_parse(s->start_lsn, &s->start_lsn_value));
-    return parse_identity(s->identity);
-}
-
-static loch_status read_psk(void)
-{
-    const char *text = getenv("LOCH_PSK_FD");
-    uint8_t bytes[LOCH_PSK_BYTES + 1];
-    size_t got = 0;
-    uint64 fd = 0;
-    loch_status st;
-
-    if (text == NULL)
-        return LOCH_FAIL(LOCH_E_INVALID, "no credential: LOCH_PSK_FD is not set");
-    LOCH_TRY(parse_u64("LOCH_PSK_FD", text, &fd));
-    if (fd > 1024)
-        return LOCH_FAIL(LOCH_E_INVALID, "LOCH_PSK_FD is out of range: %s", text);
-    while (got < sizeof bytes) {
-        ssize_t n = read((int)fd, bytes + got, sizeof bytes - got);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        got += (size_t)n;
-    }
-    (void)close((int)fd);
-    (void)unsetenv("LOCH_PSK_FD");
-    if (got == LOCH_PSK_BYTES)
-        st = loch_secret_from(&loch_settings.psk, bytes, got);
-    else
-        st = LOCH_FAIL(LOCH_E_INVALID, "the credential has %zu bytes, not %u", got, LOCH_PSK_BYTES);
-    loch_wipe(bytes, sizeof bytes);
-    return st;
+    return loch_lsn_parse(s->start_lsn, &s->start_lsn_value);
 }
 
 void loch_settings_load(void)
 {
     loch_require(parse_all(), "settings");
-    loch_require(read_psk(), "credential");
 }

@@ -22,7 +22,6 @@ struct loch_settings {
     char *term;
     char *compute_epoch;
     char *start_lsn;
-    char *identity;
     int max_lag_kb;
     int max_persist_lag_kb;
     int read_ahead; /* pages */
@@ -44,15 +43,12 @@ struct loch_settings {
     XLogRecPtr start_lsn_value;
     char host[256];
     char port[16];
-    struct loch_buf identity_bytes;
-    struct loch_secret psk;
 };
 
 extern struct loch_settings loch_settings;
 
 void loch_settings_define(void);
-/* Parses what must be there and reads the PSK (LOCH_PSK_FD, closed afterwards); FATAL when wrong.
- */
+/* Parses what must be there; FATAL when wrong. */
 void loch_settings_load(void);
 
 /* Single fixes that a test may switch off (loch.test_disable, a comma list of these names), to show

@@ -16,6 +16,7 @@
 #include "lag.h"
 #include "local_cache.h"
 #include "page_client.h"
+#include "page_key.h"
 #include "prewarm.h"
 #include "settings.h"
 #include "shared.h"
@@ -147,6 +148,7 @@ static void look(void)
 /* Also while the pageserver is away. */
 static void between_waits(void)
 {
+    loch_page_key_look();
     loch_config_files_look();
     press();
 }
@@ -187,6 +189,7 @@ void loch_throttle_main(Datum arg)
             ProcessConfigFile(PGC_SIGHUP);
             loch_cache_apply_size();
         }
+        loch_page_key_look();
         loch_config_files_look();
         look();
         if (++rounds % REAP_EVERY_ROUNDS == 0)

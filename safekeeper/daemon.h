@@ -51,6 +51,7 @@ struct sk_daemon {
     struct loch_objstore *store; /* NULL in tests: nothing is archived */
     struct loch_kms *kms;
     struct loch_keys *keys;
+    uint64_t keys_seen; /* loch_keys_changes of the last tick */
     struct loch_lease_settings lease_settings;
     uint64_t key_idle_ms; /* keys not used for so long are put to sleep; 0: never */
     struct loch_audit *audit;

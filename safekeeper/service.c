@@ -4,7 +4,6 @@
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
-#include "loch/base/secret.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,9 +125,12 @@ static loch_status hello(struct sk_conn *conn, struct loch_slice payload)
     conn->kind = SK_CONN_PUSH;
     conn->timeline = tl;
     conn->number = tl->next_conn++;
+    conn->pageserver = m.pageserver;
+    conn->told_epoch = conn->identity.wire_epoch;
     if (tl->paused)
         loch_stream_read(conn->stream, false);
     sk_timeline_hello(tl, from(conn), &m);
+    sk_conn_renew(conn);
     return LOCH_OK;
 }
 
@@ -311,63 +313,13 @@ static void encode(struct loch_writer *w, const struct loch_acceptor_message *m)
     }
 }
 
-/* What the compute behind `conn` needs to connect to a member: its own PSK, for that server. */
-static loch_status make_key(const struct sk_conn *conn, const struct loch_id *node,
-                            struct loch_secret *psk, struct loch_buf *identity)
-{
-    struct loch_psk_identity id = conn->identity;
-
-    id.server_node = *node;
-    LOCH_TRY(loch_keys_psk(conn->daemon->keys, &id, psk));
-    return loch_psk_identity_encode(&id, identity);
-}
-
-static loch_status encode_members(const struct sk_conn *conn, struct loch_writer *w,
-                                  const struct loch_membership *membership)
-{
-    struct loch_wal_members m = {.membership = *membership};
-    struct loch_secret psk[LOCH_MEMBERS_MAX] = {0};
-    struct loch_buf identity[LOCH_MEMBERS_MAX] = {0};
-    loch_status st = LOCH_OK;
-
-    for (uint32_t i = 0; i < membership->count && loch_is_ok(st); i++) {
-        st = make_key(conn, &membership->members[i].node, &psk[i], &identity[i]);
-        m.keys[i].identity = loch_buf_slice(&identity[i]);
-        m.keys[i].psk = loch_slice_of(psk[i].bytes, psk[i].len);
-    }
-    if (loch_is_ok(st))
-        loch_wal_members_encode(w, &m);
-    for (uint32_t i = 0; i < membership->count; i++) {
-        loch_secret_fini(&psk[i]);
-        loch_buf_fini(&identity[i]);
-    }
-    return st;
-}
-
-static void send_members(struct sk_conn *conn, const struct loch_membership *m)
-{
-    struct loch_buf out = {0};
-    struct loch_writer w;
-
-    loch_writer_init(&w, &out);
-    loch_status st = encode_members(conn, &w, m);
-    if (loch_is_ok(st))
-        st = loch_writer_finish(&w);
-    if (loch_is_ok(st)) {
-        loch_stream_send(conn->stream, &out);
-        return;
-    }
-    loch_buf_fini(&out);
-    sk_conn_refuse(conn, st.code, "no keys for the members of the timeline");
-}
-
 /* Number 0: to all. */
 static void tell_members(struct sk_timeline *tl, uint64_t number, const struct loch_membership *m)
 {
     for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next) {
         if (c->kind == SK_CONN_PUSH && c->timeline == tl && !c->gone && !c->closing &&
             (number == 0 || c->number == number))
-            send_members(c, m);
+            sk_conn_send_members(c, m);
     }
 }
 
@@ -465,11 +417,16 @@ void sk_service_release(struct sk_timeline *tl)
 
 void sk_service_tick(struct sk_daemon *daemon)
 {
-    uint64_t now = loch_env_now_ns(daemon->env);
+    const uint64_t now = loch_env_now_ns(daemon->env);
+    const uint64_t changes = loch_keys_changes(daemon->keys);
+    const bool keys_changed = changes != daemon->keys_seen;
 
+    daemon->keys_seen = changes;
     for (struct sk_conn *c = daemon->conns; c != NULL; c = c->next) {
         if (c->gone)
             continue;
+        if (keys_changed)
+            sk_conn_renew(c);
         if ((c->kind == SK_CONN_NEW && now - c->since_ns > FIRST_FRAME_NS) ||
             (c->closing && now - c->since_ns > CLOSING_NS))
             loch_stream_close(c->stream);

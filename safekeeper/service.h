@@ -19,8 +19,10 @@ struct sk_conn {
     bool closing; /* an error was sent; closed when it has left */
     bool gone;    /* the stream is closed; freed when no read is under way */
 
-    uint64_t number;         /* PUSH: the acceptor's name for it */
-    struct loch_buf waiting; /* PUSH: an APPEND that waits until the timeline is no longer held */
+    uint64_t number;           /* PUSH: the acceptor's name for it */
+    struct loch_buf waiting;   /* PUSH: an APPEND that waits until the timeline is no longer held */
+    struct loch_id pageserver; /* PUSH: the compute's */
+    uint32_t told_epoch;       /* PUSH: of the newest wire keys that the compute has */
 
     /* PULL */
     enum loch_pull_mode mode;
@@ -60,8 +62,14 @@ bool sk_service_knows(const struct sk_daemon *daemon, const struct loch_id *tena
 void sk_service_pause(struct sk_timeline *tl, bool paused);
 /* The timeline is no longer held: takes the APPENDs that wait, and reads on. */
 void sk_service_release(struct sk_timeline *tl);
-/* Once a second: PULL_STATEs, connections that say nothing. */
+/* Once a second: PULL_STATEs, connections that say nothing, new wire keys. */
 void sk_service_tick(struct sk_daemon *daemon);
+
+/* ---- what computes connect with (compute_keys.c) ---- */
+/* The membership, with the compute's keys for each member. */
+void sk_conn_send_members(struct sk_conn *conn, const struct loch_membership *m);
+/* Keys under the wire epoch of now, unless the compute has them. */
+void sk_conn_renew(struct sk_conn *conn);
 
 /* ---- pull side (sender.c) ---- */
 /* The first PULL of a connection. */

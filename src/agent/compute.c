@@ -105,7 +105,13 @@ static void tell(struct loch_compute *c)
 {
     const char *pgdata = c->postmaster != NULL ? loch_postmaster_pgdata(c->postmaster) : "";
 
-    if (!loch_is_ok(loch_state_file_write(c->config, state_name(c), pgdata, c->term, c->start_lsn)))
+    const struct loch_agent_state state = {.state = state_name(c),
+                                           .pgdata = pgdata,
+                                           .term = c->term,
+                                           .start_lsn = c->start_lsn,
+                                           .wire_epoch = c->credential->pageserver.wire_epoch};
+
+    if (!loch_is_ok(loch_state_file_write(c->config, &state)))
         loch_log_failure("state file");
 }
 
@@ -583,6 +589,8 @@ static void watch(void *arg)
     } else if (c->phase == ENDING && c->server_alive && now_ms(c) - c->phase_ms > KILL_MS) {
         loch_postmaster_signal(c->postmaster, SIGKILL);
     }
+    if (c->postmaster != NULL && loch_postmaster_renew(c->postmaster))
+        tell(c);
     check_lease(c);
     complain(c);
     tell_quorum(c);

@@ -104,7 +104,6 @@ static const char *const reserved[] = {"fsync",
                                        "loch.term",
                                        "loch.compute_epoch",
                                        "loch.start_lsn",
-                                       "loch.identity",
                                        "loch.read_only"};
 
 static loch_status add_setting(struct loch_agent_config *c, const char *text)

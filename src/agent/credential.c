@@ -2,6 +2,8 @@
  * other copy of them is wiped before this returns. */
 #include "credential.h"
 
+#include "loch/crypto/psk.h"
+
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -71,6 +73,7 @@ static loch_status read_server(struct loch_credential *c, const json_t *json)
     const char *role;
     const char *address;
     struct loch_credential_server server = {0};
+    struct loch_psk_identity id;
     struct loch_secret psk = {0};
     struct loch_buf identity = {0};
     loch_status st;
@@ -85,6 +88,8 @@ static loch_status read_server(struct loch_credential *c, const json_t *json)
     memcpy(server.address, address, strlen(address) + 1);
     LOCH_TRY_OUT(st, read_psk(json, &psk));
     LOCH_TRY_OUT(st, read_identity(json, &identity));
+    LOCH_TRY_OUT(st, loch_psk_identity_decode(loch_buf_slice(&identity), &id));
+    server.wire_epoch = id.wire_epoch;
     LOCH_TRY_OUT(st, loch_tls_client_create(loch_buf_slice(&identity), &psk, &server.tls));
     if (pages) {
         c->pageserver = server;
@@ -205,24 +210,105 @@ const struct loch_credential_server *loch_credential_find(const struct loch_cred
     return NULL;
 }
 
-static loch_status learn_server(struct loch_credential *c, const struct loch_member *member,
-                                const struct loch_wal_member_key *key)
+/* ---- keys that arrive while the compute runs ---- */
+
+/* Is the key this boot's own? */
+static loch_status open_key(const struct loch_credential *c, const struct loch_wal_server_key *key,
+                            struct loch_psk_identity *id, struct loch_secret *psk)
 {
+    LOCH_TRY(loch_psk_identity_decode(key->identity, id));
+    if (key->psk.len != LOCH_PSK_BYTES || id->client_role != LOCH_ROLE_COMPUTE ||
+        id->compute_epoch != c->compute_epoch || !loch_id_equal(&id->cluster, &c->cluster) ||
+        !loch_id_equal(&id->tenant, &c->tenant) || !loch_id_equal(&id->timeline, &c->timeline) ||
+        !loch_id_equal(&id->client_id, &c->compute) || !loch_id_equal(&id->client_boot, &c->boot))
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a key that a safekeeper sent is not for this compute");
+    return loch_secret_from(psk, key->psk.data, key->psk.len);
+}
+
+/* The key's server, unless it has one that is as new. */
+static loch_status rekey(struct loch_credential_server *server, const struct loch_psk_identity *id,
+                         struct loch_slice identity, const struct loch_secret *psk)
+{
+    if (!loch_id_equal(&server->node, &id->server_node) || server->wire_epoch >= id->wire_epoch)
+        return LOCH_OK;
+    LOCH_TRY(loch_tls_client_rekey(server->tls, identity, psk));
+    server->wire_epoch = id->wire_epoch;
+    return LOCH_OK;
+}
+
+static loch_status rekey_safekeepers(struct loch_credential *c, const struct loch_psk_identity *id,
+                                     struct loch_slice identity, const struct loch_secret *psk)
+{
+    for (uint32_t i = 0; i < c->safekeeper_count; i++)
+        LOCH_TRY(rekey(&c->safekeepers[i], id, identity, psk));
+    for (struct loch_credential_server *s = c->learned; s != NULL; s = s->next)
+        LOCH_TRY(rekey(s, id, identity, psk));
+    return LOCH_OK;
+}
+
+static loch_status rekey_pageserver(struct loch_credential *c, const struct loch_psk_identity *id,
+                                    struct loch_slice identity, const struct loch_secret *psk)
+{
+    const uint32_t before = c->pageserver.wire_epoch;
+    struct loch_secret copy = {0};
+    struct loch_buf bytes = {0};
+
+    loch_status st = loch_secret_copy(&copy, psk);
+    if (loch_is_ok(st))
+        st = loch_buf_append(&bytes, identity.data, identity.len);
+    if (loch_is_ok(st))
+        st = rekey(&c->pageserver, id, identity, psk);
+    if (loch_is_ok(st) && c->pageserver.wire_epoch != before) {
+        const struct loch_secret old_psk = c->pageserver_psk;
+        const struct loch_buf old_bytes = c->pageserver_identity;
+        c->pageserver_psk = copy;
+        c->pageserver_identity = bytes;
+        copy = old_psk;
+        bytes = old_bytes;
+    }
+    loch_secret_fini(&copy);
+    loch_buf_fini(&bytes);
+    return st;
+}
+
+static loch_status take_key(struct loch_credential *c, const struct loch_wal_server_key *key)
+{
+    struct loch_psk_identity id;
     struct loch_secret psk = {0};
 
-    if (key->psk.len != LOCH_PSK_BYTES)
-        return LOCH_FAIL(LOCH_E_CORRUPT, "a member's key has %zu bytes", key->psk.len);
+    LOCH_TRY(open_key(c, key, &id, &psk));
+    const loch_status st = id.server_role == LOCH_ROLE_PAGESERVER
+                               ? rekey_pageserver(c, &id, key->identity, &psk)
+                               : rekey_safekeepers(c, &id, key->identity, &psk);
+    loch_secret_fini(&psk);
+    return st;
+}
+
+loch_status loch_credential_renew(struct loch_credential *c, const struct loch_wal_keys *keys)
+{
+    for (uint32_t i = 0; i < keys->count; i++)
+        LOCH_TRY(take_key(c, &keys->keys[i]));
+    return LOCH_OK;
+}
+
+static loch_status learn_server(struct loch_credential *c, const struct loch_member *member,
+                                const struct loch_wal_server_key *key)
+{
+    struct loch_psk_identity id;
+    struct loch_secret psk = {0};
+    loch_status st;
+
+    LOCH_TRY(open_key(c, key, &id, &psk));
     struct loch_credential_server *server = calloc(1, sizeof *server);
-    if (server == NULL)
-        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a server");
-    server->node = member->node;
-    memcpy(server->address, member->address, strlen(member->address) + 1);
-    loch_status st = loch_secret_create(&psk, LOCH_PSK_BYTES);
-    if (loch_is_ok(st)) {
-        memcpy(psk.bytes, key->psk.data, LOCH_PSK_BYTES);
+    if (server == NULL) {
+        st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a server");
+    } else {
+        server->node = member->node;
+        server->wire_epoch = id.wire_epoch;
+        memcpy(server->address, member->address, strlen(member->address) + 1);
         st = loch_tls_client_create(key->identity, &psk, &server->tls);
-        loch_secret_fini(&psk);
     }
+    loch_secret_fini(&psk);
     if (!loch_is_ok(st)) {
         free(server);
         return st;
@@ -242,6 +328,8 @@ loch_status loch_credential_learn(struct loch_credential *c, const struct loch_w
         const struct loch_member *member = &m->membership.members[i];
         if (loch_credential_find(c, &member->node, member->address) == NULL)
             LOCH_TRY(learn_server(c, member, &m->keys[i]));
+        else if (m->keys[i].psk.len > 0)
+            LOCH_TRY(take_key(c, &m->keys[i]));
     }
     LOCH_TRY(loch_membership_copy(&copy, &m->membership));
     loch_membership_fini(&c->membership);

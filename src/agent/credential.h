@@ -14,6 +14,7 @@ struct loch_credential_server {
     struct loch_id node;
     char address[128];
     struct loch_tls_client *tls;         /* owned */
+    uint32_t wire_epoch;                 /* of its key */
     struct loch_credential_server *next; /* among the learned ones */
 };
 
@@ -42,9 +43,14 @@ const struct loch_credential_server *loch_credential_find(const struct loch_cred
                                                           const struct loch_id *node,
                                                           const char *address);
 /* Takes over what a safekeeper says of the members: those that are not known can be connected to
- * from now on. */
+ * from now on. Keys as in loch_credential_renew. */
 LOCH_STATUS loch_credential_learn(struct loch_credential *credential,
                                   const struct loch_wal_members *m);
+/* Takes over keys of a newer wire epoch than those held, for the servers that are known:
+ * connections that begin from now on are made with them. LOCH_E_CORRUPT when they are not for this
+ * boot of this compute. */
+LOCH_STATUS loch_credential_renew(struct loch_credential *credential,
+                                  const struct loch_wal_keys *keys);
 void loch_credential_fini(struct loch_credential *credential);
 
 #endif

@@ -1,13 +1,15 @@
 /* Holds: the start and watch of a stock PostgreSQL.
  *
  * Everything the design relies on stands on the command line, where neither ALTER SYSTEM nor an
- * edited file can undo it. The PSK for the pageserver goes in by a pipe on descriptor 3. Source of
- * the settings: PostgreSQL 15 documentation, chapter 20.
+ * edited file can undo it. The key for the pageserver goes in by a pipe on descriptor 3, which
+ * stays for those of later wire epochs. Source of the settings: PostgreSQL 15 documentation,
+ * chapter 20.
  */
 #include "postmaster.h"
 
 #include "loch/base/log.h"
 #include "loch/io/tree.h"
+#include "loch/crypto/page_key.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -29,6 +31,8 @@ struct loch_postmaster {
     char boot[300], pgdata[320], sock[320], log[330];
     struct loch_child *child;
     pid_t pid;
+    int key_fd;         /* page keys go in here; -1: not open */
+    uint32_t key_epoch; /* of the last one */
     void (*exited)(void *arg, int wait_status);
     void *arg;
 };
@@ -158,6 +162,7 @@ loch_status loch_postmaster_prepare(const struct loch_postmaster_order *order,
     if (p == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a server");
     p->o = *order;
+    p->key_fd = -1;
     LOCH_TRY_OUT(st, loch_env_random(order->env, random, sizeof random));
     loch_hex_format(random, sizeof random, text);
     (void)snprintf(p->boot, sizeof p->boot, "%s/boot-%s", order->config->scratch, text);
@@ -255,7 +260,6 @@ static void add_identity(struct args *a, const struct loch_postmaster *p, uint64
 {
     const struct loch_credential *c = p->o.credential;
     char text[LOCH_ID_TEXT_BYTES];
-    char identity[2 * LOCH_PSK_IDENTITY_MAX_BYTES + 1];
 
     set(a, "shared_preload_libraries=loch");
     set(a, "dynamic_library_path=%s:$libdir", p->o.config->lib_dir);
@@ -265,8 +269,6 @@ static void add_identity(struct args *a, const struct loch_postmaster *p, uint64
     set(a, "loch.term=%" PRIu64, term);
     set(a, "loch.compute_epoch=%" PRIu64, c->compute_epoch);
     set(a, "loch.start_lsn=" LOCH_LSN_FMT, LOCH_LSN_ARG(start_lsn));
-    loch_hex_format(c->pageserver_identity.data, c->pageserver_identity.len, identity);
-    set(a, "loch.identity=%s", identity);
 }
 
 static void build_args(struct args *a, const struct loch_postmaster *p, uint64_t term,
@@ -308,39 +310,71 @@ static void build_args(struct args *a, const struct loch_postmaster *p, uint64_t
     add_identity(a, p, term, start_lsn);
 }
 
+static void close_key_pipe(struct loch_postmaster *p)
+{
+    if (p->key_fd >= 0)
+        (void)close(p->key_fd);
+    p->key_fd = -1;
+}
+
 static void on_exit_of_child(void *arg, int wait_status)
 {
     struct loch_postmaster *p = arg;
 
     p->pid = 0;
     p->child = NULL;
+    close_key_pipe(p);
     p->exited(p->arg, wait_status);
 }
 
-/* A pipe that holds the PSK, to be read once. */
-static loch_status psk_pipe(const struct loch_secret *psk, int *read_fd)
+/* One frame, at once or not at all: it is smaller than what a pipe takes in one piece. */
+static loch_status send_key(struct loch_postmaster *p)
+{
+    const struct loch_credential *c = p->o.credential;
+    uint8_t frame[LOCH_PAGE_KEY_BYTES];
+
+    loch_page_key_encode(loch_buf_slice(&c->pageserver_identity), &c->pageserver_psk, frame);
+    const ssize_t n = write(p->key_fd, frame, sizeof frame);
+    loch_wipe(frame, sizeof frame);
+    if (n != (ssize_t)sizeof frame)
+        return LOCH_FAIL(LOCH_E_IO, "cannot hand over the page key: %s", strerror(errno));
+    p->key_epoch = c->pageserver.wire_epoch;
+    return LOCH_OK;
+}
+
+/* A pipe that holds the page key, and takes its successors. */
+static loch_status key_pipe(struct loch_postmaster *p, int *read_fd)
 {
     int fd[2];
 
     if (pipe2(fd, O_CLOEXEC) != 0)
         return LOCH_FAIL(LOCH_E_IO, "cannot make a pipe: %s", strerror(errno));
-    ssize_t n = write(fd[1], psk->bytes, psk->len);
-    (void)close(fd[1]);
-    if (n != (ssize_t)psk->len) {
-        (void)close(fd[0]);
-        return LOCH_FAIL(LOCH_E_IO, "cannot hand over the page key");
-    }
     *read_fd = fd[0];
-    return LOCH_OK;
+    p->key_fd = fd[1];
+    if (fcntl(fd[1], F_SETFL, O_NONBLOCK) != 0)
+        return LOCH_FAIL(LOCH_E_IO, "fcntl: %s", strerror(errno));
+    return send_key(p);
+}
+
+bool loch_postmaster_renew(struct loch_postmaster *p)
+{
+    if (p->key_fd < 0 || p->key_epoch == p->o.credential->pageserver.wire_epoch)
+        return false;
+    if (!loch_is_ok(send_key(p))) {
+        loch_log_failure("the page key of the new wire epoch");
+        return false;
+    }
+    LOCH_INFO("PostgreSQL has the page key of wire epoch %" PRIu32, p->key_epoch);
+    return true;
 }
 
 loch_status loch_postmaster_start(struct loch_postmaster *p, uint64_t term, loch_lsn start_lsn,
                                   void (*exited)(void *arg, int wait_status), void *arg)
 {
-    static const char *const environment[] = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "LOCH_PSK_FD=3",
+    static const char *const environment[] = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "LOCH_KEY_FD=3",
                                               NULL};
     struct args args = {0};
-    int psk_fd = -1;
+    int read_fd = -1;
     loch_status st;
 
     LOCH_TRY(allow_proposer(p));
@@ -351,7 +385,7 @@ loch_status loch_postmaster_start(struct loch_postmaster *p, uint64_t term, loch
                       : LOCH_FAIL(LOCH_E_IO, "cannot open %s: %s", p->log, strerror(errno));
         goto out;
     }
-    LOCH_TRY_OUT(st, psk_pipe(&p->o.credential->pageserver_psk, &psk_fd));
+    LOCH_TRY_OUT(st, key_pipe(p, &read_fd));
     p->exited = exited;
     p->arg = arg;
     struct loch_child_options options = {.argv = (const char *const *)args.list,
@@ -362,15 +396,17 @@ loch_status loch_postmaster_start(struct loch_postmaster *p, uint64_t term, loch
                                          .stdin_fd = -1,
                                          .stdout_fd = log_fd,
                                          .stderr_fd = log_fd,
-                                         .pass_fd = psk_fd,
+                                         .pass_fd = read_fd,
                                          .die_with_parent = true};
     LOCH_TRY_OUT(st, loch_env_spawn(p->o.env, &options, &p->child, on_exit_of_child, p));
     p->pid = loch_child_pid(p->child);
 out:
     if (log_fd >= 0)
         (void)close(log_fd);
-    if (psk_fd >= 0)
-        (void)close(psk_fd);
+    if (read_fd >= 0)
+        (void)close(read_fd);
+    if (!loch_is_ok(st))
+        close_key_pipe(p);
     args_fini(&args);
     return st;
 }

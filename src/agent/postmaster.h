@@ -30,6 +30,8 @@ LOCH_STATUS loch_postmaster_clear(struct loch_postmaster *p);
 /* Starts the server on the unpacked basebackup. exited comes once, with the wait status. */
 LOCH_STATUS loch_postmaster_start(struct loch_postmaster *p, uint64_t term, loch_lsn start_lsn,
                                   void (*exited)(void *arg, int wait_status), void *arg);
+/* Hands the server the page key of the credential, when that has become newer; true: it has. */
+bool loch_postmaster_renew(struct loch_postmaster *p);
 /* 0 before start and after its end. */
 pid_t loch_postmaster_pid(const struct loch_postmaster *p);
 /* True once the server accepts connections (its postmaster.pid says so). */

@@ -355,6 +355,7 @@ static loch_status take_frame(struct peer *p, uint8_t type, struct loch_slice pa
         struct loch_wal_elected_reply elected_reply;
         struct loch_wal_append_reply append_reply;
         struct loch_wal_fenced fenced;
+        struct loch_wal_keys keys;
     } m;
     loch_status st;
 
@@ -378,6 +379,9 @@ static loch_status take_frame(struct peer *p, uint8_t type, struct loch_slice pa
         return loch_proposer_fenced(q->proposer, p->index, &m.fenced, out);
     case LOCH_WAL_MEMBERS:
         return take_members_frame(p, payload, out);
+    case LOCH_WAL_KEYS:
+        LOCH_TRY(loch_wal_keys_decode(payload, &m.keys));
+        return loch_credential_renew(q->o.credential, &m.keys);
     case LOCH_WAL_ERROR:
         return take_error(p, payload);
     default:
@@ -594,7 +598,8 @@ static loch_status make_proposer(struct loch_quorum *q)
                                                     .timeline = c->timeline,
                                                     .system_id = c->system_id,
                                                     .pg_version = c->pg_version,
-                                                    .segment_bytes = c->segment_bytes},
+                                                    .segment_bytes = c->segment_bytes,
+                                                    .pageserver = c->pageserver.node},
                                           .compute_epoch = c->compute_epoch,
                                           .highest_term = q->o.highest_term,
                                           .membership = c->membership,

@@ -383,6 +383,19 @@ out:
     return st;
 }
 
+loch_status loch_tls_client_rekey(struct loch_tls_client *client, struct loch_slice identity,
+                                  const struct loch_secret *psk)
+{
+    struct loch_tls_client *next = NULL;
+
+    LOCH_TRY(loch_tls_client_create(identity, psk, &next));
+    const struct loch_tls_client old = *client;
+    *client = *next;
+    *next = old;
+    loch_tls_client_destroy(next);
+    return LOCH_OK;
+}
+
 void loch_tls_client_destroy(struct loch_tls_client *client)
 {
     if (client == NULL)

@@ -158,7 +158,13 @@ static loch_status install(struct loch_keys *keys, struct keys_tenant *take_tena
     }
     release(keys);
     keys_tenant_destroy(gone);
+    atomic_fetch_add(&keys->changes, 1);
     return st;
+}
+
+uint64_t loch_keys_changes(const struct loch_keys *keys)
+{
+    return atomic_load(&keys->changes);
 }
 
 static loch_status get_and_install(struct loch_keys *keys, const struct loch_id *tenant)

@@ -49,6 +49,7 @@ struct loch_keys {
     struct keys_tenant **tenants; /* under lock */
     size_t count;
     size_t cap;
+    _Atomic uint64_t changes;
     struct keys_permit *permits; /* under lock */
     size_t permit_count;
 };

@@ -92,6 +92,7 @@ loch_status loch_compute_describe(struct loch_cluster *c, const char *name, json
     pid_t pid = 0;
     const char *state = "stopped";
     const char *pgdata = "";
+    int wire_epoch = 0;
 
     note_path(c, name, path, sizeof path);
     LOCH_TRY(loch_json_read(path, &note));
@@ -101,6 +102,7 @@ loch_status loch_compute_describe(struct loch_cluster *c, const char *name, json
         if (agent_state(note, &agent) && json_int(agent, "pid") == (int)pid) {
             state = loch_field(agent, "state");
             pgdata = loch_field(agent, "pgdata");
+            wire_epoch = json_int(agent, "wire_epoch");
         }
     } else if (json_is_true(json_object_get(note, "wanted")) && agent_state(note, &agent)) {
         state = "failed"; /* a stop, and `down`, leave no state file or no wish */
@@ -111,6 +113,8 @@ loch_status loch_compute_describe(struct loch_cluster *c, const char *name, json
                      json_object_get(note, "tenant"), "branch",
                      json_object_get(note, read_only ? "of" : "branch"), "url", url, "state", state,
                      "pid", (int)pid, "pgdata", pgdata, "port", json_int(note, "port"));
+    if (wire_epoch != 0)
+        json_object_set_new(*out, "wire_epoch", json_integer(wire_epoch));
     if (read_only)
         json_object_set(*out, "read_only_at", json_object_get(note, "lsn"));
     json_decref(agent);

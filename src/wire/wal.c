@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-#define MEMBER_KEY_BYTES 1024u
+#define SERVER_KEY_BYTES 1024u
 
 void loch_term_history_fini(struct loch_term_history *h)
 {
@@ -108,6 +108,7 @@ void loch_wal_hello_encode(struct loch_writer *w, const struct loch_wal_hello *m
     loch_write_u64(w, m->system_id);
     loch_write_u32(w, m->pg_version);
     loch_write_u32(w, m->segment_bytes);
+    loch_write_id(w, &m->pageserver);
     loch_frame_end(w, mark);
 }
 
@@ -123,6 +124,7 @@ loch_status loch_wal_hello_decode(struct loch_slice payload, struct loch_wal_hel
     m.system_id = loch_read_u64(&r);
     m.pg_version = loch_read_u32(&r);
     m.segment_bytes = loch_read_u32(&r);
+    m.pageserver = loch_read_id(&r);
     LOCH_TRY(loch_reader_finish(&r, "HELLO"));
     *out = m;
     return LOCH_OK;
@@ -359,14 +361,43 @@ loch_status loch_wal_members_decode(struct loch_slice payload, struct loch_wal_m
     loch_reader_init(&r, payload);
     LOCH_TRY(loch_read_membership(&r, &m.membership));
     for (uint32_t i = 0; i < m.membership.count; i++) {
-        m.keys[i].identity = loch_read_lp(&r, MEMBER_KEY_BYTES);
-        m.keys[i].psk = loch_read_lp(&r, MEMBER_KEY_BYTES);
+        m.keys[i].identity = loch_read_lp(&r, SERVER_KEY_BYTES);
+        m.keys[i].psk = loch_read_lp(&r, SERVER_KEY_BYTES);
     }
     loch_status st = loch_reader_finish(&r, "MEMBERS");
     if (!loch_is_ok(st)) {
         loch_membership_fini(&m.membership);
         return st;
     }
+    *out = m;
+    return LOCH_OK;
+}
+
+void loch_wal_keys_encode(struct loch_writer *w, const struct loch_wal_keys *m)
+{
+    size_t mark = loch_frame_begin(w, LOCH_WAL_KEYS);
+    LOCH_ASSERT(m->count > 0 && m->count <= LOCH_WAL_KEYS_MAX);
+    loch_write_u8(w, (uint8_t)m->count);
+    for (uint32_t i = 0; i < m->count; i++) {
+        loch_write_lp(w, m->keys[i].identity);
+        loch_write_lp(w, m->keys[i].psk);
+    }
+    loch_frame_end(w, mark);
+}
+
+loch_status loch_wal_keys_decode(struct loch_slice payload, struct loch_wal_keys *out)
+{
+    struct loch_reader r;
+    struct loch_wal_keys m = {0};
+    loch_reader_init(&r, payload);
+    m.count = loch_read_u8(&r);
+    if (m.count == 0 || m.count > LOCH_WAL_KEYS_MAX)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "KEYS for %" PRIu32 " servers", m.count);
+    for (uint32_t i = 0; i < m.count; i++) {
+        m.keys[i].identity = loch_read_lp(&r, SERVER_KEY_BYTES);
+        m.keys[i].psk = loch_read_lp(&r, SERVER_KEY_BYTES);
+    }
+    LOCH_TRY(loch_reader_finish(&r, "KEYS"));
     *out = m;
     return LOCH_OK;
 }

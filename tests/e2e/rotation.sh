@@ -32,6 +32,28 @@ done
 [ "$(versions kek active) $(versions kek retired)" = "4 4" ] || fail "KEKs: $("$LOCH" key list --tenant ours)"
 [ "$(versions tk active)" -ge 3 ] && [ "$(versions tk active)" = "$(versions tk retired)" ] || # with those made ahead for branches
     fail "TKs: $("$LOCH" key list --tenant ours)"
+# The compute that runs is handed every wire epoch: after three more, connections made anew are of the last, and those of
+# the first would be refused.
+server=$(head -1 "$(field ours pgdata)/postmaster.pid")
+for epoch in 3 4 5; do
+    "$LOCH" key rotate wire --tenant ours >/dev/null || fail "rotate wire to epoch $epoch"
+    has_epoch() { [ "$(field ours wire_epoch)" = "$epoch" ]; }
+    wait_until 20 has_epoch || fail "the compute is not given epoch $epoch: $("$LOCH" compute list --json)"
+done
+[ "$("$LOCH" key list --tenant ours --json | python3 -c '
+import json, sys
+print(sum(r["purpose"] == "wire" and r["level"] == "tk" and r["state"] in ("active", "retired") for r in json.load(sys.stdin)))')" = 2 ] ||
+    fail "epochs before the last but one live on"
+for daemon in safekeeper-1 safekeeper-2 safekeeper-3 pageserver; do
+    kill -9 "$(daemon_pid $daemon)"
+    "$LOCH" up >/dev/null 2>&1 || fail "up after the death of $daemon"
+    all_three() { [ "$(q "SELECT count(*) FROM loch.safekeepers WHERE state = 'streaming'" ours)" = 3 ]; }
+    wait_until 60 all_three || fail "after the death of $daemon: $(q "SELECT * FROM loch.safekeepers" ours)"
+done
+q "SELECT count(*) FROM pg_class" ours >/dev/null || fail "a new session reads no pages"
+[ "$(head -1 "$(field ours pgdata)/postmaster.pid")" = "$server" ] || fail "the compute was started anew"
+note "wire epoch 5 in the running compute; every daemon killed since"
+
 "$LOCH" key rotate nonsense --tenant ours 2>/dev/null && fail "rotated nonsense"
 
 # What the old timeline keys wrap is written anew in the background, and one can watch it.

@@ -74,6 +74,9 @@ static void try_wal(unsigned which, struct loch_writer writer, struct loch_slice
     case 12:
         TRY(wal, members, DROP_MEMBERS);
         break;
+    case 13:
+        TRY(wal, keys, KEEP);
+        break;
     default:
         TRY(wal, pull_feedback, KEEP);
         break;

@@ -35,6 +35,10 @@ void loch_tls_server_destroy(struct loch_tls_server *server);
 /* Copies identity and psk (exactly LOCH_PSK_BYTES). */
 LOCH_STATUS loch_tls_client_create(struct loch_slice identity, const struct loch_secret *psk,
                                    struct loch_tls_client **out);
+/* Handshakes from now on are with these; connections that are there live on. On failure all is as
+ * it was. On the thread of its connections. */
+LOCH_STATUS loch_tls_client_rekey(struct loch_tls_client *client, struct loch_slice identity,
+                                  const struct loch_secret *psk);
 void loch_tls_client_destroy(struct loch_tls_client *client);
 
 LOCH_STATUS loch_tls_accept(struct loch_tls_server *server, struct loch_tls **out);

@@ -137,6 +137,8 @@ LOCH_STATUS loch_keys_permits(struct loch_keys *keys, struct loch_keys_permit_vi
  * tenant's active one. The identity must be of this cluster. */
 LOCH_STATUS loch_keys_psk(struct loch_keys *keys, struct loch_psk_identity *identity,
                           struct loch_secret *out);
+/* Rises whenever a keyring is taken over or opened anew: cheap, to see that something changed. */
+uint64_t loch_keys_changes(const struct loch_keys *keys);
 /* loch_psk_lookup_fn for listeners: arg is struct loch_keys. Refuses another cluster, server role
  * or node than ours, ourselves as client, an unknown tenant or wire epoch, a timeline the tenant
  * lacks. */

@@ -10,10 +10,11 @@
 #include "loch/base/buf.h"
 #include "loch/base/types.h"
 
-#define LOCH_WIRE_WAL_VERSION      2u
+#define LOCH_WIRE_WAL_VERSION      3u
 #define LOCH_TERM_HISTORY_MAX      65536u
 #define LOCH_WAL_CHUNK_BYTES       (128u << 10) /* most WAL in one APPEND or PULL_DATA */
 #define LOCH_MEMBERS_MAX           9u /* of both sets together while a change is under way */
+#define LOCH_WAL_KEYS_MAX          (LOCH_MEMBERS_MAX + 1u)
 #define LOCH_MEMBER_ADDRESS_BYTES  128u
 #define LOCH_WIRE_ERROR_TEXT_BYTES 1000u
 
@@ -28,6 +29,7 @@ enum loch_wal_type {
     LOCH_WAL_APPEND_REPLY = 8,
     LOCH_WAL_FENCED = 9,   /* safekeeper -> proposer: a higher term or epoch; final */
     LOCH_WAL_MEMBERS = 10, /* safekeeper -> proposer: the configuration it knows */
+    LOCH_WAL_KEYS = 11,    /* safekeeper -> proposer: its keys under a newer wire epoch */
     LOCH_WAL_PULL = 16,    /* reader -> safekeeper, first */
     LOCH_WAL_PULL_DATA = 17,
     LOCH_WAL_PULL_STATE = 18, /* safekeeper -> reader, at start, at every change, once a second */
@@ -72,6 +74,7 @@ struct loch_wal_hello {
     uint64_t system_id;  /* PostgreSQL's */
     uint32_t pg_version; /* such as 150020 */
     uint32_t segment_bytes;
+    struct loch_id pageserver; /* the node that it gets its pages from: it wants keys for it too */
 };
 
 struct loch_wal_hello_reply {
@@ -134,14 +137,20 @@ struct loch_wal_fenced {
     uint64_t generation;
 };
 
-/* What connects a compute to one member: its PSK is the compute's own, made for this server. */
-struct loch_wal_member_key {
+/* What connects a compute to one server: its PSK is the compute's own, made for this server. */
+struct loch_wal_server_key {
     struct loch_slice identity, psk; /* borrowed; empty when the sender makes none */
 };
 
 struct loch_wal_members {
     struct loch_membership membership;
-    struct loch_wal_member_key keys[LOCH_MEMBERS_MAX];
+    struct loch_wal_server_key keys[LOCH_MEMBERS_MAX];
+};
+
+/* What its credential held, under the wire epoch of now: for each server that it knows. */
+struct loch_wal_keys {
+    uint32_t count; /* from 1 */
+    struct loch_wal_server_key keys[LOCH_WAL_KEYS_MAX];
 };
 
 /* upto: committed WAL only (a pageserver), up to flush under exactly `term` (a peer or an elected
@@ -211,6 +220,7 @@ LOCH_STATUS loch_read_membership(struct loch_reader *r, struct loch_membership *
     X(append_reply)                                                                                \
     X(fenced)                                                                                      \
     X(members)                                                                                     \
+    X(keys)                                                                                        \
     X(pull)                                                                                        \
     X(pull_data)                                                                                   \
     X(pull_state)                                                                                  \

@@ -1,8 +1,6 @@
-/* Agent: the tar reader against tar(1)'s own output and hostile streams; the credential's reading.
- */
+/* Agent: the tar reader against tar(1)'s own output and hostile streams. */
 #include "../unit.h"
 
-#include "credential.h"
 #include "untar.h"
 
 #include <fcntl.h>
@@ -144,51 +142,12 @@ static void tar_refused(void **state)
     loch_buf_fini(&tar);
 }
 
-static const char good[] =
-    "{\"cluster\":\"00000000000000000000000000000001\",\"tenant\":"
-    "\"00000000000000000000000000000002\","
-    "\"timeline\":\"00000000000000000000000000000003\",\"compute\":"
-    "\"00000000000000000000000000000004\","
-    "\"boot\":\"00000000000000000000000000000005\",\"compute_epoch\":7,\"system_id\":"
-    "\"18446744073709551615\",\"pg_version\":150020,\"segment_bytes\":16777216,\"lease_ms\":10000,"
-    "\"servers\":["
-    "{\"role\":\"pageserver\",\"node\":\"00000000000000000000000000000006\",\"address\":\"127.0.0."
-    "1:1\","
-    "\"identity\":\"aabb\",\"psk\":\"%s\"},"
-    "{\"role\":\"safekeeper\",\"node\":\"00000000000000000000000000000007\",\"address\":\"127.0.0."
-    "1:2\","
-    "\"identity\":\"ccdd\",\"psk\":\"%s\"}]}";
-
-static void credential(void **state)
-{
-    char psk[97];
-    char text[2048];
-    struct loch_credential c;
-    (void)state;
-    memset(psk, 'a', 96);
-    psk[96] = '\0';
-    (void)snprintf(text, sizeof text, good, psk, psk);
-    assert_ok(loch_credential_parse(loch_slice_of(text, strlen(text)), &c));
-    assert_true(c.compute_epoch == 7 && c.system_id == UINT64_MAX && c.safekeeper_count == 1);
-    assert_string_equal(c.pageserver.address, "127.0.0.1:1");
-    assert_int_equal(c.pageserver_psk.len, 48);
-    assert_int_equal(c.pageserver_identity.data[1], 0xbb);
-    loch_credential_fini(&c);
-    (void)snprintf(text, sizeof text, good, psk, "abc");
-    assert_code(loch_credential_parse(loch_slice_of(text, strlen(text)), &c), LOCH_E_INVALID);
-    assert_null(strstr(loch_error_text(), "abc")); /* the value is not told */
-    assert_code(loch_credential_parse(loch_slice_of("{}", 2), &c), LOCH_E_INVALID);
-    assert_code(loch_credential_parse(loch_slice_of("{", 1), &c), LOCH_E_INVALID);
-    assert_code(loch_credential_read(99, &c), LOCH_E_INVALID);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(tar_in_pieces, setup, teardown),
         cmocka_unit_test_setup_teardown(zeros_become_holes, setup, teardown),
         cmocka_unit_test_setup_teardown(tar_refused, setup, teardown),
-        cmocka_unit_test(credential),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

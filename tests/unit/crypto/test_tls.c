@@ -173,6 +173,36 @@ static void round_trip_of_megabytes(void **state)
     free(bytes);
 }
 
+/* What a client has been given anew counts from the next handshake on. */
+static void clients_can_be_rekeyed(void **state)
+{
+    struct world *w = *state;
+    struct loch_psk_identity next = w->identity;
+    struct loch_secret psk = {0};
+    struct loch_buf encoded = {0};
+    struct loch_tls_client *client = client_of(&w->identity, &w->k_wire[1]); /* a wrong key */
+    struct pair p[3] = {0};
+
+    assert_false(loch_is_ok(greet(w, client, &p[0], 4096)));
+    next.wire_epoch = 2;
+    assert_ok(loch_psk_derive(&w->k_wire[0], &next, &psk));
+    assert_ok(loch_psk_identity_encode(&next, &encoded));
+    assert_ok(loch_tls_client_rekey(client, loch_buf_slice(&encoded), &psk));
+    assert_ok(greet(w, client, &p[1], 4096));
+    assert_memory_equal(loch_tls_identity(p[1].server).data, encoded.data, encoded.len);
+    assert_code(loch_tls_client_rekey(client, loch_slice_of("", 0), &psk), LOCH_E_INVALID);
+    assert_ok(greet(w, client, &p[2], 4096)); /* as it was */
+    assert_ok(loch_tls_client_rekey(client, loch_slice_of("other", 5), &psk));
+    assert_ok(loch_tls_send(p[1].client, loch_slice_of("still here", 10), &p[1].to_server));
+    assert_ok(pump(&p[1], 4096));
+    assert_int_equal(p[1].at_server.len, 10);
+    for (int i = 0; i < 3; i++)
+        pair_fini(&p[i]);
+    loch_secret_fini(&psk);
+    loch_buf_fini(&encoded);
+    loch_tls_client_destroy(client);
+}
+
 static void key_update_keeps_the_stream(void **state)
 {
     struct world *w = *state;
@@ -622,6 +652,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trip_of_megabytes),
+        cmocka_unit_test(clients_can_be_rekeyed),
         cmocka_unit_test(key_update_keeps_the_stream),
         cmocka_unit_test(refusals_are_uniform),
         cmocka_unit_test(garbage_is_refused),

@@ -137,7 +137,7 @@ static void memberships(void **state)
 static void wal_messages(void **state)
 {
     (void)state;
-    WAL(hello, KEEP, LOCH_WAL_HELLO, 0, {1, id_a, id_b, 7, UINT64_MAX, 150020, 16u << 20});
+    WAL(hello, KEEP, LOCH_WAL_HELLO, 0, {1, id_a, id_b, 7, UINT64_MAX, 150020, 16u << 20, id_b});
     WAL(hello_reply, KEEP, LOCH_WAL_HELLO_REPLY, 0, {id_a, 1, 2, 3, 4, 5, 6});
     WAL(vote, KEEP, LOCH_WAL_VOTE, 0, {1, 2, 3});
     WAL(vote_reply, DROP_HISTORY, LOCH_WAL_VOTE_REPLY, 0, {true, 1, 2, 3, 4, 5, 6, {starts, 2}});
@@ -157,6 +157,7 @@ static void wal_messages(void **state)
     const struct loch_slice key = {page_bytes, 48};
     WAL(members, DROP_MEMBERS, LOCH_WAL_MEMBERS, 0,
         {{9, members, 2}, {{key, key}, {{NULL, 0}, {NULL, 0}}}});
+    WAL(keys, KEEP, LOCH_WAL_KEYS, 0, {2, {{key, key}, {key, key}}});
     WAL(pull_feedback, KEEP, LOCH_WAL_PULL_FEEDBACK, 0, {1, 2, 3});
     CHECK(loch_wire_error_encode, loch_wire_error_decode, KEEP, LOCH_WAL_ERROR, 0,
           (struct loch_wire_error){5, {(const uint8_t *)"why", 3}});
