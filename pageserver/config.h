@@ -21,7 +21,9 @@ struct loch_pageserver_config {
     const char *lib_dir;    /* loch.so, loch_redo.so, loch.sql */
     const char *pg_bin_dir; /* of the stock PostgreSQL */
     const char *store_path, *kms_uri;
-    uint64_t open_layer_bytes; /* an open layer is frozen at this size */
+    uint64_t open_layer_bytes;    /* an open layer is frozen at this size */
+    uint64_t memory_layers_bytes; /* all that is not written yet, over all timelines */
+    uint64_t checkpoint_ms;       /* what is in memory for so long is written */
     uint64_t page_cache_bytes;
     uint64_t frame_cache_bytes;
     uint64_t redo_workers;               /* most per tenant */

@@ -81,6 +81,7 @@ static void make_metrics(struct loch_pageserver *ps)
     ps->m_flushes =
         loch_metrics_counter(m, "loch_pageserver_flushes_total", "Layer flushes.", NULL, 0);
     make_redo_metrics(ps);
+    loch_memory_init(ps);
 }
 
 static loch_status open_keys(struct loch_pageserver *ps, const char *dir)

@@ -3,6 +3,7 @@
 #define LOCH_PAGESERVER_PAGESERVER_H
 
 #include "config.h"
+#include "care/memory.h"
 #include "read/redo_chain.h"
 #include "store/timeline.h"
 
@@ -42,6 +43,7 @@ struct loch_pageserver {
     struct loch_tenant *tenants; /* care/tenants.h */
     struct loch_served *served;  /* care/served.h: every timeline of every tenant */
     struct loch_upkeep *upkeep;  /* care/upkeep.h */
+    struct loch_memory memory;
     bool stopping;
     size_t requests; /* of all connections, not yet answered */
 

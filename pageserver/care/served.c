@@ -15,8 +15,6 @@
 
 /* WAL that waits for the ingest in flight: above it the receiver pauses. */
 #define PENDING_MAX_BYTES ((size_t)8 << 20)
-/* What is in memory for so long is written even if the layer is not full. */
-#define FREEZE_AFTER_MS (10u * 60u * 1000u)
 /* A branch's first layer and manifest are written so long after its birth. */
 #define SETTLE_AFTER_MS 3000u
 #define RETRY_MS        1000u
@@ -38,10 +36,13 @@ struct loch_served {
     struct loch_waiter parents; /* a branch pulls when its ancestors have what it stands on */
     struct loch_timer *timer, *gather;
     struct loch_buf pending;
+    size_t fed_bytes; /* of the ingest in flight */
+    struct loch_memory_share memory;
     loch_lsn pulled_lsn; /* end of what the receiver delivered */
     loch_lsn rest_lsn;   /* last_record_lsn when a flush was asked for, to rest */
     bool ingesting, flushing, paused, waiting_parents, freeze_wanted, flush_failed;
-    unsigned work; /* in flight */
+    bool memory_ordered; /* the freeze that is wanted is for want of memory */
+    unsigned work;       /* in flight */
     uint64_t term, min_epoch;
     loch_status problem_st;
     char problem[400];
@@ -57,6 +58,21 @@ static void consider_ingest(struct loch_served *s);
 static void gather(struct loch_served *s);
 static void consider_flush(struct loch_served *s);
 static void arm_timer(struct loch_served *s, uint64_t ms);
+
+/* Tells what it holds in memory now. Called whenever that has changed. */
+static void note_memory(struct loch_served *s)
+{
+    struct loch_memory_share now = {0};
+    if (s->timeline != NULL && s->problem[0] == '\0')
+        now = (struct loch_memory_share){.open = loch_timeline_open_bytes(s->timeline),
+                                         .frozen = loch_timeline_frozen_bytes(s->timeline),
+                                         .wal = s->pending.len + s->fed_bytes,
+                                         .since_ns = s->memory.since_ns,
+                                         .ordered = s->memory_ordered};
+    if (s->memory.open == 0)
+        now.since_ns = loch_env_now_ns(s->ps->env);
+    loch_memory_note(s->ps, &s->memory, &now);
+}
 
 /* ---- plain questions ---- */
 
@@ -239,6 +255,8 @@ static void break_down(struct loch_served *s, const struct loch_failure *why)
     s->herald = NULL;
     loch_served_unwait(&s->parents);
     stop_gathering(s);
+    s->pending.len = 0;
+    note_memory(s);
     fail_waiters(s, loch_failure_raise(why));
 }
 
@@ -247,12 +265,14 @@ static void break_down(struct loch_served *s, const struct loch_failure *why)
 static void free_served(struct loch_served *s)
 {
     struct loch_metrics *metrics = s->ps->metrics;
+    const struct loch_memory_share none = {0};
     *s->prev = s->next;
     if (s->next != NULL)
         s->next->prev = s->prev;
     loch_ingest_destroy(s->ingest);
     loch_timeline_release(s->timeline);
     loch_buf_fini(&s->pending);
+    loch_memory_note(s->ps, &s->memory, &none);
     if (s->m_last != NULL) {
         loch_metrics_drop(metrics, s->m_last);
         loch_metrics_drop(metrics, s->m_disk);
@@ -364,13 +384,18 @@ static void ingest_done(void *arg)
     struct loch_served *s = job->served;
     s->ingesting = false;
     s->work--;
+    s->fed_bytes = 0;
+    s->memory_ordered = s->memory_ordered && !job->freeze;
     count_ingest(s, job->bytes.len);
     loch_buf_fini(&job->bytes);
+    note_memory(s);
     if (s->stopping) {
         consider_stop(s);
     } else if (loch_is_ok(job->result.st)) {
         progressed(s);
         consider_flush(s);
+        if (s->freeze_wanted)
+            consider_ingest(s);
         gather(s);
     } else if (job->rewound) {
         LOCH_WARN("WAL is asked for again: %s", job->result.text);
@@ -394,7 +419,7 @@ static bool memory_full(const struct loch_served *s)
 /* Pauses or resumes reading from the safekeeper, by what waits in memory. */
 static void adjust_flow(struct loch_served *s)
 {
-    bool pause = s->pending.len > PENDING_MAX_BYTES || memory_full(s);
+    bool pause = s->pending.len > PENDING_MAX_BYTES || memory_full(s) || s->ps->memory.full;
     if (s->receiver == NULL || pause == s->paused)
         return;
     s->paused = pause;
@@ -408,7 +433,9 @@ static void consider_ingest(struct loch_served *s)
         return;
     if (s->pending.len == 0 && !idle_freeze)
         return;
-    if (memory_full(s)) {
+    /* What is open can be frozen all the same: that is how memory comes back. */
+    const bool full = s->ps->memory.full;
+    if (memory_full(s) || (full && !s->freeze_wanted)) {
         adjust_flow(s);
         return;
     }
@@ -416,14 +443,20 @@ static void consider_ingest(struct loch_served *s)
     if (job == NULL)
         return; /* the next chunk or the timer tries again */
     job->served = s;
-    job->bytes = s->pending;
     job->freeze = s->freeze_wanted;
-    s->pending = (struct loch_buf){0};
+    if (!full) {
+        job->bytes = s->pending;
+        s->fed_bytes = job->bytes.len;
+        s->pending = (struct loch_buf){0};
+    }
     s->freeze_wanted = false;
     s->ingesting = true;
     s->work++;
     if (!loch_is_ok(loch_env_work(s->ps->env, ingest_work, ingest_done, job))) {
-        s->pending = job->bytes;
+        if (!full)
+            s->pending = job->bytes;
+        s->fed_bytes = 0;
+        s->freeze_wanted = job->freeze;
         s->ingesting = false;
         s->work--;
         free(job);
@@ -470,6 +503,7 @@ static void flush_done(void *arg)
     struct loch_served *s = job->served;
     s->flushing = false;
     s->work--;
+    note_memory(s);
     loch_metric_add(s->ps->m_flushes, 1);
     if (s->stopping) {
         consider_stop(s);
@@ -515,6 +549,29 @@ void loch_served_flush_soon(struct loch_served *s)
     consider_ingest(s);
 }
 
+const struct loch_memory_share *loch_served_memory(const struct loch_served *s)
+{
+    return &s->memory;
+}
+
+bool loch_served_relieve(struct loch_served *s)
+{
+    if (s->stopping || s->ingest == NULL || s->problem[0] != '\0' || s->memory_ordered)
+        return false;
+    s->memory_ordered = true;
+    note_memory(s);
+    loch_served_flush_soon(s);
+    return true;
+}
+
+void loch_served_flow(struct loch_served *s)
+{
+    if (s->timeline == NULL || s->stopping)
+        return;
+    consider_ingest(s);
+    adjust_flow(s);
+}
+
 bool loch_served_rests(struct loch_served *s)
 {
     if (s->watches != NULL || s->work > 0 || s->stopping)
@@ -541,6 +598,7 @@ static loch_status on_wal(void *arg, loch_lsn begin, struct loch_slice bytes)
     struct loch_served *s = arg;
     LOCH_TRY(loch_buf_append(&s->pending, bytes.data, bytes.len));
     s->pulled_lsn = begin + bytes.len;
+    note_memory(s);
     gather(s);
     adjust_flow(s);
     return LOCH_OK;
@@ -624,12 +682,12 @@ static void timer_fired(void *arg)
     s->flush_failed = false;
     if (s->receiver == NULL && !s->waiting_parents)
         pull_wal(s);
-    else if (loch_timeline_settled(s->timeline))
+    else if (loch_timeline_settled(s->timeline) && loch_timeline_open_bytes(s->timeline) > 0)
         s->freeze_wanted = true;
     consider_ingest(s);
     consider_flush(s);
     if (s->timer == NULL)
-        arm_timer(s, FREEZE_AFTER_MS);
+        arm_timer(s, s->ps->config.checkpoint_ms);
 }
 
 static void arm_timer(struct loch_served *s, uint64_t ms)
@@ -709,7 +767,8 @@ LOCH_STATUS loch_served_create(struct loch_pageserver *ps, struct loch_timeline 
     s->timeline = take_timeline;
     s->ingest = ingest;
     make_metrics(s);
-    arm_timer(s, loch_timeline_settled(take_timeline) ? FREEZE_AFTER_MS : SETTLE_AFTER_MS);
+    note_memory(s);
+    arm_timer(s, loch_timeline_settled(take_timeline) ? ps->config.checkpoint_ms : SETTLE_AFTER_MS);
     loch_lsn here = loch_timeline_last_record_lsn(take_timeline);
     if (loch_timeline_ready(take_timeline, here)) {
         pull_wal(s);

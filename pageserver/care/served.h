@@ -9,6 +9,7 @@
 #define LOCH_PAGESERVER_CARE_SERVED_H
 
 #include "../pageserver.h"
+#include "care/memory.h"
 #include "ingest/ingest.h"
 
 #include "loch/wire/wal.h"
@@ -85,7 +86,14 @@ void loch_served_work_end(struct loch_served *served);
 /* True when nobody uses the timeline and all of its WAL that has come is in layer files; what is
  * not is written soon. */
 bool loch_served_rests(struct loch_served *served);
-/* Freezes what is in memory, if it can right now (ingest rests), and writes it. */
+/* Freezes what is in memory, as soon as ingest rests, and writes it. */
 void loch_served_flush_soon(struct loch_served *served);
+
+/* ---- for care/memory.c ---- */
+const struct loch_memory_share *loch_served_memory(const struct loch_served *served);
+/* The open layer is to be written early; false when it cannot be. */
+bool loch_served_relieve(struct loch_served *served);
+/* Whether memory is full has changed: pauses or goes on. */
+void loch_served_flow(struct loch_served *served);
 
 #endif

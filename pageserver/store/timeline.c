@@ -88,6 +88,15 @@ size_t loch_timeline_frozen_bytes(const struct loch_timeline *t)
     return bytes;
 }
 
+size_t loch_timeline_open_bytes(const struct loch_timeline *t)
+{
+    pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&t->lock;
+    pthread_mutex_lock(lock);
+    size_t bytes = t->set->mem_count > 0 ? loch_mem_layer_bytes(t->set->mem[0]) : 0;
+    pthread_mutex_unlock(lock);
+    return bytes;
+}
+
 struct loch_layer_set_parts loch_timeline_parts(const struct loch_timeline *t)
 {
     struct loch_layer_set_parts parts = {0};

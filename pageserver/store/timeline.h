@@ -121,8 +121,11 @@ bool loch_timeline_wants_freeze(const struct loch_timeline *t);
 /* Closes the open layer at last_record_lsn; `control`: the control snapshot there (pg/control.h),
  * which the manifest keeps so that ingest can resume. No-op when nothing was put or advanced. */
 LOCH_STATUS loch_timeline_freeze(struct loch_timeline *t, struct loch_slice control);
-/* Memory held by frozen layers that wait to be written: ingest pauses above its limit. */
+/* Memory held by frozen layers that wait to be written: ingest pauses above its limit. Any thread.
+ */
 size_t loch_timeline_frozen_bytes(const struct loch_timeline *t);
+/* Memory held by the open layer. Any thread. */
+size_t loch_timeline_open_bytes(const struct loch_timeline *t);
 /* Writes every frozen layer and commits the manifest; pool thread. */
 LOCH_STATUS loch_timeline_flush(struct loch_timeline *t);
 /* ---- a new root's values, in parts, so that memory need not hold them all ---- */

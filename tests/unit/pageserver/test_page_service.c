@@ -210,6 +210,9 @@ static int world_up(void **state)
     ps->m_gets = ps->m_errors = ps->m_records = ps->m_wal_bytes = ps->m_flushes =
         loch_metrics_counter(ps->metrics, "c", "c", NULL, 0);
     ps->m_connections = loch_metrics_gauge(ps->metrics, "d", "d", NULL, 0);
+    loch_memory_init(ps);
+    ps->config.memory_layers_bytes = (uint64_t)64 << 20;
+    ps->config.checkpoint_ms = 600000;
     ps->config.node = ps->store.node;
     ps->config.cluster = w->site->cluster;
     ps->config.safekeeper_count = 1; /* where nobody listens */

@@ -1,0 +1,41 @@
+/* The memory of what is not written yet, over all timelines: open and frozen layers, and WAL that
+ * waits to be ingested.
+ *
+ * From three quarters of the limit on, the largest open layers are written early, a few at a time.
+ * At the limit no timeline takes in more WAL until some are written. A timeline that cannot go on
+ * does not count: what it holds does not grow. Loop's thread.
+ */
+#ifndef LOCH_PAGESERVER_CARE_MEMORY_H
+#define LOCH_PAGESERVER_CARE_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct loch_metric;
+struct loch_pageserver;
+
+/* What one timeline holds, in bytes. Embedded in it; zero-initialised is nothing. */
+struct loch_memory_share {
+    uint64_t open, frozen, wal;
+    uint64_t since_ns; /* the open layer's first version, about */
+    bool ordered;      /* to be written early */
+};
+
+/* Embedded in the pageserver. */
+struct loch_memory {
+    uint64_t used;    /* by all shares */
+    uint64_t leaving; /* of it: frozen, or ordered to be */
+    size_t writers;   /* shares with something that is leaving */
+    bool full;        /* no WAL is ingested */
+    bool relieving;
+    struct loch_metric *m_used, *m_early, *m_pauses;
+};
+
+void loch_memory_init(struct loch_pageserver *ps);
+/* Sets the share to `now`, and does what the sum asks for: may order flushes (loch_served_relieve)
+ * and stop or resume every timeline (loch_served_flow). */
+void loch_memory_note(struct loch_pageserver *ps, struct loch_memory_share *share,
+                      const struct loch_memory_share *now);
+
+#endif
