@@ -134,6 +134,8 @@ static loch_status open_engine(struct loch_pageserver *ps, const char *dir)
                                     .image_records_max = (uint32_t)ps->config.image_records,
                                     .image_bytes_max = ps->config.image_bytes,
                                     .reads = &ps->reads,
+                                    .heals = &ps->heals,
+                                    .copies = ps->config.layer_copies,
                                     .no_memory_images = !ps->config.memory_images,
                                     .lease_max_ms = ps->config.lease_ms};
     LOCH_TRY(loch_tenants_open(ps));

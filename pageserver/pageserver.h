@@ -5,6 +5,7 @@
 #include "config.h"
 #include "care/memory.h"
 #include "read/redo_chain.h"
+#include "store/layer_copy.h"
 #include "store/timeline.h"
 
 #include "loch/base/status.h"
@@ -38,6 +39,7 @@ struct loch_pageserver {
     struct loch_frame_cache *frames;
     struct loch_store store;
     struct loch_read_stats reads;
+    struct loch_heal_stats heals;
     struct loch_tls_server *tls;
     struct loch_listener *listener;
     struct loch_tenant *tenants; /* care/tenants.h */

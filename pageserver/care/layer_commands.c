@@ -311,6 +311,35 @@ void loch_command_compact(void *arg, struct loch_console_request *request)
         loch_console_fail(request, st);
 }
 
+static void checked(void *arg, loch_status st, const struct loch_upkeep_report *report)
+{
+    static const char *const names[] = {"layers", "bytes", "healed"};
+    struct loch_console_request *request = arg;
+    char text[3][TEXT_BYTES];
+    if (!loch_is_ok(st)) {
+        loch_console_fail(request, st);
+        return;
+    }
+    const char *values[] = {text_u64(report->files_read, text[0]),
+                            text_u64(report->read_bytes, text[1]),
+                            text_u64(report->files_healed, text[2])};
+    loch_console_columns(request, names, sizeof names / sizeof names[0]);
+    loch_console_row(request, values);
+    loch_console_done(request, "CHECK LAYERS");
+}
+
+void loch_command_check(void *arg, struct loch_console_request *request)
+{
+    struct loch_pageserver *ps = arg;
+    struct loch_served *served = NULL;
+    loch_status st = served_arg(ps, request, &served);
+    if (loch_is_ok(st))
+        st = loch_upkeep_check(ps->upkeep, loch_served_tenant_id(served),
+                               loch_served_timeline_id(served), checked, request);
+    if (!loch_is_ok(st))
+        loch_console_fail(request, st);
+}
+
 /* ---- the window ---- */
 
 struct window_change {

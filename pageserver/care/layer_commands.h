@@ -11,6 +11,7 @@ void loch_command_show_leases(void *arg, struct loch_console_request *request);
 void loch_command_lease(void *arg, struct loch_console_request *request);
 void loch_command_end_lease(void *arg, struct loch_console_request *request);
 void loch_command_compact(void *arg, struct loch_console_request *request);
+void loch_command_check(void *arg, struct loch_console_request *request);
 void loch_command_set_history(void *arg, struct loch_console_request *request);
 void loch_command_default_history(void *arg, struct loch_console_request *request);
 
@@ -30,6 +31,9 @@ void loch_command_default_history(void *arg, struct loch_console_request *reques
         {"COMPACT <tenant> <timeline>",                                                            \
          "Removes what is out of the window and merges all layer files, now.",                     \
          loch_command_compact},                                                                    \
+        {"CHECK LAYERS <tenant> <timeline>",                                                       \
+         "Opens every block of its layers and of their copies; heals one from the other.",         \
+         loch_command_check},                                                                      \
         {"SET HISTORY <tenant> TIME <seconds> BYTES <bytes>",                                      \
          "How much history all timelines of the tenant keep, at least.",                           \
          loch_command_set_history},                                                                \

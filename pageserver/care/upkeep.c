@@ -6,6 +6,8 @@
 #include "tenants.h"
 
 #include "store/compact.h"
+#include "store/heal.h"
+#include "store/layer_copy.h"
 #include "store/retention.h"
 
 #include "loch/base/check.h"
@@ -37,7 +39,7 @@ struct patient {
     unsigned failures;
     uint64_t rests_until_ns;
     char problem[400];
-    bool ordered;
+    bool ordered, check; /* check: every block, no merge */
     void (*fn)(void *arg, loch_status st, const struct loch_upkeep_report *report);
     void *arg;
 };
@@ -49,7 +51,8 @@ struct job {
     struct loch_timeline *timeline; /* retained */
     struct loch_id tenant_id, timeline_id;
     atomic_bool cancelled;
-    bool everything, may_collect, moved, merged;
+    bool everything, check, may_collect, moved, merged;
+    struct loch_heal_report heal;
     loch_lsn *points; /* of branches, open or not */
     size_t point_count;
     unsigned keys;
@@ -68,7 +71,7 @@ struct loch_upkeep {
     bool stopping;
     struct loch_metric *m_merges, *m_failures, *m_read, *m_written, *m_removed, *m_backlog,
         *m_broken, *m_layers, *m_file_bytes, *m_live, *m_history, *m_held, *m_old, *m_read_records,
-        *m_read_most;
+        *m_read_most, *m_healed_blocks, *m_healed_files, *m_healed_copies, *m_lost;
 };
 
 static void look_around(struct loch_upkeep *u);
@@ -175,10 +178,23 @@ static loch_status pace(void *arg)
     return LOCH_OK;
 }
 
+/* Between layers. */
+static loch_status pace_healing(void *arg)
+{
+    struct job *job = arg;
+    job->keys += LOOK_KEYS - 1 - job->keys % LOOK_KEYS;
+    return pace(job);
+}
+
 static loch_status do_work(struct job *job)
 {
     struct loch_pageserver *ps = job->upkeep->ps;
     struct loch_pitr_window window = window_of(ps);
+    const struct loch_heal heal = {.everything = job->check, .pace = pace_healing, .arg = job};
+    if (job->check || loch_timeline_is_harmed(job->timeline))
+        LOCH_TRY(loch_timeline_heal(job->timeline, &heal, &job->heal));
+    if (job->check)
+        return LOCH_OK;
     if (job->may_collect)
         LOCH_TRY(loch_timeline_advance_cutoff(job->timeline, &window, loch_env_wall_us(ps->env),
                                               job->points, job->point_count, &job->moved));
@@ -247,9 +263,12 @@ static void conclude(struct loch_upkeep *u, struct job *job)
         forget(u, p);
     count_broken(u);
     if (ordered) {
-        const struct loch_upkeep_report report = {job->stats.read_bytes, job->stats.written_bytes,
-                                                  job->stats.dropped_bytes, job->stats.files_read,
-                                                  job->stats.files_written};
+        const struct loch_upkeep_report report = {job->stats.read_bytes + job->heal.bytes,
+                                                  job->stats.written_bytes,
+                                                  job->stats.dropped_bytes,
+                                                  job->stats.files_read + job->heal.layers,
+                                                  job->stats.files_written,
+                                                  job->heal.healed};
         fn(fn_arg, loch_failure_raise(&job->result), &report);
     }
 }
@@ -299,6 +318,8 @@ static loch_status begin_work(struct loch_upkeep *u, struct loch_served *s, bool
     job->tenant_id = *loch_served_tenant_id(s);
     job->timeline_id = *loch_served_timeline_id(s);
     job->everything = everything;
+    const struct patient *p = find_patient(u, &job->timeline_id);
+    job->check = everything && p != NULL && p->check;
     job->may_collect = loch_timeline_leases_settled(job->timeline);
     atomic_init(&job->cancelled, false);
     job->watch = (struct loch_served_watch){.term = watch_term, .gone = watch_gone, .arg = job};
@@ -335,7 +356,7 @@ static bool wants_work(struct loch_upkeep *u, const struct loch_served *s, bool 
     if (loch_served_problem(s)[0] != '\0' || (p != NULL && p->rests_until_ns > now))
         return false;
     const int64_t wall_us = loch_env_wall_us(ps->env);
-    return loch_timeline_backlog(t, &settings) > 0 ||
+    return loch_timeline_backlog(t, &settings) > 0 || loch_timeline_is_harmed(t) ||
            (soon ? loch_timeline_cutoff_waits(t, &window, wall_us)
                  : loch_timeline_cutoff_due(t, &window, wall_us));
 }
@@ -429,6 +450,10 @@ static void measure(struct loch_upkeep *u)
     }
     loch_metric_set(u->m_read_records, (int64_t)atomic_load(&u->ps->reads.records));
     loch_metric_set(u->m_read_most, (int64_t)atomic_load(&u->ps->reads.most));
+    loch_metric_set(u->m_healed_blocks, (int64_t)atomic_load(&u->ps->heals.blocks));
+    loch_metric_set(u->m_healed_files, (int64_t)atomic_load(&u->ps->heals.files));
+    loch_metric_set(u->m_healed_copies, (int64_t)atomic_load(&u->ps->heals.copies));
+    loch_metric_set(u->m_lost, (int64_t)atomic_load(&u->ps->heals.lost));
     loch_metric_set(u->m_layers, (int64_t)all.layers);
     loch_metric_set(u->m_file_bytes, (int64_t)all.file_bytes);
     loch_metric_set(u->m_history, (int64_t)all.weight.past);
@@ -456,6 +481,25 @@ static struct loch_metric *bytes_by_cause(struct loch_metrics *m, const char *ca
                               "Versions in layers, before compression, by what keeps them: live (a "
                               "read at the tip), history (the window), branches (and leases).",
                               &label, 1);
+}
+
+static struct loch_metric *healed(struct loch_metrics *m, const char *what)
+{
+    const struct loch_label label = {"what", what};
+    return loch_metrics_gauge(m, "loch_pageserver_healed",
+                              "Damage healed since the start: block (read from a layer's copy "
+                              "instead), file (written anew from it), copy (put again).",
+                              &label, 1);
+}
+
+static void make_heal_metrics(struct loch_upkeep *u)
+{
+    struct loch_metrics *m = u->ps->metrics;
+    u->m_healed_blocks = healed(m, "block");
+    u->m_healed_files = healed(m, "file");
+    u->m_healed_copies = healed(m, "copy");
+    u->m_lost = loch_metrics_gauge(m, "loch_pageserver_unhealed",
+                                   "Attempts to heal a layer that has no good copy.", NULL, 0);
 }
 
 static void make_metrics(struct loch_upkeep *u)
@@ -486,6 +530,7 @@ static void make_metrics(struct loch_upkeep *u)
                                            "Records that reads of pages have applied.", NULL, 0);
     u->m_read_most = loch_metrics_gauge(m, "loch_pageserver_read_records_most",
                                         "The most that one read has applied.", NULL, 0);
+    make_heal_metrics(u);
     u->m_live = bytes_by_cause(m, "live");
     u->m_history = bytes_by_cause(m, "history");
     u->m_held = bytes_by_cause(m, "branches");
@@ -536,8 +581,8 @@ void loch_upkeep_destroy(struct loch_upkeep *u)
     free(u);
 }
 
-LOCH_STATUS loch_upkeep_order(
-    struct loch_upkeep *u, const struct loch_id *tenant, const struct loch_id *timeline,
+static loch_status place_order(
+    struct loch_upkeep *u, const struct loch_id *tenant, const struct loch_id *timeline, bool check,
     void (*fn)(void *arg, loch_status st, const struct loch_upkeep_report *report), void *arg)
 {
     struct loch_served *s = loch_served_find(u->ps, tenant, timeline);
@@ -548,10 +593,25 @@ LOCH_STATUS loch_upkeep_order(
     if (p == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for an order");
     if (p->ordered)
-        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the timeline waits for its compaction already");
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the timeline waits for such an order already");
     p->ordered = true;
+    p->check = check;
     p->fn = fn;
     p->arg = arg;
     look_around(u);
     return LOCH_OK;
+}
+
+LOCH_STATUS loch_upkeep_order(
+    struct loch_upkeep *u, const struct loch_id *tenant, const struct loch_id *timeline,
+    void (*fn)(void *arg, loch_status st, const struct loch_upkeep_report *report), void *arg)
+{
+    return place_order(u, tenant, timeline, false, fn, arg);
+}
+
+LOCH_STATUS loch_upkeep_check(
+    struct loch_upkeep *u, const struct loch_id *tenant, const struct loch_id *timeline,
+    void (*fn)(void *arg, loch_status st, const struct loch_upkeep_report *report), void *arg)
+{
+    return place_order(u, tenant, timeline, true, fn, arg);
 }

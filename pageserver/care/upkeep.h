@@ -25,11 +25,17 @@ void loch_upkeep_destroy(struct loch_upkeep *upkeep);
 struct loch_upkeep_report {
     uint64_t read_bytes, written_bytes, dropped_bytes;
     uint32_t files_read, files_written;
+    uint32_t files_healed; /* of loch_upkeep_check */
 };
 /* Moves the cutoff and merges all layers of the timeline into one band, as the next piece of work,
  * whatever the breaker says; then calls fn (later, once). LOCH_E_NOT_FOUND; LOCH_E_UNAVAILABLE: one
  * such order of the timeline waits already. */
 LOCH_STATUS loch_upkeep_order(
+    struct loch_upkeep *upkeep, const struct loch_id *tenant, const struct loch_id *timeline,
+    void (*fn)(void *arg, loch_status st, const struct loch_upkeep_report *report), void *arg);
+/* Opens every block of its layers and of their copies, and heals the one from the other. Else as
+ * above; LOCH_E_CORRUPT: neither is good. */
+LOCH_STATUS loch_upkeep_check(
     struct loch_upkeep *upkeep, const struct loch_id *tenant, const struct loch_id *timeline,
     void (*fn)(void *arg, loch_status st, const struct loch_upkeep_report *report), void *arg);
 /* Whether the timeline has upkeep to be done now, or when its leases are settled (not while its

@@ -1,6 +1,7 @@
 /* Planning, merging and committing a compaction. */
 #include "compact.h"
 
+#include "layer_copy.h"
 #include "merge.h"
 #include "mutation.h"
 #include "pushdown.h"
@@ -180,6 +181,8 @@ static void remove_file(const struct loch_timeline *t, const struct loch_layer *
 {
     char path[LOCH_LAYER_PATH_BYTES];
     loch_status st = loch_layer_path(&t->store, &t->info, loch_layer_desc(layer), path);
+    if (loch_is_ok(st)) /* the copy first: the file leads to it at the next opening */
+        st = loch_layer_copy_remove(&t->store, &t->info, loch_layer_desc(layer));
     if (loch_is_ok(st))
         st = loch_env_unlink(t->store.env, path);
     if (!loch_is_ok(st) && st.code != LOCH_E_NOT_FOUND)

@@ -3,9 +3,11 @@
 #include "layer.h"
 #include "frame_cache.h"
 #include "layer_build.h"
+#include "layer_copy.h"
 #include "timeline.h"
 
 #include "loch/base/check.h"
+#include "loch/base/log.h"
 #include "loch/format/layer_file.h"
 #include "loch/host/keys.h"
 #include "loch/io/env.h"
@@ -31,6 +33,9 @@ struct loch_layer {
     struct loch_id tenant, timeline;
     struct loch_layer_desc desc;
     struct loch_frame_cache *cache; /* may be NULL */
+    struct loch_objstore *objstore;
+    struct loch_heal_stats *heals; /* may be NULL */
+    atomic_bool harmed;            /* a block had to be read from the copy, or could not be */
     struct loch_file *file;
     struct loch_layer_reader *reader;
     struct loch_layer_ref *frames;
@@ -79,6 +84,11 @@ bool loch_layer_is_old(struct loch_layer *layer, struct loch_keys *keys)
         atomic_store_explicit(&layer->asked, known, memory_order_relaxed);
     }
     return known % 2 != 0;
+}
+
+bool loch_layer_is_harmed(const struct loch_layer *layer)
+{
+    return atomic_load_explicit(&layer->harmed, memory_order_relaxed);
 }
 
 size_t loch_layer_index_bytes(const struct loch_layer *layer)
@@ -192,6 +202,9 @@ LOCH_STATUS loch_layer_open(const struct loch_store *store, struct loch_keys *ke
     layer->timeline = info->timeline;
     layer->desc = *desc;
     layer->cache = store->frames;
+    layer->objstore = store->objstore;
+    layer->heals = store->heals;
+    atomic_init(&layer->harmed, false);
     loch_status st = open_file(store, keys, info, layer);
     if (!loch_is_ok(st)) {
         loch_layer_release(layer);
@@ -229,13 +242,49 @@ static loch_status name_failure(const struct loch_layer *layer, uint32_t number,
                      loch_id_format(&layer->desc.file_id, file), number, text);
 }
 
+/* The block out of the file's copy, opened as if it came from here. */
+static loch_status read_copied(struct loch_layer *layer, uint32_t number, struct loch_buf *raw)
+{
+    const struct loch_layer_ref *ref = &layer->frames[number];
+    struct loch_buf stored = {0};
+    loch_status st = loch_layer_copy_block(layer->objstore, &layer->tenant, &layer->timeline,
+                                           &layer->desc, ref->offset, ref->stored_bytes, &stored);
+    if (loch_is_ok(st))
+        st = loch_layer_reader_open_frame(layer->reader, ref, loch_buf_slice(&stored), raw);
+    loch_buf_fini(&stored);
+    return st;
+}
+
+/* A damaged block is read from the copy, if there is one; upkeep then heals the file. `st` says
+ * what is wrong with it. */
+static loch_status read_elsewhere(struct loch_layer *layer, uint32_t number, loch_status st,
+                                  struct loch_buf *raw)
+{
+    char why[400];
+    st = name_failure(layer, number, st);
+    if (st.code != LOCH_E_CORRUPT && st.code != LOCH_E_IO)
+        return st;
+    snprintf(why, sizeof why, "%s", loch_error_text());
+    const bool known = atomic_exchange(&layer->harmed, true);
+    raw->len = 0;
+    if (!loch_is_ok(read_copied(layer, number, raw)))
+        return LOCH_FAIL(st.code, "%s", why);
+    if (layer->heals != NULL)
+        atomic_fetch_add_explicit(&layer->heals->blocks, 1, memory_order_relaxed);
+    if (!known)
+        LOCH_WARN("read from the copy instead: %s", why);
+    return LOCH_OK;
+}
+
 static loch_status read_frame(struct loch_layer *layer, uint32_t number, struct loch_frame **out)
 {
     struct loch_buf raw = {0};
     loch_status st = loch_layer_reader_frame(layer->reader, &layer->frames[number], &raw);
+    if (!loch_is_ok(st))
+        st = read_elsewhere(layer, number, st, &raw);
     if (!loch_is_ok(st)) {
         loch_buf_fini(&raw);
-        return name_failure(layer, number, st);
+        return st;
     }
     return loch_frame_create(&raw, out);
 }

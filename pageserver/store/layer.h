@@ -64,6 +64,8 @@ void loch_layer_release(struct loch_layer *layer);
 const struct loch_layer_desc *loch_layer_desc(const struct loch_layer *layer);
 /* Its DEK is wrapped by a retired version of the timeline's key. */
 bool loch_layer_is_old(struct loch_layer *layer, struct loch_keys *keys);
+/* A block of the file was found damaged: it is to be healed (store/heal.h). Any thread. */
+bool loch_layer_is_harmed(const struct loch_layer *layer);
 size_t loch_layer_index_bytes(const struct loch_layer *layer);
 
 /* As loch_mem_layer_collect. Any thread; blocks on the file. */

@@ -10,6 +10,7 @@
  * docs/format/versions.md.
  */
 #include "layer_build.h"
+#include "layer_copy.h"
 #include "timeline.h"
 
 #include "loch/base/check.h"
@@ -235,6 +236,8 @@ LOCH_STATUS loch_layer_builder_finish(struct loch_layer_builder *w, struct loch_
     LOCH_TRY(loch_env_mkdirs(w->store->env, path));
     LOCH_TRY(loch_layer_path(w->store, w->info, &w->desc, path));
     LOCH_TRY(loch_env_create_file(w->store->env, path, loch_buf_slice(&w->file)));
+    if (w->store->copies)
+        LOCH_TRY(loch_layer_copy_put(w->store, w->info, &w->desc, loch_buf_slice(&w->file)));
     *out = w->desc;
     return LOCH_OK;
 }

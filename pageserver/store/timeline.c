@@ -2,6 +2,7 @@
 #include "timeline_impl.h"
 
 #include "hot.h"
+#include "layer_copy.h"
 #include "mutation.h"
 #include "pushdown.h"
 #include "read/imager.h"
@@ -272,9 +273,29 @@ static bool sweep_file(void *arg, const char *name)
         if (!loch_is_ok(st) || strcmp(path, wanted) == 0)
             return true;
     }
-    if (loch_is_ok(loch_env_unlink(s->t->store.env, path)))
+    /* The object first: as long as the file is there, the next opening comes here again. */
+    if (loch_is_ok(loch_layer_copy_name(&s->t->info.tenant, &s->t->info.timeline, name, wanted)) &&
+        loch_is_ok(loch_objstore_delete(s->t->store.objstore, wanted)) &&
+        loch_is_ok(loch_env_unlink(s->t->store.env, path)))
         s->removed++;
     return true;
+}
+
+/* A file that is damaged or gone comes back from its copy, if there is one. */
+static loch_status open_layer(struct loch_timeline *t, const struct loch_layer_desc *desc,
+                              struct loch_layer **out)
+{
+    char why[400];
+    loch_status st = loch_layer_open(&t->store, t->keys, &t->info, desc, out);
+    if (st.code != LOCH_E_CORRUPT && st.code != LOCH_E_NOT_FOUND && st.code != LOCH_E_IO)
+        return st;
+    snprintf(why, sizeof why, "%s", loch_error_text());
+    if (!loch_is_ok(loch_layer_copy_fetch(&t->store, t->keys, &t->info, desc)))
+        return LOCH_FAIL(st.code, "%s", why);
+    LOCH_WARN("a layer file came back from its copy: %s", why);
+    if (t->store.heals != NULL)
+        atomic_fetch_add_explicit(&t->store.heals->files, 1, memory_order_relaxed);
+    return loch_layer_open(&t->store, t->keys, &t->info, desc, out);
 }
 
 static loch_status open_layers(struct loch_timeline *t)
@@ -285,7 +306,7 @@ static loch_status open_layers(struct loch_timeline *t)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %u layers", n);
     loch_status st = LOCH_OK;
     for (uint32_t i = 0; i < n && loch_is_ok(st); i++)
-        st = loch_layer_open(&t->store, t->keys, &t->info, &t->manifest.layers[i], &files[i]);
+        st = open_layer(t, &t->manifest.layers[i], &files[i]);
     struct loch_layer_set_parts parts = {.files = files, .file_count = n};
     if (loch_is_ok(st))
         st = loch_layer_set_create(&parts, &t->set);

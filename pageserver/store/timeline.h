@@ -20,6 +20,7 @@ struct loch_env;
 struct loch_keys;        /* loch/host/keys.h */
 struct loch_objstore;    /* loch/objstore/objstore.h */
 struct loch_frame_cache; /* store/frame_cache.h */
+struct loch_heal_stats;  /* store/layer_copy.h */
 struct loch_page_cache;  /* read/page_cache.h */
 struct loch_redo_pool;   /* redo_pool/redo_pool.h */
 struct loch_redo_use;    /* read/redo_chain.h */
@@ -42,6 +43,8 @@ struct loch_store {
     struct loch_page_cache *cache;        /* may be NULL */
     struct loch_frame_cache *frames;      /* may be NULL */
     struct loch_read_stats *reads;        /* may be NULL */
+    struct loch_heal_stats *heals;        /* may be NULL */
+    bool copies;                          /* each layer in the object store too (layer_copy.h) */
     size_t open_layer_bytes;              /* freeze the open layer at this size */
     uint32_t image_records_max; /* a read applies at most so many records from layers ... */
     uint64_t image_bytes_max;   /* ... or so many bytes of them; 0: LOCH_IMAGE_* below */
