@@ -6,6 +6,7 @@
 #include "node_file.h"
 #include "service.h"
 #include "timeline.h"
+#include "witness.h"
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
@@ -56,6 +57,14 @@ static const struct loch_config_item items[] = {
      .max = UINT64_MAX / 16,
      .help = "What stays free on the file system (at most a 16th of it), else all writers wait; 0: "
              "a full disk ends the safekeeper."},
+    {.section = "safekeeper",
+     .key = "witness",
+     .type = LOCH_CONFIG_MS,
+     .value = "10s",
+     .min = 1000,
+     .max = 3600000,
+     .help = "Longest time after a write until the object store knows of it: by that a directory "
+             "that is put back from an older copy is noticed."},
     {.section = "export",
      .key = "listen",
      .type = LOCH_CONFIG_ADDRESS,
@@ -264,6 +273,8 @@ static void register_metrics(struct sk_daemon *d)
     s->archive_reads = COUNTER("archive_reads_total", "Reads of WAL from the archive.");
     s->wal_disk_bytes = GAUGE("wal_disk_bytes", "What WAL files take on disk.");
     s->exported_bytes = COUNTER("exported_bytes_total", "WAL bytes sent to pg_receivewal.");
+    s->witness_lag = GAUGE("witness_lag_ms", "Age of the oldest write that the store's witness of "
+                                             "this node does not cover.");
     s->exports = GAUGE("exports", "Connections of the export port.");
     s->timelines_held = GAUGE("timelines_held", "Timelines whose writers wait at a limit.");
     s->connections = GAUGE("connections", "Open connections.");
@@ -337,6 +348,10 @@ static void tick(void *arg)
     sk_lsn_metrics_tick(d, loch_env_now_ns(d->env));
     sk_export_tick(d);
     sk_service_tick(d);
+    if (d->witness != NULL) {
+        sk_witness_tick(d->witness, d->work);
+        loch_metric_set(d->stats.witness_lag, (int64_t)sk_witness_lag_ms(d->witness));
+    }
     count_states(d);
     loch_status st = loch_env_timer(d->env, TICK_MS, &d->tick, tick, d);
     if (!loch_is_ok(st))
@@ -353,10 +368,33 @@ static void release(struct sk_daemon *d)
     loch_tls_server_destroy(d->tls);
     loch_keys_destroy(d->keys);
     loch_kms_close(d->kms);
+    sk_witness_destroy(d->witness);
     loch_objstore_close(d->store);
     loch_audit_close(d->audit);
     free(d->timelines);
     free(d);
+}
+
+static void usurped(void *arg, loch_status st)
+{
+    (void)arg;
+    sk_daemon_fail_stop("the node's witness", st);
+}
+
+/* Is this the directory that served last? */
+static loch_status enter(struct sk_daemon *d)
+{
+    const struct sk_witness_options options = {.env = d->env,
+                                               .store = d->store,
+                                               .dir = d->dir,
+                                               .node = d->node,
+                                               .boot = d->boot,
+                                               .interval_ms = d->witness_ms,
+                                               .usurped = usurped,
+                                               .arg = d};
+
+    LOCH_TRY(sk_node_file_enter(d->env, d->dir, &d->cluster, &d->node, &d->incarnation));
+    return d->store == NULL ? LOCH_OK : sk_witness_enter(&options, &d->witness);
 }
 
 loch_status sk_daemon_serve(struct sk_daemon *d, const char *address)
@@ -365,7 +403,7 @@ loch_status sk_daemon_serve(struct sk_daemon *d, const char *address)
 
     register_metrics(d);
     LOCH_TRY(loch_env_random(d->env, d->boot.bytes, sizeof d->boot.bytes));
-    LOCH_TRY(sk_node_file_enter(d->env, d->dir, &d->cluster, &d->node, &d->incarnation));
+    LOCH_TRY(enter(d));
     LOCH_TRY(loch_env_listen(d->env, address, d->tls, &d->listener, sk_service_accept, d));
     LOCH_TRY(sk_limits_start(d));
     LOCH_TRY(open_all(d));
@@ -481,6 +519,7 @@ loch_status sk_daemon_start(const struct loch_daemon *daemon, void **state)
         .timeline_bytes = loch_config_u64(config, "safekeeper", "timeline_limit"),
         .node_bytes = loch_config_u64(config, "safekeeper", "node_limit"),
         .min_free_bytes = loch_config_u64(config, "safekeeper", "min_free")};
+    d->witness_ms = loch_config_u64(config, "safekeeper", "witness");
     (void)loch_config_each(config, "safekeepers", add_peer, d);
     if (!d->listed) {
         st = LOCH_FAIL(LOCH_E_INVALID, "[safekeepers] does not list this node, %s",
@@ -509,7 +548,7 @@ out:
 static void stop_when_idle(void *arg)
 {
     struct sk_daemon *d = arg;
-    bool idle = d->conns == NULL;
+    bool idle = d->conns == NULL && (d->witness == NULL || sk_witness_idle(d->witness));
 
     for (size_t i = 0; i < d->timeline_count && idle; i++)
         idle = sk_timeline_idle(d->timelines[i]);
@@ -548,7 +587,7 @@ void sk_daemon_stop(void *state)
 void sk_daemon_finish(void *state)
 {
     struct sk_daemon *d = state;
-    bool clean = d->conns == NULL;
+    bool clean = d->conns == NULL && (d->witness == NULL || sk_witness_idle(d->witness));
 
     for (size_t i = 0; i < d->timeline_count; i++) {
         if (sk_timeline_idle(d->timelines[i]))
@@ -556,6 +595,8 @@ void sk_daemon_finish(void *state)
         else
             clean = false;
     }
+    if (clean && d->witness != NULL)
+        sk_witness_leave(d->witness, d->work);
     if (clean)
         release(d);
     else

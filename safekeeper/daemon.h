@@ -34,6 +34,7 @@ struct sk_stats {
     struct loch_metric *votes, *fenced, *pulled_bytes, *file_reads, *recovered_bytes;
     struct loch_metric *archived_bytes, *archive_failures, *archive_reads;
     struct loch_metric *wal_disk_bytes, *timelines_held, *exported_bytes, *exports;
+    struct loch_metric *witness_lag;
     struct loch_metric *connections, *timelines_active, *timelines_broken;
 };
 
@@ -44,6 +45,9 @@ struct sk_daemon {
     struct loch_id cluster, node, boot;
     uint64_t incarnation;
     uint64_t file_bytes;
+    struct sk_witness *witness; /* NULL in tests without a store */
+    uint64_t witness_ms;
+    uint64_t work;                      /* rises whenever something has become durable */
     uint64_t piece_bytes;               /* of the archive: SK_PIECE_BYTES, or less in tests */
     struct loch_pgv3_port *export_port; /* NULL: WAL is not exported */
     struct sk_export *exports;

@@ -8,6 +8,7 @@
 #include "members.h"
 #include "scrub.h"
 #include "service.h"
+#include "witness.h"
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
@@ -287,6 +288,7 @@ static void disk_done(struct sk_timeline *tl, uint64_t token)
 {
     LOCH_ASSERT(token > tl->done_token);
     tl->done_token = token;
+    tl->daemon->work++;
 }
 
 static void persisted(void *arg, uint64_t token)
@@ -555,6 +557,25 @@ out:
     return st;
 }
 
+/* The mark that the node's witness leaves (witness.h) says why. */
+static loch_status check_put_back(const struct sk_timeline *tl)
+{
+    struct loch_buf why = {0};
+    char path[SK_PATH_BYTES + 16];
+
+    (void)snprintf(path, sizeof path, "%s/" SK_PUT_BACK_NAME, tl->dir);
+    loch_status st = loch_env_read_file(tl->daemon->env, path, SK_TEXT_BYTES, &why);
+    if (st.code == LOCH_E_NOT_FOUND)
+        st = LOCH_OK;
+    else if (loch_is_ok(st))
+        st = LOCH_FAIL(LOCH_E_CORRUPT,
+                       "put back from an older copy (%.*s; remove %s only if nothing was "
+                       "acknowledged since that copy was made)",
+                       (int)why.len, (const char *)why.data, path);
+    loch_buf_fini(&why);
+    return st;
+}
+
 static loch_status open_steps(struct open_job *job)
 {
     const struct sk_timeline *tl = job->tl;
@@ -568,6 +589,7 @@ static loch_status open_steps(struct open_job *job)
     job->keys_failed = false;
     if (job->create)
         LOCH_TRY(write_first_control(job));
+    LOCH_TRY(check_put_back(tl));
     LOCH_TRY(sk_control_load(tl->dir, &tl->sealer, &job->control));
     return sk_wal_recover(tl->dir, &tl->sealer, &job->control, &job->found);
 }

@@ -29,6 +29,7 @@ KINDS = {
     "keyring witness": rf"(safekeeper-\d|pageserver)/keyrings-seen/{ID}",
     "manifest witness": rf"pageserver/manifests-seen/{ID}(\.{ID})?(\.epoch)?",
     "pins": r"(safekeeper-\d|pageserver)/kms\.pins",
+    "node witness": rf"safekeeper-\d/daemon\.witness|store/nodes/{ID}/witness",
 }
 # What says nothing that anybody believes, or is the operator's own.
 OTHERS = {
@@ -132,6 +133,7 @@ def rolled(s):
         "keyring": "store/tenants/" + ids["ring", "main"][0] + "/keyring",
         "epoch": "store/" + s.place("main", "v5") + "/compute_epoch",
         "control": "safekeeper-1/" + s.place("main", "v5") + "/control",
+        "node witness": "safekeeper-2/daemon.witness",
     }
 
 
