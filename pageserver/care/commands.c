@@ -203,6 +203,39 @@ static void detach_branch(void *arg, struct loch_console_request *request)
         loch_console_fail(request, st);
 }
 
+static loch_status begin_archive(struct loch_pageserver *ps, struct loch_console_request *request,
+                                 bool back)
+{
+    struct loch_tenant *tenant = NULL;
+    struct loch_id timeline;
+    loch_lsn lsn = LOCH_LSN_NONE;
+    LOCH_TRY(loch_command_tenant(ps, request, &tenant));
+    LOCH_TRY(loch_command_timeline(tenant, request, "timeline", &timeline));
+    LOCH_TRY(loch_keys_usable(ps->keys, &tenant->id));
+    if (!back && loch_console_arg(request, "lsn") != NULL)
+        LOCH_TRY(loch_console_arg_lsn(request, "lsn", &lsn));
+    struct creating *c = creating_new(request, back ? "UNARCHIVE BRANCH" : "ARCHIVE BRANCH");
+    if (c != NULL && back)
+        loch_branch_unarchive(ps, tenant, &timeline, changed, c);
+    else if (c != NULL)
+        loch_branch_archive(ps, tenant, &timeline, lsn, changed, c);
+    return LOCH_OK;
+}
+
+static void archive_branch(void *arg, struct loch_console_request *request)
+{
+    loch_status st = begin_archive(arg, request, false);
+    if (!loch_is_ok(st))
+        loch_console_fail(request, st);
+}
+
+static void unarchive_branch(void *arg, struct loch_console_request *request)
+{
+    loch_status st = begin_archive(arg, request, true);
+    if (!loch_is_ok(st))
+        loch_console_fail(request, st);
+}
+
 static void drop_branch(void *arg, struct loch_console_request *request)
 {
     struct loch_tenant *tenant = NULL;
@@ -372,9 +405,10 @@ static void timeline_row(struct loch_pageserver *ps, struct loch_console_request
         values[13] = loch_served_source(s);
     }
     values[14] = state_word(ps, tenant,
-                            problem[0] != '\0' ? "broken"
-                            : t != NULL        ? "active"
-                                               : "absent");
+                            entry->archived      ? "archived"
+                            : problem[0] != '\0' ? "broken"
+                            : t != NULL          ? "active"
+                                                 : "absent");
     values[15] = problem[0] != '\0' ? problem : NULL;
     const struct loch_tenant_timeline *above =
         root ? NULL : loch_tenant_timeline_find(tenant, &entry->ancestor);
@@ -419,7 +453,7 @@ static void show_status(void *arg, struct loch_console_request *request)
     }
     for (struct loch_served *s = ps->served; s != NULL; s = loch_served_next(s)) {
         timelines++;
-        broken += loch_served_problem(s)[0] != '\0';
+        broken += loch_served_problem(s)[0] != '\0' && !loch_served_is_archived(s);
     }
     const char *values[] = {"loch-pageserver",
                             loch_id_format(&ps->config.node, node),
@@ -575,6 +609,11 @@ const struct loch_console_command loch_pageserver_commands[] = {
      "A new name; another branch may take the old one at the same moment.", rename_branch},
     {"DETACH BRANCH <tenant> <timeline>",
      "Copies what it shares with its parent, and stands alone from then on.", detach_branch},
+    {"ARCHIVE BRANCH <tenant> <timeline> [AT <lsn>]",
+     "Its layers go to the object store alone; it is not served until it is unarchived.",
+     archive_branch},
+    {"UNARCHIVE BRANCH <tenant> <timeline>", "Brings an archived timeline back into service.",
+     unarchive_branch},
     {"DROP BRANCH <tenant> <timeline>", "Removes a timeline that no other stands on.", drop_branch},
     {"SHOW LSN <tenant> <timeline> BEFORE <time> [UPTO <lsn>]",
      "The boundary before the first transaction that ended later, as recovery_target_time.",

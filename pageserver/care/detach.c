@@ -311,7 +311,7 @@ static loch_status list_moved(struct detach *d, const struct loch_id *timeline)
         bool in = loch_id_equal(&entry->timeline, timeline);
         for (size_t k = 0; k < d->count; k++)
             in = in || loch_id_equal(&d->moved[k].id, &entry->ancestor);
-        if (in)
+        if (in && !entry->archived) /* it is not served anyway */
             d->moved[d->count++] =
                 (struct moved){.id = entry->timeline, .ancestor = entry->ancestor};
     }
@@ -323,6 +323,8 @@ static loch_status begin(struct detach *d, const struct loch_id *timeline)
     const struct loch_tenant_timeline *entry = loch_tenant_timeline_find(d->tenant, timeline);
     if (entry == NULL)
         return LOCH_FAIL(LOCH_E_NOT_FOUND, "the tenant has no such timeline");
+    if (entry->archived)
+        return LOCH_FAIL(LOCH_E_INVALID, "%s is archived: unarchive it first", entry->name);
     if (loch_id_is_none(&entry->ancestor))
         return LOCH_FAIL(LOCH_E_INVALID, "%s has no parent", entry->name);
     const struct loch_served *above = loch_served_find(d->ps, &d->tenant->id, &entry->ancestor);

@@ -186,9 +186,12 @@ static void open_work(void *arg)
     if (loch_is_ok(st))
         tenant_sweep(job->ps, &job->manifest);
     loch_failure_set(&job->result, st);
-    for (uint32_t i = 0; loch_is_ok(st) && i < job->manifest.count; i++)
+    for (uint32_t i = 0; loch_is_ok(st) && i < job->manifest.count; i++) {
+        if (job->manifest.timelines[i].archived)
+            continue;
         loch_failure_set(&job->opened[i].why,
                          open_one(job, &job->manifest.timelines[i], &job->opened[i].timeline));
+    }
 }
 
 static void serve(struct return_job *job, uint32_t i)
@@ -200,7 +203,9 @@ static void serve(struct return_job *job, uint32_t i)
 
     if (loch_served_find(job->ps, &job->tenant, &entry->timeline) != NULL)
         return;
-    if (o->timeline != NULL) {
+    if (entry->archived) {
+        st = loch_served_create_archived(job->ps, &job->tenant, &entry->timeline);
+    } else if (o->timeline != NULL) {
         st = loch_served_create(job->ps, o->timeline, &served);
         o->timeline = NULL; /* taken, also on failure */
     } else {

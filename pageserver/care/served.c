@@ -18,8 +18,7 @@
 /* A branch's first layer and manifest are written so long after its birth. */
 #define SETTLE_AFTER_MS 3000u
 #define RETRY_MS        1000u
-/* While nobody waits for it, WAL gathers for so long or to so much: fewer wake-ups per transaction.
- */
+/* While nobody waits for it, WAL gathers for so long or to so much: fewer wake-ups. */
 #define GATHER_MS    10u
 #define GATHER_BYTES ((size_t)128 << 10)
 
@@ -46,7 +45,7 @@ struct loch_served {
     uint64_t term, min_epoch;
     loch_status problem_st;
     char problem[400];
-    bool stopping;
+    bool stopping, archived;
     void (*stopped)(void *arg);
     void *stopped_arg;
     struct loch_metric *m_last, *m_disk, *m_memory;
@@ -59,7 +58,7 @@ static void gather(struct loch_served *s);
 static void consider_flush(struct loch_served *s);
 static void arm_timer(struct loch_served *s, uint64_t ms);
 
-/* Tells what it holds in memory now. Called whenever that has changed. */
+/* What it holds in memory has changed. */
 static void note_memory(struct loch_served *s)
 {
     struct loch_memory_share now = {0};
@@ -117,6 +116,11 @@ LOCH_STATUS loch_served_usable(const struct loch_served *s)
 const char *loch_served_problem(const struct loch_served *s)
 {
     return s->problem;
+}
+
+bool loch_served_is_archived(const struct loch_served *s)
+{
+    return s->archived;
 }
 
 const char *loch_served_source(const struct loch_served *s)
@@ -265,14 +269,13 @@ static void break_down(struct loch_served *s, const struct loch_failure *why)
 static void free_served(struct loch_served *s)
 {
     struct loch_metrics *metrics = s->ps->metrics;
-    const struct loch_memory_share none = {0};
     *s->prev = s->next;
     if (s->next != NULL)
         s->next->prev = s->prev;
     loch_ingest_destroy(s->ingest);
     loch_timeline_release(s->timeline);
     loch_buf_fini(&s->pending);
-    loch_memory_note(s->ps, &s->memory, &none);
+    loch_memory_note(s->ps, &s->memory, &(struct loch_memory_share){0});
     if (s->m_last != NULL) {
         loch_metrics_drop(metrics, s->m_last);
         loch_metrics_drop(metrics, s->m_disk);
@@ -572,6 +575,11 @@ void loch_served_flow(struct loch_served *s)
     adjust_flow(s);
 }
 
+bool loch_served_told(const struct loch_served *s)
+{
+    return s->herald == NULL || loch_wal_herald_all_told(s->herald);
+}
+
 bool loch_served_rests(struct loch_served *s)
 {
     if (s->watches != NULL || s->work > 0 || s->stopping)
@@ -604,11 +612,10 @@ static loch_status on_wal(void *arg, loch_lsn begin, struct loch_slice bytes)
     return LOCH_OK;
 }
 
-/* Only out of memory in on_wal leads here: go on behind what was taken. */
+/* Out of memory in on_wal: go on behind what was taken. */
 static loch_lsn on_restart(void *arg)
 {
-    const struct loch_served *s = arg;
-    return s->pulled_lsn;
+    return ((const struct loch_served *)arg)->pulled_lsn;
 }
 
 static void on_state(void *arg, const struct loch_wal_pull_state *state)
@@ -734,6 +741,17 @@ LOCH_STATUS loch_served_create_broken(struct loch_pageserver *ps, const struct l
     LOCH_TRY(link_served(ps, tenant, timeline, out));
     (*out)->problem_st = why;
     snprintf((*out)->problem, sizeof(*out)->problem, "%s", text);
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_served_create_archived(struct loch_pageserver *ps, const struct loch_id *tenant,
+                                        const struct loch_id *timeline)
+{
+    struct loch_served *s = NULL;
+    loch_status why =
+        LOCH_FAIL(LOCH_E_UNAVAILABLE, "it is archived: loch branch unarchive brings it back");
+    LOCH_TRY(loch_served_create_broken(ps, tenant, timeline, why, &s));
+    s->archived = true;
     return LOCH_OK;
 }
 

@@ -43,6 +43,10 @@ LOCH_STATUS loch_served_create(struct loch_pageserver *ps, struct loch_timeline 
 LOCH_STATUS loch_served_create_broken(struct loch_pageserver *ps, const struct loch_id *tenant,
                                       const struct loch_id *timeline, loch_status why,
                                       struct loch_served **out);
+/* A timeline whose layers are in the object store alone: known, and refused with the cure. */
+LOCH_STATUS loch_served_create_archived(struct loch_pageserver *ps, const struct loch_id *tenant,
+                                        const struct loch_id *timeline);
+bool loch_served_is_archived(const struct loch_served *served);
 /* Stops pulling, fails the waiters with LOCH_E_NOT_FOUND and tells the watchers; `done` is called
  * later, when no work of it is in flight any more and it has been freed. */
 void loch_served_stop(struct loch_served *served, void (*done)(void *arg), void *arg);
@@ -86,6 +90,8 @@ void loch_served_work_end(struct loch_served *served);
 /* True when nobody uses the timeline and all of its WAL that has come is in layer files; what is
  * not is written soon. */
 bool loch_served_rests(struct loch_served *served);
+/* The safekeepers have been told how far it is persisted. */
+bool loch_served_told(const struct loch_served *served);
 /* Freezes what is in memory, as soon as ingest rests, and writes it. */
 void loch_served_flush_soon(struct loch_served *served);
 

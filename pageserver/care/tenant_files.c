@@ -2,6 +2,7 @@
 #include "tenant_files.h"
 
 #include "store/layer.h"
+#include "store/layer_copy.h"
 #include "store/manifest.h"
 
 #include "loch/base/log.h"
@@ -11,6 +12,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define UNFINISHED "/unfinished"
@@ -101,6 +103,32 @@ LOCH_STATUS tenant_remove_timeline(struct loch_pageserver *ps, const struct loch
     loch_manifest_forget(&ps->store, tenant, timeline);
     LOCH_TRY(loch_timeline_dir(&ps->store, tenant, timeline, dir));
     return remove_dir(ps, dir);
+}
+
+LOCH_STATUS tenant_remove_files(struct loch_pageserver *ps, const struct loch_id *tenant,
+                                const struct loch_id *timeline)
+{
+    char dir[LOCH_LAYER_PATH_BYTES];
+    struct names names = {0};
+    LOCH_TRY(loch_timeline_dir(&ps->store, tenant, timeline, dir));
+    loch_status st = list(ps, dir, &names);
+    for (size_t i = 0; i < names.count && loch_is_ok(st); i++) {
+        char path[LOCH_LAYER_PATH_BYTES + 300], object[LOCH_LAYER_PATH_BYTES];
+        struct stat sb;
+        uint64_t size = 0;
+        snprintf(path, sizeof path, "%s/%s", dir, names.items[i]);
+        st = loch_layer_copy_name(tenant, timeline, names.items[i], object);
+        if (!loch_is_ok(st) || stat(path, &sb) != 0)
+            continue;
+        if (loch_is_ok(loch_objstore_head(ps->objstore, object, &size, NULL)) &&
+            size == (uint64_t)sb.st_size)
+            st = loch_env_unlink(ps->env, path);
+        else
+            LOCH_WARN("%s stays: the archived timeline has no object like it", path);
+    }
+    names_fini(&names);
+    (void)rmdir(dir); /* unless something stays */
+    return st;
 }
 
 /* "<dir>/tenants/<tenant><tail>" */

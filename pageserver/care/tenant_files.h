@@ -8,6 +8,10 @@
 /* Removes every object and file of the timeline. Nothing there is fine. */
 LOCH_STATUS tenant_remove_timeline(struct loch_pageserver *ps, const struct loch_id *tenant,
                                    const struct loch_id *timeline);
+/* Removes the local files of a timeline that is archived; one without an object of its size stays,
+ * and is logged. */
+LOCH_STATUS tenant_remove_files(struct loch_pageserver *ps, const struct loch_id *tenant,
+                                const struct loch_id *timeline);
 /* Removes all of the tenant: the keyring first, so that whatever is left cannot be read. */
 LOCH_STATUS tenant_remove(struct loch_pageserver *ps, const struct loch_id *tenant);
 /* A tenant that is being made has an empty file `unfinished` in its local directory, from before

@@ -139,6 +139,13 @@ static void open_timelines(struct loch_pageserver *ps, struct loch_tenant *tenan
     for (uint32_t i = 0; i < tenant->manifest.count; i++) {
         const struct loch_tenant_timeline *entry = &tenant->manifest.timelines[i];
         struct loch_served *served = NULL;
+        if (entry->archived) {
+            if (!loch_is_ok(tenant_remove_files(ps, &tenant->id, &entry->timeline)))
+                loch_log_failure("files of an archived timeline stay");
+            if (!loch_is_ok(loch_served_create_archived(ps, &tenant->id, &entry->timeline)))
+                loch_log_failure("no memory to remember an archived timeline");
+            continue;
+        }
         loch_status st = open_timeline(ps, tenant, entry);
         if (loch_is_ok(st))
             continue;

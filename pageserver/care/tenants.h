@@ -84,6 +84,16 @@ void loch_branch_rename(struct loch_pageserver *ps, struct loch_tenant *tenant,
  * what stands on it are not served meanwhile (detach.c). LOCH_E_INVALID: it has no parent. */
 void loch_branch_detach(struct loch_pageserver *ps, struct loch_tenant *tenant,
                         const struct loch_id *timeline, loch_changed_fn fn, void *arg);
+/* Writes all that the branch has up to `lsn`, puts its layers to the object store, and gives up its
+ * memory and files (archive.c). Done already: LOCH_OK. LOCH_E_INVALID while a branch stands on it
+ * that is not archived; LOCH_E_UNAVAILABLE while it is used. */
+void loch_branch_archive(struct loch_pageserver *ps, struct loch_tenant *tenant,
+                         const struct loch_id *timeline, loch_lsn lsn, loch_changed_fn fn,
+                         void *arg);
+/* Brings its layers back and serves it. Not archived: LOCH_OK. LOCH_E_INVALID while its parent is.
+ */
+void loch_branch_unarchive(struct loch_pageserver *ps, struct loch_tenant *tenant,
+                           const struct loch_id *timeline, loch_changed_fn fn, void *arg);
 /* LOCH_E_INVALID while it has branches of its own. */
 void loch_branch_drop(struct loch_pageserver *ps, struct loch_tenant *tenant,
                       const struct loch_id *timeline, loch_changed_fn fn, void *arg);

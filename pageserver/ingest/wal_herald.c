@@ -257,3 +257,13 @@ void loch_wal_herald_destroy(struct loch_wal_herald *h)
     }
     free(h);
 }
+
+bool loch_wal_herald_all_told(const struct loch_wal_herald *h)
+{
+    struct loch_wal_pull_feedback m = {0};
+    struct loch_peer peer;
+    size_t at = 0;
+
+    h->o.events.positions(h->o.arg, &m);
+    return h->call == NULL && !find(h, m.remote_consistent_lsn, &at, &peer);
+}

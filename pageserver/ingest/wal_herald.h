@@ -27,5 +27,7 @@ LOCH_STATUS loch_wal_herald_create(const struct loch_wal_receiver_options *optio
 void loch_wal_herald_destroy(struct loch_wal_herald *herald);
 /* Positions may have moved. */
 void loch_wal_herald_moved(struct loch_wal_herald *herald);
+/* Every safekeeper knows the last whole multiple of LOCH_HERALD_BYTES that is persisted. */
+bool loch_wal_herald_all_told(const struct loch_wal_herald *herald);
 
 #endif

@@ -5,8 +5,8 @@
  * first key, last key, u8 level, u32 keys, u32 versions, u32 images, u64 raw, u64 past, u64 held;
  * u64 cutoff, u64 its time, u64 window seconds, u64 window bytes, u32 points: u64; u32 marks: u64
  * lsn, u64 time. Tenant: u32 format, u64 generation, tenant, name, u8 dropping, u32
- * timelines: name, id, ancestor, u64 ancestor_lsn, u8 dropping, birth (u32 length, bytes); u32
- * spares: id. */
+ * timelines: name, id, ancestor, u64 ancestor_lsn, u8 dropping, u8 archived (from format 3 on),
+ * birth (u32 length, bytes); u32 spares: id. */
 #include "manifest.h"
 
 #include "loch/base/check.h"
@@ -20,7 +20,8 @@
 #include <stdlib.h>
 
 #define MANIFEST_FORMAT    2u
-#define TENANT_FORMAT      2u
+#define TENANT_FORMAT      3u
+#define TENANT_FORMAT_2    2u /* before timelines were archived */
 #define LAYER_BYTES        (16u + 8u * 4u + 2u * LOCH_KEY_BYTES + 1u + 3u * 4u + 3u * 8u)
 #define TIMELINE_MIN_BYTES (4u + 16u + 16u + 8u + 1u + 4u)
 #define CONTROL_MAX_BYTES  ((size_t)64 << 10)
@@ -486,6 +487,7 @@ static loch_status encode_tenant(const struct loch_tenant_manifest *m, struct lo
         loch_write_id(&w, &t->ancestor);
         loch_write_u64(&w, t->ancestor_lsn);
         loch_write_u8(&w, t->dropping);
+        loch_write_u8(&w, t->archived);
         loch_write_lp(&w, loch_buf_slice(&t->birth));
     }
     loch_write_u32(&w, m->spare_count);
@@ -499,7 +501,7 @@ loch_status loch_tenant_manifest_decode(struct loch_slice bytes, struct loch_ten
     struct loch_reader r;
     loch_reader_init(&r, bytes);
     uint32_t format = loch_read_u32(&r);
-    if (format != TENANT_FORMAT)
+    if (format != TENANT_FORMAT && format != TENANT_FORMAT_2)
         return LOCH_FAIL(LOCH_E_UNSUPPORTED, "a tenant's manifest has format %u", format);
     m->generation = loch_read_u64(&r);
     m->tenant = loch_read_id(&r);
@@ -515,6 +517,7 @@ loch_status loch_tenant_manifest_decode(struct loch_slice bytes, struct loch_ten
         t.ancestor = loch_read_id(&r);
         t.ancestor_lsn = loch_read_u64(&r);
         t.dropping = loch_read_u8(&r) != 0;
+        t.archived = format != TENANT_FORMAT_2 && loch_read_u8(&r) != 0;
         struct loch_slice birth = loch_read_lp(&r, BIRTH_MAX_BYTES);
         if (birth.len > 0)
             LOCH_TRY(loch_buf_append(&t.birth, birth.data, birth.len));

@@ -56,6 +56,7 @@ struct loch_tenant_timeline {
     struct loch_id timeline, ancestor; /* ancestor none: a root */
     loch_lsn ancestor_lsn;
     bool dropping;         /* being deleted: no longer served */
+    bool archived;         /* its layers are in the object store alone; not served */
     struct loch_buf birth; /* owned: how it begins (loch_timeline_birth); empty once its own
                               manifest is in the store */
 };

@@ -317,6 +317,48 @@ out:
     return st;
 }
 
+/* With everything acknowledged; computes must be stopped. */
+static loch_status branch_archive(struct loch_cluster *c, const struct loch_options *o,
+                                  const char *tenant, const char *name)
+{
+    json_t *branch = NULL;
+    json_t *attached = NULL;
+    json_t *rows = NULL;
+    json_t *each;
+    size_t i;
+    loch_lsn at = LOCH_LSN_NONE;
+    loch_status st;
+
+    LOCH_TRY(loch_branch_find(c, tenant, name, &branch));
+    LOCH_TRY_OUT(st, loch_attached(c, o->tenant ? o->tenant : "main", name, &attached));
+    LOCH_TRY_OUT(st, loch_attached_refuse_live(attached));
+    if (strcmp(loch_field(branch, "state"), "archived") != 0)
+        LOCH_TRY_OUT(st, loch_branch_point(c, branch, NULL, &at));
+    st = loch_consolef(c, loch_port_pageserver(c), &rows, "ARCHIVE BRANCH %s %s AT " LOCH_LSN_FMT,
+                       tenant, loch_field(branch, "timeline"), LOCH_LSN_ARG(at));
+    /* One that died is not started again by `up`. */
+    json_array_foreach(attached, i, each) if (loch_is_ok(st)) st =
+        loch_compute_want(c, loch_field(each, "name"), false, NULL);
+out:
+    json_decref(rows);
+    json_decref(attached);
+    json_decref(branch);
+    return st;
+}
+
+static loch_status branch_unarchive(struct loch_cluster *c, const char *tenant, const char *name)
+{
+    json_t *branch = NULL;
+    json_t *rows = NULL;
+
+    LOCH_TRY(loch_branch_find(c, tenant, name, &branch));
+    loch_status st = loch_consolef(c, loch_port_pageserver(c), &rows, "UNARCHIVE BRANCH %s %s",
+                                   tenant, loch_field(branch, "timeline"));
+    json_decref(rows);
+    json_decref(branch);
+    return st;
+}
+
 static loch_status branch_rename(struct loch_cluster *c, const struct loch_options *o,
                                  const char *tenant, const char *name)
 {
@@ -468,6 +510,10 @@ loch_status loch_cmd_branch(struct loch_cluster *c, const struct loch_options *o
         return branch_rename(c, o, tenant, name);
     if (strcmp(verb, "detach") == 0 && name != NULL)
         return branch_detach(c, o, tenant, name);
+    if (strcmp(verb, "archive") == 0 && name != NULL)
+        return branch_archive(c, o, tenant, name);
+    if (strcmp(verb, "unarchive") == 0 && name != NULL)
+        return branch_unarchive(c, tenant, name);
     if (strcmp(verb, "map") == 0 && name != NULL)
         return loch_branch_map(c, tenant, name);
     if (strcmp(verb, "export") == 0 && name != NULL)
@@ -479,6 +525,6 @@ loch_status loch_cmd_branch(struct loch_cluster *c, const struct loch_options *o
     if (strcmp(verb, "time") == 0 && name != NULL)
         return branch_look(c, o, tenant, name, false);
     return LOCH_FAIL(LOCH_E_INVALID,
-                     "want: loch branch create|list|show|rename|restore|detach|delete|export|map|"
-                     "lsn|time NAME");
+                     "want: loch branch create|list|show|rename|restore|detach|archive|unarchive|"
+                     "delete|export|map|lsn|time NAME");
 }

@@ -160,6 +160,15 @@ static loch_status choose_port(struct loch_cluster *c, int wanted, int *out)
 }
 
 /* Makes the note of a compute that is not known yet. */
+static loch_status refuse_archived(const json_t *branch)
+{
+    if (strcmp(loch_field(branch, "state"), "archived") != 0)
+        return LOCH_OK;
+    return LOCH_FAIL(LOCH_E_INVALID,
+                     "branch %s is archived: bring it back first (loch branch unarchive %s)",
+                     loch_field(branch, "name"), loch_field(branch, "name"));
+}
+
 static loch_status compute_define(struct loch_cluster *c, const struct loch_options *o,
                                   const char *name)
 {
@@ -174,7 +183,9 @@ static loch_status compute_define(struct loch_cluster *c, const struct loch_opti
 
     LOCH_TRY(loch_tenant_find(c, tenant, tenant_id));
     LOCH_TRY(loch_branch_find(c, tenant_id, o->branch ? o->branch : "main", &branch));
-    loch_status st = choose_port(c, o->port, &port);
+    loch_status st = refuse_archived(branch);
+    if (loch_is_ok(st))
+        st = choose_port(c, o->port, &port);
     if (!loch_is_ok(st)) {
         json_decref(branch);
         return st;
@@ -335,8 +346,7 @@ loch_status loch_compute_bring_up(struct loch_cluster *c, const char *name, json
     return st;
 }
 
-/* Notes whether `up` shall keep it running, and its PostgreSQL settings when given. */
-static loch_status set_wanted(struct loch_cluster *c, const char *name, bool wanted,
+loch_status loch_compute_want(struct loch_cluster *c, const char *name, bool wanted,
                               const char *settings)
 {
     char path[700];
@@ -443,6 +453,22 @@ static loch_status check_same(const struct loch_options *o, const char *path, co
     return LOCH_OK;
 }
 
+/* Before anything is noted: `up` is not to try again what cannot be. */
+static loch_status refuse_archived_branch(struct loch_cluster *c, const char *path)
+{
+    json_t *note = NULL;
+    json_t *branch = NULL;
+    loch_status st = LOCH_OK;
+
+    LOCH_TRY(loch_json_read(path, &note));
+    if (loch_is_ok(loch_branch_find(c, loch_field(note, "tenant_id"), loch_field(note, "branch"),
+                                    &branch)))
+        st = refuse_archived(branch);
+    json_decref(branch);
+    json_decref(note);
+    return st;
+}
+
 static loch_status compute_start(struct loch_cluster *c, const struct loch_options *o,
                                  const char *name)
 {
@@ -461,9 +487,10 @@ static loch_status compute_start(struct loch_cluster *c, const struct loch_optio
         LOCH_TRY(check_same(o, path, name));
     else
         LOCH_TRY(o->read_only ? read_only_define(c, o, name) : compute_define(c, o, name));
+    LOCH_TRY(refuse_archived_branch(c, path));
     process_name(name, proc);
     const bool late = o->extra != NULL && loch_process_alive(c, proc, &pid);
-    LOCH_TRY(set_wanted(c, name, true, o->extra));
+    LOCH_TRY(loch_compute_want(c, name, true, o->extra));
     if (late)
         loch_progress("compute %s runs already: --set takes effect at the next start", name);
     LOCH_TRY(loch_compute_bring_up(c, name, &shown));
@@ -500,7 +527,7 @@ loch_status loch_cmd_compute(struct loch_cluster *c, const struct loch_options *
         return compute_start(c, o, name);
     if (strcmp(verb, "stop") == 0) {
         LOCH_TRY(loch_name_check("compute", name));
-        LOCH_TRY(set_wanted(c, name, false, NULL));
+        LOCH_TRY(loch_compute_want(c, name, false, NULL));
         return loch_compute_take_down(c, name, o->immediate);
     }
     return LOCH_FAIL(LOCH_E_INVALID, "want: loch compute start|stop|list [NAME]");

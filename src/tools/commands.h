@@ -100,6 +100,9 @@ LOCH_STATUS loch_read_only_branch(struct loch_cluster *c, const struct loch_opti
 LOCH_STATUS loch_read_only_end(struct loch_cluster *c, const char *compute, const json_t *note);
 /* Starts (or waits for) a compute that has D/computes/NAME.json. */
 LOCH_STATUS loch_compute_bring_up(struct loch_cluster *c, const char *name, json_t **out);
+/* Notes whether `up` shall keep it running, and its PostgreSQL settings when given. */
+LOCH_STATUS loch_compute_want(struct loch_cluster *c, const char *name, bool wanted,
+                              const char *settings);
 /* Stops it; ok when it does not run. */
 LOCH_STATUS loch_compute_take_down(struct loch_cluster *c, const char *name, bool immediate);
 /* Calls fn for every D/computes/NAME.json. */

@@ -27,6 +27,7 @@ static const char usage[] =
     "         lsn NAME --at TIME          the LSN that recovery_target_time would stop at\n"
     "         restore NAME --at LSN|TIME  as it was then; what it is stays under a dated name\n"
     "         detach NAME                 from its parent: a copy of what they share\n"
+    "         archive|unarchive NAME      to the object store alone, and back\n"
     "         export NAME --to DIR [--at LSN|TIME]   a data directory for a stock PostgreSQL\n"
     "         map NAME >FILE.svg          a picture of its layers: LSNs by keys\n"
     "         time NAME --at LSN          when a transaction had ended by then\n"

@@ -503,7 +503,7 @@ static void tenant_manifests_round_trip(void **state)
     struct site *s = *state;
     struct loch_tenant_manifest m = {.generation = 1, .tenant = s->tenant}, back = {0}, copy = {0};
     struct loch_etag etag = {0}, stale;
-    struct loch_tenant_timeline entry = {.ancestor_lsn = 77};
+    struct loch_tenant_timeline entry = {.ancestor_lsn = 77, .archived = true};
     assert_ok(loch_buf_append(&entry.birth, "born", 4));
     m.spare_count = 2;
     assert_ok(loch_random_id(&m.spares[1]));
@@ -524,6 +524,8 @@ static void tenant_manifests_round_trip(void **state)
     assert_int_equal(back.count, 1);
     assert_string_equal(back.timelines[0].name, "main");
     assert_int_equal(back.timelines[0].ancestor_lsn, 77);
+    assert_true(back.timelines[0].archived);
+    assert_false(back.timelines[0].dropping);
     assert_int_equal(back.spare_count, 2);
     assert_true(loch_id_equal(&back.spares[1], &m.spares[1]));
     assert_ok(loch_tenant_manifest_copy(&copy, &back));
@@ -598,6 +600,42 @@ static void cut_manifests_are_corrupt(void **state)
     loch_buf_fini(&bytes);
     loch_manifest_fini(&m);
     loch_timeline_release(t);
+}
+
+/* What was written before there were archived timelines. */
+static void a_tenant_manifest_of_format_2_is_read(void **state)
+{
+    static const uint8_t tail[4] = {0}; /* no spares */
+    struct loch_buf bytes = {0};
+    struct loch_writer w;
+    struct loch_tenant_manifest m = {0};
+    struct loch_id id = {{9}};
+    (void)state;
+    loch_writer_init(&w, &bytes);
+    loch_write_u32(&w, 2);
+    loch_write_u64(&w, 5);
+    loch_write_id(&w, &id);
+    loch_write_lp(&w, loch_slice_of("acme", 4));
+    loch_write_u8(&w, 0);
+    loch_write_u32(&w, 1);
+    loch_write_lp(&w, loch_slice_of("main", 4));
+    loch_write_id(&w, &id);
+    loch_write_id(&w, &(struct loch_id){0});
+    loch_write_u64(&w, 0);
+    loch_write_u8(&w, 0);
+    loch_write_lp(&w, loch_slice_of("b", 1));
+    loch_write_bytes(&w, tail, sizeof tail);
+    assert_ok(loch_writer_finish(&w));
+    assert_ok(loch_tenant_manifest_decode(loch_buf_slice(&bytes), &m));
+    assert_int_equal(m.count, 1);
+    assert_false(m.timelines[0].archived);
+    assert_int_equal(m.timelines[0].birth.len, 1);
+    loch_tenant_manifest_fini(&m);
+    for (size_t len = 0; len < bytes.len; len++) {
+        assert_false(loch_is_ok(loch_tenant_manifest_decode(loch_slice_of(bytes.data, len), &m)));
+        loch_tenant_manifest_fini(&m);
+    }
+    loch_buf_fini(&bytes);
 }
 
 static void names(void **state)
@@ -707,6 +745,7 @@ int main(void)
         WITH_SITE(a_birth_of_another_is_refused),
         WITH_SITE(tenant_manifests_round_trip),
         WITH_SITE(an_older_manifest_is_refused),
+        cmocka_unit_test(a_tenant_manifest_of_format_2_is_read),
         WITH_SITE(cut_manifests_are_corrupt),
         cmocka_unit_test(names),
         WITH_SITE(cached_pages_honour_floor_and_lsn),
