@@ -131,7 +131,7 @@ static void on_closed(void *arg, loch_status st)
     call_end(call);
 }
 
-static const struct loch_stream_events stream_events = {on_frame, on_closed, NULL};
+static const struct loch_stream_events stream_events = {.frame = on_frame, .closed = on_closed};
 
 static loch_status say(struct loch_wal_herald *h, struct call *call)
 {

@@ -254,7 +254,7 @@ static void on_closed(void *arg, loch_status st)
     link_free(link);
 }
 
-static const struct loch_stream_events stream_events = {on_frame, on_closed, NULL};
+static const struct loch_stream_events stream_events = {.frame = on_frame, .closed = on_closed};
 
 static loch_status ask(struct loch_wal_receiver *r, struct link *link)
 {

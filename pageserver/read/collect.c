@@ -116,6 +116,46 @@ LOCH_STATUS loch_page_floor(struct loch_view *view, const struct loch_rel *rel, 
     return find_cut(view, &key, db_floor, lsn, block, floor);
 }
 
+LOCH_STATUS loch_fork_at(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
+                         loch_lsn lsn, const struct loch_fork_at **out)
+{
+    struct loch_fork_at at = {.rel = *rel, .fork = fork, .lsn = lsn};
+    const struct loch_fork_at *known = &view->fork;
+    const struct loch_key cut_key = {
+        .kind = LOCH_KEY_REL_CUT, .fork = fork, .spc = rel->spc, .db = rel->db, .rel = rel->rel};
+    struct loch_buf value = {0};
+    bool all = false;
+    *out = known;
+    if (known->lsn == lsn && lsn != LOCH_LSN_NONE && known->fork == fork &&
+        known->rel.spc == rel->spc && known->rel.db == rel->db && known->rel.rel == rel->rel)
+        return LOCH_OK;
+    LOCH_TRY(loch_view_rel_size(view, rel, fork, lsn, &at.exists, &at.blocks));
+    LOCH_TRY(loch_database_floor(view, rel->spc, rel->db, lsn, &at.db_floor));
+    loch_status st =
+        loch_collect_value(view, &cut_key, at.db_floor, lsn, &value, &at.cut, &at.cut_lsn);
+    if (loch_is_ok(st) && at.cut)
+        st = read_cut(loch_buf_slice(&value), &at.cut_first, &all);
+    loch_buf_fini(&value);
+    LOCH_TRY(st);
+    view->fork = at;
+    return LOCH_OK;
+}
+
+LOCH_STATUS loch_fork_page_floor(struct loch_view *view, const struct loch_fork_at *at,
+                                 uint32_t block, loch_lsn *floor)
+{
+    *floor = at->db_floor;
+    if (!at->cut)
+        return LOCH_OK;
+    if (loch_cut_hides(at->cut_first, block)) {
+        *floor = at->cut_lsn;
+        return LOCH_OK;
+    }
+    if (at->cut_lsn == LOCH_LSN_NONE)
+        return LOCH_OK;
+    return loch_page_floor(view, &at->rel, at->fork, block, at->cut_lsn - 1, at->db_floor, floor);
+}
+
 LOCH_STATUS loch_slru_floor(struct loch_view *view, uint8_t slru, uint32_t page, loch_lsn lsn,
                             loch_lsn *floor)
 {

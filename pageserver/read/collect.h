@@ -7,12 +7,27 @@
 #include "store/timeline.h"
 #include "store/version.h"
 
+/* What the pages of a relation's fork have in common at an LSN. */
+struct loch_fork_at {
+    struct loch_rel rel;
+    uint8_t fork;
+    loch_lsn lsn; /* LOCH_LSN_NONE: nothing is known */
+    bool exists;
+    uint32_t blocks;
+    loch_lsn db_floor;
+    bool cut; /* there is one at or below lsn; the newest: */
+    loch_lsn cut_lsn;
+    uint32_t cut_first;
+};
+
 struct loch_view {
     struct loch_timeline *timeline; /* retained */
     struct loch_layer_set *set;
     loch_lsn last_record_lsn;
-    uint64_t applied;         /* records, by the last reconstruction */
-    bool at_once;             /* fail rather than wait for a disk or another process */
+    uint64_t applied; /* records, by the last reconstruction */
+    bool at_once;     /* fail rather than wait for a disk or another process */
+    bool passing;     /* what is read is not wanted again soon: the page cache keeps its own */
+    struct loch_fork_at fork; /* the one asked about last: a view does not change */
     struct loch_view *parent; /* owned; NULL for a root */
 };
 
@@ -34,6 +49,13 @@ LOCH_STATUS loch_database_floor(struct loch_view *view, uint32_t spc, uint32_t d
 /* Versions of the block older than *floor are hidden by a cut of the relation's fork. */
 LOCH_STATUS loch_page_floor(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
                             uint32_t block, loch_lsn lsn, loch_lsn db_floor, loch_lsn *floor);
+/* Asks once for the pages that are read one after another; *out is the view's, until the next
+ * call. */
+LOCH_STATUS loch_fork_at(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
+                         loch_lsn lsn, const struct loch_fork_at **out);
+/* As loch_page_floor. */
+LOCH_STATUS loch_fork_page_floor(struct loch_view *view, const struct loch_fork_at *at,
+                                 uint32_t block, loch_lsn *floor);
 /* The floor of any key: of its database, of its relation's or SLRU's cuts for a page. */
 LOCH_STATUS loch_key_floor(struct loch_view *view, const struct loch_key *key, loch_lsn lsn,
                            loch_lsn *floor);
@@ -48,7 +70,7 @@ LOCH_STATUS loch_slru_page(struct loch_view *view, const struct loch_key *key, l
 LOCH_STATUS loch_page_build(struct loch_view *view, const struct loch_key *key,
                             const struct loch_version *items, size_t count, bool have_base,
                             uint8_t page[static LOCH_PAGE_BYTES]);
-/* A relation's page within its size. */
+/* A relation's page within its size. After a failure `out` holds anything. */
 LOCH_STATUS loch_reconstruct(struct loch_view *view, const struct loch_key *key, loch_lsn floor,
                              loch_lsn lsn, uint8_t out[static LOCH_PAGE_BYTES], loch_lsn *version);
 

@@ -14,6 +14,12 @@
 struct basebackup;
 struct page_request;
 
+/* Requests for one relation's blocks, upwards. */
+struct page_scan {
+    struct loch_key last;
+    unsigned run;
+};
+
 struct page_conn {
     struct loch_pageserver *ps;
     struct loch_stream *stream; /* NULL once closed */
@@ -29,8 +35,12 @@ struct page_conn {
     struct page_request *requests; /* all that are not answered */
     unsigned count;
     struct page_request *ready,
-        **ready_end;           /* their LSN is there; in order, linked by ready_next */
-    unsigned jobs;             /* pieces of pool work in flight */
+        **ready_end; /* their LSN is there; in order, linked by ready_next */
+    unsigned jobs;   /* pieces of pool work in flight */
+    /* Of the frames that are being given, and gone when they all were: */
+    struct loch_view *view; /* what answers at once read; or NULL */
+    struct loch_buf answers;
+    struct page_scan scan;
     struct basebackup *backup; /* basebackup_stream.c */
 };
 

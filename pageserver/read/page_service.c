@@ -10,6 +10,7 @@
 #include "loch/base/check.h"
 #include "loch/base/frame.h"
 #include "loch/base/log.h"
+#include "loch/base/secret.h"
 #include "loch/host/keys.h"
 #include "loch/host/metrics.h"
 
@@ -24,6 +25,12 @@
 #define JOB_REQUESTS_MAX 16u
 #define JOBS_MAX         2u
 #define ANSWER_BYTES     (LOCH_PAGE_BYTES + 64u)
+/* Answers that leave together; more go out before the last frame was given. */
+#define ANSWERS_BYTES (128u << 10)
+/* A scan is so many requests upwards, none of them further from the last than a parallel scan's
+ * next part may be. */
+#define SCAN_FROM      64u
+#define SCAN_MOST_STEP 4096u
 
 /* ---- connection ---- */
 
@@ -39,7 +46,7 @@ static void steer(struct page_conn *conn)
     loch_stream_read(conn->stream, !pause);
 }
 
-void page_conn_send(struct page_conn *conn, struct loch_buf *take_frames)
+static void send_frames(struct page_conn *conn, struct loch_buf *take_frames)
 {
     if (conn->stream == NULL || take_frames->len == 0 || conn->closing) {
         loch_buf_fini(take_frames);
@@ -48,6 +55,33 @@ void page_conn_send(struct page_conn *conn, struct loch_buf *take_frames)
     loch_stream_send(conn->stream, take_frames);
     conn->clogged = conn->clogged || loch_stream_queued(conn->stream) >= QUEUED_MAX_BYTES;
     steer(conn);
+}
+
+void page_conn_send(struct page_conn *conn, struct loch_buf *take_frames)
+{
+    send_frames(conn, &conn->answers);
+    send_frames(conn, take_frames);
+}
+
+static void drop_view(struct page_conn *conn)
+{
+    loch_view_destroy(conn->view);
+    conn->view = NULL;
+}
+
+/* Takes back what was gathered from `mark` on; nothing of a page that was begun stays. */
+static void drop_answers(struct page_conn *conn, size_t mark)
+{
+    if (conn->answers.len > mark)
+        loch_wipe(conn->answers.data + mark, conn->answers.len - mark);
+    conn->answers.len = mark;
+}
+
+static void on_given(void *arg)
+{
+    struct page_conn *conn = arg;
+    drop_view(conn);
+    send_frames(conn, &conn->answers);
 }
 
 /* An error goes out first, if the peer still reads. */
@@ -90,6 +124,9 @@ static void on_closed(void *arg, loch_status st)
     struct page_conn *conn = arg;
     (void)st;
     conn->stream = NULL;
+    drop_view(conn);
+    drop_answers(conn, 0);
+    loch_buf_fini(&conn->answers);
     loch_served_watch_remove(&conn->watch);
     conn->held = true;
     while (conn->ready != NULL) {
@@ -474,24 +511,23 @@ static loch_status on_hello(struct page_conn *conn, struct loch_slice payload)
     return LOCH_OK;
 }
 
-/* An answer that goes out from the loop; false: it does not for want of memory. */
-static bool send_page(struct page_conn *conn, const struct loch_page_get *m, loch_lsn lsn,
-                      const uint8_t page[static LOCH_PAGE_BYTES])
+/* Room for an answer's page among those that go out from the loop; NULL: no memory. */
+static uint8_t *begin_answer(struct page_conn *conn, const struct loch_page_get *m,
+                             struct loch_writer *w, size_t *mark)
 {
-    const struct loch_page_get_reply reply = {m->request_id, lsn,
-                                              loch_slice_of(page, LOCH_PAGE_BYTES)};
-    struct loch_buf buf = {0};
-    struct loch_writer w;
-    if (!loch_is_ok(loch_buf_reserve(&buf, ANSWER_BYTES)))
-        return false;
-    loch_writer_init(&w, &buf);
-    loch_page_get_reply_encode(&w, &reply);
-    if (loch_is_ok(loch_writer_finish(&w)))
-        page_conn_send(conn, &buf);
-    else if (conn->stream != NULL)
-        loch_stream_close(conn->stream);
+    loch_writer_init(w, &conn->answers);
+    *mark = conn->answers.len;
+    if (conn->answers.cap == 0 && !loch_is_ok(loch_buf_reserve(&conn->answers, ANSWERS_BYTES)))
+        return NULL;
+    return loch_page_get_reply_begin(w, m->request_id, mark);
+}
+
+static void end_answer(struct page_conn *conn, struct loch_writer *w, size_t mark, loch_lsn lsn)
+{
+    loch_page_get_reply_end(w, mark, lsn);
     loch_metric_add(conn->ps->m_gets, 1);
-    return true;
+    if (conn->answers.len > ANSWERS_BYTES - ANSWER_BYTES)
+        send_frames(conn, &conn->answers);
 }
 
 /* A page that the cache has whole is answered at once, on the loop: no view, no hand-over to a
@@ -502,35 +538,70 @@ static bool answer_from_cache(struct page_conn *conn, const struct loch_page_get
     struct loch_timeline *t = loch_served_timeline(conn->served);
     bool latest = m->at.request_lsn == LOCH_LSN_MAX;
     loch_lsn since = latest ? m->at.not_modified_since : m->at.request_lsn, lsn = LOCH_LSN_NONE;
-    uint8_t page[LOCH_PAGE_BYTES];
+    struct loch_writer w;
+    size_t mark = 0;
     if (conn->ps->cache == NULL || since == LOCH_LSN_NONE ||
-        (!latest && !loch_is_ok(loch_timeline_readable(t, since))) ||
-        !loch_page_cache_answer(conn->ps->cache, &loch_timeline_info(t)->timeline, key, since,
-                                m->at.request_lsn, &lsn, page) ||
-        !send_page(conn, m, lsn, page))
+        (!latest && !loch_is_ok(loch_timeline_readable(t, since))))
         return false;
+    uint8_t *page = begin_answer(conn, m, &w, &mark);
+    if (page == NULL || !loch_page_cache_answer(conn->ps->cache, &loch_timeline_info(t)->timeline,
+                                                key, since, m->at.request_lsn, &lsn, page)) {
+        drop_answers(conn, mark);
+        return false;
+    }
+    end_answer(conn, &w, mark, lsn);
     loch_metric_add(conn->ps->m_cached, 1);
     return true;
 }
 
+/* What requests that came together are read from: it may lack what was ingested since the first of
+ * them, but nothing that the asker knows of. NULL: not without waiting. */
+static struct loch_view *view_of(struct page_conn *conn, const struct loch_page_at *at)
+{
+    const bool latest = at->request_lsn == LOCH_LSN_MAX;
+    const loch_lsn needed = latest ? at->not_modified_since : at->request_lsn;
+    struct loch_timeline *t = loch_served_timeline(conn->served);
+    if (conn->view != NULL && needed <= loch_view_last_record_lsn(conn->view))
+        return conn->view;
+    drop_view(conn);
+    if (!loch_timeline_ready(t, wanted_lsn(t, at)) || !loch_is_ok(loch_view_create(t, &conn->view)))
+        return NULL;
+    return conn->view;
+}
+
+/* Whether the requests go through a relation: its pages will hardly be asked for again soon. */
+static bool is_scan(struct page_scan *scan, const struct loch_key *key)
+{
+    struct loch_key same = scan->last;
+    const uint32_t before = same.block;
+    same.block = key->block;
+    const bool on = loch_key_compare(&same, key) == 0 && key->block > before &&
+                    key->block - before <= SCAN_MOST_STEP;
+    scan->run = on ? scan->run + 1 : 0;
+    scan->last = *key;
+    return scan->run >= SCAN_FROM;
+}
+
 /* A page that takes neither a disk nor a redo process is read on the loop: that costs less than to
  * hand it to a thread and back. */
-static bool answer_at_once(struct page_conn *conn, const struct loch_page_get *m)
+static bool answer_at_once(struct page_conn *conn, const struct loch_page_get *m, bool scanned)
 {
     const uint64_t began_ns = loch_env_now_ns(conn->ps->env);
-    struct loch_timeline *t = loch_served_timeline(conn->served);
+    const struct loch_timeline *t = loch_served_timeline(conn->served);
     struct loch_view *view = NULL;
-    uint8_t page[LOCH_PAGE_BYTES];
-    const loch_lsn wanted = wanted_lsn(t, &m->at);
-    if (is_before_all(t, wanted) || !loch_timeline_ready(t, wanted) ||
-        !loch_is_ok(loch_view_create(t, &view)))
+    struct loch_writer w;
+    size_t mark = 0;
+    if (is_before_all(t, wanted_lsn(t, &m->at)) || (view = view_of(conn, &m->at)) == NULL)
         return false;
     const loch_lsn lsn = read_lsn(view, &m->at);
-    bool done = loch_is_ok(loch_view_readable(view, lsn)) &&
-                loch_view_page_at_once(view, &m->rel, m->fork, m->block, lsn, page);
-    loch_view_destroy(view);
-    if (!done || !send_page(conn, m, lsn, page))
+    loch_view_set_passing(view, scanned);
+    uint8_t *page = begin_answer(conn, m, &w, &mark);
+    if (page == NULL || !loch_is_ok(loch_view_readable(view, lsn)) ||
+        !loch_view_page_at_once(view, &m->rel, m->fork, m->block, lsn, page)) {
+        drop_answers(conn, mark);
         return false;
+    }
+    end_answer(conn, &w, mark, lsn);
     loch_metric_add(conn->ps->m_at_once, 1);
     loch_metric_observe_ns(conn->ps->m_get_seconds, loch_env_now_ns(conn->ps->env) - began_ns);
     return true;
@@ -546,7 +617,8 @@ static loch_status on_get(struct page_conn *conn, struct loch_slice payload)
                                  .db = m.rel.db,
                                  .rel = m.rel.rel,
                                  .block = m.block};
-    if (answer_from_cache(conn, &m, &key) || answer_at_once(conn, &m))
+    const bool scanned = is_scan(&conn->scan, &key);
+    if (answer_from_cache(conn, &m, &key) || answer_at_once(conn, &m, scanned))
         return LOCH_OK;
     struct page_request *r = page_request_create(conn, LOCH_PAGE_GET, m.request_id);
     if (r == NULL)
@@ -648,7 +720,7 @@ static loch_status on_frame(void *arg, uint8_t type, struct loch_slice payload)
 
 void loch_page_service_accept(void *arg, struct loch_stream *stream)
 {
-    static const struct loch_stream_events events = {on_frame, on_closed, on_drained};
+    static const struct loch_stream_events events = {on_frame, on_closed, on_drained, on_given};
     struct loch_pageserver *ps = arg;
     struct page_conn *conn = calloc(1, sizeof *conn);
     if (conn == NULL ||

@@ -74,24 +74,24 @@ LOCH_STATUS loch_reconstruct(struct loch_view *view, const struct loch_key *key,
 {
     struct loch_page_cache *cache = loch_timeline_store(view->timeline)->cache;
     const struct loch_id *id = &loch_timeline_info(view->timeline)->timeline;
-    uint8_t page[LOCH_PAGE_BYTES] = {0};
     loch_lsn cached = LOCH_LSN_NONE;
     struct loch_versions list = {0};
     bool base = false;
-    bool hit = cache != NULL && loch_page_cache_get(cache, id, key, floor, lsn, &cached, page);
+    bool hit = cache != NULL && loch_page_cache_get(cache, id, key, floor, lsn, &cached, out);
     loch_status st = LOCH_OK;
     if (hit)
         floor = cached + 1;
     if (floor <= lsn)
         LOCH_TRY_OUT(st, loch_collect(view, key, floor, lsn, &list, &base));
     view->applied = list.count - (base && list.items[list.count - 1].kind == LOCH_VERSION_VALUE);
-    LOCH_TRY_OUT(st, loch_page_build(view, key, list.items, list.count, hit && !base, page));
+    if (!hit && !base)
+        memset(out, 0, LOCH_PAGE_BYTES);
+    LOCH_TRY_OUT(st, loch_page_build(view, key, list.items, list.count, hit && !base, out));
     *version = list.count > 0 ? list.items[0].lsn : cached;
-    if (cache != NULL && list.count > 0)
-        loch_page_cache_put(cache, id, key, *version, lsn, page);
+    if (cache != NULL && list.count > 0 && (hit || !view->passing))
+        loch_page_cache_put(cache, id, key, *version, lsn, out);
     else if (hit)
         loch_page_cache_confirm(cache, id, key, cached, lsn);
-    memcpy(out, page, LOCH_PAGE_BYTES);
 out:
     loch_versions_fini(&list);
     return st;

@@ -42,6 +42,11 @@ loch_lsn loch_view_last_record_lsn(const struct loch_view *view)
     return view->last_record_lsn;
 }
 
+void loch_view_set_passing(struct loch_view *view, bool passing)
+{
+    view->passing = passing;
+}
+
 uint64_t loch_view_layer_bytes(const struct loch_view *view)
 {
     uint64_t bytes = 0;
@@ -62,17 +67,16 @@ static loch_status get_page(struct loch_view *view, const struct loch_key *key, 
                             uint8_t out[LOCH_PAGE_BYTES], bool *found, loch_lsn *version)
 {
     struct loch_rel rel = {key->spc, key->db, key->rel};
+    const struct loch_fork_at *fork = NULL;
     loch_lsn cut = LOCH_LSN_NONE;
-    bool exists = false;
-    uint32_t blocks = 0;
     *found = false;
     *version = LOCH_LSN_NONE;
-    LOCH_TRY(loch_view_rel_size(view, &rel, key->fork, lsn, &exists, &blocks));
-    if (!exists || key->block >= blocks) {
+    LOCH_TRY(loch_fork_at(view, &rel, key->fork, lsn, &fork));
+    if (!fork->exists || key->block >= fork->blocks) {
         memset(out, 0, LOCH_PAGE_BYTES);
         return LOCH_OK;
     }
-    LOCH_TRY(loch_key_floor(view, key, lsn, &cut));
+    LOCH_TRY(loch_fork_page_floor(view, fork, key->block, &cut));
     LOCH_TRY(loch_reconstruct(view, key, cut, lsn, out, version));
     *found = true;
     return LOCH_OK;

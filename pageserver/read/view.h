@@ -1,4 +1,5 @@
-/* Reads at an LSN, over an immutable snapshot of a timeline's layers. Any thread; blocking.
+/* Reads at an LSN, over an immutable snapshot of a timeline's layers. Any thread, one at a time;
+ * blocking.
  *
  * A read at `lsn` sees the versions with LSN <= lsn. `lsn` must be one at which the timeline is
  * ready (loch_timeline_ready). Truncate, drop and create cut a relation's history: nothing older
@@ -22,6 +23,10 @@ void loch_view_destroy(struct loch_view *view);
 /* last_record_lsn when the view was made. */
 loch_lsn loch_view_last_record_lsn(const struct loch_view *view);
 
+/* Whether what is read from now on goes by, as a scan's pages do: the page cache keeps what it has
+ * rather than those. False at first. */
+void loch_view_set_passing(struct loch_view *view, bool passing);
+
 /* Size of the timeline's own layer files, without its ancestors'. */
 uint64_t loch_view_layer_bytes(const struct loch_view *view);
 /* LOCH_E_INVALID, naming where history begins, when reads at `lsn` would not give what was there:
@@ -43,7 +48,8 @@ bool loch_view_page_at_once(struct loch_view *view, const struct loch_rel *rel, 
 LOCH_STATUS loch_view_rel_size(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
                                loch_lsn lsn, bool *exists, uint32_t *blocks);
 
-/* The page as redo leaves it; zeros beyond the relation's end and in gaps. */
+/* The page as redo leaves it; zeros beyond the relation's end and in gaps. After a failure `out`
+ * holds anything. */
 LOCH_STATUS loch_view_page(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
                            uint32_t block, loch_lsn lsn, uint8_t out[static LOCH_PAGE_BYTES]);
 

@@ -147,7 +147,7 @@ static void on_closed(void *arg, loch_status st)
     failed(b, loch_is_ok(st) ? LOCH_FAIL(LOCH_E_UNAVAILABLE, "the pageserver closed") : st);
 }
 
-static const struct loch_stream_events stream_events = {on_frame, on_closed, NULL};
+static const struct loch_stream_events stream_events = {.frame = on_frame, .closed = on_closed};
 
 static loch_status ask(struct loch_basebackup *b, struct loch_stream *stream)
 {

@@ -437,7 +437,7 @@ static void on_closed(void *arg, loch_status st)
     maybe_free(q);
 }
 
-static const struct loch_stream_events stream_events = {on_frame, on_closed, NULL};
+static const struct loch_stream_events stream_events = {.frame = on_frame, .closed = on_closed};
 
 static void on_connected(void *arg, loch_status st, struct loch_stream *stream)
 {

@@ -354,6 +354,7 @@ static void give_bytes(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 /* Hands out whole frames while the owner wants them. */
 static void give_frames(struct real_stream *s)
 {
+    bool any = false;
     if (s->in_frames)
         return;
     s->in_frames = true;
@@ -372,11 +373,14 @@ static void give_frames(struct real_stream *s)
         if (!loch_is_ok(st))
             stream_log_refused(s, loch_error_text());
         s->plain_at += consumed;
+        any = true;
         if (loch_is_ok(st) && s->base.events != NULL)
             st = s->base.events->frame(s->base.arg, type, payload);
         if (!loch_is_ok(st))
             stream_end(s, st);
     }
+    if (any && s->state == STREAM_OPEN && s->base.events != NULL && s->base.events->given != NULL)
+        s->base.events->given(s->base.arg);
     wipe_consume(&s->plain, s->plain_at);
     s->plain_at = 0;
     if (s->plain.len == 0 && s->plain.cap > SEAL_BYTES)

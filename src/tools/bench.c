@@ -149,7 +149,7 @@ static void on_closed(void *arg, loch_status st)
     loch_env_stop(((struct asking *)arg)->env);
 }
 
-static const struct loch_stream_events events = {on_frame, on_closed, NULL};
+static const struct loch_stream_events events = {.frame = on_frame, .closed = on_closed};
 
 static void on_connected(void *arg, loch_status st, struct loch_stream *stream)
 {

@@ -46,7 +46,7 @@ static void on_closed(void *arg, loch_status st)
     free(arg);
 }
 
-static const struct loch_stream_events events = {on_frame, on_closed, NULL};
+static const struct loch_stream_events events = {.frame = on_frame, .closed = on_closed};
 
 static void accepted(void *arg, struct loch_stream *stream)
 {

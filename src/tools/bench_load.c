@@ -227,7 +227,7 @@ static void on_closed(void *arg, loch_status st)
         fail(c->run, loch_is_ok(st) ? LOCH_FAIL(LOCH_E_UNAVAILABLE, "the server closed") : st);
 }
 
-static const struct loch_stream_events events = {on_frame, on_closed, NULL};
+static const struct loch_stream_events events = {.frame = on_frame, .closed = on_closed};
 
 static void begin(struct run *r)
 {

@@ -133,6 +133,25 @@ void loch_page_get_reply_encode(struct loch_writer *w, const struct loch_page_ge
     loch_frame_end(w, mark);
 }
 
+uint8_t *loch_page_get_reply_begin(struct loch_writer *w, uint64_t request_id, size_t *mark)
+{
+    *mark = loch_frame_begin(w, LOCH_PAGE_GET_REPLY);
+    loch_write_u64(w, request_id);
+    loch_write_u64(w, LOCH_LSN_NONE);
+    if (!w->bad && !loch_is_ok(loch_buf_reserve(w->buf, LOCH_PAGE_BYTES)))
+        w->bad = true;
+    if (w->bad)
+        return NULL;
+    w->buf->len += LOCH_PAGE_BYTES;
+    return w->buf->data + w->buf->len - LOCH_PAGE_BYTES;
+}
+
+void loch_page_get_reply_end(struct loch_writer *w, size_t mark, loch_lsn lsn)
+{
+    loch_put_u64(w->buf->data + w->buf->len - LOCH_PAGE_BYTES - sizeof lsn, lsn);
+    loch_frame_end(w, mark);
+}
+
 loch_status loch_page_get_reply_decode(struct loch_slice payload, struct loch_page_get_reply *out)
 {
     struct loch_reader r;

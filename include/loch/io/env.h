@@ -111,6 +111,9 @@ struct loch_stream_events {
     void (*closed)(void *arg, loch_status st);
     /* Optional: everything queued has been handed to the kernel. */
     void (*drained)(void *arg);
+    /* Optional: after one or more frames, when no whole one is left to be given now: what was
+     * gathered over them can go out together. Not while the stream closes. */
+    void (*given)(void *arg);
 };
 
 /* Called for each authenticated connection; the handler sets its events with loch_stream_attach. */

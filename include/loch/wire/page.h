@@ -134,6 +134,12 @@ struct loch_page_error {
     struct loch_slice text; /* borrowed */
 };
 
+/* A GET_REPLY whose page is written in place: room for LOCH_PAGE_BYTES in w's buffer, to be
+ * filled before anything else is written; NULL: no memory. One that `end` is not
+ * called for is undone by cutting the buffer at *mark. */
+uint8_t *loch_page_get_reply_begin(struct loch_writer *w, uint64_t request_id, size_t *mark);
+void loch_page_get_reply_end(struct loch_writer *w, size_t mark, loch_lsn lsn);
+
 #define LOCH_PAGE_MESSAGES(X)                                                                      \
     X(hello)                                                                                       \
     X(hello_reply)                                                                                 \

@@ -239,6 +239,9 @@ static void give(struct sim_end *e)
             (void)snprintf(e->end_text, sizeof e->end_text, "%s", text);
         }
     }
+    if (at > 0 && !e->closed && !e->close_due && e->base.events != NULL &&
+        e->base.events->given != NULL)
+        e->base.events->given(e->base.arg);
     loch_buf_consume(&e->arrived, at);
     e->giving = false;
     peer->flying -= at;

@@ -153,7 +153,7 @@ static void on_closed(void *arg, loch_status st)
     k->stream = NULL;
 }
 
-static const struct loch_stream_events keeper_events = {on_frame, on_closed, NULL};
+static const struct loch_stream_events keeper_events = {.frame = on_frame, .closed = on_closed};
 
 static void accepted(void *arg, struct loch_stream *stream)
 {

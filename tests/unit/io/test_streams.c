@@ -82,6 +82,8 @@ struct served {
 static unsigned accepted_count;
 static unsigned served_closed;
 static unsigned served_frames;
+static unsigned served_given;        /* times that all there was had been given */
+static unsigned served_given_frames; /* frames until the last of them */
 static loch_status served_end;
 static struct served *last_served;
 static bool serve_quietly;
@@ -116,8 +118,16 @@ static void serve_closed(void *arg, loch_status st)
         loch_env_stop(env);
 }
 
-static const struct loch_stream_events serve_events = {.frame = serve_frame,
-                                                       .closed = serve_closed};
+static void serve_given(void *arg)
+{
+    (void)arg;
+    served_given++;
+    assert_true(served_frames > served_given_frames);
+    served_given_frames = served_frames;
+}
+
+static const struct loch_stream_events serve_events = {
+    .frame = serve_frame, .closed = serve_closed, .given = serve_given};
 
 static void accepted(void *arg, struct loch_stream *stream)
 {
@@ -137,7 +147,7 @@ static int begin(void **state)
 {
     struct loch_secret wrong = {0};
     (void)state;
-    accepted_count = served_closed = served_frames = 0;
+    accepted_count = served_closed = served_frames = served_given = served_given_frames = 0;
     serve_quietly = false;
     served_end = LOCH_OK;
     assert_ok(loch_env_real_create(&env));
@@ -267,6 +277,8 @@ static void echo_many_frames(void **state)
     assert_true(loch_stream_queued(c.stream) > 3000 * 8);
     run_for(20000);
     assert_int_equal(c.frames, 3000);
+    assert_int_equal(served_given_frames, 3000);
+    assert_in_range(served_given, 1, 1500); /* many at a time */
     assert_int_equal(loch_stream_queued(c.stream), 0);
     assert_true(c.drained >= 1);
     close_client(&c);

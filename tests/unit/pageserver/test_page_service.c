@@ -61,7 +61,7 @@ static void on_closed(void *arg, loch_status st)
     w->closed = true;
 }
 
-static const struct loch_stream_events events = {on_frame, on_closed, NULL};
+static const struct loch_stream_events events = {.frame = on_frame, .closed = on_closed};
 
 static void on_connected(void *arg, loch_status st, struct loch_stream *stream)
 {
@@ -396,6 +396,59 @@ static void pages_in_memory_are_read_at_once(void **state)
     hang_up(w);
 }
 
+static void put_pages(struct world *w, uint32_t blocks)
+{
+    struct loch_key key = {.kind = LOCH_KEY_REL_SIZE, .spc = 1663, .db = 5, .rel = 9};
+    uint8_t page[LOCH_PAGE_BYTES], size[4];
+    loch_put_u32(size, blocks);
+    assert_ok(loch_timeline_put_value(w->timeline, &key, L + 16, loch_slice_of(size, 4)));
+    key.kind = LOCH_KEY_PAGE;
+    for (uint32_t block = 0; block < blocks; block++) {
+        key.block = block;
+        loch_page_init(page, 0);
+        loch_page_set_lsn(page, L + 16);
+        page[LOCH_PAGE_BYTES - 1] = (uint8_t)block;
+        assert_ok(
+            loch_timeline_put_value(w->timeline, &key, L + 16, loch_slice_of(page, sizeof page)));
+    }
+    loch_timeline_advance(w->timeline, L + 24, L + 16);
+}
+
+/* Requests [from, end) in one go; every answer is right. Returns how many the cache gave. */
+static int64_t ask_pages(struct world *w, uint32_t from, uint32_t end)
+{
+    const int64_t before = loch_metric_value(w->ps.m_cached);
+    const struct loch_page_at at = {LOCH_LSN_MAX, L + 16};
+    w->count = 0;
+    for (uint32_t block = from; block < end; block++)
+        SEND(w, get, {.request_id = 100 + block, .at = at, .rel = {1663, 5, 9}, .block = block});
+    run(w, end - from);
+    for (uint32_t i = 0; i < end - from; i++) {
+        struct loch_page_get_reply m;
+        assert_int_equal(w->frames[i].type, LOCH_PAGE_GET_REPLY);
+        assert_ok(loch_page_get_reply_decode(loch_buf_slice(&w->frames[i].payload), &m));
+        assert_in_range(m.request_id, 100 + from, 100 + end - 1);
+        assert_int_equal(m.page.data[LOCH_PAGE_BYTES - 1], (uint8_t)(m.request_id - 100));
+        assert_true(m.lsn == L + 24);
+    }
+    w->count = 0;
+    return loch_metric_value(w->ps.m_cached) - before;
+}
+
+/* What goes by in a scan leaves the cache to what is asked for again. */
+static void a_scan_is_not_kept(void **state)
+{
+    struct world *w = *state;
+    greet(w, RIGHTS);
+    put_pages(w, 128);
+    for (uint32_t block = 0; block < 128; block += 4)
+        assert_int_equal(ask_pages(w, block, block + 4), 0);
+    assert_int_equal(ask_pages(w, 8, 9), 1);     /* read before a scan was seen in it */
+    assert_int_equal(ask_pages(w, 120, 121), 0); /* went by; is kept from now on */
+    assert_int_equal(ask_pages(w, 120, 121), 1);
+    hang_up(w);
+}
+
 /* Answers that the kernel does not take pile up in the pageserver, but not without end. */
 static void who_fetches_no_answers_is_not_read_from(void **state)
 {
@@ -541,6 +594,7 @@ int main(void)
         TEST(reads),
         TEST(cached_pages_are_answered_at_once),
         TEST(pages_in_memory_are_read_at_once),
+        TEST(a_scan_is_not_kept),
         TEST(who_fetches_no_answers_is_not_read_from),
         TEST(a_read_waits_and_others_do_not),
         TEST(bad_requests_get_exact_errors),

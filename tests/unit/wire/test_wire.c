@@ -301,6 +301,34 @@ static void absurd_sizes(void **state)
     assert_ok(loch_page_get_reply_decode(loch_slice_of(big, 16 + LOCH_PAGE_BYTES), &reply));
 }
 
+/* The answer whose page is written in place is the answer. */
+static void page_in_place(void **state)
+{
+    const struct loch_page_get_reply m = {7, 9, {page_bytes, LOCH_PAGE_BYTES}};
+    struct loch_buf copied = {0}, placed = {0};
+    struct loch_writer w;
+    size_t mark = 0;
+
+    (void)state;
+    memset(page_bytes, 0x5a, sizeof page_bytes);
+    for (int i = 0; i < 2; i++) {
+        loch_writer_init(&w, &copied);
+        loch_page_get_reply_encode(&w, &m);
+        loch_writer_init(&w, &placed);
+        uint8_t *page = loch_page_get_reply_begin(&w, 7, &mark);
+        assert_non_null(page);
+        memcpy(page, page_bytes, sizeof page_bytes);
+        loch_page_get_reply_end(&w, mark, 9);
+    }
+    assert_int_equal(copied.len, placed.len);
+    assert_memory_equal(copied.data, placed.data, copied.len);
+    assert_non_null(loch_page_get_reply_begin(&w, 8, &mark)); /* and is taken back */
+    assert_int_equal(mark, copied.len);
+    memset(page_bytes, 0, sizeof page_bytes);
+    loch_buf_fini(&copied);
+    loch_buf_fini(&placed);
+}
+
 /* A text that is too long is cut, so that the peer can still read the error. */
 static void long_error_text(void **state)
 {
@@ -372,12 +400,12 @@ static void noise(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(wal_messages),   cmocka_unit_test(page_messages),
-        cmocka_unit_test(golden_file),    cmocka_unit_test(field_values),
-        cmocka_unit_test(golden),         cmocka_unit_test(absurd_values),
-        cmocka_unit_test(absurd_sizes),   cmocka_unit_test(long_error_text),
-        cmocka_unit_test(term_histories), cmocka_unit_test(noise),
-        cmocka_unit_test(memberships),
+        cmocka_unit_test(wal_messages),    cmocka_unit_test(page_messages),
+        cmocka_unit_test(golden_file),     cmocka_unit_test(field_values),
+        cmocka_unit_test(golden),          cmocka_unit_test(absurd_values),
+        cmocka_unit_test(absurd_sizes),    cmocka_unit_test(page_in_place),
+        cmocka_unit_test(long_error_text), cmocka_unit_test(term_histories),
+        cmocka_unit_test(noise),           cmocka_unit_test(memberships),
     };
     memset(page_bytes, 0xa5, sizeof page_bytes);
     return cmocka_run_group_tests(tests, NULL, NULL);
