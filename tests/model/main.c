@@ -171,6 +171,7 @@ int main(int argc, char **argv)
     }
     set_up(&h, keys_world, &kms);
     for (uint64_t seed = a.from; seed < a.from + a.count; seed++) {
+        h.store.copies = seed % 2 == 0;
         begin_history(&h, seed);
         for (uint64_t i = 0; i < a.steps; i++)
             do_something(&h);

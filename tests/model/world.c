@@ -232,12 +232,22 @@ static loch_status list_dir(struct loch_env *env, const char *path,
     size_t len = strlen(path);
     bool effect = false;
     LOCH_TRY(operate(w, &effect));
-    for (struct thing *t = w->things, *next; t != NULL; t = next) {
-        next = t->next; /* fn may remove this one */
-        if (!t->is_object && strncmp(t->name, path, len) == 0 && t->name[len] == '/' &&
-            !fn(arg, t->name + len + 1))
-            break;
+    /* fn may remove files and objects: the names first */
+    size_t count = 0, all = 0;
+    for (const struct thing *t = w->things; t != NULL; t = t->next)
+        all++;
+    char **names = calloc(all + 1, sizeof(char *));
+    LOCH_ASSERT(names != NULL);
+    for (const struct thing *t = w->things; t != NULL; t = t->next) {
+        if (!t->is_object && strncmp(t->name, path, len) == 0 && t->name[len] == '/')
+            names[count++] = strdup(t->name + len + 1);
     }
+    bool go_on = true;
+    for (size_t i = 0; i < count; i++) {
+        go_on = go_on && fn(arg, names[i]);
+        free(names[i]);
+    }
+    free(names);
     return LOCH_OK;
 }
 
@@ -307,8 +317,36 @@ static loch_status store_put(struct loch_objstore *store, const char *name,
     return LOCH_OK;
 }
 
-static const struct objstore_ops store_ops = {
-    .close = store_close, .get = store_get, .put = store_put};
+static loch_status store_get_range(struct loch_objstore *store, const char *name, uint64_t offset,
+                                   size_t len, struct loch_buf *out)
+{
+    struct world *w = of_store(store);
+    bool effect = false;
+    LOCH_TRY(operate(w, &effect));
+    const struct thing *thing = *find(w, true, name);
+    if (thing == NULL)
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no object %s", name);
+    if (offset > thing->content->len || len > thing->content->len - offset)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "object %s is shorter", name);
+    return loch_buf_append(out, thing->content->bytes + offset, len);
+}
+
+static loch_status store_delete(struct loch_objstore *store, const char *name)
+{
+    struct world *w = of_store(store);
+    bool effect = false;
+    loch_status st = operate(w, &effect);
+    struct thing **link = find(w, true, name);
+    if (effect && *link != NULL)
+        remove_thing(link);
+    return st;
+}
+
+static const struct objstore_ops store_ops = {.close = store_close,
+                                              .get = store_get,
+                                              .get_range = store_get_range,
+                                              .put = store_put,
+                                              .delete = store_delete};
 
 /* ---- the world itself ---- */
 
