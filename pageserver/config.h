@@ -33,6 +33,7 @@ struct loch_pageserver_config {
     bool memory_images;                  /* also in memory, as WAL comes in */
     uint64_t history_ms, history_bytes;  /* kept at least */
     uint64_t lease_ms;                   /* the longest lease */
+    uint64_t idle_ms, idle_records;      /* quiet for so long: reads apply at most so many */
     bool layer_copies;                   /* each layer in the object store too */
     uint64_t upkeep_ms;                  /* how often layers are looked after */
     struct loch_lease_settings leases;

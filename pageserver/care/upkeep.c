@@ -51,7 +51,7 @@ struct job {
     struct loch_timeline *timeline; /* retained */
     struct loch_id tenant_id, timeline_id;
     atomic_bool cancelled;
-    bool everything, check, may_collect, moved, merged;
+    bool everything, check, may_collect, moved, merged, quiet;
     struct loch_heal_report heal;
     loch_lsn *points; /* of branches, open or not */
     size_t point_count;
@@ -71,7 +71,7 @@ struct loch_upkeep {
     bool stopping;
     struct loch_metric *m_merges, *m_failures, *m_read, *m_written, *m_removed, *m_backlog,
         *m_broken, *m_layers, *m_file_bytes, *m_live, *m_history, *m_held, *m_old, *m_read_records,
-        *m_read_most, *m_healed_blocks, *m_healed_files, *m_healed_copies, *m_lost;
+        *m_read_most, *m_idle_images, *m_healed_blocks, *m_healed_files, *m_healed_copies, *m_lost;
 };
 
 static void look_around(struct loch_upkeep *u);
@@ -156,6 +156,17 @@ static struct loch_pitr_window window_of(const struct loch_pageserver *ps)
     return (struct loch_pitr_window){ps->config.history_ms / 1000, ps->config.history_bytes};
 }
 
+/* What one piece of idle time's work reads at most. */
+static uint64_t idle_bytes(const struct loch_pageserver *ps)
+{
+    return 4 * ps->config.layer_bytes;
+}
+
+static bool is_quiet(const struct loch_pageserver *ps, struct loch_timeline *t)
+{
+    return loch_timeline_quiet_ns(t, loch_env_now_ns(ps->env)) / 1000000 >= ps->config.idle_ms;
+}
+
 /* On the pool thread, between keys. */
 static loch_status pace(void *arg)
 {
@@ -204,7 +215,9 @@ static loch_status do_work(struct job *job)
                                     loch_max_u64(KEY_BYTES_LEAST, 4 * ps->config.layer_bytes),
                                 .pace = pace,
                                 .arg = job,
-                                .everything = job->everything};
+                                .everything = job->everything,
+                                .idle_records = job->quiet ? (uint32_t)ps->config.idle_records : 0,
+                                .idle_bytes = idle_bytes(ps)};
     return loch_timeline_compact(job->timeline, &c, &job->merged, &job->stats);
 }
 
@@ -236,6 +249,7 @@ static void count_work(struct loch_upkeep *u, const struct job *job)
     loch_metric_add(u->m_read, job->stats.read_bytes);
     loch_metric_add(u->m_written, job->stats.written_bytes);
     loch_metric_add(u->m_removed, job->stats.dropped_bytes);
+    loch_metric_add(u->m_idle_images, job->stats.idle_images);
     LOCH_INFO("timeline %s: %u layers of %" PRIu64 " bytes became %u of %" PRIu64 ", %" PRIu64
               " bytes of versions removed",
               loch_id_format(&job->timeline_id, id), job->stats.files_read, job->stats.read_bytes,
@@ -320,6 +334,7 @@ static loch_status begin_work(struct loch_upkeep *u, struct loch_served *s, bool
     job->everything = everything;
     const struct patient *p = find_patient(u, &job->timeline_id);
     job->check = everything && p != NULL && p->check;
+    job->quiet = is_quiet(u->ps, job->timeline);
     job->may_collect = loch_timeline_leases_settled(job->timeline);
     atomic_init(&job->cancelled, false);
     job->watch = (struct loch_served_watch){.term = watch_term, .gone = watch_gone, .arg = job};
@@ -357,6 +372,8 @@ static bool wants_work(struct loch_upkeep *u, const struct loch_served *s, bool 
         return false;
     const int64_t wall_us = loch_env_wall_us(ps->env);
     return loch_timeline_backlog(t, &settings) > 0 || loch_timeline_is_harmed(t) ||
+           (is_quiet(ps, t) &&
+            loch_timeline_idle_backlog(t, (uint32_t)ps->config.idle_records, idle_bytes(ps)) > 0) ||
            (soon ? loch_timeline_cutoff_waits(t, &window, wall_us)
                  : loch_timeline_cutoff_due(t, &window, wall_us));
 }
@@ -432,6 +449,15 @@ static void look_around(struct loch_upkeep *u)
         loch_log_failure("upkeep cannot begin");
 }
 
+/* Idle time's images are made out of layers. */
+static void write_quiet(struct loch_upkeep *u, struct loch_served *s)
+{
+    struct loch_timeline *t = loch_served_timeline(s);
+    if (is_quiet(u->ps, t) && loch_timeline_settled(t) && loch_timeline_open_bytes(t) > 0 &&
+        loch_served_problem(s)[0] == '\0' && !u->stopping)
+        loch_served_flush_soon(s);
+}
+
 /* What is stored, and why. */
 static void measure(struct loch_upkeep *u)
 {
@@ -440,6 +466,7 @@ static void measure(struct loch_upkeep *u)
         struct loch_layers_summary one;
         if (loch_served_timeline(s) == NULL)
             continue;
+        write_quiet(u, s);
         loch_timeline_summary(loch_served_timeline(s), &one);
         all.layers += one.layers;
         all.file_bytes += one.file_bytes;
@@ -516,6 +543,9 @@ static void make_metrics(struct loch_upkeep *u)
     u->m_removed =
         loch_metrics_counter(m, "loch_pageserver_removed_bytes_total",
                              "Bytes of versions that nobody could read any more.", NULL, 0);
+    u->m_idle_images =
+        loch_metrics_counter(m, "loch_pageserver_idle_images_total",
+                             "Images made of pages while their timeline was idle.", NULL, 0);
     u->m_backlog =
         loch_metrics_gauge(m, "loch_pageserver_upkeep_backlog",
                            "Timelines that wait for a merge or for collection.", NULL, 0);

@@ -40,12 +40,56 @@ static struct loch_compact_plan next_of(const struct loch_layer_set *set, loch_l
     return plan;
 }
 
+static bool has_long_chains(const struct loch_layer_set *set, const struct loch_band *band,
+                            uint32_t records)
+{
+    for (size_t i = band->first; i < band->first + band->count; i++) {
+        if (loch_layer_longest(set->files[i]) > records && !loch_layer_is_imaged(set->files[i]))
+            return true;
+    }
+    return false;
+}
+
+static struct loch_compact_plan idle_plan(const struct loch_layer_set *set, uint32_t records,
+                                          uint64_t bytes)
+{
+    struct loch_compact_plan plan = {0, 0};
+    bool *long_chains = calloc(set->band_count + 1, sizeof *long_chains);
+    if (long_chains == NULL)
+        return plan; /* another time */
+    for (size_t i = 0; i < set->band_count; i++)
+        long_chains[i] = has_long_chains(set, &set->bands[i], records);
+    plan = loch_compact_idle(set->bands, set->band_count, long_chains, bytes);
+    free(long_chains);
+    return plan;
+}
+
 static struct loch_compact_plan plan(const struct loch_layer_set *set, loch_lsn cutoff,
                                      const struct loch_compaction *c, struct loch_keys *keys)
 {
     if (c->everything)
         return (struct loch_compact_plan){0, set->band_count};
     return next_of(set, cutoff, &c->settings, keys);
+}
+
+uint64_t loch_timeline_quiet_ns(struct loch_timeline *t, uint64_t now_ns)
+{
+    const loch_lsn last = loch_timeline_last_record_lsn(t);
+    if (last != t->quiet_lsn) {
+        t->quiet_lsn = last;
+        t->quiet_since_ns = now_ns;
+    }
+    return now_ns - t->quiet_since_ns;
+}
+
+size_t loch_timeline_idle_backlog(struct loch_timeline *t, uint32_t idle_records,
+                                  uint64_t idle_bytes)
+{
+    loch_lsn last = LOCH_LSN_NONE;
+    struct loch_layer_set *set = loch_timeline_layers(t, &last);
+    size_t count = idle_plan(set, idle_records, idle_bytes).count;
+    loch_layer_set_release(set);
+    return count;
 }
 
 size_t loch_timeline_backlog(struct loch_timeline *t, const struct loch_compact_settings *settings)
@@ -210,8 +254,14 @@ static loch_status run(struct loch_timeline *t, struct loch_merge *m)
     struct loch_imager imager;
     LOCH_TRY(loch_view_create(t, &view));
     loch_imager_init(&imager, view, t->store.image_records_max, t->store.image_bytes_max);
+    if (m->idle) {
+        imager.tip_max = m->compaction->idle_records;
+        imager.tip_images = &m->stats.idle_images;
+    }
     m->imager = &imager;
     loch_status st = loch_merge_run(m);
+    for (size_t i = 0; i < m->file_count && m->idle; i++)
+        loch_layer_set_imaged(m->files[i]);
     loch_view_destroy(view);
     if (!loch_is_ok(st)) {
         remove_written(t, m);
@@ -233,6 +283,10 @@ LOCH_STATUS loch_timeline_compact(struct loch_timeline *t, const struct loch_com
     LOCH_TRY(snapshot(t, &m.retention, &set));
     m.set = set;
     m.plan = plan(set, m.retention.cutoff, c, t->keys);
+    if (m.plan.count == 0 && c->idle_records > 0) {
+        m.plan = idle_plan(set, c->idle_records, c->idle_bytes);
+        m.idle = true;
+    }
     loch_status st = LOCH_OK;
     if (m.plan.count > 0) {
         st = run(t, &m);

@@ -22,12 +22,17 @@ struct loch_compaction {
     LOCH_STATUS (*pace)(void *arg);
     void *arg;
     bool everything; /* all bands into one, whatever the plan says */
+    /* When there is nothing else: bands of at most idle_bytes together, so that reads of pages as
+     * they are now apply at most idle_records. 0: not now. */
+    uint32_t idle_records;
+    uint64_t idle_bytes;
 };
 
 struct loch_compaction_stats {
     uint64_t read_bytes, written_bytes; /* of files */
     uint32_t files_read, files_written;
     uint64_t dropped_bytes; /* of versions, before compression */
+    uint64_t idle_images;
 };
 
 /* Does the next merge, if there is one (*done); when there is none, the oldest band with a file
@@ -45,6 +50,11 @@ struct loch_layers_summary {
     uint64_t old_bytes;
 };
 void loch_timeline_summary(struct loch_timeline *t, struct loch_layers_summary *out);
+/* For how long, as seen by whoever asks from time to time, no record has come. One thread. */
+uint64_t loch_timeline_quiet_ns(struct loch_timeline *t, uint64_t now_ns);
+/* Bands that idle time's images would merge; 0 also when all that can be made were. Any thread. */
+size_t loch_timeline_idle_backlog(struct loch_timeline *t, uint32_t idle_records,
+                                  uint64_t idle_bytes);
 /* Bands that wait to be merged or written anew (0: nothing to do). Any thread, cheap. */
 size_t loch_timeline_backlog(struct loch_timeline *t, const struct loch_compact_settings *settings);
 

@@ -42,6 +42,8 @@ struct loch_layer {
     uint32_t frame_count;
     struct run *runs;
     uint32_t run_count;
+    uint32_t longest; /* chain of a page */
+    atomic_bool imaged;
     struct loch_id key_id; /* what wraps its DEK */
     uint32_t key_version;
     _Atomic uint64_t asked; /* twice the keyring's generation when is_old was found out, plus it */
@@ -86,6 +88,21 @@ bool loch_layer_is_old(struct loch_layer *layer, struct loch_keys *keys)
     return known % 2 != 0;
 }
 
+uint32_t loch_layer_longest(const struct loch_layer *layer)
+{
+    return layer->longest;
+}
+
+void loch_layer_set_imaged(struct loch_layer *layer)
+{
+    atomic_store_explicit(&layer->imaged, true, memory_order_relaxed);
+}
+
+bool loch_layer_is_imaged(const struct loch_layer *layer)
+{
+    return atomic_load_explicit(&layer->imaged, memory_order_relaxed);
+}
+
 bool loch_layer_is_harmed(const struct loch_layer *layer)
 {
     return atomic_load_explicit(&layer->harmed, memory_order_relaxed);
@@ -122,6 +139,8 @@ static loch_status parse_runs(struct loch_layer *layer, struct loch_reader *r)
         run->chain = loch_read_u16(r);
         run->chain_bytes = loch_read_u32(r);
         LOCH_TRY(loch_key_decode(run->key, &key));
+        if (key.kind == LOCH_KEY_PAGE && run->chain > layer->longest)
+            layer->longest = run->chain;
         if (run->frame >= layer->frame_count ||
             (i > 0 && compare_runs(&layer->runs[i - 1], run) > 0))
             return LOCH_FAIL(LOCH_E_CORRUPT, "a layer's index is out of order at run %u", i);
@@ -205,6 +224,7 @@ LOCH_STATUS loch_layer_open(const struct loch_store *store, struct loch_keys *ke
     layer->objstore = store->objstore;
     layer->heals = store->heals;
     atomic_init(&layer->harmed, false);
+    atomic_init(&layer->imaged, false);
     loch_status st = open_file(store, keys, info, layer);
     if (!loch_is_ok(st)) {
         loch_layer_release(layer);

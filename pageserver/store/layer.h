@@ -64,6 +64,12 @@ void loch_layer_release(struct loch_layer *layer);
 const struct loch_layer_desc *loch_layer_desc(const struct loch_layer *layer);
 /* Its DEK is wrapped by a retired version of the timeline's key. */
 bool loch_layer_is_old(struct loch_layer *layer, struct loch_keys *keys);
+/* The most records that a read of a page's newest version here applies, older layers' included. */
+uint32_t loch_layer_longest(const struct loch_layer *layer);
+/* It was written for idle time's images: what stands in it without one cannot have one. Any thread.
+ */
+void loch_layer_set_imaged(struct loch_layer *layer);
+bool loch_layer_is_imaged(const struct loch_layer *layer);
 /* A block of the file was found damaged: it is to be healed (store/heal.h). Any thread. */
 bool loch_layer_is_harmed(const struct loch_layer *layer);
 size_t loch_layer_index_bytes(const struct loch_layer *layer);

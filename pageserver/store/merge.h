@@ -13,6 +13,7 @@ struct loch_merge {
     struct loch_compact_plan plan;   /* ... of it */
     struct loch_retention retention; /* as the manifest says */
     const struct loch_imager *imager;
+    bool idle; /* for images at the tip */
     struct loch_compaction_stats stats;
     /* results: files, durable, that no manifest names; owned */
     struct loch_layer **files;

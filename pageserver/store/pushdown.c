@@ -97,6 +97,13 @@ static loch_status add_image(struct walk *w, size_t i)
     return LOCH_OK;
 }
 
+/* The newest version gets an image that older ones of its length would not. */
+static bool wanted_at_tip(const struct walk *w, size_t i)
+{
+    const uint32_t most = w->imager->tip_max;
+    return most > 0 && i == 0 && w->chain.records > most;
+}
+
 static loch_status walk_all(struct walk *w)
 {
     const struct loch_imager *im = w->imager;
@@ -106,9 +113,13 @@ static loch_status walk_all(struct walk *w)
         LOCH_TRY(loch_versions_add(&w->out, v));
         /* an image stands behind the last of several versions with one LSN */
         bool last = i == 0 || w->list->items[i - 1].lsn != v->lsn;
-        if (last && !w->given_up &&
-            loch_image_wanted(w->chain.records, w->chain.bytes, im->records_max, im->bytes_max))
-            LOCH_TRY(add_image(w, i));
+        const bool wanted =
+            loch_image_wanted(w->chain.records, w->chain.bytes, im->records_max, im->bytes_max);
+        if (!last || w->given_up || (!wanted && !wanted_at_tip(w, i)))
+            continue;
+        LOCH_TRY(add_image(w, i));
+        if (!wanted && !w->given_up && im->tip_images != NULL)
+            (*im->tip_images)++;
     }
     return LOCH_OK;
 }

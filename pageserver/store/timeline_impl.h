@@ -53,6 +53,9 @@ struct loch_timeline {
     /* the writer's */
     struct loch_mem_layer *open;
 
+    loch_lsn quiet_lsn; /* upkeep's: its last record when that had last moved, and when */
+    uint64_t quiet_since_ns;
+
     pthread_mutex_t commit; /* guards the rest */
     struct loch_manifest manifest;
     struct loch_etag etag;

@@ -57,6 +57,21 @@ static struct loch_compact_plan merge_below(const struct loch_band *bands, size_
     return (struct loch_compact_plan){first, count - first};
 }
 
+struct loch_compact_plan loch_compact_idle(const struct loch_band *bands, size_t count,
+                                           const bool *long_chains, uint64_t bytes)
+{
+    struct loch_compact_plan plan = {0, 0};
+    uint64_t sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (bands[i].bytes > bytes - sum)
+            break;
+        sum += bands[i].bytes;
+        if (long_chains[i])
+            plan.count = i + 1;
+    }
+    return plan;
+}
+
 struct loch_compact_plan loch_compact_next(const struct loch_band *bands, size_t count,
                                            const struct loch_compact_settings *s, loch_lsn cutoff)
 {

@@ -251,7 +251,9 @@ static void compact(struct history *h, struct line *line, bool everything)
         .file_bytes = 2000 + roll(h, 20000),
         .pace = between,
         .arg = &during,
-        .everything = everything};
+        .everything = everything,
+        .idle_records = (uint32_t)(h->seed % 3), /* every third history knows no idle time */
+        .idle_bytes = 100000};
     struct loch_compaction_stats stats = {0};
     bool done = false;
     if (!survived(h, loch_timeline_compact(line->timeline, &c, &done, &stats), "a merge"))

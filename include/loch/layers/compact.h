@@ -10,6 +10,8 @@
 
 #include "loch/layers/plan.h"
 
+#include <stdbool.h>
+
 /* What is in a layer, in bytes before compression. */
 struct loch_layer_weight {
     uint64_t raw;  /* all versions */
@@ -48,6 +50,12 @@ struct loch_compact_plan {
 struct loch_compact_plan loch_compact_next(const struct loch_band *bands, size_t count,
                                            const struct loch_compact_settings *settings,
                                            loch_lsn cutoff);
+
+/* What to merge while nothing is written, so that long chains of pages get images: the newest bands
+ * down to the last one that has such (long_chains[i]), as far as all of them together have at most
+ * `bytes`. */
+struct loch_compact_plan loch_compact_idle(const struct loch_band *bands, size_t count,
+                                           const bool *long_chains, uint64_t bytes);
 
 /* Whether a page whose last `records` records of `bytes` bytes stand on no image gets one. */
 static inline bool loch_image_wanted(uint32_t records, uint64_t bytes, uint32_t records_max,

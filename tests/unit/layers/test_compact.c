@@ -111,6 +111,22 @@ static void bands_grow_with_the_logarithm(void **state)
     assert_true(loch_image_wanted(1, 11, 32, 10));
 }
 
+static void idle_time_merges_down_to_the_last_long_chain(void **state)
+{
+    const struct loch_band bands[] = {band(500, 10, 0), band(400, 20, 0), band(300, 30, 0),
+                                      band(200, 1000, 0)};
+    const bool none[4] = {false}, second[4] = {false, true, false, false},
+               deep[4] = {true, false, false, true};
+    (void)state;
+    assert_int_equal(loch_compact_idle(bands, 4, none, 5000).count, 0);
+    assert_int_equal(loch_compact_idle(bands, 4, second, 5000).count, 2);
+    assert_int_equal(loch_compact_idle(bands, 4, deep, 5000).count, 4);
+    assert_int_equal(loch_compact_idle(bands, 4, deep, 1059).count, 1); /* the last is too much */
+    assert_int_equal(loch_compact_idle(bands, 4, deep, 1060).count, 4);
+    assert_int_equal(loch_compact_idle(bands, 4, second, 29).count, 0);
+    assert_int_equal(loch_compact_idle(bands, 0, none, 29).count, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -118,6 +134,7 @@ int main(void)
         cmocka_unit_test(new_layers_are_merged_by_number),
         cmocka_unit_test(what_the_cutoff_passed_is_merged_by_share),
         cmocka_unit_test(bands_grow_with_the_logarithm),
+        cmocka_unit_test(idle_time_merges_down_to_the_last_long_chain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

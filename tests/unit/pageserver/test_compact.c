@@ -332,6 +332,82 @@ static void chains_are_counted_across_the_branch_point(void **state)
     loch_timeline_release(parent);
 }
 
+/* The chain of page 0 as the layers' indexes tell it. */
+static uint32_t chain_now(struct loch_timeline *t, size_t *files)
+{
+    struct loch_chain chain = {0};
+    struct loch_key key = page_key(0);
+    loch_lsn last = 0;
+    struct loch_layer_set *set = loch_timeline_layers(t, &last);
+    bool found = false;
+    for (size_t i = 0; i < set->file_count && !found; i++)
+        found = loch_layer_chain(set->files[i], &key, &chain);
+    assert_true(found);
+    *files = set->file_count;
+    loch_layer_set_release(set);
+    return chain.records;
+}
+
+static void put_ops(struct loch_timeline *t, loch_lsn from, unsigned count)
+{
+    for (unsigned i = 1; i <= count; i++) {
+        put_op(t, from + i);
+        loch_timeline_advance(t, from + i, from + i - 1);
+    }
+    assert_ok(loch_timeline_freeze(t, loch_slice_of("c", 1)));
+    assert_ok(loch_timeline_flush(t));
+}
+
+static void idle_time_makes_images_once(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = site_timeline(s, 1000, NULL);
+    struct loch_compaction idle = plain;
+    struct loch_compaction_stats stats = {0};
+    struct loch_key key = page_key(0);
+    uint8_t page[LOCH_PAGE_BYTES] = {0};
+    size_t files = 0;
+    bool done = false;
+    s->store.image_records_max = 32;
+    s->store.image_bytes_max = 16u << 10;
+    idle.settings.fan_in = 100;
+    assert_ok(loch_timeline_put_value(t, &key, 1000, loch_slice_of(page, sizeof page)));
+    assert_ok(loch_timeline_commit(t, 900, loch_slice_of("c", 1)));
+    put_ops(t, 2000, 5);
+    put_ops(t, 3000, 5);
+    assert_int_equal(chain_now(t, &files), 10);
+    assert_int_equal(files, 3);
+    assert_ok(loch_timeline_compact(t, &idle, &done, &stats)); /* not idle: nothing to do */
+    assert_false(done);
+    assert_true(loch_timeline_idle_backlog(t, 4, 1u << 20) > 0);
+    assert_int_equal(loch_timeline_idle_backlog(t, 10, 1u << 20), 0);
+    assert_int_equal(loch_timeline_idle_backlog(t, 4, 1), 0); /* more than may be read */
+    idle.idle_records = 4;
+    idle.idle_bytes = 1u << 20;
+    assert_ok(loch_timeline_compact(t, &idle, &done, &stats));
+    assert_true(done);
+    assert_int_equal(stats.idle_images, 1);
+    assert_int_equal(chain_now(t, &files), 0);
+    assert_int_equal(loch_timeline_idle_backlog(t, 4, 1u << 20), 0);
+    assert_ok(loch_timeline_compact(t, &idle, &done, &stats));
+    assert_false(done); /* once, and then nothing */
+    t = site_reopen(s, t, NULL);
+    assert_int_equal(loch_timeline_idle_backlog(t, 4, 1u << 20), 0);
+
+    put_ops(t, 4000, 3); /* within the bound */
+    assert_int_equal(chain_now(t, &files), 3);
+    assert_int_equal(loch_timeline_idle_backlog(t, 4, 1u << 20), 0);
+    put_ops(t, 5000, 3); /* together not: the older layers' part is counted */
+    assert_int_equal(chain_now(t, &files), 6);
+    assert_int_equal(loch_timeline_idle_backlog(t, 4, 1u << 20), 1); /* the newest band alone */
+    stats = (struct loch_compaction_stats){0};
+    assert_ok(loch_timeline_compact(t, &idle, &done, &stats));
+    assert_true(done);
+    assert_int_equal(stats.files_read, 1);
+    assert_int_equal(chain_now(t, &files), 0);
+    loch_timeline_release(t);
+}
+
 /* The bound on chains is not worth that ingest stops. */
 static void a_corrupt_ancestor_stops_no_ingest(void **state)
 {
@@ -421,6 +497,7 @@ int main(void)
         WITH_SITE(a_corrupt_block_stops_the_merge_and_is_named),
         WITH_SITE(chains_are_counted_across_the_branch_point),
         WITH_SITE(a_corrupt_ancestor_stops_no_ingest),
+        WITH_SITE(idle_time_makes_images_once),
         WITH_SITE(what_is_past_goes_and_held_lsns_stay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -118,7 +118,13 @@ static loch_status maker_floor(void *arg, const struct loch_key *key, loch_lsn l
 
 static struct loch_imager maker_imager(struct maker *m)
 {
-    return (struct loch_imager){m, 10, 1000, maker_below, maker_image, maker_read, maker_floor};
+    return (struct loch_imager){.arg = m,
+                                .records_max = 10,
+                                .bytes_max = 1000,
+                                .below = maker_below,
+                                .image = maker_image,
+                                .read = maker_read,
+                                .floor = maker_floor};
 }
 
 /* Every LSN of the key applies at most `most` records. */
