@@ -8,6 +8,7 @@ with kms.idle = 0 (keys are kept), and, after every daemon says that all of them
 to wake one of them for a compute, and how long that start takes beside the next one. Per tenant it does not depend on their number.
 """
 import argparse
+import csv
 import json
 import os
 import shutil
@@ -41,7 +42,7 @@ def decrypts():
         return json.load(answer)["counts"].get("decrypt", 0)
 
 
-def wait_for(what, condition, seconds=180):
+def wait_for(what, condition, seconds=900):
     until = time.time() + seconds
     while not condition():
         if time.time() > until:
@@ -49,9 +50,18 @@ def wait_for(what, condition, seconds=180):
         time.sleep(0.1)
 
 
+def leases(port):
+    """(tenant, state) of every tenant, as one daemon's console has them."""
+    table = subprocess.run(["psql", "-h", work + "/cluster/run", "-p", str(o.port_base + port), "-X", "--csv", "-d", "loch", "-c", "SHOW LEASES"],
+                           check=True, stdout=subprocess.PIPE, text=True).stdout
+    return [(row["tenant"], row["state"]) for row in csv.DictReader(table.splitlines())]
+
+
 def all_are(state):
-    rows = [r for t in names for r in json.loads(loch("key", "status", "--tenant", t, "--json"))]
-    return len(rows) == 4 * len(names) and all(r["state"] == state for r in rows)
+    """All tenants but `main` (under the cluster's own key), in all four daemons."""
+    ids = {t["tenant"] for t in json.loads(loch("tenant", "list", "--json")) if t["name"] != "main"}
+    rows = [s for port in (1, 2, 3, 10) for t, s in leases(port) if t in ids]
+    return len(ids) == o.tenants and len(rows) == 4 * o.tenants and all(s == state for s in rows)
 
 
 def restart(idle):
