@@ -8,6 +8,9 @@
 #include "loch/base/secret.h"
 #include "loch/host/keys.h"
 
+/* More than either frame takes: a buffer that grew would leave keys behind in freed memory. */
+#define FRAME_BYTES 8192u
+
 /* One key under construction. */
 struct made {
     struct loch_secret psk;
@@ -73,7 +76,9 @@ void sk_conn_send_members(struct sk_conn *conn, const struct loch_membership *m)
     struct loch_writer w;
     uint32_t epoch = 0;
 
-    const loch_status st = make_members(conn, m, made, &epoch);
+    loch_status st = make_members(conn, m, made, &epoch);
+    if (loch_is_ok(st))
+        st = loch_buf_reserve(&out, FRAME_BYTES);
     loch_writer_init(&w, &out);
     for (uint32_t i = 0; i < m->count; i++)
         message.keys[i] = key_of(&made[i]);
@@ -94,7 +99,7 @@ void sk_conn_renew(struct sk_conn *conn)
     uint32_t epoch = 0;
 
     if (conn->kind != SK_CONN_PUSH || conn->gone || conn->closing ||
-        conn->timeline->state != SK_ACTIVE)
+        conn->timeline->state != SK_ACTIVE || loch_id_is_none(&conn->pageserver))
         return;
     loch_acceptor_look(conn->timeline->acceptor, &view);
     struct made *pages = &made[LOCH_MEMBERS_MAX];
@@ -105,13 +110,16 @@ void sk_conn_renew(struct sk_conn *conn)
     for (uint32_t i = 0; i < view.membership->count; i++)
         message.keys[message.count++] = key_of(&made[i]);
     message.keys[message.count++] = key_of(pages);
+    if (loch_is_ok(st))
+        st = loch_buf_reserve(&out, FRAME_BYTES);
     loch_writer_init(&w, &out);
     if (loch_is_ok(st))
         loch_wal_keys_encode(&w, &message);
     send_or_refuse(conn, &out, &w, st);
+    if (conn->told_epoch != 0)
+        LOCH_INFO("timeline %s: its compute is handed the keys of wire epoch %" PRIu32,
+                  conn->timeline->timeline_text, epoch);
     conn->told_epoch = epoch;
-    LOCH_INFO("timeline %s: its compute has the keys of wire epoch %" PRIu32,
-              conn->timeline->timeline_text, epoch);
 out:
     for (uint32_t i = 0; i < LOCH_WAL_KEYS_MAX; i++)
         made_fini(&made[i]);

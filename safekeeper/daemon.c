@@ -595,7 +595,7 @@ void sk_daemon_finish(void *state)
         else
             clean = false;
     }
-    if (clean && d->witness != NULL)
+    if (d->witness != NULL && sk_witness_idle(d->witness))
         sk_witness_leave(d->witness, d->work);
     if (clean)
         release(d);

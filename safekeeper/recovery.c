@@ -239,7 +239,7 @@ static void connected(void *arg, loch_status st, struct loch_stream *stream)
         return;
     }
     loch_acceptor_look(r->tl->acceptor, &view);
-    struct loch_wal_pull m = {.version = LOCH_WIRE_WAL_VERSION,
+    struct loch_wal_pull m = {.version = LOCH_WIRE_PULL_VERSION,
                               .tenant = r->tl->tenant,
                               .timeline = r->tl->timeline,
                               .mode = r->looking ? LOCH_PULL_LOOK : LOCH_PULL_FLUSHED,

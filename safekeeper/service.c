@@ -79,7 +79,7 @@ static loch_status find_timeline(struct sk_conn *conn, uint32_t version,
 {
     const struct loch_psk_identity *id = &conn->identity;
 
-    if (version != LOCH_WIRE_WAL_VERSION)
+    if (version < LOCH_WIRE_WAL_VERSION_LEAST || version > LOCH_WIRE_WAL_VERSION)
         return LOCH_FAIL(LOCH_E_UNSUPPORTED,
                          "WAL protocol version %" PRIu32 "; this safekeeper speaks %u", version,
                          LOCH_WIRE_WAL_VERSION);
@@ -126,7 +126,6 @@ static loch_status hello(struct sk_conn *conn, struct loch_slice payload)
     conn->timeline = tl;
     conn->number = tl->next_conn++;
     conn->pageserver = m.pageserver;
-    conn->told_epoch = conn->identity.wire_epoch;
     if (tl->paused)
         loch_stream_read(conn->stream, false);
     sk_timeline_hello(tl, from(conn), &m);

@@ -22,7 +22,7 @@ struct sk_conn {
     uint64_t number;           /* PUSH: the acceptor's name for it */
     struct loch_buf waiting;   /* PUSH: an APPEND that waits until the timeline is no longer held */
     struct loch_id pageserver; /* PUSH: the compute's */
-    uint32_t told_epoch;       /* PUSH: of the newest wire keys that the compute has */
+    uint32_t told_epoch;       /* PUSH: of the newest wire keys that it was sent here; 0: none */
 
     /* PULL */
     enum loch_pull_mode mode;

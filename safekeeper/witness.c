@@ -9,6 +9,7 @@
  * beat is lower than the store's is not the one that served last. Twin: docs/format/README.md. */
 #include "witness.h"
 
+#include "drop.h"
 #include "sealer.h"
 
 #include "loch/base/check.h"
@@ -100,18 +101,32 @@ static loch_status read_object(struct sk_witness *w, struct sk_witness_record *o
     return st;
 }
 
-/* The put may have succeeded although its answer was lost: then the object is what was put. */
-static loch_status look_again(struct sk_witness *w)
+/* The object is not the one that was put last. That may be a put whose answer was lost, or a store
+ * that was wound back: then the object is behind. What is ahead is another process'. */
+static loch_status look_again(struct sk_witness *w, bool *behind)
 {
     struct sk_witness_record there = {0};
 
     LOCH_TRY(read_object(w, &there));
-    if (there.beat == w->now.beat && loch_id_equal(&there.directory, &w->now.directory) &&
-        loch_id_equal(&there.boot, &w->now.boot))
-        return LOCH_OK;
-    return LOCH_FAIL(LOCH_E_STALE,
-                     "another process serves as this node: %s is not what this one wrote last",
-                     w->name);
+    const bool ours = loch_id_equal(&there.boot, &w->now.boot);
+    *behind = there.beat == 0 ||
+              (loch_id_equal(&there.directory, &w->now.directory) && there.beat < w->now.beat);
+    if (!*behind && !(ours && there.beat == w->now.beat))
+        return LOCH_FAIL(LOCH_E_STALE,
+                         "another process serves as this node: %s is not what this one wrote last",
+                         w->name);
+    if (*behind && !ours)
+        LOCH_WARN("the store has been wound back: %s is of beat %" PRIu64 ", %s of %" PRIu64
+                  "; it is written anew",
+                  w->name, there.beat, w->path, w->now.beat);
+    return LOCH_OK;
+}
+
+static loch_status put(struct sk_witness *w, struct loch_slice bytes)
+{
+    if (w->etag.text[0] == '\0')
+        return loch_objstore_put_if_absent(w->o.store, w->name, bytes, &w->etag);
+    return loch_objstore_put_if_match(w->o.store, w->name, &w->etag, bytes, &w->etag);
 }
 
 /* Writes w->now here, then there. Blocks. */
@@ -120,12 +135,14 @@ static loch_status beat(struct sk_witness *w)
     char text[SK_WITNESS_BYTES];
     const struct loch_slice bytes = loch_slice_of(text, sk_witness_format(&w->now, text));
 
+    bool behind = false;
+
     LOCH_TRY(loch_env_replace_file(w->o.env, w->path, bytes));
-    const loch_status st =
-        w->etag.text[0] == '\0'
-            ? loch_objstore_put_if_absent(w->o.store, w->name, bytes, &w->etag)
-            : loch_objstore_put_if_match(w->o.store, w->name, &w->etag, bytes, &w->etag);
-    return st.code == LOCH_E_STALE || st.code == LOCH_E_EXISTS ? look_again(w) : st;
+    const loch_status st = put(w, bytes);
+    if (st.code != LOCH_E_STALE && st.code != LOCH_E_EXISTS)
+        return st;
+    LOCH_TRY(look_again(w, &behind));
+    return behind ? put(w, bytes) : LOCH_OK;
 }
 
 /* ---- the start ---- */
@@ -138,14 +155,34 @@ struct marking {
     loch_status st;
 };
 
+struct content {
+    bool any, dropped;
+};
+
+static bool see_file(void *arg, const char *name)
+{
+    struct content *c = arg;
+    const size_t len = strlen(name);
+
+    c->dropped |= strcmp(name, SK_DROPPED_NAME) == 0;
+    c->any |= len < 4 || strcmp(name + len - 4, ".tmp") != 0;
+    return true;
+}
+
+/* Directories that a drop or a creation cut short left behind hold no timeline. */
 static bool mark_timeline(void *arg, const char *name)
 {
     struct marking *m = arg;
+    struct content content = {0};
     struct loch_id id;
     char path[PATH_BYTES + 160];
 
     if (!loch_is_ok(loch_id_parse(name, &id)))
         return true;
+    (void)snprintf(path, sizeof path, "%s/tenants/%s/timelines/%s", m->w->o.dir, m->tenant, name);
+    m->st = loch_env_list_dir(m->w->o.env, path, see_file, &content);
+    if (!loch_is_ok(m->st) || !content.any || content.dropped)
+        return loch_is_ok(m->st);
     (void)snprintf(path, sizeof path, "%s/tenants/%s/timelines/%s/" SK_PUT_BACK_NAME, m->w->o.dir,
                    m->tenant, name);
     m->st = loch_env_replace_file(m->w->o.env, path, loch_slice_of(m->why, strlen(m->why)));
@@ -194,8 +231,10 @@ static void compare(const struct sk_witness *w, const struct sk_witness_record *
                     const struct sk_witness_record *there, char why[static WHY_BYTES])
 {
     why[0] = '\0';
+    if (there->beat == 0 && here->beat > 1)
+        LOCH_WARN("the store has been wound back: it has no %s; it is written anew", w->name);
     if (there->beat == 0)
-        return; /* nobody has served as this node yet */
+        return; /* nobody has served as this node yet, as far as anybody knows */
     if (here->beat == 0)
         (void)snprintf(why, WHY_BYTES, "%s is missing, and another directory has served since",
                        w->path);
@@ -206,8 +245,8 @@ static void compare(const struct sk_witness *w, const struct sk_witness_record *
         (void)snprintf(why, WHY_BYTES, "%s is of beat %" PRIu64 ", the store has seen %" PRIu64,
                        w->path, here->beat, there->beat);
     else if (here->beat > there->beat + 1)
-        LOCH_WARN("the store has been wound back: %s is of beat %" PRIu64 ", %s of %" PRIu64
-                  "; it is written anew",
+        LOCH_WARN("the store is behind: it could not be written, or was wound back: %s is of beat "
+                  "%" PRIu64 ", %s of %" PRIu64,
                   w->name, there->beat, w->path, here->beat);
 }
 
@@ -265,14 +304,15 @@ static void beat_done(void *arg)
     const loch_status st = sk_failure_raise(&w->failure);
 
     w->beating = false;
-    if (st.code == LOCH_E_STALE)
+    if (st.code == LOCH_E_STALE) {
         w->o.usurped(w->o.arg, st);
+        return;
+    }
     if (!loch_is_ok(st)) {
         if (!w->told)
             loch_log_failure("the node's witness cannot be written; it is tried again");
         w->told = true;
-        w->now.beat--; /* the same again */
-        return;
+        return; /* the next has a number of its own: a copy made meanwhile must be behind it */
     }
     w->told = false;
     if (w->sent_work == w->seen_work)
@@ -294,10 +334,8 @@ void sk_witness_tick(struct sk_witness *w, uint64_t work)
     w->sent_work = work;
     w->beat_ns = now_ns;
     w->beating = loch_is_ok(loch_env_work(w->o.env, beat_work, beat_done, w));
-    if (!w->beating) {
-        w->now.beat--;
+    if (!w->beating)
         loch_log_failure("the node's witness cannot be written");
-    }
 }
 
 bool sk_witness_idle(const struct sk_witness *w)

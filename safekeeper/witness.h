@@ -39,7 +39,7 @@ struct sk_witness_options {
     const char *dir;             /* the data directory, likewise */
     struct loch_id node, boot;
     uint64_t interval_ms;
-    /* Another process serves as this node: loop thread; must not return. */
+    /* Another process serves as this node: loop thread; this one must end. */
     void (*usurped)(void *arg, loch_status st);
     void *arg;
 };

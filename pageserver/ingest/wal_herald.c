@@ -140,7 +140,7 @@ static loch_status say(struct loch_wal_herald *h, struct call *call)
     struct loch_wal_pull_feedback m = {0};
 
     call->told = persisted(h, &m);
-    struct loch_wal_pull pull = {.version = LOCH_WIRE_WAL_VERSION,
+    struct loch_wal_pull pull = {.version = LOCH_WIRE_PULL_VERSION,
                                  .tenant = h->o.tenant,
                                  .timeline = h->o.timeline,
                                  .mode = LOCH_PULL_COMMITTED,

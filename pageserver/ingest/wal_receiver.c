@@ -260,7 +260,7 @@ static loch_status ask(struct loch_wal_receiver *r, struct link *link)
 {
     struct loch_buf buf = {0};
     struct loch_writer w;
-    struct loch_wal_pull m = {.version = LOCH_WIRE_WAL_VERSION,
+    struct loch_wal_pull m = {.version = LOCH_WIRE_PULL_VERSION,
                               .tenant = r->o.tenant,
                               .timeline = r->o.timeline,
                               .mode = LOCH_PULL_COMMITTED,

@@ -491,6 +491,20 @@ static const struct opened_key *wire_key(const struct keys_tenant *t, uint32_t e
     return NULL;
 }
 
+/* Under lock. A client that knows of a later epoch than we do has it from a daemon that is further.
+ */
+static void note_later_epoch(struct loch_keys *keys, const struct keys_tenant *t, uint32_t epoch)
+{
+    struct keys_permit *permit = keys_permit_find(keys, &t->ring.tenant);
+
+    for (uint32_t i = 0; i < t->ring.count; i++)
+        if (t->keys[i].level == LOCH_LEVEL_TK && t->keys[i].purpose == LOCH_PURPOSE_WIRE &&
+            t->keys[i].version >= epoch)
+            return;
+    if (permit != NULL)
+        atomic_store(&permit->behind, true);
+}
+
 loch_status loch_keys_psk(struct loch_keys *keys, struct loch_psk_identity *identity,
                           struct loch_secret *out)
 {
@@ -505,6 +519,8 @@ loch_status loch_keys_psk(struct loch_keys *keys, struct loch_psk_identity *iden
         k = active_key(*slot, LOCH_LEVEL_TK, LOCH_PURPOSE_WIRE, &none);
     else if (slot != NULL)
         k = wire_key(*slot, identity->wire_epoch);
+    if (slot != NULL && k == NULL && identity->wire_epoch != 0)
+        note_later_epoch(keys, *slot, identity->wire_epoch);
     st = keys_permit_check(keys, &identity->tenant);
     if (!loch_is_ok(st)) {
         /* said already */

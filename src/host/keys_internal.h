@@ -37,6 +37,7 @@ struct keys_permit {
     char why[LOCH_KEYS_WHY_BYTES];
     bool asleep;        /* the block is for want of use */
     atomic_bool wanted; /* by somebody, since it was asked last */
+    atomic_bool behind; /* a client has a key of a later wire epoch than any of ours */
 };
 
 #define KEYS_CHANGE_LOCKS 64u

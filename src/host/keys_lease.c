@@ -187,6 +187,15 @@ bool loch_keys_asleep(struct loch_keys *keys, const struct loch_id *tenant)
     return is;
 }
 
+bool loch_keys_behind(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    lock(keys, false);
+    struct keys_permit *p = keys_permit_find(keys, tenant);
+    const bool was = p != NULL && atomic_exchange(&p->behind, false);
+    (void)pthread_rwlock_unlock(&keys->lock);
+    return was;
+}
+
 bool loch_keys_wanted(struct loch_keys *keys, const struct loch_id *tenant)
 {
     lock(keys, false);

@@ -133,6 +133,13 @@ static void probe_done(void *arg)
     probe_free(p);
 }
 
+/* A keyring that a client knows to be old is read again, at most once a poll. */
+static void catch_up(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    if (loch_keys_behind(keys, tenant) && !loch_is_ok(loch_keys_tenant_load(keys, tenant)))
+        loch_log_failure("a newer keyring cannot be read");
+}
+
 static void *ask(void *arg)
 {
     struct probe *p = arg;
@@ -143,6 +150,8 @@ static void *ask(void *arg)
     p->code = st.code;
     if (!loch_is_ok(st))
         (void)snprintf(p->text, sizeof p->text, "%s", loch_error_text());
+    else if (!p->restore)
+        catch_up(l->o.keys, &p->tenant);
     loch_env_post(l->o.env, probe_done, p);
     atomic_fetch_sub(&l->threads, 1);
     return NULL;

@@ -108,7 +108,8 @@ void loch_wal_hello_encode(struct loch_writer *w, const struct loch_wal_hello *m
     loch_write_u64(w, m->system_id);
     loch_write_u32(w, m->pg_version);
     loch_write_u32(w, m->segment_bytes);
-    loch_write_id(w, &m->pageserver);
+    if (m->version > LOCH_WIRE_WAL_VERSION_LEAST)
+        loch_write_id(w, &m->pageserver);
     loch_frame_end(w, mark);
 }
 
@@ -124,7 +125,8 @@ loch_status loch_wal_hello_decode(struct loch_slice payload, struct loch_wal_hel
     m.system_id = loch_read_u64(&r);
     m.pg_version = loch_read_u32(&r);
     m.segment_bytes = loch_read_u32(&r);
-    m.pageserver = loch_read_id(&r);
+    if (m.version > LOCH_WIRE_WAL_VERSION_LEAST)
+        m.pageserver = loch_read_id(&r);
     LOCH_TRY(loch_reader_finish(&r, "HELLO"));
     *out = m;
     return LOCH_OK;

@@ -381,7 +381,7 @@ static const struct loch_stream_events events = {.frame = frame, .closed = close
 static void send_pull(struct member *m)
 {
     struct tool *t = m->tool;
-    struct loch_wal_pull pull = {.version = LOCH_WIRE_WAL_VERSION,
+    struct loch_wal_pull pull = {.version = LOCH_WIRE_PULL_VERSION,
                                  .tenant = t->tenant,
                                  .timeline = t->timeline,
                                  .mode = LOCH_PULL_COMMITTED,

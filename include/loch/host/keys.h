@@ -137,6 +137,9 @@ LOCH_STATUS loch_keys_permits(struct loch_keys *keys, struct loch_keys_permit_vi
  * tenant's active one. The identity must be of this cluster. */
 LOCH_STATUS loch_keys_psk(struct loch_keys *keys, struct loch_psk_identity *identity,
                           struct loch_secret *out);
+/* Whether a client came with a wire epoch above all that the keyring held here has, since this was
+ * asked last: then the keyring should be read again. */
+bool loch_keys_behind(struct loch_keys *keys, const struct loch_id *tenant);
 /* Rises whenever a keyring is taken over or opened anew: cheap, to see that something changed. */
 uint64_t loch_keys_changes(const struct loch_keys *keys);
 /* loch_psk_lookup_fn for listeners: arg is struct loch_keys. Refuses another cluster, server role

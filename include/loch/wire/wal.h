@@ -10,13 +10,15 @@
 #include "loch/base/buf.h"
 #include "loch/base/types.h"
 
-#define LOCH_WIRE_WAL_VERSION      3u
-#define LOCH_TERM_HISTORY_MAX      65536u
-#define LOCH_WAL_CHUNK_BYTES       (128u << 10) /* most WAL in one APPEND or PULL_DATA */
-#define LOCH_MEMBERS_MAX           9u /* of both sets together while a change is under way */
-#define LOCH_WAL_KEYS_MAX          (LOCH_MEMBERS_MAX + 1u)
-#define LOCH_MEMBER_ADDRESS_BYTES  128u
-#define LOCH_WIRE_ERROR_TEXT_BYTES 1000u
+#define LOCH_WIRE_WAL_VERSION       3u /* of HELLO: 2 had no pageserver, and gets no KEYS */
+#define LOCH_WIRE_WAL_VERSION_LEAST 2u
+#define LOCH_WIRE_PULL_VERSION      2u
+#define LOCH_TERM_HISTORY_MAX       65536u
+#define LOCH_WAL_CHUNK_BYTES        (128u << 10) /* most WAL in one APPEND or PULL_DATA */
+#define LOCH_MEMBERS_MAX            9u /* of both sets together while a change is under way */
+#define LOCH_WAL_KEYS_MAX           (LOCH_MEMBERS_MAX + 1u)
+#define LOCH_MEMBER_ADDRESS_BYTES   128u
+#define LOCH_WIRE_ERROR_TEXT_BYTES  1000u
 
 enum loch_wal_type {
     LOCH_WAL_HELLO = 1, /* proposer -> safekeeper, first */
@@ -74,7 +76,8 @@ struct loch_wal_hello {
     uint64_t system_id;  /* PostgreSQL's */
     uint32_t pg_version; /* such as 150020 */
     uint32_t segment_bytes;
-    struct loch_id pageserver; /* the node that it gets its pages from: it wants keys for it too */
+    /* The node that it gets its pages from: it wants keys for it too. None in version 2. */
+    struct loch_id pageserver;
 };
 
 struct loch_wal_hello_reply {

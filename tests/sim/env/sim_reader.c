@@ -68,7 +68,7 @@ static const struct loch_stream_events reader_events = {.frame = reader_frame,
 static void reader_connected(void *arg, loch_status st, struct loch_stream *stream)
 {
     struct sim_reader *r = arg;
-    struct loch_wal_pull pull = {.version = LOCH_WIRE_WAL_VERSION,
+    struct loch_wal_pull pull = {.version = LOCH_WIRE_PULL_VERSION,
                                  .tenant = r->o.tenant,
                                  .timeline = r->o.timeline,
                                  .mode = LOCH_PULL_COMMITTED,

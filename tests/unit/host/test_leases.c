@@ -312,6 +312,14 @@ static void unused_keys_are_put_to_sleep(void **state)
     loch_secret_fini(&psk);
     assert_false(loch_keys_wanted(s->keys, &s->tenant)); /* neither keeps them awake */
 
+    /* Who comes with a later epoch than is known has it from a daemon that is further. */
+    assert_false(loch_keys_behind(s->keys, &s->tenant));
+    struct loch_psk_identity later = id;
+    later.wire_epoch++;
+    assert_code(loch_keys_psk(s->keys, &later, &psk), LOCH_E_NOT_FOUND);
+    assert_true(loch_keys_behind(s->keys, &s->tenant));
+    assert_false(loch_keys_behind(s->keys, &s->tenant)); /* said once */
+
     /* Asleep once more, and denied when it is wanted; a safekeeper wants them too. */
     s->darkened = 0;
     run_until(s, went_dark);

@@ -45,7 +45,8 @@ static void world_init(struct world *w)
     assert_ok(loch_env_real_create(&w->env));
     (void)snprintf(path, sizeof path, "%s/store", w->top);
     assert_ok(loch_objstore_open_local(w->env, path, &w->store));
-    (void)snprintf(w->path, sizeof w->path, "mkdir -p node/%s", timeline);
+    (void)snprintf(w->path, sizeof w->path, "mkdir -p node/%s && touch node/%s/control", timeline,
+                   timeline);
     shell(w, w->path);
     (void)snprintf(w->path, sizeof w->path, "%s/%s/" SK_PUT_BACK_NAME, w->dir, timeline);
 }
@@ -228,6 +229,77 @@ static void beats_follow_work(void **state)
     world_fini(&w);
 }
 
+/* While the store is away work goes on: a copy that is made then is behind as well. */
+static void copies_of_an_outage_are_marked(void **state)
+{
+    struct world w;
+    struct sk_witness *witness;
+
+    (void)state;
+    world_init(&w);
+    assert_ok(enter(&w, &witness));
+    shell(&w, "mv store away && touch store");
+    run_a_beat(&w, witness, 1); /* in vain */
+    shell(&w, "cp -a node copy");
+    assert_true(sk_witness_lag_ms(witness) > 0);
+    shell(&w, "rm store && mv away store");
+    run_a_beat(&w, witness, 2);
+    sk_witness_destroy(witness); /* killed */
+    shell(&w, "rm -rf node && cp -a copy node");
+    serve(&w, 1);
+    assert_true(marked(&w));
+    world_fini(&w);
+}
+
+/* The store is restored from before, or loses the object, under a process that runs. */
+static void wound_back_stores_end_nobody(void **state)
+{
+    struct world w;
+    struct sk_witness *witness;
+
+    (void)state;
+    world_init(&w);
+    assert_ok(enter(&w, &witness));
+    shell(&w, "cp -a store old");
+    run_a_beat(&w, witness, 1);
+    shell(&w, "rm -rf store && mv old store");
+    run_a_beat(&w, witness, 2);
+    shell(&w, "rm -r store/nodes");
+    run_a_beat(&w, witness, 3);
+    assert_int_equal(w.usurped, 0);
+    assert_int_equal(sk_witness_lag_ms(witness), 0);
+    sk_witness_destroy(witness);
+    serve(&w, 1);
+    assert_false(marked(&w));
+    world_fini(&w);
+}
+
+static void empty_places_are_no_timelines(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_init(&w);
+    shell(&w, "rm node/tenants/*/timelines/*/control && cp -a node copy");
+    serve(&w, 1);
+    shell(&w, "rm -rf node && cp -a copy node"); /* what a drop leaves */
+    serve(&w, 1);
+    assert_false(marked(&w));
+    shell(&w, "cd node/tenants/01*/timelines/02* && touch control.tmp && cd - >/dev/null && cp -a "
+              "node copy");
+    serve(&w, 1);
+    shell(&w, "rm -rf node && cp -a copy node"); /* a creation that was cut short */
+    serve(&w, 1);
+    assert_false(marked(&w));
+    shell(&w, "cd node/tenants/01*/timelines/02* && touch control dropped && cd - >/dev/null && cp "
+              "-a node copy");
+    serve(&w, 1);
+    shell(&w, "rm -rf node && cp -a copy node"); /* a drop that has begun */
+    serve(&w, 1);
+    assert_false(marked(&w));
+    world_fini(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +309,9 @@ int main(void)
         cmocka_unit_test(empty_directory_is_welcome),
         cmocka_unit_test(damage_is_named),
         cmocka_unit_test(beats_follow_work),
+        cmocka_unit_test(copies_of_an_outage_are_marked),
+        cmocka_unit_test(wound_back_stores_end_nobody),
+        cmocka_unit_test(empty_places_are_no_timelines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -137,7 +137,8 @@ static void memberships(void **state)
 static void wal_messages(void **state)
 {
     (void)state;
-    WAL(hello, KEEP, LOCH_WAL_HELLO, 0, {1, id_a, id_b, 7, UINT64_MAX, 150020, 16u << 20, id_b});
+    WAL(hello, KEEP, LOCH_WAL_HELLO, 0, {3, id_a, id_b, 7, UINT64_MAX, 150020, 16u << 20, id_b});
+    WAL(hello, KEEP, LOCH_WAL_HELLO, 0, {2, id_a, id_b, 7, UINT64_MAX, 150020, 16u << 20, {{0}}});
     WAL(hello_reply, KEEP, LOCH_WAL_HELLO_REPLY, 0, {id_a, 1, 2, 3, 4, 5, 6});
     WAL(vote, KEEP, LOCH_WAL_VOTE, 0, {1, 2, 3});
     WAL(vote_reply, DROP_HISTORY, LOCH_WAL_VOTE_REPLY, 0, {true, 1, 2, 3, 4, 5, 6, {starts, 2}});
