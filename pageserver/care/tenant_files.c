@@ -97,11 +97,14 @@ LOCH_STATUS tenant_remove_timeline(struct loch_pageserver *ps, const struct loch
     char dir[LOCH_LAYER_PATH_BYTES];
     snprintf(prefix, sizeof prefix, "tenants/%s/timelines/%s/", loch_id_format(tenant, a),
              loch_id_format(timeline, b));
-    /* First of all the keys: what a removal that fails leaves behind is unreadable. */
+    /* An archived timeline has no directory: without one, what a crash leaves of its objects would
+     * not be found by the sweep. It goes last. */
+    LOCH_TRY(loch_timeline_dir(&ps->store, tenant, timeline, dir));
+    LOCH_TRY(loch_env_mkdirs(ps->env, dir));
+    /* Before anything else the keys: what a removal that fails leaves behind is unreadable. */
     LOCH_TRY(loch_keys_forget_timeline(ps->keys, tenant, timeline));
     LOCH_TRY(remove_objects(ps, prefix));
     loch_manifest_forget(&ps->store, tenant, timeline);
-    LOCH_TRY(loch_timeline_dir(&ps->store, tenant, timeline, dir));
     return remove_dir(ps, dir);
 }
 

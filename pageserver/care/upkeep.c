@@ -38,6 +38,7 @@ struct patient {
     struct loch_id tenant, timeline;
     unsigned failures;
     uint64_t rests_until_ns;
+    uint64_t no_healing_until_ns; /* what cannot be healed does not keep the rest from being done */
     char problem[400];
     bool ordered, check; /* check: every block, no merge */
     void (*fn)(void *arg, loch_status st, const struct loch_upkeep_report *report);
@@ -52,6 +53,8 @@ struct job {
     struct loch_id tenant_id, timeline_id;
     atomic_bool cancelled;
     bool everything, check, may_collect, moved, merged, quiet;
+    bool heals;    /* what is known as damaged, if anything is */
+    bool unhealed; /* that failed, and nothing else */
     struct loch_heal_report heal;
     loch_lsn *points; /* of branches, open or not */
     size_t point_count;
@@ -120,7 +123,9 @@ static void count_broken(struct loch_upkeep *u)
     loch_metric_set(u->m_broken, n);
 }
 
-static void note_failure(struct loch_upkeep *u, struct patient *p, const struct loch_failure *why)
+/* only_healing: it alone rests then. */
+static void note_failure(struct loch_upkeep *u, struct patient *p, const struct loch_failure *why,
+                         bool only_healing)
 {
     uint64_t wait = FAILED_WAIT_MS;
     char id[LOCH_ID_TEXT_BYTES];
@@ -129,7 +134,8 @@ static void note_failure(struct loch_upkeep *u, struct patient *p, const struct 
         wait = loch_min_u64(
             BREAK_MAX_MS,
             BREAK_MS << (p->failures - FAILURES_MAX > 6 ? 6 : p->failures - FAILURES_MAX));
-    p->rests_until_ns = loch_env_now_ns(u->ps->env) + wait * 1000000;
+    *(only_healing ? &p->no_healing_until_ns : &p->rests_until_ns) =
+        loch_env_now_ns(u->ps->env) + wait * 1000000;
     snprintf(p->problem, sizeof p->problem, "%s", why->text);
     loch_metric_add(u->m_failures, 1);
     LOCH_ERROR("upkeep of timeline %s failed, next try in %" PRIu64 " s: %s",
@@ -197,15 +203,10 @@ static loch_status pace_healing(void *arg)
     return pace(job);
 }
 
-static loch_status do_work(struct job *job)
+static loch_status collect_and_merge(struct job *job)
 {
     struct loch_pageserver *ps = job->upkeep->ps;
     struct loch_pitr_window window = window_of(ps);
-    const struct loch_heal heal = {.everything = job->check, .pace = pace_healing, .arg = job};
-    if (job->check || loch_timeline_is_harmed(job->timeline))
-        LOCH_TRY(loch_timeline_heal(job->timeline, &heal, &job->heal));
-    if (job->check)
-        return LOCH_OK;
     if (job->may_collect)
         LOCH_TRY(loch_timeline_advance_cutoff(job->timeline, &window, loch_env_wall_us(ps->env),
                                               job->points, job->point_count, &job->moved));
@@ -219,6 +220,25 @@ static loch_status do_work(struct job *job)
                                 .idle_records = job->quiet ? (uint32_t)ps->config.idle_records : 0,
                                 .idle_bytes = idle_bytes(ps)};
     return loch_timeline_compact(job->timeline, &c, &job->merged, &job->stats);
+}
+
+/* Damage that cannot be healed is told, but the layers are looked after all the same. */
+static loch_status do_work(struct job *job)
+{
+    const struct loch_heal heal = {.everything = job->check, .pace = pace_healing, .arg = job};
+    struct loch_failure damage;
+    loch_status st = LOCH_OK;
+    if (job->check || (job->heals && loch_timeline_is_harmed(job->timeline)))
+        st = loch_timeline_heal(job->timeline, &heal, &job->heal);
+    loch_failure_set(&damage, st);
+    job->unhealed = !loch_is_ok(st);
+    if (job->check || atomic_load(&job->cancelled))
+        return st;
+    st = collect_and_merge(job);
+    if (loch_is_ok(damage.st))
+        return st;
+    job->unhealed = loch_is_ok(st);
+    return loch_failure_raise(&damage);
 }
 
 static void job_work(void *arg)
@@ -271,9 +291,10 @@ static void conclude(struct loch_upkeep *u, struct job *job)
     void *fn_arg = p->arg;
     if (ordered)
         p->ordered = false;
+    const bool damaged = !job->heals && loch_timeline_is_harmed(job->timeline); /* not tried now */
     if (failed && !cancelled)
-        note_failure(u, p, &job->result);
-    else if (!p->ordered)
+        note_failure(u, p, &job->result, job->unhealed);
+    else if (!p->ordered && !damaged)
         forget(u, p);
     count_broken(u);
     if (ordered) {
@@ -321,6 +342,11 @@ static loch_status gather_points(struct job *job)
     return LOCH_OK;
 }
 
+static bool may_heal(const struct loch_upkeep *u, const struct patient *p)
+{
+    return p == NULL || p->no_healing_until_ns <= loch_env_now_ns(u->ps->env);
+}
+
 static loch_status begin_work(struct loch_upkeep *u, struct loch_served *s, bool everything)
 {
     struct job *job = calloc(1, sizeof *job);
@@ -334,6 +360,7 @@ static loch_status begin_work(struct loch_upkeep *u, struct loch_served *s, bool
     job->everything = everything;
     const struct patient *p = find_patient(u, &job->timeline_id);
     job->check = everything && p != NULL && p->check;
+    job->heals = everything || may_heal(u, p);
     job->quiet = is_quiet(u->ps, job->timeline);
     job->may_collect = loch_timeline_leases_settled(job->timeline);
     atomic_init(&job->cancelled, false);
@@ -371,7 +398,8 @@ static bool wants_work(struct loch_upkeep *u, const struct loch_served *s, bool 
     if (loch_served_problem(s)[0] != '\0' || (p != NULL && p->rests_until_ns > now))
         return false;
     const int64_t wall_us = loch_env_wall_us(ps->env);
-    return loch_timeline_backlog(t, &settings) > 0 || loch_timeline_is_harmed(t) ||
+    return loch_timeline_backlog(t, &settings) > 0 ||
+           (may_heal(u, p) && loch_timeline_is_harmed(t)) ||
            (is_quiet(ps, t) &&
             loch_timeline_idle_backlog(t, (uint32_t)ps->config.idle_records, idle_bytes(ps)) > 0) ||
            (soon ? loch_timeline_cutoff_waits(t, &window, wall_us)

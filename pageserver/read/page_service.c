@@ -555,13 +555,15 @@ static bool answer_from_cache(struct page_conn *conn, const struct loch_page_get
 }
 
 /* What requests that came together are read from: it may lack what was ingested since the first of
- * them, but nothing that the asker knows of. NULL: not without waiting. */
+ * them, but nothing that the asker knows of, nor anything of an ancestor that was behind when the
+ * first was read at an older LSN. NULL: not without waiting. */
 static struct loch_view *view_of(struct page_conn *conn, const struct loch_page_at *at)
 {
     const bool latest = at->request_lsn == LOCH_LSN_MAX;
     const loch_lsn needed = latest ? at->not_modified_since : at->request_lsn;
     struct loch_timeline *t = loch_served_timeline(conn->served);
-    if (conn->view != NULL && needed <= loch_view_last_record_lsn(conn->view))
+    if (conn->view != NULL && needed <= loch_view_last_record_lsn(conn->view) &&
+        loch_view_ready(conn->view, read_lsn(conn->view, at)))
         return conn->view;
     drop_view(conn);
     if (!loch_timeline_ready(t, wanted_lsn(t, at)) || !loch_is_ok(loch_view_create(t, &conn->view)))

@@ -37,6 +37,16 @@ void loch_view_destroy(struct loch_view *view)
     }
 }
 
+bool loch_view_ready(const struct loch_view *view, loch_lsn lsn)
+{
+    for (; view != NULL; view = view->parent) {
+        if (view->last_record_lsn < lsn)
+            return false;
+        lsn = loch_ancestor_read_lsn(lsn, loch_timeline_info(view->timeline)->ancestor_lsn);
+    }
+    return true;
+}
+
 loch_lsn loch_view_last_record_lsn(const struct loch_view *view)
 {
     return view->last_record_lsn;

@@ -20,6 +20,9 @@ struct loch_view;
 LOCH_STATUS loch_view_create(struct loch_timeline *t, struct loch_view **out);
 /* Takes NULL. */
 void loch_view_destroy(struct loch_view *view);
+/* Whether the view holds all that a read at `lsn` sees, in the ancestors too: as
+ * loch_timeline_ready, of the moment when it was made. */
+bool loch_view_ready(const struct loch_view *view, loch_lsn lsn);
 /* last_record_lsn when the view was made. */
 loch_lsn loch_view_last_record_lsn(const struct loch_view *view);
 

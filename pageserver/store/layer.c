@@ -19,6 +19,8 @@
 
 #define INDEX_FORMAT 2u
 #define RUN_BYTES    (LOCH_KEY_BYTES + 22u)
+/* Where there was no copy of the file, none is asked for again so soon. */
+#define NO_COPY_NS (UINT64_C(60) * 1000 * 1000 * 1000)
 
 struct run {
     uint8_t key[LOCH_KEY_BYTES];
@@ -33,9 +35,11 @@ struct loch_layer {
     struct loch_id tenant, timeline;
     struct loch_layer_desc desc;
     struct loch_frame_cache *cache; /* may be NULL */
+    struct loch_env *env;
     struct loch_objstore *objstore;
     struct loch_heal_stats *heals; /* may be NULL */
-    atomic_bool harmed;            /* a block had to be read from the copy, or could not be */
+    _Atomic uint64_t no_copy_until_ns;
+    atomic_bool harmed; /* a block had to be read from the copy, or could not be */
     struct loch_file *file;
     struct loch_layer_reader *reader;
     struct loch_layer_ref *frames;
@@ -221,6 +225,7 @@ LOCH_STATUS loch_layer_open(const struct loch_store *store, struct loch_keys *ke
     layer->timeline = info->timeline;
     layer->desc = *desc;
     layer->cache = store->frames;
+    layer->env = store->env;
     layer->objstore = store->objstore;
     layer->heals = store->heals;
     atomic_init(&layer->harmed, false);
@@ -267,8 +272,13 @@ static loch_status read_copied(struct loch_layer *layer, uint32_t number, struct
 {
     const struct loch_layer_ref *ref = &layer->frames[number];
     struct loch_buf stored = {0};
+    const uint64_t now_ns = loch_env_now_ns(layer->env);
+    if (now_ns < atomic_load_explicit(&layer->no_copy_until_ns, memory_order_relaxed))
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "the layer had no copy a moment ago");
     loch_status st = loch_layer_copy_block(layer->objstore, &layer->tenant, &layer->timeline,
                                            &layer->desc, ref->offset, ref->stored_bytes, &stored);
+    if (st.code == LOCH_E_NOT_FOUND)
+        atomic_store_explicit(&layer->no_copy_until_ns, now_ns + NO_COPY_NS, memory_order_relaxed);
     if (loch_is_ok(st))
         st = loch_layer_reader_open_frame(layer->reader, ref, loch_buf_slice(&stored), raw);
     loch_buf_fini(&stored);

@@ -337,6 +337,26 @@ static loch_status get_object(const struct loch_store *store, struct loch_keys *
     return st;
 }
 
+/* After a put of `sealed` that failed with `st`: the object may be there all the same, when only
+ * the answer was lost. Every sealing differs from every other, so equal bytes are ours. */
+static loch_status put_after_all(const struct loch_store *store, const char *name,
+                                 struct loch_slice sealed, struct loch_etag *etag, loch_status st)
+{
+    char why[400];
+    struct loch_buf there = {0};
+    if (loch_is_ok(st) || st.code == LOCH_E_STALE || st.code == LOCH_E_EXISTS)
+        return st;
+    snprintf(why, sizeof why, "%s", loch_error_text());
+    const bool ours =
+        loch_is_ok(loch_objstore_get(store->objstore, name, sealed.len + 1, &there, etag)) &&
+        there.len == sealed.len && memcmp(there.data, sealed.data, sealed.len) == 0;
+    loch_buf_fini(&there);
+    if (!ours)
+        return LOCH_FAIL(st.code, "%s", why);
+    LOCH_WARN("%s was put, although its put failed: %s", name, why);
+    return LOCH_OK;
+}
+
 static loch_status put_object(const struct loch_store *store, struct loch_keys *keys,
                               const struct loch_id *tenant, const struct loch_id *timeline,
                               uint64_t generation, struct loch_slice plain, struct loch_etag *etag)
@@ -355,11 +375,13 @@ static loch_status put_object(const struct loch_store *store, struct loch_keys *
     struct loch_etag next = {0};
     if (loch_is_ok(st) && etag->text[0] == '\0' && timeline != NULL)
         st = loch_manifest_unseen(store, tenant, timeline);
-    if (loch_is_ok(st) && etag->text[0] == '\0')
-        st = loch_objstore_put_if_absent(store->objstore, name, loch_buf_slice(&sealed), &next);
-    else if (loch_is_ok(st))
-        st =
-            loch_objstore_put_if_match(store->objstore, name, etag, loch_buf_slice(&sealed), &next);
+    if (loch_is_ok(st)) {
+        st = etag->text[0] == '\0' ? loch_objstore_put_if_absent(store->objstore, name,
+                                                                 loch_buf_slice(&sealed), &next)
+                                   : loch_objstore_put_if_match(store->objstore, name, etag,
+                                                                loch_buf_slice(&sealed), &next);
+        st = put_after_all(store, name, loch_buf_slice(&sealed), &next, st);
+    }
     if (loch_is_ok(st)) {
         *etag = next;
         witness_note(store, tenant, timeline, generation, loch_buf_slice(&sealed));

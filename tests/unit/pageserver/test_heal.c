@@ -140,6 +140,29 @@ static void without_a_copy_the_block_is_named(void **state)
     loch_timeline_release(t);
 }
 
+/* Where there was none a moment ago the store is not asked at every read; healing asks. */
+static void a_missing_copy_is_not_asked_for_again_and_again(void **state)
+{
+    struct site *s = with_copies(state, true);
+    struct loch_timeline *t = written(s);
+    const struct loch_heal heal = {0};
+    struct loch_heal_report report;
+    char file[LOCH_LAYER_PATH_BYTES], copy[LOCH_LAYER_PATH_BYTES + 100];
+    char aside[LOCH_LAYER_PATH_BYTES + 110];
+    paths(s, t, file, copy);
+    snprintf(aside, sizeof aside, "%s.aside", copy);
+    assert_int_equal(rename(copy, aside), 0);
+    flip(file, 20000);
+    assert_int_equal(unreadable(t), 1);
+    assert_int_equal(rename(aside, copy), 0);
+    assert_int_equal(unreadable(t), 1);
+    assert_int_equal(heals.blocks, 0);
+    assert_ok(loch_timeline_heal(t, &heal, &report));
+    assert_int_equal(report.healed, 1);
+    assert_int_equal(unreadable(t), 0);
+    loch_timeline_release(t);
+}
+
 static void a_damaged_copy_is_not_served_and_is_put_again(void **state)
 {
     struct site *s = with_copies(state, true);
@@ -219,6 +242,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_SITE(a_damaged_block_is_read_from_the_copy_and_healed),
         WITH_SITE(without_a_copy_the_block_is_named),
+        WITH_SITE(a_missing_copy_is_not_asked_for_again_and_again),
         WITH_SITE(a_damaged_copy_is_not_served_and_is_put_again),
         WITH_SITE(a_file_that_is_gone_comes_back_at_opening),
         WITH_SITE(copies_go_with_their_layers),

@@ -507,6 +507,55 @@ static void a_read_waits_and_others_do_not(void **state)
     hang_up(w);
 }
 
+/* A branch whose parent ingests its WAL again: what the parent does not hold yet is waited for,
+ * also behind a request for something older in the same burst. */
+static void a_view_is_not_reused_beyond_its_ancestors(void **state)
+{
+    struct world *w = *state;
+    struct loch_timeline *parent = w->timeline;
+    struct loch_control control = {.segment_bytes = 16u << 20};
+    struct loch_key key = {.kind = LOCH_KEY_PAGE, .spc = 1663, .db = 5, .rel = 9, .block = 1};
+    const struct loch_rel rel = {1663, 5, 9};
+    struct loch_served *branch = NULL;
+    struct loch_page_get_reply m;
+    struct loch_buf bytes = {0};
+    uint8_t page[LOCH_PAGE_BYTES];
+    loch_lsn lsn = 0, as_of = 0;
+    w->timeline = site_timeline(w->site, L + 64, parent);
+    assert_ok(loch_control_encode(&control, &bytes));
+    assert_ok(loch_timeline_commit(w->timeline, L + 32, loch_buf_slice(&bytes)));
+    loch_buf_fini(&bytes);
+    assert_ok(loch_served_create(&w->ps, w->timeline, &branch));
+    w->identity.timeline = loch_timeline_info(w->timeline)->timeline;
+    greet(w, RIGHTS);
+    (void)read_one(w, (struct loch_page_at){L, L}, &lsn, &as_of); /* the size's frame is open now */
+    assert_int_equal(lsn, L);
+    const int64_t before = loch_metric_value(w->ps.m_at_once);
+    SEND(w, get, {.request_id = 1, .at = {L, L}, .rel = rel, .block = 2});
+    SEND(w, get, {.request_id = 2, .at = {L + 64, L + 64}, .rel = rel, .block = 1});
+    run(w, 1);
+    run_ms(w, 30);
+    assert_int_equal(loch_metric_value(w->ps.m_at_once), before + 1);
+    assert_int_equal(w->count, 1);
+    assert_ok(loch_page_get_reply_decode(loch_buf_slice(&w->frames[0].payload), &m));
+    assert_int_equal(m.request_id, 1);
+    w->count = 0;
+    loch_page_init(page, 0);
+    loch_page_set_lsn(page, L + 40);
+    assert_ok(loch_timeline_put_value(parent, &key, L + 40, loch_slice_of(page, sizeof page)));
+    loch_timeline_advance(parent, L + 64, L + 40);
+    loch_served_flush_soon(w->served); /* any progress wakes */
+    run(w, 1);
+    assert_ok(loch_page_get_reply_decode(loch_buf_slice(&w->frames[0].payload), &m));
+    assert_int_equal(m.request_id, 2);
+    assert_int_equal(loch_page_lsn(m.page.data), L + 40);
+    hang_up(w);
+    loch_served_stop(branch, stopped, w);
+    while (!w->stopped)
+        run(w, FRAMES_MAX + 1);
+    w->stopped = false;
+}
+
 static void bad_requests_get_exact_errors(void **state)
 {
     struct world *w = *state;
@@ -597,6 +646,7 @@ int main(void)
         TEST(a_scan_is_not_kept),
         TEST(who_fetches_no_answers_is_not_read_from),
         TEST(a_read_waits_and_others_do_not),
+        TEST(a_view_is_not_reused_beyond_its_ancestors),
         TEST(bad_requests_get_exact_errors),
         TEST(greetings_are_checked),
         TEST(a_dropped_timeline_closes_its_connections),

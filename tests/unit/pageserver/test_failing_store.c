@@ -1,0 +1,185 @@
+/* An object store that loses answers, and one that refuses: what was put counts as put, and what a
+ * removal leaves is found again. */
+#include "store_fixture.h"
+
+#include "../../../src/objstore/backend.h"
+
+#include "care/tenant_files.h"
+#include "store/manifest.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define L ((loch_lsn)0x1000000)
+
+/* In front of a real one. */
+struct failing {
+    struct loch_objstore face; /* first */
+    struct loch_objstore *real;
+    bool lose_answers; /* of puts that are done */
+    bool refuse_puts, refuse_deletes;
+};
+
+static struct failing *of(struct loch_objstore *store)
+{
+    return (struct failing *)(void *)store;
+}
+
+static loch_status get(struct loch_objstore *store, const char *name, size_t max_bytes,
+                       struct loch_buf *out, struct loch_etag *etag)
+{
+    return loch_objstore_get(of(store)->real, name, max_bytes, out, etag);
+}
+
+static loch_status get_range(struct loch_objstore *store, const char *name, uint64_t offset,
+                             size_t len, struct loch_buf *out)
+{
+    return loch_objstore_get_range(of(store)->real, name, offset, len, out);
+}
+
+static loch_status head(struct loch_objstore *store, const char *name, uint64_t *size,
+                        struct loch_etag *etag)
+{
+    return loch_objstore_head(of(store)->real, name, size, etag);
+}
+
+static loch_status put(struct loch_objstore *store, const char *name, struct put_condition cond,
+                       struct loch_slice bytes, struct loch_etag *etag)
+{
+    struct failing *f = of(store);
+    struct loch_etag unheard;
+    if (f->refuse_puts)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the store is away");
+    if (f->lose_answers)
+        etag = &unheard;
+    if (cond.kind == PUT_ALWAYS)
+        LOCH_TRY(loch_objstore_put(f->real, name, bytes, etag));
+    else if (cond.kind == PUT_IF_ABSENT)
+        LOCH_TRY(loch_objstore_put_if_absent(f->real, name, bytes, etag));
+    else
+        LOCH_TRY(loch_objstore_put_if_match(f->real, name, cond.expect, bytes, etag));
+    return f->lose_answers ? LOCH_FAIL(LOCH_E_IO, "the connection broke") : LOCH_OK;
+}
+
+static loch_status remove_one(struct loch_objstore *store, const char *name)
+{
+    if (of(store)->refuse_deletes)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the store is away");
+    return loch_objstore_delete(of(store)->real, name);
+}
+
+static loch_status list(struct loch_objstore *store, const char *prefix,
+                        bool (*fn)(void *arg, const char *name, uint64_t size), void *arg)
+{
+    return loch_objstore_list(of(store)->real, prefix, fn, arg);
+}
+
+static const struct objstore_ops ops = {.get = get,
+                                        .get_range = get_range,
+                                        .head = head,
+                                        .put = put,
+                                        .delete = remove_one,
+                                        .list = list};
+
+static void put_before(struct site *s, struct failing *f)
+{
+    *f = (struct failing){.face = {&ops}, .real = s->objstore};
+    s->store.objstore = &f->face;
+}
+
+static uint64_t generation_there(struct site *s)
+{
+    struct loch_tenant_manifest m = {0};
+    assert_ok(loch_tenant_manifest_get(&s->store, s->keys, &s->tenant, &m, NULL));
+    const uint64_t generation = m.generation;
+    loch_tenant_manifest_fini(&m);
+    return generation;
+}
+
+static void a_put_whose_answer_is_lost_is_a_put(void **state)
+{
+    struct site *s = *state;
+    struct failing f;
+    struct loch_tenant_manifest m = {.tenant = s->tenant, .name = "acme", .generation = 1};
+    struct loch_etag etag = {0}, old;
+    put_before(s, &f);
+    f.lose_answers = true;
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag)); /* if absent */
+    m.generation = 2;
+    old = etag;
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag)); /* if it matches */
+    assert_string_not_equal(old.text, etag.text);
+    f.lose_answers = false;
+    m.generation = 3;
+    assert_ok(
+        loch_tenant_manifest_put(&s->store, s->keys, &m, &etag)); /* its ETag is the right one */
+    assert_int_equal(generation_there(s), 3);
+}
+
+static void a_put_that_was_not_done_fails(void **state)
+{
+    struct site *s = *state;
+    struct failing f;
+    struct loch_tenant_manifest m = {.tenant = s->tenant, .name = "acme", .generation = 1};
+    struct loch_etag etag = {0}, first;
+    put_before(s, &f);
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag));
+    first = etag;
+    m.generation = 2;
+    f.refuse_puts = true;
+    assert_code(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag), LOCH_E_UNAVAILABLE);
+    assert_non_null(strstr(loch_error_text(), "the store is away"));
+    assert_string_equal(etag.text, first.text);
+    assert_int_equal(generation_there(s), 1);
+    f.refuse_puts = false;
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag));
+    f.lose_answers = true; /* somebody else's object is not taken for ours */
+    m.generation = 3;
+    assert_code(loch_tenant_manifest_put(&s->store, s->keys, &m, &first), LOCH_E_STALE);
+    assert_int_equal(generation_there(s), 2);
+}
+
+/* A timeline that is archived has objects, but no local directory. */
+static void an_interrupted_removal_is_found_by_the_sweep(void **state)
+{
+    struct site *s = *state;
+    struct failing f;
+    struct loch_pageserver ps = {.env = s->env, .keys = s->keys};
+    struct loch_tenant_manifest m = {.tenant = s->tenant, .name = "acme"};
+    struct loch_timeline *t = site_timeline(s, L, NULL);
+    struct loch_id id = loch_timeline_info(t)->timeline;
+    char a[LOCH_ID_TEXT_BYTES], b[LOCH_ID_TEXT_BYTES], object[LOCH_OBJECT_NAME_MAX];
+    char dir[LOCH_LAYER_PATH_BYTES], command[LOCH_LAYER_PATH_BYTES + 20];
+    assert_ok(loch_timeline_commit(t, L - 8, loch_slice_of("control", 7)));
+    loch_timeline_release(t);
+    assert_ok(loch_timeline_dir(&s->store, &s->tenant, &id, dir));
+    snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    assert_int_equal(system(command), 0);
+    snprintf(object, sizeof object, "tenants/%s/timelines/%s/manifest",
+             loch_id_format(&s->tenant, a), loch_id_format(&id, b));
+    put_before(s, &f);
+    ps.store = s->store;
+    ps.objstore = s->store.objstore;
+
+    f.refuse_deletes = true;
+    assert_code(tenant_remove_timeline(&ps, &s->tenant, &id), LOCH_E_UNAVAILABLE);
+    assert_ok(loch_objstore_head(s->objstore, object, NULL, NULL));
+    f.refuse_deletes = false;
+    tenant_sweep_keys(&ps, &m); /* its keys are gone already */
+    assert_ok(loch_objstore_head(s->objstore, object, NULL, NULL));
+    tenant_sweep(&ps, &m);
+    assert_code(loch_objstore_head(s->objstore, object, NULL, NULL), LOCH_E_NOT_FOUND);
+    assert_int_equal(access(dir, F_OK), -1);
+}
+
+#define WITH_SITE(f) cmocka_unit_test_setup_teardown(f, site_up, site_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_SITE(a_put_whose_answer_is_lost_is_a_put),
+        WITH_SITE(a_put_that_was_not_done_fails),
+        WITH_SITE(an_interrupted_removal_is_found_by_the_sweep),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

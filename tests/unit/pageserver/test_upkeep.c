@@ -1,0 +1,163 @@
+/* Upkeep of a timeline with damage that nothing can heal. */
+#include "store_fixture.h"
+
+#include "care/served.h"
+#include "care/tenants.h"
+#include "care/upkeep.h"
+#include "store/heal.h"
+#include "store/layer_set.h"
+#include "store/retention.h"
+
+#include "loch/host/metrics.h"
+#include "loch/pg/control.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#define L      UINT64_C(0x1000000)
+#define BLOCKS 20u
+
+struct world {
+    struct site *site;
+    struct loch_pageserver ps;
+    struct loch_tenant tenant;
+    struct loch_timeline *timeline; /* borrowed */
+    struct loch_served *served;
+    enum loch_code code; /* of the order's answer */
+    char text[400];
+};
+
+static void write_layer(struct world *w)
+{
+    struct loch_control control = {.segment_bytes = 16u << 20};
+    struct loch_buf bytes = {0};
+    uint8_t page[LOCH_PAGE_BYTES];
+    w->timeline = site_timeline(w->site, L, NULL);
+    for (uint32_t block = 0; block < BLOCKS; block++) {
+        struct loch_key key = page_key(block);
+        assert_ok(loch_random_bytes(page, sizeof page));
+        assert_ok(loch_timeline_put_value(w->timeline, &key, L, loch_slice_of(page, sizeof page)));
+    }
+    assert_ok(loch_control_encode(&control, &bytes));
+    assert_ok(loch_timeline_commit(w->timeline, L - 100, loch_buf_slice(&bytes)));
+    loch_buf_fini(&bytes);
+}
+
+static void make_pageserver(struct world *w)
+{
+    struct loch_pageserver *ps = &w->ps;
+    ps->env = w->site->env;
+    ps->keys = w->site->keys;
+    ps->store = w->site->store;
+    ps->cache = w->site->cache;
+    assert_ok(loch_metrics_create("test", &ps->metrics));
+    ps->m_gets = ps->m_records = ps->m_wal_bytes = ps->m_flushes =
+        loch_metrics_counter(ps->metrics, "c", "c", NULL, 0);
+    loch_memory_init(ps);
+    ps->config.memory_layers_bytes = (uint64_t)64 << 20;
+    ps->config.open_layer_bytes = (uint64_t)64 << 20;
+    ps->config.layer_bytes = (uint64_t)64 << 20;
+    ps->config.compact_layers = 4;
+    ps->config.checkpoint_ms = ps->config.upkeep_ms = ps->config.idle_ms = 600000;
+    ps->config.node = ps->store.node;
+    ps->config.cluster = w->site->cluster;
+    ps->config.safekeeper_count = 1; /* where nobody listens */
+    snprintf(ps->config.safekeepers[0].address, sizeof ps->config.safekeepers[0].address,
+             "127.0.0.1:1");
+    assert_ok(loch_random_id(&ps->config.safekeepers[0].node));
+    w->tenant.id = w->site->tenant;
+    ps->tenants = &w->tenant;
+}
+
+static int world_up(void **state)
+{
+    struct world *w = calloc(1, sizeof *w);
+    void *site = NULL;
+    assert_non_null(w);
+    site_up(&site);
+    w->site = site;
+    write_layer(w);
+    make_pageserver(w);
+    assert_ok(loch_served_create(&w->ps, w->timeline, &w->served));
+    assert_ok(loch_upkeep_create(&w->ps, &w->ps.upkeep));
+    *state = w;
+    return 0;
+}
+
+static void stop_loop(void *arg)
+{
+    struct world *w = arg;
+    loch_env_stop(w->site->env);
+}
+
+static int world_down(void **state)
+{
+    struct world *w = *state;
+    void *site = w->site;
+    loch_upkeep_stop(w->ps.upkeep);
+    loch_served_stop(w->served, stop_loop, w);
+    loch_env_run(w->site->env);
+    loch_upkeep_destroy(w->ps.upkeep);
+    loch_metrics_destroy(w->ps.metrics);
+    free(w);
+    return site_down(&site);
+}
+
+static void damage(struct world *w)
+{
+    char file[LOCH_LAYER_PATH_BYTES];
+    loch_lsn last = LOCH_LSN_NONE;
+    uint8_t byte = 0;
+    struct loch_layer_set *set = loch_timeline_layers(w->timeline, &last);
+    assert_ok(loch_layer_path(&w->site->store, loch_timeline_info(w->timeline),
+                              loch_layer_desc(set->files[0]), file));
+    int fd = open(file, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, 20000), 1);
+    byte ^= 0x40;
+    assert_int_equal(pwrite(fd, &byte, 1, 20000), 1);
+    close(fd);
+    for (uint32_t block = 0; block < BLOCKS; block++) {
+        const struct loch_key key = page_key(block);
+        struct loch_versions list = {0};
+        bool base = false;
+        loch_status st = loch_layer_collect(set->files[0], &key, 0, L, &list, &base);
+        assert_true(loch_is_ok(st) || st.code == LOCH_E_CORRUPT);
+        loch_versions_fini(&list);
+    }
+    loch_layer_set_release(set);
+}
+
+static void answered(void *arg, loch_status st, const struct loch_upkeep_report *report)
+{
+    struct world *w = arg;
+    (void)report;
+    w->code = st.code;
+    snprintf(w->text, sizeof w->text, "%s", loch_is_ok(st) ? "" : loch_error_text());
+    loch_env_stop(w->site->env);
+}
+
+static void what_cannot_be_healed_does_not_stop_the_rest(void **state)
+{
+    struct world *w = *state;
+    const struct loch_id id = loch_timeline_info(w->timeline)->timeline;
+    int64_t when = 0;
+    damage(w);
+    assert_true(loch_timeline_is_harmed(w->timeline));
+    assert_int_equal(loch_timeline_cutoff(w->timeline, &when), LOCH_LSN_NONE);
+    assert_ok(loch_upkeep_order(w->ps.upkeep, &w->site->tenant, &id, answered, w));
+    loch_env_run(w->site->env);
+    assert_int_equal(w->code, LOCH_E_CORRUPT); /* and it is told */
+    assert_non_null(strstr(w->text, "no good copy"));
+    assert_non_null(strstr(loch_upkeep_problem(w->ps.upkeep, &id), "no good copy"));
+    assert_int_equal(loch_timeline_cutoff(w->timeline, &when), L); /* history moved on */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_cannot_be_healed_does_not_stop_the_rest, world_up,
+                                        world_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
