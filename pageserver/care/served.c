@@ -43,6 +43,7 @@ struct loch_served {
     bool memory_ordered; /* the freeze that is wanted is for want of memory */
     unsigned work;       /* in flight */
     uint64_t term, min_epoch;
+    loch_lsn commit_lsn; /* the highest that a safekeeper told */
     loch_status problem_st;
     char problem[400];
     bool stopping, archived;
@@ -141,6 +142,11 @@ uint64_t loch_served_term(const struct loch_served *s)
     return s->term;
 }
 
+loch_lsn loch_served_commit_lsn(const struct loch_served *s)
+{
+    return s->commit_lsn;
+}
+
 uint64_t loch_served_min_epoch(const struct loch_served *s)
 {
     return s->min_epoch;
@@ -166,16 +172,6 @@ void loch_served_wait(struct loch_served *s, struct loch_waiter *waiter)
     consider_ingest(s); /* what had gathered is wanted now */
 }
 
-void loch_served_unwait(struct loch_waiter *waiter)
-{
-    if (waiter->prev == NULL)
-        return;
-    *waiter->prev = waiter->next;
-    if (waiter->next != NULL)
-        waiter->next->prev = waiter->prev;
-    waiter->prev = NULL;
-}
-
 void loch_served_watch_add(struct loch_served *s, struct loch_served_watch *watch)
 {
     watch->next = s->watches;
@@ -183,16 +179,6 @@ void loch_served_watch_add(struct loch_served *s, struct loch_served_watch *watc
     if (s->watches != NULL)
         s->watches->prev = &watch->next;
     s->watches = watch;
-}
-
-void loch_served_watch_remove(struct loch_served_watch *watch)
-{
-    if (watch->prev == NULL)
-        return;
-    *watch->prev = watch->next;
-    if (watch->next != NULL)
-        watch->next->prev = watch->prev;
-    watch->prev = NULL;
 }
 
 static void wake(struct loch_served *s)
@@ -621,6 +607,7 @@ static loch_lsn on_restart(void *arg)
 static void on_state(void *arg, const struct loch_wal_pull_state *state)
 {
     struct loch_served *s = arg;
+    s->commit_lsn = loch_max_u64(s->commit_lsn, state->commit_lsn);
     if (state->term <= s->term && state->compute_epoch <= s->min_epoch)
         return;
     s->term = loch_max_u64(s->term, state->term);

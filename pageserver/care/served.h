@@ -71,6 +71,8 @@ const char *loch_served_source(const struct loch_served *served);
 /* The safekeepers of the timeline, as far as this pageserver was told. Borrowed. */
 const struct loch_peer *loch_served_safekeepers(const struct loch_served *served, size_t *count);
 uint64_t loch_served_term(const struct loch_served *served);
+/* Up to where the safekeepers have told that WAL is committed; LOCH_LSN_NONE: not yet. */
+loch_lsn loch_served_commit_lsn(const struct loch_served *served);
 uint64_t loch_served_min_epoch(const struct loch_served *served);
 /* True when ingest rests: the control state is that of last_record_lsn. */
 bool loch_served_control(const struct loch_served *served, struct loch_control *out);

@@ -41,7 +41,8 @@ struct page_conn {
     struct loch_view *view; /* what answers at once read; or NULL */
     struct loch_buf answers;
     struct page_scan scan;
-    struct basebackup *backup; /* basebackup_stream.c */
+    struct basebackup *backup;   /* basebackup_stream.c */
+    struct loch_timer *patience; /* page_wait.c: set while the connection is open */
 };
 
 struct page_request {
@@ -73,6 +74,11 @@ void page_conn_error(struct page_conn *conn, uint64_t request_id, loch_status st
 struct page_request *page_request_create(struct page_conn *conn, uint8_t type, uint64_t id);
 /* Answered: unlinks and frees; frees the connection too if it is closed and this was its last. */
 void page_request_destroy(struct page_request *request);
+
+/* page_wait.c: a request of the connection has begun to wait for its LSN. */
+void page_wait_begin(struct page_conn *conn);
+/* The connection has closed. */
+void page_wait_end(struct page_conn *conn);
 
 /* basebackup_stream.c */
 void page_basebackup(struct page_conn *conn, const struct loch_page_basebackup *m);

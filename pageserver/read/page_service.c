@@ -124,6 +124,7 @@ static void on_closed(void *arg, loch_status st)
     struct page_conn *conn = arg;
     (void)st;
     conn->stream = NULL;
+    page_wait_end(conn);
     drop_view(conn);
     drop_answers(conn, 0);
     loch_buf_fini(&conn->answers);
@@ -245,7 +246,7 @@ static loch_status add_size(void *arg, const struct loch_key *key, struct loch_s
 {
     struct page_request *r = arg;
     (void)version;
-    if (key->db == r->key.db && value.len == 4)
+    if (key->db == r->key.db && (r->key.spc == 0 || key->spc == r->key.spc) && value.len == 4)
         r->bytes += (uint64_t)loch_get_u32(value.data) * LOCH_PAGE_BYTES;
     return LOCH_OK;
 }
@@ -253,13 +254,11 @@ static loch_status add_size(void *arg, const struct loch_key *key, struct loch_s
 static loch_status read_db_size(struct page_request *r, struct loch_view *view)
 {
     struct loch_key first = {.kind = LOCH_KEY_REL_SIZE, .spc = r->key.spc, .db = r->key.db};
-    struct loch_key end = first;
-    if (r->key.spc == 0) {
+    struct loch_key end = {.kind = LOCH_KEY_REL_CUT};
+    if (r->key.spc == 0)
         first.db = 0;
-        end = (struct loch_key){.kind = LOCH_KEY_REL_CUT};
-    } else {
-        end.db++;
-    }
+    else if (r->key.db < UINT32_MAX)
+        end = (struct loch_key){.kind = first.kind, .spc = first.spc, .db = first.db + 1};
     return loch_view_scan(view, &first, &end, r->lsn, add_size, r);
 }
 
@@ -467,6 +466,7 @@ static void begin_request(struct page_request *r)
     r->waiting = true;
     r->waiter = (struct loch_waiter){.lsn = wanted, .fn = waited, .arg = r};
     loch_served_wait(r->conn->served, &r->waiter);
+    page_wait_begin(r->conn);
 }
 
 /* ---- messages ---- */

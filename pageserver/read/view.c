@@ -201,6 +201,8 @@ LOCH_STATUS loch_view_scan(struct loch_view *view, const struct loch_key *first,
                            const struct loch_key *end, loch_lsn lsn, loch_view_scan_fn fn,
                            void *arg)
 {
+    if (loch_key_compare(first, end) >= 0)
+        return LOCH_OK;
     if (first->kind == LOCH_KEY_PAGE)
         return LOCH_FAIL(LOCH_E_INVALID, "relation pages are read by block, not scanned");
     struct loch_key *keys = NULL;

@@ -213,6 +213,7 @@ static int world_up(void **state)
     loch_memory_init(ps);
     ps->config.memory_layers_bytes = (uint64_t)64 << 20;
     ps->config.checkpoint_ms = 600000;
+    ps->config.wait_lsn_ms = 60000;
     ps->config.node = ps->store.node;
     ps->config.cluster = w->site->cluster;
     ps->config.safekeeper_count = 1; /* where nobody listens */
@@ -587,6 +588,78 @@ static void refused(struct world *w, enum loch_code code)
     assert_true(w->closed);
 }
 
+/* Ahead of all WAL: a wait, then a clear answer to that request only. */
+static void an_lsn_in_the_future_gets_an_answer(void **state)
+{
+    struct world *w = *state;
+    struct loch_rel rel = {1663, 5, 9};
+    w->ps.config.wait_lsn_ms = 120;
+    greet(w, RIGHTS);
+    SEND(w, get, {.request_id = 1, .at = {L + 99, L}, .rel = rel, .block = 1});
+    SEND(w, get, {.request_id = 2, .at = {LOCH_LSN_MAX, L + 8}, .rel = rel, .block = 1});
+    SEND(w, get, {.request_id = 3, .at = {LOCH_LSN_MAX, LOCH_LSN_MAX - 1}, .rel = rel});
+    SEND(w, rel_size, {.request_id = 4, .at = {LOCH_LSN_MAX - 1, 0}, .rel = rel});
+    run_ms(w, 60);
+    assert_int_equal(w->count, 0); /* it waits first */
+    run(w, 3);
+    run_ms(w, 200);
+    assert_int_equal(w->count, 3); /* what a compute may have written itself waits on */
+    for (unsigned i = 0; i < 3; i++) {
+        struct loch_page_error m = error_of(w, i);
+        assert_int_equal(m.code, LOCH_E_UNAVAILABLE);
+        assert_true(m.request_id == 1 || m.request_id == 3 || m.request_id == 4);
+        assert_non_null(memmem(m.text.data, m.text.len, "ahead of all WAL", 16));
+    }
+    w->count = 0;
+    loch_timeline_advance(w->timeline, L + 16, L);
+    loch_served_flush_soon(w->served);
+    run(w, 1);
+    struct loch_page_get_reply page;
+    assert_int_equal(w->frames[0].type, LOCH_PAGE_GET_REPLY);
+    assert_ok(loch_page_get_reply_decode(loch_buf_slice(&w->frames[0].payload), &page));
+    assert_int_equal(page.request_id, 2);
+    w->count = 0;
+    SEND(w, get, {.request_id = 5, .at = {L + 999, L}, .rel = rel});
+    run_ms(w, 20);
+    hang_up(w); /* while somebody looks after it */
+}
+
+/* What no relation or database has; the connection goes on. */
+static void absurd_numbers_get_exact_answers(void **state)
+{
+    struct world *w = *state;
+    struct loch_rel rel = {1663, 5, 9}, unknown = {UINT32_MAX, UINT32_MAX, UINT32_MAX};
+    greet(w, RIGHTS);
+    SEND(w, get, {.request_id = 3, .at = latest, .rel = unknown, .block = UINT32_MAX});
+    run(w, 1);
+    struct loch_page_get_reply page;
+    assert_int_equal(w->frames[0].type, LOCH_PAGE_GET_REPLY); /* zeros, as beyond an end */
+    assert_ok(loch_page_get_reply_decode(loch_buf_slice(&w->frames[0].payload), &page));
+    assert_true(loch_page_is_zero(page.page.data));
+    w->count = 0;
+    SEND(w, rel_size, {.request_id = 4, .at = latest, .rel = unknown});
+    run(w, 1);
+    struct loch_page_rel_size_reply size;
+    assert_ok(loch_page_rel_size_reply_decode(loch_buf_slice(&w->frames[0].payload), &size));
+    assert_false(size.exists);
+    const struct loch_page_db_size dbs[] = {
+        {.request_id = 5, .at = latest, .spc = 1663, .db = UINT32_MAX},
+        {.request_id = 6, .at = latest, .spc = UINT32_MAX, .db = UINT32_MAX},
+        {.request_id = 7, .at = latest, .spc = 1663, .db = 5}};
+    for (unsigned i = 0; i < 3; i++) {
+        struct loch_page_db_size_reply m;
+        w->count = 0;
+        SEND(w, db_size, dbs[i]);
+        run(w, 1);
+        assert_int_equal(w->frames[0].type, LOCH_PAGE_DB_SIZE_REPLY);
+        assert_ok(loch_page_db_size_reply_decode(loch_buf_slice(&w->frames[0].payload), &m));
+        assert_int_equal(m.bytes, i == 2 ? 3 * LOCH_PAGE_BYTES : 0);
+    }
+    w->count = 0;
+    SEND(w, rel_size, {.request_id = 8, .at = latest, .rel = rel, .fork = 200}); /* no message */
+    refused(w, LOCH_E_CORRUPT);
+}
+
 static void greetings_are_checked(void **state)
 {
     struct world *w = *state;
@@ -648,6 +721,8 @@ int main(void)
         TEST(a_read_waits_and_others_do_not),
         TEST(a_view_is_not_reused_beyond_its_ancestors),
         TEST(bad_requests_get_exact_errors),
+        TEST(an_lsn_in_the_future_gets_an_answer),
+        TEST(absurd_numbers_get_exact_answers),
         TEST(greetings_are_checked),
         TEST(a_dropped_timeline_closes_its_connections),
     };
