@@ -3,6 +3,7 @@
 #include "daemon.h"
 
 #include "export.h"
+#include "journal.h"
 #include "node_file.h"
 #include "service.h"
 #include "timeline.h"
@@ -37,6 +38,11 @@ static const struct loch_config_item items[] = {
      .min = 1u << 20,
      .max = 1u << 30,
      .help = "Size to which a WAL file is preallocated, and beyond which the next begins."},
+    {.section = "safekeeper",
+     .key = "journal",
+     .type = LOCH_CONFIG_BOOL,
+     .value = "on",
+     .help = "Whether small appends of many busy timelines share a journal and its syncs."},
     {.section = "safekeeper",
      .key = "timeline_limit",
      .type = LOCH_CONFIG_BYTES,
@@ -267,6 +273,9 @@ static void register_metrics(struct sk_daemon *d)
     s->file_reads = COUNTER("file_reads_total", "Reads of WAL from files, for lagging readers.");
     s->recovered_bytes = COUNTER("recovered_bytes_total", "WAL bytes fetched from peers.");
     s->store.zeroed_bytes = COUNTER("zeroed_bytes_total", "Zeros written ahead of WAL.");
+    s->journal_records =
+        COUNTER("journal_records_total", "Syncs that were shared by timelines (the journal).");
+    s->journal_bytes = COUNTER("journal_bytes_total", "Bytes written to the journal.");
     s->store.trimmed_bytes = COUNTER("trimmed_bytes_total", "WAL bytes no longer kept here.");
     s->archived_bytes = COUNTER("archived_bytes_total", "WAL bytes put into the archive.");
     s->archive_failures = COUNTER("archive_failures_total", "Pieces that could not be archived.");
@@ -371,6 +380,7 @@ static void release(struct sk_daemon *d)
     sk_witness_destroy(d->witness);
     loch_objstore_close(d->store);
     loch_audit_close(d->audit);
+    sk_journal_destroy(d->journal);
     free(d->timelines);
     free(d);
 }
@@ -382,7 +392,7 @@ static void usurped(void *arg, loch_status st)
 }
 
 /* Is this the directory that served last? */
-static loch_status enter(struct sk_daemon *d)
+static loch_status attest(struct sk_daemon *d)
 {
     const struct sk_witness_options options = {.env = d->env,
                                                .store = d->store,
@@ -393,8 +403,31 @@ static loch_status enter(struct sk_daemon *d)
                                                .usurped = usurped,
                                                .arg = d};
 
-    LOCH_TRY(sk_node_file_enter(d->env, d->dir, &d->cluster, &d->node, &d->incarnation));
     return d->store == NULL ? LOCH_OK : sk_witness_enter(&options, &d->witness);
+}
+
+/* Whose directory it is, and what its journal holds goes where it belongs. */
+static loch_status enter(struct sk_daemon *d)
+{
+    struct loch_id journal;
+
+    LOCH_TRY(sk_node_file_enter(d->env, d->dir, &d->cluster, &d->node, &d->incarnation, &journal));
+    LOCH_TRY(attest(d));
+    LOCH_TRY(sk_journal_replay(d->env, d->dir, &d->node, &journal));
+    if (!loch_id_equal(&journal, &(struct loch_id){0}))
+        LOCH_TRY(sk_node_file_write(d->env, d->dir, &d->cluster, &d->node, d->incarnation, NULL));
+    LOCH_TRY(sk_journal_discard(d->env, d->dir));
+    const struct sk_journal_options options = {.env = d->env,
+                                               .dir = d->dir,
+                                               .cluster = d->cluster,
+                                               .node = d->node,
+                                               .incarnation = d->incarnation,
+                                               .half_bytes = d->journal_half_bytes,
+                                               .least_busy = d->journal_busy,
+                                               .slow_ns = d->journal_slow_ns,
+                                               .records = d->stats.journal_records,
+                                               .bytes = d->stats.journal_bytes};
+    return sk_journal_create(&options, &d->journal);
 }
 
 loch_status sk_daemon_serve(struct sk_daemon *d, const char *address)
@@ -515,6 +548,8 @@ loch_status sk_daemon_start(const struct loch_daemon *daemon, void **state)
     d->node = loch_config_id(config, "safekeeper", "node");
     d->piece_bytes = SK_PIECE_BYTES;
     d->file_bytes = loch_config_u64(config, "safekeeper", "file_bytes");
+    if (!loch_config_bool(config, "safekeeper", "journal"))
+        d->journal_busy = UINT32_MAX;
     d->limits = (struct sk_limits){
         .timeline_bytes = loch_config_u64(config, "safekeeper", "timeline_limit"),
         .node_bytes = loch_config_u64(config, "safekeeper", "node_limit"),
@@ -552,6 +587,7 @@ static void stop_when_idle(void *arg)
 
     for (size_t i = 0; i < d->timeline_count && idle; i++)
         idle = sk_timeline_idle(d->timelines[i]);
+    idle = idle && sk_journal_idle(d->journal);
     if (idle || loch_env_now_ns(d->env) > d->stop_by_ns) {
         if (!idle)
             LOCH_WARN("stopping, though something is still under way");
@@ -595,6 +631,7 @@ void sk_daemon_finish(void *state)
         else
             clean = false;
     }
+    clean = clean && sk_journal_idle(d->journal);
     if (d->witness != NULL && sk_witness_idle(d->witness))
         sk_witness_leave(d->witness, d->work);
     if (clean)

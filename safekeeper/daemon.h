@@ -32,6 +32,7 @@ struct sk_stats {
     struct sk_store_stats store;
     struct loch_metric *appends, *append_bytes, *commits, *commit_latency;
     struct loch_metric *votes, *fenced, *pulled_bytes, *file_reads, *recovered_bytes;
+    struct loch_metric *journal_records, *journal_bytes;
     struct loch_metric *archived_bytes, *archive_failures, *archive_reads;
     struct loch_metric *wal_disk_bytes, *timelines_held, *exported_bytes, *exports;
     struct loch_metric *witness_lag;
@@ -47,7 +48,10 @@ struct sk_daemon {
     uint64_t file_bytes;
     struct sk_witness *witness; /* NULL in tests without a store */
     uint64_t witness_ms;
-    uint64_t work;                      /* rises whenever something has become durable */
+    uint64_t work; /* rises whenever something has become durable */
+    struct sk_journal *journal;
+    uint32_t journal_half_bytes, journal_busy; /* 0: as journal.h says */
+    uint64_t journal_slow_ns;
     uint64_t piece_bytes;               /* of the archive: SK_PIECE_BYTES, or less in tests */
     struct loch_pgv3_port *export_port; /* NULL: WAL is not exported */
     struct sk_export *exports;

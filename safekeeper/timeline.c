@@ -608,6 +608,7 @@ static loch_status activate(struct sk_timeline *tl, struct open_job *job)
                                        .segment_bytes = job->control.segment_bytes,
                                        .file_bytes = tl->daemon->file_bytes,
                                        .stats = &tl->daemon->stats.store,
+                                       .journal = tl->daemon->journal,
                                        .events = &store_events,
                                        .arg = tl};
     loch_lsn flush = job->found.flush_lsn;

@@ -70,6 +70,7 @@ loch_status sk_store_create(const struct sk_store_options *options, struct sk_wa
         s->stats = *options->stats;
     s->events = options->events;
     s->arg = options->arg;
+    sk_journal_enter(&s->client, options->journal, &s->sealer.tenant, &s->sealer.timeline);
     s->written = s->received = s->written_boundary = found.flush_lsn;
     sk_tail_init(&s->tail, SK_TAIL_BYTES, found.flush_lsn);
     s->dir = strdup(options->dir);
@@ -102,6 +103,7 @@ void sk_store_destroy(struct sk_store *s)
     LOCH_ASSERT(!s->posted);
     LOCH_ASSERT(s->reads == 0);
     sk_ahead_close(s);
+    sk_journal_leave(&s->client);
     while (s->head != NULL) {
         struct op *op = s->head;
         s->head = op->next;
@@ -324,6 +326,7 @@ struct begin_job {
     loch_lsn prev;
     uint64_t old_seq, old_bytes; /* a file that is left before it is full: its rest is given back */
     struct loch_wal_writer *writer;
+    uint64_t head_hash;
     struct sk_failure failure;
 };
 
@@ -353,6 +356,7 @@ static loch_status begin_steps(struct begin_job *job)
     LOCH_TRY_OUT(st,
                  sealer->wrap_key(sealer->wrap_key_arg, &sealer->tenant, &sealer->timeline, &key));
     LOCH_TRY_OUT(st, loch_wal_writer_create(&place, &key, &job->begin, &head, &job->writer));
+    job->head_hash = sk_journal_file_hash(loch_buf_slice(&head));
     sk_wal_file_path(s->dir, job->seq, path);
     LOCH_TRY_OUT(st, loch_env_create_file(sealer->env, path, loch_buf_slice(&head)));
     if (job->old_seq != 0) {
@@ -436,6 +440,7 @@ static loch_status begin_adopt(struct begin_job *job)
     }
     sk_wal_file_path(s->dir, job->seq, path);
     LOCH_TRY(loch_file_open(s->sealer.env, path, O_RDWR, &s->file));
+    LOCH_TRY(sk_journal_file(&s->client, s->file, path, job->seq, job->head_hash));
     if (s->stats.files != NULL)
         loch_metric_add(s->stats.files, 1);
     return loch_file_allocate(s->file, s->file_bytes, begin_allocated, job);
@@ -539,7 +544,8 @@ static bool written(struct sk_store *s, loch_status st)
     }
     s->write_offset += s->out.len;
     s->written_frames += s->out_frames;
-    sk_ahead_go_on(s, s->out.len);
+    if (!s->journaled) /* else nobody waits for this file's syncs */
+        sk_ahead_go_on(s, s->out.len);
     s->out.len = 0;
     return !s->failed;
 }
@@ -618,9 +624,17 @@ static loch_status start_write(struct sk_store *s)
         loch_metric_add(s->stats.writes, 1);
     s->busy = true;
     s->started_ns = loch_env_now_ns(s->sealer.env);
-    if (s->written_frames == 0 && s->head != NULL && s->head->kind == OP_SYNC)
+    s->journaled = false;
+    if (s->written_frames == 0 && s->head != NULL && s->head->kind == OP_SYNC) {
+        s->journaled = sk_journal_takes(&s->client, s->out.len);
+        if (s->journaled) {
+            sk_journal_write(&s->client, s->write_offset, loch_buf_slice(&s->out), write_sync_done,
+                             s);
+            return LOCH_OK;
+        }
         return loch_file_write_sync(s->file, s->write_offset, loch_buf_slice(&s->out),
                                     write_sync_done, s);
+    }
     return loch_file_write(s->file, s->write_offset, loch_buf_slice(&s->out), write_done, s);
 }
 

@@ -18,6 +18,7 @@
 
 #define SK_TAIL_BYTES (8u << 20)
 
+struct sk_journal;
 struct sk_store;
 
 struct sk_store_events {
@@ -39,6 +40,7 @@ struct sk_store_options {
     uint32_t segment_bytes; /* PostgreSQL's */
     uint64_t file_bytes;    /* a WAL file is preallocated to this, and the next begun beyond it */
     const struct sk_store_stats *stats;
+    struct sk_journal *journal; /* of the node; NULL: none. Lives longer */
     const struct sk_store_events *events;
     void *arg;
 };

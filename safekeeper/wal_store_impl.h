@@ -2,6 +2,7 @@
 #ifndef LOCH_SAFEKEEPER_WAL_STORE_IMPL_H
 #define LOCH_SAFEKEEPER_WAL_STORE_IMPL_H
 
+#include "journal.h"
 #include "wal_store.h"
 #include "wal_tail.h"
 
@@ -65,6 +66,8 @@ struct sk_store {
     unsigned truncations; /* queued */
     uint64_t started_ns;
     struct sk_ahead ahead;
+    struct sk_journal_client client;
+    bool journaled; /* the write in flight */
     loch_lsn written, received;
     loch_lsn written_boundary; /* end of the last whole record at or below `written` */
     uint64_t cuts;

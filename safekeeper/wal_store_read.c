@@ -100,6 +100,7 @@ static void rest(struct sk_store *s)
     last->bytes = job->bytes;
     loch_wal_writer_destroy(s->writer);
     s->writer = NULL;
+    sk_journal_file_left(&s->client);
     loch_file_close(s->file);
     s->file = NULL;
     sk_ahead_close(s);

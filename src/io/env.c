@@ -137,6 +137,12 @@ loch_status loch_env_fs_space(struct loch_env *env, const char *path, uint64_t *
     return env->ops->fs_space(env, path, free_bytes, all_bytes);
 }
 
+loch_status loch_env_patch_file(struct loch_env *env, const char *path, uint64_t offset,
+                                struct loch_slice bytes)
+{
+    return env->ops->patch_file(env, path, offset, bytes);
+}
+
 loch_status loch_env_truncate_file(struct loch_env *env, const char *path, uint64_t size)
 {
     return env->ops->truncate_file(env, path, size);

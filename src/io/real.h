@@ -51,8 +51,9 @@ struct real_env {
     unsigned sqes_ready; /* prepared and not yet submitted */
     struct real_op *ops_waiting;
     struct real_op **ops_waiting_tail;
-    struct real_op *alone;       /* to be carried out before the loop sleeps, by the loop itself */
-    const struct real_file *run; /* of whom the last write_syncs all were; NULL: closed */
+    struct real_op *alone, **alone_tail; /* the loop itself does them before it sleeps */
+    bool alone_syncs;                    /* a write_sync is among them */
+    const struct real_file *run;         /* of whom the last write_syncs all were; NULL: closed */
     unsigned run_length;
 
     struct real_stream *dirty; /* streams with something to do before the loop sleeps */
@@ -95,6 +96,8 @@ LOCH_STATUS real_replace_file(struct loch_env *env, const char *path, struct loc
 LOCH_STATUS real_create_file(struct loch_env *env, const char *path, struct loch_slice bytes);
 LOCH_STATUS real_fs_space(struct loch_env *env, const char *path, uint64_t *free_bytes,
                           uint64_t *all_bytes);
+LOCH_STATUS real_patch_file(struct loch_env *env, const char *path, uint64_t offset,
+                            struct loch_slice bytes);
 LOCH_STATUS real_truncate_file(struct loch_env *env, const char *path, uint64_t size);
 LOCH_STATUS real_unlink(struct loch_env *env, const char *path);
 LOCH_STATUS real_mkdirs(struct loch_env *env, const char *path);

@@ -20,9 +20,10 @@
 
 #define RING_ENTRIES 256u
 
-#define ALONE_RUN     64u          /* write_syncs of one file in a row before the loop does them */
-#define ALONE_BYTES   (256u << 10) /* most in one */
-#define ALONE_SLOW_NS UINT64_C(20000000) /* one that took longer ends the run */
+#define ALONE_RUN         64u /* write_syncs of one file in a row before the loop does them */
+#define ALONE_BYTES       (256u << 10) /* most in one */
+#define ALONE_WRITE_BYTES (64u << 10)
+#define ALONE_SLOW_NS     UINT64_C(20000000) /* a turn that took longer ends the run */
 
 struct real_file {
     struct loch_file base;
@@ -35,7 +36,7 @@ struct real_file {
 enum op_kind { OP_WRITE, OP_WRITE_SYNC, OP_SYNC, OP_ALLOCATE };
 
 struct real_op {
-    struct real_op *next; /* in ops_waiting */
+    struct real_op *next; /* in ops_waiting, then in alone */
     struct real_file *file;
     enum op_kind kind;
     uint64_t offset;         /* write: where the rest goes; allocate: the size */
@@ -267,38 +268,58 @@ static void pool_done(uv_work_t *work, int status)
 
 /* ---- submission ---- */
 
-/* Counts the run of write_syncs to one file. May the loop itself carry this one out? */
+/* Counts the run of write_syncs to one file. May the loop itself carry this one out? During a run
+ * it does small writes as well: they end in the system's memory. */
 static bool goes_alone(struct real_env *env, const struct real_op *op)
 {
-    if (op->kind != OP_WRITE_SYNC || op->bytes.len > ALONE_BYTES)
+    if (op->bytes.len > ALONE_BYTES)
+        return false;
+    if (op->kind == OP_WRITE)
+        return env->run_length > ALONE_RUN && op->bytes.len <= ALONE_WRITE_BYTES;
+    if (op->kind != OP_WRITE_SYNC)
         return false;
     op->file->had_run = true;
     if (env->run != NULL && env->run != op->file)
         env->run_length = 0;
     env->run_length++;
     env->run = op->file;
-    return env->run_length > ALONE_RUN && env->alone == NULL;
+    return env->run_length > ALONE_RUN && !env->alone_syncs;
 }
 
 void real_alone_run(struct real_env *env)
 {
-    struct real_op *op = env->alone;
+    struct real_op *first = env->alone;
     const uint64_t before_ns = loch_env_now_ns(&env->base);
 
     env->alone = NULL;
-    run_here(op);
+    env->alone_tail = &env->alone;
+    env->alone_syncs = false;
+    for (struct real_op *op = first; op != NULL; op = op->next)
+        run_here(op);
     if (loch_env_now_ns(&env->base) - before_ns > ALONE_SLOW_NS)
         env->run_length = 0;
-    op_finish(env, op, op->result);
+    while (first != NULL) {
+        struct real_op *op = first;
+        first = op->next;
+        op_finish(env, op, op->result);
+    }
     if (env->alone != NULL)
         real_env_wake(env); /* what came meanwhile is read first */
+}
+
+static void goes_with_alone(struct real_env *env, struct real_op *op)
+{
+    op->next = NULL;
+    *env->alone_tail = op;
+    env->alone_tail = &op->next;
+    env->alone_syncs |= op->kind == OP_WRITE_SYNC;
 }
 
 static void op_start(struct real_env *env, struct real_op *op)
 {
     env->ops_running++;
     if (goes_alone(env, op)) {
-        env->alone = op;
+        goes_with_alone(env, op);
     } else if (env->uring_on) {
         op_prepare(env, op);
     } else {

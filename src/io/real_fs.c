@@ -195,6 +195,24 @@ loch_status real_fs_space(struct loch_env *env, const char *path, uint64_t *free
     return LOCH_OK;
 }
 
+loch_status real_patch_file(struct loch_env *env, const char *path, uint64_t offset,
+                            struct loch_slice bytes)
+{
+    (void)env;
+    if (offset > INT64_MAX || bytes.len > (uint64_t)INT64_MAX - offset)
+        return LOCH_FAIL(LOCH_E_INVALID, "write to %s at %" PRIu64, path, offset);
+    int fd = open_path(path, O_WRONLY, 0);
+    if (fd < 0)
+        return io_failure("cannot open", path);
+    loch_status st = LOCH_OK;
+    if (faulted() || lseek(fd, (off_t)offset, SEEK_SET) < 0)
+        st = io_failure("cannot seek in", path);
+    else
+        st = write_all(fd, path, bytes);
+    (void)close(fd);
+    return st;
+}
+
 loch_status real_truncate_file(struct loch_env *env, const char *path, uint64_t size)
 {
     (void)env;

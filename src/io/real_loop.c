@@ -288,6 +288,7 @@ static const struct loch_world_ops real_ops = {
     .read_file = real_read_file,
     .replace_file = real_replace_file,
     .create_file = real_create_file,
+    .patch_file = real_patch_file,
     .truncate_file = real_truncate_file,
     .unlink = real_unlink,
     .mkdirs = real_mkdirs,
@@ -324,6 +325,7 @@ loch_status loch_env_real_create(struct loch_env **out)
     env->base.ops = &real_ops;
     env->posts_tail = &env->posts;
     env->ops_waiting_tail = &env->ops_waiting;
+    env->alone_tail = &env->alone;
     int rc = uv_loop_init(&env->loop);
     if (rc != 0) {
         free(env);

@@ -40,6 +40,8 @@ struct loch_world_ops {
     (struct loch_env *env, const char *path, size_t max_bytes, struct loch_buf *out);
     LOCH_STATUS (*replace_file)(struct loch_env *env, const char *path, struct loch_slice bytes);
     LOCH_STATUS (*create_file)(struct loch_env *env, const char *path, struct loch_slice bytes);
+    LOCH_STATUS(*patch_file)
+    (struct loch_env *env, const char *path, uint64_t offset, struct loch_slice bytes);
     LOCH_STATUS (*truncate_file)(struct loch_env *env, const char *path, uint64_t size);
     LOCH_STATUS (*unlink)(struct loch_env *env, const char *path);
     LOCH_STATUS (*mkdirs)(struct loch_env *env, const char *path);

@@ -86,6 +86,9 @@ LOCH_STATUS loch_env_read_file(struct loch_env *env, const char *path, size_t ma
 LOCH_STATUS loch_env_replace_file(struct loch_env *env, const char *path, struct loch_slice bytes);
 /* As above, but fails with LOCH_E_EXISTS (link(2)) when path exists. */
 LOCH_STATUS loch_env_create_file(struct loch_env *env, const char *path, struct loch_slice bytes);
+/* Writes into a file that exists, at `offset`. */
+LOCH_STATUS loch_env_patch_file(struct loch_env *env, const char *path, uint64_t offset,
+                                struct loch_slice bytes);
 LOCH_STATUS loch_env_truncate_file(struct loch_env *env, const char *path, uint64_t size);
 LOCH_STATUS loch_env_unlink(struct loch_env *env, const char *path); /* LOCH_E_NOT_FOUND */
 LOCH_STATUS loch_env_mkdirs(struct loch_env *env, const char *path);

@@ -475,6 +475,21 @@ loch_status sim_create_file(struct loch_env *env, const char *path, struct loch_
     return LOCH_OK;
 }
 
+loch_status sim_patch_file(struct loch_env *env, const char *path, uint64_t offset,
+                           struct loch_slice bytes)
+{
+    struct sim_process *p = sim_process_of(env);
+
+    LOCH_TRY(check(p, "write to", path));
+    struct sim_entry *e = find(p->node, path);
+    if (e == NULL || e->is_dir)
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "cannot open %s: it does not exist", path);
+    sync_first(e->inode, SIZE_MAX);
+    buf_write(&e->inode->now, offset, bytes.data, bytes.len);
+    buf_set(&e->inode->durable, loch_buf_slice(&e->inode->now));
+    return LOCH_OK;
+}
+
 loch_status sim_truncate_file(struct loch_env *env, const char *path, uint64_t size)
 {
     struct sim_process *p = sim_process_of(env);

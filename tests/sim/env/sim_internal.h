@@ -87,6 +87,8 @@ LOCH_STATUS sim_read_file(struct loch_env *env, const char *path, size_t max_byt
                           struct loch_buf *out);
 LOCH_STATUS sim_replace_file(struct loch_env *env, const char *path, struct loch_slice bytes);
 LOCH_STATUS sim_create_file(struct loch_env *env, const char *path, struct loch_slice bytes);
+LOCH_STATUS sim_patch_file(struct loch_env *env, const char *path, uint64_t offset,
+                           struct loch_slice bytes);
 LOCH_STATUS sim_truncate_file(struct loch_env *env, const char *path, uint64_t size);
 LOCH_STATUS sim_unlink(struct loch_env *env, const char *path);
 LOCH_STATUS sim_mkdirs(struct loch_env *env, const char *path);

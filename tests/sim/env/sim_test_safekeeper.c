@@ -1,6 +1,5 @@
 /* Three safekeepers, whole (daemon, timelines, acceptors, stores, services, recovery from peers),
  * computes that propose synthetic WAL, and a reader of what is committed, in the simulated world.
- *
  * Every seed is a story in which safekeepers are killed or lose their power (and what they had not
  * synced), computes take over from one another, networks part and join. Held against every seed:
  * nothing acknowledged is lost or changed, two leaders never acknowledge different bytes, what the
@@ -29,9 +28,7 @@
 #define WINDOW      (48u << 10) /* WAL a compute keeps: who is below recovers from its peers */
 #define AHEAD       (96u << 10) /* most WAL not yet acknowledged */
 
-static const struct loch_id cluster = {{9}};
-static const struct loch_id tenant = {{1}};
-static const struct loch_id timeline = {{2}};
+static const struct loch_id cluster = {{9}}, tenant = {{1}}, timeline = {{2}};
 
 struct safekeeper {
     struct sim_node *node;
@@ -135,6 +132,9 @@ static void sk_start(struct safekeeper *s)
     d->node = s->id;
     d->file_bytes = 64u << 10;
     d->piece_bytes = PIECE_BYTES;
+    d->journal_busy = 1 + (uint32_t)sim_world_draw(story.sim, 2); /* 2: never, for one timeline */
+    d->journal_half_bytes = 192u << 10;
+    d->journal_slow_ns = UINT64_MAX;
     d->store = real.store;
     d->metrics = real.metrics;
     d->keys = open_keys(&s->id, LOCH_ROLE_SAFEKEEPER);

@@ -284,6 +284,7 @@ static const struct loch_world_ops sim_ops = {
     .read_file = sim_read_file,
     .replace_file = sim_replace_file,
     .create_file = sim_create_file,
+    .patch_file = sim_patch_file,
     .truncate_file = sim_truncate_file,
     .unlink = sim_unlink,
     .mkdirs = sim_mkdirs,

@@ -23,6 +23,7 @@ struct world {
     char dir[256];
     struct sk_sealer sealer;
     struct sk_store *store;
+    struct sk_journal *journal; /* NULL: none */
     struct sk_control control;
     uint64_t file_bytes;
     uint64_t token, done_token;
@@ -158,6 +159,7 @@ static inline loch_status world_open(struct world *w)
                                        .segment_bytes = WAL_GEN_SEGMENT_BYTES,
                                        .file_bytes = w->file_bytes,
                                        .stats = &w->stats,
+                                       .journal = w->journal,
                                        .events = &world_events,
                                        .arg = w};
 

@@ -35,19 +35,30 @@ static void world_fini(struct world *w)
 
 static void starts_are_counted(void **state)
 {
+    struct loch_id journal;
     struct world w;
     uint64_t n = 0;
 
     (void)state;
     world_init(&w);
     for (uint64_t i = 1; i <= 3; i++) {
-        assert_ok(sk_node_file_enter(w.env, w.dir, &cluster, &node, &n));
+        assert_ok(sk_node_file_enter(w.env, w.dir, &cluster, &node, &n, &journal));
         assert_int_equal(n, i);
     }
-    assert_code(sk_node_file_enter(w.env, w.dir, &cluster, &other, &n), LOCH_E_INVALID);
-    assert_code(sk_node_file_enter(w.env, w.dir, &other, &node, &n), LOCH_E_INVALID);
-    assert_ok(sk_node_file_enter(w.env, w.dir, &cluster, &node, &n));
+    assert_code(sk_node_file_enter(w.env, w.dir, &cluster, &other, &n, &journal), LOCH_E_INVALID);
+    assert_code(sk_node_file_enter(w.env, w.dir, &other, &node, &n, &journal), LOCH_E_INVALID);
+    assert_ok(sk_node_file_enter(w.env, w.dir, &cluster, &node, &n, &journal));
     assert_int_equal(n, 4); /* the refused ones were none */
+    assert_true(loch_id_equal(&journal, &(struct loch_id){0}));
+    assert_ok(sk_node_file_write(w.env, w.dir, &cluster, &node, n, &other));
+    assert_ok(sk_node_file_enter(w.env, w.dir, &cluster, &node, &n, &journal));
+    assert_int_equal(n, 5);
+    assert_true(loch_id_equal(&journal, &other)); /* and so until it is said to be gone */
+    assert_ok(sk_node_file_enter(w.env, w.dir, &cluster, &node, &n, &journal));
+    assert_true(loch_id_equal(&journal, &other));
+    assert_ok(sk_node_file_write(w.env, w.dir, &cluster, &node, n, NULL));
+    assert_ok(sk_node_file_enter(w.env, w.dir, &cluster, &node, &n, &journal));
+    assert_true(loch_id_equal(&journal, &(struct loch_id){0}));
     world_fini(&w);
 }
 
@@ -62,6 +73,7 @@ static void damage_is_refused(void **state)
         "incarnation 0\n",
         "cluster 01000000000000000000000000000000\nnode 02000000000000000000000000000000\n"
         "incarnation 1\nmore\n"};
+    struct loch_id journal;
     struct world w;
     uint64_t n = 0;
 
@@ -70,7 +82,8 @@ static void damage_is_refused(void **state)
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         struct loch_buf kept = {0};
         assert_ok(loch_env_replace_file(w.env, w.path, loch_slice_of(texts[i], strlen(texts[i]))));
-        assert_code(sk_node_file_enter(w.env, w.dir, &cluster, &node, &n), LOCH_E_CORRUPT);
+        assert_code(sk_node_file_enter(w.env, w.dir, &cluster, &node, &n, &journal),
+                    LOCH_E_CORRUPT);
         assert_ok(loch_env_read_file(w.env, w.path, 4096, &kept)); /* and left as it is */
         assert_int_equal(kept.len, strlen(texts[i]));
         loch_buf_fini(&kept);
