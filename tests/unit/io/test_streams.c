@@ -63,6 +63,11 @@ static void run_a_while(uint64_t ms)
     loch_env_run(env);
 }
 
+/* Until it is so: ten seconds at most, for the machine may have other things to do. */
+#define RUN_UNTIL(condition_)                                                                      \
+    for (int turns_ = 0; turns_ < 1000 && !(condition_); turns_++)                                 \
+    run_a_while(10)
+
 static void frames_of(struct loch_buf *out, uint8_t type, const void *bytes, size_t len)
 {
     struct loch_writer w;
@@ -282,7 +287,7 @@ static void echo_many_frames(void **state)
     assert_int_equal(loch_stream_queued(c.stream), 0);
     assert_true(c.drained >= 1);
     close_client(&c);
-    run_a_while(50);
+    RUN_UNTIL(served_closed == 1);
     assert_int_equal(served_closed, 1);
     assert_ok(served_end);
 }
@@ -337,7 +342,7 @@ static void many_connections(void **state)
         run_for(10000);
     for (size_t i = 0; i < MANY; i++)
         loch_stream_close(c[i].stream);
-    run_a_while(100);
+    RUN_UNTIL(served_closed == MANY);
     assert_int_equal(accepted_count, MANY);
     assert_int_equal(served_closed, MANY);
     for (size_t i = 0; i < MANY; i++)
@@ -352,7 +357,7 @@ static void slow_reader(void **state)
     (void)state;
     serve_quietly = true;
     open_client(&c);
-    run_a_while(50);
+    RUN_UNTIL(last_served != NULL);
     assert_non_null(last_served);
     loch_stream_read(last_served->stream, false);
     for (uint64_t i = 0; i < FRAMES; i++)
@@ -393,14 +398,16 @@ static void pause_inside_a_frame(void **state)
     loch_stream_attach(c.stream, &events, &c);
     for (uint64_t i = 0; i < 6; i++)
         send_numbered(&c, i, 10);
-    run_a_while(100);
+    RUN_UNTIL(paused_frames == 2);
+    run_a_while(50); /* and no more come */
     assert_int_equal(paused_frames, 2);
     loch_stream_read(c.stream, true);
     assert_int_equal(paused_frames, 2); /* not before the call returns */
+    RUN_UNTIL(paused_frames == 4);
     run_a_while(50);
     assert_int_equal(paused_frames, 4);
     loch_stream_read(c.stream, true);
-    run_a_while(50);
+    RUN_UNTIL(paused_frames == 6);
     assert_int_equal(paused_frames, 6);
     close_client(&c);
 }
@@ -415,7 +422,7 @@ static void frame_refused(void **state)
     loch_stream_send(c.stream, &out);
     run_for(10000);
     assert_int_equal(c.closed, 1);
-    run_a_while(20);
+    RUN_UNTIL(served_closed == 1);
     assert_int_equal(served_closed, 1);
     assert_code(served_end, LOCH_E_INVALID);
 }
@@ -445,7 +452,7 @@ static void absurd_frame(void **state)
     loch_stream_send(c.stream, &out);
     run_for(10000);
     assert_int_equal(c.closed, 1);
-    run_a_while(20);
+    RUN_UNTIL(served_closed == 1);
     assert_code(served_end, LOCH_E_CORRUPT);
 }
 
@@ -583,12 +590,12 @@ static void peer_killed(void **state)
     struct loch_buf out = {0};
     (void)state;
     open_client(&c);
-    run_a_while(20);
+    RUN_UNTIL(last_served != NULL);
     loch_stream_close(last_served->stream);
     run_for(10000);
     assert_int_equal(c.closed, 1);
     assert_null(c.stream);
-    run_a_while(20);
+    RUN_UNTIL(served_closed == 1);
     assert_int_equal(served_closed, 1);
     /* Sending on a stream that is closing is harmless. */
     memset(&c, 0, sizeof c);
@@ -662,7 +669,7 @@ static void patient_with_a_slow_reader(void **state)
     real_stream_dead_ms = 1000;
     serve_quietly = true;
     open_client(&c);
-    run_a_while(50);
+    RUN_UNTIL(last_served != NULL);
     loch_stream_read(last_served->stream, false);
     for (uint64_t i = 0; i < 40; i++)
         send_numbered(&c, i, 1 << 20);
