@@ -255,6 +255,19 @@ static void a_start_without_the_cmk_is_closed_and_recovers(void **state)
     expect_open(s, true);
 }
 
+/* Who comes with a later epoch than is known has it from a daemon that is further. */
+static void behind_a_client(struct site *s, const struct loch_psk_identity *known)
+{
+    struct loch_psk_identity later = *known;
+    struct loch_secret psk = {0};
+
+    assert_false(loch_keys_behind(s->keys, &s->tenant));
+    later.wire_epoch++;
+    assert_code(loch_keys_psk(s->keys, &later, &psk), LOCH_E_NOT_FOUND);
+    assert_true(loch_keys_behind(s->keys, &s->tenant));
+    assert_false(loch_keys_behind(s->keys, &s->tenant)); /* said once */
+}
+
 static bool polled_on(struct site *s)
 {
     return granted(s) >= s->mark + 10;
@@ -311,14 +324,7 @@ static void unused_keys_are_put_to_sleep(void **state)
     assert_ok(loch_keys_psk(s->keys, &id, &psk));
     loch_secret_fini(&psk);
     assert_false(loch_keys_wanted(s->keys, &s->tenant)); /* neither keeps them awake */
-
-    /* Who comes with a later epoch than is known has it from a daemon that is further. */
-    assert_false(loch_keys_behind(s->keys, &s->tenant));
-    struct loch_psk_identity later = id;
-    later.wire_epoch++;
-    assert_code(loch_keys_psk(s->keys, &later, &psk), LOCH_E_NOT_FOUND);
-    assert_true(loch_keys_behind(s->keys, &s->tenant));
-    assert_false(loch_keys_behind(s->keys, &s->tenant)); /* said once */
+    behind_a_client(s, &id);
 
     /* Asleep once more, and denied when it is wanted; a safekeeper wants them too. */
     s->darkened = 0;
