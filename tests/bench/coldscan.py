@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Cold scans side by side in one run: a stock PostgreSQL and a Loch compute read the same table, with nothing in any cache
 (the servers are started anew, and the files of both leave the kernel's cache). Prints one JSON object: the median
-seconds of each scan on each side, and the ratios to stock's cold scan. Not a timed test: quote the ratios.
+seconds of each scan on each side, and the ratios to stock's cold scan; and latencies of single rows by key (what pgbench -S
+asks), four clients, likewise cold. Not a timed test: quote the ratios.
 
     tests/bench/coldscan.py [--mb 1024] [--rounds 5] [--port-base 24100] [--settings name=value,...]
 """
@@ -140,11 +141,25 @@ def timed(url, text):
     return time.monotonic() - begun, answer
 
 
+def points(url, rows):
+    """p50 and p99, in ms, of 4000 single rows at random."""
+    with tempfile.TemporaryDirectory(prefix="loch-bench.") as folder:
+        script = pathlib.Path(folder) / "point.sql"
+        script.write_text(f"\\set id random(1, {rows})\nSELECT v FROM t WHERE id = :id;\n")
+        run([BIN / "pgbench", "-n", "-M", "prepared", "-c", 4, "-j", 2, "-t", 1000, "-f", script, "-l",
+             "--log-prefix", pathlib.Path(folder) / "log", url])
+        logs = [log.read_text() for log in pathlib.Path(folder).glob("log.*")]
+    us = sorted(int(line.split()[2]) for log in logs for line in log.splitlines())
+    return us[len(us) // 2] / 1000, us[len(us) * 99 // 100] / 1000
+
+
 def measure(side, rows, cache_mb):
     out = {}
     for name, text in SCANS.items():
         side.make_cold(0)
         out[name], out["answer_" + name] = timed(side.url, text.format(rows=rows))
+    side.make_cold(0)
+    out["point_p50_ms"], out["point_p99_ms"] = points(side.url, rows)
     if cache_mb > 0:
         side.make_cold(cache_mb)
         out["filling_the_cache"], _ = timed(side.url, SCANS["serial"])
@@ -190,7 +205,7 @@ def main():
         shutil.rmtree(work, ignore_errors=True)
     medians = [{k: round(statistics.median(r[k] for r in side), 3) for k in side[0] if not k.startswith("answer")}
                for side in rounds]
-    print(json.dumps({"mb": args.mb, "rounds": args.rounds, "stock_seconds": medians[0], "loch_seconds": medians[1],
+    print(json.dumps({"mb": args.mb, "rounds": args.rounds, "stock": medians[0], "loch": medians[1],
                       "ratio_to_stock_cold": ratios(*medians)}, indent=2))
 
 
