@@ -344,16 +344,34 @@ void loch_command_check(void *arg, struct loch_console_request *request)
 
 struct window_change {
     struct loch_console_request *request;
+    struct loch_pageserver *ps;
+    struct loch_tenant *tenant; /* busy */
     struct loch_pitr_window window;
     struct loch_served **served; /* work of each is held: nobody else opens it meanwhile */
     size_t count;
+    struct loch_id *archived; /* nobody has these open: their manifests are written from here */
+    size_t archived_count;
     struct loch_failure result;
 };
+
+static loch_status set_archived(const struct window_change *c, const struct loch_id *timeline)
+{
+    struct loch_manifest m = {0};
+    struct loch_etag etag = {0};
+    LOCH_TRY(loch_manifest_get(&c->ps->store, c->ps->keys, &c->tenant->id, timeline, &m, &etag));
+    m.window = c->window;
+    m.generation++;
+    loch_status st = loch_manifest_put(&c->ps->store, c->ps->keys, &m, &etag);
+    loch_manifest_fini(&m);
+    return st;
+}
 
 static void window_work(void *arg)
 {
     struct window_change *c = arg;
     loch_status st = LOCH_OK;
+    for (size_t i = 0; i < c->archived_count && loch_is_ok(st); i++)
+        st = set_archived(c, &c->archived[i]);
     for (size_t i = 0; i < c->count && loch_is_ok(st); i++)
         st = loch_timeline_set_window(loch_served_timeline(c->served[i]), &c->window);
     loch_failure_set(&c->result, st);
@@ -363,15 +381,20 @@ static void free_change(struct window_change *c)
 {
     for (size_t i = 0; i < c->count; i++)
         loch_served_work_end(c->served[i]);
+    if (c->tenant != NULL)
+        c->tenant->busy = false;
     free(c->served);
+    free(c->archived);
     free(c);
 }
 
 static void window_done(void *arg)
 {
     struct window_change *c = arg;
-    settle(c->request, loch_failure_raise(&c->result), "SET HISTORY");
+    struct loch_console_request *request = c->request;
+    const struct loch_failure result = c->result;
     free_change(c);
+    settle(request, loch_failure_raise(&result), "SET HISTORY");
 }
 
 static loch_status begin_change(struct loch_pageserver *ps, struct loch_console_request *request,
@@ -382,17 +405,24 @@ static loch_status begin_change(struct loch_pageserver *ps, struct loch_console_
     if (tenant->busy)
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "another change of the tenant is in progress");
     struct window_change *c = calloc(1, sizeof *c);
-    if (c != NULL)
-        c->served = calloc((size_t)tenant->manifest.count + 1, sizeof(struct loch_served *));
-    if (c == NULL || c->served == NULL) {
-        free(c);
+    if (c == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a command");
+    c->served = calloc((size_t)tenant->manifest.count + 1, sizeof(struct loch_served *));
+    c->archived = calloc((size_t)tenant->manifest.count + 1, sizeof *c->archived);
+    if (c->served == NULL || c->archived == NULL) {
+        free_change(c);
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a command");
     }
     c->request = request;
+    c->ps = ps;
+    c->tenant = tenant;
     c->window = *window;
+    tenant->busy = true;
     for (uint32_t i = 0; i < tenant->manifest.count; i++) {
-        struct loch_served *s =
-            loch_served_find(ps, &tenant->id, &tenant->manifest.timelines[i].timeline);
+        const struct loch_tenant_timeline *entry = &tenant->manifest.timelines[i];
+        struct loch_served *s = loch_served_find(ps, &tenant->id, &entry->timeline);
+        if (entry->archived)
+            c->archived[c->archived_count++] = entry->timeline;
         if (s == NULL || loch_served_timeline(s) == NULL)
             continue;
         loch_served_work_begin(s);

@@ -14,12 +14,20 @@
 
 static uint64_t leaving(const struct loch_memory_share *share)
 {
+    if (share->lasting)
+        return 0;
     return share->frozen + (share->ordered ? share->open : 0);
+}
+
+static uint64_t movable(const struct loch_memory_share *share)
+{
+    return share->lasting ? 0 : share->open + share->frozen;
 }
 
 static void add(struct loch_memory *m, const struct loch_memory_share *share)
 {
     m->used += share->open + share->frozen + share->wal;
+    m->movable += movable(share);
     m->leaving += leaving(share);
     m->writers += leaving(share) > 0;
 }
@@ -27,6 +35,7 @@ static void add(struct loch_memory *m, const struct loch_memory_share *share)
 static void subtract(struct loch_memory *m, const struct loch_memory_share *share)
 {
     m->used -= share->open + share->frozen + share->wal;
+    m->movable -= movable(share);
     m->leaving -= leaving(share);
     m->writers -= leaving(share) > 0;
 }
@@ -39,7 +48,8 @@ static uint64_t soft_limit(const struct loch_pageserver *ps)
 static bool is_short(const struct loch_pageserver *ps)
 {
     const struct loch_memory *m = &ps->memory;
-    return m->used - m->leaving > soft_limit(ps) && m->writers < WRITERS_MAX;
+    return m->used - m->leaving > soft_limit(ps) && m->movable > m->leaving &&
+           m->writers < WRITERS_MAX;
 }
 
 /* Orders the largest open layers to be written. */
@@ -54,7 +64,7 @@ static void relieve(struct loch_pageserver *ps)
         return; /* the next note tries again */
     for (struct loch_served *s = ps->served; s != NULL; s = loch_served_next(s)) {
         const struct loch_memory_share *share = loch_served_memory(s);
-        if (leaving(share) == 0 && share->open > 0)
+        if (!share->lasting && leaving(share) == 0 && share->open > 0)
             items[count++] = (struct loch_budget_item){share->open, share->since_ns, s};
     }
     size_t chosen = loch_budget_choose(items, count, m->used - m->leaving - soft_limit(ps),
@@ -88,9 +98,11 @@ void loch_memory_note(struct loch_pageserver *ps, struct loch_memory_share *shar
     if (is_short(ps))
         relieve(ps);
     const bool full = m->used >= ps->config.memory_layers_bytes;
-    if (full != m->full) {
+    const bool only_wal = full && m->movable == 0;
+    if (full != m->full || only_wal != m->only_wal) {
+        loch_metric_add(m->m_pauses, full && !m->full);
         m->full = full;
-        loch_metric_add(m->m_pauses, full);
+        m->only_wal = only_wal;
         let_flow(ps);
     }
     m->relieving = false;

@@ -2,8 +2,9 @@
  * waits to be ingested.
  *
  * From three quarters of the limit on, the largest open layers are written early, a few at a time.
- * At the limit no timeline takes in more WAL until some are written. A timeline that cannot go on
- * does not count: what it holds does not grow. Loop's thread.
+ * At the limit no timeline takes in more WAL until some are written; but waiting WAL that alone
+ * keeps it there is ingested, for nothing else would make room. What a timeline that cannot go on
+ * holds counts, but it is not waited for. Loop's thread.
  */
 #ifndef LOCH_PAGESERVER_CARE_MEMORY_H
 #define LOCH_PAGESERVER_CARE_MEMORY_H
@@ -17,20 +18,29 @@ struct loch_pageserver;
 
 /* What one timeline holds, in bytes. Embedded in it; zero-initialised is nothing. */
 struct loch_memory_share {
-    uint64_t open, frozen, wal;
-    uint64_t since_ns; /* the open layer's first version, about */
-    bool ordered;      /* to be written early */
+    uint64_t open, frozen, wal; /* wal: also the part of a long record, in ingest */
+    uint64_t since_ns;          /* the open layer's first version, about */
+    bool ordered;               /* to be written early */
+    bool lasting;               /* it cannot go on: nothing of it leaves */
 };
 
 /* Embedded in the pageserver. */
 struct loch_memory {
     uint64_t used;    /* by all shares */
-    uint64_t leaving; /* of it: frozen, or ordered to be */
+    uint64_t movable; /* of it: layers of timelines that go on */
+    uint64_t leaving; /* of that: frozen, or ordered to be */
     size_t writers;   /* shares with something that is leaving */
-    bool full;        /* no WAL is ingested */
+    bool full;        /* no WAL is received, and none is ingested unless: */
+    bool only_wal;    /* nothing is movable: who has no WAL waiting receives more, too */
     bool relieving;
     struct loch_metric *m_used, *m_early, *m_pauses;
 };
+
+/* Whether a timeline must not ingest; or not receive, when it has WAL waiting. */
+static inline bool loch_memory_stops(const struct loch_memory *m, bool waiting)
+{
+    return m->full && (!m->only_wal || waiting);
+}
 
 void loch_memory_init(struct loch_pageserver *ps);
 /* Sets the share to `now`, and does what the sum asks for: may order flushes (loch_served_relieve)

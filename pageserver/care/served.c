@@ -35,7 +35,7 @@ struct loch_served {
     struct loch_waiter parents; /* a branch pulls when its ancestors have what it stands on */
     struct loch_timer *timer, *gather;
     struct loch_buf pending;
-    size_t fed_bytes; /* of the ingest in flight */
+    size_t fed_bytes, part_bytes; /* of the ingest in flight; of a record that came in part */
     struct loch_memory_share memory;
     loch_lsn pulled_lsn; /* end of what the receiver delivered */
     loch_lsn rest_lsn;   /* last_record_lsn when a flush was asked for, to rest */
@@ -59,16 +59,15 @@ static void gather(struct loch_served *s);
 static void consider_flush(struct loch_served *s);
 static void arm_timer(struct loch_served *s, uint64_t ms);
 
-/* What it holds in memory has changed. */
+/* What it holds in memory has changed. It is one with a timeline. */
 static void note_memory(struct loch_served *s)
 {
-    struct loch_memory_share now = {0};
-    if (s->timeline != NULL && s->problem[0] == '\0')
-        now = (struct loch_memory_share){.open = loch_timeline_open_bytes(s->timeline),
-                                         .frozen = loch_timeline_frozen_bytes(s->timeline),
-                                         .wal = s->pending.len + s->fed_bytes,
-                                         .since_ns = s->memory.since_ns,
-                                         .ordered = s->memory_ordered};
+    struct loch_memory_share now = {.open = loch_timeline_open_bytes(s->timeline),
+                                    .frozen = loch_timeline_frozen_bytes(s->timeline),
+                                    .since_ns = s->memory.since_ns,
+                                    .wal = s->pending.len + s->fed_bytes + s->part_bytes,
+                                    .ordered = s->memory_ordered,
+                                    .lasting = s->problem[0] != '\0'};
     if (s->memory.open == 0)
         now.since_ns = loch_env_now_ns(s->ps->env);
     loch_memory_note(s->ps, &s->memory, &now);
@@ -377,6 +376,8 @@ static void ingest_done(void *arg)
     s->memory_ordered = s->memory_ordered && !job->freeze;
     count_ingest(s, job->bytes.len);
     loch_buf_fini(&job->bytes);
+    s->part_bytes = loch_ingest_part_bytes(s->ingest);
+    s->pending.len = job->rewound ? 0 : s->pending.len;
     note_memory(s);
     if (s->stopping) {
         consider_stop(s);
@@ -390,7 +391,6 @@ static void ingest_done(void *arg)
         LOCH_WARN("WAL is asked for again: %s", job->result.text);
         loch_wal_receiver_destroy(s->receiver);
         s->receiver = NULL;
-        s->pending.len = 0;
         arm_timer(s, RETRY_MS);
         progressed(s);
     } else {
@@ -408,7 +408,8 @@ static bool memory_full(const struct loch_served *s)
 /* Pauses or resumes reading from the safekeeper, by what waits in memory. */
 static void adjust_flow(struct loch_served *s)
 {
-    bool pause = s->pending.len > PENDING_MAX_BYTES || memory_full(s) || s->ps->memory.full;
+    bool pause = s->pending.len > PENDING_MAX_BYTES || memory_full(s) ||
+                 loch_memory_stops(&s->ps->memory, s->pending.len > 0);
     if (s->receiver == NULL || pause == s->paused)
         return;
     s->paused = pause;
@@ -418,12 +419,11 @@ static void adjust_flow(struct loch_served *s)
 static void consider_ingest(struct loch_served *s)
 {
     bool idle_freeze = s->freeze_wanted && s->pending.len == 0;
-    if (s->ingesting || s->stopping || s->ingest == NULL || s->problem[0] != '\0')
-        return;
-    if (s->pending.len == 0 && !idle_freeze)
+    if (s->ingesting || s->stopping || s->ingest == NULL || s->problem[0] != '\0' ||
+        (s->pending.len == 0 && !idle_freeze))
         return;
     /* What is open can be frozen all the same: that is how memory comes back. */
-    const bool full = s->ps->memory.full;
+    const bool full = loch_memory_stops(&s->ps->memory, false);
     if (memory_full(s) || (full && !s->freeze_wanted)) {
         adjust_flow(s);
         return;

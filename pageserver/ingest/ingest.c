@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 
+#define PART_LEAST_BYTES ((size_t)16 << 10)
+
 static loch_status begin(struct loch_ingest *ingest)
 {
     const struct loch_timeline *t = ingest->timeline;
@@ -49,6 +51,12 @@ void loch_ingest_destroy(struct loch_ingest *ingest)
 loch_lsn loch_ingest_position(const struct loch_ingest *ingest)
 {
     return ingest->scan.position;
+}
+
+size_t loch_ingest_part_bytes(const struct loch_ingest *ingest)
+{
+    const size_t bytes = ingest->scan.yielded ? 0 : ingest->scan.whole.len;
+    return bytes < PART_LEAST_BYTES ? 0 : bytes;
 }
 
 LOCH_STATUS loch_ingest_rewind(struct loch_ingest *ingest)

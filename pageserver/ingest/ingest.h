@@ -25,6 +25,8 @@ LOCH_STATUS loch_ingest_create(struct loch_timeline *t, struct loch_ingest **out
 void loch_ingest_destroy(struct loch_ingest *ingest);
 /* Where the next byte must come from; may be inside a record. */
 loch_lsn loch_ingest_position(const struct loch_ingest *ingest);
+/* Bytes kept of a record that arrived in part; 0 when they are fewer than 16 KiB, as most are. */
+size_t loch_ingest_part_bytes(const struct loch_ingest *ingest);
 /* Forgets a record that arrived in part: the position goes back to last_record_lsn (a stream
  * broke). */
 LOCH_STATUS loch_ingest_rewind(struct loch_ingest *ingest);

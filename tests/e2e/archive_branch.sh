@@ -62,6 +62,7 @@ for i in 1 2 3; do
 done
 console "COMPACT main main" >/dev/null || fail "compact"
 "$LOCH" key rotate tk >/dev/null || fail "rotate"
+console "SET HISTORY main TIME 7200 BYTES 3000000" >/dev/null || fail "SET HISTORY"
 "$LOCH" branch rename idle away || fail "rename"
 kill -9 "$(daemon_pid pageserver)"
 "$LOCH" up >/dev/null || fail "up again"
@@ -95,6 +96,7 @@ q "INSERT INTO t VALUES (-1, 'later')" idle || fail "it does not go on"
 [ "$(sum child)" = "$sum_idle" ] || fail "the child's rows: $(sum child)"
 [ "$(q 'SELECT count(*) FROM t')" = 4000 ] || fail "rows of main"
 amcheck idle
+console "SHOW HISTORY" | grep '^main|away|.*|7200|3000000|tenant|' >/dev/null || fail "its window is not what was set while it was away"
 note "it came back with all of its $(cut -d'|' -f1 <<<"$sum_idle") rows"
 
 # Damage while it is away is found before anything depends on it.

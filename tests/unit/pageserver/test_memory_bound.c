@@ -1,0 +1,120 @@
+/* The bound over the memory of all timelines: what counts, and when WAL goes on. */
+#include "store_fixture.h"
+
+#include "ingest/ingest.h"
+#include "pageserver.h"
+
+#include "loch/host/metrics.h"
+#include "loch/pg/control.h"
+
+#include "../pg/wal_writer.h"
+
+#define LIMIT UINT64_C(1000)
+
+static int world_up(void **state)
+{
+    struct loch_pageserver *ps = calloc(1, sizeof *ps);
+    assert_non_null(ps);
+    assert_ok(loch_metrics_create("test", &ps->metrics));
+    loch_memory_init(ps);
+    ps->config.memory_layers_bytes = LIMIT;
+    *state = ps;
+    return 0;
+}
+
+static int world_down(void **state)
+{
+    struct loch_pageserver *ps = *state;
+    loch_metrics_destroy(ps->metrics);
+    free(ps);
+    return 0;
+}
+
+static void waiting_wal_alone_is_let_in(void **state)
+{
+    struct loch_pageserver *ps = *state;
+    struct loch_memory_share a = {0}, b = {0};
+    loch_memory_note(ps, &a, &(struct loch_memory_share){.wal = LIMIT - 1});
+    assert_false(ps->memory.full);
+    loch_memory_note(ps, &b, &(struct loch_memory_share){.wal = 1});
+    assert_true(ps->memory.full && ps->memory.only_wal);
+    loch_memory_note(ps, &b, &(struct loch_memory_share){.wal = 1, .open = 5});
+    assert_true(ps->memory.full && !ps->memory.only_wal); /* that can be written */
+    loch_memory_note(ps, &b, &(struct loch_memory_share){.wal = 1, .frozen = 5});
+    assert_true(ps->memory.full && !ps->memory.only_wal); /* that is being written */
+    loch_memory_note(ps, &b, &(struct loch_memory_share){.wal = 1});
+    assert_true(ps->memory.full && ps->memory.only_wal);
+    loch_memory_note(ps, &a, &(struct loch_memory_share){0});
+    assert_false(ps->memory.full || ps->memory.only_wal);
+    assert_int_equal(loch_metric_value(ps->memory.m_pauses), 1);
+}
+
+static void what_stays_counts_and_is_not_waited_for(void **state)
+{
+    struct loch_pageserver *ps = *state;
+    struct loch_memory_share broken = {0}, whole = {0};
+    loch_memory_note(
+        ps, &broken,
+        &(struct loch_memory_share){.open = 600, .frozen = 300, .ordered = true, .lasting = true});
+    assert_int_equal(ps->memory.used, 900);
+    assert_int_equal(ps->memory.leaving, 0);
+    assert_int_equal(ps->memory.writers, 0);
+    loch_memory_note(ps, &whole, &(struct loch_memory_share){.wal = 100});
+    assert_true(ps->memory.full && ps->memory.only_wal);
+    loch_memory_note(ps, &whole, &(struct loch_memory_share){.open = 100});
+    assert_true(ps->memory.full && !ps->memory.only_wal);
+    loch_memory_note(ps, &broken, &(struct loch_memory_share){0});
+    assert_false(ps->memory.full);
+    assert_int_equal(ps->memory.used, 100);
+}
+
+static void a_record_in_part_is_told(void **state)
+{
+    enum { RECORD = 50000, LITTLE = 9000, HALF = 20000, HEADERS = 3 * 24 };
+    struct site *s = *state;
+    const loch_lsn begin = UINT64_C(0x1000000) + 8192 + 24;
+    struct loch_control control = {.segment_bytes = WRITER_SEGMENT};
+    struct loch_timeline_info info = {.tenant = s->tenant,
+                                      .system_id = 4711,
+                                      .pg_version = 150000,
+                                      .segment_bytes = WRITER_SEGMENT,
+                                      .start_lsn = begin};
+    struct loch_timeline *t = NULL;
+    struct loch_ingest *ingest = NULL;
+    struct loch_buf bytes = {0};
+    struct wal_writer w;
+    uint8_t body[RECORD - 24] = {0};
+    assert_ok(loch_random_id(&info.timeline));
+    assert_ok(loch_keys_add_timeline(s->keys, &s->tenant, &info.timeline));
+    assert_ok(loch_timeline_create(&s->store, s->keys, &info, NULL, &t));
+    assert_ok(loch_control_encode(&control, &bytes));
+    assert_ok(loch_timeline_commit(t, begin - 100, loch_buf_slice(&bytes)));
+    assert_ok(loch_ingest_create(t, &ingest));
+    writer_init(&w, begin, begin - 100);
+    body[0] = 0xFE; /* long main data */
+    loch_put_u32(body + 1, sizeof body - 5);
+    writer_record(&w, 0, 0x20, 0, RECORD, body); /* a NOOP */
+    assert_int_equal(loch_ingest_part_bytes(ingest), 0);
+    assert_ok(loch_ingest_feed(ingest, loch_slice_of(w.bytes.data, LITTLE)));
+    assert_int_equal(loch_ingest_part_bytes(ingest), 0);
+    assert_ok(loch_ingest_feed(ingest, loch_slice_of(w.bytes.data + LITTLE, HALF - LITTLE)));
+    assert_in_range(loch_ingest_part_bytes(ingest), HALF - HEADERS, HALF);
+    assert_ok(loch_ingest_feed(ingest, loch_slice_of(w.bytes.data + HALF, w.bytes.len - HALF)));
+    assert_int_equal(loch_timeline_last_record_lsn(t), w.ends[0]);
+    assert_int_equal(loch_ingest_part_bytes(ingest), 0);
+    loch_ingest_destroy(ingest);
+    loch_timeline_release(t);
+    loch_buf_fini(&bytes);
+    writer_fini(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(waiting_wal_alone_is_let_in, world_up, world_down),
+        cmocka_unit_test_setup_teardown(what_stays_counts_and_is_not_waited_for, world_up,
+                                        world_down),
+        cmocka_unit_test_setup_teardown(a_record_in_part_is_told, site_up, site_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
