@@ -651,11 +651,12 @@ static void answer(struct sk_timeline *tl, loch_status st)
         loch_console_fail(request, st);
 }
 
-/* What may pass by itself: no key now, or a system that is short of something. The copy is good as
- * far as anybody knows, and must not be taken for a damaged one, which is thrown away. */
+/* What may pass by itself: no key now, a system that is short of something, a file that a newer
+ * version has written. The copy is good as far as anybody knows, and must not be taken for a
+ * damaged one, which is thrown away. */
 static bool may_pass(const struct open_job *job, loch_status st)
 {
-    return job->keys_failed || st.code == LOCH_E_KEY_REVOKED || st.code == LOCH_E_KMS_UNAVAILABLE ||
+    return job->keys_failed || st.code == LOCH_E_UNSUPPORTED || st.code == LOCH_E_KEY_REVOKED || st.code == LOCH_E_KMS_UNAVAILABLE ||
            st.code == LOCH_E_IO || st.code == LOCH_E_LIMIT || st.code == LOCH_E_NO_MEMORY ||
            st.code == LOCH_E_UNAVAILABLE;
 }

@@ -41,8 +41,8 @@ note "second safekeeper: $(tail -1 <<<"$said")"
 # A wrong key: the daemon says so, touches nothing, and the right key brings it all back.
 "$LOCH" compute stop main
 "$LOCH" down
-# But for what says who ran when, and the audit log, which has a line more for every refusal.
-sums() { find "$DIR/store" "$DIR/pageserver" "$DIR/safekeeper-1" -type f ! -name 'daemon.*' ! -name 'audit.log' -exec sha256sum {} + | sort; }
+# But for what says who ran when (the node files, their witnesses), and the audit log, which has a line more for every refusal.
+sums() { find "$DIR/store" "$DIR/pageserver" "$DIR/safekeeper-1" -type f ! -name 'daemon.*' ! -name witness ! -name 'audit.log' -exec sha256sum {} + | sort; }
 sums >"$WORK/before"
 cp "$DIR/cmk.key" "$WORK/right.key"
 head -c 32 /dev/urandom >"$DIR/cmk.key"
@@ -56,6 +56,44 @@ cp "$WORK/right.key" "$DIR/cmk.key"
 "$LOCH" up >/dev/null || fail "up with the right key"
 "$LOCH" compute start main >/dev/null || fail "compute with the right key"
 [ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "rows after the wrong key"
+
+# A control file from the future, then a timeline's directory copied from another node: refused with a reason, nothing
+# changed on disk, the others serve. With its own files the safekeeper is back.
+"$LOCH" compute stop main
+"$LOCH" down
+mine=$(dirname "$(find "$DIR/safekeeper-1" -name 'control' -type f | head -1)")
+other=$(dirname "$(find "$DIR/safekeeper-2" -name 'control' -type f | head -1)")
+cp -a "$mine" "$WORK/mine"
+own() { rm -rf "$mine" && cp -a "$WORK/mine" "$mine"; }
+refused() { # NAME REASON: the safekeeper with these files
+    local before after
+    before=$(cd "$mine" && sha256sum ./*)
+    "$LOCH" up >/dev/null 2>&1 || true
+    said() { tail -n +"$lines" "$DIR/log/safekeeper-1.log" | grep -q "$2"; }
+    wait_until 20 said "$@" || fail "$1 is not refused: $(tail -n 3 "$DIR/log/safekeeper-1.log")"
+    "$LOCH" compute start main >/dev/null || fail "$1: two good safekeepers are a quorum"
+    [ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "$1: rows"
+    after=$(cd "$mine" && sha256sum ./*)
+    [ "$before" = "$after" ] || fail "$1: something was changed on disk"
+    note "$1: $(tail -n +"$lines" "$DIR/log/safekeeper-1.log" | grep -o "$2.*" | head -1 | cut -c1-120)"
+    "$LOCH" compute stop main
+    "$LOCH" down
+}
+python3 - "$mine/control" <<'PY'
+import sys
+with open(sys.argv[1], "r+b") as f:
+    f.seek(10)  # the least reader's version
+    f.write(b"\xff\x00")
+PY
+lines=$(($(wc -l <"$DIR/log/safekeeper-1.log") + 1))
+refused "a control file from the future" "wants a reader of"
+own
+rm -rf "$mine" && cp -a "$other" "$mine"
+lines=$(($(wc -l <"$DIR/log/safekeeper-1.log") + 1))
+refused "a directory copied from another node" "belongs to another name or node"
+own
+"$LOCH" up >/dev/null 2>&1 || true
+"$LOCH" compute start main >/dev/null || fail "compute start after the refusals"
 
 # A flipped byte in a safekeeper's control file: that safekeeper says which file; the others serve.
 "$LOCH" compute stop main
