@@ -1,5 +1,11 @@
 /* A set-associative cache: the page's hash names a set of eight entries, the least recently used of
- * which makes room. One lock for each group of sets. */
+ * which makes room. One lock for each group of sets.
+ *
+ * What a look at a set needs lies in its two lines of memory: a page's tag (a part of its hash)
+ * beside each entry, and the tags of pages that were read lately but are not kept. A page that was
+ * cheap to read is kept at its second read, so that one scan of a large table does not push out
+ * what others read again and again, nor copies pages that nobody asks for twice.
+ */
 #include "page_cache.h"
 
 #include <pthread.h>
@@ -7,21 +13,36 @@
 
 #define WAYS  8u
 #define LOCKS 64u
+/* Pages not kept that a set remembers. */
+#define GHOSTS 15u
 
 struct entry {
     struct loch_id timeline;
     struct loch_key key;
-    loch_lsn version; /* LOCH_LSN_NONE: free */
+    loch_lsn version;
     loch_lsn upto;
-    uint64_t used;
+};
+
+struct set {
+    uint32_t tag[WAYS];  /* 0: free */
+    uint32_t used[WAYS]; /* the clock then; it may wrap around */
+    uint32_t ghost[GHOSTS];
+    uint32_t clock;
 };
 
 struct loch_page_cache {
-    size_t sets;
+    size_t set_count;
+    struct set *sets;
     struct entry *entries;
     uint8_t *pages;
     pthread_mutex_t locks[LOCKS];
-    uint64_t ticks[LOCKS];
+};
+
+/* Where a page belongs. */
+struct spot {
+    size_t number;
+    struct set *set;
+    uint32_t tag;
 };
 
 LOCH_STATUS loch_page_cache_create(size_t budget_bytes, struct loch_page_cache **out)
@@ -29,14 +50,15 @@ LOCH_STATUS loch_page_cache_create(size_t budget_bytes, struct loch_page_cache *
     struct loch_page_cache *cache = calloc(1, sizeof *cache);
     if (cache == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a page cache");
-    cache->sets = budget_bytes / LOCH_PAGE_BYTES / WAYS;
-    if (cache->sets < 2)
-        cache->sets = 2;
-    cache->entries = calloc(cache->sets * WAYS, sizeof *cache->entries);
-    cache->pages = calloc(cache->sets * WAYS, LOCH_PAGE_BYTES);
+    cache->set_count = budget_bytes / LOCH_PAGE_BYTES / WAYS;
+    if (cache->set_count < 2)
+        cache->set_count = 2;
+    cache->sets = calloc(cache->set_count, sizeof *cache->sets);
+    cache->entries = calloc(cache->set_count * WAYS, sizeof *cache->entries);
+    cache->pages = calloc(cache->set_count * WAYS, LOCH_PAGE_BYTES);
     for (size_t i = 0; i < LOCKS; i++)
         pthread_mutex_init(&cache->locks[i], NULL);
-    if (cache->entries == NULL || cache->pages == NULL) {
+    if (cache->sets == NULL || cache->entries == NULL || cache->pages == NULL) {
         loch_page_cache_destroy(cache);
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a page cache of %zu bytes", budget_bytes);
     }
@@ -50,13 +72,14 @@ void loch_page_cache_destroy(struct loch_page_cache *cache)
         return;
     for (size_t i = 0; i < LOCKS; i++)
         pthread_mutex_destroy(&cache->locks[i]);
+    free(cache->sets);
     free(cache->entries);
     free(cache->pages);
     free(cache);
 }
 
-static size_t set_of(const struct loch_page_cache *cache, const struct loch_id *timeline,
-                     const struct loch_key *key)
+static struct spot spot_of(const struct loch_page_cache *cache, const struct loch_id *timeline,
+                           const struct loch_key *key)
 {
     uint64_t seed;
     memcpy(&seed, timeline->bytes, sizeof seed);
@@ -64,47 +87,48 @@ static size_t set_of(const struct loch_page_cache *cache, const struct loch_id *
     h = (h ^ (h >> 31)) * UINT64_C(0xBF58476D1CE4E5B9);
     h ^= (uint64_t)key->db << 32 | (uint64_t)key->spc << 4 | (uint64_t)key->kind << 2 | key->fork;
     h = (h ^ (h >> 29)) * UINT64_C(0x94D049BB133111EB);
-    return (size_t)((h ^ (h >> 32)) % cache->sets);
+    const size_t number = (size_t)((h ^ (h >> 32)) % cache->set_count);
+    return (struct spot){number, &cache->sets[number], (uint32_t)(h >> 32) | 1};
 }
 
-static bool is_entry(const struct entry *e, const struct loch_id *timeline,
-                     const struct loch_key *key)
+static pthread_mutex_t *lock_of(struct loch_page_cache *cache, const struct spot *spot)
 {
-    return e->version != LOCH_LSN_NONE && loch_id_equal(&e->timeline, timeline) &&
-           loch_key_compare(&e->key, key) == 0;
+    return &cache->locks[spot->number % LOCKS];
 }
 
-/* The entry's place, or SIZE_MAX; the set's lock held. */
-static size_t find(const struct loch_page_cache *cache, size_t set, const struct loch_id *timeline,
-                   const struct loch_key *key)
+/* The page's entry, or NULL; the set's lock held. Its way is counted as used now. */
+static struct entry *find(const struct loch_page_cache *cache, const struct spot *spot,
+                          const struct loch_id *timeline, const struct loch_key *key)
 {
-    for (size_t i = set * WAYS; i < (set + 1) * WAYS; i++)
-        if (is_entry(&cache->entries[i], timeline, key))
-            return i;
-    return SIZE_MAX;
+    for (size_t i = 0; i < WAYS; i++) {
+        struct entry *e = &cache->entries[spot->number * WAYS + i];
+        if (spot->set->tag[i] != spot->tag || !loch_id_equal(&e->timeline, timeline) ||
+            loch_key_compare(&e->key, key) != 0)
+            continue;
+        spot->set->used[i] = ++spot->set->clock;
+        return e;
+    }
+    return NULL;
 }
 
-static void copy_out(struct loch_page_cache *cache, size_t set, size_t at,
-                     uint8_t page[static LOCH_PAGE_BYTES])
+static uint8_t *page_of(const struct loch_page_cache *cache, const struct entry *e)
 {
-    cache->entries[at].used = ++cache->ticks[set % LOCKS];
-    memcpy(page, cache->pages + at * LOCH_PAGE_BYTES, LOCH_PAGE_BYTES);
+    return cache->pages + (size_t)(e - cache->entries) * LOCH_PAGE_BYTES;
 }
 
 bool loch_page_cache_get(struct loch_page_cache *cache, const struct loch_id *timeline,
                          const struct loch_key *key, loch_lsn floor, loch_lsn lsn,
                          loch_lsn *version, uint8_t page[static LOCH_PAGE_BYTES])
 {
-    size_t set = set_of(cache, timeline, key);
-    pthread_mutex_lock(&cache->locks[set % LOCKS]);
-    size_t at = find(cache, set, timeline, key);
-    const struct entry *e = &cache->entries[at == SIZE_MAX ? 0 : at];
-    bool found = at != SIZE_MAX && e->version >= floor && e->version <= lsn;
+    const struct spot spot = spot_of(cache, timeline, key);
+    pthread_mutex_lock(lock_of(cache, &spot));
+    const struct entry *e = find(cache, &spot, timeline, key);
+    const bool found = e != NULL && e->version >= floor && e->version <= lsn;
     if (found) {
         *version = e->version;
-        copy_out(cache, set, at, page);
+        memcpy(page, page_of(cache, e), LOCH_PAGE_BYTES);
     }
-    pthread_mutex_unlock(&cache->locks[set % LOCKS]);
+    pthread_mutex_unlock(lock_of(cache, &spot));
     return found;
 }
 
@@ -112,63 +136,92 @@ bool loch_page_cache_answer(struct loch_page_cache *cache, const struct loch_id 
                             const struct loch_key *key, loch_lsn since, loch_lsn lsn,
                             loch_lsn *as_of, uint8_t page[static LOCH_PAGE_BYTES])
 {
-    size_t set = set_of(cache, timeline, key);
-    pthread_mutex_lock(&cache->locks[set % LOCKS]);
-    size_t at = find(cache, set, timeline, key);
-    const struct entry *e = &cache->entries[at == SIZE_MAX ? 0 : at];
-    bool found = at != SIZE_MAX && e->upto >= since && e->version <= lsn;
+    const struct spot spot = spot_of(cache, timeline, key);
+    pthread_mutex_lock(lock_of(cache, &spot));
+    const struct entry *e = find(cache, &spot, timeline, key);
+    const bool found = e != NULL && e->upto >= since && e->version <= lsn;
     if (found) {
         *as_of = e->upto < lsn ? e->upto : lsn;
-        copy_out(cache, set, at, page);
+        memcpy(page, page_of(cache, e), LOCH_PAGE_BYTES);
     }
-    pthread_mutex_unlock(&cache->locks[set % LOCKS]);
+    pthread_mutex_unlock(lock_of(cache, &spot));
     return found;
 }
 
 void loch_page_cache_confirm(struct loch_page_cache *cache, const struct loch_id *timeline,
                              const struct loch_key *key, loch_lsn version, loch_lsn upto)
 {
-    size_t set = set_of(cache, timeline, key);
-    pthread_mutex_lock(&cache->locks[set % LOCKS]);
-    size_t at = find(cache, set, timeline, key);
-    if (at != SIZE_MAX && cache->entries[at].version == version && cache->entries[at].upto < upto)
-        cache->entries[at].upto = upto;
-    pthread_mutex_unlock(&cache->locks[set % LOCKS]);
+    const struct spot spot = spot_of(cache, timeline, key);
+    pthread_mutex_lock(lock_of(cache, &spot));
+    struct entry *e = find(cache, &spot, timeline, key);
+    if (e != NULL && e->version == version && e->upto < upto)
+        e->upto = upto;
+    pthread_mutex_unlock(lock_of(cache, &spot));
+}
+
+/* The way that makes room: a free one, or the one used longest ago. */
+static size_t victim(const struct set *set)
+{
+    size_t oldest = 0;
+    for (size_t i = 0; i < WAYS; i++) {
+        if (set->tag[i] == 0)
+            return i;
+        if (set->clock - set->used[i] > set->clock - set->used[oldest])
+            oldest = i;
+    }
+    return oldest;
+}
+
+/* True when the page was read lately; else it is remembered as read now. */
+static bool is_second(struct set *set, uint32_t tag)
+{
+    for (size_t i = 0; i < GHOSTS; i++) {
+        if (set->ghost[i] != tag)
+            continue;
+        set->ghost[i] = 0;
+        return true;
+    }
+    set->ghost[++set->clock % GHOSTS] = tag;
+    return false;
 }
 
 void loch_page_cache_put(struct loch_page_cache *cache, const struct loch_id *timeline,
-                         const struct loch_key *key, loch_lsn version, loch_lsn upto,
+                         const struct loch_key *key, loch_lsn version, loch_lsn upto, bool cheap,
                          const uint8_t page[static LOCH_PAGE_BYTES])
 {
-    size_t set = set_of(cache, timeline, key);
-    pthread_mutex_lock(&cache->locks[set % LOCKS]);
-    size_t slot = set * WAYS;
-    for (size_t i = slot; i < (set + 1) * WAYS; i++) {
-        if (is_entry(&cache->entries[i], timeline, key)) {
-            slot = i;
-            break;
+    const struct spot spot = spot_of(cache, timeline, key);
+    struct set *set = spot.set;
+    pthread_mutex_lock(lock_of(cache, &spot));
+    struct entry *e = find(cache, &spot, timeline, key);
+    bool take = e != NULL && e->version < version;
+    if (e == NULL) {
+        const size_t way = victim(set);
+        take = !cheap || set->tag[way] == 0 || is_second(set, spot.tag);
+        if (take) {
+            e = &cache->entries[spot.number * WAYS + way];
+            set->tag[way] = spot.tag;
+            set->used[way] = ++set->clock;
         }
-        if (cache->entries[i].used < cache->entries[slot].used)
-            slot = i;
     }
-    struct entry *e = &cache->entries[slot];
-    if (!is_entry(e, timeline, key) || e->version < version) {
-        *e = (struct entry){*timeline, *key, version, upto, ++cache->ticks[set % LOCKS]};
-        memcpy(cache->pages + slot * LOCH_PAGE_BYTES, page, LOCH_PAGE_BYTES);
+    if (take) {
+        *e = (struct entry){*timeline, *key, version, upto};
+        memcpy(page_of(cache, e), page, LOCH_PAGE_BYTES);
     }
-    pthread_mutex_unlock(&cache->locks[set % LOCKS]);
+    pthread_mutex_unlock(lock_of(cache, &spot));
 }
 
 void loch_page_cache_drop(struct loch_page_cache *cache, const struct loch_id *timeline)
 {
-    for (size_t set = 0; set < cache->sets; set++) {
-        pthread_mutex_lock(&cache->locks[set % LOCKS]);
-        for (size_t i = set * WAYS; i < (set + 1) * WAYS; i++) {
-            if (!loch_id_equal(&cache->entries[i].timeline, timeline))
+    for (size_t n = 0; n < cache->set_count; n++) {
+        pthread_mutex_lock(&cache->locks[n % LOCKS]);
+        for (size_t i = 0; i < WAYS; i++) {
+            struct entry *e = &cache->entries[n * WAYS + i];
+            if (cache->sets[n].tag[i] == 0 || !loch_id_equal(&e->timeline, timeline))
                 continue;
-            cache->entries[i] = (struct entry){0};
-            memset(cache->pages + i * LOCH_PAGE_BYTES, 0, LOCH_PAGE_BYTES);
+            cache->sets[n].tag[i] = 0;
+            *e = (struct entry){0};
+            memset(page_of(cache, e), 0, LOCH_PAGE_BYTES);
         }
-        pthread_mutex_unlock(&cache->locks[set % LOCKS]);
+        pthread_mutex_unlock(&cache->locks[n % LOCKS]);
     }
 }

@@ -28,9 +28,9 @@ bool loch_page_cache_answer(struct loch_page_cache *cache, const struct loch_id 
                             const struct loch_key *key, loch_lsn since, loch_lsn lsn,
                             loch_lsn *as_of, uint8_t page[static LOCH_PAGE_BYTES]);
 /* Keeps the page, which is the answer from `version` up to `upto`, unless a newer version of it is
- * there. */
+ * there. `cheap`: another may only make room for it when it was put before, lately. */
 void loch_page_cache_put(struct loch_page_cache *cache, const struct loch_id *timeline,
-                         const struct loch_key *key, loch_lsn version, loch_lsn upto,
+                         const struct loch_key *key, loch_lsn version, loch_lsn upto, bool cheap,
                          const uint8_t page[static LOCH_PAGE_BYTES]);
 /* The entry of that version, if it is there, is the answer up to `upto` too. */
 void loch_page_cache_confirm(struct loch_page_cache *cache, const struct loch_id *timeline,

@@ -12,6 +12,7 @@
 #include "loch/host/keys.h"
 #include "loch/io/env.h"
 
+#include <assert.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -21,6 +22,10 @@
 #define RUN_BYTES    (LOCH_KEY_BYTES + 22u)
 /* Where there was no copy of the file, none is asked for again so soon. */
 #define NO_COPY_NS (UINT64_C(60) * 1000 * 1000 * 1000)
+/* A block of at most this size is read onto the stack: an image of a page, and more. */
+#define FRAME_LOCAL_BYTES 10240u
+/* Of an encoded key: where the block's number begins, which is its end. */
+#define KEY_BLOCK_AT (LOCH_KEY_BYTES - 4u)
 
 struct run {
     uint8_t key[LOCH_KEY_BYTES];
@@ -50,6 +55,7 @@ struct loch_layer {
     atomic_bool imaged;
     struct loch_id key_id; /* what wraps its DEK */
     uint32_t key_version;
+    _Atomic uint32_t found; /* the run of a page that was found last: where to look first */
     _Atomic uint64_t asked; /* twice the keyring's generation when is_old was found out, plus it */
 };
 
@@ -117,11 +123,22 @@ size_t loch_layer_index_bytes(const struct loch_layer *layer)
     return layer->run_count * sizeof *layer->runs + layer->frame_count * sizeof *layer->frames;
 }
 
+static uint64_t big_endian(const uint8_t *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return __builtin_bswap64(v);
+}
+
+/* As memcmp of the keys, then by LSN; in three words, as searches live on it. */
 static int compare_runs(const struct run *a, const struct run *b)
 {
-    int c = memcmp(a->key, b->key, LOCH_KEY_BYTES);
-    if (c != 0)
-        return c;
+    static_assert(LOCH_KEY_BYTES == 18, "two words and the last of a third");
+    for (unsigned at = 0; at <= 10; at += at == 0 ? 8 : 2) {
+        const uint64_t x = big_endian(a->key + at), y = big_endian(b->key + at);
+        if (x != y)
+            return x < y ? -1 : 1;
+    }
     return a->first_lsn < b->first_lsn ? -1 : a->first_lsn > b->first_lsn;
 }
 
@@ -239,10 +256,28 @@ LOCH_STATUS loch_layer_open(const struct loch_store *store, struct loch_keys *ke
     return LOCH_OK;
 }
 
-/* The number of runs that are <= (key, lsn). */
-static uint32_t runs_upto(const struct loch_layer *layer, const struct run *wanted)
+/* Images of a relation's pages are runs one beside the other: from where one of them was found,
+ * the next is reckoned. The number of runs <= `wanted`, or 0: it has to be searched for. */
+static uint32_t reckon(const struct loch_layer *layer, const struct run *wanted)
 {
-    uint32_t lo = 0, hi = layer->run_count;
+    const uint32_t from = atomic_load_explicit(&layer->found, memory_order_relaxed);
+    const struct run *known = &layer->runs[from];
+    if (wanted->key[0] != LOCH_KEY_PAGE || memcmp(known->key, wanted->key, KEY_BLOCK_AT) != 0)
+        return 0;
+    const int64_t at = (int64_t)from + (int64_t)(big_endian(wanted->key + 10) & UINT32_MAX) -
+                       (int64_t)(big_endian(known->key + 10) & UINT32_MAX);
+    if (at < 0 || at >= layer->run_count || compare_runs(&layer->runs[at], wanted) > 0 ||
+        (at + 1 < layer->run_count && compare_runs(&layer->runs[at + 1], wanted) <= 0))
+        return 0;
+    return (uint32_t)at + 1;
+}
+
+/* The number of runs that are <= (key, lsn). */
+static uint32_t runs_upto(struct loch_layer *layer, const struct run *wanted)
+{
+    uint32_t lo = reckon(layer, wanted), hi = layer->run_count;
+    if (lo > 0)
+        return lo;
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
         if (compare_runs(&layer->runs[mid], wanted) <= 0)
@@ -250,6 +285,8 @@ static uint32_t runs_upto(const struct loch_layer *layer, const struct run *want
         else
             hi = mid;
     }
+    if (lo > 0 && wanted->key[0] == LOCH_KEY_PAGE)
+        atomic_store_explicit(&layer->found, lo - 1, memory_order_relaxed);
     return lo;
 }
 
@@ -324,16 +361,19 @@ static loch_status read_frame_now(struct loch_layer *layer, uint32_t number,
                                   struct loch_frame **out)
 {
     const struct loch_layer_ref *ref = &layer->frames[number];
-    struct loch_buf stored = {0}, raw = {0};
-    loch_status st = loch_buf_reserve(&stored, ref->stored_bytes);
-    if (loch_is_ok(st) &&
-        !loch_file_read_now(layer->file, ref->offset, stored.data, ref->stored_bytes))
-        st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "a block that is not in memory");
-    if (loch_is_ok(st)) {
-        stored.len = ref->stored_bytes;
-        st = loch_layer_reader_open_frame(layer->reader, ref, loch_buf_slice(&stored), &raw);
+    uint8_t local[FRAME_LOCAL_BYTES];
+    struct loch_buf large = {0}, raw = {0};
+    uint8_t *stored = local;
+    loch_status st = LOCH_OK;
+    if (ref->stored_bytes > sizeof local) {
+        LOCH_TRY(loch_buf_reserve(&large, ref->stored_bytes));
+        stored = large.data;
     }
-    loch_buf_fini(&stored);
+    if (!loch_file_read_now(layer->file, ref->offset, stored, ref->stored_bytes))
+        st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "a block that is not in memory");
+    if (loch_is_ok(st))
+        st = loch_layer_reader_open_in_place(layer->reader, ref, stored, ref->stored_bytes, &raw);
+    loch_buf_fini(&large);
     if (loch_is_ok(st))
         return loch_frame_create(&raw, out);
     loch_buf_fini(&raw);
@@ -381,35 +421,27 @@ static loch_status read_version(struct loch_reader *r, struct loch_version *v)
     return LOCH_OK;
 }
 
-/* Appends a run's versions within floor..lsn, newest first, up to the first base. A run is often
- * hundreds of sizes of one relation, of which the last counts: the first pass only looks for where
- * that is. */
+/* Appends a run's versions within floor..lsn, newest first, down to the newest base. They stand
+ * oldest first: a base makes what was taken before it superfluous. */
 static loch_status collect_run(struct loch_slice frame, uint32_t offset, loch_lsn floor,
                                loch_lsn lsn, struct loch_versions *out, bool *base)
 {
     if (offset > frame.len)
         return LOCH_FAIL(LOCH_E_CORRUPT, "a layer's index points beyond a frame");
-    struct loch_reader r, from;
-    struct loch_version v;
+    const size_t first = out->count;
+    struct loch_reader r;
     loch_reader_init(&r, loch_slice_of(frame.data + offset, frame.len - offset));
-    uint32_t left = loch_read_u32(&r);
-    size_t wanted = 0; /* versions at `from` */
-    from = r;
-    for (; left > 0; left--) {
-        const struct loch_reader here = r;
+    for (uint32_t left = loch_read_u32(&r); left > 0; left--) {
+        struct loch_version v;
         LOCH_TRY(read_version(&r, &v));
         if (v.lsn > lsn)
             break;
-        if (wanted == 0 || loch_version_is_base(&v)) {
-            from = here;
-            wanted = 0;
+        if (v.lsn < floor)
+            continue;
+        if (loch_version_is_base(&v)) {
+            out->count = first;
+            *base = true;
         }
-        wanted += v.lsn >= floor;
-    }
-    const size_t first = out->count;
-    for (size_t i = 0; i < wanted; i++) {
-        LOCH_TRY(read_version(&from, &v));
-        *base = *base || loch_version_is_base(&v);
         LOCH_TRY(loch_versions_add(out, &v));
     }
     loch_versions_reverse(out, first);
@@ -455,8 +487,7 @@ LOCH_STATUS loch_layer_keys(struct loch_layer *layer, const struct loch_key *fir
     return LOCH_OK;
 }
 
-bool loch_layer_chain(const struct loch_layer *layer, const struct loch_key *key,
-                      struct loch_chain *out)
+bool loch_layer_chain(struct loch_layer *layer, const struct loch_key *key, struct loch_chain *out)
 {
     struct run wanted = {.first_lsn = LOCH_LSN_MAX};
     loch_key_encode(key, wanted.key);

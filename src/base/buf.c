@@ -48,12 +48,6 @@ void loch_buf_consume(struct loch_buf *buf, size_t n)
         memmove(buf->data, buf->data + n, buf->len);
 }
 
-uint64_t loch_read_u64(struct loch_reader *r)
-{
-    const uint8_t *p = loch_reader_take(r, 8);
-    return p ? loch_get_u64(p) : 0;
-}
-
 struct loch_id loch_read_id(struct loch_reader *r)
 {
     struct loch_id id;

@@ -11,6 +11,9 @@
 #include <string.h>
 #include <zstd.h>
 
+/* A frame of at most this size is read onto the stack: an image of a page, and more. */
+#define FRAME_LOCAL_BYTES 10240u
+
 struct loch_layer_reader {
     struct loch_aead_pool pool;
     uint8_t hash[LOCH_SHA256_BYTES];
@@ -209,19 +212,25 @@ static loch_status ref_check(const struct loch_layer_reader *r, const struct loc
     return LOCH_OK;
 }
 
+loch_status loch_layer_reader_open_in_place(struct loch_layer_reader *reader,
+                                            const struct loch_layer_ref *ref, uint8_t *stored,
+                                            size_t len, struct loch_buf *raw)
+{
+    LOCH_TRY(ref_check(reader, ref));
+    if (len != ref->stored_bytes)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "%zu bytes for a frame of %u", len, ref->stored_bytes);
+    return packed_open(reader, DOMAIN_LAYER_FRAME, ref->frame, stored, len,
+                       LOCH_LAYER_FRAME_MAX_BYTES, raw);
+}
+
 loch_status loch_layer_reader_open_frame(struct loch_layer_reader *reader,
                                          const struct loch_layer_ref *ref, struct loch_slice stored,
                                          struct loch_buf *raw)
 {
-    LOCH_TRY(ref_check(reader, ref));
-    if (stored.len != ref->stored_bytes)
-        return LOCH_FAIL(LOCH_E_CORRUPT, "%zu bytes for a frame of %u", stored.len,
-                         ref->stored_bytes);
     struct loch_buf copy = {0};
     loch_status st;
     LOCH_TRY_OUT(st, loch_buf_append(&copy, stored.data, stored.len));
-    LOCH_TRY_OUT(st, packed_open(reader, DOMAIN_LAYER_FRAME, ref->frame, copy.data, copy.len,
-                                 LOCH_LAYER_FRAME_MAX_BYTES, raw));
+    LOCH_TRY_OUT(st, loch_layer_reader_open_in_place(reader, ref, copy.data, copy.len, raw));
 out:
     loch_buf_fini(&copy);
     return st;
@@ -230,15 +239,19 @@ out:
 loch_status loch_layer_reader_frame(struct loch_layer_reader *reader,
                                     const struct loch_layer_ref *ref, struct loch_buf *raw)
 {
-    struct loch_buf stored = {0};
+    uint8_t local[FRAME_LOCAL_BYTES];
+    struct loch_buf large = {0};
+    uint8_t *stored = local;
     loch_status st;
 
     LOCH_TRY(ref_check(reader, ref));
-    LOCH_TRY(loch_buf_reserve(&stored, ref->stored_bytes));
-    LOCH_TRY_OUT(st, reader->read_at(reader->arg, ref->offset, stored.data, ref->stored_bytes));
-    LOCH_TRY_OUT(st, packed_open(reader, DOMAIN_LAYER_FRAME, ref->frame, stored.data,
-                                 ref->stored_bytes, LOCH_LAYER_FRAME_MAX_BYTES, raw));
+    if (ref->stored_bytes > sizeof local) {
+        LOCH_TRY(loch_buf_reserve(&large, ref->stored_bytes));
+        stored = large.data;
+    }
+    LOCH_TRY_OUT(st, reader->read_at(reader->arg, ref->offset, stored, ref->stored_bytes));
+    LOCH_TRY_OUT(st, loch_layer_reader_open_in_place(reader, ref, stored, ref->stored_bytes, raw));
 out:
-    loch_buf_fini(&stored);
+    loch_buf_fini(&large);
     return st;
 }

@@ -126,7 +126,12 @@ static inline uint32_t loch_read_u32(struct loch_reader *r)
     return p ? loch_get_u32(p) : 0;
 }
 
-uint64_t loch_read_u64(struct loch_reader *r);
+static inline uint64_t loch_read_u64(struct loch_reader *r)
+{
+    const uint8_t *p = loch_reader_take(r, 8);
+    return p ? loch_get_u64(p) : 0;
+}
+
 struct loch_id loch_read_id(struct loch_reader *r);
 /* Borrows the next n bytes; an empty slice when there are fewer. */
 struct loch_slice loch_read_bytes(struct loch_reader *r, size_t n);

@@ -74,7 +74,12 @@ uint32_t loch_layer_reader_frames(const struct loch_layer_reader *reader);
 /* Appends the frame's raw bytes to *raw. Any thread, many at once. */
 LOCH_STATUS loch_layer_reader_frame(struct loch_layer_reader *reader,
                                     const struct loch_layer_ref *ref, struct loch_buf *raw);
-/* The same on bytes the caller read itself (ref->stored_bytes at ref->offset). */
+/* The same on bytes the caller read itself (ref->stored_bytes at ref->offset), which are opened
+ * where they stand: what is in `stored` afterwards is of no use. */
+LOCH_STATUS loch_layer_reader_open_in_place(struct loch_layer_reader *reader,
+                                            const struct loch_layer_ref *ref, uint8_t *stored,
+                                            size_t len, struct loch_buf *raw);
+/* The same, leaving the caller's bytes alone. */
 LOCH_STATUS loch_layer_reader_open_frame(struct loch_layer_reader *reader,
                                          const struct loch_layer_ref *ref, struct loch_slice stored,
                                          struct loch_buf *raw);

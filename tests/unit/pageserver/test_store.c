@@ -664,13 +664,13 @@ static void cached_pages_honour_floor_and_lsn(void **state)
     struct loch_key key = page_key(1);
     uint8_t page[LOCH_PAGE_BYTES] = {1}, out[LOCH_PAGE_BYTES];
     loch_lsn version = 0;
-    loch_page_cache_put(s->cache, &s->tenant, &key, 100, 120, page);
+    loch_page_cache_put(s->cache, &s->tenant, &key, 100, 120, false, page);
     assert_true(loch_page_cache_get(s->cache, &s->tenant, &key, 0, 100, &version, out));
     assert_int_equal(version, 100);
     assert_false(loch_page_cache_get(s->cache, &s->tenant, &key, 0, 99, &version, out));
     assert_false(loch_page_cache_get(s->cache, &s->tenant, &key, 101, 200, &version, out));
     page[0] = 2;
-    loch_page_cache_put(s->cache, &s->tenant, &key, 90, 99, page); /* older: not taken */
+    loch_page_cache_put(s->cache, &s->tenant, &key, 90, 99, false, page); /* older: not taken */
     assert_true(loch_page_cache_get(s->cache, &s->tenant, &key, 0, 500, &version, out));
     assert_int_equal(out[0], 1);
     loch_page_cache_drop(s->cache, &s->tenant);
