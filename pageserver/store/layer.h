@@ -82,8 +82,7 @@ LOCH_STATUS loch_layer_keys(struct loch_layer *layer, const struct loch_key *fir
                             const struct loch_key *end, struct loch_key **out, size_t *count);
 /* The chain of the key's newest version here, older layers' part included, as it was known when
  * this layer was written. False when the key is not here. No I/O. */
-bool loch_layer_chain(struct loch_layer *layer, const struct loch_key *key,
-                      struct loch_chain *out);
+bool loch_layer_chain(struct loch_layer *layer, const struct loch_key *key, struct loch_chain *out);
 
 /* All that a layer holds, key by key. Zero-initialise, then set `layer` (borrowed); one thread. */
 struct loch_layer_cursor {

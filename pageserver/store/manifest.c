@@ -9,6 +9,8 @@
  * birth (u32 length, bytes); u32 spares: id. */
 #include "manifest.h"
 
+#include "witnesses.h"
+
 #include "loch/base/check.h"
 #include "loch/base/log.h"
 #include "loch/crypto/hkdf.h"
@@ -288,7 +290,9 @@ static void witness_note(const struct loch_store *store, const struct loch_id *t
     loch_manifest_witness_path(store->dir, tenant, timeline, dir, path, "");
     loch_status st = loch_sha256(&sealed, 1, hash);
     if (loch_is_ok(st))
-        st = loch_witness_note(store->env, dir, path, generation, hash);
+        st = store->witnesses != NULL
+                 ? loch_witnesses_note(store->witnesses, dir, path, generation, hash)
+                 : loch_witness_note(store->env, dir, path, generation, hash);
     if (!loch_is_ok(st))
         loch_log_failure("cannot note which manifest is the newest");
 }
@@ -309,6 +313,8 @@ void loch_manifest_forget(const struct loch_store *store, const struct loch_id *
 {
     char dir[LOCH_LAYER_PATH_BYTES], path[sizeof dir + 100];
     loch_manifest_witness_path(store->dir, tenant, timeline, dir, path, "");
+    if (store->witnesses != NULL)
+        loch_witnesses_drop(store->witnesses, path);
     loch_witness_forget(store->env, path);
     loch_manifest_witness_path(store->dir, tenant, timeline, dir, path, ".epoch");
     loch_witness_forget(store->env, path);
