@@ -656,9 +656,9 @@ static void answer(struct sk_timeline *tl, loch_status st)
  * damaged one, which is thrown away. */
 static bool may_pass(const struct open_job *job, loch_status st)
 {
-    return job->keys_failed || st.code == LOCH_E_UNSUPPORTED || st.code == LOCH_E_KEY_REVOKED || st.code == LOCH_E_KMS_UNAVAILABLE ||
-           st.code == LOCH_E_IO || st.code == LOCH_E_LIMIT || st.code == LOCH_E_NO_MEMORY ||
-           st.code == LOCH_E_UNAVAILABLE;
+    return job->keys_failed || st.code == LOCH_E_UNSUPPORTED || st.code == LOCH_E_KEY_REVOKED ||
+           st.code == LOCH_E_KMS_UNAVAILABLE || st.code == LOCH_E_IO || st.code == LOCH_E_LIMIT ||
+           st.code == LOCH_E_NO_MEMORY || st.code == LOCH_E_UNAVAILABLE;
 }
 
 static void open_done(void *arg)
