@@ -11,7 +11,6 @@
 #include "read/page_service.h"
 #include "redo_pool/redo_pool.h"
 #include "store/frame_cache.h"
-#include "store/witnesses.h"
 
 #include "loch/base/log.h"
 #include "loch/crypto/tls.h"
@@ -123,7 +122,6 @@ static loch_status open_engine(struct loch_pageserver *ps, const char *dir)
     LOCH_TRY(loch_redo_pool_create(&redo, &ps->redo));
     LOCH_TRY(loch_page_cache_create(ps->config.page_cache_bytes, &ps->cache));
     LOCH_TRY(loch_frame_cache_create(ps->config.frame_cache_bytes, &ps->frames));
-    LOCH_TRY(loch_witnesses_create(ps->env, &ps->witnesses));
     ps->store = (struct loch_store){.env = ps->env,
                                     .objstore = ps->objstore,
                                     .dir = dir,
@@ -136,7 +134,6 @@ static loch_status open_engine(struct loch_pageserver *ps, const char *dir)
                                     .image_records_max = (uint32_t)ps->config.image_records,
                                     .image_bytes_max = ps->config.image_bytes,
                                     .reads = &ps->reads,
-                                    .witnesses = ps->witnesses,
                                     .heals = &ps->heals,
                                     .copies = ps->config.layer_copies,
                                     .no_memory_images = !ps->config.memory_images,
@@ -153,7 +150,6 @@ static void release(struct loch_pageserver *ps)
     }
     loch_upkeep_destroy(ps->upkeep);
     loch_tenants_close(ps);
-    loch_witnesses_destroy(ps->witnesses);
     loch_redo_pool_destroy(ps->redo);
     loch_page_cache_destroy(ps->cache);
     loch_frame_cache_destroy(ps->frames);

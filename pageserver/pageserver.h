@@ -37,7 +37,6 @@ struct loch_pageserver {
     struct loch_redo_use redo_use;
     struct loch_page_cache *cache;
     struct loch_frame_cache *frames;
-    struct loch_witnesses *witnesses;
     struct loch_store store;
     struct loch_read_stats reads;
     struct loch_heal_stats heals;
@@ -48,8 +47,7 @@ struct loch_pageserver {
     struct loch_upkeep *upkeep;  /* care/upkeep.h */
     struct loch_memory memory;
     bool stopping;
-    unsigned settling; /* branches whose first layer and manifest are being written */
-    size_t requests;   /* of all connections, not yet answered */
+    size_t requests; /* of all connections, not yet answered */
 
     struct loch_metric *m_branch_seconds, *m_get_seconds, *m_wait_seconds, *m_gets, *m_cached,
         *m_at_once, *m_errors, *m_connections;

@@ -369,18 +369,22 @@ static loch_status set_archived(const struct window_change *c, const struct loch
 static void window_work(void *arg)
 {
     struct window_change *c = arg;
-    loch_status st = LOCH_OK;
-    for (size_t i = 0; i < c->archived_count && loch_is_ok(st); i++)
-        st = set_archived(c, &c->archived[i]);
-    for (size_t i = 0; i < c->count && loch_is_ok(st); i++)
-        st = loch_timeline_set_window(loch_served_timeline(c->served[i]), &c->window);
-    loch_failure_set(&c->result, st);
+    struct loch_failure other = {0};
+    for (size_t i = 0; i < c->count + c->archived_count; i++) {
+        const loch_status st =
+            i < c->count ? loch_timeline_set_window(loch_served_timeline(c->served[i]), &c->window)
+                         : set_archived(c, &c->archived[i - c->count]);
+        /* The first failure is the answer; it holds up no other. */
+        loch_failure_set(loch_is_ok(c->result.st) ? &c->result : &other, st);
+    }
 }
 
 static void free_change(struct window_change *c)
 {
-    for (size_t i = 0; i < c->count; i++)
+    for (size_t i = 0; i < c->count; i++) {
+        loch_served_flushed(c->served[i]);
         loch_served_work_end(c->served[i]);
+    }
     if (c->tenant != NULL)
         c->tenant->busy = false;
     free(c->served);

@@ -14,7 +14,7 @@
 
 static uint64_t leaving(const struct loch_memory_share *share)
 {
-    if (share->lasting)
+    if (share->lasting || share->resting)
         return 0;
     return share->frozen + (share->ordered ? share->open : 0);
 }
@@ -64,7 +64,7 @@ static void relieve(struct loch_pageserver *ps)
         return; /* the next note tries again */
     for (struct loch_served *s = ps->served; s != NULL; s = loch_served_next(s)) {
         const struct loch_memory_share *share = loch_served_memory(s);
-        if (!share->lasting && leaving(share) == 0 && share->open > 0)
+        if (!share->lasting && !share->resting && leaving(share) == 0 && share->open > 0)
             items[count++] = (struct loch_budget_item){share->open, share->since_ns, s};
     }
     size_t chosen = loch_budget_choose(items, count, m->used - m->leaving - soft_limit(ps),

@@ -22,6 +22,7 @@ struct loch_memory_share {
     uint64_t since_ns;          /* the open layer's first version, about */
     bool ordered;               /* to be written early */
     bool lasting;               /* it cannot go on: nothing of it leaves */
+    bool resting;               /* frozen, but not being written yet: a branch's first layer */
 };
 
 /* Embedded in the pageserver. */

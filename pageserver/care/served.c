@@ -1,7 +1,6 @@
 /* Timelines in service. */
 #include "served.h"
 
-#include "gauges.h"
 #include "ingest/wal_herald.h"
 
 #include "loch/base/check.h"
@@ -19,7 +18,6 @@
 /* A branch's first layer and manifest are written so long after its birth. */
 #define SETTLE_AFTER_MS 3000u
 #define RETRY_MS        1000u
-#define SETTLE_TURN_MS  250u /* one branch at a time is settled; the others ask again */
 /* While nobody waits for it, WAL gathers for so long or to so much: fewer wake-ups. */
 #define GATHER_MS    10u
 #define GATHER_BYTES ((size_t)128 << 10)
@@ -51,7 +49,7 @@ struct loch_served {
     bool stopping, archived;
     void (*stopped)(void *arg);
     void *stopped_arg;
-    struct loch_gauges gauges;
+    struct loch_metric *m_last, *m_disk, *m_memory;
     uint64_t records_told;
 };
 
@@ -69,7 +67,8 @@ static void note_memory(struct loch_served *s)
                                     .since_ns = s->memory.since_ns,
                                     .wal = s->pending.len + s->fed_bytes + s->part_bytes,
                                     .ordered = s->memory_ordered,
-                                    .lasting = s->problem[0] != '\0'};
+                                    .lasting = s->problem[0] != '\0',
+                                    .resting = !loch_timeline_settled(s->timeline) && !s->flushing};
     if (s->memory.open == 0)
         now.since_ns = loch_env_now_ns(s->ps->env);
     loch_memory_note(s->ps, &s->memory, &now);
@@ -199,7 +198,11 @@ static void wake(struct loch_served *s)
 /* Wakes the waiters of all timelines of the tenant: a branch waits for its ancestors too. */
 static void progressed(struct loch_served *s)
 {
-    loch_gauges_set(&s->gauges, s->timeline);
+    if (s->m_last != NULL) {
+        loch_metric_set(s->m_last, (int64_t)loch_timeline_last_record_lsn(s->timeline));
+        loch_metric_set(s->m_disk, (int64_t)loch_timeline_disk_consistent_lsn(s->timeline));
+        loch_metric_set(s->m_memory, (int64_t)loch_timeline_frozen_bytes(s->timeline));
+    }
     for (struct loch_served *each = s->ps->served, *next; each != NULL; each = next) {
         next = each->next;
         if (each->timeline != NULL && each->waiters != NULL &&
@@ -251,6 +254,7 @@ static void break_down(struct loch_served *s, const struct loch_failure *why)
 
 static void free_served(struct loch_served *s)
 {
+    struct loch_metrics *metrics = s->ps->metrics;
     *s->prev = s->next;
     if (s->next != NULL)
         s->next->prev = s->prev;
@@ -258,7 +262,11 @@ static void free_served(struct loch_served *s)
     loch_timeline_release(s->timeline);
     loch_buf_fini(&s->pending);
     loch_memory_note(s->ps, &s->memory, &(struct loch_memory_share){0});
-    loch_gauges_drop(&s->gauges, s->ps->metrics);
+    if (s->m_last != NULL) {
+        loch_metrics_drop(metrics, s->m_last);
+        loch_metrics_drop(metrics, s->m_disk);
+        loch_metrics_drop(metrics, s->m_memory);
+    }
     free(s);
 }
 
@@ -470,7 +478,6 @@ static void gather(struct loch_served *s)
 
 struct flush_job {
     struct loch_served *served;
-    bool settles;
     struct loch_failure result;
 };
 
@@ -485,7 +492,6 @@ static void flush_done(void *arg)
     struct flush_job *job = arg;
     struct loch_served *s = job->served;
     s->flushing = false;
-    s->ps->settling -= job->settles;
     s->work--;
     note_memory(s);
     loch_metric_add(s->ps->m_flushes, 1);
@@ -511,22 +517,17 @@ static void flush_done(void *arg)
 
 static void consider_flush(struct loch_served *s)
 {
-    if (s->flushing || s->stopping || s->flush_failed || s->timeline == NULL ||
-        loch_timeline_frozen_bytes(s->timeline) == 0)
+    if (s->flushing || s->stopping || s->flush_failed || s->problem[0] != '\0' ||
+        s->timeline == NULL || loch_timeline_frozen_bytes(s->timeline) == 0)
         return;
-    const bool settles = !loch_timeline_settled(s->timeline);
-    if (settles && s->ps->settling > 0)
-        arm_timer(s, SETTLE_TURN_MS);
-    struct flush_job *job = settles && s->ps->settling > 0 ? NULL : calloc(1, sizeof *job);
+    struct flush_job *job = calloc(1, sizeof *job);
     if (job == NULL)
         return;
-    *job = (struct flush_job){.served = s, .settles = settles};
+    job->served = s;
     s->flushing = true;
-    s->ps->settling += settles;
     s->work++;
     if (!loch_is_ok(loch_env_work(s->ps->env, flush_work, flush_done, job))) {
         s->flushing = false;
-        s->ps->settling -= settles;
         s->work--;
         free(job);
     }
@@ -551,6 +552,15 @@ bool loch_served_relieve(struct loch_served *s)
     note_memory(s);
     loch_served_flush_soon(s);
     return true;
+}
+
+void loch_served_flushed(struct loch_served *s)
+{
+    if (s->timeline == NULL || s->stopping)
+        return;
+    note_memory(s);
+    progressed(s);
+    loch_served_flow(s);
 }
 
 void loch_served_flow(struct loch_served *s)
@@ -742,6 +752,19 @@ LOCH_STATUS loch_served_create_archived(struct loch_pageserver *ps, const struct
     return LOCH_OK;
 }
 
+static void make_metrics(struct loch_served *s)
+{
+    char tenant[LOCH_ID_TEXT_BYTES], timeline[LOCH_ID_TEXT_BYTES];
+    struct loch_label labels[2] = {{"tenant", loch_id_format(&s->tenant, tenant)},
+                                   {"timeline", loch_id_format(&s->timeline_id, timeline)}};
+    s->m_last = loch_metrics_gauge(s->ps->metrics, "loch_pageserver_last_record_lsn",
+                                   "End of the last ingested record.", labels, 2);
+    s->m_disk = loch_metrics_gauge(s->ps->metrics, "loch_pageserver_disk_consistent_lsn",
+                                   "LSN up to which layers are written.", labels, 2);
+    s->m_memory = loch_metrics_gauge(s->ps->metrics, "loch_pageserver_frozen_bytes",
+                                     "Frozen layers that wait to be written.", labels, 2);
+}
+
 LOCH_STATUS loch_served_create(struct loch_pageserver *ps, struct loch_timeline *take_timeline,
                                struct loch_served **out)
 {
@@ -758,7 +781,7 @@ LOCH_STATUS loch_served_create(struct loch_pageserver *ps, struct loch_timeline 
     }
     s->timeline = take_timeline;
     s->ingest = ingest;
-    loch_gauges_make(&s->gauges, ps->metrics, take_timeline);
+    make_metrics(s);
     note_memory(s);
     arm_timer(s, loch_timeline_settled(take_timeline) ? ps->config.checkpoint_ms : SETTLE_AFTER_MS);
     loch_lsn here = loch_timeline_last_record_lsn(take_timeline);

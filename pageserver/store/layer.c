@@ -8,6 +8,7 @@
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
+#include "loch/base/secret.h"
 #include "loch/format/layer_file.h"
 #include "loch/host/keys.h"
 #include "loch/io/env.h"
@@ -373,6 +374,7 @@ static loch_status read_frame_now(struct loch_layer *layer, uint32_t number,
         st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "a block that is not in memory");
     if (loch_is_ok(st))
         st = loch_layer_reader_open_in_place(layer->reader, ref, stored, ref->stored_bytes, &raw);
+    loch_wipe(stored, ref->stored_bytes); /* it was opened in place */
     loch_buf_fini(&large);
     if (loch_is_ok(st))
         return loch_frame_create(&raw, out);

@@ -9,8 +9,6 @@
  * birth (u32 length, bytes); u32 spares: id. */
 #include "manifest.h"
 
-#include "witnesses.h"
-
 #include "loch/base/check.h"
 #include "loch/base/log.h"
 #include "loch/crypto/hkdf.h"
@@ -290,9 +288,7 @@ static void witness_note(const struct loch_store *store, const struct loch_id *t
     loch_manifest_witness_path(store->dir, tenant, timeline, dir, path, "");
     loch_status st = loch_sha256(&sealed, 1, hash);
     if (loch_is_ok(st))
-        st = store->witnesses != NULL
-                 ? loch_witnesses_note(store->witnesses, dir, path, generation, hash)
-                 : loch_witness_note(store->env, dir, path, generation, hash);
+        st = loch_witness_note(store->env, dir, path, generation, hash);
     if (!loch_is_ok(st))
         loch_log_failure("cannot note which manifest is the newest");
 }
@@ -313,8 +309,6 @@ void loch_manifest_forget(const struct loch_store *store, const struct loch_id *
 {
     char dir[LOCH_LAYER_PATH_BYTES], path[sizeof dir + 100];
     loch_manifest_witness_path(store->dir, tenant, timeline, dir, path, "");
-    if (store->witnesses != NULL)
-        loch_witnesses_drop(store->witnesses, path);
     loch_witness_forget(store->env, path);
     loch_manifest_witness_path(store->dir, tenant, timeline, dir, path, ".epoch");
     loch_witness_forget(store->env, path);
@@ -344,7 +338,8 @@ static loch_status get_object(const struct loch_store *store, struct loch_keys *
 }
 
 /* After a put of `sealed` that failed with `st`: the object may be there all the same, when only
- * the answer was lost. Every sealing differs from every other, so equal bytes are ours. */
+ * the answer was lost. Every sealing differs from every other, so equal bytes are ours; they are
+ * put once more, for what failed may have been what makes them last. */
 static loch_status put_after_all(const struct loch_store *store, const char *name,
                                  struct loch_slice sealed, struct loch_etag *etag, loch_status st)
 {
@@ -359,6 +354,8 @@ static loch_status put_after_all(const struct loch_store *store, const char *nam
     loch_buf_fini(&there);
     if (!ours)
         return LOCH_FAIL(st.code, "%s", why);
+    const struct loch_etag seen = *etag;
+    LOCH_TRY(loch_objstore_put_if_match(store->objstore, name, &seen, sealed, etag));
     LOCH_WARN("%s was put, although its put failed: %s", name, why);
     return LOCH_OK;
 }

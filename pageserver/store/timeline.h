@@ -25,7 +25,6 @@ struct loch_page_cache;  /* read/page_cache.h */
 struct loch_redo_pool;   /* redo_pool/redo_pool.h */
 struct loch_redo_use;    /* read/redo_chain.h */
 struct loch_timeline;
-struct loch_witnesses; /* store/witnesses.h */
 
 /* What reads of pages cost; any thread. */
 struct loch_read_stats {
@@ -44,7 +43,6 @@ struct loch_store {
     struct loch_page_cache *cache;        /* may be NULL */
     struct loch_frame_cache *frames;      /* may be NULL */
     struct loch_read_stats *reads;        /* may be NULL */
-    struct loch_witnesses *witnesses;     /* NULL: manifests are noted as they are put */
     struct loch_heal_stats *heals;        /* may be NULL */
     bool copies;                          /* each layer in the object store too (layer_copy.h) */
     size_t open_layer_bytes;              /* freeze the open layer at this size */

@@ -5,6 +5,7 @@
  */
 #include "layer_internal.h"
 #include "loch/base/check.h"
+#include "loch/base/secret.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -232,6 +233,7 @@ loch_status loch_layer_reader_open_frame(struct loch_layer_reader *reader,
     LOCH_TRY_OUT(st, loch_buf_append(&copy, stored.data, stored.len));
     LOCH_TRY_OUT(st, loch_layer_reader_open_in_place(reader, ref, copy.data, copy.len, raw));
 out:
+    loch_wipe(copy.data, copy.len); /* it was opened in place */
     loch_buf_fini(&copy);
     return st;
 }
@@ -252,6 +254,7 @@ loch_status loch_layer_reader_frame(struct loch_layer_reader *reader,
     LOCH_TRY_OUT(st, reader->read_at(reader->arg, ref->offset, stored, ref->stored_bytes));
     LOCH_TRY_OUT(st, loch_layer_reader_open_in_place(reader, ref, stored, ref->stored_bytes, raw));
 out:
+    loch_wipe(stored, ref->stored_bytes);
     loch_buf_fini(&large);
     return st;
 }

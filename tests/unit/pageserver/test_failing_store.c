@@ -16,7 +16,7 @@
 struct failing {
     struct loch_objstore face; /* first */
     struct loch_objstore *real;
-    bool lose_answers; /* of puts that are done */
+    bool lose_answer; /* of the next put that is done */
     bool refuse_puts, refuse_deletes;
 };
 
@@ -50,7 +50,7 @@ static loch_status put(struct loch_objstore *store, const char *name, struct put
     struct loch_etag unheard;
     if (f->refuse_puts)
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the store is away");
-    if (f->lose_answers)
+    if (f->lose_answer)
         etag = &unheard;
     if (cond.kind == PUT_ALWAYS)
         LOCH_TRY(loch_objstore_put(f->real, name, bytes, etag));
@@ -58,7 +58,9 @@ static loch_status put(struct loch_objstore *store, const char *name, struct put
         LOCH_TRY(loch_objstore_put_if_absent(f->real, name, bytes, etag));
     else
         LOCH_TRY(loch_objstore_put_if_match(f->real, name, cond.expect, bytes, etag));
-    return f->lose_answers ? LOCH_FAIL(LOCH_E_IO, "the connection broke") : LOCH_OK;
+    const bool lost = f->lose_answer;
+    f->lose_answer = false;
+    return lost ? LOCH_FAIL(LOCH_E_IO, "the connection broke") : LOCH_OK;
 }
 
 static loch_status remove_one(struct loch_objstore *store, const char *name)
@@ -103,13 +105,13 @@ static void a_put_whose_answer_is_lost_is_a_put(void **state)
     struct loch_tenant_manifest m = {.tenant = s->tenant, .name = "acme", .generation = 1};
     struct loch_etag etag = {0}, old;
     put_before(s, &f);
-    f.lose_answers = true;
+    f.lose_answer = true;
     assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag)); /* if absent */
     m.generation = 2;
     old = etag;
+    f.lose_answer = true;
     assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag)); /* if it matches */
     assert_string_not_equal(old.text, etag.text);
-    f.lose_answers = false;
     m.generation = 3;
     assert_ok(
         loch_tenant_manifest_put(&s->store, s->keys, &m, &etag)); /* its ETag is the right one */
@@ -133,7 +135,7 @@ static void a_put_that_was_not_done_fails(void **state)
     assert_int_equal(generation_there(s), 1);
     f.refuse_puts = false;
     assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag));
-    f.lose_answers = true; /* somebody else's object is not taken for ours */
+    f.lose_answer = true; /* somebody else's object is not taken for ours */
     m.generation = 3;
     assert_code(loch_tenant_manifest_put(&s->store, s->keys, &m, &first), LOCH_E_STALE);
     assert_int_equal(generation_there(s), 2);

@@ -68,6 +68,26 @@ static void what_stays_counts_and_is_not_waited_for(void **state)
     assert_int_equal(ps->memory.used, 100);
 }
 
+/* First layers of branches that wait for their turn are nobody's at work: they hold up no early
+ * writing. */
+static void what_rests_is_no_writer(void **state)
+{
+    struct loch_pageserver *ps = *state;
+    struct loch_memory_share born[8] = {{0}};
+    for (int i = 0; i < 8; i++)
+        loch_memory_note(ps, &born[i],
+                         &(struct loch_memory_share){.frozen = 10, .open = 5, .resting = true});
+    assert_int_equal(ps->memory.used, 120);
+    assert_int_equal(ps->memory.writers, 0);
+    assert_int_equal(ps->memory.leaving, 0);
+    assert_int_equal(ps->memory.movable, 120);
+    loch_memory_note(ps, &born[0], &(struct loch_memory_share){.frozen = 10});
+    assert_int_equal(ps->memory.writers, 1);
+    for (int i = 0; i < 8; i++)
+        loch_memory_note(ps, &born[i], &(struct loch_memory_share){0});
+    assert_int_equal(ps->memory.used + ps->memory.movable + ps->memory.writers, 0);
+}
+
 static void a_record_in_part_is_told(void **state)
 {
     enum { RECORD = 50000, LITTLE = 9000, HALF = 20000, HEADERS = 3 * 24 };
@@ -114,6 +134,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(waiting_wal_alone_is_let_in, world_up, world_down),
         cmocka_unit_test_setup_teardown(what_stays_counts_and_is_not_waited_for, world_up,
                                         world_down),
+        cmocka_unit_test_setup_teardown(what_rests_is_no_writer, world_up, world_down),
         cmocka_unit_test_setup_teardown(a_record_in_part_is_told, site_up, site_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
