@@ -41,8 +41,10 @@ static const struct loch_config_item items[] = {
     {.section = "safekeeper",
      .key = "journal",
      .type = LOCH_CONFIG_BOOL,
-     .value = "on",
-     .help = "Whether small appends of many busy timelines share a journal and its syncs."},
+     .value = "off",
+     .help =
+         "Whether small appends of many busy timelines share a journal and its syncs (decision 014 "
+         "says what speaks against it yet)."},
     {.section = "safekeeper",
      .key = "timeline_limit",
      .type = LOCH_CONFIG_BYTES,

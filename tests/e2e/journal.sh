@@ -3,6 +3,8 @@
 # then all three, are killed -9 meanwhile. A journal's contents are put in place at the start, and every row that was
 # acknowledged is there. At last a journal that is missing: that safekeeper refuses to start, and says why.
 . "$(dirname "$0")/lib.sh"
+
+export LOCH_SAFEKEEPER_JOURNAL=on
 BRANCHES="main b1 b2 b3 b4"
 
 up
