@@ -18,6 +18,13 @@ spare() { # SAFEKEEPER...: they cannot start until they are mended
 }
 mend() { local n; for n in "$@"; do mv "$WORK/node-$n" "$DIR/safekeeper-$n/daemon.node"; done; }
 kill_safekeepers() { local n; for n in "$@"; do kill -9 "$(daemon_pid "safekeeper-$n")" && wait_gone "$(daemon_pid "safekeeper-$n")"; done; }
+# What can be started is; the command goes on waiting for those that cannot, which nobody waits for here.
+start_some() {
+    "$LOCH" up >"$WORK/up" 2>&1 &
+    waiting=$!
+    BACKGROUND+=("$waiting")
+}
+started_some() { kill "$waiting" 2>/dev/null || true; wait "$waiting" 2>/dev/null || true; }
 timelines() { psql -h "$DIR/run" -p $((PORT_BASE + $1)) -X -A -t -d loch -c 'SHOW TIMELINES'; }
 
 # The copy; then what only 1 and 2 have, acknowledged; then 1 is put back, and 2 is away.
@@ -33,14 +40,18 @@ destroy_compute main
 kill_safekeepers 1 2
 mv "$DIR/safekeeper-1" "$WORK/newest" && cp -a "$WORK/copy" "$DIR/safekeeper-1"
 spare 2
-"$LOCH" up >"$WORK/up" 2>&1 || true
-grep -q "safekeeper-1 was put back from an older copy" "$DIR/log/safekeeper-1.log" || fail "it is not noticed"
+start_some
+noticed() { grep -q "safekeeper-1 was put back from an older copy" "$DIR/log/safekeeper-1.log"; }
+wait_until 30 noticed || fail "it is not noticed"
 note "$(grep -o 'daemon.witness is of beat.*seen [0-9]*' "$DIR/log/safekeeper-1.log" | head -1)"
-timelines 1 | grep -q "broken.*put back from an older copy" || fail "the timeline is served: $(timelines 1)"
+broken() { timelines 1 2>/dev/null | grep "broken.*put back from an older copy" >/dev/null; }
+wait_until 30 broken || fail "the timeline is served: $(timelines 1)"
+started_some
 timeout 8 "$LOCH" compute start main >/dev/null 2>&1 && fail "a compute started on a safekeeper that forgot and one that never had it"
 kill -9 "$(daemon_pid safekeeper-1)"; wait_gone "$(daemon_pid safekeeper-1)"
-"$LOCH" up >/dev/null 2>&1 || true
-timelines 1 | grep -q "broken.*put back" || fail "a second start forgives"
+start_some
+wait_until 30 broken || fail "a second start forgives: $(timelines 1)"
+started_some
 
 # With 2 again there is a quorum that knows.
 mend 2
