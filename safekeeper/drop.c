@@ -51,6 +51,22 @@ static bool take_name(void *arg, const char *name)
     return true;
 }
 
+static bool see_name(void *arg, const char *name)
+{
+    struct sk_dir_content *seen = arg;
+    const size_t len = strlen(name);
+
+    seen->dropped |= strcmp(name, SK_DROPPED_NAME) == 0;
+    seen->any |= len < 4 || strcmp(name + len - 4, ".tmp") != 0;
+    return true;
+}
+
+loch_status sk_dir_look(struct loch_env *env, const char *dir, struct sk_dir_content *out)
+{
+    *out = (struct sk_dir_content){0};
+    return loch_env_list_dir(env, dir, see_name, out);
+}
+
 loch_status sk_drop_files(struct loch_env *env, const char *dir)
 {
     struct deletion d = {.env = env, .dir = dir};

@@ -6,6 +6,12 @@
 
 #define SK_DROPPED_NAME "dropped" /* marks a directory whose deletion has begun */
 
+/* What stands in a timeline's directory. A creation that was cut short leaves *.tmp alone. */
+struct sk_dir_content {
+    bool any, dropped;
+};
+LOCH_STATUS sk_dir_look(struct loch_env *env, const char *dir, struct sk_dir_content *out);
+
 /* timeline NULL: all of the tenant's. What is not there is dropped already. Answers the request
  * later when LOCH_OK. */
 LOCH_STATUS sk_drop(struct sk_daemon *daemon, const struct loch_id *tenant,

@@ -485,25 +485,11 @@ void sk_timeline_break(struct sk_timeline *tl, const char *why)
     sk_export_drop(tl, "the timeline is broken on this safekeeper");
 }
 
-struct seen {
-    bool dropped, any;
-};
-
-static bool see_name(void *arg, const char *name)
-{
-    struct seen *seen = arg;
-    size_t len = strlen(name);
-
-    seen->dropped |= strcmp(name, SK_DROPPED_NAME) == 0;
-    seen->any |= len < 4 || strcmp(name + len - 4, ".tmp") != 0;
-    return true;
-}
-
 loch_status sk_timeline_on_disk(const struct sk_timeline *tl, bool *there)
 {
-    struct seen seen = {0};
+    struct sk_dir_content seen;
 
-    LOCH_TRY(loch_env_list_dir(tl->daemon->env, tl->dir, see_name, &seen));
+    LOCH_TRY(sk_dir_look(tl->daemon->env, tl->dir, &seen));
     if (seen.dropped) {
         LOCH_INFO("timeline %s: its drop is finished", tl->timeline_text);
         LOCH_TRY(sk_drop_files(tl->daemon->env, tl->dir));

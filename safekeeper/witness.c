@@ -155,32 +155,18 @@ struct marking {
     loch_status st;
 };
 
-struct content {
-    bool any, dropped;
-};
-
-static bool see_file(void *arg, const char *name)
-{
-    struct content *c = arg;
-    const size_t len = strlen(name);
-
-    c->dropped |= strcmp(name, SK_DROPPED_NAME) == 0;
-    c->any |= len < 4 || strcmp(name + len - 4, ".tmp") != 0;
-    return true;
-}
-
 /* Directories that a drop or a creation cut short left behind hold no timeline. */
 static bool mark_timeline(void *arg, const char *name)
 {
     struct marking *m = arg;
-    struct content content = {0};
+    struct sk_dir_content content;
     struct loch_id id;
     char path[PATH_BYTES + 160];
 
     if (!loch_is_ok(loch_id_parse(name, &id)))
         return true;
     (void)snprintf(path, sizeof path, "%s/tenants/%s/timelines/%s", m->w->o.dir, m->tenant, name);
-    m->st = loch_env_list_dir(m->w->o.env, path, see_file, &content);
+    m->st = sk_dir_look(m->w->o.env, path, &content);
     if (!loch_is_ok(m->st) || !content.any || content.dropped)
         return loch_is_ok(m->st);
     (void)snprintf(path, sizeof path, "%s/tenants/%s/timelines/%s/" SK_PUT_BACK_NAME, m->w->o.dir,

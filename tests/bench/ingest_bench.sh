@@ -77,9 +77,11 @@ print(json.dumps(row), flush=True)
 END
 }
 
-"${as[@]}" "$bin/initdb" -D data -A trust -U postgres -E UTF8 --locale C -N >/dev/null
-configure data
-"${as[@]}" tee -a data/postgresql.conf >/dev/null <<END
+# A new server that runs, and keeps all WAL that it writes.
+fresh() {
+    "${as[@]}" "$bin/initdb" -D data -A trust -U postgres -E UTF8 --locale C -N >/dev/null
+    configure data
+    "${as[@]}" tee -a data/postgresql.conf >/dev/null <<END
 wal_keep_size = '20GB'
 max_wal_size = '20GB'
 checkpoint_timeout = '1h'
@@ -87,7 +89,10 @@ autovacuum = off
 fsync = off
 full_page_writes = off
 END
-ctl data start
+    ctl data start
+}
+
+fresh
 "${as[@]}" "$bin/pgbench" -q -i -s "$scale" -h "$work" -p "$port" -U postgres postgres >/dev/null 2>&1
 ctl data -m fast stop
 # The stock server that replays has the settings of initdb.
@@ -103,17 +108,7 @@ ctl data start
 "${as[@]}" "$bin/pgbench" -c 4 -t 15000 -M prepared -h "$work" -p "$port" -U postgres postgres >/dev/null 2>&1
 measure pgbench base-1
 rm -rf data base-1 wal-pgbench
-"${as[@]}" "$bin/initdb" -D data -A trust -U postgres -E UTF8 --locale C -N >/dev/null
-configure data
-"${as[@]}" tee -a data/postgresql.conf >/dev/null <<END
-wal_keep_size = '20GB'
-max_wal_size = '20GB'
-checkpoint_timeout = '1h'
-autovacuum = off
-fsync = off
-full_page_writes = off
-END
-ctl data start
+fresh
 ctl data -m fast stop
 base base-2
 ctl data start

@@ -28,9 +28,11 @@ watch() { # the highest that is seen
         sleep 0.02
     done
 }
+taken_in() { local now; now=$(metric memory_layer_bytes); [ -n "$now" ] && [ "$now" != "$at_rest" ]; }
 round() {
     local name pids=()
     rm -f "$WORK/written" "$WORK/most"
+    at_rest=$(metric memory_layer_bytes)
     watch &
     BACKGROUND+=($!)
     local watcher=$!
@@ -38,7 +40,11 @@ round() {
         fill "$name" &
         pids+=($!)
     done
-    [ -z "${1:-}" ] || { sleep 0.5; kill -9 "$(daemon_pid pageserver)"; "$LOCH" up >/dev/null || fail "up again"; }
+    if [ -n "${1:-}" ]; then # in the middle: some of this round's WAL is in memory
+        wait_until 20 taken_in || fail "nothing of the round is ingested"
+        kill -9 "$(daemon_pid pageserver)"
+        "$LOCH" up >/dev/null || fail "up again"
+    fi
     for name in "${pids[@]}"; do wait "$name" || fail "an INSERT"; done
     caught_up
     touch "$WORK/written"
