@@ -55,7 +55,7 @@ static inline int site_up(void **state)
     assert_ok(loch_random_id(&s->tenant));
     assert_ok(loch_keys_create(&o, &s->keys));
     assert_ok(loch_keys_tenant_create(s->keys, &s->tenant));
-    assert_ok(loch_page_cache_create((size_t)1 << 20, &s->cache));
+    assert_ok(loch_page_cache_create((size_t)16 << 20, &s->cache));
     assert_ok(loch_frame_cache_create((size_t)1 << 20, &s->frames));
     snprintf(s->pageserver, sizeof s->pageserver, "%s/pageserver", s->dir);
     s->store = (struct loch_store){.env = s->env,
