@@ -16,8 +16,18 @@ note() { printf '%s  %s\n' "$(date +%T)" "$*"; }
 fail() { FAILURE="FAILED: $*"; note "$FAILURE"; exit 1; }
 FAILURE=
 
+# Who waits for what, as far as the compute main still answers: for a test that was ended because it hung.
+what_waits() {
+    local at
+    at=$(timeout 5 "$LOCH" compute list --json 2>/dev/null | sed -n 's/.*"url": *"\([^"]*\)".*/\1/p' | head -1)
+    [ -z "$at" ] || timeout 5 psql "$at" -Xq \
+        -c "SELECT pid, state, wait_event_type, wait_event, now() - xact_start AS since, left(query, 60) AS query FROM pg_stat_activity WHERE pid <> pg_backend_pid()" \
+        -c "SELECT * FROM loch.lag" -c "SELECT * FROM loch.safekeepers" -c "SELECT * FROM loch.connections" 2>&1 || true
+}
+
 cleanup() {
     local code=$? pid
+    [ "$code" -eq 0 ] || what_waits
     for pid in "${BACKGROUND[@]}"; do kill "$pid" 2>/dev/null || true; done
     if [ "$code" -ne 0 ] && [ -d "$DIR/log" ]; then
         for f in "$DIR"/log/*.log; do printf -- '--- %s\n' "${f##*/}"; tail -n 15 "$f"; done
