@@ -88,7 +88,7 @@ LOCH_STATUS loch_reconstruct(struct loch_view *view, const struct loch_key *key,
         memset(out, 0, LOCH_PAGE_BYTES);
     LOCH_TRY_OUT(st, loch_page_build(view, key, list.items, list.count, hit && !base, out));
     *version = list.count > 0 ? list.items[0].lsn : cached;
-    if (cache != NULL && list.count > 0 && (hit || !view->passing))
+    if (cache != NULL && list.count > 0 && (hit || view->passing == NULL))
         loch_page_cache_put(cache, id, key, *version, lsn, view->applied == 0, out);
     else if (hit)
         loch_page_cache_confirm(cache, id, key, cached, lsn);

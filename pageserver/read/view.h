@@ -12,6 +12,7 @@
 #include "loch/base/types.h"
 #include "loch/pg/key.h"
 
+struct loch_last_frame;
 struct loch_timeline;
 struct loch_view;
 
@@ -26,9 +27,10 @@ bool loch_view_ready(const struct loch_view *view, loch_lsn lsn);
 /* last_record_lsn when the view was made. */
 loch_lsn loch_view_last_record_lsn(const struct loch_view *view);
 
-/* Whether what is read from now on goes by, as a scan's pages do: the page cache keeps what it has
- * rather than those. False at first. */
-void loch_view_set_passing(struct loch_view *view, bool passing);
+/* What is read from now on goes by, as a scan's pages do: the caches keep what they have rather
+ * than that, and `last` (borrowed until the next call) keeps the frame the next page may stand in.
+ * NULL, as at first: it stays. */
+void loch_view_set_passing(struct loch_view *view, struct loch_last_frame *last);
 
 /* Size of the timeline's own layer files, without its ancestors'. */
 uint64_t loch_view_layer_bytes(const struct loch_view *view);

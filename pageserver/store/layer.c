@@ -392,19 +392,32 @@ static bool is_page_alone(const struct loch_layer *layer, uint32_t run)
            (run + 1 == layer->run_count || layer->runs[run + 1].frame != frame);
 }
 
+/* A frame that more than one page stands in, where it was left: by the scan, or in the cache. */
+static struct loch_frame *find_frame(struct loch_layer *layer, uint32_t number,
+                                     const struct loch_versions *hold)
+{
+    struct loch_frame *frame = NULL;
+    if (hold->last != NULL)
+        frame = loch_last_frame_get(hold->last, &layer->desc.file_id, number);
+    if (frame == NULL && layer->cache != NULL)
+        frame = loch_frame_cache_get(layer->cache, &layer->desc.file_id, number);
+    return frame;
+}
+
 static loch_status load_frame(struct loch_layer *layer, uint32_t run, struct loch_versions *hold,
                               struct loch_slice *bytes)
 {
     const uint32_t number = layer->runs[run].frame;
-    struct loch_frame_cache *cache = is_page_alone(layer, run) ? NULL : layer->cache;
-    struct loch_frame *frame = NULL;
-    if (cache != NULL)
-        frame = loch_frame_cache_get(cache, &layer->desc.file_id, number);
+    const bool alone = is_page_alone(layer, run);
+    struct loch_frame *frame = alone ? NULL : find_frame(layer, number, hold);
     if (frame == NULL) {
         LOCH_TRY(hold->at_once ? read_frame_now(layer, number, &frame)
                                : read_frame(layer, number, &frame));
-        if (cache != NULL)
-            loch_frame_cache_put(cache, &layer->desc.file_id, number, frame);
+        if (!alone && hold->last != NULL &&
+            loch_frame_bytes(frame).len <= LOCH_FRAME_CACHED_MAX_BYTES)
+            loch_last_frame_put(hold->last, &layer->desc.file_id, number, frame);
+        else if (!alone && layer->cache != NULL)
+            loch_frame_cache_put(layer->cache, &layer->desc.file_id, number, frame);
     }
     *bytes = loch_frame_bytes(frame);
     return loch_versions_hold(hold, frame);

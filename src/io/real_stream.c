@@ -1,8 +1,8 @@
 /* Holds: streams of frames over TCP and TLS: reading, writing, ending.
  *
- * Invariants: everything queued in one turn of the loop is sealed and written in one go; one
- * uv_write at a time; `closed` is called exactly once, last; what a peer sends before it is
- * authenticated is bounded by the TLS engine and a time-out.
+ * Invariants: what is queued in one turn of the loop is sealed and written in one go, unless it is
+ * much; one uv_write at a time; `closed` is called exactly once, last; what a peer sends before it
+ * is authenticated is bounded by the TLS engine and a time-out.
  */
 #include "real_stream.h"
 
@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 
 #define SEAL_BYTES    (256u << 10) /* sealed at a time: bounds the second copy of a long queue */
+#define PUSH_BYTES    (64u << 10)  /* of one turn: more do not wait for its end */
 #define REFUSED_LINES 10u          /* log lines about refused peers a second */
 
 unsigned real_stream_dead_ms = 30000;
@@ -282,24 +283,29 @@ static loch_status seal_some(struct real_stream *s)
     return LOCH_OK;
 }
 
-/* Seals and writes what is queued, until the kernel takes no more. */
-static void stream_flush(struct real_stream *s)
+/* Seals and writes what is queued, until the kernel takes no more. False: the stream has ended. */
+static bool push_out(struct real_stream *s)
 {
-    if (s->state == STREAM_CONNECTING || s->state == STREAM_CLOSING)
-        return;
     while (!s->in_flight) {
         if (s->state == STREAM_OPEN && unsealed(s) > 0) {
             loch_status st = seal_some(s);
             if (!loch_is_ok(st)) {
                 stream_end(s, st);
-                return;
+                return false;
             }
         }
         if (s->wire.len == 0)
             break;
         if (!write_wire(s))
-            return;
+            return false;
     }
+    return true;
+}
+
+static void stream_flush(struct real_stream *s)
+{
+    if (s->state == STREAM_CONNECTING || s->state == STREAM_CLOSING || !push_out(s))
+        return;
     if (!s->in_flight && unsealed(s) == 0 && s->owes_drained) {
         s->owes_drained = false;
         if (s->base.events != NULL && s->base.events->drained != NULL)
@@ -314,6 +320,11 @@ void real_stream_send(struct loch_stream *stream, struct loch_buf *take_frames)
 
     *take_frames = (struct loch_buf){0};
     if (s->state == STREAM_CLOSING || frames.len == 0) {
+        wipe_fini(&frames);
+        return;
+    }
+    /* Rather than copy much behind much, what is there goes first; the peer has it sooner, too. */
+    if (s->state == STREAM_OPEN && unsealed(s) >= PUSH_BYTES && !push_out(s)) {
         wipe_fini(&frames);
         return;
     }
