@@ -161,7 +161,8 @@ LOCH_STATUS loch_layer_builder_create(const struct loch_store *store, struct loc
                                .timeline = info->timeline,
                                .file_id = w->desc.file_id,
                                .generation = w->desc.generation};
-    struct loch_layer_options options = {.compress = true, .pad = true};
+    struct loch_layer_options options = {.codec = store->zstd ? LOCH_LAYER_ZSTD : LOCH_LAYER_LZ4,
+                                         .pad = true};
     if (loch_is_ok(st))
         st = loch_layer_writer_create(&place, &key, &options, &w->file, &w->writer);
     loch_wrap_key_fini(&key);

@@ -45,6 +45,7 @@ struct loch_store {
     struct loch_read_stats *reads;        /* may be NULL */
     struct loch_heal_stats *heals;        /* may be NULL */
     bool copies;                          /* each layer in the object store too (layer_copy.h) */
+    bool zstd;                            /* new layers are compressed with it, not with LZ4 */
     size_t open_layer_bytes;              /* freeze the open layer at this size */
     uint32_t image_records_max; /* a read applies at most so many records from layers ... */
     uint64_t image_bytes_max;   /* ... or so many bytes of them; 0: LOCH_IMAGE_* below */

@@ -5,7 +5,7 @@
  *    8   2  format, 1              10   2  min_reader, 1
  *   12   1  aead, 1 AES-256-GCM    13   1  kdf, 1 HKDF-SHA256
  *   14   1  wrap, 1 AES-KW under HKDF(TK, salt, place)
- *   15   1  codec: 0 none, 1 zstd  16   1  kind (place.h)    17   1  flags: 1 padded
+ *   15   1  codec (header.h)       16   1  kind (place.h)    17   1  flags: 1 padded
  *   18   2  zero                   20   4  block size: most raw bytes in one message
  *   24   8  generation, or a WAL file's sequence number
  *   32  16  tenant                 48  16  timeline          64  16  file id
@@ -195,7 +195,7 @@ static loch_status check_identity(const struct loch_place *expected, bool check_
     if (f->min_reader > FORMAT || f->format < 1)
         return LOCH_FAIL(LOCH_E_UNSUPPORTED, "file format %u wants a reader of %u", f->format,
                          f->min_reader);
-    if (f->aead != LOCH_AEAD_ID || f->kdf != 1 || f->wrap != 1 || f->codec > CODEC_ZSTD ||
+    if (f->aead != LOCH_AEAD_ID || f->kdf != 1 || f->wrap != 1 || f->codec > CODEC_LZ4 ||
         (f->flags & ~FLAGS_KNOWN) != 0 || loch_get_u16(p + 18) != 0)
         return LOCH_FAIL(LOCH_E_UNSUPPORTED, "unknown cipher, codec or flag in a file's header");
     if (loch_get_u16(p + AT_ENVELOPE + 20) != LOCH_WRAPPED_DEK_BYTES ||

@@ -16,11 +16,11 @@ enum header_domain {
     DOMAIN_WAL = 4
 };
 
-enum header_codec { CODEC_NONE = 0, CODEC_ZSTD = 1 };
+enum header_codec { CODEC_NONE = 0, CODEC_ZSTD = 1, CODEC_LZ4 = 2 };
 enum header_flag { FLAG_PADDED = 1 };
 
 struct header_spec {
-    uint8_t codec; /* the best that messages may use */
+    uint8_t codec; /* what messages may use, beside CODEC_NONE */
     uint8_t flags;
     uint32_t block_bytes; /* most raw bytes in one message */
 };

@@ -7,6 +7,7 @@
 #include "loch/base/check.h"
 #include "loch/base/secret.h"
 
+#include <lz4.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +29,8 @@ struct loch_layer_reader {
     struct loch_buf index;
 };
 
-/* Decompression contexts, borrowed for a call: making one costs more than most frames. */
+/* Decompression contexts, borrowed for a call: making one costs more than most frames. What they
+ * decompressed last stays in them (docs/keys.md); LZ4 needs none. */
 #define ZSTD_KEPT 8u
 static _Atomic(ZSTD_DCtx *) zstd_kept[ZSTD_KEPT];
 
@@ -68,14 +70,46 @@ static loch_status message_open(struct loch_layer_reader *r, enum header_domain 
     return st;
 }
 
-/* `inner` (n proven bytes) to raw bytes at the end of *raw. */
-static loch_status inner_unpack(const struct loch_layer_reader *r, const uint8_t *inner, size_t n,
-                                size_t max_bytes, struct loch_buf *raw)
+static loch_status damaged(void)
 {
+    return LOCH_FAIL(LOCH_E_CORRUPT, "a layer frame's compressed bytes are damaged");
+}
+
+/* payload (n bytes) to `len` bytes at `out`. */
+static loch_status unpack_zstd(const uint8_t *payload, size_t n, uint8_t *out, size_t len)
+{
+    const size_t frame = ZSTD_findFrameCompressedSize(payload, n);
+    if (ZSTD_isError(frame) != 0)
+        return damaged();
+    ZSTD_DCtx *ctx = zstd_take();
+    if (ctx == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for decompression");
+    const size_t got = ZSTD_decompressDCtx(ctx, out, len, payload, frame);
+    zstd_give(ctx);
+    return ZSTD_isError(got) != 0 || got != len ? damaged() : LOCH_OK;
+}
+
+static loch_status unpack_lz4(const uint8_t *payload, size_t n, uint8_t *out, size_t len)
+{
+    if (n < LAYER_LZ4_HEAD_BYTES)
+        return damaged();
+    const uint32_t block = loch_get_u32(payload);
+    if (block > n - LAYER_LZ4_HEAD_BYTES)
+        return damaged();
+    const int got = LZ4_decompress_safe((const char *)payload + LAYER_LZ4_HEAD_BYTES, (char *)out,
+                                        (int)block, (int)len);
+    return got < 0 || (size_t)got != len ? damaged() : LOCH_OK;
+}
+
+loch_status layer_unpack(uint8_t file_codec, const uint8_t *inner, size_t n, size_t max_bytes,
+                         struct loch_buf *raw)
+{
+    LOCH_ASSERT(n >= LAYER_INNER_BYTES);
     const size_t len = loch_get_u32(inner);
     const uint8_t codec = inner[4];
 
-    if (len > max_bytes || codec > r->codec || (inner[5] | inner[6] | inner[7]) != 0)
+    if (len > max_bytes || (codec != CODEC_NONE && codec != file_codec) ||
+        (inner[5] | inner[6] | inner[7]) != 0)
         return LOCH_FAIL(LOCH_E_CORRUPT, "a layer frame's prefix is absurd");
     if (codec == CODEC_NONE) {
         if (n - LAYER_INNER_BYTES != len)
@@ -83,18 +117,12 @@ static loch_status inner_unpack(const struct loch_layer_reader *r, const uint8_t
         return loch_buf_append(raw, inner + LAYER_INNER_BYTES, len);
     }
     LOCH_TRY(loch_buf_reserve(raw, len));
-    const size_t frame =
-        ZSTD_findFrameCompressedSize(inner + LAYER_INNER_BYTES, n - LAYER_INNER_BYTES);
-    if (ZSTD_isError(frame) != 0)
-        return LOCH_FAIL(LOCH_E_CORRUPT, "a layer frame's compressed bytes are damaged");
-    ZSTD_DCtx *ctx = zstd_take();
-    if (ctx == NULL)
-        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for decompression");
-    const size_t got =
-        ZSTD_decompressDCtx(ctx, raw->data + raw->len, len, inner + LAYER_INNER_BYTES, frame);
-    zstd_give(ctx);
-    if (ZSTD_isError(got) != 0 || got != len)
-        return LOCH_FAIL(LOCH_E_CORRUPT, "a layer frame does not decompress to its length");
+    const uint8_t *payload = inner + LAYER_INNER_BYTES;
+    uint8_t *out = raw->data + raw->len;
+    if (codec == CODEC_ZSTD)
+        LOCH_TRY(unpack_zstd(payload, n - LAYER_INNER_BYTES, out, len));
+    else
+        LOCH_TRY(unpack_lz4(payload, n - LAYER_INNER_BYTES, out, len));
     raw->len += len;
     return LOCH_OK;
 }
@@ -105,7 +133,7 @@ static loch_status packed_open(struct loch_layer_reader *r, enum header_domain d
                                struct loch_buf *raw)
 {
     LOCH_TRY(message_open(r, domain, number, loch_slice_of(stored, len), stored));
-    return inner_unpack(r, stored, len - LOCH_AEAD_TAG_BYTES, max_bytes, raw);
+    return layer_unpack(r->codec, stored, len - LOCH_AEAD_TAG_BYTES, max_bytes, raw);
 }
 
 static loch_status footer_open(struct loch_layer_reader *r, uint64_t file_bytes)

@@ -2,7 +2,8 @@
  *
  *   header (272) | frames | index | footer (80)
  *
- * A frame or the index: AEAD of { u32 raw length | u8 codec | 3 zero | payload | zeros } and tag;
+ * A frame or the index: AEAD of { u32 raw length | u8 codec | 3 zero | payload | zeros } and tag,
+ * where a payload of LZ4 is u32 length and the block;
  * nonce (domain, number); authenticated beside: header hash, u64 number, u32 stored bytes, u8
  * domain, u8 final, u16 zero. The footer: AEAD of { u32 frames | u32 index bytes stored | u64 index
  * offset | u64 file bytes | 8 zero | SHA-256 of the stored index }, final = 1. Twin:
@@ -13,19 +14,22 @@
 #include "layer_internal.h"
 #include "loch/base/check.h"
 
+#include <lz4.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
 
 #define PAD_TO     512u
 #define ZSTD_LEVEL 1
+#define LZ4_SPEED  1 /* its default: larger is faster, and the files larger */
 /* Below this a frame is stored as it is: compression would win nothing. */
 #define COMPRESS_FROM_BYTES 256u
 
 struct loch_layer_writer {
     struct loch_aead *aead;
     uint8_t hash[LOCH_SHA256_BYTES];
-    ZSTD_CCtx *zstd; /* NULL: no compression */
+    ZSTD_CCtx *zstd; /* that of the codec, or neither */
+    void *lz4;       /* positions of what was compressed, none of its bytes */
     bool pad;
     bool finished;
     uint32_t frames;
@@ -50,8 +54,8 @@ loch_status loch_layer_writer_create(const struct loch_place *place,
                                      const struct loch_layer_options *options, struct loch_buf *out,
                                      struct loch_layer_writer **writer)
 {
-    const struct header_spec spec = {options->compress ? CODEC_ZSTD : CODEC_NONE,
-                                     options->compress && options->pad ? FLAG_PADDED : 0,
+    const bool pad = options->codec != LOCH_LAYER_STORED && options->pad;
+    const struct header_spec spec = {(uint8_t)options->codec, pad ? FLAG_PADDED : 0,
                                      LOCH_LAYER_FRAME_MAX_BYTES};
     const size_t mark = out->len;
     struct header_opened h = {0};
@@ -62,13 +66,14 @@ loch_status loch_layer_writer_create(const struct loch_place *place,
     struct loch_layer_writer *w = calloc(1, sizeof *w);
     if (w == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a layer writer");
-    w->pad = options->pad;
-    if (options->compress) {
+    w->pad = pad;
+    if (options->codec == LOCH_LAYER_ZSTD)
         w->zstd = ZSTD_createCCtx();
-        if (w->zstd == NULL) {
-            st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for compression");
-            goto out;
-        }
+    if (options->codec == LOCH_LAYER_LZ4)
+        w->lz4 = malloc((size_t)LZ4_sizeofState());
+    if (options->codec != LOCH_LAYER_STORED && w->zstd == NULL && w->lz4 == NULL) {
+        st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for compression");
+        goto out;
     }
     LOCH_TRY_OUT(st, header_seal(place, &spec, key, out, &h));
     LOCH_TRY_OUT(st, loch_aead_create(&h.data_key, LOCH_AEAD_SEAL, &w->aead));
@@ -90,6 +95,7 @@ void loch_layer_writer_destroy(struct loch_layer_writer *writer)
         return;
     loch_aead_destroy(writer->aead);
     ZSTD_freeCCtx(writer->zstd);
+    free(writer->lz4);
     free(writer);
 }
 
@@ -98,23 +104,39 @@ uint64_t loch_layer_writer_bytes(const struct loch_layer_writer *writer)
     return writer->bytes;
 }
 
+/* The frame compressed behind its prefix at `p`, which learns of it; bytes with the prefix, or 0
+ * where it does not pay. */
+static size_t pack(struct loch_layer_writer *w, struct loch_slice raw, uint8_t *p)
+{
+    const size_t most = raw.len - raw.len / 8;
+    uint8_t *payload = p + LAYER_INNER_BYTES;
+
+    if (w->zstd != NULL) {
+        const size_t n = ZSTD_compressCCtx(w->zstd, payload, most, raw.data, raw.len, ZSTD_LEVEL);
+        if (ZSTD_isError(n) != 0)
+            return 0;
+        p[4] = CODEC_ZSTD;
+        return LAYER_INNER_BYTES + n;
+    }
+    if (w->lz4 == NULL)
+        return 0;
+    const int n = LZ4_compress_fast_extState(w->lz4, (const char *)raw.data,
+                                             (char *)payload + LAYER_LZ4_HEAD_BYTES, (int)raw.len,
+                                             (int)(most - LAYER_LZ4_HEAD_BYTES), LZ4_SPEED);
+    if (n <= 0)
+        return 0;
+    p[4] = CODEC_LZ4;
+    loch_put_u32(payload, (uint32_t)n);
+    return LAYER_INNER_BYTES + LAYER_LZ4_HEAD_BYTES + (size_t)n;
+}
+
 /* Puts prefix and payload (compressed where it pays) at `p`; returns their length, padding
  * included. */
 static size_t inner_fill(struct loch_layer_writer *w, struct loch_slice raw, uint8_t *p)
 {
-    size_t len = 0;
-
     memset(p, 0, LAYER_INNER_BYTES);
     loch_put_u32(p, (uint32_t)raw.len);
-    if (w->zstd != NULL && raw.len >= COMPRESS_FROM_BYTES) {
-        const size_t most = raw.len - raw.len / 8;
-        const size_t n =
-            ZSTD_compressCCtx(w->zstd, p + LAYER_INNER_BYTES, most, raw.data, raw.len, ZSTD_LEVEL);
-        if (ZSTD_isError(n) == 0) {
-            p[4] = CODEC_ZSTD;
-            len = LAYER_INNER_BYTES + n;
-        }
-    }
+    size_t len = raw.len < COMPRESS_FROM_BYTES ? 0 : pack(w, raw, p);
     if (len == 0) {
         if (raw.len > 0)
             memcpy(p + LAYER_INNER_BYTES, raw.data, raw.len);

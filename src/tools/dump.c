@@ -111,6 +111,13 @@ static void warn_of_path(const char *path, const struct loch_id *id, const char 
         printf("note: the path does not name this %s\n", what);
 }
 
+static const char *codec_name(uint8_t codec)
+{
+    static const char *const names[] = {"none", "zstd", "lz4"};
+
+    return codec < sizeof names / sizeof names[0] ? names[codec] : "unknown";
+}
+
 static void print_header(const struct loch_file_peek *f, const char *path)
 {
     char id[LOCH_ID_TEXT_BYTES];
@@ -128,7 +135,7 @@ static void print_header(const struct loch_file_peek *f, const char *path)
            f->place.generation);
     printf("session: %s\n", loch_id_format(&f->session, id));
     printf("cipher: aead %u, kdf %u, wrap %u, codec %s%s\n", f->aead, f->kdf, f->wrap,
-           f->codec == 1 ? "zstd" : "none", (f->flags & 1) != 0 ? ", padded" : "");
+           codec_name(f->codec), (f->flags & 1) != 0 ? ", padded" : "");
     printf("key: %s version %" PRIu32 "\n", loch_id_format(&f->key_id, id), f->key_version);
     warn_of_path(path, &f->place.tenant, "tenant");
     warn_of_path(path, &f->place.timeline, "timeline");

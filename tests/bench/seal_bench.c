@@ -152,11 +152,11 @@ static loch_status read_at(void *arg, uint64_t offset, void *out, size_t len)
     return LOCH_OK;
 }
 
-static void bench_layer(const char *seal, const char *open, bool compress, size_t len,
+static void bench_layer(const char *seal, const char *open, enum loch_layer_codec codec, size_t len,
                         uint8_t *bytes)
 {
     const struct loch_place place = {.kind = LOCH_KIND_LAYER, .file_id = {{1}}};
-    const struct loch_layer_options options = {compress, false};
+    const struct loch_layer_options options = {codec, false};
     struct layer_arg a = {.bytes = bytes, .len = len};
     struct loch_layer_writer *writer = NULL;
     uint64_t n = 0;
@@ -280,9 +280,12 @@ int main(int argc, char **argv)
     bench_wal(8192, bytes);
     bench_wal(128u << 10, bytes);
     measure("wal session: create and open", 0, wal_session, &out);
-    bench_layer("layer frame seal", "layer frame open", false, 8192, bytes);
-    bench_layer("layer frame seal, zstd", "layer frame open, zstd", true, 8192, bytes);
-    bench_layer("layer frame seal, zstd", "layer frame open, zstd", true, 32768, bytes);
+    bench_layer("layer frame seal", "layer frame open", LOCH_LAYER_STORED, 8192, bytes);
+    for (size_t len = 8192; len <= 32768; len *= 4) {
+        bench_layer("layer frame seal, lz4", "layer frame open, lz4", LOCH_LAYER_LZ4, len, bytes);
+        bench_layer("layer frame seal, zstd", "layer frame open, zstd", LOCH_LAYER_ZSTD, len,
+                    bytes);
+    }
     measure("object seal and open", 512, object_round, &out);
     bench_tls(bytes);
     loch_buf_fini(&out);

@@ -2,6 +2,8 @@
  * edits, what still opens must be what was sealed. */
 #include "fuzz.h"
 
+#include "../../src/format/layer_internal.h"
+
 #include "loch/base/check.h"
 #include "loch/crypto/random.h"
 #include "loch/format/layer_file.h"
@@ -15,8 +17,12 @@
 #define START  UINT64_C(1000)
 
 static struct loch_wrap_key key;
-static struct loch_buf object, layer, wal, archive;
-static struct loch_layer_ref refs[FRAMES];
+static struct loch_buf object, wal, archive;
+/* One of each codec. */
+static struct sealed_layer {
+    struct loch_buf file;
+    struct loch_layer_ref refs[FRAMES];
+} layers[2];
 static const struct loch_place place_object = {.kind = LOCH_KIND_CONTROL, .tenant = {{1}}};
 static const struct loch_place place_layer = {.kind = LOCH_KIND_LAYER, .file_id = {{2}}};
 static const struct loch_place place_archive = {.kind = LOCH_KIND_WAL_ARCHIVE, .generation = START};
@@ -44,33 +50,44 @@ static void frame_bytes(uint32_t i, uint8_t out[static 300])
     memset(out, (int)('a' + i), 300);
 }
 
-static void setup(void)
+static void setup_layer(struct sealed_layer *l, enum loch_layer_codec codec)
 {
-    const struct loch_layer_options options = {true, true};
-    const struct loch_wal_begin begin = {START, START, 1, 1};
-    struct loch_layer_writer *lw = NULL;
-    struct loch_wal_writer *ww = NULL;
+    const struct loch_layer_options options = {codec, true};
+    struct loch_layer_writer *w = NULL;
     uint8_t bytes[300];
     uint64_t n;
+
+    MUST(loch_layer_writer_create(&place_layer, &key, &options, &l->file, &w));
+    for (uint32_t i = 0; i < FRAMES; i++) {
+        frame_bytes(i, bytes);
+        MUST(loch_layer_writer_frame(w, loch_slice_of(bytes, 300), &l->file, &l->refs[i]));
+    }
+    MUST(loch_layer_writer_finish(w, loch_slice_of("index", 5), &l->file, &n));
+    loch_layer_writer_destroy(w);
+}
+
+static void setup(void)
+{
+    const struct loch_wal_begin begin = {START, START, 1, 1};
+    struct loch_wal_writer *ww = NULL;
+    uint8_t bytes[300];
 
     if (key.version != 0)
         return;
     key.version = 1;
     MUST(loch_random_secret(&key.secret, 32));
     MUST(loch_sealed_object_seal(&place_object, &key, loch_slice_of("content", 7), true, &object));
-    MUST(loch_layer_writer_create(&place_layer, &key, &options, &layer, &lw));
+    setup_layer(&layers[0], LOCH_LAYER_ZSTD);
+    setup_layer(&layers[1], LOCH_LAYER_LZ4);
     MUST(loch_wal_writer_create(&place_wal, &key, &begin, &wal, &ww));
     frame_bytes(0, bytes);
     const struct loch_wal_piece piece = {START, START + 300, 1, 150000, 1u << 24};
     MUST(loch_wal_archive_seal(&place_archive, &key, &piece, loch_slice_of(bytes, 300), &archive));
     for (uint32_t i = 0; i < FRAMES; i++) {
         frame_bytes(i, bytes);
-        MUST(loch_layer_writer_frame(lw, loch_slice_of(bytes, 300), &layer, &refs[i]));
         MUST(loch_wal_writer_seal(ww, START + 300 * i, 1, START + 300 * i, i % 3,
                                   loch_slice_of(bytes, 300), &wal, NULL));
     }
-    MUST(loch_layer_writer_finish(lw, loch_slice_of("index", 5), &layer, &n));
-    loch_layer_writer_destroy(lw);
     loch_wal_writer_destroy(ww);
 }
 
@@ -127,7 +144,7 @@ static void try_archive_content(const uint8_t *data, size_t size)
     loch_buf_fini(&bytes);
 }
 
-static void try_layer(struct loch_buf *file)
+static void try_layer(struct loch_buf *file, const struct loch_layer_ref *refs)
 {
     struct loch_layer_reader *reader = NULL;
     struct loch_buf raw = {0};
@@ -146,6 +163,23 @@ static void try_layer(struct loch_buf *file)
         LOCH_ASSERT(memcmp(raw.data, want, 300) == 0);
     }
     loch_layer_reader_destroy(reader);
+    loch_buf_fini(&raw);
+}
+
+/* What the seal of a frame lets through when its writer is not ours: any bytes at all. */
+static void try_unpack(const uint8_t *data, size_t size)
+{
+    struct loch_buf raw = {0};
+
+    if (size < LAYER_INNER_BYTES)
+        return;
+    for (uint8_t codec = CODEC_NONE; codec <= CODEC_LZ4; codec++) {
+        raw.len = 0;
+        if (loch_is_ok(layer_unpack(codec, data, size, 1u << 16, &raw)))
+            LOCH_ASSERT(raw.len == loch_get_u32(data));
+        else
+            LOCH_ASSERT(raw.len == 0);
+    }
     loch_buf_fini(&raw);
 }
 
@@ -198,16 +232,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     (void)loch_is_ok(loch_file_peek(loch_slice_of(data, size), &peek));
     MUST(loch_buf_append(&file, data, size));
     try_object(&file);
-    try_layer(&file);
+    try_layer(&file, layers[0].refs);
     try_wal(&file, false);
+    try_unpack(data, size);
     try_archive(&file);
     try_archive_content(data, size);
     copy(&file, &archive, data, size);
     try_archive(&file);
     copy(&file, &object, data, size);
     try_object(&file);
-    copy(&file, &layer, data, size);
-    try_layer(&file);
     copy(&file, &wal, data, size);
     try_wal(&file, true);
     /* Edits behind the header reach what the header's MAC does not guard. */
@@ -215,10 +248,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     MUST(loch_buf_append(&file, wal.data, wal.len));
     fuzz_edit(file.data + LOCH_WAL_HEAD_BYTES, file.len - LOCH_WAL_HEAD_BYTES, data, size);
     try_wal(&file, true);
-    file.len = 0;
-    MUST(loch_buf_append(&file, layer.data, layer.len));
-    fuzz_edit(file.data + LOCH_FILE_HEADER_BYTES, refs[FRAMES - 1].offset, data, size);
-    try_layer(&file);
+    for (size_t i = 0; i < 2; i++) {
+        const struct sealed_layer *l = &layers[i];
+        copy(&file, &l->file, data, size);
+        try_layer(&file, l->refs);
+        file.len = 0;
+        MUST(loch_buf_append(&file, l->file.data, l->file.len));
+        fuzz_edit(file.data + LOCH_FILE_HEADER_BYTES, l->refs[FRAMES - 1].offset, data, size);
+        try_layer(&file, l->refs);
+    }
     loch_buf_fini(&file);
     return 0;
 }

@@ -112,6 +112,70 @@ def check_layer(data):
     assert at == index_at
 
 
+def lz4_block(block):
+    """An LZ4 block by its description, lz4_Block_format.md."""
+    out, at = bytearray(), 0
+
+    def more(n):
+        nonlocal at
+        while n >= 15:
+            n, last = n + block[at], block[at]
+            at += 1
+            if last < 255:
+                break
+        return n
+
+    while True:
+        token = block[at]
+        at += 1
+        n = more(token >> 4)
+        out += block[at:at + n]
+        at += n
+        if at == len(block):
+            return bytes(out)
+        back = struct.unpack_from("<H", block, at)[0]
+        at += 2
+        for _ in range(more(token & 15) + 4):
+            out.append(out[-back])
+
+
+def golden_frame(i):
+    x, out = (i * 2654435761 + 1) & 0xFFFFFFFF, bytearray()
+    for k in range(i * 700):
+        x = (x * 1664525 + 1013904223) & 0xFFFFFFFF
+        out.append(k // 64 & 255 if i % 2 == 0 else x >> 24)
+    return bytes(out)
+
+
+def check_layer_lz4(data):
+    aead, head = open_header(data, 1)
+    assert data[15] == 2 and data[17] == 1
+
+    def message(domain, number, at, stored):
+        aad = head + struct.pack("<QIBBH", number, stored, domain, domain == 2, 0)
+        inner = aead.decrypt(nonce(domain, number), data[at:at + stored], aad)
+        if domain == 2:
+            return inner
+        length, codec = struct.unpack_from("<IB", inner)
+        if codec == 0:
+            assert len(inner) == 8 + length
+            return inner[8:]
+        assert codec == 2 and stored % 512 == 0
+        block = struct.unpack_from("<I", inner, 8)[0]
+        assert not any(inner[12 + block:])
+        raw = lz4_block(inner[12:12 + block])
+        assert len(raw) == length
+        return raw
+
+    footer = message(2, 0, len(data) - 80, 80)
+    frames, index_bytes, index_at, length = struct.unpack_from("<IIQQ", footer)
+    assert frames == 6 and length == len(data) and index_at + index_bytes + 80 == length
+    index = message(1, 0, index_at, index_bytes)
+    for i in range(frames):
+        at, stored, number = struct.unpack_from("<QII", index, 16 * i)
+        assert number == i and message(0, i, at, stored) == golden_frame(i)
+
+
 def check_keyring(data):
     assert data[:8] == b"LOCHRING" and struct.unpack_from("<HHBBBB", data, 8) == (1, 1, 1, 0, 0, 0)
     generation, count = struct.unpack_from("<Q", data, 48)[0], struct.unpack_from("<I", data, 120)[0]
@@ -129,7 +193,7 @@ def check_keyring(data):
 
 
 for name, check in (("object", check_object), ("wal-archive", check_archive), ("wal", check_wal), ("layer", check_layer),
-                    ("keyring", check_keyring)):
+                    ("layer-lz4", check_layer_lz4), ("keyring", check_keyring)):
     with open(os.path.join(HERE, name + ".bin"), "rb") as f:
         check(f.read())
     print(name, "opens by its documents")

@@ -31,9 +31,17 @@ struct loch_layer_ref loch_layer_ref_decode(const uint8_t in[static LOCH_LAYER_R
 
 struct loch_layer_writer;
 
+/* How frames are compressed, one at a time, where it saves at least an eighth. On disk: values
+ * never change meaning. */
+enum loch_layer_codec {
+    LOCH_LAYER_STORED = 0,
+    LOCH_LAYER_ZSTD = 1, /* level 1: the smallest files */
+    LOCH_LAYER_LZ4 = 2   /* written and read some three times as fast */
+};
+
 struct loch_layer_options {
-    bool compress; /* zstd, a frame at a time, where it saves at least an eighth */
-    bool pad;      /* compressed frames to multiples of 512 bytes, so that sizes tell less */
+    enum loch_layer_codec codec;
+    bool pad; /* compressed frames to multiples of 512 bytes, so that sizes tell less */
 };
 
 /* Appends the header to *out. Writers only append to `out`; the caller moves the bytes to the file

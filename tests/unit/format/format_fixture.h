@@ -89,4 +89,20 @@ static inline void fixture_golden(const char *name, struct loch_slice bytes)
     free(was);
 }
 
+/* Appends what stands in tests/golden/format/<name>. */
+static inline void fixture_golden_read(const char *name, struct loch_buf *out)
+{
+    char path[512];
+    uint8_t part[4096];
+    size_t n;
+
+    (void)snprintf(path, sizeof path, "%s/tests/golden/format/%s", LOCH_SOURCE_DIR, name);
+    FILE *f = fopen(path, "rb");
+    if (f == NULL)
+        fail_msg("cannot open %s", path);
+    while ((n = fread(part, 1, sizeof part, f)) > 0)
+        assert_ok(loch_buf_append(out, part, n));
+    assert_int_equal(fclose(f), 0);
+}
+
 #endif

@@ -105,11 +105,11 @@ static loch_status read_at(void *arg, uint64_t offset, void *out, size_t len)
     return LOCH_OK;
 }
 
-static loch_status run_layer(void)
+static loch_status run_layer_of(enum loch_layer_codec codec)
 {
     const struct loch_place place = fixture_place(LOCH_KIND_LAYER);
     const struct loch_key_source source = fixture_source(&keys);
-    const struct loch_layer_options options = {true, true};
+    const struct loch_layer_options options = {codec, true};
     struct loch_layer_writer *w = NULL;
     struct loch_layer_reader *r = NULL;
     struct loch_layer_ref ref = {0};
@@ -131,6 +131,16 @@ out:
     loch_buf_fini(&file);
     loch_buf_fini(&raw);
     return st;
+}
+
+static loch_status run_layer_zstd(void)
+{
+    return run_layer_of(LOCH_LAYER_ZSTD);
+}
+
+static loch_status run_layer_lz4(void)
+{
+    return run_layer_of(LOCH_LAYER_LZ4);
 }
 
 static loch_status run_wal(void)
@@ -240,7 +250,8 @@ static void objects(void **state)
 static void layers(void **state)
 {
     (void)state;
-    fail_each(run_layer);
+    fail_each(run_layer_zstd);
+    fail_each(run_layer_lz4);
 }
 
 static void wal_files(void **state)

@@ -1,11 +1,14 @@
 /* Layer files: round trip, codecs, place, splicing, truncation, threads, golden file. */
 #include "format_fixture.h"
 
+#include "layer_internal.h"
 #include "loch/format/layer_file.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 
-#define FRAMES 20u
+#define FRAMES        20u
+#define GOLDEN_FRAMES 6u
 
 struct layer {
     struct fixture_keys f;
@@ -26,10 +29,10 @@ static void frame_bytes(uint32_t i, struct loch_buf *out)
     out->len = i * 700;
 }
 
-static void layer_fill(struct layer *l, bool compress, bool pad)
+static void layer_fill(struct layer *l, enum loch_layer_codec codec, bool pad)
 {
     const struct loch_place place = fixture_place(LOCH_KIND_LAYER);
-    const struct loch_layer_options options = {compress, pad};
+    const struct loch_layer_options options = {codec, pad};
     struct loch_layer_writer *w = NULL;
     struct loch_buf out = {0};
     struct loch_buf raw = {0};
@@ -111,14 +114,24 @@ static void check_frames(struct layer *l, struct loch_layer_reader *reader)
 
 static void round_trips(void **state)
 {
+    static const struct loch_layer_options cases[] = {{LOCH_LAYER_STORED, true},
+                                                      {LOCH_LAYER_ZSTD, false},
+                                                      {LOCH_LAYER_ZSTD, true},
+                                                      {LOCH_LAYER_LZ4, false},
+                                                      {LOCH_LAYER_LZ4, true}};
     const struct loch_place place = fixture_place(LOCH_KIND_LAYER);
     uint64_t plain_bytes = 0;
 
     (void)state;
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct loch_layer_options *o = &cases[i];
         struct layer l;
         struct loch_layer_reader *reader = NULL;
-        layer_fill(&l, i > 0, i > 1);
+        struct loch_file_peek peek;
+        layer_fill(&l, o->codec, o->pad);
+        assert_ok(loch_file_peek(loch_buf_slice(&l.file), &peek));
+        assert_int_equal(peek.codec, o->codec);
+        assert_int_equal(peek.flags, o->pad && o->codec != LOCH_LAYER_STORED);
         assert_ok(open_at(&l, &place, &reader));
         assert_int_equal(loch_layer_reader_frames(reader), FRAMES);
         assert_int_equal(loch_layer_reader_index(reader).len, 9);
@@ -128,11 +141,57 @@ static void round_trips(void **state)
             plain_bytes = l.file.len;
         else
             assert_true(l.file.len < plain_bytes);
-        if (i == 2)
+        if (peek.flags != 0)
             assert_int_equal(l.refs[FRAMES - 2].stored_bytes % 512, 0);
         loch_layer_reader_destroy(reader);
         layer_fini(&l);
     }
+}
+
+struct inner {
+    uint8_t file_codec;
+    uint8_t bytes[24];
+    size_t n;
+    int want; /* bytes; < 0: refused */
+};
+
+/* What a frame's message may hold, and what not: LZ4 says by itself where its block ends. */
+static void messages_are_checked(void **state)
+{
+    static const struct inner cases[] = {
+        {CODEC_NONE, {3, 0, 0, 0, 0, 0, 0, 0, 'a', 'b', 'c'}, 11, 3},
+        {CODEC_NONE, {3, 0, 0, 0, 0, 0, 0, 0, 'a', 'b', 'c', 0}, 12, -1},
+        {CODEC_NONE, {0, 2, 0, 0, 0, 0, 0, 0}, 8, -1}, /* more than asked for */
+        {CODEC_NONE, {3, 0, 0, 0, 0, 0, 1, 0, 'a', 'b', 'c'}, 11, -1},
+        {CODEC_LZ4, {3, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 0x30, 'a', 'b', 'c'}, 16, 3},
+        {CODEC_LZ4, {3, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 0x30, 'a', 'b', 'c', 0, 0}, 18, 3},
+        {CODEC_LZ4, {3, 0, 0, 0, 0, 0, 0, 0, 'a', 'b', 'c'}, 11, 3},
+        {CODEC_LZ4, {3, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 0x30, 'a', 'b', 'c'}, 16, -1},
+        {CODEC_ZSTD, {3, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 0x30, 'a', 'b', 'c'}, 16, -1},
+        {CODEC_LZ4, {2, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 0x30, 'a', 'b', 'c'}, 16, -1},
+        {CODEC_LZ4, {4, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 0x30, 'a', 'b', 'c'}, 16, -1},
+        {CODEC_LZ4, {3, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0, 0x30, 'a', 'b', 'c'}, 16, -1},
+        {CODEC_LZ4, {3, 0, 0, 0, 2, 0, 0, 0, 255, 255, 255, 255, 0x30, 'a', 'b', 'c'}, 16, -1},
+        {CODEC_LZ4, {3, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0}, 11, -1},
+        {CODEC_LZ4, {3, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 0x30, 'a', 'b', 'c'}, 16, -1},
+    };
+    struct loch_buf raw = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct inner *c = &cases[i];
+        raw.len = 0;
+        const loch_status st = layer_unpack(c->file_codec, c->bytes, c->n, 100, &raw);
+        if (c->want < 0) {
+            assert_code(st, LOCH_E_CORRUPT);
+            assert_int_equal(raw.len, 0);
+            continue;
+        }
+        assert_ok(st);
+        assert_int_equal(raw.len, c->want);
+        assert_memory_equal(raw.data, "abc", raw.len);
+    }
+    loch_buf_fini(&raw);
 }
 
 static void refs_round_trip_and_are_checked(void **state)
@@ -144,7 +203,7 @@ static void refs_round_trip_and_are_checked(void **state)
     uint8_t encoded[LOCH_LAYER_REF_BYTES];
 
     (void)state;
-    layer_fill(&l, true, false);
+    layer_fill(&l, LOCH_LAYER_ZSTD, false);
     assert_ok(open_at(&l, &place, &reader));
     loch_layer_ref_encode(&l.refs[7], encoded);
     const struct loch_layer_ref back = loch_layer_ref_decode(encoded);
@@ -185,7 +244,7 @@ static void every_flipped_byte_is_detected(void **state)
     struct loch_buf raw = {0};
 
     (void)state;
-    layer_fill(&l, true, false);
+    layer_fill(&l, LOCH_LAYER_LZ4, false);
     assert_ok(open_at(&l, &place, &reader));
     const struct loch_layer_ref *last = &l.refs[FRAMES - 1];
     for (size_t at = 0; at < l.file.len; at++) {
@@ -214,7 +273,7 @@ static void moved_or_cut_files_do_not_open(void **state)
     struct layer l;
 
     (void)state;
-    layer_fill(&l, false, false);
+    layer_fill(&l, LOCH_LAYER_STORED, false);
     for (int i = 0; i < 5; i++) {
         struct loch_place p = place;
         if (i == 0)
@@ -256,8 +315,8 @@ static void files_do_not_mix(void **state)
     struct loch_buf raw = {0};
 
     (void)state;
-    layer_fill(&a, false, false);
-    layer_fill(&b, false, false);
+    layer_fill(&a, LOCH_LAYER_STORED, false);
+    layer_fill(&b, LOCH_LAYER_STORED, false);
     assert_int_equal(a.file.len, b.file.len);
     assert_ok(open_at(&a, &place, &reader));
     const struct loch_layer_ref *r = &a.refs[5];
@@ -283,7 +342,7 @@ static void keys_are_asked(void **state)
     struct layer l;
 
     (void)state;
-    layer_fill(&l, false, false);
+    layer_fill(&l, LOCH_LAYER_STORED, false);
     l.f.denied = true;
     assert_code(try_open(&l, &place), LOCH_E_DENIED);
     l.f.denied = false;
@@ -311,26 +370,29 @@ static void *read_all(void *arg)
 
 static void threads_read_at_once(void **state)
 {
+    static const enum loch_layer_codec codecs[] = {LOCH_LAYER_ZSTD, LOCH_LAYER_LZ4};
     const struct loch_place place = fixture_place(LOCH_KIND_LAYER);
-    struct layer l;
-    struct thread_arg arg = {&l, NULL};
-    pthread_t threads[4];
 
     (void)state;
-    layer_fill(&l, true, true);
-    assert_ok(open_at(&l, &place, &arg.reader));
-    for (size_t i = 0; i < 4; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, read_all, &arg), 0);
-    for (size_t i = 0; i < 4; i++)
-        assert_int_equal(pthread_join(threads[i], NULL), 0);
-    loch_layer_reader_destroy(arg.reader);
-    layer_fini(&l);
+    for (size_t c = 0; c < 2; c++) {
+        struct layer l;
+        struct thread_arg arg = {&l, NULL};
+        pthread_t threads[4];
+        layer_fill(&l, codecs[c], true);
+        assert_ok(open_at(&l, &place, &arg.reader));
+        for (size_t i = 0; i < 4; i++)
+            assert_int_equal(pthread_create(&threads[i], NULL, read_all, &arg), 0);
+        for (size_t i = 0; i < 4; i++)
+            assert_int_equal(pthread_join(threads[i], NULL), 0);
+        loch_layer_reader_destroy(arg.reader);
+        layer_fini(&l);
+    }
 }
 
 static void limits(void **state)
 {
     const struct loch_place place = fixture_place(LOCH_KIND_LAYER);
-    const struct loch_layer_options options = {false, false};
+    const struct loch_layer_options options = {LOCH_LAYER_STORED, false};
     struct fixture_keys f;
     struct loch_buf out = {0};
     struct loch_layer_ref ref;
@@ -359,16 +421,83 @@ static void golden_layer(void **state)
 
     (void)state;
     loch_random_test_seed(3);
-    layer_fill(&l, false, false); /* zstd's output may change with its version */
+    layer_fill(&l, LOCH_LAYER_STORED, false);
     loch_random_test_seed(0);
     fixture_golden("layer.bin", loch_buf_slice(&l.file));
     layer_fini(&l);
+}
+
+/* A few frames, with their references in the index. */
+static void golden_write(const char *name, enum loch_layer_codec codec, struct fixture_keys *f)
+{
+    const struct loch_place place = fixture_place(LOCH_KIND_LAYER);
+    const struct loch_layer_options options = {codec, true};
+    struct loch_layer_writer *w = NULL;
+    struct loch_buf file = {0}, raw = {0}, index = {0};
+    uint64_t bytes = 0;
+
+    assert_ok(loch_layer_writer_create(&place, &f->keys[0], &options, &file, &w));
+    for (uint32_t i = 0; i < GOLDEN_FRAMES; i++) {
+        struct loch_layer_ref ref;
+        uint8_t encoded[LOCH_LAYER_REF_BYTES];
+        frame_bytes(i, &raw);
+        assert_ok(loch_layer_writer_frame(w, loch_buf_slice(&raw), &file, &ref));
+        loch_layer_ref_encode(&ref, encoded);
+        assert_ok(loch_buf_append(&index, encoded, sizeof encoded));
+    }
+    assert_ok(loch_layer_writer_finish(w, loch_buf_slice(&index), &file, &bytes));
+    loch_layer_writer_destroy(w);
+    fixture_golden(name, loch_buf_slice(&file));
+    loch_buf_fini(&file);
+    loch_buf_fini(&raw);
+    loch_buf_fini(&index);
+}
+
+static void golden_read(const char *name, struct layer *l)
+{
+    const struct loch_place place = fixture_place(LOCH_KIND_LAYER);
+    struct loch_layer_reader *reader = NULL;
+    struct loch_buf raw = {0}, want = {0};
+
+    fixture_golden_read(name, &l->file);
+    assert_ok(open_at(l, &place, &reader));
+    const struct loch_slice index = loch_layer_reader_index(reader);
+    assert_int_equal(index.len, GOLDEN_FRAMES * LOCH_LAYER_REF_BYTES);
+    for (uint32_t i = 0; i < GOLDEN_FRAMES; i++) {
+        const struct loch_layer_ref ref =
+            loch_layer_ref_decode(index.data + (size_t)i * LOCH_LAYER_REF_BYTES);
+        raw.len = 0;
+        frame_bytes(i, &want);
+        assert_ok(loch_layer_reader_frame(reader, &ref, &raw));
+        assert_int_equal(raw.len, want.len);
+        assert_memory_equal(raw.data, want.data, want.len);
+    }
+    loch_layer_reader_destroy(reader);
+    loch_buf_fini(&raw);
+    loch_buf_fini(&want);
+}
+
+/* A compressor's output may change with its version: these are opened, not written and compared. */
+static void golden_layers_that_are_compressed(void **state)
+{
+    static const char *const names[] = {"layer-zstd.bin", "layer-lz4.bin"};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct layer l = {0};
+        fixture_keys_init(&l.f, 1);
+        if (getenv("LOCH_GOLDEN_WRITE") != NULL)
+            golden_write(names[i], i == 0 ? LOCH_LAYER_ZSTD : LOCH_LAYER_LZ4, &l.f);
+        golden_read(names[i], &l);
+        layer_fini(&l);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trips),
+        cmocka_unit_test(messages_are_checked),
         cmocka_unit_test(refs_round_trip_and_are_checked),
         cmocka_unit_test(every_flipped_byte_is_detected),
         cmocka_unit_test(moved_or_cut_files_do_not_open),
@@ -377,6 +506,7 @@ int main(void)
         cmocka_unit_test(threads_read_at_once),
         cmocka_unit_test(limits),
         cmocka_unit_test(golden_layer),
+        cmocka_unit_test(golden_layers_that_are_compressed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
