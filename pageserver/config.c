@@ -1,5 +1,6 @@
 /* Holds: the table of the pageserver's settings and its reading. */
 #include "config.h"
+#include "store/timeline.h"
 
 #include "loch/host/daemon.h"
 #include "loch/host/leases.h"
@@ -105,6 +106,13 @@ static const struct loch_config_item items[] = {
      .value = "lz4",
      .choices = "lz4|zstd",
      .help = "How blocks of new layers are compressed: lz4 is fast, zstd makes smaller files."},
+    {.section = "layers",
+     .key = "flush_parts",
+     .type = LOCH_CONFIG_U64,
+     .value = "2",
+     .min = 1,
+     .max = LOCH_FLUSH_PARTS_MAX,
+     .help = "A large memory layer is written as so many files at once, a thread each."},
     {.section = "layers",
      .key = "compact",
      .type = LOCH_CONFIG_U64,
@@ -247,6 +255,7 @@ loch_status loch_pageserver_config_read(const struct loch_config *config,
         .frame_cache_bytes = loch_config_u64(config, "pageserver", "frame_cache"),
         .redo_workers = loch_config_u64(config, "pageserver", "redo_workers"),
         .native_redo = loch_config_bool(config, "pageserver", "native_redo"),
+        .flush_parts = loch_config_u64(config, "layers", "flush_parts"),
         .layer_zstd = loch_config_u64(config, "layers", "compression") == 1,
         .compact_layers = loch_config_u64(config, "layers", "compact"),
         .layer_bytes = loch_config_u64(config, "layers", "target"),

@@ -28,6 +28,7 @@ struct loch_pageserver_config {
     uint64_t page_cache_bytes;
     uint64_t frame_cache_bytes;
     uint64_t redo_workers;               /* most per tenant */
+    uint64_t flush_parts;                /* files of a large flush, a thread each */
     bool layer_zstd;                     /* layers are compressed with it instead of lz4 */
     uint64_t compact_layers;             /* so many neighbours of like size are merged */
     uint64_t layer_bytes;                /* of a merged layer */

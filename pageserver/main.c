@@ -137,6 +137,7 @@ static loch_status open_engine(struct loch_pageserver *ps, const char *dir)
                                     .heals = &ps->heals,
                                     .copies = ps->config.layer_copies,
                                     .zstd = ps->config.layer_zstd,
+                                    .flush_parts = (uint32_t)ps->config.flush_parts,
                                     .no_memory_images = !ps->config.memory_images,
                                     .lease_max_ms = ps->config.lease_ms};
     LOCH_TRY(loch_tenants_open(ps));

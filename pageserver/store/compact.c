@@ -223,15 +223,7 @@ static loch_status commit(struct loch_timeline *t, const struct loch_merge *m)
 
 static void remove_file(const struct loch_timeline *t, const struct loch_layer *layer)
 {
-    char path[LOCH_LAYER_PATH_BYTES];
-    loch_status st = loch_layer_path(&t->store, &t->info, loch_layer_desc(layer), path);
-    if (loch_is_ok(st)) /* the copy first: the file leads to it at the next opening */
-        st = loch_layer_copy_remove(&t->store, &t->info, loch_layer_desc(layer));
-    if (loch_is_ok(st))
-        st = loch_env_unlink(t->store.env, path);
-    if (!loch_is_ok(st) && st.code != LOCH_E_NOT_FOUND)
-        LOCH_WARN("a layer file that is not needed stays until the next start: %s",
-                  loch_error_text());
+    loch_layer_discard(&t->store, &t->info, loch_layer_desc(layer));
 }
 
 static void remove_merged(const struct loch_timeline *t, const struct loch_merge *m)

@@ -32,7 +32,7 @@ struct loch_layer_desc {
 
 /* On disk: values never change meaning. */
 enum loch_layer_level {
-    LOCH_LAYER_FLUSHED = 0, /* L0: all keys of a range of LSNs */
+    LOCH_LAYER_FLUSHED = 0, /* L0: what a flush made of all keys of a range of LSNs */
     LOCH_LAYER_MERGED = 1   /* L1: a part of the keys */
 };
 
@@ -52,6 +52,16 @@ struct loch_imager; /* store/pushdown.h */
 LOCH_STATUS loch_layer_write(const struct loch_store *store, struct loch_keys *keys,
                              const struct loch_timeline_info *info, struct loch_mem_layer *mem,
                              const struct loch_imager *imager, struct loch_layer_desc *out);
+
+/* The same as several files at once, each of a stretch of the keys: at most store->flush_parts,
+ * each of flush_part_bytes of memory or more. */
+size_t loch_layer_parts(const struct loch_store *store, const struct loch_mem_layer *mem);
+/* As loch_layer_write, as at most `parts` files (1 to LOCH_FLUSH_PARTS_MAX), by key; imagers: one
+ * for each part, or NULL. *count: how many there are. A failure leaves none. */
+LOCH_STATUS loch_layer_write_parts(const struct loch_store *store, struct loch_keys *keys,
+                                   const struct loch_timeline_info *info,
+                                   struct loch_mem_layer *mem, const struct loch_imager *imagers,
+                                   size_t parts, struct loch_layer_desc *out, size_t *count);
 
 /* Opens and checks header, footer and index. Blocks. LOCH_E_CORRUPT, LOCH_E_NOT_FOUND (file or
  * key). */

@@ -227,18 +227,29 @@ uint64_t loch_layer_builder_bytes(const struct loch_layer_builder *w)
     return w->file.len + w->frame.len + w->refs.len + w->runs.len;
 }
 
-LOCH_STATUS loch_layer_builder_finish(struct loch_layer_builder *w, struct loch_layer_desc *out)
+/* Durable, in the object store too where that is wanted. */
+static loch_status put_file(struct loch_layer_builder *w)
 {
-    char path[LOCH_LAYER_PATH_BYTES];
-    LOCH_ASSERT(w->desc.keys > 0);
-    LOCH_TRY(end_frame(w));
-    LOCH_TRY(finish_file(w, &w->desc.file_bytes));
+    char path[LOCH_LAYER_PATH_BYTES], why[300];
     LOCH_TRY(loch_timeline_dir(w->store, &w->info->tenant, &w->info->timeline, path));
     LOCH_TRY(loch_env_mkdirs(w->store->env, path));
     LOCH_TRY(loch_layer_path(w->store, w->info, &w->desc, path));
-    LOCH_TRY(loch_env_create_file(w->store->env, path, loch_buf_slice(&w->file)));
-    if (w->store->copies)
-        LOCH_TRY(loch_layer_copy_put(w->store, w->info, &w->desc, loch_buf_slice(&w->file)));
+    loch_status st = loch_env_create_file(w->store->env, path, loch_buf_slice(&w->file));
+    if (loch_is_ok(st) && w->store->copies)
+        st = loch_layer_copy_put(w->store, w->info, &w->desc, loch_buf_slice(&w->file));
+    if (loch_is_ok(st) || st.code == LOCH_E_EXISTS)
+        return st;
+    (void)snprintf(why, sizeof why, "%s", loch_error_text());
+    loch_layer_discard(w->store, w->info, &w->desc); /* it may be there all the same */
+    return LOCH_FAIL(st.code, "%s", why);
+}
+
+LOCH_STATUS loch_layer_builder_finish(struct loch_layer_builder *w, struct loch_layer_desc *out)
+{
+    LOCH_ASSERT(w->desc.keys > 0);
+    LOCH_TRY(end_frame(w));
+    LOCH_TRY(finish_file(w, &w->desc.file_bytes));
+    LOCH_TRY(put_file(w));
     *out = w->desc;
     return LOCH_OK;
 }

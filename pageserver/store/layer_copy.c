@@ -49,6 +49,20 @@ LOCH_STATUS loch_layer_copy_remove(const struct loch_store *store,
     return loch_objstore_delete(store->objstore, name);
 }
 
+void loch_layer_discard(const struct loch_store *store, const struct loch_timeline_info *info,
+                        const struct loch_layer_desc *desc)
+{
+    char path[LOCH_LAYER_PATH_BYTES];
+    loch_status st = loch_layer_path(store, info, desc, path);
+    if (loch_is_ok(st)) /* the copy first: the file leads to it at the next opening */
+        st = loch_layer_copy_remove(store, info, desc);
+    if (loch_is_ok(st))
+        st = loch_env_unlink(store->env, path);
+    if (!loch_is_ok(st) && st.code != LOCH_E_NOT_FOUND)
+        LOCH_WARN("a layer file that is not needed stays until the next start: %s",
+                  loch_error_text());
+}
+
 LOCH_STATUS loch_layer_copy_block(struct loch_objstore *objstore, const struct loch_id *tenant,
                                   const struct loch_id *timeline,
                                   const struct loch_layer_desc *desc, uint64_t offset, size_t len,

@@ -34,6 +34,10 @@ LOCH_STATUS loch_layer_copy_put(const struct loch_store *store,
 LOCH_STATUS loch_layer_copy_remove(const struct loch_store *store,
                                    const struct loch_timeline_info *info,
                                    const struct loch_layer_desc *desc);
+/* A file that nobody names (any more) goes, its copy before it; what cannot be removed is said in
+ * the log and stays until the next start. */
+void loch_layer_discard(const struct loch_store *store, const struct loch_timeline_info *info,
+                        const struct loch_layer_desc *desc);
 /* Writes the local file anew from the copy, durable and whole or not at all. LOCH_E_NOT_FOUND:
  * there is no copy; LOCH_E_CORRUPT: it is damaged too. */
 LOCH_STATUS loch_layer_copy_fetch(const struct loch_store *store, struct loch_keys *keys,

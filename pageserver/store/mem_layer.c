@@ -32,6 +32,7 @@ struct slot_key {
     uint32_t newest;
     struct loch_chain chain; /* of the newest version */
     bool chain_known;        /* nothing below is missing in it */
+    uint64_t bytes;          /* of all its versions */
 };
 
 struct loch_mem_layer {
@@ -271,6 +272,7 @@ static loch_status put_locked(struct loch_mem_layer *layer, const struct loch_ke
         count_chain(&layer->keys[k], (enum loch_version_kind)layer->nodes[layer->node_count].kind,
                     version->bytes.len);
         layer->keys[k].newest = layer->node_count++;
+        layer->keys[k].bytes += version->bytes.len + sizeof *layer->nodes;
     }
     return LOCH_OK;
 }
@@ -361,10 +363,33 @@ LOCH_STATUS loch_mem_layer_history(struct loch_mem_layer *layer, const struct lo
     uint32_t n = k == NONE ? NONE : layer->keys[k].newest;
     for (; n != NONE && loch_is_ok(st); n = layer->nodes[n].older) {
         struct loch_version v = node_version(&layer->nodes[n]);
+        __builtin_prefetch(v.bytes.data); /* who asks for all of them reads them next */
         st = loch_versions_add(out, &v);
     }
     pthread_rwlock_unlock(&layer->lock);
     return st;
+}
+
+size_t loch_mem_layer_divide(struct loch_mem_layer *layer, const struct loch_key *keys,
+                             size_t count, size_t parts, size_t *ends)
+{
+    uint64_t all = 0, sum = 0;
+    size_t n = 0;
+    uint32_t slot = 0;
+    LOCH_ASSERT(count > 0);
+    pthread_rwlock_rdlock(&layer->lock);
+    for (uint32_t k = 0; k < layer->key_count; k++)
+        all += layer->keys[k].bytes;
+    for (size_t i = 0; i + 1 < count && n + 1 < parts; i++) {
+        const uint32_t k = find_key(layer, &keys[i], &slot);
+        LOCH_ASSERT(k != NONE);
+        sum += layer->keys[k].bytes;
+        if (sum >= all / parts * (n + 1))
+            ends[n++] = i + 1;
+    }
+    pthread_rwlock_unlock(&layer->lock);
+    ends[n++] = count;
+    return n;
 }
 
 LOCH_STATUS loch_mem_layer_collect(struct loch_mem_layer *layer, const struct loch_key *key,

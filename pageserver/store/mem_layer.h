@@ -58,6 +58,11 @@ void loch_mem_layer_add_chain(struct loch_mem_layer *layer, const struct loch_ke
 LOCH_STATUS loch_mem_layer_history(struct loch_mem_layer *layer, const struct loch_key *key,
                                    struct loch_versions *out);
 
+/* Divides keys[0..count) of this layer, all of them sorted, into at most `parts` stretches of like
+ * size in bytes, none of them empty: ends[i] is where the i-th ends. Returns how many. */
+size_t loch_mem_layer_divide(struct loch_mem_layer *layer, const struct loch_key *keys,
+                             size_t count, size_t parts, size_t *ends);
+
 /* The distinct keys in [first, end), sorted, appended to *out (a malloc'ed array the caller frees).
  */
 LOCH_STATUS loch_mem_layer_keys(struct loch_mem_layer *layer, const struct loch_key *first,

@@ -19,6 +19,7 @@
     X(CUTOFF_NOT_TOLD, "cutoff-not-told", "reads below the cutoff are answered")                   \
     X(OLD_FILES_FIRST, "old-files-first", "merged files go before the manifest is put")            \
     X(FLUSH_FORGOTTEN, "flush-forgotten", "a merge commits the list that it began with")           \
+    X(PART_FORGOTTEN, "part-forgotten", "a flush's last file is not in the manifest")              \
     X(BANDS_REVERSED, "bands-reversed", "a merge takes the oldest band for the newest")            \
     X(IMAGE_OVER_CUT, "image-over-cut", "an image carries what a cut hides")                       \
     X(HOT_FORGOTTEN, "hot-forgotten", "chains in memory are not bounded")                          \

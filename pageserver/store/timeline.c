@@ -511,34 +511,57 @@ LOCH_STATUS loch_timeline_freeze(struct loch_timeline *t, struct loch_slice cont
 
 /* ---- flushing ---- */
 
-static loch_status write_layer(struct loch_timeline *t, struct loch_mem_layer *mem,
-                               struct loch_layer **out)
+/* What a flush makes of one frozen layer: a band of files, by key. */
+struct flushed {
+    struct loch_layer *files[LOCH_FLUSH_PARTS_MAX];
+    size_t count; /* 0: the frozen layer was empty */
+};
+
+static loch_status write_layers(struct loch_timeline *t, struct loch_mem_layer *mem,
+                                struct flushed *out)
 {
-    struct loch_view *view = NULL;
-    struct loch_layer_desc desc;
-    struct loch_imager imager;
-    LOCH_TRY(loch_view_create(t, &view));
-    loch_imager_init(&imager, view, t->store.image_records_max, t->store.image_bytes_max);
-    loch_status st = loch_layer_write(&t->store, t->keys, &t->info, mem, &imager, &desc);
-    if (loch_is_ok(st))
-        st = loch_layer_open(&t->store, t->keys, &t->info, &desc, out);
-    loch_view_destroy(view);
+    struct loch_view *views[LOCH_FLUSH_PARTS_MAX] = {0}; /* each for one thread */
+    struct loch_imager imagers[LOCH_FLUSH_PARTS_MAX];
+    struct loch_layer_desc descs[LOCH_FLUSH_PARTS_MAX];
+    const size_t parts = loch_layer_parts(&t->store, mem);
+    size_t count = 0;
+    loch_status st;
+    for (size_t i = 0; i < parts; i++) {
+        LOCH_TRY_OUT(st, loch_view_create(t, &views[i]));
+        loch_imager_init(&imagers[i], views[i], t->store.image_records_max,
+                         t->store.image_bytes_max);
+    }
+    LOCH_TRY_OUT(st, loch_layer_write_parts(&t->store, t->keys, &t->info, mem, imagers, parts,
+                                            descs, &count));
+    for (; out->count < count; out->count++)
+        LOCH_TRY_OUT(st, loch_layer_open(&t->store, t->keys, &t->info, &descs[out->count],
+                                         &out->files[out->count]));
+out:
+    for (size_t i = 0; i < parts; i++)
+        loch_view_destroy(views[i]);
     return st;
 }
 
-/* The manifest that names `layer` (may be NULL) too and stands at f's end. */
+/* The manifest that names what was flushed too and stands at f's end. */
 static loch_status next_manifest(const struct loch_timeline *t, const struct frozen *f,
-                                 const struct loch_layer *layer, struct loch_manifest *next)
+                                 const struct flushed *flushed, struct loch_manifest *next)
 {
     LOCH_TRY(loch_manifest_copy(&t->manifest, next));
     next->info = t->info;
     next->disk_consistent_lsn = f->end_lsn;
     next->prev_lsn = f->prev_lsn;
-    if (layer != NULL) { /* the copy has room for one more */
-        memmove(next->layers + 1, next->layers, next->layer_count * sizeof *next->layers);
-        next->layers[0] = *loch_layer_desc(layer);
-        next->layer_count++;
-    }
+    struct loch_layer_desc *layers =
+        reallocarray(next->layers, next->layer_count + flushed->count + 1, sizeof *layers);
+    if (layers == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a manifest");
+    next->layers = layers;
+    memmove(layers + flushed->count, layers, next->layer_count * sizeof *layers);
+    for (size_t i = 0; i < flushed->count; i++)
+        layers[i] = *loch_layer_desc(flushed->files[i]);
+    next->layer_count += (uint32_t)flushed->count;
+    if (flushed->count > 1 && LOCH_STORE_MUTATED(PART_FORGOTTEN))
+        memmove(layers + flushed->count - 1, layers + flushed->count,
+                (--next->layer_count - flushed->count + 1) * sizeof *layers);
     next->mark_count =
         (uint32_t)loch_marks_add(next->marks, next->mark_count, f->end_lsn,
                                  loch_env_wall_us(t->store.env), MARK_GAP_US, next->cutoff.lsn);
@@ -546,17 +569,18 @@ static loch_status next_manifest(const struct loch_timeline *t, const struct fro
     return loch_buf_append(&next->control, f->control.data, f->control.len);
 }
 
-/* Takes the oldest frozen layer out and its file in; lock held. */
+/* Takes the oldest frozen layer out and its files in; lock held. */
 static loch_status replace_locked(struct loch_timeline *t, struct frozen *f,
-                                  struct loch_layer *layer)
+                                  const struct flushed *flushed)
 {
     struct loch_layer_set_parts parts = loch_timeline_parts(t);
-    struct loch_layer **files = calloc(parts.file_count + 1, sizeof(struct loch_layer *));
+    struct loch_layer **files =
+        calloc(parts.file_count + flushed->count + 1, sizeof(struct loch_layer *));
     if (files == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of layers");
     size_t n = 0;
-    if (layer != NULL)
-        files[n++] = layer;
+    for (size_t i = 0; i < flushed->count; i++)
+        files[n++] = flushed->files[i];
     for (size_t i = 0; i < parts.file_count; i++)
         files[n++] = parts.files[i];
     parts.files = files;
@@ -571,16 +595,17 @@ static loch_status replace_locked(struct loch_timeline *t, struct frozen *f,
     return st;
 }
 
-static loch_status commit_flush(struct loch_timeline *t, struct frozen *f, struct loch_layer *layer)
+static loch_status commit_flush(struct loch_timeline *t, struct frozen *f,
+                                const struct flushed *flushed)
 {
     struct loch_manifest next = {0};
     pthread_mutex_lock(&t->commit);
-    loch_status st = next_manifest(t, f, layer, &next);
+    loch_status st = next_manifest(t, f, flushed, &next);
     if (loch_is_ok(st))
         st = loch_timeline_put_manifest(t, &next);
     if (loch_is_ok(st)) {
         pthread_mutex_lock(&t->lock);
-        st = replace_locked(t, f, layer);
+        st = replace_locked(t, f, flushed);
         pthread_mutex_unlock(&t->lock);
         LOCH_ASSERT(loch_is_ok(st)); /* pointers only: no going on without what is committed */
         free_frozen(f);
@@ -592,13 +617,14 @@ static loch_status commit_flush(struct loch_timeline *t, struct frozen *f, struc
 
 static loch_status flush_one(struct loch_timeline *t, struct frozen *f)
 {
-    struct loch_layer *layer = NULL;
+    struct flushed flushed = {.count = 0};
     loch_status st = LOCH_OK;
     if (loch_mem_layer_versions(f->layer) > 0)
-        st = write_layer(t, f->layer, &layer);
+        st = write_layers(t, f->layer, &flushed);
     if (loch_is_ok(st))
-        st = commit_flush(t, f, layer);
-    loch_layer_release(layer);
+        st = commit_flush(t, f, &flushed);
+    for (size_t i = 0; i < flushed.count; i++)
+        loch_layer_release(flushed.files[i]);
     return st;
 }
 

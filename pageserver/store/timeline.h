@@ -46,13 +46,18 @@ struct loch_store {
     struct loch_heal_stats *heals;        /* may be NULL */
     bool copies;                          /* each layer in the object store too (layer_copy.h) */
     bool zstd;                            /* new layers are compressed with it, not with LZ4 */
-    size_t open_layer_bytes;              /* freeze the open layer at this size */
+    uint32_t flush_parts;                 /* a flush writes at most so many files at once; 0: one */
+    size_t flush_part_bytes;    /* of memory, in each at least; 0: LOCH_FLUSH_PART_BYTES */
+    bool one_thread;            /* the world is not for several threads: one part after the other */
+    size_t open_layer_bytes;    /* freeze the open layer at this size */
     uint32_t image_records_max; /* a read applies at most so many records from layers ... */
     uint64_t image_bytes_max;   /* ... or so many bytes of them; 0: LOCH_IMAGE_* below */
     bool no_memory_images;      /* images at flushes and merges only */
     uint64_t lease_max_ms;      /* 0: LOCH_LEASE_MAX_MS */
 };
 
+#define LOCH_FLUSH_PARTS_MAX   8u
+#define LOCH_FLUSH_PART_BYTES  ((size_t)8 << 20)
 #define LOCH_IMAGE_RECORDS_MAX 32u
 #define LOCH_IMAGE_BYTES_MAX   (UINT64_C(16) << 10)
 

@@ -36,6 +36,7 @@
 #define PIECE         ((size_t)128 << 10)
 #define SEGMENT_BYTES (UINT64_C(16) << 20)
 #define ROUNDS        3u
+#define FLUSH_PARTS   2u /* as the pageserver's default */
 
 #define MUST(expr_)                                                                                \
     do {                                                                                           \
@@ -74,6 +75,7 @@ static void open_world(const char *dir)
     store.dir = path[2];
     store.node = o.node;
     store.open_layer_bytes = (size_t)64 << 20;
+    store.flush_parts = FLUSH_PARTS;
     MUST(loch_frame_cache_create((size_t)64 << 20, &store.frames));
 }
 

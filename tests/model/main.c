@@ -94,6 +94,7 @@ static void set_up(struct history *h, struct world *keys_world, struct loch_kms 
                                    .dir = "d",
                                    .node = o.node,
                                    .open_layer_bytes = (size_t)64 << 20,
+                                   .one_thread = true,
                                    .image_records_max = RECORDS_MAX,
                                    .image_bytes_max = 1u << 20};
     must(loch_page_cache_create((size_t)1 << 18, &h->store.cache));
@@ -172,6 +173,9 @@ int main(int argc, char **argv)
     set_up(&h, keys_world, &kms);
     for (uint64_t seed = a.from; seed < a.from + a.count; seed++) {
         h.store.copies = seed % 2 == 0;
+        h.store.flush_parts = 1 + (uint32_t)(seed % 3);
+        h.store.flush_part_bytes = 1;
+        h.store.zstd = seed % 5 == 0;
         begin_history(&h, seed);
         for (uint64_t i = 0; i < a.steps; i++)
             do_something(&h);

@@ -1,7 +1,8 @@
 /* Which layers to merge: plain functions over what the manifest says about them.
  *
  * Layers come in bands, newest first: the files of a band share their LSN range and are disjoint in
- * keys; bands are disjoint in LSN. A flush makes a band of one file (L0). A merge takes bands that
+ * keys; bands are disjoint in LSN. A flush makes a band (L0) of one file
+ * or a few. A merge takes bands that
  * lie side by side and makes one of them, partitioned by key, so that a read looks into one file a
  * band, and the number of bands grows with the logarithm of what is kept.
  */

@@ -1,12 +1,15 @@
-/* What a flush writes: how it is compressed. */
+/* What a flush writes: how it is compressed, and into how many files. */
 #include "store_fixture.h"
 
 #include "store/layer.h"
+#include "store/layer_set.h"
 
 #include "loch/format/place.h"
+#include "loch/io/fault.h"
 #include "loch/pg/page.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -95,12 +98,130 @@ static void layers_of_both_codecs(void **state)
     loch_timeline_release(t);
 }
 
+static void assert_band(struct loch_timeline *t, size_t band, size_t files)
+{
+    loch_lsn last = LOCH_LSN_NONE;
+    struct loch_layer_set *set = loch_timeline_layers(t, &last);
+    const struct loch_band *b = &set->bands[band];
+    assert_int_equal(b->count, files);
+    for (size_t i = b->first + 1; i < b->first + files; i++)
+        assert_true(loch_key_compare(&loch_layer_desc(set->files[i - 1])->span.last,
+                                     &loch_layer_desc(set->files[i])->span.first) < 0);
+    loch_layer_set_release(set);
+}
+
+/* Files of like size, one band, with threads and without; small ones stay whole. */
+static void a_flush_as_several_files(void **state)
+{
+    struct site *s = *state;
+    for (int i = 0; i < 2; i++) {
+        s->store.one_thread = i == 1;
+        s->store.flush_parts = 3;
+        s->store.flush_part_bytes = PAGES * LOCH_PAGE_BYTES / 3;
+        struct loch_timeline *t = site_timeline(s, 1000, NULL);
+        put_pages(t, 1000);
+        assert_ok(loch_timeline_commit(t, 900, loch_slice_of("control", 7)));
+        assert_int_equal(files_of(s, t, 2), 3);
+        flush_at(t, 2000);
+        assert_int_equal(files_of(s, t, 2), 6);
+        for (int again = 0; again < 2; again++) {
+            assert_band(t, 0, 3);
+            assert_band(t, 1, 3);
+            assert_pages(t, 1000);
+            assert_pages(t, 2000);
+            if (again == 0)
+                t = site_reopen(s, t, NULL);
+        }
+        loch_timeline_release(t);
+        s->store.flush_part_bytes = 0;
+        t = site_timeline(s, 1000, NULL);
+        put_pages(t, 1000);
+        assert_ok(loch_timeline_commit(t, 900, loch_slice_of("control", 7)));
+        assert_int_equal(files_of(s, t, 2), 1);
+        loch_timeline_release(t);
+    }
+}
+
+/* The n-th operation fails, for every n: the flush says so and comes again; what it leaves is one
+ * flush's files at the most, which is what a manifest names that could not be put. */
+static void a_flush_whose_parts_fail(void **state)
+{
+    struct site *s = *state;
+    s->store.flush_parts = 3;
+    s->store.flush_part_bytes = 1;
+    struct loch_timeline *t = site_timeline(s, 1000, NULL);
+    put_pages(t, 1000);
+    assert_ok(loch_timeline_commit(t, 900, loch_slice_of("control", 7)));
+    put_pages(t, 2000);
+    loch_timeline_advance(t, 2000, 1900);
+    assert_ok(loch_timeline_freeze(t, loch_slice_of("control", 7)));
+    unsigned failures = 0, alone = 0, before = 3;
+    for (uint64_t n = 1;; n++) {
+        loch_io_fault_set(n, EIO);
+        const loch_status st = loch_timeline_flush(t);
+        loch_io_fault_set(0, 0);
+        const unsigned now = files_of(s, t, 2);
+        assert_true(now == before || now == before + 3);
+        assert_pages(t, 2000);
+        if (loch_is_ok(st))
+            break;
+        assert_int_equal(st.code, LOCH_E_IO);
+        assert_true(strlen(loch_error_text()) > 0);
+        failures++;
+        alone += now == before;
+        before = now;
+    }
+    assert_true(alone >= 9); /* three files: made, written, synced */
+    assert_true(failures > alone);
+    t = site_reopen(s, t, NULL);
+    assert_int_equal(files_of(s, t, 2), 6); /* what nobody names is swept */
+    assert_pages(t, 1000);
+    assert_pages(t, 2000);
+    loch_timeline_release(t);
+}
+
+static void keys_are_divided(void **state)
+{
+    struct loch_mem_layer *mem = NULL;
+    struct loch_key keys[100];
+    size_t ends[8];
+    char text[1000];
+    (void)state;
+    memset(text, 'x', sizeof text);
+    assert_ok(loch_mem_layer_create(1, &mem));
+    for (uint32_t i = 0; i < 100; i++) {
+        keys[i] = page_key(i);
+        struct loch_version v = {.lsn = 2 + i,
+                                 .kind = LOCH_VERSION_VALUE,
+                                 .bytes = loch_slice_of(text, i == 50 ? 1000 : 1)};
+        for (int again = 0; again < (i == 70 ? 300 : 1); again++)
+            assert_ok(loch_mem_layer_put(mem, &keys[i], NULL, 1, &v));
+    }
+    assert_int_equal(loch_mem_layer_divide(mem, keys, 100, 1, ends), 1);
+    assert_int_equal(ends[0], 100);
+    /* one key has more than half: it ends a part, and what is behind it is one more */
+    assert_int_equal(loch_mem_layer_divide(mem, keys, 100, 2, ends), 2);
+    assert_int_equal(ends[0], 71);
+    assert_int_equal(ends[1], 100);
+    const size_t n = loch_mem_layer_divide(mem, keys, 100, 8, ends);
+    assert_in_range(n, 2, 8);
+    for (size_t i = 0; i < n; i++)
+        assert_true(ends[i] > (i > 0 ? ends[i - 1] : 0));
+    assert_int_equal(ends[n - 1], 100);
+    assert_int_equal(loch_mem_layer_divide(mem, keys, 1, 8, ends), 1);
+    assert_int_equal(ends[0], 1);
+    loch_mem_layer_release(mem);
+}
+
 #define WITH_SITE(test_) cmocka_unit_test_setup_teardown(test_, site_up, site_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_SITE(layers_of_both_codecs),
+        WITH_SITE(a_flush_as_several_files),
+        WITH_SITE(a_flush_whose_parts_fail),
+        cmocka_unit_test(keys_are_divided),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
