@@ -31,14 +31,14 @@ static loch_status look_below(struct loch_timeline *t, const struct loch_imager 
 }
 
 LOCH_STATUS loch_timeline_bound_chain(struct loch_timeline *t, const struct loch_key *key,
-                                      loch_lsn lsn)
+                                      loch_lsn lsn, const struct loch_mem_chain *at)
 {
-    struct loch_chain chain = {0};
-    bool known = false;
+    struct loch_chain chain = at->chain;
+    const bool known = at->known;
     uint32_t most = t->store.image_records_max;
     uint64_t bytes = t->store.image_bytes_max;
     if (key->kind != LOCH_KEY_PAGE || t->store.no_memory_images ||
-        LOCH_STORE_MUTATED(HOT_FORGOTTEN) || !loch_mem_layer_chain(t->open, key, &chain, &known))
+        LOCH_STORE_MUTATED(HOT_FORGOTTEN))
         return LOCH_OK;
     /* a page that could get no image is tried again now and then, not at every record */
     if (known && (!loch_image_wanted(chain.records, chain.bytes, most, bytes) ||

@@ -18,21 +18,21 @@ struct part {
     const struct loch_timeline_info *info;
     struct loch_mem_layer *mem;
     const struct loch_imager *imager;
-    const struct loch_key *list; /* its keys */
-    size_t count;
+    const struct loch_mem_scan *scan;
+    size_t begin, end; /* its keys */
     struct loch_layer_desc desc;
     loch_status st;
     char why[300]; /* a failure's text is its thread's */
 };
 
-static loch_status write_one(struct loch_layer_builder *builder, struct loch_mem_layer *mem,
-                             const struct loch_imager *imager, const struct loch_key *key)
+static loch_status write_one(const struct part *p, struct loch_layer_builder *builder, size_t i)
 {
     struct loch_versions list = {0};
     struct loch_chain chain = {0};
-    loch_status st = loch_mem_layer_history(mem, key, &list);
-    if (loch_is_ok(st) && imager != NULL)
-        st = loch_push_images(imager, key, loch_mem_layer_start_lsn(mem), &list, &chain);
+    const struct loch_key *key = loch_mem_scan_key(p->scan, i);
+    loch_status st = loch_mem_scan_history(p->scan, i, &list);
+    if (loch_is_ok(st) && p->imager != NULL)
+        st = loch_push_images(p->imager, key, loch_mem_layer_start_lsn(p->mem), &list, &chain);
     if (loch_is_ok(st))
         st = loch_layer_builder_add(builder, key, list.items, list.count, &chain, 0);
     loch_versions_fini(&list);
@@ -47,8 +47,8 @@ static loch_status write_keys(struct part *p)
                                             .end_lsn = loch_mem_layer_end_lsn(p->mem)}};
     loch_status st;
     LOCH_TRY_OUT(st, loch_layer_builder_create(p->store, p->keys, p->info, &desc, &builder));
-    for (size_t i = 0; i < p->count; i++)
-        LOCH_TRY_OUT(st, write_one(builder, p->mem, p->imager, &p->list[i]));
+    for (size_t i = p->begin; i < p->end; i++)
+        LOCH_TRY_OUT(st, write_one(p, builder, i));
     LOCH_TRY_OUT(st, loch_layer_builder_finish(builder, &p->desc));
 out:
     loch_layer_builder_destroy(builder);
@@ -112,22 +112,21 @@ LOCH_STATUS loch_layer_write_parts(const struct loch_store *store, struct loch_k
 {
     LOCH_ASSERT(loch_mem_layer_end_lsn(mem) != LOCH_LSN_MAX);
     LOCH_ASSERT(parts > 0 && parts <= LOCH_FLUSH_PARTS_MAX);
-    struct loch_key *list = NULL, first = {0}, end = {.kind = UINT8_MAX};
+    struct loch_mem_scan *scan = NULL;
     struct part all[LOCH_FLUSH_PARTS_MAX] = {0};
-    size_t ends[LOCH_FLUSH_PARTS_MAX], n = 0;
+    size_t ends[LOCH_FLUSH_PARTS_MAX];
     loch_status st;
-    LOCH_TRY_OUT(st, loch_mem_layer_keys(mem, &first, &end, &list, &n));
-    LOCH_ASSERT(n > 0);
-    parts = loch_mem_layer_divide(mem, list, n, parts, ends);
+    LOCH_TRY_OUT(st, loch_mem_scan_create(mem, &scan));
+    parts = loch_mem_scan_divide(scan, parts, ends);
     for (size_t i = 0; i < parts; i++) {
-        const size_t begin = i > 0 ? ends[i - 1] : 0;
         all[i] = (struct part){.store = store,
                                .keys = keys,
                                .info = info,
                                .mem = mem,
                                .imager = imagers != NULL ? &imagers[i] : NULL,
-                               .list = list + begin,
-                               .count = ends[i] - begin};
+                               .scan = scan,
+                               .begin = i > 0 ? ends[i - 1] : 0,
+                               .end = ends[i]};
     }
     write_all(all, parts);
     LOCH_TRY_OUT(st, settle(all, parts));
@@ -135,7 +134,7 @@ LOCH_STATUS loch_layer_write_parts(const struct loch_store *store, struct loch_k
         out[i] = all[i].desc;
     *count = parts;
 out:
-    free(list);
+    loch_mem_scan_destroy(scan);
     return st;
 }
 

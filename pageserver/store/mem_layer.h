@@ -29,6 +29,16 @@ void loch_mem_layer_release(struct loch_mem_layer *layer);
 LOCH_STATUS loch_mem_layer_put(struct loch_mem_layer *layer, const struct loch_key *keys,
                                const uint8_t *kinds, size_t count,
                                const struct loch_version *version);
+/* What a read of a key's newest version applies. */
+struct loch_mem_chain {
+    struct loch_chain chain;
+    bool known; /* false: without what older layers have, which nobody has told yet */
+};
+/* The same; chains[i] is the key's with this version. */
+LOCH_STATUS loch_mem_layer_put_chains(struct loch_mem_layer *layer, const struct loch_key *keys,
+                                      const uint8_t *kinds, size_t count,
+                                      const struct loch_version *version,
+                                      struct loch_mem_chain *chains);
 /* No more puts. end_lsn: the record boundary up to which it is complete. */
 void loch_mem_layer_freeze(struct loch_mem_layer *layer, loch_lsn end_lsn);
 
@@ -54,18 +64,26 @@ bool loch_mem_layer_chain(struct loch_mem_layer *layer, const struct loch_key *k
 void loch_mem_layer_add_chain(struct loch_mem_layer *layer, const struct loch_key *key,
                               const struct loch_chain *below);
 
-/* Appends every version of `key`, newest first. */
-LOCH_STATUS loch_mem_layer_history(struct loch_mem_layer *layer, const struct loch_key *key,
-                                   struct loch_versions *out);
-
-/* Divides keys[0..count) of this layer, all of them sorted, into at most `parts` stretches of like
- * size in bytes, none of them empty: ends[i] is where the i-th ends. Returns how many. */
-size_t loch_mem_layer_divide(struct loch_mem_layer *layer, const struct loch_key *keys,
-                             size_t count, size_t parts, size_t *ends);
-
 /* The distinct keys in [first, end), sorted, appended to *out (a malloc'ed array the caller frees).
  */
 LOCH_STATUS loch_mem_layer_keys(struct loch_mem_layer *layer, const struct loch_key *first,
                                 const struct loch_key *end, struct loch_key **out, size_t *count);
+
+/* All that a frozen layer holds, in the order of its keys. It borrows the layer; many threads may
+ * use one at once. */
+struct loch_mem_scan;
+LOCH_STATUS loch_mem_scan_create(const struct loch_mem_layer *layer, struct loch_mem_scan **out);
+/* Takes NULL. */
+void loch_mem_scan_destroy(struct loch_mem_scan *scan);
+/* How many keys there are; i below counts them from 0. */
+size_t loch_mem_scan_count(const struct loch_mem_scan *scan);
+/* Borrowed. */
+const struct loch_key *loch_mem_scan_key(const struct loch_mem_scan *scan, size_t i);
+/* Appends every version of key i, newest first. Quickest if the next call is for the next key. */
+LOCH_STATUS loch_mem_scan_history(const struct loch_mem_scan *scan, size_t i,
+                                  struct loch_versions *out);
+/* Divides the keys, of which there is one, into at most `parts` stretches of like size in bytes,
+ * none of them empty: ends[i] is where the i-th ends. Returns how many. */
+size_t loch_mem_scan_divide(const struct loch_mem_scan *scan, size_t parts, size_t *ends);
 
 #endif

@@ -427,8 +427,9 @@ LOCH_STATUS loch_timeline_put_op(struct loch_timeline *t, const struct loch_key 
                                  struct loch_slice op)
 {
     struct loch_version v = {.lsn = lsn, .kind = LOCH_VERSION_OP, .bytes = op};
-    LOCH_TRY(loch_mem_layer_put(t->open, key, NULL, 1, &v));
-    return loch_timeline_bound_chain(t, key, lsn);
+    struct loch_mem_chain chain;
+    LOCH_TRY(loch_mem_layer_put_chains(t->open, key, NULL, 1, &v, &chain));
+    return loch_timeline_bound_chain(t, key, lsn, &chain);
 }
 
 LOCH_STATUS loch_timeline_put_record(struct loch_timeline *t, const struct loch_put_ref *refs,
@@ -437,6 +438,7 @@ LOCH_STATUS loch_timeline_put_record(struct loch_timeline *t, const struct loch_
 {
     struct loch_key keys[64];
     uint8_t kinds[64];
+    struct loch_mem_chain chains[64];
     LOCH_ASSERT(count <= sizeof kinds);
     if (count == 0)
         return LOCH_OK;
@@ -446,9 +448,9 @@ LOCH_STATUS loch_timeline_put_record(struct loch_timeline *t, const struct loch_
     }
     struct loch_version v = {
         .lsn = end_lsn, .start_lsn = start_lsn, .kind = LOCH_VERSION_RECORD, .bytes = record};
-    LOCH_TRY(loch_mem_layer_put(t->open, keys, kinds, count, &v));
+    LOCH_TRY(loch_mem_layer_put_chains(t->open, keys, kinds, count, &v, chains));
     for (size_t i = 0; i < count; i++)
-        LOCH_TRY(loch_timeline_bound_chain(t, &keys[i], end_lsn));
+        LOCH_TRY(loch_timeline_bound_chain(t, &keys[i], end_lsn, &chains[i]));
     return LOCH_OK;
 }
 

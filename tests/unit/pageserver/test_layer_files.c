@@ -183,33 +183,34 @@ static void a_flush_whose_parts_fail(void **state)
 static void keys_are_divided(void **state)
 {
     struct loch_mem_layer *mem = NULL;
-    struct loch_key keys[100];
+    struct loch_mem_scan *scan = NULL;
     size_t ends[8];
     char text[1000];
     (void)state;
     memset(text, 'x', sizeof text);
     assert_ok(loch_mem_layer_create(1, &mem));
     for (uint32_t i = 0; i < 100; i++) {
-        keys[i] = page_key(i);
+        const struct loch_key key = page_key(i);
         struct loch_version v = {.lsn = 2 + i,
                                  .kind = LOCH_VERSION_VALUE,
                                  .bytes = loch_slice_of(text, i == 50 ? 1000 : 1)};
         for (int again = 0; again < (i == 70 ? 300 : 1); again++)
-            assert_ok(loch_mem_layer_put(mem, &keys[i], NULL, 1, &v));
+            assert_ok(loch_mem_layer_put(mem, &key, NULL, 1, &v));
     }
-    assert_int_equal(loch_mem_layer_divide(mem, keys, 100, 1, ends), 1);
+    loch_mem_layer_freeze(mem, 1000);
+    assert_ok(loch_mem_scan_create(mem, &scan));
+    assert_int_equal(loch_mem_scan_divide(scan, 1, ends), 1);
     assert_int_equal(ends[0], 100);
     /* one key has more than half: it ends a part, and what is behind it is one more */
-    assert_int_equal(loch_mem_layer_divide(mem, keys, 100, 2, ends), 2);
+    assert_int_equal(loch_mem_scan_divide(scan, 2, ends), 2);
     assert_int_equal(ends[0], 71);
     assert_int_equal(ends[1], 100);
-    const size_t n = loch_mem_layer_divide(mem, keys, 100, 8, ends);
+    const size_t n = loch_mem_scan_divide(scan, 8, ends);
     assert_in_range(n, 2, 8);
     for (size_t i = 0; i < n; i++)
         assert_true(ends[i] > (i > 0 ? ends[i - 1] : 0));
     assert_int_equal(ends[n - 1], 100);
-    assert_int_equal(loch_mem_layer_divide(mem, keys, 1, 8, ends), 1);
-    assert_int_equal(ends[0], 1);
+    loch_mem_scan_destroy(scan);
     loch_mem_layer_release(mem);
 }
 

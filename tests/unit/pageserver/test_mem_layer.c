@@ -29,10 +29,83 @@ static void mem_collects_down_to_the_base(void **state)
     assert_ok(loch_mem_layer_collect(layer, &key, 131, 500, &list, &base));
     assert_int_equal(list.count, 1);
     assert_memory_equal(list.items[0].bytes.data, "b", 1);
-    list.count = 0;
-    assert_ok(loch_mem_layer_history(layer, &key, &list));
-    assert_int_equal(list.count, 4);
     loch_versions_fini(&list);
+    loch_mem_layer_release(layer);
+}
+
+/* Key by key, newest first, whatever the order of the puts. */
+static void mem_scan_has_all(void **state)
+{
+    (void)state;
+    struct loch_mem_layer *layer = NULL;
+    struct loch_mem_scan *scan = NULL;
+    struct loch_versions list = {0};
+    char text[16];
+    assert_ok(loch_mem_layer_create(1, &layer));
+    for (uint32_t i = 0; i < 9000; i++) { /* key k has versions k, k + 1000, ... of `9 k % 1000` */
+        struct loch_key key = page_key(i * 9 % 1000);
+        snprintf(text, sizeof text, "%u", i);
+        if (i % 1000 < 10 || i < 1000)
+            mem_put(layer, &key, 10 + i, LOCH_VERSION_RECORD, text);
+    }
+    loch_mem_layer_freeze(layer, 10000);
+    assert_ok(loch_mem_scan_create(layer, &scan));
+    assert_int_equal(loch_mem_scan_count(scan), 1000);
+    size_t all = 0;
+    for (uint32_t i = 0; i < 1000; i++) {
+        const uint32_t block = loch_mem_scan_key(scan, i)->block;
+        assert_int_equal(block, i);
+        list.count = 0;
+        assert_ok(loch_mem_scan_history(scan, i, &list));
+        assert_int_equal(list.count, block % 9 == 0 && block < 90 ? 9 : 1);
+        for (size_t n = 0; n < list.count; n++) {
+            const uint32_t put = (uint32_t)list.items[n].lsn - 10;
+            assert_int_equal(put * 9 % 1000, block);
+            assert_int_equal(put / 1000, list.count - 1 - n);
+            assert_int_equal(list.items[n].start_lsn, list.items[n].lsn - 1);
+            snprintf(text, sizeof text, "%u", put);
+            assert_int_equal(list.items[n].bytes.len, strlen(text));
+            assert_memory_equal(list.items[n].bytes.data, text, strlen(text));
+        }
+        all += list.count;
+    }
+    assert_int_equal(all, loch_mem_layer_versions(layer));
+    loch_versions_fini(&list);
+    loch_mem_scan_destroy(scan);
+    loch_mem_scan_destroy(NULL);
+    loch_mem_layer_release(layer);
+}
+
+/* What a put says of the chain is what the layer says. */
+static void mem_put_tells_the_chains(void **state)
+{
+    static const uint8_t kinds[][2] = {{LOCH_VERSION_RECORD, LOCH_VERSION_RECORD_INIT},
+                                       {LOCH_VERSION_RECORD, LOCH_VERSION_RECORD},
+                                       {LOCH_VERSION_VALUE, LOCH_VERSION_RECORD}};
+    (void)state;
+    struct loch_mem_layer *layer = NULL;
+    const struct loch_key keys[2] = {page_key(1), page_key(2)};
+    const struct loch_chain below = {5, 50};
+    struct loch_version v = {.bytes = loch_slice_of("0123456789", 10)};
+    assert_ok(loch_mem_layer_create(1, &layer));
+    for (uint32_t i = 0; i < 3; i++) {
+        struct loch_mem_chain chains[2];
+        v.lsn = 10 + i;
+        assert_ok(loch_mem_layer_put_chains(layer, keys, kinds[i], 2, &v, chains));
+        for (size_t k = 0; k < 2; k++) {
+            struct loch_chain chain = {0};
+            bool known = false;
+            assert_true(loch_mem_layer_chain(layer, &keys[k], &chain, &known));
+            assert_int_equal(chains[k].chain.records, chain.records);
+            assert_int_equal(chains[k].chain.bytes, chain.bytes);
+            assert_int_equal(chains[k].known, known);
+        }
+        assert_int_equal(chains[0].known, i > 0);
+        assert_int_equal(chains[0].chain.records, i == 0 ? 1 : i == 1 ? 7 : 0);
+        assert_int_equal(chains[1].chain.records, i + 1);
+        if (i == 0)
+            loch_mem_layer_add_chain(layer, &keys[0], &below);
+    }
     loch_mem_layer_release(layer);
 }
 
@@ -115,10 +188,9 @@ static void mem_counts_chains(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mem_collects_down_to_the_base),
-        cmocka_unit_test(mem_grows_and_lists_keys),
-        cmocka_unit_test(mem_shares_a_records_bytes),
-        cmocka_unit_test(mem_counts_chains),
+        cmocka_unit_test(mem_collects_down_to_the_base), cmocka_unit_test(mem_scan_has_all),
+        cmocka_unit_test(mem_put_tells_the_chains),      cmocka_unit_test(mem_grows_and_lists_keys),
+        cmocka_unit_test(mem_shares_a_records_bytes),    cmocka_unit_test(mem_counts_chains),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
