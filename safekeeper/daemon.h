@@ -2,6 +2,7 @@
 #ifndef LOCH_SAFEKEEPER_DAEMON_H
 #define LOCH_SAFEKEEPER_DAEMON_H
 
+#include "refusals.h"
 #include "wal_limits.h"
 #include "wal_store.h"
 
@@ -75,6 +76,7 @@ struct sk_daemon {
     size_t archive_turn;   /* index of the timeline to look at first */
     struct sk_conn *conns; /* all connections, a list */
     size_t conn_count;
+    struct sk_refusals refusals; /* of connections, in the log */
     struct loch_metrics *metrics;
     struct sk_stats stats;
     size_t lsn_series; /* timelines whose positions are metrics */

@@ -223,6 +223,10 @@ static void done(void *arg)
                        tl->tenant_text, tl->timeline_text, job->found.generation, job->known);
     if (loch_is_ok(st) && tl->state == SK_ACTIVE && job->found.generation != 0)
         st = sk_timeline_configure(tl, &job->found);
+    /* Whoever had spoken of a later one, before the object was read, cannot have got it from there.
+     */
+    if (loch_is_ok(st) && tl->state == SK_ACTIVE && job->request == NULL && !tl->members_due)
+        sk_service_generation(tl, job->found.generation);
     if (!loch_is_ok(st) && job->request == NULL)
         LOCH_WARN("timeline %s: its membership cannot be read: %s", tl->timeline_text,
                   loch_error_text());

@@ -168,9 +168,10 @@ static loch_status frame(void *arg, uint8_t type, struct loch_slice payload)
         if (!r->wanted || r->term != r->stream_term)
             return LOCH_FAIL(LOCH_E_STALE, "no longer wanted");
         r->pause_ms = PAUSE_MIN_MS;
-        sk_timeline_recovered(r->tl, r->stream_term, m.begin, m.bytes, r->peer_commit);
+        loch_status st =
+            sk_timeline_recovered(r->tl, r->stream_term, m.begin, m.bytes, r->peer_commit);
         (void)sk_limits_held(r->tl); /* pauses us, above a limit */
-        return LOCH_OK;
+        return st;
     }
     if (type == LOCH_WAL_ERROR) {
         struct loch_wire_error m;

@@ -4,6 +4,7 @@
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
+#include "loch/consensus/proposer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,12 +25,22 @@ void sk_conn_free(struct sk_conn *conn)
     free(conn);
 }
 
+/* Once, however often it comes. */
+static void log_refusal(struct sk_daemon *daemon, const char *text)
+{
+    if (sk_refusals_news(&daemon->refusals, text, loch_env_now_ns(daemon->env)))
+        LOCH_INFO("%s", text);
+}
+
 static void closed(void *arg, loch_status st)
 {
     struct sk_conn *conn = arg;
 
-    if (!loch_is_ok(st))
-        LOCH_DEBUG("a connection ended: %s", loch_error_text());
+    if (st.code == LOCH_E_UNAVAILABLE) { /* broken off, maybe inside a message */
+        char text[SK_TEXT_BYTES];
+        (void)snprintf(text, sizeof text, "a connection ended: %s", loch_error_text());
+        log_refusal(conn->daemon, text);
+    }
     conn->gone = true;
     conn->stream = NULL;
     if (conn->kind == SK_CONN_PUSH && conn->timeline != NULL && conn->timeline->state == SK_ACTIVE)
@@ -102,26 +113,45 @@ static struct loch_acceptor_from from(const struct sk_conn *conn)
                                        .compute_epoch = conn->identity.compute_epoch};
 }
 
+/* The timeline that a HELLO is about, if the sender may push its WAL and means the same by it. */
+static loch_status check_hello(struct sk_conn *conn, const struct loch_wal_hello *m,
+                               struct sk_timeline **out)
+{
+    struct sk_timeline *tl;
+
+    LOCH_TRY(find_timeline(conn, m->version, &m->tenant, &m->timeline, LOCH_RIGHT_WAL_PUSH, &tl));
+    if (conn->identity.client_role != LOCH_ROLE_COMPUTE)
+        return LOCH_FAIL(LOCH_E_DENIED, "only a compute pushes WAL");
+    if (m->system_id != tl->control.system_id)
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "system identifier %" PRIu64 ", the timeline's is %" PRIu64, m->system_id,
+                         tl->control.system_id);
+    if (m->pg_version / 10000 != tl->control.pg_version / 10000)
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "PostgreSQL version %" PRIu32 ", the timeline's is %" PRIu32,
+                         m->pg_version, tl->control.pg_version);
+    if (m->segment_bytes != tl->control.segment_bytes)
+        return LOCH_FAIL(LOCH_E_INVALID, "WAL segments of %" PRIu32 " bytes, not %" PRIu32,
+                         m->segment_bytes, tl->control.segment_bytes);
+    *out = tl;
+    return LOCH_OK;
+}
+
+/* The first of a connection, or again, under another membership. */
 static loch_status hello(struct sk_conn *conn, struct loch_slice payload)
 {
     struct loch_wal_hello m;
-    struct sk_timeline *tl;
+    struct sk_timeline *tl = NULL;
 
     LOCH_TRY(loch_wal_hello_decode(payload, &m));
-    LOCH_TRY(find_timeline(conn, m.version, &m.tenant, &m.timeline, LOCH_RIGHT_WAL_PUSH, &tl));
-    if (conn->identity.client_role != LOCH_ROLE_COMPUTE)
-        return LOCH_FAIL(LOCH_E_DENIED, "only a compute pushes WAL");
-    if (m.system_id != tl->control.system_id)
-        return LOCH_FAIL(LOCH_E_INVALID,
-                         "system identifier %" PRIu64 ", the timeline's is %" PRIu64, m.system_id,
-                         tl->control.system_id);
-    if (m.pg_version / 10000 != tl->control.pg_version / 10000)
-        return LOCH_FAIL(LOCH_E_INVALID,
-                         "PostgreSQL version %" PRIu32 ", the timeline's is %" PRIu32, m.pg_version,
-                         tl->control.pg_version);
-    if (m.segment_bytes != tl->control.segment_bytes)
-        return LOCH_FAIL(LOCH_E_INVALID, "WAL segments of %" PRIu32 " bytes, not %" PRIu32,
-                         m.segment_bytes, tl->control.segment_bytes);
+    LOCH_TRY(check_hello(conn, &m, &tl));
+    if (conn->kind == SK_CONN_PUSH && conn->timeline != tl)
+        return LOCH_FAIL(LOCH_E_DENIED, "a connection is about one timeline");
+    conn->generation = m.generation;
+    if (conn->kind == SK_CONN_PUSH) {
+        sk_timeline_hello(tl, from(conn), &m);
+        return LOCH_OK;
+    }
     conn->kind = SK_CONN_PUSH;
     conn->timeline = tl;
     conn->number = tl->next_conn++;
@@ -157,6 +187,7 @@ static loch_status append(struct sk_conn *conn, struct loch_slice payload)
     struct loch_wal_append m;
 
     LOCH_TRY(loch_wal_append_decode(payload, &m));
+    conn->generation = m.generation;
     loch_acceptor_look(conn->timeline->acceptor, &view);
     if (m.bytes.len > 0 && m.term == view.term && sk_limits_held(conn->timeline))
         return hold(conn, payload);
@@ -164,27 +195,53 @@ static loch_status append(struct sk_conn *conn, struct loch_slice payload)
     return LOCH_OK;
 }
 
+/* A promise of a term beyond the epoch's own would lock out every later compute. An older one's is
+ * answered FENCED. */
+static loch_status check_term(const struct sk_conn *conn, uint64_t term)
+{
+    if (term >> LOCH_TERM_EPOCH_SHIFT > conn->identity.compute_epoch)
+        return LOCH_FAIL(LOCH_E_DENIED, "term %" PRIu64 " is not one of compute epoch %" PRIu64,
+                         term, conn->identity.compute_epoch);
+    return LOCH_OK;
+}
+
+static loch_status vote(struct sk_conn *conn, struct loch_slice payload)
+{
+    struct loch_wal_vote m;
+
+    LOCH_TRY(loch_wal_vote_decode(payload, &m));
+    if (m.compute_epoch != conn->identity.compute_epoch)
+        return LOCH_FAIL(LOCH_E_DENIED, "the credential is for another compute epoch");
+    LOCH_TRY(check_term(conn, m.term));
+    conn->generation = m.generation;
+    sk_timeline_vote(conn->timeline, from(conn), &m);
+    return LOCH_OK;
+}
+
+static loch_status elected(struct sk_conn *conn, struct loch_slice payload)
+{
+    struct loch_wal_elected m;
+
+    LOCH_TRY(loch_wal_elected_decode(payload, &m));
+    loch_status st = check_term(conn, m.term);
+    if (loch_is_ok(st)) {
+        conn->generation = m.generation;
+        sk_timeline_elected(conn->timeline, from(conn), &m);
+    }
+    loch_term_history_fini(&m.history);
+    return st;
+}
+
 static loch_status push_frame(struct sk_conn *conn, uint8_t type, struct loch_slice payload)
 {
-    struct sk_timeline *tl = conn->timeline;
-
     if (type == LOCH_WAL_APPEND) {
         return append(conn, payload);
     } else if (type == LOCH_WAL_VOTE) {
-        struct loch_wal_vote m;
-        LOCH_TRY(loch_wal_vote_decode(payload, &m));
-        if (m.compute_epoch != conn->identity.compute_epoch)
-            return LOCH_FAIL(LOCH_E_DENIED, "the credential is for another compute epoch");
-        sk_timeline_vote(tl, from(conn), &m);
+        return vote(conn, payload);
     } else if (type == LOCH_WAL_ELECTED) {
-        struct loch_wal_elected m;
-        LOCH_TRY(loch_wal_elected_decode(payload, &m));
-        sk_timeline_elected(tl, from(conn), &m);
-        loch_term_history_fini(&m.history);
+        return elected(conn, payload);
     } else if (type == LOCH_WAL_HELLO) {
-        struct loch_wal_hello m; /* again, under another membership */
-        LOCH_TRY(loch_wal_hello_decode(payload, &m));
-        sk_timeline_hello(tl, from(conn), &m);
+        return hello(conn, payload);
     } else {
         return LOCH_FAIL(LOCH_E_CORRUPT, "unexpected frame of type %u from a proposer", type);
     }
@@ -206,6 +263,16 @@ static loch_status first_frame(struct sk_conn *conn, uint8_t type, struct loch_s
     }
     return LOCH_FAIL(LOCH_E_CORRUPT, "a connection begins with HELLO or PULL, not with type %u",
                      type);
+}
+
+static void log_refused(struct sk_conn *conn, enum loch_code code, const char *why)
+{
+    char text[SK_TEXT_BYTES + 64];
+    char of[LOCH_ID_TEXT_BYTES];
+
+    (void)snprintf(text, sizeof text, "a connection of tenant %s is refused (%s): %s",
+                   loch_id_format(&conn->identity.tenant, of), loch_code_name(code), why);
+    log_refusal(conn->daemon, text);
 }
 
 /* A failure is told to the peer, then the connection ends. */
@@ -233,7 +300,7 @@ static loch_status frame(void *arg, uint8_t type, struct loch_slice payload)
     if (!loch_is_ok(st)) {
         char text[SK_TEXT_BYTES];
         (void)snprintf(text, sizeof text, "%s", loch_error_text());
-        LOCH_INFO("a connection is refused (%s): %s", loch_code_name(st.code), text);
+        log_refused(conn, st.code, text);
         sk_conn_refuse(conn, st.code, text);
     }
     return LOCH_OK;
@@ -335,8 +402,15 @@ void sk_service_send(struct sk_timeline *tl, uint64_t number,
 
     if (conn == NULL)
         return;
-    if (message->type == LOCH_WAL_FENCED)
+    if (message->type == LOCH_WAL_FENCED) {
         loch_metric_add(tl->daemon->stats.fenced, 1);
+        if (!conn->told_fenced)
+            LOCH_INFO("timeline %s: the compute of epoch %" PRIu64 " is fenced: term %" PRIu64
+                      " is promised, from epoch %" PRIu64 " on",
+                      tl->timeline_text, conn->identity.compute_epoch, message->u.fenced.term,
+                      message->u.fenced.min_compute_epoch);
+        conn->told_fenced = true;
+    }
     loch_writer_init(&w, &out);
     encode(&w, message);
     loch_status st = loch_writer_finish(&w);
@@ -351,8 +425,25 @@ void sk_service_close(struct sk_timeline *tl, uint64_t number, enum loch_code co
     struct sk_conn *conn = find_push(tl, number);
 
     if (conn != NULL) {
-        LOCH_INFO("timeline %s: a proposer's connection ends: %s", tl->timeline_text, text);
+        log_refused(conn, code, text);
         sk_conn_refuse(conn, code, text);
+    }
+}
+
+void sk_service_generation(struct sk_timeline *tl, uint64_t generation)
+{
+    char text[160];
+
+    for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next) {
+        if (c->timeline != tl || c->kind != SK_CONN_PUSH || c->generation <= generation ||
+            c->gone || c->closing)
+            continue;
+        (void)snprintf(text, sizeof text,
+                       "a membership of generation %" PRIu64
+                       " is spoken of; the newest is %" PRIu64,
+                       c->generation, generation);
+        log_refused(c, LOCH_E_STALE, text);
+        sk_conn_refuse(c, LOCH_E_STALE, text);
     }
 }
 
@@ -419,7 +510,11 @@ void sk_service_tick(struct sk_daemon *daemon)
     const uint64_t now = loch_env_now_ns(daemon->env);
     const uint64_t changes = loch_keys_changes(daemon->keys);
     const bool keys_changed = changes != daemon->keys_seen;
+    const char *text;
+    uint32_t more;
 
+    while (sk_refusals_over(&daemon->refusals, now, &text, &more))
+        LOCH_INFO("%" PRIu32 " more within a minute: %s", more, text);
     daemon->keys_seen = changes;
     for (struct sk_conn *c = daemon->conns; c != NULL; c = c->next) {
         if (c->gone)

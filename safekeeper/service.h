@@ -23,11 +23,12 @@ struct sk_conn {
     struct loch_buf waiting;   /* PUSH: an APPEND that waits until the timeline is no longer held */
     struct loch_id pageserver; /* PUSH: the compute's */
     uint32_t told_epoch;       /* PUSH: of the newest wire keys that it was sent here; 0: none */
+    bool told_fenced;          /* PUSH: the log knows that it was */
 
     /* PULL */
     enum loch_pull_mode mode;
     uint64_t term;
-    uint64_t generation; /* of the asker's membership */
+    uint64_t generation; /* of the asker's membership; PUSH: the highest that it spoke of */
     loch_lsn position;   /* next to send */
     bool reading;
     bool archived;       /* the read under way is from the archive */
@@ -50,6 +51,9 @@ void sk_service_send(struct sk_timeline *tl, uint64_t number,
                      const struct loch_acceptor_message *message);
 void sk_service_close(struct sk_timeline *tl, uint64_t number, enum loch_code code,
                       const char *text);
+/* The authority's newest generation is this one: proposers that speak of a later one are refused.
+ */
+void sk_service_generation(struct sk_timeline *tl, uint64_t generation);
 /* Closes every connection of the timeline. */
 void sk_service_drop(struct sk_timeline *tl, enum loch_code code, const char *text);
 /* The same at once: what is queued for a peer that does not read never leaves. */

@@ -118,7 +118,7 @@ static bool carry_out(struct sk_timeline *tl, const struct loch_acceptor_effect 
         sk_service_send(tl, e->conn, &e->message);
         break;
     case LOCH_ACCEPTOR_CLOSE:
-        sk_service_close(tl, e->conn, e->code, e->text);
+        sk_service_close(tl, e->conn, e->code, tl->not_wal[0] != '\0' ? tl->not_wal : e->text);
         break;
     case LOCH_ACCEPTOR_RECOVER:
         sk_recovery_order(tl, e->term, e->begin, e->end);
@@ -172,9 +172,18 @@ static void publish(struct sk_timeline *tl)
         sk_export_kick(tl);
 }
 
+/* The scanner has refused what was to be written. */
+static loch_status poisoned(struct sk_timeline *tl)
+{
+    (void)snprintf(tl->not_wal, sizeof tl->not_wal, "what was sent is not WAL: %s",
+                   loch_error_text());
+    return loch_acceptor_poisoned(tl->acceptor, sk_store_end(tl->store), &tl->effects);
+}
+
 /* Carries out what an event brought about. `st`: the event's own. */
 static void run(struct sk_timeline *tl, loch_status st)
 {
+    tl->not_wal[0] = '\0';
     for (;;) {
         bool good = true;
         if (tl->parked)
@@ -188,8 +197,7 @@ static void run(struct sk_timeline *tl, loch_status st)
             return;
         if (good)
             break;
-        LOCH_WARN("timeline %s: refused what is not WAL: %s", tl->timeline_text, loch_error_text());
-        st = loch_acceptor_poisoned(tl->acceptor, &tl->effects);
+        st = poisoned(tl);
     }
     tl->input = (struct loch_slice){0};
     pause_if_full(tl);
@@ -237,13 +245,16 @@ void sk_timeline_gone(struct sk_timeline *tl, uint64_t conn)
         sk_recovery_look(tl);
 }
 
-void sk_timeline_recovered(struct sk_timeline *tl, uint64_t term, loch_lsn begin,
-                           struct loch_slice bytes, loch_lsn commit_lsn)
+loch_status sk_timeline_recovered(struct sk_timeline *tl, uint64_t term, loch_lsn begin,
+                                  struct loch_slice bytes, loch_lsn commit_lsn)
 {
     loch_metric_add(tl->daemon->stats.recovered_bytes, bytes.len);
     tl->input = bytes;
     run(tl,
         loch_acceptor_recovered(tl->acceptor, term, begin, bytes.len, commit_lsn, &tl->effects));
+    if (tl->not_wal[0] != '\0')
+        return LOCH_FAIL(LOCH_E_CORRUPT, "%s", tl->not_wal);
+    return LOCH_OK;
 }
 
 loch_status sk_timeline_configure(struct sk_timeline *tl, const struct loch_membership *m)

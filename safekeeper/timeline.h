@@ -43,8 +43,9 @@ struct sk_timeline {
     uint32_t members_jobs;        /* the membership is being read or changed */
     bool members_due;             /* it is to be read once more after that */
     uint64_t seen_generation;
-    struct sk_scrub *scrub;  /* NULL when none is under way */
-    struct loch_slice input; /* bytes of the event being handled */
+    struct sk_scrub *scrub;      /* NULL when none is under way */
+    struct loch_slice input;     /* bytes of the event being handled */
+    char not_wal[SK_TEXT_BYTES]; /* why bytes are being refused; "": they are not */
     uint64_t done_token;
     uint64_t next_conn;
     loch_lsn seen_commit, seen_flush;
@@ -112,8 +113,9 @@ void sk_timeline_elected(struct sk_timeline *tl, struct loch_acceptor_from from,
 void sk_timeline_append(struct sk_timeline *tl, struct loch_acceptor_from from,
                         const struct loch_wal_append *m);
 void sk_timeline_gone(struct sk_timeline *tl, uint64_t conn);
-void sk_timeline_recovered(struct sk_timeline *tl, uint64_t term, loch_lsn begin,
-                           struct loch_slice bytes, loch_lsn commit_lsn);
+/* LOCH_E_CORRUPT: the bytes are not WAL, the peer is of no use. */
+LOCH_STATUS sk_timeline_recovered(struct sk_timeline *tl, uint64_t term, loch_lsn begin,
+                                  struct loch_slice bytes, loch_lsn commit_lsn);
 /* The authoritative membership. LOCH_E_CORRUPT when it contradicts what is known. */
 LOCH_STATUS sk_timeline_configure(struct sk_timeline *tl, const struct loch_membership *m);
 void sk_timeline_peer_state(struct sk_timeline *tl, const struct loch_wal_pull_state *m);

@@ -243,11 +243,40 @@ static struct op *write_op(struct sk_store *s, loch_lsn begin, uint64_t term, si
     return op;
 }
 
+loch_lsn sk_store_end(const struct sk_store *s)
+{
+    return s->received;
+}
+
+/* Feeds the scanner. *untouched: the bytes are refused, and as they began at a record boundary all
+ * is as it was before them; else what is refused may be a fault of earlier bytes. */
+static loch_status scan(struct sk_store *s, struct loch_slice bytes, bool *untouched)
+{
+    const bool at_boundary = s->scan.position == s->scan.last_end;
+    const loch_lsn end = s->scan.last_end;
+    const loch_lsn start = s->scan.last_start;
+    struct loch_wal_scan again;
+
+    loch_status st = loch_wal_scan_feed(&s->scan, bytes);
+    *untouched = !loch_is_ok(st) && at_boundary &&
+                 loch_is_ok(loch_wal_scan_init(&again, LOCH_WAL_SCAN_BOUNDARIES, end, start,
+                                               s->segment_bytes));
+    if (*untouched) {
+        loch_wal_scan_fini(&s->scan);
+        s->scan = again;
+    }
+    return st;
+}
+
 loch_status sk_store_write(struct sk_store *s, uint64_t token, loch_lsn begin, uint64_t term,
                            struct loch_slice bytes)
 {
+    bool untouched;
+
     LOCH_ASSERT(begin == s->received);
-    loch_status st = loch_wal_scan_feed(&s->scan, bytes);
+    loch_status st = scan(s, bytes, &untouched);
+    if (untouched)
+        return st;
     loch_status kept = sk_tail_append(&s->tail, bytes);
     struct op *op = write_op(s, begin, term, bytes.len);
     if (op == NULL)

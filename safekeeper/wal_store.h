@@ -60,9 +60,12 @@ void sk_store_persist(struct sk_store *store, uint64_t token, struct loch_buf *t
 void sk_store_truncate(struct sk_store *store, uint64_t token, loch_lsn begin, uint64_t term);
 /* `begin` is where the last one ended. A SYNC must follow, now or when the one in flight is done:
  * it sets the writing going. The bytes are copied, and fed to the boundary scanner: LOCH_E_CORRUPT
- * when they are not WAL (they are queued all the same; a truncation must follow). */
+ * when they are not WAL. If they began at a record boundary nothing of them was taken, and
+ * sk_store_end says so; else they are queued all the same, and a truncation must follow. */
 LOCH_STATUS sk_store_write(struct sk_store *store, uint64_t token, loch_lsn begin, uint64_t term,
                            struct loch_slice bytes);
+/* Where the next WRITE must begin. */
+loch_lsn sk_store_end(const struct sk_store *store);
 void sk_store_sync(struct sk_store *store, uint64_t token);
 
 /* Bytes queued and not yet written: senders are paused above a limit. */

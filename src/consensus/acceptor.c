@@ -411,6 +411,8 @@ static loch_status elected_again(struct loch_acceptor *a, struct loch_acceptor_f
     if (!loch_history_equal(&m->history, &a->control.history))
         return push_close(out, from.conn, LOCH_E_CORRUPT, "two histories for one term");
     a->leader_conn = from.conn;
+    if (a->install.token == 0 && a->truncate_token != 0) /* what is not WAL is being cut away */
+        a->install = (struct pending){.token = a->truncate_token, .term = m->term};
     if (a->install.token != 0) {
         a->install.conn = from.conn;
         return LOCH_OK;
@@ -535,6 +537,20 @@ static void note_done(struct loch_acceptor *a, uint64_t token)
     a->done_token = token;
 }
 
+/* Does the answer to an ELECTED rest on this? */
+static loch_status installed(struct loch_acceptor *a, uint64_t token,
+                             struct loch_acceptor_effects *out)
+{
+    if (a->install.token != token)
+        return LOCH_OK;
+    a->install.token = 0;
+    if (a->install.conn != 0 && a->install.term == a->control.term)
+        LOCH_TRY(send_elected_reply(a, out, a->install.conn, token));
+    else if (a->install.conn != 0) /* else a peer's history: nobody waits */
+        LOCH_TRY(send_fenced(a, out, a->install.conn));
+    return plan_recovery(a, out);
+}
+
 loch_status loch_acceptor_persisted(struct loch_acceptor *a, uint64_t token,
                                     struct loch_acceptor_effects *out)
 {
@@ -543,16 +559,7 @@ loch_status loch_acceptor_persisted(struct loch_acceptor *a, uint64_t token,
         a->vote.token = 0;
         LOCH_TRY(send_vote_reply(a, out, a->vote.conn, a->vote.term == a->control.term, token));
     }
-    if (a->install.token == token) {
-        a->install.token = 0;
-        if (a->install.conn == 0) /* a peer's history: nobody waits */
-            ;
-        else if (a->install.term == a->control.term)
-            LOCH_TRY(send_elected_reply(a, out, a->install.conn, token));
-        else
-            LOCH_TRY(send_fenced(a, out, a->install.conn));
-        LOCH_TRY(plan_recovery(a, out));
-    }
+    LOCH_TRY(installed(a, token, out));
     if (a->raise_token == token)
         a->raise_token = 0;
     if (a->members_token != 0 && token >= a->members_token) {
@@ -570,13 +577,12 @@ loch_status loch_acceptor_persisted(struct loch_acceptor *a, uint64_t token,
 loch_status loch_acceptor_truncated(struct loch_acceptor *a, uint64_t token, loch_lsn prev_lsn,
                                     struct loch_acceptor_effects *out)
 {
-    (void)out;
     note_done(a, token);
     if (token == a->truncate_token) {
         a->truncate_token = 0;
         a->prev_lsn = prev_lsn;
     }
-    return LOCH_OK;
+    return installed(a, token, out);
 }
 
 loch_status loch_acceptor_synced(struct loch_acceptor *a, uint64_t token, loch_lsn flush_lsn,
@@ -598,9 +604,15 @@ loch_status loch_acceptor_synced(struct loch_acceptor *a, uint64_t token, loch_l
     return start_sync(a, out);
 }
 
-loch_status loch_acceptor_poisoned(struct loch_acceptor *a, struct loch_acceptor_effects *out)
+loch_status loch_acceptor_poisoned(struct loch_acceptor *a, loch_lsn end,
+                                   struct loch_acceptor_effects *out)
 {
-    LOCH_TRY(cut_wal(a, a->flush_lsn, out));
+    LOCH_ASSERT(end >= a->flush_lsn);
+    LOCH_ASSERT(end <= a->write_lsn);
+    if (end < a->write_lsn)
+        a->write_lsn = end; /* nothing of it was taken: there is nothing to cut */
+    else
+        LOCH_TRY(cut_wal(a, a->flush_lsn, out));
     a->peer_lsn = 0;
     if (a->leader_conn != 0) {
         LOCH_TRY(push_close(out, a->leader_conn, LOCH_E_CORRUPT, "these bytes are not WAL"));
@@ -720,9 +732,7 @@ loch_status loch_acceptor_tick(struct loch_acceptor *a, struct loch_acceptor_eff
 {
     uint64_t token;
 
-    if (a->control.commit_lsn == a->persisted_commit)
-        return LOCH_OK;
-    return push_persist(a, out, &token);
+    return a->control.commit_lsn == a->persisted_commit ? LOCH_OK : push_persist(a, out, &token);
 }
 
 void loch_acceptor_touch(struct loch_acceptor *a)

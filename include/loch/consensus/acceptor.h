@@ -167,9 +167,13 @@ LOCH_STATUS loch_acceptor_truncated(struct loch_acceptor *a, uint64_t token, loc
                                     struct loch_acceptor_effects *out);
 LOCH_STATUS loch_acceptor_synced(struct loch_acceptor *a, uint64_t token, loch_lsn flush_lsn,
                                  loch_lsn prev_lsn, struct loch_acceptor_effects *out);
-/* The scanner refused bytes of the last WRITE: the WAL is cut back to flush_lsn (TRUNCATE),
- * the leader's connection closed. Its retransmission, if any, begins there. */
-LOCH_STATUS loch_acceptor_poisoned(struct loch_acceptor *a, struct loch_acceptor_effects *out);
+/* The scanner refused bytes of the last WRITE; the leader's connection is closed, and its
+ * retransmission, if any, begins at flush_lsn. `end`: where the WAL ends. The WRITE's begin:
+ * nothing of it was taken and what stands before it ends in a record boundary, so nothing changes.
+ * The WRITE's end: its bytes, or ones before it that were taken already, are bad, and the WAL is
+ * cut back to flush_lsn (TRUNCATE). */
+LOCH_STATUS loch_acceptor_poisoned(struct loch_acceptor *a, loch_lsn end,
+                                   struct loch_acceptor_effects *out);
 
 /* ---- the membership ----
  * The configuration as its authority keeps it. An older one than what is known does nothing; a

@@ -524,7 +524,7 @@ static void malformed_wal_is_cut_away(void **state)
 
     append(a, first, 5, START, 100, START, &e);
     loch_acceptor_effects_clear(&e);
-    assert_ok(loch_acceptor_poisoned(a, &e));
+    assert_ok(loch_acceptor_poisoned(a, START + 100, &e));
     assert_int_equal(e.count, 2);
     assert_int_equal(e.items[0].kind, LOCH_ACCEPTOR_TRUNCATE);
     assert_int_equal(e.items[0].begin, START);
@@ -532,6 +532,33 @@ static void malformed_wal_is_cut_away(void **state)
     loch_acceptor_effects_clear(&e);
     assert_ok(loch_acceptor_synced(a, 4, START + 100, START, &e)); /* speaks of what is gone */
     assert_int_equal(look(a).flush_lsn, START);
+    struct loch_term_start h[] = {{0, START}, {5, START}};
+    elect(a, second, 5, h, 2, &e); /* the leader again: what it sends now would be cut with it */
+    assert_int_equal(e.count, 0);
+    assert_ok(loch_acceptor_truncated(a, 5, 900, &e));
+    assert_int_equal(only_send(&e, LOCH_WAL_ELECTED_REPLY)->conn, second.conn);
+    append(a, second, 5, START, 100, START, &e);
+    assert_int_equal(e.items[0].kind, LOCH_ACCEPTOR_WRITE);
+    loch_acceptor_effects_fini(&e);
+    loch_acceptor_destroy(a);
+}
+
+static void what_was_not_taken_needs_no_cut(void **state)
+{
+    (void)state;
+    struct loch_acceptor_effects e = {0};
+    struct loch_acceptor *a = in_term_5(&e);
+
+    append(a, first, 5, START, 100, START, &e); /* WRITE, SYNC */
+    loch_acceptor_effects_clear(&e);
+    append(a, first, 5, START + 100, 50, START, &e); /* WRITE, refused */
+    loch_acceptor_effects_clear(&e);
+    assert_ok(loch_acceptor_poisoned(a, START + 100, &e));
+    assert_int_equal(only(&e, LOCH_ACCEPTOR_CLOSE)->conn, 1);
+    assert_int_equal(look(a).write_lsn, START + 100);
+    loch_acceptor_effects_clear(&e);
+    assert_ok(loch_acceptor_synced(a, 4, START + 100, START, &e)); /* what was good stays */
+    assert_int_equal(look(a).flush_lsn, START + 100);
     loch_acceptor_effects_fini(&e);
     loch_acceptor_destroy(a);
 }
@@ -580,6 +607,7 @@ int main(void)
         cmocka_unit_test(the_same_leader_may_come_back),
         cmocka_unit_test(a_short_log_recovers_from_peers),
         cmocka_unit_test(malformed_wal_is_cut_away),
+        cmocka_unit_test(what_was_not_taken_needs_no_cut),
         cmocka_unit_test(control_state_and_wal_must_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -144,7 +144,8 @@ static void say_anything(struct loch_acceptor *a, struct loch_acceptor_effects *
                                           number(v.flush_lsn), e));
         break;
     case 5:
-        assert_ok(draw() % 16 == 0 ? loch_acceptor_poisoned(a, e) : loch_acceptor_tick(a, e));
+        assert_ok(draw() % 16 == 0 ? loch_acceptor_poisoned(a, v.write_lsn, e)
+                                   : loch_acceptor_tick(a, e));
         break;
     default:
         assert_ok(loch_acceptor_append(a, from, &append, e));

@@ -252,8 +252,26 @@ static void not_wal_is_refused(void **state)
     world_grow(&w, 3, 100, 4096);
     loch_lsn boundary = w.gen.lsn;
     memset(junk, 0xA5, sizeof junk);
+    const uint64_t bytes = sk_store_disk_bytes(w.store);
+    for (int i = 0; i < 3; i++) { /* behind a whole record: as if it had not come */
+        assert_code(world_write(&w, 1, loch_slice_of(junk, sizeof junk), sizeof junk),
+                    LOCH_E_CORRUPT);
+        assert_int_equal(sk_store_end(w.store), boundary);
+        world_sync(&w);
+        assert_int_equal(w.flush, boundary);
+    }
+    assert_int_equal(sk_store_disk_bytes(w.store), bytes);
+    assert_int_equal(sk_store_last_seq(w.store), 1);
+    world_grow(&w, 3, 100, 4096);
+    boundary = w.gen.lsn;
+    struct wal_gen next = w.gen; /* behind the first half of one: that half may be the bad one */
+    struct loch_buf record = {0};
+    (void)wal_gen_record(&next, &record, 300);
+    assert_ok(world_write(&w, 1, loch_slice_of(record.data, 100), 100));
     assert_code(world_write(&w, 1, loch_slice_of(junk, sizeof junk), sizeof junk), LOCH_E_CORRUPT);
     w.written += sizeof junk;
+    assert_int_equal(sk_store_end(w.store), w.written);
+    loch_buf_fini(&record);
     world_sync(&w);
     assert_int_equal(w.flush, boundary);
     world_truncate(&w, boundary);
