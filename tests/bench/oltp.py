@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """TPC-B side by side in one run: a stock PostgreSQL with three synchronous pg_receivewal (ANY 2 of 3) against a Loch
-cluster, on the same disk. Prints one JSON object: transactions per second, p99 latency, WAL bytes and CPU
-seconds per transaction of each, and their ratios. Not a timed test: figures of a shared machine are quoted as ratios.
+cluster, on the same disk, one after the other. Prints one JSON object: transactions per second, p99 latency, WAL bytes,
+bytes on the loopback and CPU seconds per transaction of each, and their ratios. Not a timed test: figures of a shared
+machine are quoted as ratios.
 
     tests/bench/oltp.py [--scale 60] [--clients 16] [--seconds 180] [--rounds 1] [--warmup 15]
                         [--script tpcb-like|simple-update] [--protocol simple|prepared] [--mbit N]
 
---mbit: all of it, clients included, in a network namespace of its own whose loopback carries N Mbit/s (needs root).
+--mbit: all of it, clients included, in a network namespace of its own whose loopback carries N Mbit/s from the warm-up
+on (needs root). link_share says how much of that was used: well below 1, something else was the limit.
 """
 import argparse
 import glob
@@ -32,10 +34,18 @@ LOCH_PORT_BASE = 24100
 
 def capped(mbit):
     """Starts this program over in a network namespace; it vanishes with its last process."""
-    setup = ("ip link set lo up && tc qdisc add dev lo root tbf rate \"$1\"mbit burst 256kb latency 200ms && "
-             "shift && exec \"$@\"")
-    os.execvp("unshare", ["unshare", "--net", "sh", "-c", setup, "sh", str(mbit), os.sys.executable, *os.sys.argv,
-                          "--capped"])
+    os.execvp("unshare", ["unshare", "--net", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh", os.sys.executable,
+                          *os.sys.argv, "--capped"])
+
+
+def cap_link(mbit):
+    """From now on; 0: no longer."""
+    run(["tc", "qdisc", "replace", "dev", "lo", "root", *(["tbf", "rate", f"{mbit}mbit", "burst", "256kb", "latency",
+                                                           "200ms"] if mbit else ["noqueue"])])
+
+
+def link_bytes():
+    return int(pathlib.Path("/proc/net/dev").read_text().split("lo:")[1].split()[8])
 
 
 def note(text):
@@ -154,15 +164,17 @@ def load(side, args, seconds, *more):
 def measure(side, args, work):
     """One pgbench run against a running side."""
     logs = pathlib.Path(tempfile.mkdtemp(dir=work))
-    cpu, wal = cpu_seconds(side.roots()), wal_bytes(side.url)
+    cpu, wal, link = cpu_seconds(side.roots()), wal_bytes(side.url), link_bytes()
     out = load(side, args, args.seconds, "-l", "--log-prefix", logs / "l")
-    cpu, wal = cpu_seconds(side.roots()) - cpu, wal_bytes(side.url) - wal
+    cpu, wal, link = cpu_seconds(side.roots()) - cpu, wal_bytes(side.url) - wal, link_bytes() - link
     latency = sorted(int(line.split()[2]) for f in logs.iterdir() for line in f.open())
     shutil.rmtree(logs)
     tps = float(next(line for line in out.splitlines() if line.startswith("tps")).split()[2])
     return {"tps": round(tps, 1), "p50_ms": latency[len(latency) // 2] / 1000,
             "p99_ms": latency[int(len(latency) * 0.99)] / 1000, "max_ms": latency[-1] / 1000,
             "transactions": len(latency), "wal_bytes_per_tx": round(wal / len(latency)),
+            "link_bytes_per_tx": round(link / len(latency)),
+            "link_share": round(link * 8e-6 / args.seconds / args.mbit, 3) if args.mbit else None,
             "cpu_ms_per_tx": round(cpu * 1000 / len(latency), 3)}
 
 
@@ -172,13 +184,17 @@ def bench(side, args, work):
         note(f"{type(side).__name__}: loading scale {args.scale}")
         run(["pgbench", "-i", "-q", "-s", args.scale, side.url])
         sql(side.url, "CHECKPOINT")
+        if args.mbit:
+            cap_link(args.mbit)
         load(side, args, args.warmup)
         rounds = []
         for n in range(args.rounds):
             rounds.append(measure(side, args, work))
             note(f"{type(side).__name__}: round {n + 1}: {rounds[-1]}")
-        return {k: statistics.median(r[k] for r in rounds) for k in rounds[0]}
+        return {k: statistics.median(r[k] for r in rounds) if rounds[0][k] is not None else None for k in rounds[0]}
     finally:
+        if args.mbit:
+            cap_link(0)
         side.stop()
 
 
