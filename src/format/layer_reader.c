@@ -116,6 +116,8 @@ loch_status layer_unpack(uint8_t file_codec, const uint8_t *inner, size_t n, siz
             return LOCH_FAIL(LOCH_E_CORRUPT, "a layer frame's length is wrong");
         return loch_buf_append(raw, inner + LAYER_INNER_BYTES, len);
     }
+    if (len == 0) /* nobody compresses nothing */
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a layer frame's prefix is absurd");
     LOCH_TRY(loch_buf_reserve(raw, len));
     const uint8_t *payload = inner + LAYER_INNER_BYTES;
     uint8_t *out = raw->data + raw->len;

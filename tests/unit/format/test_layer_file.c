@@ -173,6 +173,7 @@ static void messages_are_checked(void **state)
         {CODEC_LZ4, {3, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0, 0x30, 'a', 'b', 'c'}, 16, -1},
         {CODEC_LZ4, {3, 0, 0, 0, 2, 0, 0, 0, 255, 255, 255, 255, 0x30, 'a', 'b', 'c'}, 16, -1},
         {CODEC_LZ4, {3, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0}, 11, -1},
+        {CODEC_LZ4, {0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0}, 13, -1}, /* nothing, compressed */
         {CODEC_LZ4, {3, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 0x30, 'a', 'b', 'c'}, 16, -1},
     };
     struct loch_buf raw = {0};
