@@ -8,6 +8,8 @@
 #include "loch/pg/slru.h"
 #include "loch/pg/vm.h"
 
+#include <stdlib.h>
+
 /* An SLRU page gets an image after so many operations. */
 #define SLRU_OPS_MAX 128u
 
@@ -51,12 +53,8 @@ static loch_status get_now(struct loch_ingest *ingest, const struct loch_key *ke
 static loch_status get_size(struct loch_ingest *ingest, const struct loch_rel *rel, uint8_t fork,
                             loch_lsn lsn, bool *exists, uint32_t *blocks)
 {
-    const struct loch_size_entry *e = loch_size_cache_find(&ingest->sizes, rel, fork);
-    if (e != NULL) {
-        *exists = e->exists;
-        *blocks = e->blocks;
+    if (loch_size_cache_find(&ingest->sizes, rel, fork, exists, blocks))
         return LOCH_OK;
-    }
     struct loch_view *view = NULL;
     LOCH_TRY(loch_view_create(ingest->timeline, &view));
     loch_status st = loch_view_rel_size(view, rel, fork, lsn, exists, blocks);
@@ -292,15 +290,22 @@ static loch_status slru_page(struct loch_ingest *ingest, uint8_t slru, uint32_t 
         if (e->tick < oldest->tick)
             oldest = e;
     }
+    if (oldest->bytes == NULL)
+        oldest->bytes = malloc(LOCH_PAGE_BYTES);
+    if (oldest->bytes == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a page of an SLRU");
     struct loch_key key = {.kind = LOCH_KEY_SLRU_PAGE, .rel = slru, .block = page};
     struct loch_buf value = {0};
     bool found = false;
     loch_status st = get_now(ingest, &key, lsn, &value, &found);
     if (loch_is_ok(st)) {
-        *oldest =
-            (struct slru_entry){.used = true, .slru = slru, .page = page, .tick = ++ingest->tick};
+        uint8_t *bytes = oldest->bytes;
+        *oldest = (struct slru_entry){
+            .used = true, .slru = slru, .page = page, .tick = ++ingest->tick, .bytes = bytes};
         if (found && value.len == LOCH_PAGE_BYTES)
-            memcpy(oldest->bytes, value.data, LOCH_PAGE_BYTES);
+            memcpy(bytes, value.data, LOCH_PAGE_BYTES);
+        else
+            memset(bytes, 0, LOCH_PAGE_BYTES);
         *out = oldest;
     }
     loch_buf_fini(&value);

@@ -43,7 +43,9 @@ void loch_ingest_destroy(struct loch_ingest *ingest)
         return;
     loch_wal_scan_fini(&ingest->scan);
     loch_effects_fini(&ingest->effects);
-    loch_size_cache_fini(&ingest->sizes);
+    loch_size_cache_forget(&ingest->sizes);
+    for (size_t i = 0; i < SLRU_CACHE; i++)
+        free(ingest->slru[i].bytes);
     loch_timeline_release(ingest->timeline);
     free(ingest);
 }

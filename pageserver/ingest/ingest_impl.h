@@ -19,7 +19,7 @@ struct slru_entry {
     uint32_t page;
     uint32_t ops; /* since the last image */
     uint64_t tick;
-    uint8_t bytes[LOCH_PAGE_BYTES];
+    uint8_t *bytes; /* LOCH_PAGE_BYTES, owned; NULL until the entry is first used */
 };
 
 struct loch_ingest {

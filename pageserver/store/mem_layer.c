@@ -10,8 +10,14 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#define CHUNK_BYTES ((size_t)1 << 20)
-#define NONE        UINT32_MAX
+/* Chunks grow from the least to the most: a branch that has one small value open is not to cost a
+ * megabyte. A quarter of the most and more has a chunk of its own. */
+#define CHUNK_LEAST_BYTES ((size_t)4 << 10)
+#define CHUNK_MOST_BYTES  ((size_t)1 << 20)
+#define NODES_LEAST       16u
+#define KEYS_LEAST        16u
+#define TABLE_LEAST       64u
+#define NONE              UINT32_MAX
 
 struct chunk {
     struct chunk *next;
@@ -42,6 +48,7 @@ struct loch_mem_layer {
     struct chunk *chunks;
     uint8_t *at; /* free space of the newest ordinary chunk */
     size_t left;
+    size_t chunk_bytes; /* of the newest ordinary chunk; 0: none yet */
     struct node *nodes;
     uint32_t node_count, node_cap;
     struct slot_key *keys;
@@ -151,6 +158,15 @@ static void count_bytes(struct loch_mem_layer *layer, size_t more)
     atomic_fetch_add_explicit(&layer->bytes, more, memory_order_relaxed);
 }
 
+/* Of the chunk that comes next, for `len` bytes at least. */
+static size_t next_chunk(const struct loch_mem_layer *layer, size_t len)
+{
+    size_t size = layer->chunk_bytes == 0 ? CHUNK_LEAST_BYTES : layer->chunk_bytes * 2;
+    while (size < 4 * len)
+        size *= 2;
+    return size < CHUNK_MOST_BYTES ? size : CHUNK_MOST_BYTES;
+}
+
 static loch_status arena_copy(struct loch_mem_layer *layer, struct loch_slice bytes,
                               const uint8_t **out)
 {
@@ -158,9 +174,9 @@ static loch_status arena_copy(struct loch_mem_layer *layer, struct loch_slice by
         *out = NULL;
         return LOCH_OK;
     }
-    bool own = bytes.len > CHUNK_BYTES / 4;
+    bool own = bytes.len > CHUNK_MOST_BYTES / 4;
     if (own || bytes.len > layer->left) {
-        size_t size = own ? bytes.len : CHUNK_BYTES;
+        size_t size = own ? bytes.len : next_chunk(layer, bytes.len);
         struct chunk *chunk = malloc(sizeof *chunk + size);
         if (chunk == NULL)
             return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %zu bytes of a layer", size);
@@ -174,7 +190,7 @@ static loch_status arena_copy(struct loch_mem_layer *layer, struct loch_slice by
             return LOCH_OK;
         }
         layer->at = chunk->bytes;
-        layer->left = size;
+        layer->left = layer->chunk_bytes = size;
     }
     /* What is used, not what is allocated: a fresh layer must not be over a small limit. */
     count_bytes(layer, bytes.len);
@@ -187,7 +203,7 @@ static loch_status arena_copy(struct loch_mem_layer *layer, struct loch_slice by
 
 static loch_status rehash(struct loch_mem_layer *layer)
 {
-    uint32_t size = layer->table_size == 0 ? 1024 : layer->table_size * 2;
+    uint32_t size = layer->table_size == 0 ? TABLE_LEAST : layer->table_size * 2;
     uint32_t *table = malloc(size * sizeof *table);
     if (table == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a table of %u keys", size);
@@ -209,7 +225,7 @@ static loch_status rehash(struct loch_mem_layer *layer)
 static loch_status reserve(struct loch_mem_layer *layer)
 {
     if (layer->node_count == layer->node_cap) {
-        uint32_t cap = layer->node_cap == 0 ? 1024 : layer->node_cap * 2;
+        uint32_t cap = layer->node_cap == 0 ? NODES_LEAST : layer->node_cap * 2;
         struct node *nodes = cap == 0 ? NULL : reallocarray(layer->nodes, cap, sizeof *nodes);
         if (nodes == NULL)
             return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %u versions", cap);
@@ -218,7 +234,7 @@ static loch_status reserve(struct loch_mem_layer *layer)
         layer->node_cap = cap;
     }
     if (layer->key_count == layer->key_cap) {
-        uint32_t cap = layer->key_cap == 0 ? 512 : layer->key_cap * 2;
+        uint32_t cap = layer->key_cap == 0 ? KEYS_LEAST : layer->key_cap * 2;
         struct slot_key *keys = cap == 0 ? NULL : reallocarray(layer->keys, cap, sizeof *keys);
         if (keys == NULL)
             return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %u keys", cap);

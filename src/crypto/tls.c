@@ -218,7 +218,9 @@ static loch_status context_create(SSL_CTX **out)
         return loch_openssl_failed("TLS context");
     }
     (void)SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION);
-    (void)SSL_CTX_set_mode(ctx, SSL_MODE_AUTO_RETRY);
+    /* Buffers go back when they are empty: most connections of a daemon are idle, and two buffers
+     * would be most of what each holds. */
+    (void)SSL_CTX_set_mode(ctx, SSL_MODE_AUTO_RETRY | SSL_MODE_RELEASE_BUFFERS);
     (void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     *out = ctx;
     return LOCH_OK;

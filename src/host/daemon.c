@@ -6,6 +6,7 @@
 #include "loch/base/log.h"
 #include "loch/base/secret.h"
 #include "loch/crypto/memory.h"
+#include "loch/host/heap.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,6 +25,7 @@ struct life {
     const struct loch_daemon_hooks *hooks;
     struct loch_config *config;
     struct loch_console *console;
+    struct loch_heap heap;
     void *state;
     bool started;
     bool stopping;
@@ -111,6 +113,7 @@ static loch_status prepare(struct life *life, const struct loch_config_program *
     d->dir = loch_config_string(life->config, "daemon", "dir");
     raise_limits();
     LOCH_TRY(loch_env_real_create(&d->env));
+    LOCH_TRY(loch_heap_tend(&life->heap, d->env));
     LOCH_TRY(loch_env_mkdirs(d->env, d->dir));
     LOCH_TRY(loch_daemon_lock_dir(d->dir, &lock)); /* held until the process ends */
     LOCH_TRY(loch_metrics_create(program->name, &d->metrics));
@@ -147,6 +150,7 @@ int loch_daemon_main(int argc, char *const *argv, const struct loch_config_progr
     enum loch_config_verdict verdict = LOCH_CONFIG_EXIT;
 
     (void)umask(077);
+    loch_heap_setup();
     loch_log_init(program->name, LOCH_LOG_INFO);
     loch_status st = loch_config_load(program, argc, argv, stdout, &verdict, &life.config);
     if (!loch_is_ok(st)) {

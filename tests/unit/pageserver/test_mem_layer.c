@@ -130,6 +130,51 @@ static void mem_grows_and_lists_keys(void **state)
     loch_mem_layer_release(layer);
 }
 
+/* Thousands of branches have just one small thing open. */
+static void mem_holds_little_for_little(void **state)
+{
+    (void)state;
+    struct loch_mem_layer *layer = NULL;
+    struct loch_key key = page_key(1);
+    assert_ok(loch_mem_layer_create(1, &layer));
+    assert_int_equal(loch_mem_layer_bytes(layer), 0);
+    mem_put(layer, &key, 10, LOCH_VERSION_VALUE, "v");
+    assert_true(loch_mem_layer_bytes(layer) < 4096);
+    loch_mem_layer_release(layer);
+}
+
+/* Each size in its turn: smaller than a chunk, as large as one, with a chunk of its own. */
+static void mem_keeps_values_of_every_size(void **state)
+{
+    (void)state;
+    struct loch_mem_layer *layer = NULL;
+    static uint8_t bytes[600000];
+    const size_t sizes[] = {1, 3000, 4096, 5000, 8192, 70000, 262144, 262145, 600000, 2, 8192};
+    const uint32_t count = sizeof sizes / sizeof *sizes;
+    assert_ok(loch_mem_layer_create(1, &layer));
+    for (uint32_t i = 0; i < 5 * count; i++) {
+        struct loch_key key = page_key(i);
+        memset(bytes, (int)i + 1, sizeof bytes);
+        struct loch_version v = {.lsn = 10 + i,
+                                 .start_lsn = 9 + i,
+                                 .kind = LOCH_VERSION_VALUE,
+                                 .bytes = loch_slice_of(bytes, sizes[i % count])};
+        assert_ok(loch_mem_layer_put(layer, &key, NULL, 1, &v));
+    }
+    for (uint32_t i = 0; i < 5 * count; i++) {
+        struct loch_key key = page_key(i);
+        struct loch_versions list = {0};
+        bool base = false;
+        assert_ok(loch_mem_layer_collect(layer, &key, 0, 1000, &list, &base));
+        assert_int_equal(list.count, 1);
+        assert_int_equal(list.items[0].bytes.len, sizes[i % count]);
+        memset(bytes, (int)i + 1, sizeof bytes);
+        assert_memory_equal(list.items[0].bytes.data, bytes, sizes[i % count]);
+        loch_versions_fini(&list);
+    }
+    loch_mem_layer_release(layer);
+}
+
 static void mem_shares_a_records_bytes(void **state)
 {
     (void)state;
@@ -188,9 +233,14 @@ static void mem_counts_chains(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mem_collects_down_to_the_base), cmocka_unit_test(mem_scan_has_all),
-        cmocka_unit_test(mem_put_tells_the_chains),      cmocka_unit_test(mem_grows_and_lists_keys),
-        cmocka_unit_test(mem_shares_a_records_bytes),    cmocka_unit_test(mem_counts_chains),
+        cmocka_unit_test(mem_collects_down_to_the_base),
+        cmocka_unit_test(mem_scan_has_all),
+        cmocka_unit_test(mem_put_tells_the_chains),
+        cmocka_unit_test(mem_grows_and_lists_keys),
+        cmocka_unit_test(mem_holds_little_for_little),
+        cmocka_unit_test(mem_keeps_values_of_every_size),
+        cmocka_unit_test(mem_shares_a_records_bytes),
+        cmocka_unit_test(mem_counts_chains),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
