@@ -141,11 +141,26 @@ void sk_command_show_member(void *arg, struct loch_console_request *request)
         "generation", "term",     "log_term",  "flush_lsn",  "commit_lsn",    "settled",
         "start_lsn",  "prev_lsn", "system_id", "pg_version", "segment_bytes", "detail"};
     const struct sk_daemon *d = arg;
+    const bool one = loch_console_arg(request, "timeline") != NULL;
+    const struct sk_timeline *only = NULL;
     char node[LOCH_ID_TEXT_BYTES];
 
+    if (one) {
+        struct loch_id tenant, timeline;
+        loch_status st = loch_console_arg_id(request, "tenant", &tenant);
+        if (loch_is_ok(st))
+            st = loch_console_arg_id(request, "timeline", &timeline);
+        if (!loch_is_ok(st)) {
+            loch_console_fail(request, st);
+            return;
+        }
+        only = sk_daemon_find(d, &tenant, &timeline);
+    }
     loch_console_columns(request, names, sizeof names / sizeof names[0]);
     (void)loch_id_format(&d->node, node);
-    for (size_t i = 0; i < d->timeline_count; i++)
+    if (only != NULL)
+        state_row(request, only, node, d->address);
+    for (size_t i = 0; i < d->timeline_count && !one; i++)
         state_row(request, d->timelines[i], node, d->address);
     loch_console_done(request, NULL);
 }

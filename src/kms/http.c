@@ -1,4 +1,7 @@
-/* Holds: libcurl behind a small face. Handles are kept for their connections, a few at most. */
+/* Holds: libcurl behind a small face. Handles are kept for their connections. At most as many
+ * requests as handles are under way; others wait for one, no longer than a request may take: a
+ * thousand tenants that ask at once are a queue at their key service, not a thousand connections,
+ * most of which it cannot serve in time. */
 #include "http.h"
 
 #include "loch/base/check.h"
@@ -9,8 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
-#define KEPT_MAX       8
+#define AT_ONCE_MAX    32
 #define BODY_MAX_BYTES (256u << 10)
 #define CONNECT_MS     3000L
 
@@ -19,8 +23,9 @@ struct kms_http {
     unsigned timeout_ms;
     bool direct;
     pthread_mutex_t lock;
-    CURL *kept[KEPT_MAX]; /* under lock */
-    size_t kept_count;
+    pthread_cond_t freed;
+    CURL *kept[AT_ONCE_MAX]; /* under lock, as the counts */
+    size_t kept_count, busy;
 };
 
 loch_status kms_http_create(const struct kms_http_options *options, struct kms_http **out)
@@ -38,8 +43,14 @@ loch_status kms_http_create(const struct kms_http_options *options, struct kms_h
             return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for HTTP");
         }
     }
-    const int rc = pthread_mutex_init(&h->lock, NULL);
+    pthread_condattr_t attr;
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    int rc = pthread_mutex_init(&h->lock, NULL);
     LOCH_ASSERT(rc == 0);
+    rc = pthread_cond_init(&h->freed, &attr);
+    LOCH_ASSERT(rc == 0);
+    (void)pthread_condattr_destroy(&attr);
     *out = h;
     return LOCH_OK;
 }
@@ -50,33 +61,60 @@ void kms_http_destroy(struct kms_http *http)
         return;
     for (size_t i = 0; i < http->kept_count; i++)
         curl_easy_cleanup(http->kept[i]);
+    (void)pthread_cond_destroy(&http->freed);
     (void)pthread_mutex_destroy(&http->lock);
     free(http->ca_file);
     free(http);
 }
 
-static CURL *handle_take(struct kms_http *h)
+static struct timespec after_ms(unsigned ms)
 {
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_sec += ms / 1000;
+    t.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_nsec -= 1000000000;
+        t.tv_sec++;
+    }
+    return t;
+}
+
+/* Every handle that was taken is given back, whole or not. */
+static loch_status handle_take(struct kms_http *h, CURL **out)
+{
+    const struct timespec until = after_ms(h->timeout_ms);
     CURL *curl = NULL;
+    int rc = 0;
 
     (void)pthread_mutex_lock(&h->lock);
-    if (h->kept_count > 0)
+    while (h->busy >= AT_ONCE_MAX && rc == 0)
+        rc = pthread_cond_timedwait(&h->freed, &h->lock, &until);
+    const bool mine = h->busy < AT_ONCE_MAX;
+    h->busy += mine;
+    if (mine && h->kept_count > 0)
         curl = h->kept[--h->kept_count];
     (void)pthread_mutex_unlock(&h->lock);
-    return curl != NULL ? curl : curl_easy_init();
+    if (!mine)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                         "the key service does not keep up: %d requests are under way for longer "
+                         "than %u ms",
+                         AT_ONCE_MAX, h->timeout_ms);
+    *out = curl != NULL ? curl : curl_easy_init();
+    return LOCH_OK;
 }
 
 static void handle_give(struct kms_http *h, CURL *curl)
 {
-    (void)pthread_mutex_lock(&h->lock);
-    if (h->kept_count < KEPT_MAX) {
-        curl_easy_reset(curl); /* connections stay */
-        h->kept[h->kept_count++] = curl;
-        curl = NULL;
-    }
-    (void)pthread_mutex_unlock(&h->lock);
     if (curl != NULL)
-        curl_easy_cleanup(curl);
+        curl_easy_reset(curl); /* connections stay */
+    (void)pthread_mutex_lock(&h->lock);
+    h->busy--;
+    if (curl != NULL)
+        h->kept[h->kept_count++] = curl;
+    (void)pthread_cond_signal(&h->freed);
+    (void)pthread_mutex_unlock(&h->lock);
 }
 
 static size_t take_body(char *bytes, size_t size, size_t count, void *arg)
@@ -170,11 +208,11 @@ loch_status kms_http_do(struct kms_http *http, const struct kms_http_request *re
                         struct kms_http_reply *out)
 {
     struct kms_http_reply reply = {0};
-    CURL *curl = handle_take(http);
+    CURL *curl = NULL;
 
-    if (curl == NULL)
-        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for HTTP");
-    const loch_status st = perform(http, curl, request, &reply);
+    LOCH_TRY(handle_take(http, &curl));
+    const loch_status st = curl != NULL ? perform(http, curl, request, &reply)
+                                        : LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for HTTP");
     handle_give(http, curl);
     if (!loch_is_ok(st)) {
         kms_http_reply_fini(&reply);

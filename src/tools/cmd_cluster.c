@@ -4,6 +4,7 @@
 
 #include "loch/io/tree.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #define START_TIMEOUT_MS 20000
+#define START_TENANT_MS  100 /* more for each tenant: keys are fetched from their key services */
 #define STOP_TIMEOUT_MS  30000
 
 /* The servers' user must be able to read the libraries wherever the build tree lies, and a rebuild
@@ -94,17 +96,32 @@ static loch_status start_daemon(const struct loch_cluster *c, const char *name, 
     return loch_process_start(c, name, argv, NULL, &pid);
 }
 
+/* How long a daemon's start may take: it opens every tenant of the store first. */
+static int start_timeout_ms(const struct loch_cluster *c)
+{
+    char path[700];
+    int tenants = 0;
+
+    (void)snprintf(path, sizeof path, "%s/store/tenants", c->dir);
+    DIR *dir = opendir(path);
+    while (dir != NULL && readdir(dir) != NULL && tenants < 100000)
+        tenants++;
+    if (dir != NULL)
+        (void)closedir(dir);
+    return START_TIMEOUT_MS + tenants * START_TENANT_MS;
+}
+
 /* One that was running and ends while we wait was on its way out: that is started again. */
 static loch_status wait_daemon(const struct loch_cluster *c, const char *name, const char *program,
                                int port, bool mine)
 {
     pid_t pid;
 
-    loch_status st = loch_console_wait(c, name, port, START_TIMEOUT_MS);
+    loch_status st = loch_console_wait(c, name, port, start_timeout_ms(c));
     if (loch_is_ok(st) || mine || c->elsewhere || loch_process_alive(c, name, &pid))
         return st;
     LOCH_TRY(start_daemon(c, name, program, &mine));
-    return loch_console_wait(c, name, port, START_TIMEOUT_MS);
+    return loch_console_wait(c, name, port, start_timeout_ms(c));
 }
 
 /* A tenant whose key is gone does not keep the others down. */

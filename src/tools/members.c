@@ -27,17 +27,25 @@ static void survey_fini(struct survey *s)
     *s = (struct survey){0};
 }
 
-/* Wakes the tenant first; a tenant that is asleep says which timelines it has, and no more. NULL:
- * it is only asked which there are, or who answers, and nobody is woken. */
-static void survey_take(const struct loch_cluster *c, const char *tenant, struct survey *out)
+/* Where a timeline is, and who of the safekeepers knows it. */
+struct target {
+    char tenant[33], timeline[33];
+};
+
+/* About one timeline, whose tenant the question wakes. NULL: it is only asked which there are, or
+ * who answers, and nobody is woken; of a tenant that is asleep one learns which timelines it has,
+ * and no more. */
+static void survey_take(const struct loch_cluster *c, const struct target *t, struct survey *out)
 {
+    char of[80] = "";
+
     *out = (struct survey){0};
-    if (tenant != NULL)
-        loch_wake(c, tenant);
+    if (t != NULL)
+        (void)snprintf(of, sizeof of, " OF %s %s", t->tenant, t->timeline);
     LOCH_EACH_SAFEKEEPER(c, i)
     {
-        if (!loch_is_ok(
-                loch_console(c, loch_port_safekeeper(c, i), "SHOW MEMBER STATES", &out->rows[i])))
+        if (!loch_is_ok(loch_consolef(c, loch_port_safekeeper(c, i), &out->rows[i],
+                                      "SHOW MEMBER STATES%s", of)))
             out->rows[i] = NULL;
     }
 }
@@ -122,11 +130,6 @@ static loch_status parse_members(const json_t *rows, struct loch_membership *out
     *out = m;
     return LOCH_OK;
 }
-
-/* Where a timeline is, and who of the safekeepers knows it. */
-struct target {
-    char tenant[33], timeline[33];
-};
 
 /* Runs a command about the timeline on one safekeeper that has it; *out is what holds then. */
 static loch_status order(const struct loch_cluster *c, const struct survey *s,
@@ -256,7 +259,7 @@ loch_status loch_timeline_announce(const struct loch_cluster *c, const json_t *r
         return LOCH_FAIL(LOCH_E_UNAVAILABLE,
                          "only %d safekeepers took the timeline (%s): run `loch up` and try again",
                          taken, why);
-    survey_take(c, t.tenant, &s);
+    survey_take(c, &t, &s);
     loch_status st = form(c, &s, &t);
     survey_fini(&s);
     return st;
@@ -309,10 +312,10 @@ static loch_status finish(const struct loch_cluster *c, const struct target *t,
         struct loch_member_state before[LOCH_MEMBERS_MAX], after[LOCH_MEMBERS_MAX];
         struct loch_membership ended = {0};
         struct survey s;
-        survey_take(c, t->tenant, &s);
+        survey_take(c, t, &s);
         states_of(c, &s, joint, t->timeline, before);
         survey_fini(&s);
-        survey_take(c, t->tenant, &s);
+        survey_take(c, t, &s);
         states_of(c, &s, joint, t->timeline, after);
         if (loch_membership_may_finish(joint, before, after, &why)) {
             loch_status st = order(c, &s, t, "FINISH", rest, &ended);
@@ -363,7 +366,7 @@ static loch_status catch_up(const struct loch_cluster *c, const struct target *t
     while (loch_now_ms() < until) {
         struct survey s;
         json_t *rows = NULL;
-        survey_take(c, t->tenant, &s);
+        survey_take(c, t, &s);
         const json_t *best = best_row(c, &s, t->timeline);
         const loch_lsn has = lsn_of(survey_row(&s, i, t->timeline), "flush_lsn");
         if (goal == 0 && best != NULL)
@@ -446,14 +449,14 @@ static loch_status bring_in(const struct loch_cluster *c, const struct target *t
     struct survey s;
     json_t *rows = NULL;
 
-    survey_take(c, t->tenant, &s);
+    survey_take(c, t, &s);
     loch_status st = make_on(c, &s, t, i, now);
     survey_fini(&s);
     LOCH_TRY(st);
     LOCH_TRY(loch_consolef(c, loch_port_safekeeper(c, i), &rows, "SHOW MEMBERS %s %s", t->tenant,
                            t->timeline));
     json_decref(rows);
-    survey_take(c, t->tenant, &s);
+    survey_take(c, t, &s);
     st = member_of(c, i, survey_row(&s, i, t->timeline), out);
     survey_fini(&s);
     LOCH_TRY(st);
@@ -535,7 +538,7 @@ static loch_status step(const struct loch_cluster *c, const struct target *t, bo
     uint32_t count = 0;
     loch_status st;
 
-    survey_take(c, t->tenant, &s);
+    survey_take(c, t, &s);
     *over = false;
     LOCH_TRY_OUT(st, order(c, &s, t, "SHOW", "", &now));
     if (now.generation == 0) {
@@ -618,14 +621,36 @@ static loch_status for_each(struct loch_cluster *c, const json_t *known, each_fn
     return st;
 }
 
+struct settling {
+    bool strict;
+    const struct survey *all; /* of all timelines, before anything was done */
+};
+
+/* Everybody who is to have it has it and is asleep, and nobody else has it: there is nothing to do
+ * but what would wake a tenant that nobody uses. A change that was left half done waits for the
+ * next `loch up` that meets it awake, or for `loch safekeeper settle`. */
+static bool is_at_rest(const struct loch_cluster *c, const struct survey *all,
+                       const struct target *t)
+{
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
+        const json_t *row = survey_row(all, i, t->timeline);
+        const bool sleeps = row != NULL && strcmp(loch_field(row, "state"), "waiting") == 0 &&
+                            strncmp(loch_field(row, "detail"), "asleep:", 7) == 0;
+        if (c->member[i] ? !sleeps : row != NULL)
+            return false;
+    }
+    return true;
+}
+
 static loch_status settle_one(struct loch_cluster *c, const struct target *t, void *arg)
 {
-    const bool *strict = arg;
-    bool over = false;
+    const struct settling *settling = arg;
+    bool over = !settling->strict && is_at_rest(c, settling->all, t);
 
     while (!over) {
-        loch_status st = step(c, t, *strict, &over);
-        if (!loch_is_ok(st) && !*strict) { /* `up` goes on: what runs, runs */
+        loch_status st = step(c, t, settling->strict, &over);
+        if (!loch_is_ok(st) && !settling->strict) { /* `up` goes on: what runs, runs */
             loch_progress("warning: timeline %.8s: %s", t->timeline, loch_error_text());
             return LOCH_OK;
         }
@@ -636,9 +661,15 @@ static loch_status settle_one(struct loch_cluster *c, const struct target *t, vo
 
 loch_status loch_members_settle(struct loch_cluster *c, bool strict)
 {
+    struct survey all;
+
     if (strict)
         LOCH_TRY(loch_members_reachable(c));
-    return for_each(c, NULL, settle_one, &strict);
+    survey_take(c, NULL, &all);
+    struct settling settling = {strict, &all};
+    loch_status st = for_each(c, NULL, settle_one, &settling);
+    survey_fini(&all);
+    return st;
 }
 
 static loch_status abort_one(struct loch_cluster *c, const struct target *t, void *arg)
@@ -649,7 +680,7 @@ static loch_status abort_one(struct loch_cluster *c, const struct target *t, voi
     char rest[64];
     loch_status st;
 
-    survey_take(c, t->tenant, &s);
+    survey_take(c, t, &s);
     LOCH_TRY_OUT(st, order(c, &s, t, "SHOW", "", &now));
     if (loch_membership_joint(&now)) {
         (void)snprintf(rest, sizeof rest, " FROM %" PRIu64, now.generation);
@@ -701,7 +732,7 @@ static loch_status count_one(struct loch_cluster *c, const struct target *t, voi
     struct loch_membership now = {0};
     struct survey s;
 
-    survey_take(c, t->tenant, &s);
+    survey_take(c, t, &s);
     loch_status st = order(c, &s, t, "SHOW", "", &now);
     for (uint32_t k = 0; k < now.count; k++)
         counting->count += loch_id_equal(&now.members[k].node, counting->node);

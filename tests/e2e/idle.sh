@@ -49,6 +49,9 @@ wait_until 60 main_asked || fail "the busy tenant's lease is not renewed"
 every_lease_is asleep || fail "something wakes an idle tenant: $(for d in $DAEMONS; do lease "$d" 2; done | xargs)"
 [ "$(decrypts)" = "$before" ] || fail "$(($(decrypts) - before)) Decrypts for a sleeping tenant"
 q "SELECT 1" main >/dev/null || fail "the busy tenant"
+"$LOCH" up >/dev/null 2>"$WORK/up" || fail "loch up beside a sleeper: $(cat "$WORK/up")"
+every_lease_is asleep || fail "loch up wakes who sleeps: $(for d in $DAEMONS; do lease "$d" 2; done | xargs); $(cat "$WORK/up")"
+[ "$(decrypts)" = "$before" ] || fail "$(($(decrypts) - before)) Decrypts for a sleeping tenant, by loch up"
 
 # ---- awake by its next use ----
 "$LOCH" branch create twig --tenant ours >/dev/null || fail "a branch of a sleeping tenant"

@@ -1,0 +1,155 @@
+/* A key service that does not keep up: requests queue for it, on few connections, and none is lost.
+ */
+#include "../unit.h"
+
+#include "http.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CLIENTS 100
+#define ALLOWED 32
+#define LATE_MS 300
+
+/* Answers nobody before more have come than may be under way, or it has waited in vain for that. */
+struct server {
+    int listener;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int under_way, most, answered, connections; /* under lock */
+    bool waited;                                /* nobody else comes */
+};
+
+static void answer_one(struct server *s, int fd)
+{
+    static const char reply[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    struct timespec until;
+    int rc = 0;
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += LATE_MS * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&s->lock);
+    s->under_way++;
+    s->most = s->under_way > s->most ? s->under_way : s->most;
+    pthread_cond_broadcast(&s->changed);
+    while (!s->waited && s->under_way <= ALLOWED && rc == 0)
+        rc = pthread_cond_timedwait(&s->changed, &s->lock, &until);
+    s->waited = true;
+    s->under_way--;
+    s->answered++;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+    assert_int_equal(write(fd, reply, sizeof reply - 1), sizeof reply - 1);
+}
+
+struct connection {
+    struct server *server;
+    int fd;
+};
+
+static void *connection_main(void *arg)
+{
+    struct connection *c = arg;
+    char text[4096];
+    size_t len = 0;
+    for (;;) {
+        const ssize_t n = read(c->fd, text + len, sizeof text - 1 - len);
+        if (n <= 0)
+            break;
+        len += (size_t)n;
+        text[len] = '\0';
+        if (strstr(text, "\r\n\r\n") == NULL)
+            continue;
+        len = 0;
+        answer_one(c->server, c->fd);
+    }
+    close(c->fd);
+    free(c);
+    return NULL;
+}
+
+static void *server_main(void *arg)
+{
+    struct server *s = arg;
+    for (;;) {
+        const int fd = accept(s->listener, NULL, NULL);
+        if (fd < 0)
+            return NULL;
+        struct connection *c = malloc(sizeof *c);
+        pthread_t thread;
+        *c = (struct connection){s, fd};
+        pthread_mutex_lock(&s->lock);
+        s->connections++;
+        pthread_mutex_unlock(&s->lock);
+        assert_int_equal(pthread_create(&thread, NULL, connection_main, c), 0);
+        pthread_detach(thread);
+    }
+}
+
+struct client {
+    struct kms_http *http;
+    const char *url;
+    enum loch_code code;
+};
+
+static void *client_main(void *arg)
+{
+    struct client *c = arg;
+    const char *const headers[] = {NULL};
+    const struct kms_http_request request = {.method = "GET", .url = c->url, .headers = headers};
+    struct kms_http_reply reply = {0};
+    c->code = kms_http_do(c->http, &request, &reply).code;
+    if (c->code == LOCH_E_OK)
+        kms_http_reply_fini(&reply);
+    return NULL;
+}
+
+static void many_ask_on_few_connections(void **state)
+{
+    (void)state;
+    struct server s = {.listener = socket(AF_INET, SOCK_STREAM, 0)};
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+    socklen_t len = sizeof address;
+    char url[64];
+    pthread_mutex_init(&s.lock, NULL);
+    pthread_cond_init(&s.changed, NULL);
+    assert_int_equal(bind(s.listener, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(getsockname(s.listener, (struct sockaddr *)&address, &len), 0);
+    assert_int_equal(listen(s.listener, 256), 0);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/x", ntohs(address.sin_port));
+    pthread_t server, threads[CLIENTS];
+    struct client clients[CLIENTS];
+    struct kms_http *http = NULL;
+    const struct kms_http_options options = {.timeout_ms = 10000, .direct = true};
+    assert_ok(kms_http_create(&options, &http));
+    assert_int_equal(pthread_create(&server, NULL, server_main, &s), 0);
+    for (int i = 0; i < CLIENTS; i++) {
+        clients[i] = (struct client){.http = http, .url = url, .code = LOCH_E_INVALID};
+        assert_int_equal(pthread_create(&threads[i], NULL, client_main, &clients[i]), 0);
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(clients[i].code, LOCH_E_OK);
+    }
+    assert_int_equal(s.answered, CLIENTS);
+    assert_true(s.most > 1 && s.most <= ALLOWED);
+    assert_true(s.connections <= ALLOWED);
+    kms_http_destroy(http);
+    shutdown(s.listener, SHUT_RDWR);
+    pthread_join(server, NULL);
+    close(s.listener);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(many_ask_on_few_connections)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
