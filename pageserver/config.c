@@ -36,7 +36,8 @@ static const struct loch_config_item items[] = {
     {.section = "pageserver",
      .key = "scratch",
      .type = LOCH_CONFIG_PATH,
-     .help = "Directory for redo workers and initdb, best on a tmpfs."},
+     .help = "Directory for redo workers and initdb, also for what that made once for all new "
+             "tenants (40 MB); best on a tmpfs."},
     {.section = "pageserver",
      .key = "lib_dir",
      .type = LOCH_CONFIG_PATH,

@@ -7,6 +7,7 @@
 #include "care/shred.h"
 #include "care/tenants.h"
 #include "care/upkeep.h"
+#include "import/import.h"
 #include "read/page_cache.h"
 #include "read/page_service.h"
 #include "redo_pool/redo_pool.h"
@@ -115,10 +116,14 @@ static loch_status open_engine(struct loch_pageserver *ps, const char *dir)
                                           .scratch_dir = ps->config.scratch,
                                           .max_workers_per_tenant =
                                               (unsigned)ps->config.redo_workers};
+    char template[PATH_MAX], node[LOCH_ID_TEXT_BYTES];
     /* The stock programs, under another user, pass through it; what is wrong with it shows next. */
     if (mkdir(ps->config.scratch, 0711) == 0)
         (void)chmod(ps->config.scratch, 0711); /* whatever the umask */
     LOCH_TRY(loch_env_mkdirs(ps->env, ps->config.scratch));
+    (void)snprintf(template, sizeof template, "%s/template-%s", ps->config.scratch,
+                   loch_id_format(&ps->config.node, node));
+    LOCH_TRY(loch_initdb_template_create(template, &ps->initdb));
     LOCH_TRY(loch_redo_pool_create(&redo, &ps->redo));
     LOCH_TRY(loch_page_cache_create(ps->config.page_cache_bytes, &ps->cache));
     LOCH_TRY(loch_frame_cache_create(ps->config.frame_cache_bytes, &ps->frames));
@@ -152,6 +157,8 @@ static void release(struct loch_pageserver *ps)
     }
     loch_upkeep_destroy(ps->upkeep);
     loch_tenants_close(ps);
+    loch_id_map_fini(&ps->served_map);
+    loch_initdb_template_destroy(ps->initdb);
     loch_redo_pool_destroy(ps->redo);
     loch_page_cache_destroy(ps->cache);
     loch_frame_cache_destroy(ps->frames);

@@ -8,10 +8,12 @@
 #include "store/layer_copy.h"
 #include "store/timeline.h"
 
+#include "loch/base/id_map.h"
 #include "loch/base/status.h"
 
 struct loch_audit;
 struct loch_env;
+struct loch_initdb_template;
 struct loch_kms;
 struct loch_leases;
 struct loch_listener;
@@ -33,6 +35,7 @@ struct loch_pageserver {
     struct loch_shred *shreds;  /* care/shred.h */
     struct loch_leases *leases; /* NULL in tests */
     struct loch_objstore *objstore;
+    struct loch_initdb_template *initdb; /* import/import.h */
     struct loch_redo_pool *redo;
     struct loch_redo_use redo_use;
     struct loch_page_cache *cache;
@@ -44,7 +47,9 @@ struct loch_pageserver {
     struct loch_listener *listener;
     struct loch_tenant *tenants; /* care/tenants.h */
     struct loch_served *served;  /* care/served.h: every timeline of every tenant */
-    struct loch_upkeep *upkeep;  /* care/upkeep.h */
+    struct loch_served *waiting; /* those of them that somebody waits for */
+    struct loch_id_map served_map, tenant_map;
+    struct loch_upkeep *upkeep; /* care/upkeep.h */
     struct loch_memory memory;
     bool stopping;
     size_t requests; /* of all connections, not yet answered */

@@ -139,12 +139,9 @@ void sk_daemon_fail_stop(const char *what, loch_status st)
 struct sk_timeline *sk_daemon_find(const struct sk_daemon *daemon, const struct loch_id *tenant,
                                    const struct loch_id *timeline)
 {
-    for (size_t i = 0; i < daemon->timeline_count; i++) {
-        struct sk_timeline *tl = daemon->timelines[i];
-        if (loch_id_equal(&tl->timeline, timeline) && loch_id_equal(&tl->tenant, tenant))
-            return tl;
-    }
-    return NULL;
+    struct sk_timeline *tl = loch_id_map_get(&daemon->timeline_map, timeline);
+
+    return tl != NULL && loch_id_equal(&tl->tenant, tenant) ? tl : NULL;
 }
 
 loch_status sk_daemon_adopt(struct sk_daemon *daemon, struct sk_timeline *timeline)
@@ -156,6 +153,7 @@ loch_status sk_daemon_adopt(struct sk_daemon *daemon, struct sk_timeline *timeli
     if (more == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of timelines");
     daemon->timelines = more;
+    LOCH_TRY(loch_id_map_put(&daemon->timeline_map, &timeline->timeline, timeline));
     daemon->timelines[daemon->timeline_count++] = timeline;
     return LOCH_OK;
 }
@@ -168,6 +166,8 @@ void sk_daemon_forget(struct sk_daemon *daemon, const struct sk_timeline *timeli
         if (daemon->timelines[i] != timeline)
             daemon->timelines[kept++] = daemon->timelines[i];
     daemon->timeline_count = kept;
+    if (loch_id_map_get(&daemon->timeline_map, &timeline->timeline) == timeline)
+        (void)loch_id_map_remove(&daemon->timeline_map, &timeline->timeline);
 }
 
 /* ---- what stands in the data directory ---- */
@@ -384,6 +384,7 @@ static void release(struct sk_daemon *d)
     loch_audit_close(d->audit);
     sk_journal_destroy(d->journal);
     free(d->timelines);
+    loch_id_map_fini(&d->timeline_map);
     free(d);
 }
 

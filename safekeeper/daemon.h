@@ -6,6 +6,7 @@
 #include "wal_limits.h"
 #include "wal_store.h"
 
+#include "loch/base/id_map.h"
 #include "loch/host/audit.h"
 #include "loch/host/console.h"
 #include "loch/host/daemon.h"
@@ -72,9 +73,10 @@ struct sk_daemon {
     bool listed; /* this node is one of [safekeepers] */
     struct sk_timeline **timelines;
     size_t timeline_count;
-    bool archiving;        /* a piece is being made */
-    size_t archive_turn;   /* index of the timeline to look at first */
-    struct sk_conn *conns; /* all connections, a list */
+    struct loch_id_map timeline_map; /* the same by id */
+    bool archiving;                  /* a piece is being made */
+    size_t archive_turn;             /* index of the timeline to look at first */
+    struct sk_conn *conns;           /* all connections, a list */
     size_t conn_count;
     struct sk_refusals refusals; /* of connections, in the log */
     struct loch_metrics *metrics;

@@ -146,13 +146,25 @@ static loch_status import_given(struct creation *c, struct loch_import_facts *fa
     return LOCH_OK;
 }
 
-/* The first data of a tenant that brings none. */
+/* As initdb makes it: unique enough, and rising with time. */
+static uint64_t fresh_system_id(struct loch_env *env)
+{
+    uint64_t us = (uint64_t)loch_env_wall_us(env);
+    uint16_t low = 0;
+    if (!loch_is_ok(loch_env_random(env, &low, sizeof low)))
+        low = (uint16_t)us;
+    return (us / 1000000) << 32 | (us % 1000000) << 12 | (low & 0xfff);
+}
+
+/* The first data of a tenant that brings none. The directory is a copy: what tells one cluster from
+ * another, and what strangers are not to know of it, is made here. */
 static loch_status import_initdb(struct creation *c, struct loch_import_facts *facts)
 {
     struct loch_pageserver *ps = c->ps;
     struct loch_initdb_options options = {.postgres_bin_dir = ps->config.pg_bin_dir,
                                           .lib_dir = ps->config.lib_dir,
-                                          .scratch_dir = ps->config.scratch};
+                                          .scratch_dir = ps->config.scratch,
+                                          .from = ps->initdb};
     char sql[LOCH_LAYER_PATH_BYTES], password[LOCH_PASSWORD_BYTES];
     uint8_t random[16];
     char *dir = NULL;
@@ -164,6 +176,9 @@ static loch_status import_initdb(struct creation *c, struct loch_import_facts *f
     loch_wipe(password, sizeof password);
     loch_wipe(random, sizeof random);
     loch_status st = loch_import_inspect(dir, facts);
+    if (loch_is_ok(st))
+        st = loch_env_random(ps->env, facts->control.nonce, sizeof facts->control.nonce);
+    facts->system_id = facts->control.system_id = fresh_system_id(ps->env);
     if (loch_is_ok(st))
         st = import_data(c, dir, facts);
     loch_import_remove_dir(dir);
@@ -278,10 +293,7 @@ static loch_status serve(struct creation *c)
 
 static void unlink_tenant(struct loch_pageserver *ps, struct loch_tenant *tenant)
 {
-    struct loch_tenant **link = &ps->tenants;
-    while (*link != tenant)
-        link = &(*link)->next;
-    *link = tenant->next;
+    loch_tenant_delist(ps, tenant);
     loch_tenant_manifest_fini(&tenant->manifest);
     free(tenant);
 }
@@ -314,7 +326,11 @@ static loch_status begin_tenant(struct creation *c, const char *name)
     snprintf(c->tenant->manifest.name, sizeof c->tenant->manifest.name, "%s", name);
     snprintf(c->manifest.name, sizeof c->manifest.name, "%s", name);
     snprintf(c->made.name, sizeof c->made.name, "%s", FIRST_TIMELINE);
-    return loch_env_work(ps->env, tenant_work, tenant_done, c);
+    LOCH_TRY(loch_tenant_enlist(ps, c->tenant));
+    loch_status st = loch_env_work(ps->env, tenant_work, tenant_done, c);
+    if (!loch_is_ok(st))
+        loch_tenant_delist(ps, c->tenant);
+    return st;
 }
 
 static void refuse_tenant(void *arg)
@@ -353,23 +369,10 @@ void loch_tenant_create(struct loch_pageserver *ps, const struct loch_tenant_ord
     if (!loch_is_ok(st)) {
         loch_failure_set(&c->result, st);
         loch_env_post(ps->env, refuse_tenant, c);
-        return;
     }
-    tenant->next = ps->tenants;
-    ps->tenants = tenant;
 }
 
 /* ---- a branch ---- */
-
-/* As initdb makes it: unique enough, and rising with time. */
-static uint64_t fresh_system_id(struct loch_env *env)
-{
-    uint64_t us = (uint64_t)loch_env_wall_us(env);
-    uint16_t low = 0;
-    if (!loch_is_ok(loch_env_random(env, &low, sizeof low)))
-        low = (uint16_t)us;
-    return (us / 1000000) << 32 | (us % 1000000) << 12 | (low & 0xfff);
-}
 
 /* One object is put: the tenant's manifest, which says all that the branch begins with; its own
  * manifest and first layer come with its first flush. Keys that are not there yet are made first.

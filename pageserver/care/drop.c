@@ -43,10 +43,7 @@ static void finish_later(void *arg)
 
 static void forget_tenant(struct drop *d)
 {
-    struct loch_tenant **link = &d->ps->tenants;
-    while (*link != d->tenant)
-        link = &(*link)->next;
-    *link = d->tenant->next;
+    loch_tenant_delist(d->ps, d->tenant);
     loch_tenant_manifest_fini(&d->tenant->manifest);
     free(d->tenant);
     d->tenant = NULL;

@@ -1,7 +1,5 @@
 /* Timelines in service. */
-#include "served.h"
-
-#include "ingest/wal_herald.h"
+#include "served_impl.h"
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
@@ -21,37 +19,6 @@
 /* While nobody waits for it, WAL gathers for so long or to so much: fewer wake-ups. */
 #define GATHER_MS    10u
 #define GATHER_BYTES ((size_t)128 << 10)
-
-struct loch_served {
-    struct loch_pageserver *ps;
-    struct loch_served *next, **prev;
-    struct loch_id tenant, timeline_id;
-    struct loch_timeline *timeline;
-    struct loch_ingest *ingest;
-    struct loch_wal_receiver *receiver;
-    struct loch_wal_herald *herald;
-    struct loch_waiter *waiters;
-    struct loch_served_watch *watches;
-    struct loch_waiter parents; /* a branch pulls when its ancestors have what it stands on */
-    struct loch_timer *timer, *gather;
-    struct loch_buf pending;
-    size_t fed_bytes, part_bytes; /* of the ingest in flight; of a record that came in part */
-    struct loch_memory_share memory;
-    loch_lsn pulled_lsn; /* end of what the receiver delivered */
-    loch_lsn rest_lsn;   /* last_record_lsn when a flush was asked for, to rest */
-    bool ingesting, flushing, paused, waiting_parents, freeze_wanted, flush_failed;
-    bool memory_ordered; /* the freeze that is wanted is for want of memory */
-    unsigned work;       /* in flight */
-    uint64_t term, min_epoch;
-    loch_lsn commit_lsn; /* the highest that a safekeeper told */
-    loch_status problem_st;
-    char problem[400];
-    bool stopping, archived;
-    void (*stopped)(void *arg);
-    void *stopped_arg;
-    struct loch_metric *m_last, *m_disk, *m_memory;
-    uint64_t records_told;
-};
 
 static void pull_wal(struct loch_served *s);
 static void consider_ingest(struct loch_served *s);
@@ -74,92 +41,6 @@ static void note_memory(struct loch_served *s)
     loch_memory_note(s->ps, &s->memory, &now);
 }
 
-/* ---- plain questions ---- */
-
-struct loch_served *loch_served_find(struct loch_pageserver *ps, const struct loch_id *tenant,
-                                     const struct loch_id *timeline)
-{
-    for (struct loch_served *s = ps->served; s != NULL; s = s->next) {
-        if (loch_id_equal(&s->tenant, tenant) && loch_id_equal(&s->timeline_id, timeline) &&
-            !s->stopping)
-            return s;
-    }
-    return NULL;
-}
-
-struct loch_served *loch_served_next(const struct loch_served *s)
-{
-    return s->next;
-}
-
-struct loch_timeline *loch_served_timeline(const struct loch_served *s)
-{
-    return s->timeline;
-}
-
-const struct loch_id *loch_served_tenant_id(const struct loch_served *s)
-{
-    return &s->tenant;
-}
-
-const struct loch_id *loch_served_timeline_id(const struct loch_served *s)
-{
-    return &s->timeline_id;
-}
-
-LOCH_STATUS loch_served_usable(const struct loch_served *s)
-{
-    if (s->timeline == NULL)
-        return LOCH_FAIL(s->problem_st.code, "the timeline is not served: %s", s->problem);
-    return LOCH_OK;
-}
-
-const char *loch_served_problem(const struct loch_served *s)
-{
-    return s->problem;
-}
-
-bool loch_served_is_archived(const struct loch_served *s)
-{
-    return s->archived;
-}
-
-const char *loch_served_source(const struct loch_served *s)
-{
-    return s->receiver != NULL ? loch_wal_receiver_source(s->receiver) : NULL;
-}
-
-const struct loch_peer *loch_served_safekeepers(const struct loch_served *s, size_t *count)
-{
-    if (s->receiver != NULL)
-        return loch_wal_receiver_peers(s->receiver, count);
-    *count = s->ps->config.safekeeper_count;
-    return s->ps->config.safekeepers;
-}
-
-uint64_t loch_served_term(const struct loch_served *s)
-{
-    return s->term;
-}
-
-loch_lsn loch_served_commit_lsn(const struct loch_served *s)
-{
-    return s->commit_lsn;
-}
-
-uint64_t loch_served_min_epoch(const struct loch_served *s)
-{
-    return s->min_epoch;
-}
-
-bool loch_served_control(const struct loch_served *s, struct loch_control *out)
-{
-    if (s->ingest == NULL || s->ingesting)
-        return false;
-    loch_ingest_control(s->ingest, out);
-    return true;
-}
-
 /* ---- waiters and watchers ---- */
 
 void loch_served_wait(struct loch_served *s, struct loch_waiter *waiter)
@@ -169,6 +50,7 @@ void loch_served_wait(struct loch_served *s, struct loch_waiter *waiter)
     if (s->waiters != NULL)
         s->waiters->prev = &waiter->next;
     s->waiters = waiter;
+    served_waits(s);
     consider_ingest(s); /* what had gathered is wanted now */
 }
 
@@ -203,10 +85,11 @@ static void progressed(struct loch_served *s)
         loch_metric_set(s->m_disk, (int64_t)loch_timeline_disk_consistent_lsn(s->timeline));
         loch_metric_set(s->m_memory, (int64_t)loch_timeline_frozen_bytes(s->timeline));
     }
-    for (struct loch_served *each = s->ps->served, *next; each != NULL; each = next) {
-        next = each->next;
-        if (each->timeline != NULL && each->waiters != NULL &&
-            loch_id_equal(&each->tenant, &s->tenant))
+    for (struct loch_served *each = s->ps->waiting, *next; each != NULL; each = next) {
+        next = each->wait_next;
+        if (each->waiters == NULL)
+            served_waits_no_more(each);
+        else if (each->timeline != NULL && loch_id_equal(&each->tenant, &s->tenant))
             wake(each);
     }
     if (s->receiver != NULL)
@@ -255,9 +138,7 @@ static void break_down(struct loch_served *s, const struct loch_failure *why)
 static void free_served(struct loch_served *s)
 {
     struct loch_metrics *metrics = s->ps->metrics;
-    *s->prev = s->next;
-    if (s->next != NULL)
-        s->next->prev = s->prev;
+    served_delist(s);
     loch_ingest_destroy(s->ingest);
     loch_timeline_release(s->timeline);
     loch_buf_fini(&s->pending);
@@ -303,6 +184,7 @@ static void stop_serving(struct loch_served *s, enum loch_code code, const char 
 {
     LOCH_ASSERT(!s->stopping);
     s->stopping = true;
+    served_hide(s);
     s->stopped = done;
     s->stopped_arg = arg;
     loch_timer_cancel(s->timer);
@@ -711,31 +593,13 @@ static void parents_ready(void *arg, loch_status st)
         pull_wal(s);
 }
 
-static loch_status link_served(struct loch_pageserver *ps, const struct loch_id *tenant,
-                               const struct loch_id *timeline, struct loch_served **out)
-{
-    struct loch_served *s = calloc(1, sizeof *s);
-    if (s == NULL)
-        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a timeline");
-    s->ps = ps;
-    s->tenant = *tenant;
-    s->timeline_id = *timeline;
-    s->next = ps->served;
-    s->prev = &ps->served;
-    if (ps->served != NULL)
-        ps->served->prev = &s->next;
-    ps->served = s;
-    *out = s;
-    return LOCH_OK;
-}
-
 LOCH_STATUS loch_served_create_broken(struct loch_pageserver *ps, const struct loch_id *tenant,
                                       const struct loch_id *timeline, loch_status why,
                                       struct loch_served **out)
 {
     char text[400];
     snprintf(text, sizeof text, "%s", loch_error_text());
-    LOCH_TRY(link_served(ps, tenant, timeline, out));
+    LOCH_TRY(served_enlist(ps, tenant, timeline, out));
     (*out)->problem_st = why;
     snprintf((*out)->problem, sizeof(*out)->problem, "%s", text);
     return LOCH_OK;
@@ -773,7 +637,7 @@ LOCH_STATUS loch_served_create(struct loch_pageserver *ps, struct loch_timeline 
     const struct loch_timeline_info *info = loch_timeline_info(take_timeline);
     loch_status st = loch_ingest_create(take_timeline, &ingest);
     if (loch_is_ok(st))
-        st = link_served(ps, &info->tenant, &info->timeline, &s);
+        st = served_enlist(ps, &info->tenant, &info->timeline, &s);
     if (!loch_is_ok(st)) {
         loch_ingest_destroy(ingest);
         loch_timeline_release(take_timeline);

@@ -8,16 +8,35 @@
 #include "loch/base/log.h"
 #include "loch/host/keys.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#define KEY_READERS 16u
+
+LOCH_STATUS loch_tenant_enlist(struct loch_pageserver *ps, struct loch_tenant *tenant)
+{
+    LOCH_TRY(loch_id_map_put(&ps->tenant_map, &tenant->id, tenant));
+    tenant->next = ps->tenants;
+    tenant->prev = &ps->tenants;
+    if (tenant->next != NULL)
+        tenant->next->prev = &tenant->next;
+    ps->tenants = tenant;
+    return LOCH_OK;
+}
+
+void loch_tenant_delist(struct loch_pageserver *ps, struct loch_tenant *tenant)
+{
+    (void)loch_id_map_remove(&ps->tenant_map, &tenant->id);
+    *tenant->prev = tenant->next;
+    if (tenant->next != NULL)
+        tenant->next->prev = tenant->prev;
+}
+
 struct loch_tenant *loch_tenant_find(struct loch_pageserver *ps, const struct loch_id *id)
 {
-    for (struct loch_tenant *t = ps->tenants; t != NULL; t = t->next) {
-        if (loch_id_equal(&t->id, id))
-            return t;
-    }
-    return NULL;
+    return loch_id_map_get(&ps->tenant_map, id);
 }
 
 struct loch_tenant *loch_tenant_by_name(struct loch_pageserver *ps, const char *name)
@@ -156,15 +175,20 @@ static void open_timelines(struct loch_pageserver *ps, struct loch_tenant *tenan
     }
 }
 
-static loch_status open_tenant(struct loch_pageserver *ps, const struct loch_id *id)
+/* `keys`: how the reading of its keys went. */
+static loch_status open_tenant(struct loch_pageserver *ps, const struct loch_id *id,
+                               const struct loch_failure *keys)
 {
     struct loch_tenant *tenant = calloc(1, sizeof *tenant);
     if (tenant == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a tenant");
     tenant->id = *id;
-    tenant->next = ps->tenants;
-    ps->tenants = tenant;
-    loch_status st = loch_keys_tenant_load(ps->keys, id);
+    loch_status st = loch_tenant_enlist(ps, tenant);
+    if (!loch_is_ok(st)) {
+        free(tenant);
+        return st;
+    }
+    st = loch_failure_raise(keys);
     if (loch_is_ok(st))
         st = loch_tenant_manifest_get(&ps->store, ps->keys, id, &tenant->manifest, &tenant->etag);
     if (!loch_is_ok(st)) {
@@ -179,6 +203,49 @@ static loch_status open_tenant(struct loch_pageserver *ps, const struct loch_id 
     return LOCH_OK;
 }
 
+/* Keys are read by several threads: with a thousand tenants the way to their key services and back,
+ * some times for each, is most of a start. */
+struct key_reading {
+    struct loch_pageserver *ps;
+    const struct found_ids *found;
+    struct loch_failure *results; /* one an id */
+    atomic_size_t next;
+};
+
+static void *read_keys(void *arg)
+{
+    struct key_reading *r = arg;
+    for (size_t i; (i = atomic_fetch_add(&r->next, 1)) < r->found->count;)
+        loch_failure_set(&r->results[i], loch_keys_tenant_load(r->ps->keys, &r->found->items[i]));
+    return NULL;
+}
+
+static void read_all_keys(struct key_reading *r)
+{
+    pthread_t threads[KEY_READERS];
+    size_t started = 0;
+    while (started < KEY_READERS && started + 1 < r->found->count &&
+           pthread_create(&threads[started], NULL, read_keys, r) == 0)
+        started++;
+    (void)read_keys(r);
+    for (size_t i = 0; i < started; i++)
+        (void)pthread_join(threads[i], NULL);
+}
+
+static loch_status open_found(struct loch_pageserver *ps, const struct found_ids *found)
+{
+    struct loch_failure *results = calloc(found->count + 1, sizeof *results);
+    struct key_reading reading = {.ps = ps, .found = found, .results = results};
+    loch_status st = LOCH_OK;
+    if (results == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of tenants");
+    read_all_keys(&reading);
+    for (size_t i = 0; i < found->count && loch_is_ok(st); i++)
+        st = open_tenant(ps, &found->items[i], &results[i]);
+    free(results);
+    return st;
+}
+
 LOCH_STATUS loch_tenants_open(struct loch_pageserver *ps)
 {
     struct found_ids found = {0};
@@ -187,8 +254,8 @@ LOCH_STATUS loch_tenants_open(struct loch_pageserver *ps)
         st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of tenants");
     if (loch_is_ok(st))
         tenant_sweep_unfinished(ps, found.items, found.count);
-    for (size_t i = 0; i < found.count && loch_is_ok(st); i++)
-        st = open_tenant(ps, &found.items[i]);
+    if (loch_is_ok(st))
+        st = open_found(ps, &found);
     free(found.items);
     return st;
 }
@@ -196,9 +263,9 @@ LOCH_STATUS loch_tenants_open(struct loch_pageserver *ps)
 void loch_tenants_close(struct loch_pageserver *ps)
 {
     while (ps->tenants != NULL) {
-        struct loch_tenant *next = ps->tenants->next;
-        loch_tenant_manifest_fini(&ps->tenants->manifest);
-        free(ps->tenants);
-        ps->tenants = next;
+        struct loch_tenant *tenant = ps->tenants;
+        loch_tenant_delist(ps, tenant);
+        loch_tenant_manifest_fini(&tenant->manifest);
+        free(tenant);
     }
 }

@@ -13,7 +13,7 @@
 #include "loch/host/console.h"
 
 struct loch_tenant {
-    struct loch_tenant *next;
+    struct loch_tenant *next, **prev;
     struct loch_id id;
     struct loch_tenant_manifest manifest; /* empty name: could not be read */
     struct loch_etag etag;
@@ -28,6 +28,9 @@ struct loch_tenant {
  * fatal. */
 LOCH_STATUS loch_tenants_open(struct loch_pageserver *ps);
 void loch_tenants_close(struct loch_pageserver *ps);
+/* Takes the tenant, which has its id, into the daemon's list, or out of it. LOCH_E_NO_MEMORY. */
+LOCH_STATUS loch_tenant_enlist(struct loch_pageserver *ps, struct loch_tenant *tenant);
+void loch_tenant_delist(struct loch_pageserver *ps, struct loch_tenant *tenant);
 struct loch_tenant *loch_tenant_find(struct loch_pageserver *ps, const struct loch_id *id);
 struct loch_tenant *loch_tenant_by_name(struct loch_pageserver *ps, const char *name);
 const struct loch_tenant_timeline *loch_tenant_timeline_find(const struct loch_tenant *tenant,

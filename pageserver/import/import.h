@@ -53,20 +53,32 @@ LOCH_STATUS loch_import_into_timeline(const char *data_dir, const struct loch_im
 
 /* ---- making a directory ---- */
 
+/* What initdb and the extension's SQL make is the same for every tenant but for the password and
+ * the system identifier: made once, then copied. */
+struct loch_initdb_template;
+
+/* It lies in `path`, which need not exist; what lies there (a process that was killed left it) is
+ * removed, here and by destroy. LOCH_E_NO_MEMORY, LOCH_E_IO. Made with the first use. */
+LOCH_STATUS loch_initdb_template_create(const char *path, struct loch_initdb_template **out);
+void loch_initdb_template_destroy(struct loch_initdb_template *take_template); /* takes NULL */
+
 struct loch_initdb_options {
     const char *postgres_bin_dir;
     const char *lib_dir;       /* of loch.so: goes into dynamic_library_path */
     const char *extension_sql; /* run in template1 and postgres; NULL or a missing file: not */
     const char *scratch_dir;   /* existing */
     const char *run_as_user;   /* when root; NULL: postgres */
+    struct loch_initdb_template *from; /* NULL: initdb each time */
 };
 
 #define LOCH_PASSWORD_BYTES 33u
 
 /* Runs initdb (UTF8, locale C, SCRAM) with the superuser `postgres` and that password, and the
- * extension's SQL; the directory is shut down cleanly. *data_dir (malloc'ed path below scratch_dir)
- * is the caller's to remove with loch_import_remove_dir. `random`: 16 random bytes the password is
- * made of. LOCH_E_UNAVAILABLE with the program's last words. */
+ * extension's SQL, or copies what they made (any thread; then its system identifier is another's
+ * too: the caller gives it one of its own); the directory is shut down cleanly. *data_dir
+ * (malloc'ed path below scratch_dir) is the caller's to remove with loch_import_remove_dir.
+ * `random`: 16 random bytes the password is made of. LOCH_E_UNAVAILABLE with the program's last
+ * words. */
 LOCH_STATUS loch_import_initdb(const struct loch_initdb_options *options, const uint8_t random[16],
                                char password[static LOCH_PASSWORD_BYTES], char **data_dir);
 void loch_import_remove_dir(const char *path);

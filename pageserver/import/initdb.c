@@ -1,8 +1,9 @@
 /* CREATE TENANT's first data directory: the stock initdb, then the extension's SQL in single-user
- * mode.
+ * mode; or a copy of what they made once, then the tenant's password in single-user mode.
  *
- * The password goes to initdb in a file of mode 0600 that is gone before this returns. Single-user
- * mode ends with a shutdown checkpoint, which is what the import starts from.
+ * A password goes to the programs in a file of mode 0600 that is gone before this returns.
+ * Single-user mode ends with a shutdown checkpoint, which is what the import starts from. The
+ * template's own password is random, told to nobody, and replaced in each copy.
  */
 #include "import/data_dir.h"
 
@@ -14,13 +15,22 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define LOG_TAIL_BYTES 600u
+
+struct loch_initdb_template {
+    pthread_mutex_t lock; /* one makes it, the others wait */
+    bool made;
+    char path[];
+};
 
 struct maker {
     const struct loch_initdb_options *options;
@@ -69,7 +79,7 @@ static LOCH_STATUS make_work_dir(struct maker *m)
     return LOCH_OK;
 }
 
-static LOCH_STATUS write_password(struct maker *m, const char *password, const char *path)
+static LOCH_STATUS write_secret(const struct maker *m, const char *password, const char *path)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     size_t len = strlen(password);
@@ -155,8 +165,9 @@ static LOCH_STATUS run_initdb(const struct maker *m, const char *data, const cha
     return st;
 }
 
-/* The extension's schema, in one database. -j: statements end at a semicolon and an empty line. */
-static LOCH_STATUS run_extension_sql(const struct maker *m, const char *data, const char *database)
+/* Statements from a file, in one database. -j: they end at a semicolon and an empty line. */
+static LOCH_STATUS run_sql(const struct maker *m, const char *data, const char *database,
+                           const char *sql_path)
 {
     char program[IMPORT_PATH_MAX], path[IMPORT_PATH_MAX + 64], name[64];
     char *argv[] = {program,
@@ -170,6 +181,8 @@ static LOCH_STATUS run_extension_sql(const struct maker *m, const char *data, co
                     (char[]){"exit_on_error=on"},
                     (char[]){"-c"},
                     (char[]){"fsync=off"},
+                    (char[]){"-c"}, /* a password's statement is not to be in its failure */
+                    (char[]){"log_min_error_statement=panic"},
                     name,
                     NULL};
     char directory[IMPORT_PATH_MAX];
@@ -186,9 +199,9 @@ static LOCH_STATUS run_extension_sql(const struct maker *m, const char *data, co
     snprintf(name, sizeof name, "%s", database);
     snprintf(directory, sizeof directory, "%s", data);
     argv[4] = directory;
-    sql_fd = open(m->options->extension_sql, O_RDONLY | O_CLOEXEC);
+    sql_fd = open(sql_path, O_RDONLY | O_CLOEXEC);
     if (sql_fd < 0)
-        return LOCH_FAIL(LOCH_E_IO, "%s: %s", m->options->extension_sql, strerror(errno));
+        return LOCH_FAIL(LOCH_E_IO, "%s: %s", sql_path, strerror(errno));
     st = run(m, argv, sql_fd);
     close(sql_fd);
     return st;
@@ -200,14 +213,118 @@ static LOCH_STATUS make_data_dir(struct maker *m, const char *password, const ch
     loch_status st;
 
     snprintf(password_path, sizeof password_path, "%s/password", m->work);
-    LOCH_TRY(write_password(m, password, password_path));
+    LOCH_TRY(write_secret(m, password, password_path));
     st = run_initdb(m, data, password_path);
     (void)unlink(password_path);
     LOCH_TRY(st);
     if (m->options->extension_sql == NULL || access(m->options->extension_sql, F_OK) != 0)
         return LOCH_OK;
-    LOCH_TRY(run_extension_sql(m, data, "template1"));
-    return run_extension_sql(m, data, "postgres");
+    LOCH_TRY(run_sql(m, data, "template1", m->options->extension_sql));
+    return run_sql(m, data, "postgres", m->options->extension_sql);
+}
+
+/* ---- the template ---- */
+
+LOCH_STATUS loch_initdb_template_create(const char *path, struct loch_initdb_template **out)
+{
+    const size_t len = strlen(path) + 1;
+    struct loch_initdb_template *t = calloc(1, sizeof *t + len);
+
+    if (t == NULL || pthread_mutex_init(&t->lock, NULL) != 0) {
+        free(t);
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a template");
+    }
+    memcpy(t->path, path, len);
+    loch_status st = loch_remove_tree(path);
+    if (!loch_is_ok(st)) {
+        loch_initdb_template_destroy(t);
+        return st;
+    }
+    *out = t;
+    return LOCH_OK;
+}
+
+void loch_initdb_template_destroy(struct loch_initdb_template *take_template)
+{
+    if (take_template == NULL)
+        return;
+    if (take_template->made && !loch_is_ok(loch_remove_tree(take_template->path)))
+        loch_log_failure("the template of new tenants stays");
+    pthread_mutex_destroy(&take_template->lock);
+    free(take_template);
+}
+
+/* Made beside the directory that is wanted, then moved: what is at its path is whole. */
+static LOCH_STATUS template_make(struct maker *m, const struct loch_initdb_template *t)
+{
+    char data[IMPORT_PATH_MAX + 16], password[LOCH_PASSWORD_BYTES];
+    uint8_t random[16];
+
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
+        return LOCH_FAIL(LOCH_E_IO, "getrandom: %s", strerror(errno));
+    loch_hex_format(random, 16, password);
+    snprintf(data, sizeof data, "%s/template", m->work);
+    loch_status st = make_data_dir(m, password, data);
+    loch_wipe(password, sizeof password);
+    loch_wipe(random, sizeof random);
+    LOCH_TRY(st);
+    if (rename(data, t->path) != 0)
+        return LOCH_FAIL(LOCH_E_IO, "%s: %s", t->path, strerror(errno));
+    return LOCH_OK;
+}
+
+static LOCH_STATUS template_ready(struct maker *m, struct loch_initdb_template *t)
+{
+    pthread_mutex_lock(&t->lock);
+    struct stat found;
+    loch_status st = LOCH_OK;
+    /* Somebody may clean a tmpfs: what is gone is made again. */
+    if (!t->made || stat(t->path, &found) != 0)
+        st = template_make(m, t);
+    if (loch_is_ok(st))
+        t->made = true;
+    pthread_mutex_unlock(&t->lock);
+    return st;
+}
+
+static LOCH_STATUS copy_template(const struct maker *m, const struct loch_initdb_template *t,
+                                 const char *data)
+{
+    char from[IMPORT_PATH_MAX], to[IMPORT_PATH_MAX + 16];
+    char *argv[] = {(char[]){"/bin/cp"},
+                    (char[]){"--recursive"},
+                    (char[]){"--preserve=mode"},
+                    (char[]){"--no-dereference"},
+                    (char[]){"--no-target-directory"},
+                    from,
+                    to,
+                    NULL};
+    int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    if (null_fd < 0)
+        return LOCH_FAIL(LOCH_E_IO, "/dev/null: %s", strerror(errno));
+    snprintf(from, sizeof from, "%s", t->path);
+    snprintf(to, sizeof to, "%s", data);
+    const loch_status st = run(m, argv, null_fd);
+    close(null_fd);
+    return st;
+}
+
+static LOCH_STATUS copy_data_dir(struct maker *m, const char *password, const char *data)
+{
+    struct loch_initdb_template *t = m->options->from;
+    char sql[96], sql_path[IMPORT_PATH_MAX + 16];
+
+    LOCH_TRY(template_ready(m, t));
+    LOCH_TRY(copy_template(m, t, data));
+    snprintf(sql, sizeof sql, "ALTER ROLE postgres PASSWORD '%s';\n\n", password);
+    snprintf(sql_path, sizeof sql_path, "%s/password", m->work);
+    loch_status st = write_secret(m, sql, sql_path);
+    loch_wipe(sql, sizeof sql);
+    LOCH_TRY(st);
+    st = run_sql(m, data, "postgres", sql_path);
+    (void)unlink(sql_path);
+    return st;
 }
 
 LOCH_STATUS loch_import_initdb(const struct loch_initdb_options *options, const uint8_t random[16],
@@ -229,7 +346,7 @@ LOCH_STATUS loch_import_initdb(const struct loch_initdb_options *options, const 
     }
     snprintf(data, len, "%s/data", m.work);
     loch_hex_format(random, 16, made);
-    st = make_data_dir(&m, made, data);
+    st = options->from != NULL ? copy_data_dir(&m, made, data) : make_data_dir(&m, made, data);
     if (loch_is_ok(st)) {
         memcpy(password, made, sizeof made);
         *data_dir = data;

@@ -42,8 +42,12 @@ void loch_keys_destroy(struct loch_keys *keys)
         return;
     for (size_t i = 0; i < keys->count; i++)
         keys_tenant_destroy(keys->tenants[i]);
+    for (size_t i = 0; i < keys->permit_count; i++)
+        free(keys->permits[i]);
     free(keys->tenants);
     free(keys->permits);
+    loch_id_map_fini(&keys->tenant_map);
+    loch_id_map_fini(&keys->permit_map);
     (void)pthread_rwlock_destroy(&keys->lock);
     for (size_t i = 0; i < KEYS_CHANGE_LOCKS; i++)
         (void)pthread_mutex_destroy(&keys->change[i]);
@@ -72,13 +76,9 @@ static void release(struct loch_keys *keys)
     (void)pthread_rwlock_unlock(&keys->lock);
 }
 
-/* Under lock. */
-static struct keys_tenant **slot_of(struct loch_keys *keys, const struct loch_id *tenant)
+struct keys_tenant *keys_tenant_find(const struct loch_keys *keys, const struct loch_id *tenant)
 {
-    for (size_t i = 0; i < keys->count; i++)
-        if (loch_id_equal(&keys->tenants[i]->ring.tenant, tenant))
-            return &keys->tenants[i];
-    return NULL;
+    return loch_id_map_get(&keys->tenant_map, tenant);
 }
 
 /* May `next` take the place of `held`? Equal generations must be the same object. */
@@ -101,9 +101,9 @@ loch_status keys_get_newest(struct loch_keys *keys, const struct loch_id *tenant
 
     LOCH_TRY(keys_ring_get(&keys->o, tenant, &t));
     reading(keys);
-    struct keys_tenant **slot = slot_of(keys, tenant);
-    if (slot != NULL)
-        st = check_newer(*slot, t);
+    const struct keys_tenant *held = keys_tenant_find(keys, tenant);
+    if (held != NULL)
+        st = check_newer(held, t);
     release(keys);
     if (loch_is_ok(st))
         st = keys_witness_check(&keys->o, t);
@@ -112,6 +112,20 @@ loch_status keys_get_newest(struct loch_keys *keys, const struct loch_id *tenant
         return st;
     }
     *out = t;
+    return LOCH_OK;
+}
+
+/* Under lock. For one more tenant. */
+static loch_status make_room(struct loch_keys *keys)
+{
+    if (keys->count < keys->cap)
+        return LOCH_OK;
+    const size_t cap = keys->cap < 8 ? 8 : keys->cap * 2;
+    struct keys_tenant **p = realloc(keys->tenants, cap * sizeof(struct keys_tenant *));
+    if (p == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %zu tenants' keys", cap);
+    keys->tenants = p;
+    keys->cap = cap;
     return LOCH_OK;
 }
 
@@ -133,28 +147,17 @@ static loch_status install(struct loch_keys *keys, struct keys_tenant *take_tena
     }
 
     writing(keys);
-    struct keys_tenant **slot = slot_of(keys, &take_tenant->ring.tenant);
-    if (slot != NULL) {
-        st = check_newer(*slot, take_tenant);
-        if (loch_is_ok(st)) {
-            gone = *slot;
-            *slot = take_tenant;
-        }
-    } else {
-        if (keys->count == keys->cap) {
-            const size_t cap = keys->cap < 8 ? 8 : keys->cap * 2;
-            struct keys_tenant **p = realloc(keys->tenants, cap * sizeof(struct keys_tenant *));
-            if (p == NULL)
-                st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %zu tenants' keys", cap);
-            else {
-                keys->tenants = p;
-                keys->cap = cap;
-            }
-        }
-        if (loch_is_ok(st)) {
-            keys->tenants[keys->count++] = take_tenant;
-            gone = NULL;
-        }
+    struct keys_tenant *held = keys_tenant_find(keys, &take_tenant->ring.tenant);
+    if (held != NULL)
+        st = check_newer(held, take_tenant);
+    if (loch_is_ok(st) && held == NULL)
+        st = make_room(keys);
+    if (loch_is_ok(st))
+        st = loch_id_map_put(&keys->tenant_map, &take_tenant->ring.tenant, take_tenant);
+    if (loch_is_ok(st)) {
+        take_tenant->at = held != NULL ? held->at : keys->count++;
+        keys->tenants[take_tenant->at] = take_tenant;
+        gone = held;
     }
     release(keys);
     keys_tenant_destroy(gone);
@@ -281,13 +284,11 @@ loch_status loch_keys_tenant_load(struct loch_keys *keys, const struct loch_id *
 
 void loch_keys_tenant_drop(struct loch_keys *keys, const struct loch_id *tenant)
 {
-    struct keys_tenant *gone = NULL;
-
     writing(keys);
-    struct keys_tenant **slot = slot_of(keys, tenant);
-    if (slot != NULL) {
-        gone = *slot;
-        *slot = keys->tenants[--keys->count];
+    struct keys_tenant *gone = loch_id_map_remove(&keys->tenant_map, tenant);
+    if (gone != NULL) {
+        keys->tenants[gone->at] = keys->tenants[--keys->count];
+        keys->tenants[gone->at]->at = gone->at;
     }
     keys_permit_forget(keys, tenant);
     release(keys);
@@ -378,10 +379,10 @@ bool loch_keys_has(struct loch_keys *keys, const struct loch_id *tenant,
                    const struct loch_id *timeline)
 {
     reading(keys);
-    struct keys_tenant **slot = slot_of(keys, tenant);
+    const struct keys_tenant *t = keys_tenant_find(keys, tenant);
     const struct keys_permit *permit = keys_permit_find(keys, tenant);
-    const bool has = slot != NULL && (permit == NULL || permit->block == LOCH_E_OK) &&
-                     knows_timeline(*slot, timeline);
+    const bool has =
+        t != NULL && (permit == NULL || permit->block == LOCH_E_OK) && knows_timeline(t, timeline);
     release(keys);
     return has;
 }
@@ -389,8 +390,8 @@ bool loch_keys_has(struct loch_keys *keys, const struct loch_id *tenant,
 uint64_t loch_keys_generation(struct loch_keys *keys, const struct loch_id *tenant)
 {
     reading(keys);
-    struct keys_tenant **slot = slot_of(keys, tenant);
-    const uint64_t generation = slot != NULL ? (*slot)->ring.generation : 0;
+    const struct keys_tenant *t = keys_tenant_find(keys, tenant);
+    const uint64_t generation = t != NULL ? t->ring.generation : 0;
     release(keys);
     return generation;
 }
@@ -404,13 +405,13 @@ loch_status loch_keys_wrap_key(struct loch_keys *keys, const struct loch_id *ten
     loch_status st;
 
     reading(keys);
-    struct keys_tenant **slot = slot_of(keys, tenant);
+    const struct keys_tenant *t = keys_tenant_find(keys, tenant);
     const struct opened_key *k =
-        slot == NULL ? NULL : active_key(*slot, level, (uint8_t)purpose, timeline);
+        t == NULL ? NULL : active_key(t, level, (uint8_t)purpose, timeline);
     st = keys_permit_check(keys, tenant);
     if (!loch_is_ok(st)) {
         /* said already */
-    } else if (slot == NULL) {
+    } else if (t == NULL) {
         st = LOCH_FAIL(LOCH_E_NOT_FOUND, "the tenant's keys are not open");
     } else if (k == NULL) {
         st = LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no active %s key for the timeline",
@@ -462,9 +463,9 @@ bool loch_keys_is_retired(struct loch_keys *keys, const struct loch_id *tenant,
     bool retired = false;
 
     reading(keys);
-    struct keys_tenant **slot = slot_of(keys, tenant);
-    for (uint32_t k = 0; slot != NULL && (*slot)->has_retired && k < (*slot)->ring.count; k++) {
-        const struct opened_key *key = &(*slot)->keys[k];
+    const struct keys_tenant *t = keys_tenant_find(keys, tenant);
+    for (uint32_t k = 0; t != NULL && t->has_retired && k < t->ring.count; k++) {
+        const struct opened_key *key = &t->keys[k];
         if (key->version == version && loch_id_equal(&key->key_id, key_id))
             retired = key->state == LOCH_STATE_RETIRED;
     }
@@ -514,13 +515,13 @@ loch_status loch_keys_psk(struct loch_keys *keys, struct loch_psk_identity *iden
     if (!loch_id_equal(&identity->cluster, &keys->o.cluster))
         return LOCH_FAIL(LOCH_E_INVALID, "the connection identity is of another cluster");
     reading(keys);
-    struct keys_tenant **slot = slot_of(keys, &identity->tenant);
-    if (slot != NULL && identity->wire_epoch == 0)
-        k = active_key(*slot, LOCH_LEVEL_TK, LOCH_PURPOSE_WIRE, &none);
-    else if (slot != NULL)
-        k = wire_key(*slot, identity->wire_epoch);
-    if (slot != NULL && k == NULL && identity->wire_epoch != 0)
-        note_later_epoch(keys, *slot, identity->wire_epoch);
+    const struct keys_tenant *t = keys_tenant_find(keys, &identity->tenant);
+    if (t != NULL && identity->wire_epoch == 0)
+        k = active_key(t, LOCH_LEVEL_TK, LOCH_PURPOSE_WIRE, &none);
+    else if (t != NULL)
+        k = wire_key(t, identity->wire_epoch);
+    if (t != NULL && k == NULL && identity->wire_epoch != 0)
+        note_later_epoch(keys, t, identity->wire_epoch);
     st = keys_permit_check(keys, &identity->tenant);
     if (!loch_is_ok(st)) {
         /* said already */

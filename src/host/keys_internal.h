@@ -2,6 +2,7 @@
 #ifndef LOCH_HOST_KEYS_INTERNAL_H
 #define LOCH_HOST_KEYS_INTERNAL_H
 
+#include "loch/base/id_map.h"
 #include "loch/host/keys.h"
 #include "loch/objstore/objstore.h"
 
@@ -25,12 +26,14 @@ struct keys_tenant {
     struct loch_etag etag;
     struct opened_key *keys; /* as many as the ring has entries, same order */
     bool has_retired;        /* a timeline key of it is: else nobody need look for one */
+    size_t at;               /* in the set's list */
 };
 
 /* Whether a tenant's keys may be used, and until when. Exists before the keys when they could not
  * be opened, and after them when they were wiped. */
 struct keys_permit {
     struct loch_id tenant;
+    size_t at;            /* in the list */
     uint64_t granted_ns;  /* start of the Decrypt that opened the keys */
     uint64_t until_ns;    /* UINT64_MAX: no lease is kept */
     enum loch_code block; /* LOCH_E_OK: none; else why nothing of the tenant opens */
@@ -47,13 +50,18 @@ struct loch_keys {
     pthread_rwlock_t lock;
     /* By tenant, so that the slow key service of one does not hold up another. */
     pthread_mutex_t change[KEYS_CHANGE_LOCKS];
-    struct keys_tenant **tenants; /* under lock */
+    struct keys_tenant **tenants; /* under lock, as all of these */
     size_t count;
     size_t cap;
+    struct loch_id_map tenant_map; /* the same by id */
     _Atomic uint64_t changes;
-    struct keys_permit *permits; /* under lock */
+    struct keys_permit **permits;
     size_t permit_count;
+    struct loch_id_map permit_map;
 };
+
+/* Under lock. NULL: its keys were not read here yet. */
+struct keys_tenant *keys_tenant_find(const struct loch_keys *keys, const struct loch_id *tenant);
 
 /* keys_witness.c. LOCH_E_STALE, LOCH_E_CORRUPT when an older or another keyring than the newest
  * seen here is offered. */

@@ -15,10 +15,7 @@ uint64_t keys_now_ns(const struct loch_keys *keys)
 
 struct keys_permit *keys_permit_find(const struct loch_keys *keys, const struct loch_id *tenant)
 {
-    for (size_t i = 0; i < keys->permit_count; i++)
-        if (loch_id_equal(&keys->permits[i].tenant, tenant))
-            return &keys->permits[i];
-    return NULL;
+    return loch_id_map_get(&keys->permit_map, tenant);
 }
 
 loch_status keys_permit_check(const struct loch_keys *keys, const struct loch_id *tenant)
@@ -50,9 +47,10 @@ static void unlock(struct loch_keys *keys)
 /* Under lock. */
 static void wipe(struct loch_keys *keys, const struct loch_id *tenant)
 {
-    for (size_t i = 0; i < keys->count; i++)
-        if (loch_id_equal(&keys->tenants[i]->ring.tenant, tenant))
-            keys_tenant_wipe(keys->tenants[i]);
+    struct keys_tenant *t = keys_tenant_find(keys, tenant);
+
+    if (t != NULL)
+        keys_tenant_wipe(t);
 }
 
 /* Under lock. */
@@ -62,12 +60,19 @@ static struct keys_permit *permit_make(struct loch_keys *keys, const struct loch
 
     if (p != NULL)
         return p;
-    p = reallocarray(keys->permits, keys->permit_count + 1, sizeof *p);
-    if (p == NULL)
+    struct keys_permit **more =
+        reallocarray(keys->permits, keys->permit_count + 1, sizeof(struct keys_permit *));
+    if (more == NULL)
         return NULL;
-    keys->permits = p;
-    p += keys->permit_count++;
-    *p = (struct keys_permit){.tenant = *tenant, .until_ns = UINT64_MAX};
+    keys->permits = more;
+    p = malloc(sizeof *p);
+    if (p == NULL || !loch_is_ok(loch_id_map_put(&keys->permit_map, tenant, p))) {
+        free(p);
+        return NULL;
+    }
+    *p =
+        (struct keys_permit){.tenant = *tenant, .until_ns = UINT64_MAX, .at = keys->permit_count++};
+    keys->permits[p->at] = p;
     return p;
 }
 
@@ -115,10 +120,13 @@ loch_status keys_permit_note(struct loch_keys *keys, const struct loch_id *tenan
 
 void keys_permit_forget(struct loch_keys *keys, const struct loch_id *tenant)
 {
-    struct keys_permit *p = keys_permit_find(keys, tenant);
+    struct keys_permit *p = loch_id_map_remove(&keys->permit_map, tenant);
 
-    if (p != NULL)
-        *p = keys->permits[--keys->permit_count];
+    if (p == NULL)
+        return;
+    keys->permits[p->at] = keys->permits[--keys->permit_count];
+    keys->permits[p->at]->at = p->at;
+    free(p);
 }
 
 loch_status loch_keys_usable(struct loch_keys *keys, const struct loch_id *tenant)
@@ -209,15 +217,12 @@ loch_status loch_keys_prove(struct loch_keys *keys, const struct loch_id *tenant
 {
     struct loch_keyring ring = {0};
     loch_status st = LOCH_OK;
-    bool known = false;
 
     lock(keys, false);
-    for (size_t i = 0; i < keys->count && !known; i++) {
-        if (!loch_id_equal(&keys->tenants[i]->ring.tenant, tenant))
-            continue;
-        known = true;
-        st = loch_keyring_copy(&ring, &keys->tenants[i]->ring);
-    }
+    const struct keys_tenant *held = keys_tenant_find(keys, tenant);
+    const bool known = held != NULL;
+    if (known)
+        st = loch_keyring_copy(&ring, &held->ring);
     unlock(keys);
     LOCH_TRY(st);
     if (known) {
@@ -238,7 +243,7 @@ loch_status loch_keys_permits(struct loch_keys *keys, struct loch_keys_permit_vi
     const size_t n = keys->permit_count;
     struct loch_keys_permit_view *views = calloc(n > 0 ? n : 1, sizeof *views);
     for (size_t i = 0; views != NULL && i < n; i++) {
-        const struct keys_permit *p = &keys->permits[i];
+        const struct keys_permit *p = keys->permits[i];
         views[i] =
             (struct loch_keys_permit_view){p->tenant, p->granted_ns, p->until_ns, p->block, ""};
         memcpy(views[i].why, p->why, sizeof views[i].why);

@@ -273,9 +273,9 @@ loch_status loch_keys_ring(struct loch_keys *keys, const struct loch_id *tenant,
 
     const int rc = pthread_rwlock_rdlock(&keys->lock);
     LOCH_ASSERT(rc == 0);
-    for (size_t i = 0; i < keys->count; i++)
-        if (loch_id_equal(&keys->tenants[i]->ring.tenant, tenant))
-            st = loch_keyring_copy(out, &keys->tenants[i]->ring);
+    const struct keys_tenant *t = keys_tenant_find(keys, tenant);
+    if (t != NULL)
+        st = loch_keyring_copy(out, &t->ring);
     (void)pthread_rwlock_unlock(&keys->lock);
     return st;
 }

@@ -2,6 +2,7 @@
  * Invariant: a thread touches only `keys` and its own probe; everything else is the loop's. */
 #include "loch/host/leases.h"
 #include "loch/base/check.h"
+#include "loch/base/id_map.h"
 #include "loch/base/log.h"
 #include "loch/base/time.h"
 #include "loch/host/audit.h"
@@ -37,6 +38,7 @@ struct loch_leases {
     struct loch_leases_options o;
     struct entry **entries;
     size_t count, cap;
+    struct loch_id_map map; /* the same by tenant */
     struct loch_timer *timer;
     uint64_t tick_ms;
     struct probe *probes; /* under way */
@@ -71,10 +73,7 @@ loch_status loch_lease_settings_read(const struct loch_config *config,
 
 static struct entry *find(const struct loch_leases *l, const struct loch_id *tenant)
 {
-    for (size_t i = 0; i < l->count; i++)
-        if (loch_id_equal(&l->entries[i]->tenant, tenant))
-            return l->entries[i];
-    return NULL;
+    return loch_id_map_get(&l->map, tenant);
 }
 
 static uint64_t now_of(const struct loch_leases *l)
@@ -309,6 +308,10 @@ static struct entry *entry_add(struct loch_leases *l, const struct loch_keys_per
         l->entries = more;
         l->cap = cap;
     }
+    if (!loch_is_ok(loch_id_map_put(&l->map, &view->tenant, e))) {
+        free(e);
+        return NULL;
+    }
     e->tenant = view->tenant;
     e->used_ns = now_of(l);
     e->since_us = loch_env_wall_us(l->o.env);
@@ -335,6 +338,7 @@ static struct entry *entry_add(struct loch_leases *l, const struct loch_keys_per
 static void entry_free(struct loch_leases *l, struct entry *e)
 {
     loch_metrics_drop(l->o.metrics, e->m_state);
+    (void)loch_id_map_remove(&l->map, &e->tenant);
     free(e);
 }
 
@@ -511,6 +515,7 @@ bool loch_leases_destroy(struct loch_leases *l)
     for (size_t i = 0; i < l->count; i++)
         entry_free(l, l->entries[i]);
     free(l->entries);
+    loch_id_map_fini(&l->map);
     free(l);
     return true;
 }

@@ -66,7 +66,7 @@ static void make_pageserver(struct world *w)
              "127.0.0.1:1");
     assert_ok(loch_random_id(&ps->config.safekeepers[0].node));
     w->tenant.id = w->site->tenant;
-    ps->tenants = &w->tenant;
+    assert_ok(loch_tenant_enlist(ps, &w->tenant));
 }
 
 static int world_up(void **state)
