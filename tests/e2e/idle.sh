@@ -24,6 +24,14 @@ asleep() {
     for d in $DAEMONS; do [ -n "$(lease "$d" 6)" ] || fail "$1: daemon $d sleeps but has not wiped"; done
 }
 
+# Two tenants are copies of one initdb: what tells clusters apart, and lets people in, is not.
+control() { /usr/lib/postgresql/15/bin/pg_controldata "$(field "$1" pgdata)" | grep "^$2"; }
+for fact in "Database system identifier" "Mock authentication nonce"; do
+    [ -n "$(control main "$fact")" ] && [ "$(control main "$fact")" != "$(control ours "$fact")" ] || fail "two tenants have one: $(control ours "$fact")"
+done
+password=$(url main | sed 's|.*//postgres:\([^@]*\)@.*|\1|')
+psql "$(url ours | sed "s|//postgres:[^@]*@|//postgres:$password@|")" -X -c "SELECT 1" >/dev/null 2>&1 && fail "the password of one tenant opens another"
+
 "$LEDGER" init --url "$(url ours)"
 "$LEDGER" run --url "$(url ours)" --state "$WORK/ledger" --clients 2 --seconds 5 >"$WORK/run" || fail "ledger: $(cat "$WORK/run")"
 before=$(lease 10 8)

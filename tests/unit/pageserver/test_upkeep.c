@@ -99,6 +99,7 @@ static int world_down(void **state)
     loch_env_run(w->site->env);
     loch_upkeep_destroy(w->ps.upkeep);
     loch_metrics_destroy(w->ps.metrics);
+    loch_tenant_delist(&w->ps, &w->tenant);
     free(w);
     return site_down(&site);
 }
