@@ -451,38 +451,63 @@ loch_status sk_daemon_serve(struct sk_daemon *d, const char *address)
 
 /* ---- a tenant's key goes and comes back ---- */
 
-static void dark(void *arg, const struct loch_id *tenant, enum loch_code code, const char *why)
+/* Whether the timeline is of the tenant, and (branch not none) its keys are held by that branch's
+ * own CMK. */
+static bool is_under(const struct sk_daemon *d, const struct sk_timeline *tl,
+                     const struct loch_id *tenant, const struct loch_id *branch)
+{
+    if (!loch_id_equal(&tl->tenant, tenant))
+        return false;
+    if (loch_id_is_none(branch))
+        return true;
+    const struct loch_id lock = loch_keys_lock(d->keys, tenant, &tl->timeline);
+    return loch_id_equal(&lock, branch);
+}
+
+static void dark(void *arg, const struct loch_id *tenant, const struct loch_id *branch,
+                 enum loch_code code, const char *why)
 {
     struct sk_daemon *d = arg;
     bool any = false;
 
     for (size_t i = 0; i < d->timeline_count; i++)
-        if (loch_id_equal(&d->timelines[i]->tenant, tenant)) {
+        if (is_under(d, d->timelines[i], tenant, branch)) {
             sk_timeline_park(d->timelines[i], code, why);
             if (loch_keys_asleep(d->keys, tenant))
                 d->timelines[i]->retry_ns = UINT64_MAX; /* not before it is lit again */
             any = any || sk_timeline_holds_plaintext(d->timelines[i]);
         }
     if (!any)
-        loch_leases_wiped(d->leases, tenant);
+        loch_leases_wiped(d->leases, tenant, branch);
 }
 
-void sk_daemon_wiped(struct sk_daemon *d, const struct loch_id *tenant)
+static void consider_wiped(struct sk_daemon *d, const struct loch_id *tenant,
+                           const struct loch_id *branch)
 {
     for (size_t i = 0; i < d->timeline_count; i++)
-        if (loch_id_equal(&d->timelines[i]->tenant, tenant) &&
+        if (is_under(d, d->timelines[i], tenant, branch) &&
             sk_timeline_holds_plaintext(d->timelines[i]))
             return;
     if (d->leases != NULL)
-        loch_leases_wiped(d->leases, tenant);
+        loch_leases_wiped(d->leases, tenant, branch);
 }
 
-static void light(void *arg, const struct loch_id *tenant)
+void sk_daemon_wiped(struct sk_daemon *d, const struct loch_id *tenant,
+                     const struct loch_id *timeline)
+{
+    const struct loch_id lock = loch_keys_lock(d->keys, tenant, timeline);
+
+    if (!loch_id_is_none(&lock))
+        consider_wiped(d, tenant, &lock);
+    consider_wiped(d, tenant, &(struct loch_id){{0}});
+}
+
+static void light(void *arg, const struct loch_id *tenant, const struct loch_id *branch)
 {
     struct sk_daemon *d = arg;
 
     for (size_t i = 0; i < d->timeline_count; i++)
-        if (loch_id_equal(&d->timelines[i]->tenant, tenant))
+        if (is_under(d, d->timelines[i], tenant, branch))
             d->timelines[i]->retry_ns = 0; /* the next tick opens it */
 }
 
@@ -510,7 +535,7 @@ bool sk_daemon_hold(void *state, const struct loch_console_request *request)
     loch_keys_want(d->keys, &tenant);
     if (loch_keys_asleep(d->keys, &tenant))
         return true;
-    if (!loch_is_ok(loch_keys_usable(d->keys, &tenant)))
+    if (!loch_is_ok(loch_keys_usable(d->keys, &tenant, NULL)))
         return false;
     for (size_t i = 0; i < d->timeline_count; i++)
         if (loch_id_equal(&d->timelines[i]->tenant, &tenant) && sk_timeline_wakes(d->timelines[i]))

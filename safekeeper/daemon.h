@@ -104,7 +104,8 @@ LOCH_STATUS sk_daemon_adopt(struct sk_daemon *daemon, struct sk_timeline *timeli
 /* Forgets it (the caller destroys it). */
 void sk_daemon_forget(struct sk_daemon *daemon, const struct sk_timeline *timeline);
 /* A parked timeline has given all plaintext back: the tenant's others may have as well. */
-void sk_daemon_wiped(struct sk_daemon *daemon, const struct loch_id *tenant);
+void sk_daemon_wiped(struct sk_daemon *daemon, const struct loch_id *tenant,
+                     const struct loch_id *timeline);
 /* A failed write or sync, or no memory in the consensus: says why and ends the process. */
 _Noreturn void sk_daemon_fail_stop(const char *what, loch_status st);
 

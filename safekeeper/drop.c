@@ -146,11 +146,12 @@ static void poll(void *arg)
     }
     (void)snprintf(d->dir, sizeof d->dir, "%s", tl->dir);
     const struct loch_id tenant = tl->tenant;
+    const struct loch_id timeline = tl->timeline;
     const bool was_parked = tl->parked; /* revoked meanwhile: its end may be what was waited for */
     sk_daemon_forget(d->daemon, tl);
     sk_timeline_destroy(tl);
     if (was_parked)
-        sk_daemon_wiped(d->daemon, &tenant);
+        sk_daemon_wiped(d->daemon, &tenant, &timeline);
     d->current = NULL;
     st = loch_env_work(d->daemon->env, work, done, d);
     if (!loch_is_ok(st)) {

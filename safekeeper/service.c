@@ -287,7 +287,8 @@ static loch_status frame(void *arg, uint8_t type, struct loch_slice payload)
         st = first_frame(conn, type, payload);
     } else if (conn->timeline == NULL || conn->timeline->state != SK_ACTIVE) {
         st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "the timeline has gone away");
-    } else if (!loch_is_ok(loch_keys_usable(conn->daemon->keys, &conn->timeline->tenant))) {
+    } else if (!loch_is_ok(loch_keys_usable(conn->daemon->keys, &conn->timeline->tenant,
+                                            &conn->timeline->timeline))) {
         /* A revocation closes connections itself; here a lease waits for its next Decrypt. */
         st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s", loch_error_text());
     } else if (conn->kind == SK_CONN_PUSH) {

@@ -452,7 +452,7 @@ static void park_later(void *arg)
     tl->parked = false;
     tl->paused = false;
     LOCH_INFO("timeline %s: all that its keys had opened is wiped", tl->timeline_text);
-    sk_daemon_wiped(tl->daemon, &tl->tenant);
+    sk_daemon_wiped(tl->daemon, &tl->tenant, &tl->timeline);
 }
 
 void sk_timeline_park(struct sk_timeline *tl, enum loch_code code, const char *why)
@@ -578,6 +578,7 @@ static loch_status open_steps(struct open_job *job)
     const struct sk_timeline *tl = job->tl;
 
     job->keys_failed = true;
+    LOCH_TRY(loch_keys_usable(tl->daemon->keys, &tl->tenant, &tl->timeline));
     if (job->create || !loch_keys_has(tl->daemon->keys, &tl->tenant, &tl->timeline))
         LOCH_TRY(loch_keys_tenant_load(tl->daemon->keys, &tl->tenant));
     if (!loch_keys_has(tl->daemon->keys, &tl->tenant, &tl->timeline))

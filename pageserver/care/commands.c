@@ -140,7 +140,8 @@ static loch_status prepared_arg(const struct loch_console_request *request, bool
 static loch_status begin_branch(struct loch_pageserver *ps, struct loch_console_request *request)
 {
     struct loch_tenant *tenant = NULL;
-    struct loch_branch_order order = {.name = loch_console_arg(request, "name")};
+    struct loch_branch_order order = {.name = loch_console_arg(request, "name"),
+                                      .kms_uri = loch_console_arg(request, "uri")};
     LOCH_TRY(loch_command_tenant(ps, request, &tenant));
     LOCH_TRY(loch_command_timeline(tenant, request, "timeline", &order.from));
     LOCH_TRY(prepared_arg(request, &order.keep_prepared));
@@ -211,7 +212,7 @@ static loch_status begin_archive(struct loch_pageserver *ps, struct loch_console
     loch_lsn lsn = LOCH_LSN_NONE;
     LOCH_TRY(loch_command_tenant(ps, request, &tenant));
     LOCH_TRY(loch_command_timeline(tenant, request, "timeline", &timeline));
-    LOCH_TRY(loch_keys_usable(ps->keys, &tenant->id));
+    LOCH_TRY(loch_keys_usable(ps->keys, &tenant->id, &timeline));
     if (!back && loch_console_arg(request, "lsn") != NULL)
         LOCH_TRY(loch_console_arg_lsn(request, "lsn", &lsn));
     struct creating *c = creating_new(request, back ? "UNARCHIVE BRANCH" : "ARCHIVE BRANCH");
@@ -297,9 +298,9 @@ static void unpin_tenant(void *arg, struct loch_console_request *request)
 
 /* Whether the tenant's key may be used stands above any other state. */
 static const char *state_word(struct loch_pageserver *ps, const struct loch_tenant *t,
-                              const char *otherwise)
+                              const struct loch_id *timeline, const char *otherwise)
 {
-    const enum loch_code code = loch_keys_usable(ps->keys, &t->id).code;
+    const enum loch_code code = loch_keys_usable(ps->keys, &t->id, timeline).code;
 
     if (loch_keys_asleep(ps->keys, &t->id))
         return "asleep";
@@ -353,10 +354,10 @@ static void show_tenants(void *arg, struct loch_console_request *request)
         char id[LOCH_ID_TEXT_BYTES], count[TEXT_BYTES];
         if (loch_id_is_none(&t->id) || (t->busy && t->manifest.count == 0))
             continue; /* being created */
-        const char *values[] = {loch_id_format(&t->id, id), t->manifest.name,
-                                text_u64(t->manifest.count, count),
-                                state_word(ps, t, t->problem[0] == '\0' ? "active" : "broken"),
-                                t->problem[0] == '\0' ? NULL : t->problem};
+        const char *values[] = {
+            loch_id_format(&t->id, id), t->manifest.name, text_u64(t->manifest.count, count),
+            state_word(ps, t, NULL, t->problem[0] == '\0' ? "active" : "broken"),
+            t->problem[0] == '\0' ? NULL : t->problem};
         loch_console_row(request, values);
     }
     loch_console_done(request, NULL);
@@ -387,7 +388,7 @@ static void timeline_row(struct loch_pageserver *ps, struct loch_console_request
     struct loch_timeline *t = s != NULL ? loch_served_timeline(s) : NULL;
     const char *problem = s != NULL ? loch_served_problem(s) : tenant->problem;
     bool root = loch_id_is_none(&entry->ancestor);
-    const char *values[19] = {loch_id_format(&tenant->id, ids[0]),
+    const char *values[20] = {loch_id_format(&tenant->id, ids[0]),
                               tenant->manifest.name,
                               loch_id_format(&entry->timeline, ids[1]),
                               entry->name,
@@ -404,12 +405,15 @@ static void timeline_row(struct loch_pageserver *ps, struct loch_console_request
         values[12] = text_u64(loch_served_term(s), text[7]);
         values[13] = loch_served_source(s);
     }
-    values[14] = state_word(ps, tenant,
+    values[14] = state_word(ps, tenant, &entry->timeline,
                             entry->archived      ? "archived"
                             : problem[0] != '\0' ? "broken"
                             : t != NULL          ? "active"
                                                  : "absent");
     values[15] = problem[0] != '\0' ? problem : NULL;
+    const struct loch_id lock = loch_keys_lock(ps->keys, &tenant->id, &entry->timeline);
+    const struct loch_tenant_timeline *holder = loch_tenant_timeline_find(tenant, &lock);
+    values[19] = holder != NULL ? holder->name : NULL;
     const struct loch_tenant_timeline *above =
         root ? NULL : loch_tenant_timeline_find(tenant, &entry->ancestor);
     values[16] = above != NULL ? above->name : NULL;
@@ -428,7 +432,7 @@ static void show_timelines(void *arg, struct loch_console_request *request)
                                         "system_id", "pg_version",      "segment_bytes",
                                         "term",      "wal_from",        "state",
                                         "problem",   "parent",          "layer_bytes",
-                                        "created"};
+                                        "created",   "cmk_of"};
     struct loch_pageserver *ps = arg;
     loch_console_columns(request, names, sizeof names / sizeof names[0]);
     for (struct loch_tenant *t = ps->tenants; t != NULL; t = t->next) {
@@ -506,8 +510,8 @@ static loch_status begin_issue(struct loch_pageserver *ps, struct loch_console_r
     struct loch_tenant *tenant = NULL;
     struct loch_id timeline, compute;
     LOCH_TRY(loch_command_tenant(ps, request, &tenant));
-    LOCH_TRY(loch_keys_usable(ps->keys, &tenant->id));
     LOCH_TRY(loch_command_timeline(tenant, request, "timeline", &timeline));
+    LOCH_TRY(loch_keys_usable(ps->keys, &tenant->id, &timeline));
     LOCH_TRY(loch_console_arg_id(request, "compute", &compute));
     const struct loch_served *served = loch_served_find(ps, &tenant->id, &timeline);
     if (served == NULL)
@@ -602,8 +606,10 @@ const struct loch_console_command loch_pageserver_commands[] = {
     {"ISSUE CREDENTIAL <tenant> <timeline> <compute>",
      "A compute's keys and its epoch, as JSON; earlier ones of the timeline are fenced.",
      issue_credential},
-    {"CREATE BRANCH <tenant> <name> FROM <timeline> [AT <lsn>] [PREPARED <prepared>]",
-     "A timeline that goes on from another at a record boundary; nothing is copied.",
+    {"CREATE BRANCH <tenant> <name> FROM <timeline> [AT <lsn>] [PREPARED <prepared>] "
+     "[KMS <uri>]",
+     "A timeline that goes on from another at a record boundary; nothing is copied. KMS: a CMK of "
+     "its own holds its keys.",
      create_branch},
     {"RENAME BRANCH <tenant> <timeline> TO <name> [NAME TAKEN BY <taker>]",
      "A new name; another branch may take the old one at the same moment.", rename_branch},

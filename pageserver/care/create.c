@@ -33,13 +33,14 @@ struct creation {
     struct loch_timeline *parent; /* retained */
     struct loch_timeline *timeline;
     struct loch_history_point point;
-    bool keep_prepared;
+    bool keep_prepared, put_began;
     struct loch_history *history;
     uint64_t began_ns;      /* of a branch */
     struct loch_hold *hold; /* on the branch point, until the branch holds it itself */
     struct loch_failure result;
-    char *kms_uri;    /* a tenant's own CMK, or NULL */
-    char *import_dir; /* a tenant's first data, or NULL */
+    char *kms_uri;       /* a tenant's or branch's own CMK, or NULL */
+    struct loch_id lock; /* of a branch: the branch whose CMK holds its keys; none: the tenant's */
+    char *import_dir;    /* a tenant's first data, or NULL */
     loch_created_fn fn;
     void *arg;
 };
@@ -377,11 +378,22 @@ void loch_tenant_create(struct loch_pageserver *ps, const struct loch_tenant_ord
 /* One object is put: the tenant's manifest, which says all that the branch begins with; its own
  * manifest and first layer come with its first flush. Keys that are not there yet are made first.
  * What ends before the commit leaves an id that the manifest names as one to come. */
+/* Below a branch's own CMK: its own, or that of the one that it leaves. */
+static loch_status make_locked_keys(struct creation *c)
+{
+    const struct loch_timeline_info *info = &c->made.info;
+    if (c->kms_uri != NULL)
+        LOCH_TRY(loch_pin_checked(c->ps->kms, &info->timeline, c->kms_uri));
+    return loch_keys_add_locked(c->ps->keys, &info->tenant, &info->timeline, &c->lock);
+}
+
 static loch_status make_branch(struct creation *c)
 {
     const struct loch_timeline_info *info = &c->made.info;
     struct loch_buf control = {0}, birth = {0};
-    if (!loch_keys_has(c->ps->keys, &info->tenant, &info->timeline))
+    if (!loch_id_is_none(&c->lock))
+        LOCH_TRY(make_locked_keys(c));
+    else if (!loch_keys_has(c->ps->keys, &info->tenant, &info->timeline))
         LOCH_TRY(loch_keys_add_timeline(c->ps->keys, &info->tenant, &info->timeline));
     LOCH_TRY(loch_timeline_create(&c->ps->store, c->ps->keys, info, c->parent, &c->timeline));
     c->point.control.system_id = info->system_id;
@@ -391,6 +403,7 @@ static loch_status make_branch(struct creation *c)
     if (loch_is_ok(st))
         st = loch_timeline_birth(c->timeline, c->point.prev_lsn, loch_buf_slice(&control),
                                  !c->keep_prepared, &birth);
+    c->put_began = loch_is_ok(st);
     if (loch_is_ok(st))
         st = commit_tenant(c, &birth);
     loch_buf_fini(&control);
@@ -402,6 +415,14 @@ static void branch_work(void *arg)
 {
     struct creation *c = arg;
     loch_failure_set(&c->result, make_branch(c));
+    /* The manifest's put may have reached the store although it failed: then only the start knows.
+     */
+    if (loch_is_ok(c->result.st) || c->put_began || loch_id_is_none(&c->lock))
+        return;
+    if (!loch_is_ok(loch_keys_forget_timeline(c->ps->keys, &c->tenant->id, &c->made.info.timeline)))
+        loch_log_failure("keys of a branch that was not made stay until the next start");
+    if (!loch_is_ok(loch_kms_unpin(c->ps->kms, &c->made.info.timeline, NULL)))
+        loch_log_failure("cannot forget the CMK of a branch whose creation failed");
 }
 
 static void branch_done(void *arg)
@@ -450,6 +471,28 @@ static loch_status find_owner(struct creation *c, const struct loch_id *from, lo
     return loch_timeline_readable(c->parent, *lsn);
 }
 
+/* Its keys are below the CMK of what it leaves, unless it brings its own; and of spare ids only
+ * those of the tenant's CMK have keys. */
+static loch_status choose_lock(struct creation *c, const struct loch_branch_order *order)
+{
+    struct loch_keys *keys = c->ps->keys;
+    const struct loch_id above =
+        loch_keys_lock(keys, &c->tenant->id, &loch_timeline_info(c->parent)->timeline);
+    const struct loch_id named = loch_keys_lock(keys, &c->tenant->id, &order->from);
+    if (!loch_id_equal(&above, &named))
+        return LOCH_FAIL(LOCH_E_INVALID, "that LSN lies before the branch with a CMK of its own: "
+                                         "branch from its parent");
+    if (!loch_id_is_none(&above) && order->kms_uri != NULL)
+        return LOCH_FAIL(LOCH_E_INVALID, "a branch below one with a CMK of its own stays under it");
+    c->lock = above;
+    if (loch_id_is_none(&above) && order->kms_uri == NULL)
+        return take_spare(c);
+    LOCH_TRY(loch_env_random(c->ps->env, c->made.info.timeline.bytes, sizeof(struct loch_id)));
+    if (order->kms_uri != NULL)
+        c->lock = c->made.info.timeline;
+    return copy_text(order->kms_uri, &c->kms_uri);
+}
+
 static loch_status begin_branch(struct creation *c, const struct loch_branch_order *order)
 {
     struct loch_served *served = NULL;
@@ -463,9 +506,9 @@ static loch_status begin_branch(struct creation *c, const struct loch_branch_ord
     c->keep_prepared = order->keep_prepared;
     c->made.info.tenant = c->tenant->id;
     LOCH_TRY(loch_tenant_next(c->ps, c->tenant, &c->manifest));
-    LOCH_TRY(take_spare(c));
     c->etag = c->tenant->etag;
     LOCH_TRY(find_owner(c, &order->from, &lsn, &served));
+    LOCH_TRY(choose_lock(c, order));
     return loch_history_find(served, c->ps, lsn, BRANCH_TIMEOUT_MS, point_found, c, &c->history);
 }
 

@@ -16,6 +16,7 @@
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
+#include "loch/host/keys.h"
 #include "loch/io/env.h"
 #include "loch/pg/page.h"
 
@@ -327,6 +328,10 @@ static loch_status begin(struct detach *d, const struct loch_id *timeline)
         return LOCH_FAIL(LOCH_E_INVALID, "%s is archived: unarchive it first", entry->name);
     if (loch_id_is_none(&entry->ancestor))
         return LOCH_FAIL(LOCH_E_INVALID, "%s has no parent", entry->name);
+    const struct loch_id lock = loch_keys_lock(d->ps->keys, &d->tenant->id, timeline);
+    if (!loch_id_is_none(&lock) && !loch_id_equal(&lock, timeline))
+        return LOCH_FAIL(LOCH_E_INVALID, "%s stays below the branch whose CMK holds its keys",
+                         entry->name);
     const struct loch_served *above = loch_served_find(d->ps, &d->tenant->id, &entry->ancestor);
     if (above == NULL)
         return LOCH_FAIL(LOCH_E_NOT_FOUND, "the parent of %s is not served here", entry->name);

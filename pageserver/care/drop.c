@@ -51,6 +51,15 @@ static void forget_tenant(struct drop *d)
 
 /* ---- objects and files ---- */
 
+/* The tenant's CMK, and those of its branches. */
+static loch_status unpin_all(struct drop *d)
+{
+    const struct loch_tenant_manifest *m = &d->tenant->manifest;
+    for (uint32_t i = 0; i < m->count; i++)
+        LOCH_TRY(loch_kms_unpin(d->ps->kms, &m->timelines[i].timeline, NULL));
+    return loch_kms_unpin(d->ps->kms, &d->tenant->id, NULL);
+}
+
 static void remove_work(void *arg)
 {
     struct drop *d = arg;
@@ -58,12 +67,14 @@ static void remove_work(void *arg)
         loch_failure_set(&d->result, tenant_remove(d->ps, &d->tenant->id));
         loch_keys_tenant_drop(d->ps->keys, &d->tenant->id);
         if (loch_is_ok(d->result.st))
-            loch_failure_set(&d->result, loch_kms_unpin(d->ps->kms, &d->tenant->id, NULL));
+            loch_failure_set(&d->result, unpin_all(d));
         loch_redo_pool_drop_tenant(d->ps->redo, &d->tenant->id);
         return;
     }
     loch_page_cache_drop(d->ps->cache, &d->timeline);
     loch_failure_set(&d->result, tenant_remove_timeline(d->ps, &d->tenant->id, &d->timeline));
+    if (loch_is_ok(d->result.st)) /* a CMK of its own */
+        loch_failure_set(&d->result, loch_kms_unpin(d->ps->kms, &d->timeline, NULL));
 }
 
 static void remove_done(void *arg)

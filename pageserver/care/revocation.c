@@ -1,5 +1,6 @@
-/* Holds: the darkening and the return of a tenant. Invariant: while a tenant is dark none of its
- * timelines is in service, and tenant->problem says why. */
+/* Holds: the darkening and the return of a tenant, or of what a branch's own CMK holds. Invariant:
+ * while a tenant is dark none of its timelines is in service, and tenant->problem says why; while a
+ * branch is, each timeline under its CMK stands there broken, with the reason. */
 #include "revocation.h"
 
 #include "commands.h"
@@ -25,9 +26,9 @@
 
 struct darkening {
     struct loch_pageserver *ps;
-    struct loch_id tenant;
-    bool counted;    /* in the tenant's darkening */
-    size_t stopping; /* timelines that still wind down */
+    struct loch_id tenant, branch; /* none: the whole tenant */
+    bool counted;                  /* in the tenant's darkening */
+    size_t stopping;               /* timelines that still wind down */
     struct loch_timeline *
         *timelines; /* one reference of each: they are wiped when it is the last */
     size_t count;
@@ -48,7 +49,7 @@ static void wiped(struct darkening *d)
     /* readers in flight may have started workers since the others were ended */
     loch_redo_pool_drop_tenant(d->ps->redo, &d->tenant);
     LOCH_INFO("tenant %s: all that its keys had opened is wiped", loch_id_format(&d->tenant, id));
-    loch_leases_wiped(d->ps->leases, &d->tenant);
+    loch_leases_wiped(d->ps->leases, &d->tenant, &d->branch);
     free(d->timelines);
     free(d);
 }
@@ -88,6 +89,26 @@ static void stopped(void *arg)
         wipe_later(d);
 }
 
+static bool is_under(struct loch_pageserver *ps, const struct loch_id *tenant,
+                     const struct loch_id *timeline, const struct loch_id *branch)
+{
+    const struct loch_id lock = loch_keys_lock(ps->keys, tenant, timeline);
+
+    return loch_id_is_none(branch) || loch_id_equal(&lock, branch);
+}
+
+/* What stands in the place of a timeline whose branch's CMK is gone: its connections, and whoever
+ * comes, learn why. */
+static void leave_reason(struct loch_pageserver *ps, const struct loch_id *tenant,
+                         const struct loch_id *timeline, enum loch_code code, const char *why)
+{
+    struct loch_served *served = NULL;
+
+    if (!loch_is_ok(
+            loch_served_create_broken(ps, tenant, timeline, LOCH_FAIL(code, "%s", why), &served)))
+        loch_log_failure("no memory to remember why a timeline is not served");
+}
+
 static void darken_timelines(struct darkening *d, enum loch_code code, const char *why)
 {
     struct loch_pageserver *ps = d->ps;
@@ -99,8 +120,11 @@ static void darken_timelines(struct darkening *d, enum loch_code code, const cha
     for (struct loch_served *s = ps->served, *next; s != NULL; s = next) {
         next = loch_served_next(s);
         if (!loch_id_equal(loch_served_tenant_id(s), &d->tenant) ||
-            loch_served_find(ps, &d->tenant, loch_served_timeline_id(s)) != s)
+            loch_served_find(ps, &d->tenant, loch_served_timeline_id(s)) != s ||
+            (!loch_id_is_none(&d->branch) && loch_served_is_archived(s)) ||
+            !is_under(ps, &d->tenant, loch_served_timeline_id(s), &d->branch))
             continue;
+        const struct loch_id timeline = *loch_served_timeline_id(s);
         struct loch_timeline *t = loch_served_timeline(s);
         if (t != NULL)
             drop_caches(ps, t);
@@ -108,16 +132,19 @@ static void darken_timelines(struct darkening *d, enum loch_code code, const cha
             d->timelines[d->count++] = loch_timeline_retain(t);
         d->stopping++;
         loch_served_darken(s, code, why, stopped, d);
+        if (!loch_id_is_none(&d->branch))
+            leave_reason(ps, &d->tenant, &timeline, code, why);
     }
 }
 
-static void dark(void *arg, const struct loch_id *tenant, enum loch_code code, const char *why)
+static void dark(void *arg, const struct loch_id *tenant, const struct loch_id *branch,
+                 enum loch_code code, const char *why)
 {
     struct loch_pageserver *ps = arg;
     struct loch_tenant *t = loch_tenant_find(ps, tenant);
     struct darkening *d = calloc(1, sizeof *d);
 
-    if (t != NULL) {
+    if (t != NULL && loch_id_is_none(branch)) {
         if (!loch_keys_asleep(ps->keys, tenant)) /* which is no problem */
             (void)snprintf(t->problem, sizeof t->problem, "%s", why);
         t->dark = true;
@@ -127,7 +154,8 @@ static void dark(void *arg, const struct loch_id *tenant, enum loch_code code, c
         LOCH_ERROR("no memory to wind a tenant down in order; the process ends instead");
         abort();
     }
-    *d = (struct darkening){.ps = ps, .tenant = *tenant, .counted = t != NULL, .stopping = 1};
+    *d = (struct darkening){
+        .ps = ps, .tenant = *tenant, .branch = *branch, .counted = t != NULL, .stopping = 1};
     if (t != NULL)
         t->darkening++;
     darken_timelines(d, code, why);
@@ -138,12 +166,13 @@ static void dark(void *arg, const struct loch_id *tenant, enum loch_code code, c
 
 struct opened {
     struct loch_timeline *timeline; /* NULL: it could not be opened */
+    bool given;                     /* of another's lock: as it is served, or not */
     struct loch_failure why;
 };
 
 struct return_job {
     struct loch_pageserver *ps;
-    struct loch_id tenant;
+    struct loch_id tenant, branch; /* none: the whole tenant */
     struct loch_tenant_manifest manifest;
     struct loch_etag etag;
     struct opened *opened; /* as many as the manifest has timelines */
@@ -156,6 +185,15 @@ static struct loch_timeline *opened_of(const struct return_job *job, const struc
         if (loch_id_equal(&job->manifest.timelines[i].timeline, id))
             return job->opened[i].timeline;
     return NULL;
+}
+
+static void return_job_free(struct return_job *job)
+{
+    for (uint32_t i = 0; job->opened != NULL && i < job->manifest.count; i++)
+        loch_timeline_release(job->opened[i].timeline);
+    free(job->opened);
+    loch_tenant_manifest_fini(&job->manifest);
+    free(job);
 }
 
 static loch_status open_one(struct return_job *job, const struct loch_tenant_timeline *entry,
@@ -172,6 +210,16 @@ static loch_status open_one(struct return_job *job, const struct loch_tenant_tim
                                    parent, loch_buf_slice(&entry->birth), out);
 }
 
+static void open_timelines(struct return_job *job)
+{
+    for (uint32_t i = 0; i < job->manifest.count; i++) {
+        if (job->manifest.timelines[i].archived || job->opened[i].given)
+            continue;
+        loch_failure_set(&job->opened[i].why,
+                         open_one(job, &job->manifest.timelines[i], &job->opened[i].timeline));
+    }
+}
+
 static void open_work(void *arg)
 {
     struct return_job *job = arg;
@@ -186,12 +234,33 @@ static void open_work(void *arg)
     if (loch_is_ok(st))
         tenant_sweep(job->ps, &job->manifest);
     loch_failure_set(&job->result, st);
-    for (uint32_t i = 0; loch_is_ok(st) && i < job->manifest.count; i++) {
-        if (job->manifest.timelines[i].archived)
+    if (loch_is_ok(st))
+        open_timelines(job);
+}
+
+/* Of a branch: its manifest is the tenant's, which does not change while the tenant is busy;
+ * parents outside of its lock are as they are served. */
+static loch_status gather_branch(struct return_job *job, const struct loch_tenant *t)
+{
+    LOCH_TRY(loch_tenant_manifest_copy(&job->manifest, &t->manifest));
+    job->opened = calloc(job->manifest.count + 1, sizeof *job->opened);
+    if (job->opened == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a branch's timelines");
+    for (uint32_t i = 0; i < job->manifest.count; i++) {
+        const struct loch_id *id = &job->manifest.timelines[i].timeline;
+        const struct loch_served *s = loch_served_find(job->ps, &job->tenant, id);
+        if (is_under(job->ps, &job->tenant, id, &job->branch))
             continue;
-        loch_failure_set(&job->opened[i].why,
-                         open_one(job, &job->manifest.timelines[i], &job->opened[i].timeline));
+        job->opened[i].given = true;
+        if (s != NULL && loch_served_timeline(s) != NULL)
+            job->opened[i].timeline = loch_timeline_retain(loch_served_timeline(s));
     }
+    return LOCH_OK;
+}
+
+static void open_branch_work(void *arg)
+{
+    open_timelines(arg);
 }
 
 static void serve(struct return_job *job, uint32_t i)
@@ -201,8 +270,13 @@ static void serve(struct return_job *job, uint32_t i)
     const struct loch_tenant_timeline *entry = &job->manifest.timelines[i];
     loch_status st;
 
-    if (loch_served_find(job->ps, &job->tenant, &entry->timeline) != NULL)
+    struct loch_served *there = loch_served_find(job->ps, &job->tenant, &entry->timeline);
+    if (o->given ||
+        (there != NULL && (loch_id_is_none(&job->branch) || loch_served_timeline(there) != NULL ||
+                           loch_served_is_archived(there))))
         return;
+    if (there != NULL)
+        loch_served_stop(there, NULL, NULL); /* it only said why it was dark */
     if (entry->archived) {
         st = loch_served_create_archived(job->ps, &job->tenant, &entry->timeline);
     } else if (o->timeline != NULL) {
@@ -217,6 +291,25 @@ static void serve(struct return_job *job, uint32_t i)
         loch_log_failure("a timeline does not come back");
 }
 
+static void branch_done(void *arg)
+{
+    struct return_job *job = arg;
+    struct loch_pageserver *ps = job->ps;
+    struct loch_tenant *t = loch_tenant_find(ps, &job->tenant);
+    char id[LOCH_ID_TEXT_BYTES];
+
+    if (t != NULL)
+        t->busy = false;
+    if (t != NULL && !t->dark && !ps->stopping &&
+        loch_is_ok(loch_keys_usable(ps->keys, &job->tenant, &job->branch))) {
+        for (uint32_t i = 0; i < job->manifest.count; i++)
+            serve(job, i);
+        LOCH_INFO("tenant %s: branch %s is back", t->manifest.name,
+                  loch_id_format(&job->branch, id));
+    }
+    return_job_free(job);
+}
+
 static void open_done(void *arg)
 {
     struct return_job *job = arg;
@@ -227,7 +320,8 @@ static void open_done(void *arg)
     if (t != NULL)
         t->busy = false;
     if (loch_is_ok(st))
-        st = loch_keys_usable(ps->keys, &job->tenant); /* it may have been revoked meanwhile */
+        st =
+            loch_keys_usable(ps->keys, &job->tenant, NULL); /* it may have been revoked meanwhile */
     if (loch_is_ok(st) && t != NULL && !ps->stopping) {
         for (uint32_t i = 0; i < job->manifest.count; i++)
             serve(job, i);
@@ -241,16 +335,12 @@ static void open_done(void *arg)
     } else if (!loch_is_ok(st) && t != NULL) {
         (void)snprintf(t->problem, sizeof t->problem, "it does not come back yet: %.300s",
                        loch_error_text());
-        loch_leases_relight(ps->leases, &job->tenant);
+        loch_leases_relight(ps->leases, &job->tenant, &job->branch);
     }
-    for (uint32_t i = 0; job->opened != NULL && i < job->manifest.count; i++)
-        loch_timeline_release(job->opened[i].timeline);
-    free(job->opened);
-    loch_tenant_manifest_fini(&job->manifest);
-    free(job);
+    return_job_free(job);
 }
 
-static void light(void *arg, const struct loch_id *tenant)
+static void light(void *arg, const struct loch_id *tenant, const struct loch_id *branch)
 {
     struct loch_pageserver *ps = arg;
     struct loch_tenant *t = loch_tenant_find(ps, tenant);
@@ -263,13 +353,21 @@ static void light(void *arg, const struct loch_id *tenant)
     if (job != NULL) {
         job->ps = ps;
         job->tenant = *tenant;
-        if (loch_is_ok(loch_env_work(ps->env, open_work, open_done, job))) {
+        job->branch = *branch;
+        const bool whole = loch_id_is_none(branch);
+        loch_status st = whole || t->dark ? LOCH_OK : gather_branch(job, t);
+        if (loch_is_ok(st) && (whole || !t->dark))
+            st = loch_env_work(ps->env, whole ? open_work : open_branch_work,
+                               whole ? open_done : branch_done, job);
+        else if (loch_is_ok(st))
+            st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "the tenant is not back yet");
+        if (loch_is_ok(st)) {
             t->busy = true;
             return;
         }
+        return_job_free(job);
     }
-    free(job);
-    loch_leases_relight(ps->leases, tenant); /* it changes or winds down, or no memory */
+    loch_leases_relight(ps->leases, tenant, branch); /* it changes or winds down, or no memory */
 }
 
 /* ---- asleep ---- */
@@ -315,7 +413,8 @@ bool loch_revocation_hold(void *state, const struct loch_console_request *reques
         return false;
     loch_keys_want(ps->keys, &t->id);
     return loch_keys_asleep(ps->keys, &t->id) ||
-           (t->dark && t->problem[0] == '\0' && loch_is_ok(loch_keys_usable(ps->keys, &t->id)));
+           (t->dark && t->problem[0] == '\0' &&
+            loch_is_ok(loch_keys_usable(ps->keys, &t->id, NULL)));
 }
 
 loch_status loch_revocation_start(struct loch_pageserver *ps)

@@ -73,8 +73,9 @@ void loch_tenant_create(struct loch_pageserver *ps, const struct loch_tenant_ord
 struct loch_branch_order {
     const char *name;
     struct loch_id from;
-    loch_lsn lsn;       /* at the boundary at or below it; LOCH_LSN_NONE: what is ingested now */
-    bool keep_prepared; /* else transactions prepared by then are rolled back in the branch */
+    loch_lsn lsn;        /* at the boundary at or below it; LOCH_LSN_NONE: what is ingested now */
+    bool keep_prepared;  /* else transactions prepared by then are rolled back in the branch */
+    const char *kms_uri; /* of its own CMK; NULL: what holds its parent's keys holds its own */
 };
 void loch_branch_create(struct loch_pageserver *ps, struct loch_tenant *tenant,
                         const struct loch_branch_order *order, loch_created_fn fn, void *arg);

@@ -164,7 +164,8 @@ static loch_status check_fresh(const struct page_conn *conn)
 {
     uint64_t term = loch_served_term(conn->served), epoch = loch_served_min_epoch(conn->served);
     /* A revocation closes connections itself; here a lease waits for its next Decrypt. */
-    if (!loch_is_ok(loch_keys_usable(conn->ps->keys, &conn->identity.tenant)))
+    if (!loch_is_ok(loch_keys_usable(conn->ps->keys, &conn->identity.tenant,
+                                     loch_served_timeline_id(conn->served))))
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s", loch_error_text());
     if (conn->term != 0 && conn->term < term)
         return LOCH_FAIL(LOCH_E_STALE, "a compute of term %" PRIu64 " asks, but %" PRIu64 " began",

@@ -188,18 +188,36 @@ loch_status loch_audit_verify(const char *dir,
 
 struct receipt {
     char tenant[LOCH_ID_TEXT_BYTES];
+    char branch[LOCH_ID_TEXT_BYTES]; /* "": the tenant's own key */
     struct loch_audit_copy *out;
     size_t max, count;
     bool lost;
 };
 
+/* Records of a branch's key are branch_<event>, and name it in what they say. */
+static bool is_about(const struct receipt *c, const struct loch_audit_record *r)
+{
+    char words[LOCH_ID_TEXT_BYTES + 8];
+
+    if (strcmp(r->tenant, c->tenant) != 0)
+        return false;
+    if (c->branch[0] == '\0')
+        return true;
+    const int n = snprintf(words, sizeof words, "branch %s", c->branch);
+    return strncmp(r->event, "branch_", 7) == 0 &&
+           memmem(r->body.data, r->body.len, words, (size_t)n) != NULL;
+}
+
 static void take_for_receipt(void *arg, const struct loch_audit_record *r)
 {
     struct receipt *c = arg;
 
-    if (strcmp(r->tenant, c->tenant) != 0)
+    const char *event = r->event;
+    if (!is_about(c, r))
         return;
-    if (strcmp(r->event, "revoked") == 0 || strcmp(r->event, "outage") == 0) {
+    if (c->branch[0] != '\0')
+        event += 7;
+    if (strcmp(event, "revoked") == 0 || strcmp(event, "outage") == 0) {
         c->lost = true;
         c->count = 0;
     }
@@ -212,15 +230,19 @@ static void take_for_receipt(void *arg, const struct loch_audit_record *r)
 }
 
 loch_status loch_audit_receipt(const char *dir, const struct loch_id *tenant,
-                               struct loch_audit_copy *out, size_t max, size_t *count)
+                               const struct loch_id *branch, struct loch_audit_copy *out,
+                               size_t max, size_t *count)
 {
     struct receipt c = {.out = out, .max = max};
     struct loch_audit_summary sum;
 
     (void)loch_id_format(tenant, c.tenant);
+    if (!loch_id_is_none(branch))
+        (void)loch_id_format(branch, c.branch);
     LOCH_TRY(loch_audit_verify(dir, take_for_receipt, &c, &sum));
     if (!c.lost)
-        return LOCH_FAIL(LOCH_E_NOT_FOUND, "this node has never lost the tenant's key");
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "this node has never lost the %s's key",
+                         loch_id_is_none(branch) ? "tenant" : "branch");
     *count = c.count;
     return LOCH_OK;
 }

@@ -74,7 +74,7 @@ enum act { ACT_RELOAD, ACT_ROTATE, ACT_ACTIVATE };
 struct order {
     struct loch_keys *keys;
     struct loch_console_request *request;
-    struct loch_id tenant;
+    struct loch_id tenant, branch; /* none: what the tenant's CMK holds */
     enum act act;
     enum loch_rotation what;
     struct loch_rotation_report report;
@@ -91,7 +91,7 @@ static void work(void *arg)
         o->st = loch_keys_tenant_load(o->keys, &o->tenant);
         break;
     case ACT_ROTATE:
-        o->st = loch_keys_rotate(o->keys, &o->tenant, o->what, &o->report);
+        o->st = loch_keys_rotate(o->keys, &o->tenant, &o->branch, o->what, &o->report);
         break;
     case ACT_ACTIVATE:
         o->st = loch_keys_settle(o->keys, &o->tenant);
@@ -144,6 +144,8 @@ static loch_status begin(struct loch_env *env, struct loch_keys *keys,
     LOCH_TRY(loch_console_arg_id(request, "tenant", &o.tenant));
     if (act == ACT_ROTATE)
         LOCH_TRY(what_of(request, &o.what));
+    if (act == ACT_ROTATE && loch_console_arg(request, "branch") != NULL)
+        LOCH_TRY(loch_console_arg_id(request, "branch", &o.branch));
     struct order *copy = malloc(sizeof *copy);
     if (copy == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a command");
@@ -188,7 +190,7 @@ void loch_activate_keys_command(struct loch_env *env, struct loch_keys *keys,
 struct asking {
     struct loch_console_request *request;
     const char *dir;
-    struct loch_id tenant;
+    struct loch_id tenant, branch; /* none: of the tenant's own key */
     struct loch_audit_copy *copies;
     size_t count;
     loch_status st;
@@ -199,7 +201,8 @@ static void receipt_work(void *arg)
 {
     struct asking *a = arg;
 
-    a->st = loch_audit_receipt(a->dir, &a->tenant, a->copies, RECEIPT_RECORDS, &a->count);
+    a->st =
+        loch_audit_receipt(a->dir, &a->tenant, &a->branch, a->copies, RECEIPT_RECORDS, &a->count);
     if (!loch_is_ok(a->st))
         (void)snprintf(a->text, sizeof a->text, "%s", loch_error_text());
 }
@@ -231,6 +234,8 @@ static loch_status begin_receipt(struct loch_env *env, const char *dir,
     struct asking a = {.request = request, .dir = dir};
 
     LOCH_TRY(loch_console_arg_id(request, "tenant", &a.tenant));
+    if (loch_console_arg(request, "branch") != NULL)
+        LOCH_TRY(loch_console_arg_id(request, "branch", &a.branch));
     struct asking *copy = malloc(sizeof *copy);
     a.copies = calloc(RECEIPT_RECORDS, sizeof *a.copies);
     loch_status st = copy == NULL || a.copies == NULL

@@ -150,6 +150,8 @@ static loch_status install(struct loch_keys *keys, struct keys_tenant *take_tena
     struct keys_tenant *held = keys_tenant_find(keys, &take_tenant->ring.tenant);
     if (held != NULL)
         st = check_newer(held, take_tenant);
+    if (loch_is_ok(st) && held != NULL)
+        st = keys_ring_inherit(&keys->o, take_tenant, held);
     if (loch_is_ok(st) && held == NULL)
         st = make_room(keys);
     if (loch_is_ok(st))
@@ -182,7 +184,7 @@ static loch_status get_and_install(struct loch_keys *keys, const struct loch_id 
 loch_status keys_check_open(struct loch_keys *keys, const struct loch_id *tenant)
 {
     reading(keys);
-    const struct keys_permit *permit = keys_permit_find(keys, tenant);
+    const struct keys_permit *permit = keys_permit_find(keys, tenant, &none);
     const loch_status st = permit != NULL && permit->block != LOCH_E_OK
                                ? LOCH_FAIL(permit->block, "%s", permit->why)
                                : LOCH_OK;
@@ -195,19 +197,42 @@ loch_status keys_load(struct loch_keys *keys, const struct loch_id *tenant)
     const uint64_t started_ns = keys_now_ns(keys);
 
     LOCH_TRY(keys_check_open(keys, tenant));
-    return keys_permit_note(keys, tenant, started_ns, get_and_install(keys, tenant), false);
+    return keys_permit_note(keys, tenant, started_ns, get_and_install(keys, tenant), NULL);
+}
+
+/* Whether the last load opened what the branch's CMK holds. */
+static loch_status check_lock(struct loch_keys *keys, const struct loch_id *tenant,
+                              const struct loch_id *branch)
+{
+    loch_status st = LOCH_OK;
+
+    reading(keys);
+    const struct keys_tenant *t = keys_tenant_find(keys, tenant);
+    const struct keys_lock *lock = t != NULL ? keys_lock_find(t, branch) : NULL;
+    if (lock == NULL)
+        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "the branch has no CMK of its own any more");
+    else if (lock->code != LOCH_E_OK)
+        st = LOCH_FAIL(lock->code, "%s", lock->why);
+    release(keys);
+    return st;
 }
 
 loch_status loch_keys_restore(struct loch_keys *keys, const struct loch_id *tenant,
-                              uint64_t *started_ns)
+                              const struct loch_id *branch, uint64_t *started_ns)
 {
+    const bool whole = loch_id_is_none(branch);
+
     (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
     const uint64_t now_ns = keys_now_ns(keys);
-    loch_status st = get_and_install(keys, tenant);
+    loch_status st = whole ? LOCH_OK : keys_check_open(keys, tenant);
+    if (loch_is_ok(st))
+        st = get_and_install(keys, tenant);
     if (loch_is_ok(st)) {
-        st = keys_permit_note(keys, tenant, now_ns, st, true);
+        st = keys_permit_note(keys, tenant, now_ns, st, branch);
         *started_ns = now_ns;
     }
+    if (loch_is_ok(st) && !whole)
+        st = check_lock(keys, tenant, branch);
     (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
     return st;
 }
@@ -228,18 +253,19 @@ loch_status keys_settle(struct loch_keys *keys, const struct loch_id *tenant)
         LOCH_TRY(st);
         return keys_load(keys, tenant);
     }
-    return keys_permit_note(keys, tenant, started_ns, install(keys, t), false);
+    return keys_permit_note(keys, tenant, started_ns, install(keys, t), NULL);
 }
 
 static loch_status add_timelines(struct loch_keys *keys, const struct loch_id *tenant,
-                                 const struct loch_id *timelines, size_t count)
+                                 const struct loch_id *timelines, size_t count,
+                                 const struct loch_id *lock)
 {
     struct keys_tenant *t = NULL;
     bool changed = false;
 
     LOCH_TRY(keys_check_open(keys, tenant));
     LOCH_TRY(keys_get_newest(keys, tenant, &t));
-    const loch_status st = keys_ring_add_timelines(&keys->o, t, timelines, count, &changed);
+    const loch_status st = keys_ring_add_timelines(&keys->o, t, timelines, count, lock, &changed);
     keys_tenant_destroy(t);
     LOCH_TRY(st);
     return keys_settle(keys, tenant);
@@ -296,8 +322,9 @@ void loch_keys_tenant_drop(struct loch_keys *keys, const struct loch_id *tenant)
     keys_tenant_destroy(gone);
 }
 
-loch_status loch_keys_add_timelines(struct loch_keys *keys, const struct loch_id *tenant,
-                                    const struct loch_id *timelines, size_t count)
+static loch_status add_and_note(struct loch_keys *keys, const struct loch_id *tenant,
+                                const struct loch_id *timelines, size_t count,
+                                const struct loch_id *lock)
 {
     loch_status st = LOCH_OK;
 
@@ -305,7 +332,7 @@ loch_status loch_keys_add_timelines(struct loch_keys *keys, const struct loch_id
         LOCH_ASSERT(!loch_id_is_none(&timelines[i]));
     (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
     for (int i = 0; i < CHANGE_TRIES; i++) {
-        st = add_timelines(keys, tenant, timelines, count);
+        st = add_timelines(keys, tenant, timelines, count, lock);
         if (st.code != LOCH_E_STALE)
             break;
     }
@@ -313,6 +340,40 @@ loch_status loch_keys_add_timelines(struct loch_keys *keys, const struct loch_id
         note_timeline(keys, tenant, &timelines[i], "timeline_added", st);
     (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
     return st;
+}
+
+loch_status loch_keys_add_timelines(struct loch_keys *keys, const struct loch_id *tenant,
+                                    const struct loch_id *timelines, size_t count)
+{
+    return add_and_note(keys, tenant, timelines, count, &none);
+}
+
+loch_status loch_keys_add_locked(struct loch_keys *keys, const struct loch_id *tenant,
+                                 const struct loch_id *timeline, const struct loch_id *lock)
+{
+    char id[LOCH_ID_TEXT_BYTES];
+    struct loch_kms *kms = NULL;
+
+    if (loch_id_equal(timeline, lock)) /* refused before anything is made */
+        LOCH_TRY(keys_ring_kms(&keys->o, tenant, lock, &kms));
+    LOCH_TRY(add_and_note(keys, tenant, timeline, 1, lock));
+    if (kms != NULL)
+        loch_audit_note(keys->o.audit, tenant, "branch_cmk", "KEKs of branch %s, CMK %s",
+                        loch_id_format(lock, id), loch_kms_uri(kms));
+    return loch_id_is_none(lock) ? LOCH_OK : check_lock(keys, tenant, lock);
+}
+
+struct loch_id loch_keys_lock(struct loch_keys *keys, const struct loch_id *tenant,
+                              const struct loch_id *timeline)
+{
+    struct loch_id lock = none;
+
+    reading(keys);
+    const struct keys_tenant *t = keys_tenant_find(keys, tenant);
+    if (t != NULL && t->lock_count > 0)
+        lock = loch_keyring_lock(&t->ring, timeline);
+    release(keys);
+    return lock;
 }
 
 loch_status loch_keys_add_timeline(struct loch_keys *keys, const struct loch_id *tenant,
@@ -368,11 +429,17 @@ static const struct opened_key *active_key(const struct keys_tenant *t, uint8_t 
     return NULL;
 }
 
+static bool has_open(const struct keys_tenant *t, uint8_t purpose, const struct loch_id *timeline)
+{
+    const struct opened_key *k = active_key(t, LOCH_LEVEL_TK, purpose, timeline);
+
+    return k != NULL && k->secret.bytes != NULL;
+}
+
 static bool knows_timeline(const struct keys_tenant *t, const struct loch_id *timeline)
 {
     return loch_id_is_none(timeline) ||
-           (active_key(t, LOCH_LEVEL_TK, LOCH_PURPOSE_PAGE, timeline) != NULL &&
-            active_key(t, LOCH_LEVEL_TK, LOCH_PURPOSE_WAL, timeline) != NULL);
+           (has_open(t, LOCH_PURPOSE_PAGE, timeline) && has_open(t, LOCH_PURPOSE_WAL, timeline));
 }
 
 bool loch_keys_has(struct loch_keys *keys, const struct loch_id *tenant,
@@ -380,7 +447,7 @@ bool loch_keys_has(struct loch_keys *keys, const struct loch_id *tenant,
 {
     reading(keys);
     const struct keys_tenant *t = keys_tenant_find(keys, tenant);
-    const struct keys_permit *permit = keys_permit_find(keys, tenant);
+    const struct keys_permit *permit = keys_permit_find(keys, tenant, &none);
     const bool has =
         t != NULL && (permit == NULL || permit->block == LOCH_E_OK) && knows_timeline(t, timeline);
     release(keys);
@@ -408,7 +475,7 @@ loch_status loch_keys_wrap_key(struct loch_keys *keys, const struct loch_id *ten
     const struct keys_tenant *t = keys_tenant_find(keys, tenant);
     const struct opened_key *k =
         t == NULL ? NULL : active_key(t, level, (uint8_t)purpose, timeline);
-    st = keys_permit_check(keys, tenant);
+    st = keys_permit_check(keys, tenant, k != NULL ? &k->lock : &none);
     if (!loch_is_ok(st)) {
         /* said already */
     } else if (t == NULL) {
@@ -416,6 +483,8 @@ loch_status loch_keys_wrap_key(struct loch_keys *keys, const struct loch_id *ten
     } else if (k == NULL) {
         st = LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no active %s key for the timeline",
                        loch_purpose_name((uint8_t)purpose));
+    } else if (k->secret.bytes == NULL) {
+        st = keys_lock_failure(t, &k->lock);
     } else {
         key.key_id = k->key_id;
         key.version = k->version;
@@ -443,7 +512,7 @@ static loch_status find_key(void *arg, const struct loch_id *key_id, uint32_t ve
                 found = &owner->keys[k];
     }
     if (found != NULL)
-        st = keys_permit_check(keys, &owner->ring.tenant);
+        st = keys_permit_check(keys, &owner->ring.tenant, &found->lock);
     if (!loch_is_ok(st))
         ; /* said already */
     else if (found == NULL)
@@ -451,6 +520,8 @@ static loch_status find_key(void *arg, const struct loch_id *key_id, uint32_t ve
     else if (found->state != LOCH_STATE_ACTIVE && found->state != LOCH_STATE_RETIRED)
         st = LOCH_FAIL(LOCH_E_DENIED, "the key that a file names is %s",
                        loch_key_state_name(found->state));
+    else if (found->secret.bytes == NULL)
+        st = keys_lock_failure(owner, &found->lock);
     else
         st = loch_secret_copy(out, &found->secret);
     release(keys);
@@ -496,7 +567,7 @@ static const struct opened_key *wire_key(const struct keys_tenant *t, uint32_t e
  */
 static void note_later_epoch(struct loch_keys *keys, const struct keys_tenant *t, uint32_t epoch)
 {
-    struct keys_permit *permit = keys_permit_find(keys, &t->ring.tenant);
+    struct keys_permit *permit = keys_permit_find(keys, &t->ring.tenant, &none);
 
     for (uint32_t i = 0; i < t->ring.count; i++)
         if (t->keys[i].level == LOCH_LEVEL_TK && t->keys[i].purpose == LOCH_PURPOSE_WIRE &&
@@ -522,7 +593,7 @@ loch_status loch_keys_psk(struct loch_keys *keys, struct loch_psk_identity *iden
         k = wire_key(t, identity->wire_epoch);
     if (t != NULL && k == NULL && identity->wire_epoch != 0)
         note_later_epoch(keys, t, identity->wire_epoch);
-    st = keys_permit_check(keys, &identity->tenant);
+    st = keys_permit_check(keys, &identity->tenant, &none);
     if (!loch_is_ok(st)) {
         /* said already */
     } else if (k == NULL) {

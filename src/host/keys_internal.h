@@ -15,7 +15,15 @@ struct opened_key {
     uint32_t version;
     uint8_t level, purpose, state;
     struct loch_id scope;
+    struct loch_id lock; /* the branch whose CMK holds it; none: the tenant's */
     struct loch_secret secret;
+};
+
+/* A branch with a CMK of its own, as the keyring was opened: without it the rest still is. */
+struct keys_lock {
+    struct loch_id branch;
+    enum loch_code code; /* LOCH_E_OK: its KEKs were opened; else why not */
+    char why[LOCH_KEYS_WHY_BYTES];
 };
 
 /* A keyring as it was read and proven, with its keys. Immutable once installed. */
@@ -27,16 +35,21 @@ struct keys_tenant {
     struct opened_key *keys; /* as many as the ring has entries, same order */
     bool has_retired;        /* a timeline key of it is: else nobody need look for one */
     size_t at;               /* in the set's list */
+    struct keys_lock *locks; /* owned; lock_count of them */
+    size_t lock_count;
 };
 
 /* Whether a tenant's keys may be used, and until when. Exists before the keys when they could not
  * be opened, and after them when they were wiped. */
 struct keys_permit {
     struct loch_id tenant;
-    size_t at;            /* in the list */
-    uint64_t granted_ns;  /* start of the Decrypt that opened the keys */
-    uint64_t until_ns;    /* UINT64_MAX: no lease is kept */
-    enum loch_code block; /* LOCH_E_OK: none; else why nothing of the tenant opens */
+    size_t at;             /* in the list */
+    struct loch_id branch; /* none: the tenant's; else of what that branch's CMK holds, which
+                              needs the tenant's as well, and exists only while that is not
+                              blocked */
+    uint64_t granted_ns;   /* start of the Decrypt that opened the keys */
+    uint64_t until_ns;     /* UINT64_MAX: no lease is kept */
+    enum loch_code block;  /* LOCH_E_OK: none; else why nothing of the tenant opens */
     char why[LOCH_KEYS_WHY_BYTES];
     bool asleep;        /* the block is for want of use */
     atomic_bool wanted; /* by somebody, since it was asked last */
@@ -80,23 +93,38 @@ LOCH_STATUS keys_settle(struct loch_keys *keys, const struct loch_id *tenant);
 /* Fails for a blocked tenant: only a restore may open its keys. */
 LOCH_STATUS keys_check_open(struct loch_keys *keys, const struct loch_id *tenant);
 
-/* Under lock. NULL when there is none. */
-struct keys_permit *keys_permit_find(const struct loch_keys *keys, const struct loch_id *tenant);
-/* Under lock. Fails when the tenant's keys are blocked or their lease has run out. */
-LOCH_STATUS keys_permit_check(const struct loch_keys *keys, const struct loch_id *tenant);
+/* Under lock. NULL when there is none. `branch` none: the tenant's. */
+struct keys_permit *keys_permit_find(const struct loch_keys *keys, const struct loch_id *tenant,
+                                     const struct loch_id *branch);
+/* Under lock. Fails when the tenant's keys, or those of the branch whose CMK holds them (`lock`;
+ * none: the tenant's does), are blocked or their lease has run out. */
+LOCH_STATUS keys_permit_check(const struct loch_keys *keys, const struct loch_id *tenant,
+                              const struct loch_id *lock);
 /* The clock of leases; 0 when none are kept. */
 uint64_t keys_now_ns(const struct loch_keys *keys);
 /* After a load that began at started_ns: notes the lease, or why there is none. Passes st on, but
- * fails when the tenant was blocked meanwhile, unless the load may `lift` a block. */
+ * fails when the tenant was blocked meanwhile. `lift`: the block that the load may lift: none, the
+ * tenant's; a branch's; NULL: no block. */
 LOCH_STATUS keys_permit_note(struct loch_keys *keys, const struct loch_id *tenant,
-                             uint64_t started_ns, loch_status st, bool lift);
+                             uint64_t started_ns, loch_status st, const struct loch_id *lift);
 /* The lock that one change of the tenant's keyring at a time holds. */
 pthread_mutex_t *keys_change_lock(struct loch_keys *keys, const struct loch_id *tenant);
 void keys_permit_forget(struct loch_keys *keys, const struct loch_id *tenant);
 /* Wipes what was unwrapped; the keyring and its hash stay, so that no older one is taken later. */
 void keys_tenant_wipe(struct keys_tenant *t);
-/* Unwraps one entry as keys_ring_get does: proves that the KMS still lets us. */
-LOCH_STATUS keys_ring_prove(const struct loch_keys_options *o, const struct loch_keyring *ring);
+/* Wipes what the branch's CMK holds. */
+void keys_tenant_wipe_branch(struct keys_tenant *t, const struct loch_id *branch);
+/* Unwraps one entry as keys_ring_get does: proves that the KMS still lets us, for the tenant's CMK
+ * (branch none) or a branch's. */
+LOCH_STATUS keys_ring_prove(const struct loch_keys_options *o, const struct loch_keyring *ring,
+                            const struct loch_id *branch);
+/* What a branch's CMK did not open in `t` stays as `old` has it opened, if it has: the leases say
+ * when that ends. */
+LOCH_STATUS keys_ring_inherit(const struct loch_keys_options *o, struct keys_tenant *t,
+                              const struct keys_tenant *old);
+const struct keys_lock *keys_lock_find(const struct keys_tenant *t, const struct loch_id *branch);
+/* Why a key whose secret is not there is not. */
+LOCH_STATUS keys_lock_failure(const struct keys_tenant *t, const struct loch_id *lock);
 
 void keys_tenant_destroy(struct keys_tenant *t);
 /* Reads, unwraps and proves the tenant's keyring. Every key is unwrapped anew. */
@@ -111,7 +139,7 @@ LOCH_STATUS keys_ring_successor(const struct keys_tenant *t, struct loch_keyring
  * NULL: only when there is none yet. LOCH_E_STALE: somebody else was quicker. */
 LOCH_STATUS keys_ring_put(const struct loch_keys_options *o, const struct loch_keyring *ring,
                           const struct keys_tenant *signer, const struct loch_etag *expect);
-/* What is to be made: a TK, or (kek NULL) a KEK wrapped by the tenant's CMK. */
+/* What is to be made: a TK, or (kek NULL) a KEK wrapped by the CMK at `kms`. */
 struct keys_make {
     uint8_t purpose;
     struct loch_id scope;
@@ -119,10 +147,11 @@ struct keys_make {
     struct loch_id parent;
     uint32_t parent_version;
     const struct loch_secret *kek;
+    struct loch_kms *kms; /* of a KEK */
 };
 /* Makes a version, PENDING in the ring. The secret goes to *secret. */
-LOCH_STATUS keys_ring_make(const struct loch_keys_options *o, struct loch_keyring *ring,
-                           const struct keys_make *what, struct loch_secret *secret);
+LOCH_STATUS keys_ring_make(struct loch_keyring *ring, const struct keys_make *what,
+                           struct loch_secret *secret);
 /* Wraps a TK under a KEK, or a KEK by a CMK, in the place of entry e, and proves the wrap. */
 LOCH_STATUS keys_ring_wrap_tk(const struct loch_keyring *ring, const struct loch_keyring_entry *e,
                               const struct loch_secret *kek, const struct loch_secret *tk,
@@ -132,16 +161,22 @@ LOCH_STATUS keys_ring_wrap_kek(const struct loch_keyring *ring, const struct loc
                                struct loch_buf *out);
 /* Puts the first keyring, all keys PENDING. LOCH_E_EXISTS. */
 LOCH_STATUS keys_ring_create(const struct loch_keys_options *o, const struct loch_id *tenant);
+/* The CMK for new KEKs of the tenant (branch none) or a branch, which must have one pinned. */
+LOCH_STATUS keys_ring_kms(const struct loch_keys_options *o, const struct loch_id *tenant,
+                          const struct loch_id *branch, struct loch_kms **out);
 /* Puts a successor of t with PENDING keys for each timeline that has neither active nor pending
- * ones. *changed says whether there was anything to put. LOCH_E_STALE: somebody else was quicker.
+ * ones, below the KEKs of `lock` (none: the tenant's); the lock of a timeline that is the lock
+ * itself is made first. *changed says whether there was anything to put. LOCH_E_STALE: somebody
+ * else was quicker.
  */
 LOCH_STATUS keys_ring_add_timelines(const struct loch_keys_options *o, const struct keys_tenant *t,
-                                    const struct loch_id *timelines, size_t count, bool *changed);
+                                    const struct loch_id *timelines, size_t count,
+                                    const struct loch_id *lock, bool *changed);
 /* Puts a successor of t without the timeline's keys. The same codes. */
 LOCH_STATUS keys_ring_forget_timeline(const struct loch_keys_options *o,
                                       const struct keys_tenant *t, const struct loch_id *timeline,
                                       bool *changed);
-/* Puts a successor of t in which every PENDING key is ACTIVE. The same codes. */
+/* Puts a successor of t in which every PENDING key that is opened is ACTIVE. The same codes. */
 LOCH_STATUS keys_ring_activate(const struct loch_keys_options *o, const struct keys_tenant *t,
                                bool *changed);
 

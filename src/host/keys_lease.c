@@ -13,15 +13,23 @@ uint64_t keys_now_ns(const struct loch_keys *keys)
     return keys->o.env != NULL && keys->o.lease_ms > 0 ? loch_env_now_ns(keys->o.env) : 0;
 }
 
-struct keys_permit *keys_permit_find(const struct loch_keys *keys, const struct loch_id *tenant)
+static const struct loch_id none;
+
+/* What a permit is found by: ids are random, no two things share one. */
+static const struct loch_id *permit_id(const struct loch_id *tenant, const struct loch_id *branch)
 {
-    return loch_id_map_get(&keys->permit_map, tenant);
+    return loch_id_is_none(branch) ? tenant : branch;
 }
 
-loch_status keys_permit_check(const struct loch_keys *keys, const struct loch_id *tenant)
+struct keys_permit *keys_permit_find(const struct loch_keys *keys, const struct loch_id *tenant,
+                                     const struct loch_id *branch)
 {
-    const struct keys_permit *p = keys_permit_find(keys, tenant);
+    struct keys_permit *p = loch_id_map_get(&keys->permit_map, permit_id(tenant, branch));
+    return p != NULL && loch_id_equal(&p->tenant, tenant) ? p : NULL;
+}
 
+static loch_status permit_check(const struct loch_keys *keys, const struct keys_permit *p)
+{
     if (p == NULL)
         return LOCH_OK;
     if (p->block != LOCH_E_OK)
@@ -31,6 +39,14 @@ loch_status keys_permit_check(const struct loch_keys *keys, const struct loch_id
                          "the lease on the tenant's key has run out: the key service must be asked "
                          "again first");
     return LOCH_OK;
+}
+
+loch_status keys_permit_check(const struct loch_keys *keys, const struct loch_id *tenant,
+                              const struct loch_id *lock)
+{
+    LOCH_TRY(permit_check(keys, keys_permit_find(keys, tenant, &none)));
+    return loch_id_is_none(lock) ? LOCH_OK
+                                 : permit_check(keys, keys_permit_find(keys, tenant, lock));
 }
 
 static void lock(struct loch_keys *keys, bool write)
@@ -44,19 +60,22 @@ static void unlock(struct loch_keys *keys)
     (void)pthread_rwlock_unlock(&keys->lock);
 }
 
-/* Under lock. */
-static void wipe(struct loch_keys *keys, const struct loch_id *tenant)
+/* Under lock. The tenant's keys, or those that the branch's CMK holds. */
+static void wipe(struct loch_keys *keys, const struct loch_id *tenant, const struct loch_id *branch)
 {
     struct keys_tenant *t = keys_tenant_find(keys, tenant);
 
-    if (t != NULL)
+    if (t != NULL && loch_id_is_none(branch))
         keys_tenant_wipe(t);
+    else if (t != NULL)
+        keys_tenant_wipe_branch(t, branch);
 }
 
 /* Under lock. */
-static struct keys_permit *permit_make(struct loch_keys *keys, const struct loch_id *tenant)
+static struct keys_permit *permit_make(struct loch_keys *keys, const struct loch_id *tenant,
+                                       const struct loch_id *branch)
 {
-    struct keys_permit *p = keys_permit_find(keys, tenant);
+    struct keys_permit *p = keys_permit_find(keys, tenant, branch);
 
     if (p != NULL)
         return p;
@@ -66,12 +85,13 @@ static struct keys_permit *permit_make(struct loch_keys *keys, const struct loch
         return NULL;
     keys->permits = more;
     p = malloc(sizeof *p);
-    if (p == NULL || !loch_is_ok(loch_id_map_put(&keys->permit_map, tenant, p))) {
+    if (p == NULL ||
+        !loch_is_ok(loch_id_map_put(&keys->permit_map, permit_id(tenant, branch), p))) {
         free(p);
         return NULL;
     }
-    *p =
-        (struct keys_permit){.tenant = *tenant, .until_ns = UINT64_MAX, .at = keys->permit_count++};
+    *p = (struct keys_permit){
+        .tenant = *tenant, .branch = *branch, .until_ns = UINT64_MAX, .at = keys->permit_count++};
     keys->permits[p->at] = p;
     return p;
 }
@@ -84,9 +104,75 @@ static enum loch_code block_of(enum loch_code code)
     return code == LOCH_E_UNAVAILABLE ? LOCH_E_KMS_UNAVAILABLE : LOCH_E_OK;
 }
 
-loch_status keys_permit_note(struct loch_keys *keys, const struct loch_id *tenant,
-                             uint64_t started_ns, loch_status st, bool lift)
+/* Under lock. */
+static void granted(const struct loch_keys *keys, struct keys_permit *p, uint64_t started_ns)
 {
+    const uint64_t until_ns = started_ns + keys->o.lease_ms * UINT64_C(1000000);
+
+    if (p->block != LOCH_E_OK || p->until_ns == UINT64_MAX || until_ns > p->until_ns)
+        p->until_ns = until_ns;
+    p->granted_ns = started_ns;
+    p->block = LOCH_E_OK;
+    p->why[0] = '\0';
+    p->asleep = false;
+    atomic_store(&p->wanted, false);
+}
+
+/* Under lock. */
+static void permit_drop(struct loch_keys *keys, struct keys_permit *p)
+{
+    (void)loch_id_map_remove(&keys->permit_map, permit_id(&p->tenant, &p->branch));
+    keys->permits[p->at] = keys->permits[--keys->permit_count];
+    keys->permits[p->at]->at = p->at;
+    free(p);
+}
+
+/* Under lock. The permits of branches end: all of the tenant's, or (t) those that are not there any
+ * more. */
+static void end_branches(struct loch_keys *keys, const struct loch_id *tenant,
+                         const struct keys_tenant *t)
+{
+    for (size_t i = keys->permit_count; i-- > 0;) {
+        struct keys_permit *p = keys->permits[i];
+        if (loch_id_equal(&p->tenant, tenant) && !loch_id_is_none(&p->branch) &&
+            (t == NULL || keys_lock_find(t, &p->branch) == NULL))
+            permit_drop(keys, p);
+    }
+}
+
+/* Under lock. After a load that began at started_ns: one that was held is the leases' to end, one
+ * that was blocked stays so unless it is `lift`. False: no memory. */
+static bool note_locks(struct loch_keys *keys, const struct loch_id *tenant, uint64_t started_ns,
+                       const struct loch_id *lift)
+{
+    struct keys_tenant *t = keys_tenant_find(keys, tenant);
+
+    if (t == NULL)
+        return true;
+    end_branches(keys, tenant, t);
+    for (size_t i = 0; i < t->lock_count; i++) {
+        const struct keys_lock *l = &t->locks[i];
+        struct keys_permit *p = permit_make(keys, tenant, &l->branch);
+        if (p == NULL)
+            return false;
+        const bool lifts = lift != NULL && loch_id_equal(lift, &l->branch);
+        if (l->code == LOCH_E_OK && (p->block == LOCH_E_OK || lifts)) {
+            granted(keys, p, started_ns);
+        } else if (l->code == LOCH_E_OK) {
+            keys_tenant_wipe_branch(t, &l->branch);
+        } else if (p->granted_ns == 0) {
+            p->block = block_of(l->code);
+            memcpy(p->why, l->why, sizeof p->why);
+        }
+    }
+    return true;
+}
+
+loch_status keys_permit_note(struct loch_keys *keys, const struct loch_id *tenant,
+                             uint64_t started_ns, loch_status st, const struct loch_id *lift)
+{
+    const bool lifts = lift != NULL && loch_id_is_none(lift);
+    bool memory = true;
     const enum loch_code block = block_of(st.code);
     char why[LOCH_KEYS_WHY_BYTES];
 
@@ -94,84 +180,88 @@ loch_status keys_permit_note(struct loch_keys *keys, const struct loch_id *tenan
         return st;
     (void)snprintf(why, sizeof why, "%s", loch_is_ok(st) ? "" : loch_error_text());
     lock(keys, true);
-    struct keys_permit *p = permit_make(keys, tenant);
-    if (p != NULL && loch_is_ok(st) && p->block != LOCH_E_OK && !lift) {
+    struct keys_permit *p = permit_make(keys, tenant, &none);
+    if (p != NULL && loch_is_ok(st) && p->block != LOCH_E_OK && !lifts) {
         st = (loch_status){p->block}; /* revoked while it was loaded */
         memcpy(why, p->why, sizeof why);
-        wipe(keys, tenant);
+        wipe(keys, tenant, &none);
     } else if (p != NULL && loch_is_ok(st)) {
-        const uint64_t until_ns = started_ns + keys->o.lease_ms * UINT64_C(1000000);
-        if (p->block != LOCH_E_OK || p->until_ns == UINT64_MAX || until_ns > p->until_ns)
-            p->until_ns = until_ns;
-        p->granted_ns = started_ns;
-        p->block = LOCH_E_OK;
-        p->why[0] = '\0';
-        p->asleep = false;
-        atomic_store(&p->wanted, false);
+        granted(keys, p, started_ns);
+        memory = note_locks(keys, tenant, started_ns, lift);
     } else if (p != NULL && p->granted_ns == 0) { /* one that was held is the leases' to end */
         p->block = block;
         memcpy(p->why, why, sizeof why);
     }
     unlock(keys);
-    if (p == NULL)
+    if (p == NULL || !memory)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a tenant's lease");
     return loch_is_ok(st) ? st : LOCH_FAIL(st.code, "%s", why);
 }
 
 void keys_permit_forget(struct loch_keys *keys, const struct loch_id *tenant)
 {
-    struct keys_permit *p = loch_id_map_remove(&keys->permit_map, tenant);
-
-    if (p == NULL)
-        return;
-    keys->permits[p->at] = keys->permits[--keys->permit_count];
-    keys->permits[p->at]->at = p->at;
-    free(p);
+    end_branches(keys, tenant, NULL);
+    struct keys_permit *p = keys_permit_find(keys, tenant, &none);
+    if (p != NULL)
+        permit_drop(keys, p);
 }
 
-loch_status loch_keys_usable(struct loch_keys *keys, const struct loch_id *tenant)
+loch_status loch_keys_usable(struct loch_keys *keys, const struct loch_id *tenant,
+                             const struct loch_id *timeline)
 {
+    struct loch_id above = none;
+
     lock(keys, false);
-    const loch_status st = keys_permit_check(keys, tenant);
+    const struct keys_tenant *t = timeline != NULL ? keys_tenant_find(keys, tenant) : NULL;
+    if (t != NULL && t->lock_count > 0)
+        above = loch_keyring_lock(&t->ring, timeline);
+    const loch_status st = keys_permit_check(keys, tenant, &above);
     unlock(keys);
     return st;
 }
 
-void loch_keys_permit(struct loch_keys *keys, const struct loch_id *tenant, uint64_t until_ns)
+void loch_keys_permit(struct loch_keys *keys, const struct loch_id *tenant,
+                      const struct loch_id *branch, uint64_t until_ns)
 {
     lock(keys, true);
-    struct keys_permit *p = keys_permit_find(keys, tenant);
+    struct keys_permit *p = keys_permit_find(keys, tenant, branch);
     if (p != NULL && p->block == LOCH_E_OK)
         p->until_ns = until_ns;
     unlock(keys);
 }
 
-static void block(struct loch_keys *keys, const struct loch_id *tenant, enum loch_code code,
-                  const char *why, bool asleep)
+/* A branch's permit is blocked, never made: it ended with the tenant's. */
+static void block(struct loch_keys *keys, const struct loch_id *tenant,
+                  const struct loch_id *branch, enum loch_code code, const char *why, bool asleep)
 {
+    const bool whole = loch_id_is_none(branch);
+
     LOCH_ASSERT(code != LOCH_E_OK);
     lock(keys, true);
-    struct keys_permit *p = permit_make(keys, tenant);
+    if (whole)
+        end_branches(keys, tenant, NULL);
+    struct keys_permit *p =
+        whole ? permit_make(keys, tenant, &none) : keys_permit_find(keys, tenant, branch);
     if (p != NULL) {
         p->asleep = asleep;
         atomic_store(&p->wanted, false);
         p->block = code;
         (void)snprintf(p->why, sizeof p->why, "%s", why);
     }
-    wipe(keys, tenant);
+    wipe(keys, tenant, branch);
     unlock(keys);
 }
 
-void loch_keys_block(struct loch_keys *keys, const struct loch_id *tenant, enum loch_code code,
-                     const char *why)
+void loch_keys_block(struct loch_keys *keys, const struct loch_id *tenant,
+                     const struct loch_id *branch, enum loch_code code, const char *why)
 {
-    block(keys, tenant, code, why, false);
+    block(keys, tenant, branch, code, why, false);
 }
 
 void loch_keys_sleep(struct loch_keys *keys, const struct loch_id *tenant)
 {
     block(
-        keys, tenant, LOCH_E_KMS_UNAVAILABLE,
+        keys, tenant, &none, LOCH_E_KMS_UNAVAILABLE,
         "the tenant is asleep: its keys were not used for kms.idle, and are fetched with the next "
         "use",
         true);
@@ -180,7 +270,7 @@ void loch_keys_sleep(struct loch_keys *keys, const struct loch_id *tenant)
 void loch_keys_want(struct loch_keys *keys, const struct loch_id *tenant)
 {
     lock(keys, false);
-    struct keys_permit *p = keys_permit_find(keys, tenant);
+    struct keys_permit *p = keys_permit_find(keys, tenant, &none);
     if (p != NULL)
         atomic_store(&p->wanted, true);
     unlock(keys);
@@ -189,7 +279,7 @@ void loch_keys_want(struct loch_keys *keys, const struct loch_id *tenant)
 bool loch_keys_asleep(struct loch_keys *keys, const struct loch_id *tenant)
 {
     lock(keys, false);
-    const struct keys_permit *p = keys_permit_find(keys, tenant);
+    const struct keys_permit *p = keys_permit_find(keys, tenant, &none);
     const bool is = p != NULL && p->asleep;
     unlock(keys);
     return is;
@@ -198,7 +288,7 @@ bool loch_keys_asleep(struct loch_keys *keys, const struct loch_id *tenant)
 bool loch_keys_behind(struct loch_keys *keys, const struct loch_id *tenant)
 {
     lock(keys, false);
-    struct keys_permit *p = keys_permit_find(keys, tenant);
+    struct keys_permit *p = keys_permit_find(keys, tenant, &none);
     const bool was = p != NULL && atomic_exchange(&p->behind, false);
     (void)pthread_rwlock_unlock(&keys->lock);
     return was;
@@ -207,13 +297,14 @@ bool loch_keys_behind(struct loch_keys *keys, const struct loch_id *tenant)
 bool loch_keys_wanted(struct loch_keys *keys, const struct loch_id *tenant)
 {
     lock(keys, false);
-    struct keys_permit *p = keys_permit_find(keys, tenant);
+    struct keys_permit *p = keys_permit_find(keys, tenant, &none);
     const bool was = p != NULL && atomic_exchange(&p->wanted, false);
     unlock(keys);
     return was;
 }
 
-loch_status loch_keys_prove(struct loch_keys *keys, const struct loch_id *tenant)
+loch_status loch_keys_prove(struct loch_keys *keys, const struct loch_id *tenant,
+                            const struct loch_id *branch)
 {
     struct loch_keyring ring = {0};
     loch_status st = LOCH_OK;
@@ -226,7 +317,7 @@ loch_status loch_keys_prove(struct loch_keys *keys, const struct loch_id *tenant
     unlock(keys);
     LOCH_TRY(st);
     if (known) {
-        st = keys_ring_prove(&keys->o, &ring);
+        st = keys_ring_prove(&keys->o, &ring, branch);
         loch_keyring_fini(&ring);
         return st;
     }
@@ -244,8 +335,8 @@ loch_status loch_keys_permits(struct loch_keys *keys, struct loch_keys_permit_vi
     struct loch_keys_permit_view *views = calloc(n > 0 ? n : 1, sizeof *views);
     for (size_t i = 0; views != NULL && i < n; i++) {
         const struct keys_permit *p = keys->permits[i];
-        views[i] =
-            (struct loch_keys_permit_view){p->tenant, p->granted_ns, p->until_ns, p->block, ""};
+        views[i] = (struct loch_keys_permit_view){p->tenant,   p->branch, p->granted_ns,
+                                                  p->until_ns, p->block,  ""};
         memcpy(views[i].why, p->why, sizeof views[i].why);
     }
     unlock(keys);

@@ -36,12 +36,20 @@ void keys_tenant_wipe(struct keys_tenant *t)
         loch_secret_fini(&t->keys[i].secret);
 }
 
+void keys_tenant_wipe_branch(struct keys_tenant *t, const struct loch_id *branch)
+{
+    for (uint32_t i = 0; t->keys != NULL && i < t->ring.count; i++)
+        if (loch_id_equal(&t->keys[i].lock, branch))
+            loch_secret_fini(&t->keys[i].secret);
+}
+
 void keys_tenant_destroy(struct keys_tenant *t)
 {
     if (t == NULL)
         return;
     keys_tenant_wipe(t);
     free(t->keys);
+    free(t->locks);
     loch_keyring_fini(&t->ring);
     free(t);
 }
@@ -81,6 +89,34 @@ const struct loch_secret *keys_ring_secret(const struct keys_tenant *t,
     return NULL;
 }
 
+loch_status keys_ring_kms(const struct loch_keys_options *o, const struct loch_id *tenant,
+                          const struct loch_id *branch, struct loch_kms **out)
+{
+    const bool whole = loch_id_is_none(branch);
+    struct loch_kms *kms = loch_kms_for(o->kms, whole ? tenant : branch, NULL);
+
+    if (!whole && kms == o->kms)
+        return LOCH_FAIL(LOCH_E_INVALID, "no CMK is pinned here for the branch (loch key pin)");
+    *out = kms;
+    return LOCH_OK;
+}
+
+/* The CMK above a branch's KEK: exactly the one that the entry names, pinned for the branch. */
+static loch_status branch_kms(const struct loch_keys_options *o, const struct loch_keyring_entry *e,
+                              const char *uri, struct loch_kms **out)
+{
+    struct loch_kms *kms = loch_kms_for(o->kms, &e->scope, uri);
+
+    if (kms == o->kms || strcmp(loch_kms_uri(kms), uri) != 0 ||
+        e->provider != loch_kms_provider(kms))
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "the branch's keys are held by \"%s\", which is not pinned for it on this "
+                         "daemon (loch key pin)",
+                         uri);
+    *out = kms;
+    return LOCH_OK;
+}
+
 /* The CMK above a KEK: of those pinned for the tenant, the one that the entry names. */
 static loch_status entry_kms(const struct loch_keys_options *o, const struct keys_tenant *t,
                              const struct loch_keyring_entry *e, struct loch_kms **out)
@@ -91,6 +127,8 @@ static loch_status entry_kms(const struct loch_keys_options *o, const struct key
     if (n > 0)
         memcpy(uri, e->cmk_uri.data, n);
     uri[n] = '\0';
+    if (!loch_id_is_none(&e->scope))
+        return branch_kms(o, e, uri, out);
     struct loch_kms *kms = loch_kms_for(o->kms, &t->ring.tenant, uri);
     if (e->provider != loch_kms_provider(kms))
         return LOCH_FAIL(LOCH_E_INVALID,
@@ -133,17 +171,102 @@ static loch_status entry_unwrap(const struct loch_keys_options *o, const struct 
     return LOCH_OK;
 }
 
-loch_status keys_ring_prove(const struct loch_keys_options *o, const struct loch_keyring *ring)
+loch_status keys_ring_prove(const struct loch_keys_options *o, const struct loch_keyring *ring,
+                            const struct loch_id *branch)
 {
     const struct keys_tenant t = {.ring = *ring};
+    const enum loch_purpose purpose =
+        loch_id_is_none(branch) ? LOCH_PURPOSE_META : LOCH_PURPOSE_PAGE;
     struct loch_secret s = {0};
-    const struct loch_keyring_entry *e =
-        loch_keyring_active(ring, LOCH_LEVEL_KEK, LOCH_PURPOSE_META, &none);
+    const struct loch_keyring_entry *e = loch_keyring_active(ring, LOCH_LEVEL_KEK, purpose, branch);
 
+    for (uint32_t i = 0; i < ring->count && e == NULL && purpose == LOCH_PURPOSE_PAGE; i++)
+        if (ring->entries[i].level == LOCH_LEVEL_KEK &&
+            loch_id_equal(&ring->entries[i].scope, branch) &&
+            ring->entries[i].state == LOCH_STATE_PENDING)
+            e = &ring->entries[i]; /* its making was cut short */
     if (e == NULL)
-        return LOCH_FAIL(LOCH_E_CORRUPT, "the keyring has no active META KEK");
+        return LOCH_FAIL(LOCH_E_CORRUPT, "the keyring has no active %s KEK",
+                         loch_purpose_name((uint8_t)purpose));
     LOCH_TRY(entry_unwrap(o, &t, e, &s));
     loch_secret_fini(&s);
+    return LOCH_OK;
+}
+
+const struct keys_lock *keys_lock_find(const struct keys_tenant *t, const struct loch_id *branch)
+{
+    for (size_t i = 0; i < t->lock_count; i++)
+        if (loch_id_equal(&t->locks[i].branch, branch))
+            return &t->locks[i];
+    return NULL;
+}
+
+loch_status keys_lock_failure(const struct keys_tenant *t, const struct loch_id *lock)
+{
+    const struct keys_lock *l = keys_lock_find(t, lock);
+
+    if (l != NULL && l->code != LOCH_E_OK)
+        return LOCH_FAIL(l->code, "%s", l->why);
+    return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the key is not open");
+}
+
+/* The lock above an entry, made when it is the first of its branch; NULL: the tenant's. */
+static loch_status lock_above(struct keys_tenant *t, const struct loch_id *branch,
+                              struct keys_lock **out)
+{
+    *out = NULL;
+    if (loch_id_is_none(branch))
+        return LOCH_OK;
+    for (size_t i = 0; i < t->lock_count && *out == NULL; i++)
+        if (loch_id_equal(&t->locks[i].branch, branch))
+            *out = &t->locks[i];
+    if (*out != NULL)
+        return LOCH_OK;
+    struct keys_lock *more = reallocarray(t->locks, t->lock_count + 1, sizeof *more);
+    if (more == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a branch's lock");
+    t->locks = more;
+    *out = &more[t->lock_count++];
+    **out = (struct keys_lock){.branch = *branch, .code = LOCH_E_OK};
+    return LOCH_OK;
+}
+
+/* Below a branch's CMK that does not open, nothing is; the rest of the keyring is none the worse.
+ */
+static loch_status key_open(const struct loch_keys_options *o, struct keys_tenant *t,
+                            const struct loch_keyring_entry *e, struct opened_key *k)
+{
+    struct keys_lock *lock = NULL;
+
+    LOCH_TRY(lock_above(t, &k->lock, &lock));
+    if (e->state == LOCH_STATE_REVOKED || e->state == LOCH_STATE_DESTROYED ||
+        (lock != NULL && lock->code != LOCH_E_OK))
+        return LOCH_OK;
+    const loch_status st = entry_unwrap(o, t, e, &k->secret);
+    if (loch_is_ok(st) || lock == NULL || e->level != LOCH_LEVEL_KEK || st.code == LOCH_E_NO_MEMORY)
+        return st;
+    lock->code = st.code == LOCH_E_DENIED ? LOCH_E_DENIED : LOCH_E_UNAVAILABLE;
+    (void)snprintf(lock->why, sizeof lock->why, "%s", loch_error_text());
+    return LOCH_OK;
+}
+
+loch_status keys_ring_inherit(const struct loch_keys_options *o, struct keys_tenant *t,
+                              const struct keys_tenant *old)
+{
+    for (uint32_t i = 0; i < t->ring.count; i++) {
+        const struct loch_keyring_entry *e = &t->ring.entries[i];
+        struct opened_key *k = &t->keys[i];
+        const struct keys_lock *lock = keys_lock_find(t, &k->lock);
+        const struct loch_secret *had = keys_ring_secret(old, &e->key_id, e->version);
+        if (lock == NULL || lock->code == LOCH_E_OK || k->secret.bytes != NULL ||
+            e->state == LOCH_STATE_REVOKED || e->state == LOCH_STATE_DESTROYED)
+            continue;
+        if (had != NULL)
+            LOCH_TRY(loch_secret_copy(&k->secret, had));
+        else if (e->level == LOCH_LEVEL_TK &&
+                 keys_ring_secret(t, &e->parent, e->parent_version) != NULL)
+            LOCH_TRY(entry_unwrap(o, t, e, &k->secret));
+    }
     return LOCH_OK;
 }
 
@@ -161,8 +284,8 @@ static loch_status keys_unwrap(const struct loch_keys_options *o, struct keys_te
         k->purpose = e->purpose;
         k->state = e->state;
         k->scope = e->scope;
-        if (e->state != LOCH_STATE_REVOKED && e->state != LOCH_STATE_DESTROYED)
-            LOCH_TRY(entry_unwrap(o, t, e, &k->secret));
+        k->lock = loch_keyring_lock_of(&t->ring, e);
+        LOCH_TRY(key_open(o, t, e, k));
     }
     return LOCH_OK;
 }
@@ -269,8 +392,8 @@ loch_status keys_ring_wrap_kek(const struct loch_keyring *ring, const struct loc
     return LOCH_OK;
 }
 
-loch_status keys_ring_make(const struct loch_keys_options *o, struct loch_keyring *ring,
-                           const struct keys_make *what, struct loch_secret *secret)
+loch_status keys_ring_make(struct loch_keyring *ring, const struct keys_make *what,
+                           struct loch_secret *secret)
 {
     struct loch_keyring_entry e = {
         .version = 1, .purpose = what->purpose, .scope = what->scope, .key_id = what->key_id};
@@ -288,7 +411,7 @@ loch_status keys_ring_make(const struct loch_keys_options *o, struct loch_keyrin
     const struct loch_slice salt = loch_slice_of(e.salt, sizeof e.salt);
     LOCH_TRY_OUT(st, loch_key_commitment(&s, salt, e.commitment));
     if (what->kek == NULL) {
-        struct loch_kms *kms = loch_kms_for(o->kms, &ring->tenant, NULL);
+        struct loch_kms *kms = what->kms;
         const char *uri = loch_kms_uri(kms);
         const struct loch_kms_context context = kms_context(ring, &e);
         e.level = LOCH_LEVEL_KEK;
@@ -344,18 +467,21 @@ loch_status keys_ring_create(const struct loch_keys_options *o, const struct loc
                                        LOCH_PURPOSE_META};
     struct keys_tenant t = {0};
     struct opened_key opened[5] = {0};
+    struct loch_kms *kms = NULL;
     loch_status st;
 
     loch_keyring_init(&t.ring, &o->cluster, tenant);
+    LOCH_TRY_OUT(st, keys_ring_kms(o, tenant, &none, &kms));
     for (size_t i = 0; i < 4; i++)
-        LOCH_TRY_OUT(st, keys_ring_make(o, &t.ring, &(struct keys_make){.purpose = purposes[i]},
+        LOCH_TRY_OUT(st, keys_ring_make(&t.ring,
+                                        &(struct keys_make){.purpose = purposes[i], .kms = kms},
                                         &opened[i].secret));
     /* The tenant's wire key, K_wire, hangs below the wire KEK (index 2). */
     const struct keys_make wire = {.purpose = LOCH_PURPOSE_WIRE,
                                    .parent = t.ring.entries[2].key_id,
                                    .parent_version = 1,
                                    .kek = &opened[2].secret};
-    LOCH_TRY_OUT(st, keys_ring_make(o, &t.ring, &wire, &opened[4].secret));
+    LOCH_TRY_OUT(st, keys_ring_make(&t.ring, &wire, &opened[4].secret));
     for (uint32_t i = 0; i < t.ring.count; i++) {
         opened[i].key_id = t.ring.entries[i].key_id;
         opened[i].version = 1;
@@ -393,45 +519,81 @@ static bool has_live_tk(const struct loch_keyring *ring, uint8_t purpose,
     return false;
 }
 
-/* A key of one purpose for the timeline, PENDING, where `next` has none. */
-static loch_status add_tk(const struct loch_keys_options *o, const struct keys_tenant *t,
-                          struct loch_keyring *next, enum loch_purpose purpose,
-                          const struct loch_id *timeline, bool *changed)
+/* A key of one purpose for the timeline, PENDING, where `next` has none: below the active KEK of
+ * `lock`. */
+static loch_status add_tk(const struct keys_tenant *t, struct loch_keyring *next,
+                          enum loch_purpose purpose, const struct loch_id *timeline,
+                          const struct loch_id *lock, bool *changed)
 {
     struct loch_secret made = {0};
 
     if (has_live_tk(next, (uint8_t)purpose, timeline))
         return LOCH_OK;
     const struct loch_keyring_entry *kek =
-        loch_keyring_active(&t->ring, LOCH_LEVEL_KEK, purpose, &none);
+        loch_keyring_active(&t->ring, LOCH_LEVEL_KEK, purpose, lock);
     const struct loch_secret *secret =
         kek == NULL ? NULL : keys_ring_secret(t, &kek->key_id, kek->version);
     if (secret == NULL)
-        return LOCH_FAIL(LOCH_E_DENIED, "the tenant has no active %s KEK",
+        return LOCH_FAIL(LOCH_E_DENIED, "the %s has no active %s KEK that is open",
+                         loch_id_is_none(lock) ? "tenant" : "branch",
                          loch_purpose_name((uint8_t)purpose));
     const struct keys_make tk = {.purpose = (uint8_t)purpose,
                                  .scope = *timeline,
                                  .parent = kek->key_id,
                                  .parent_version = kek->version,
                                  .kek = secret};
-    LOCH_TRY(keys_ring_make(o, next, &tk, &made));
+    LOCH_TRY(keys_ring_make(next, &tk, &made));
     loch_secret_fini(&made);
     *changed = true;
     return LOCH_OK;
 }
 
+/* A branch's own KEK of one purpose and its timeline key below, both PENDING. */
+static loch_status add_lock(const struct loch_keys_options *o, struct loch_keyring *next,
+                            enum loch_purpose purpose, const struct loch_id *branch)
+{
+    struct keys_make kek = {.purpose = (uint8_t)purpose, .scope = *branch};
+    struct loch_secret secret = {0}, made = {0};
+
+    LOCH_TRY(keys_ring_kms(o, &next->tenant, branch, &kek.kms));
+    LOCH_TRY(loch_random_id(&kek.key_id));
+    LOCH_TRY(keys_ring_make(next, &kek, &secret));
+    const struct keys_make tk = {.purpose = (uint8_t)purpose,
+                                 .scope = *branch,
+                                 .parent = kek.key_id,
+                                 .parent_version = 1,
+                                 .kek = &secret};
+    const loch_status st = keys_ring_make(next, &tk, &made);
+    loch_secret_fini(&made);
+    loch_secret_fini(&secret);
+    return st;
+}
+
+static loch_status add_keys(const struct loch_keys_options *o, const struct keys_tenant *t,
+                            struct loch_keyring *next, const struct loch_id *timeline,
+                            const struct loch_id *lock, bool *changed)
+{
+    if (loch_id_equal(timeline, lock) && keys_lock_find(t, lock) == NULL) {
+        LOCH_TRY(add_lock(o, next, LOCH_PURPOSE_PAGE, timeline));
+        LOCH_TRY(add_lock(o, next, LOCH_PURPOSE_WAL, timeline));
+        *changed = true;
+        return LOCH_OK;
+    }
+    LOCH_TRY(add_tk(t, next, LOCH_PURPOSE_PAGE, timeline, lock, changed));
+    return add_tk(t, next, LOCH_PURPOSE_WAL, timeline, lock, changed);
+}
+
 loch_status keys_ring_add_timelines(const struct loch_keys_options *o, const struct keys_tenant *t,
-                                    const struct loch_id *timelines, size_t count, bool *changed)
+                                    const struct loch_id *timelines, size_t count,
+                                    const struct loch_id *lock, bool *changed)
 {
     struct loch_keyring next = {0};
     loch_status st;
 
     *changed = false;
     LOCH_TRY(keys_ring_successor(t, &next));
-    for (size_t i = 0; i < count; i++) {
-        LOCH_TRY_OUT(st, add_tk(o, t, &next, LOCH_PURPOSE_PAGE, &timelines[i], changed));
-        LOCH_TRY_OUT(st, add_tk(o, t, &next, LOCH_PURPOSE_WAL, &timelines[i], changed));
-    }
+    for (size_t i = 0; i < count; i++)
+        LOCH_TRY_OUT(st, add_keys(o, t, &next, &timelines[i], lock, changed));
     st = *changed ? keys_ring_put(o, &next, t, &t->etag) : LOCH_OK;
 out:
     loch_keyring_fini(&next);
@@ -462,7 +624,8 @@ loch_status keys_ring_activate(const struct loch_keys_options *o, const struct k
     *changed = false;
     LOCH_TRY(keys_ring_successor(t, &next));
     for (uint32_t i = 0; i < next.count; i++) {
-        if (next.entries[i].state != LOCH_STATE_PENDING)
+        if (next.entries[i].state != LOCH_STATE_PENDING ||
+            keys_ring_secret(t, &next.entries[i].key_id, next.entries[i].version) == NULL)
             continue;
         LOCH_TRY_OUT(
             st, loch_keyring_activate(&next, &next.entries[i].key_id, next.entries[i].version));

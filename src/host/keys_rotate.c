@@ -40,15 +40,18 @@ static loch_status put_counted(struct loch_keys *keys, const struct loch_keyring
 /* ---- CMK ---- */
 
 static loch_status move_keks(struct loch_keys *keys, const struct keys_tenant *t,
-                             struct loch_keyring *next, struct loch_rotation_report *report)
+                             struct loch_keyring *next, const struct loch_id *branch,
+                             struct loch_rotation_report *report)
 {
-    struct loch_kms *kms = loch_kms_for(keys->o.kms, &t->ring.tenant, NULL);
+    struct loch_kms *kms = NULL;
+
+    LOCH_TRY(keys_ring_kms(&keys->o, &t->ring.tenant, branch, &kms));
     const char *uri = loch_kms_uri(kms);
 
     for (uint32_t i = 0; i < next->count; i++) {
         const struct loch_keyring_entry *e = &next->entries[i];
         struct loch_buf wrap = {0};
-        if (e->level != LOCH_LEVEL_KEK || !is_live(e))
+        if (e->level != LOCH_LEVEL_KEK || !is_live(e) || !loch_id_equal(&e->scope, branch))
             continue;
         const struct loch_secret *kek = keys_ring_secret(t, &e->key_id, e->version);
         loch_status st = kek == NULL
@@ -66,25 +69,32 @@ static loch_status move_keks(struct loch_keys *keys, const struct keys_tenant *t
 
 /* ---- KEK ---- */
 
+/* A branch has those of page and wal. */
 static loch_status make_keks(struct loch_keys *keys, const struct keys_tenant *t,
-                             struct loch_keyring *next, struct loch_rotation_report *report)
+                             struct loch_keyring *next, const struct loch_id *branch,
+                             struct loch_rotation_report *report)
 {
-    for (int p = LOCH_PURPOSE_PAGE; p <= LOCH_PURPOSE_META; p++) {
+    const int last = loch_id_is_none(branch) ? LOCH_PURPOSE_META : LOCH_PURPOSE_WAL;
+    struct loch_kms *kms = NULL;
+
+    LOCH_TRY(keys_ring_kms(&keys->o, &t->ring.tenant, branch, &kms));
+    for (int p = LOCH_PURPOSE_PAGE; p <= last; p++) {
         const struct loch_keyring_entry *e =
-            loch_keyring_active(&t->ring, LOCH_LEVEL_KEK, (enum loch_purpose)p, &none);
+            loch_keyring_active(&t->ring, LOCH_LEVEL_KEK, (enum loch_purpose)p, branch);
         struct loch_secret made = {0};
         if (e == NULL)
             return LOCH_FAIL(LOCH_E_CORRUPT, "the keyring has no active %s KEK",
                              loch_purpose_name((uint8_t)p));
-        const struct keys_make what = {.purpose = (uint8_t)p, .key_id = e->key_id};
-        LOCH_TRY(keys_ring_make(&keys->o, next, &what, &made));
+        const struct keys_make what = {
+            .purpose = (uint8_t)p, .scope = *branch, .key_id = e->key_id, .kms = kms};
+        LOCH_TRY(keys_ring_make(next, &what, &made));
         loch_secret_fini(&made);
         report->made++;
     }
     return LOCH_OK;
 }
 
-/* Wraps every TK under the active version of its KEK. */
+/* Wraps every TK under the active version of its KEK, where that is another one than before. */
 static loch_status rewrap_tks(const struct keys_tenant *t, struct loch_keyring *next,
                               struct loch_rotation_report *report)
 {
@@ -93,8 +103,7 @@ static loch_status rewrap_tks(const struct keys_tenant *t, struct loch_keyring *
         struct loch_buf wrap = {0};
         if (e->level != LOCH_LEVEL_TK || !is_live(e))
             continue;
-        const struct loch_keyring_entry *parent =
-            loch_keyring_active(next, LOCH_LEVEL_KEK, (enum loch_purpose)e->purpose, &none);
+        const struct loch_keyring_entry *parent = loch_keyring_active_version(next, &e->parent);
         if (parent == NULL || parent->version == e->parent_version)
             continue;
         const struct loch_secret *kek = keys_ring_secret(t, &parent->key_id, parent->version);
@@ -111,10 +120,12 @@ static loch_status rewrap_tks(const struct keys_tenant *t, struct loch_keyring *
     return LOCH_OK;
 }
 
-static loch_status activate_all(struct loch_keyring *next)
+/* What a branch's closed CMK holds waits: only what was unwrapped anew comes to life. */
+static loch_status activate_all(const struct keys_tenant *t, struct loch_keyring *next)
 {
     for (uint32_t i = 0; i < next->count; i++)
-        if (next->entries[i].state == LOCH_STATE_PENDING)
+        if (next->entries[i].state == LOCH_STATE_PENDING &&
+            keys_ring_secret(t, &next->entries[i].key_id, next->entries[i].version) != NULL)
             LOCH_TRY(
                 loch_keyring_activate(next, &next->entries[i].key_id, next->entries[i].version));
     return LOCH_OK;
@@ -134,18 +145,17 @@ static loch_status end_old_epochs(struct loch_keyring *next)
     return LOCH_OK;
 }
 
-static loch_status make_tks(struct loch_keys *keys, const struct keys_tenant *t,
-                            struct loch_keyring *next, bool wire,
-                            struct loch_rotation_report *report)
+static loch_status make_tks(const struct keys_tenant *t, struct loch_keyring *next, bool wire,
+                            const struct loch_id *branch, struct loch_rotation_report *report)
 {
     for (uint32_t i = 0; i < t->ring.count; i++) {
         const struct loch_keyring_entry *e = &t->ring.entries[i];
+        const struct loch_id lock = loch_keyring_lock_of(&t->ring, e);
         struct loch_secret made = {0};
         if (e->level != LOCH_LEVEL_TK || e->state != LOCH_STATE_ACTIVE ||
-            (e->purpose == LOCH_PURPOSE_WIRE) != wire)
+            (e->purpose == LOCH_PURPOSE_WIRE) != wire || !loch_id_equal(&lock, branch))
             continue;
-        const struct loch_keyring_entry *kek =
-            loch_keyring_active(&t->ring, LOCH_LEVEL_KEK, (enum loch_purpose)e->purpose, &none);
+        const struct loch_keyring_entry *kek = loch_keyring_active_version(&t->ring, &e->parent);
         const struct loch_secret *secret =
             kek == NULL ? NULL : keys_ring_secret(t, &kek->key_id, kek->version);
         if (secret == NULL)
@@ -157,7 +167,7 @@ static loch_status make_tks(struct loch_keys *keys, const struct keys_tenant *t,
                                        .parent = kek->key_id,
                                        .parent_version = kek->version,
                                        .kek = secret};
-        LOCH_TRY(keys_ring_make(&keys->o, next, &what, &made));
+        LOCH_TRY(keys_ring_make(next, &what, &made));
         loch_secret_fini(&made);
         report->made++;
     }
@@ -169,7 +179,8 @@ static loch_status make_tks(struct loch_keys *keys, const struct keys_tenant *t,
 enum step { STEP_MOVE, STEP_KEKS, STEP_TKS, STEP_WIRE, STEP_ACTIVATE };
 
 /* Reads the newest keyring (all keys unwrapped and proven), changes it, puts it. */
-static loch_status step(struct loch_keys *keys, const struct loch_id *tenant, enum step what,
+static loch_status step(struct loch_keys *keys, const struct loch_id *tenant,
+                        const struct loch_id *branch, enum step what,
                         struct loch_rotation_report *report)
 {
     struct keys_tenant *t = NULL;
@@ -181,21 +192,21 @@ static loch_status step(struct loch_keys *keys, const struct loch_id *tenant, en
     LOCH_TRY_OUT(st, keys_ring_successor(t, &next));
     switch (what) {
     case STEP_MOVE:
-        st = move_keks(keys, t, &next, report);
+        st = move_keks(keys, t, &next, branch, report);
         break;
     case STEP_KEKS:
-        st = make_keks(keys, t, &next, report);
+        st = make_keks(keys, t, &next, branch, report);
         break;
     case STEP_TKS:
-        st = make_tks(keys, t, &next, false, report);
+        st = make_tks(t, &next, false, branch, report);
         break;
     case STEP_WIRE:
         st = end_old_epochs(&next);
         if (loch_is_ok(st))
-            st = make_tks(keys, t, &next, true, report);
+            st = make_tks(t, &next, true, &none, report);
         break;
     case STEP_ACTIVATE:
-        st = activate_all(&next);
+        st = activate_all(t, &next);
         if (loch_is_ok(st))
             st = rewrap_tks(t, &next, report);
         break;
@@ -208,32 +219,48 @@ out:
     return st;
 }
 
+static loch_status check_branch(struct loch_keys *keys, const struct loch_id *tenant,
+                                const struct loch_id *branch, enum loch_rotation what)
+{
+    if (loch_id_is_none(branch))
+        return LOCH_OK;
+    if (what == LOCH_ROTATE_WIRE)
+        return LOCH_FAIL(LOCH_E_INVALID, "wire keys are the tenant's, not a branch's");
+    const struct loch_id lock = loch_keys_lock(keys, tenant, branch);
+    if (!loch_id_equal(&lock, branch))
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "the branch has no CMK of its own");
+    return loch_keys_usable(keys, tenant, branch);
+}
+
 static loch_status rotate(struct loch_keys *keys, const struct loch_id *tenant,
-                          enum loch_rotation what, struct loch_rotation_report *report)
+                          const struct loch_id *branch, enum loch_rotation what,
+                          struct loch_rotation_report *report)
 {
     /* What an interrupted rotation left PENDING comes to life first. */
     LOCH_TRY(keys_settle(keys, tenant));
+    LOCH_TRY(check_branch(keys, tenant, branch, what));
     switch (what) {
     case LOCH_ROTATE_CMK:
-        LOCH_TRY(step(keys, tenant, STEP_MOVE, report));
+        LOCH_TRY(step(keys, tenant, branch, STEP_MOVE, report));
         break;
     case LOCH_ROTATE_KEK:
-        LOCH_TRY(step(keys, tenant, STEP_KEKS, report));
-        LOCH_TRY(step(keys, tenant, STEP_ACTIVATE, report));
+        LOCH_TRY(step(keys, tenant, branch, STEP_KEKS, report));
+        LOCH_TRY(step(keys, tenant, branch, STEP_ACTIVATE, report));
         break;
     case LOCH_ROTATE_TK:
-        LOCH_TRY(step(keys, tenant, STEP_TKS, report));
-        LOCH_TRY(step(keys, tenant, STEP_ACTIVATE, report));
+        LOCH_TRY(step(keys, tenant, branch, STEP_TKS, report));
+        LOCH_TRY(step(keys, tenant, branch, STEP_ACTIVATE, report));
         break;
     case LOCH_ROTATE_WIRE:
-        LOCH_TRY(step(keys, tenant, STEP_WIRE, report));
+        LOCH_TRY(step(keys, tenant, branch, STEP_WIRE, report));
         break;
     }
     return keys_load(keys, tenant);
 }
 
 loch_status loch_keys_rotate(struct loch_keys *keys, const struct loch_id *tenant,
-                             enum loch_rotation what, struct loch_rotation_report *out)
+                             const struct loch_id *branch, enum loch_rotation what,
+                             struct loch_rotation_report *out)
 {
     struct loch_rotation_report report = {0};
     loch_status st = LOCH_OK;
@@ -241,7 +268,7 @@ loch_status loch_keys_rotate(struct loch_keys *keys, const struct loch_id *tenan
     (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
     for (int i = 0; i < CHANGE_TRIES; i++) {
         report = (struct loch_rotation_report){0};
-        st = rotate(keys, tenant, what, &report);
+        st = rotate(keys, tenant, branch, what, &report);
         if (st.code != LOCH_E_STALE)
             break;
     }

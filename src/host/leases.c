@@ -21,9 +21,12 @@
 #define LOOKS_PER_IDLE     16u
 #define END_TRIES          200
 #define END_PAUSE_US       10000
+#define BRANCH_WORDS_BYTES (LOCH_ID_TEXT_BYTES + 8u)
 
 struct entry {
     struct loch_id tenant;
+    struct loch_id branch; /* whose CMK it is; none: the tenant's */
+    bool ended;            /* with its tenant's: goes with the next look at the list */
     struct loch_lease lease;
     char cause[LOCH_KEYS_WHY_BYTES]; /* of the state, or why nobody answers */
     int64_t since_us, wiped_us;      /* wall clock; 0: not yet */
@@ -31,6 +34,7 @@ struct entry {
     uint64_t used_ns, look_ns;       /* HELD: when it was busy last, when to look again */
     uint64_t decrypts;
     bool seen;
+    bool owes; /* it was told to go dark, and has not said that all is wiped */
     struct loch_metric *m_state;
 };
 
@@ -49,7 +53,7 @@ struct loch_leases {
 struct probe {
     struct probe *next, **prev; /* in the list of those under way */
     struct loch_leases *leases;
-    struct loch_id tenant;
+    struct loch_id tenant, branch;
     bool restore;
     uint64_t started_ns;
     enum loch_code code;
@@ -71,9 +75,17 @@ loch_status loch_lease_settings_read(const struct loch_config *config,
     return LOCH_OK;
 }
 
-static struct entry *find(const struct loch_leases *l, const struct loch_id *tenant)
+/* What a lease is found by: ids are random, no two things share one. */
+static const struct loch_id *lease_id(const struct loch_id *tenant, const struct loch_id *branch)
 {
-    return loch_id_map_get(&l->map, tenant);
+    return loch_id_is_none(branch) ? tenant : branch;
+}
+
+static struct entry *find(const struct loch_leases *l, const struct loch_id *tenant,
+                          const struct loch_id *branch)
+{
+    struct entry *e = loch_id_map_get(&l->map, lease_id(tenant, branch));
+    return e != NULL && !e->ended && loch_id_equal(&e->tenant, tenant) ? e : NULL;
 }
 
 static uint64_t now_of(const struct loch_leases *l)
@@ -97,7 +109,7 @@ static void probe_done(void *arg)
 {
     struct probe *p = arg;
     struct loch_leases *l = p->leases;
-    struct entry *e = find(l, &p->tenant);
+    struct entry *e = find(l, &p->tenant, &p->branch);
     const uint64_t now_ns = now_of(l);
     const enum loch_lease_answer answer = p->code == LOCH_E_OK       ? LOCH_KMS_GRANTED
                                           : p->code == LOCH_E_DENIED ? LOCH_KMS_DENIED
@@ -126,8 +138,9 @@ static void probe_done(void *arg)
     }
     carry_out(l, e, effects);
     if (slept && e->lease.state != LOCH_LEASE_HELD) { /* it could not be woken: nothing is left */
+        e->owes = true;
         e->wiped_us = 0;
-        loch_leases_wiped(l, &e->tenant);
+        loch_leases_wiped(l, &e->tenant, &e->branch);
     }
     probe_free(p);
 }
@@ -143,13 +156,14 @@ static void *ask(void *arg)
 {
     struct probe *p = arg;
     struct loch_leases *l = p->leases;
-    loch_status st = p->restore ? loch_keys_restore(p->leases->o.keys, &p->tenant, &p->started_ns)
-                                : loch_keys_prove(p->leases->o.keys, &p->tenant);
+    loch_status st = p->restore
+                         ? loch_keys_restore(l->o.keys, &p->tenant, &p->branch, &p->started_ns)
+                         : loch_keys_prove(l->o.keys, &p->tenant, &p->branch);
 
     p->code = st.code;
     if (!loch_is_ok(st))
         (void)snprintf(p->text, sizeof p->text, "%s", loch_error_text());
-    else if (!p->restore)
+    else if (!p->restore && loch_id_is_none(&p->branch))
         catch_up(l->o.keys, &p->tenant);
     loch_env_post(l->o.env, probe_done, p);
     atomic_fetch_sub(&l->threads, 1);
@@ -179,8 +193,11 @@ static void start_probe(struct loch_leases *l, struct entry *e, bool restore)
 
     if (p == NULL)
         return; /* counts as silence when it has lasted half a lease */
-    *p = (struct probe){
-        .leases = l, .tenant = e->tenant, .restore = restore, .started_ns = now_of(l)};
+    *p = (struct probe){.leases = l,
+                        .tenant = e->tenant,
+                        .branch = e->branch,
+                        .restore = restore,
+                        .started_ns = now_of(l)};
     p->next = l->probes;
     p->prev = &l->probes;
     if (p->next != NULL)
@@ -199,32 +216,69 @@ static void start_probe(struct loch_leases *l, struct entry *e, bool restore)
 
 /* ---- carrying out ---- */
 
+/* "" or " branch <id>": of whose key a message or a record is. */
+static const char *branch_words(const struct entry *e, char out[static BRANCH_WORDS_BYTES])
+{
+    char id[LOCH_ID_TEXT_BYTES];
+
+    out[0] = '\0';
+    if (!loch_id_is_none(&e->branch))
+        (void)snprintf(out, BRANCH_WORDS_BYTES, " branch %s", loch_id_format(&e->branch, id));
+    return out;
+}
+
+/* Records of a branch's key have names of their own: the tenant's is another. */
+static void note(const struct loch_leases *l, const struct entry *e, const char *event,
+                 const char *detail)
+{
+    char id[LOCH_ID_TEXT_BYTES], name[40];
+
+    if (loch_id_is_none(&e->branch)) {
+        loch_audit_note(l->o.audit, &e->tenant, event, "%s", detail);
+        return;
+    }
+    (void)snprintf(name, sizeof name, "branch_%s", event);
+    loch_audit_note(l->o.audit, &e->tenant, name, "branch %s: %s", loch_id_format(&e->branch, id),
+                    detail);
+}
+
 static void tell(const struct loch_leases *l, const struct entry *e)
 {
     static const int64_t numbers[] = {0, 1, 3, 4, 5};
-    char id[LOCH_ID_TEXT_BYTES];
+    char id[LOCH_ID_TEXT_BYTES], branch[BRANCH_WORDS_BYTES], detail[LOCH_KEYS_WHY_BYTES + 32];
     const struct loch_lease *lease = &e->lease;
     const bool silent = lease->state == LOCH_LEASE_HELD && lease->silent_ns != 0;
 
     static const char *const events[] = {"", "granted", "revoked", "outage", "asleep"};
     loch_metric_set(e->m_state, silent ? 2 : numbers[lease->state]);
-    loch_audit_note(l->o.audit, &e->tenant, silent ? "grace" : events[lease->state],
-                    lease->state == LOCH_LEASE_HELD ? "%s" : "keys are wiped: %s", e->cause);
+    (void)snprintf(detail, sizeof detail, "%s%s",
+                   lease->state == LOCH_LEASE_HELD ? "" : "keys are wiped: ", e->cause);
+    note(l, e, silent ? "grace" : events[lease->state], detail);
     (void)loch_id_format(&e->tenant, id);
+    (void)branch_words(e, branch);
     if (lease->state == LOCH_LEASE_REVOKED)
-        LOCH_ERROR("tenant %s: REVOKED: the key service denies its key (%s); its keys are wiped",
-                   id, e->cause);
+        LOCH_ERROR("tenant %s%s: REVOKED: the key service denies its key (%s); its keys are wiped",
+                   id, branch, e->cause);
     else if (lease->state == LOCH_LEASE_OUTAGE)
-        LOCH_ERROR("tenant %s: OUTAGE: the key service is unavailable and the grace of %llu s is "
+        LOCH_ERROR("tenant %s%s: OUTAGE: the key service is unavailable and the grace of %llu s is "
                    "over (%s); its keys are wiped",
-                   id, (unsigned long long)l->o.settings.grace_ms / 1000, e->cause);
+                   id, branch, (unsigned long long)l->o.settings.grace_ms / 1000, e->cause);
     else if (lease->state == LOCH_LEASE_ASLEEP)
         LOCH_INFO("tenant %s: asleep: %s; its keys are wiped until it is", id, e->cause);
     else if (silent)
-        LOCH_WARN("tenant %s: GRACE: the key service is unavailable (%s); served for %llu s more",
-                  id, e->cause, (unsigned long long)l->o.settings.grace_ms / 1000);
+        LOCH_WARN("tenant %s%s: GRACE: the key service is unavailable (%s); served for %llu s more",
+                  id, branch, e->cause, (unsigned long long)l->o.settings.grace_ms / 1000);
     else
-        LOCH_INFO("tenant %s: the key service grants its key", id);
+        LOCH_INFO("tenant %s%s: the key service grants its key", id, branch);
+}
+
+/* The branches' permits have ended with their tenant's; they begin anew when it is back. */
+static void end_branches(struct loch_leases *l, const struct loch_id *tenant)
+{
+    for (size_t i = 0; i < l->count; i++)
+        if (loch_id_equal(&l->entries[i]->tenant, tenant) &&
+            !loch_id_is_none(&l->entries[i]->branch))
+            l->entries[i]->ended = true;
 }
 
 static void fall_asleep(struct loch_leases *l, struct entry *e)
@@ -232,7 +286,9 @@ static void fall_asleep(struct loch_leases *l, struct entry *e)
     loch_keys_sleep(l->o.keys, &e->tenant);
     (void)snprintf(e->cause, sizeof e->cause, "not used for %llu s",
                    (unsigned long long)l->o.idle_ms / 1000);
-    l->o.dark(l->o.arg, &e->tenant, LOCH_E_KMS_UNAVAILABLE, "asleep: not used for kms.idle");
+    end_branches(l, &e->tenant);
+    l->o.dark(l->o.arg, &e->tenant, &e->branch, LOCH_E_KMS_UNAVAILABLE,
+              "asleep: not used for kms.idle");
 }
 
 static void go_dark(struct loch_leases *l, struct entry *e)
@@ -243,8 +299,10 @@ static void go_dark(struct loch_leases *l, struct entry *e)
 
     (void)snprintf(why, sizeof why, "%s: %.200s",
                    denied ? "KEY_REVOKED" : "KMS_UNAVAILABLE beyond the grace", e->cause);
-    loch_keys_block(l->o.keys, &e->tenant, code, why);
-    l->o.dark(l->o.arg, &e->tenant, code, why);
+    loch_keys_block(l->o.keys, &e->tenant, &e->branch, code, why);
+    if (loch_id_is_none(&e->branch))
+        end_branches(l, &e->tenant);
+    l->o.dark(l->o.arg, &e->tenant, &e->branch, code, why);
 }
 
 /* A closed state took the place of another: nothing to wipe, but the reason is another one. */
@@ -255,8 +313,8 @@ static void rename_block(struct loch_leases *l, const struct entry *e)
 
     (void)snprintf(why, sizeof why, "%s: %.200s", denied ? "KEY_REVOKED" : "KMS_UNAVAILABLE",
                    e->cause);
-    loch_keys_block(l->o.keys, &e->tenant, denied ? LOCH_E_KEY_REVOKED : LOCH_E_KMS_UNAVAILABLE,
-                    why);
+    loch_keys_block(l->o.keys, &e->tenant, &e->branch,
+                    denied ? LOCH_E_KEY_REVOKED : LOCH_E_KMS_UNAVAILABLE, why);
 }
 
 static void carry_out(struct loch_leases *l, struct entry *e, unsigned effects)
@@ -266,6 +324,7 @@ static void carry_out(struct loch_leases *l, struct entry *e, unsigned effects)
     if (effects & LOCH_LEASE_AUDIT)
         e->since_us = loch_env_wall_us(l->o.env);
     if (effects & LOCH_LEASE_WIPE) {
+        e->owes = true;
         e->wiped_us = 0;
         e->relight_ns = 0;
         if (e->lease.state == LOCH_LEASE_ASLEEP)
@@ -278,7 +337,7 @@ static void carry_out(struct loch_leases *l, struct entry *e, unsigned effects)
     if (effects & LOCH_LEASE_AUDIT)
         tell(l, e);
     if ((effects & LOCH_LEASE_RENEW) && held) {
-        loch_keys_permit(l->o.keys, &e->tenant, e->lease.permit_ns);
+        loch_keys_permit(l->o.keys, &e->tenant, &e->branch, e->lease.permit_ns);
         if ((effects & LOCH_LEASE_AUDIT) && e->lease.silent_ns == 0)
             e->cause[0] = '\0';
     }
@@ -292,8 +351,10 @@ static void carry_out(struct loch_leases *l, struct entry *e, unsigned effects)
 
 static struct entry *entry_add(struct loch_leases *l, const struct loch_keys_permit_view *view)
 {
-    char id[LOCH_ID_TEXT_BYTES];
-    struct loch_label label = {"tenant", loch_id_format(&view->tenant, id)};
+    char id[LOCH_ID_TEXT_BYTES], branch[LOCH_ID_TEXT_BYTES];
+    const bool whole = loch_id_is_none(&view->branch);
+    const struct loch_label labels[] = {{"tenant", loch_id_format(&view->tenant, id)},
+                                        {"branch", loch_id_format(&view->branch, branch)}};
     struct entry *e = calloc(1, sizeof *e);
 
     if (e == NULL)
@@ -308,11 +369,12 @@ static struct entry *entry_add(struct loch_leases *l, const struct loch_keys_per
         l->entries = more;
         l->cap = cap;
     }
-    if (!loch_is_ok(loch_id_map_put(&l->map, &view->tenant, e))) {
+    if (!loch_is_ok(loch_id_map_put(&l->map, lease_id(&view->tenant, &view->branch), e))) {
         free(e);
         return NULL;
     }
     e->tenant = view->tenant;
+    e->branch = view->branch;
     e->used_ns = now_of(l);
     e->since_us = loch_env_wall_us(l->o.env);
     if (view->block == LOCH_E_OK) {
@@ -325,8 +387,10 @@ static struct entry *entry_add(struct loch_leases *l, const struct loch_keys_per
         e->wiped_us = e->since_us; /* never opened here */
     }
     e->m_state = loch_metrics_gauge(
-        l->o.metrics, "loch_key_state",
-        "A tenant's key: 1 held, 2 grace, 3 revoked, 4 outage, 5 asleep.", &label, 1);
+        l->o.metrics, whole ? "loch_key_state" : "loch_branch_key_state",
+        whole ? "A tenant's key: 1 held, 2 grace, 3 revoked, 4 outage, 5 asleep."
+              : "The key of a branch with a CMK of its own: 1 held, 2 grace, 3 revoked, 4 outage.",
+        labels, whole ? 1 : 2);
     l->entries[l->count++] = e;
     if (view->block != LOCH_E_OK)
         tell(l, e);
@@ -338,7 +402,9 @@ static struct entry *entry_add(struct loch_leases *l, const struct loch_keys_per
 static void entry_free(struct loch_leases *l, struct entry *e)
 {
     loch_metrics_drop(l->o.metrics, e->m_state);
-    (void)loch_id_map_remove(&l->map, &e->tenant);
+    const struct loch_id *id = lease_id(&e->tenant, &e->branch);
+    if (loch_id_map_get(&l->map, id) == e) /* else one that began anew has its place */
+        (void)loch_id_map_remove(&l->map, id);
     free(e);
 }
 
@@ -353,7 +419,7 @@ static void follow_keys(struct loch_leases *l)
     for (size_t i = 0; i < l->count; i++)
         l->entries[i]->seen = false;
     for (size_t i = 0; i < n; i++) {
-        struct entry *e = find(l, &views[i].tenant);
+        struct entry *e = find(l, &views[i].tenant, &views[i].branch);
         if (e == NULL && views[i].until_ns == UINT64_MAX && views[i].block == LOCH_E_OK)
             continue; /* opened without a lease */
         if (e == NULL)
@@ -362,7 +428,7 @@ static void follow_keys(struct loch_leases *l)
             e->seen = true;
     }
     for (size_t i = 0; i < l->count; i++) {
-        if (l->entries[i]->seen)
+        if (l->entries[i]->seen && !l->entries[i]->ended)
             l->entries[kept++] = l->entries[i];
         else
             entry_free(l, l->entries[i]);
@@ -378,8 +444,8 @@ static unsigned consider_sleep(struct loch_leases *l, struct entry *e, uint64_t 
 
     if (e->lease.state == LOCH_LEASE_ASLEEP)
         return loch_keys_wanted(l->o.keys, &e->tenant) ? loch_lease_wake(&e->lease) : 0;
-    if (idle_ns == 0 || l->o.busy == NULL || e->lease.state != LOCH_LEASE_HELD ||
-        now_ns < e->look_ns)
+    if (!loch_id_is_none(&e->branch) || idle_ns == 0 || l->o.busy == NULL ||
+        e->lease.state != LOCH_LEASE_HELD || now_ns < e->look_ns)
         return 0;
     e->look_ns = now_ns + idle_ns / LOOKS_PER_IDLE;
     if (e->relight_ns != 0 || l->o.busy(l->o.arg, &e->tenant) ||
@@ -406,30 +472,36 @@ static void tick(void *arg)
     for (size_t i = 0; i < l->count; i++) {
         struct entry *e = l->entries[i];
         const uint64_t now_ns = now_of(l);
+        if (e->ended)
+            continue;
         carry_out(l, e, loch_lease_tick(&e->lease, now_ns));
         carry_out(l, e, consider_sleep(l, e, now_ns));
         if (e->relight_ns != 0 && now_ns >= e->relight_ns && e->lease.state == LOCH_LEASE_HELD) {
             e->relight_ns = 0;
-            l->o.light(l->o.arg, &e->tenant);
+            l->o.light(l->o.arg, &e->tenant, &e->branch);
         }
     }
 }
 
-void loch_leases_wiped(struct loch_leases *l, const struct loch_id *tenant)
+void loch_leases_wiped(struct loch_leases *l, const struct loch_id *tenant,
+                       const struct loch_id *branch)
 {
-    struct entry *e = find(l, tenant);
+    struct entry *e = find(l, tenant, branch);
 
-    if (e == NULL || e->wiped_us != 0)
+    if (e == NULL || !e->owes)
         return;
+    e->owes = false;
     e->wiped_us = loch_env_wall_us(l->o.env);
-    loch_audit_note(
-        l->o.audit, tenant, "wiped",
-        "no plaintext of the tenant is left in this process, its connections are closed");
+    note(l, e, "wiped",
+         loch_id_is_none(branch)
+             ? "no plaintext of the tenant is left in this process, its connections are closed"
+             : "no plaintext under its CMK is left in this process, its connections are closed");
 }
 
-void loch_leases_relight(struct loch_leases *l, const struct loch_id *tenant)
+void loch_leases_relight(struct loch_leases *l, const struct loch_id *tenant,
+                         const struct loch_id *branch)
 {
-    struct entry *e = find(l, tenant);
+    struct entry *e = find(l, tenant, branch);
 
     if (e != NULL)
         e->relight_ns = now_of(l) + RELIGHT_NS;
@@ -444,16 +516,16 @@ static const char *time_text(int64_t us, char out[static LOCH_TIME_TEXT_BYTES])
 
 void loch_leases_show(struct loch_leases *l, struct loch_console_request *request)
 {
-    static const char *const names[] = {"tenant",     "state",    "since",   "cause",
-                                        "lease_left", "wiped_at", "keyring", "decrypts"};
+    static const char *const names[] = {"tenant",   "state",   "since",    "cause", "lease_left",
+                                        "wiped_at", "keyring", "decrypts", "branch"};
     const uint64_t now_ns = now_of(l);
 
     loch_console_columns(request, names, sizeof names / sizeof names[0]);
     for (size_t i = 0; i < l->count; i++) {
         const struct entry *e = l->entries[i];
         const uint64_t left_ns = e->lease.permit_ns > now_ns ? e->lease.permit_ns - now_ns : 0;
-        char id[LOCH_ID_TEXT_BYTES], since[LOCH_TIME_TEXT_BYTES], wiped[LOCH_TIME_TEXT_BYTES],
-            text[3][24];
+        char id[LOCH_ID_TEXT_BYTES], branch[LOCH_ID_TEXT_BYTES], since[LOCH_TIME_TEXT_BYTES],
+            wiped[LOCH_TIME_TEXT_BYTES], text[3][24];
         (void)snprintf(text[0], sizeof text[0], "%llu ms",
                        (unsigned long long)(left_ns / NS_PER_MS));
         (void)snprintf(text[1], sizeof text[1], "%llu",
@@ -466,7 +538,9 @@ void loch_leases_show(struct loch_leases *l, struct loch_console_request *reques
                                 text[0],
                                 time_text(e->wiped_us, wiped),
                                 text[1],
-                                text[2]};
+                                text[2],
+                                loch_id_is_none(&e->branch) ? NULL
+                                                            : loch_id_format(&e->branch, branch)};
         loch_console_row(request, values);
     }
     loch_console_done(request, NULL);

@@ -2,7 +2,8 @@
  *
  * Invariants: versions of a key id are 1, 2, 3, ... in order and agree in level, purpose and scope;
  * a TK's parent is a KEK of the same purpose that stands before it; at most one version of a key id
- * is ACTIVE; a DESTROYED version has no wrap.
+ * is ACTIVE; a DESTROYED version has no wrap. A KEK whose scope is a branch (its own CMK wraps it)
+ * is for PAGE or WAL, and holds timelines' keys only; all keys of a timeline hang under one CMK.
  */
 #include "loch/keyring/keyring.h"
 #include "keyring_internal.h"
@@ -126,6 +127,35 @@ const struct loch_keyring_entry *loch_keyring_active(const struct loch_keyring *
     return NULL;
 }
 
+const struct loch_keyring_entry *loch_keyring_active_version(const struct loch_keyring *ring,
+                                                             const struct loch_id *key_id)
+{
+    for (uint32_t i = 0; i < ring->count; i++)
+        if (ring->entries[i].state == LOCH_STATE_ACTIVE &&
+            loch_id_equal(&ring->entries[i].key_id, key_id))
+            return &ring->entries[i];
+    return NULL;
+}
+
+struct loch_id loch_keyring_lock_of(const struct loch_keyring *ring,
+                                    const struct loch_keyring_entry *e)
+{
+    if (e->level == LOCH_LEVEL_KEK)
+        return e->scope;
+    const struct loch_keyring_entry *parent =
+        loch_keyring_find(ring, &e->parent, e->parent_version);
+    return parent != NULL ? parent->scope : (struct loch_id){{0}};
+}
+
+struct loch_id loch_keyring_lock(const struct loch_keyring *ring, const struct loch_id *timeline)
+{
+    for (uint32_t i = 0; i < ring->count; i++)
+        if (ring->entries[i].level == LOCH_LEVEL_TK &&
+            loch_id_equal(&ring->entries[i].scope, timeline))
+            return loch_keyring_lock_of(ring, &ring->entries[i]);
+    return (struct loch_id){{0}};
+}
+
 /* Whether fields of one entry go together, without looking at others. */
 static bool fields_agree(const struct loch_keyring_entry *e)
 {
@@ -136,11 +166,39 @@ static bool fields_agree(const struct loch_keyring_entry *e)
     if ((e->wrap.len == 0) != (e->state == LOCH_STATE_DESTROYED) ||
         e->wrap.len > LOCH_KEYRING_WRAP_MAX_BYTES || e->cmk_uri.len > LOCH_KEYRING_URI_MAX_BYTES)
         return false;
+    if (e->level == LOCH_LEVEL_KEK && !loch_id_is_none(&e->scope) &&
+        e->purpose != LOCH_PURPOSE_PAGE && e->purpose != LOCH_PURPOSE_WAL)
+        return false;
     if (e->level == LOCH_LEVEL_KEK)
         return loch_id_is_none(&e->parent) && e->parent_version == 0 && e->cmk_uri.len > 0 &&
                e->provider >= LOCH_PROVIDER_FILE && e->provider <= LOCH_PROVIDER_VAULT;
     return e->level == LOCH_LEVEL_TK && e->cmk_uri.len == 0 && e->provider == 0 &&
            !loch_id_is_none(&e->parent);
+}
+
+/* A TK below its parent: of the same purpose; a branch's KEK holds timelines' keys, and all those
+ * of a timeline. */
+static loch_status parent_check(const struct loch_keyring *ring, const struct loch_keyring_entry *e)
+{
+    const struct loch_keyring_entry *parent =
+        loch_keyring_find(ring, &e->parent, e->parent_version);
+
+    if (parent == NULL || parent->level != LOCH_LEVEL_KEK || parent->purpose != e->purpose)
+        return LOCH_FAIL(LOCH_E_INVALID, "a timeline key's parent is not a KEK of its purpose");
+    if (loch_id_is_none(&e->scope))
+        return loch_id_is_none(&parent->scope)
+                   ? LOCH_OK
+                   : LOCH_FAIL(LOCH_E_INVALID, "a tenant's key hangs under a branch's CMK");
+    for (uint32_t i = 0; i < ring->count; i++) {
+        const struct loch_keyring_entry *other = &ring->entries[i];
+        if (other->level != LOCH_LEVEL_TK || !loch_id_equal(&other->scope, &e->scope))
+            continue;
+        const struct loch_id lock = loch_keyring_lock_of(ring, other);
+        if (!loch_id_equal(&lock, &parent->scope))
+            return LOCH_FAIL(LOCH_E_INVALID, "a timeline's keys hang under two CMKs");
+        break;
+    }
+    return LOCH_OK;
 }
 
 loch_status keyring_entry_check(const struct loch_keyring *ring, const struct loch_keyring_entry *e)
@@ -163,13 +221,7 @@ loch_status keyring_entry_check(const struct loch_keyring *ring, const struct lo
     if (e->version != last + 1)
         return LOCH_FAIL(LOCH_E_INVALID, "version %" PRIu32 " of a key follows %" PRIu32,
                          e->version, last);
-    if (e->level == LOCH_LEVEL_TK) {
-        const struct loch_keyring_entry *parent =
-            loch_keyring_find(ring, &e->parent, e->parent_version);
-        if (parent == NULL || parent->level != LOCH_LEVEL_KEK || parent->purpose != e->purpose)
-            return LOCH_FAIL(LOCH_E_INVALID, "a timeline key's parent is not a KEK of its purpose");
-    }
-    return LOCH_OK;
+    return e->level == LOCH_LEVEL_TK ? parent_check(ring, e) : LOCH_OK;
 }
 
 loch_status keyring_entry_append(struct loch_keyring *ring, struct loch_keyring_entry *take_entry)
@@ -260,15 +312,30 @@ loch_status loch_keyring_destroy_version(struct loch_keyring *ring, const struct
     return LOCH_OK;
 }
 
+/* Whether keys of other timelines hang under the branch's own CMK. */
+static bool holds_others(const struct loch_keyring *ring, const struct loch_id *branch)
+{
+    for (uint32_t i = 0; i < ring->count; i++) {
+        const struct loch_keyring_entry *e = &ring->entries[i];
+        const struct loch_id lock = loch_keyring_lock_of(ring, e);
+        if (e->level == LOCH_LEVEL_TK && !loch_id_equal(&e->scope, branch) &&
+            loch_id_equal(&lock, branch))
+            return true;
+    }
+    return false;
+}
+
 uint32_t loch_keyring_forget(struct loch_keyring *ring, const struct loch_id *timeline)
 {
     uint32_t kept = 0;
 
     LOCH_ASSERT(!loch_id_is_none(timeline)); /* none is the tenant's own scope */
+    const bool held = holds_others(ring, timeline);
     const uint32_t before = ring->count;
     for (uint32_t i = 0; i < before; i++) {
         struct loch_keyring_entry *e = &ring->entries[i];
-        if (e->level == LOCH_LEVEL_TK && loch_id_equal(&e->scope, timeline)) {
+        const bool goes = e->level == LOCH_LEVEL_TK || !held;
+        if (goes && loch_id_equal(&e->scope, timeline)) {
             if (e->wrap.len > 0)
                 loch_wipe(e->wrap.data, e->wrap.len);
             keyring_entry_fini(e);

@@ -2,7 +2,7 @@
  *
  *  off len
  *    0   8  magic "LOCHRING"
- *    8   2  format, 1               10   2  min_reader, 1
+ *    8   2  format, 1 or 2          10   2  min_reader, the same
  *   12   1  mac, 1 HMAC-SHA256      13   1  flags, 0
  *   14   1  tombstone, 0 or 1       15   1  zero
  *   16  16  cluster                 32  16  tenant
@@ -13,6 +13,8 @@
  *           16 scope | 16 parent | u32 parent version | u32 n, n CMK URI | u32 n, n wrap |
  *           32 salt | 32 commitment
  *  end-32   MAC over everything before
+ * Format 2 has KEKs whose scope is a branch: a reader of 1 would look for their CMK in the wrong
+ * place. A keyring without any is written in format 1.
  * Twin: docs/format/keyring.md.
  */
 #include "keyring_internal.h"
@@ -25,6 +27,7 @@
 #define MAGIC "LOCHRING"
 #endif
 #define FORMAT          1u
+#define FORMAT_BRANCHES 2u /* KEKs with a scope */
 #define MAC_HMAC_SHA256 1u
 
 static void entry_encode(struct loch_writer *w, const struct loch_keyring_entry *e)
@@ -44,14 +47,27 @@ static void entry_encode(struct loch_writer *w, const struct loch_keyring_entry 
     loch_write_bytes(w, e->commitment, sizeof e->commitment);
 }
 
+static bool is_branch_kek(const struct loch_keyring_entry *e)
+{
+    return e->level == LOCH_LEVEL_KEK && !loch_id_is_none(&e->scope);
+}
+
+static uint16_t format_of(const struct loch_keyring *ring)
+{
+    for (uint32_t i = 0; i < ring->count; i++)
+        if (is_branch_kek(&ring->entries[i]))
+            return FORMAT_BRANCHES;
+    return FORMAT;
+}
+
 loch_status loch_keyring_encode(const struct loch_keyring *ring, struct loch_buf *out)
 {
     struct loch_writer w;
 
     loch_writer_init(&w, out);
     loch_write_bytes(&w, MAGIC, 8);
-    loch_write_u16(&w, FORMAT);
-    loch_write_u16(&w, FORMAT);
+    loch_write_u16(&w, format_of(ring));
+    loch_write_u16(&w, format_of(ring));
     loch_write_u8(&w, MAC_HMAC_SHA256);
     loch_write_u8(&w, 0);
     loch_write_u8(&w, ring->tombstone ? 1 : 0);
@@ -67,7 +83,7 @@ loch_status loch_keyring_encode(const struct loch_keyring *ring, struct loch_buf
     return loch_writer_finish(&w);
 }
 
-static loch_status entry_decode(struct loch_reader *r, struct loch_keyring *ring)
+static loch_status entry_decode(struct loch_reader *r, uint16_t format, struct loch_keyring *ring)
 {
     struct loch_keyring_entry e = {0};
     loch_status st;
@@ -87,6 +103,8 @@ static loch_status entry_decode(struct loch_reader *r, struct loch_keyring *ring
     loch_read_into(r, e.commitment, sizeof e.commitment);
     if (r->bad)
         return LOCH_FAIL(LOCH_E_CORRUPT, "the keyring ends within an entry");
+    if (format < FORMAT_BRANCHES && is_branch_kek(&e))
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a keyring of format 1 has a branch's KEK");
     LOCH_TRY_OUT(st, loch_buf_append(&e.cmk_uri, uri.data, uri.len));
     LOCH_TRY_OUT(st, loch_buf_append(&e.wrap, wrap.data, wrap.len));
     st = keyring_entry_append(ring, &e);
@@ -98,7 +116,8 @@ out:
     return st;
 }
 
-static loch_status head_decode(struct loch_reader *r, struct loch_keyring *ring, uint32_t *count)
+static loch_status head_decode(struct loch_reader *r, struct loch_keyring *ring, uint16_t *version,
+                               uint32_t *count)
 {
     uint8_t magic[8];
 
@@ -111,10 +130,11 @@ static loch_status head_decode(struct loch_reader *r, struct loch_keyring *ring,
     const uint8_t flags = loch_read_u8(r);
     const uint8_t tombstone = loch_read_u8(r);
     const uint8_t zero = loch_read_u8(r);
-    if (!r->bad && (format < FORMAT || min_reader > FORMAT || mac != MAC_HMAC_SHA256 ||
+    if (!r->bad && (format < FORMAT || min_reader > FORMAT_BRANCHES || mac != MAC_HMAC_SHA256 ||
                     flags != 0 || tombstone > 1 || zero != 0))
         return LOCH_FAIL(LOCH_E_UNSUPPORTED, "keyring format %u wants a reader of %u", format,
                          min_reader);
+    *version = format;
     ring->tombstone = tombstone == 1;
     ring->cluster = loch_read_id(r);
     ring->tenant = loch_read_id(r);
@@ -133,15 +153,16 @@ loch_status loch_keyring_decode(struct loch_slice bytes, struct loch_keyring *ou
     struct loch_keyring ring = {0};
     struct loch_reader r;
     uint32_t count = 0;
+    uint16_t format = 0;
     loch_status st;
 
     if (bytes.len < LOCH_KEYRING_MAC_BYTES)
         return LOCH_FAIL(LOCH_E_CORRUPT, "a keyring of %zu bytes", bytes.len);
     const struct loch_slice covered = loch_slice_of(bytes.data, bytes.len - LOCH_KEYRING_MAC_BYTES);
     loch_reader_init(&r, covered);
-    LOCH_TRY_OUT(st, head_decode(&r, &ring, &count));
+    LOCH_TRY_OUT(st, head_decode(&r, &ring, &format, &count));
     for (uint32_t i = 0; i < count; i++)
-        LOCH_TRY_OUT(st, entry_decode(&r, &ring));
+        LOCH_TRY_OUT(st, entry_decode(&r, format, &ring));
     LOCH_TRY_OUT(st, loch_reader_finish(&r, "keyring"));
     *out = ring;
     *body = covered;

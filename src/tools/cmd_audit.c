@@ -54,15 +54,20 @@ loch_status loch_key_receipt(struct loch_cluster *c, const struct loch_options *
     char name[32];
     loch_status st;
     json_t *out = json_array();
+    json_t *branch = NULL;
 
     LOCH_TRY_OUT(st, loch_tenant_find(c, o->tenant ? o->tenant : "main", id));
+    if (o->branch != NULL)
+        LOCH_TRY_OUT(st, loch_branch_find(c, id, o->branch, &branch));
     LOCH_EACH_DAEMON(c, i)
     {
         json_t *rows = NULL;
         json_t *row;
         size_t k;
         (void)loch_daemon_name(i, name);
-        st = loch_consolef(c, loch_port_daemon(c, i), &rows, "SHOW RECEIPT %s", id);
+        st = loch_consolef(c, loch_port_daemon(c, i), &rows, "SHOW RECEIPT %s%s%s", id,
+                           branch != NULL ? " BRANCH " : "",
+                           branch != NULL ? loch_field(branch, "timeline") : "");
         if (!loch_is_ok(st)) {
             loch_progress("warning: no receipt of %s: %s", name, loch_error_text());
             continue;
@@ -80,12 +85,13 @@ loch_status loch_key_receipt(struct loch_cluster *c, const struct loch_options *
         }
     }
     if (json_array_size(out) == 0) {
-        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "no daemon has ever lost this tenant's key");
+        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "no daemon has ever lost this key");
         goto out;
     }
     loch_print_rows(c, out);
     st = LOCH_OK;
 out:
+    json_decref(branch);
     json_decref(out);
     return st;
 }

@@ -197,21 +197,25 @@ loch_status loch_branch_make(struct loch_cluster *c, const struct loch_options *
                              json_t **out)
 {
     const char *from = o->from ? o->from : "main";
-    char tenant[33];
+    char tenant[33], kms[LOCH_KMS_CLAUSE_BYTES];
     json_t *parent = NULL;
     json_t *rows = NULL;
     loch_lsn at;
-    loch_status st;
+    loch_status st = LOCH_OK;
 
     LOCH_TRY(loch_name_check("branch", name));
+    LOCH_TRY(loch_kms_clause(o->kms_uri, kms, sizeof kms));
     LOCH_TRY(loch_tenant_find(c, o->tenant ? o->tenant : "main", tenant));
     LOCH_TRY(loch_branch_find(c, tenant, from, &parent));
     LOCH_TRY_OUT(st, loch_branch_point(c, parent, o->at, &at));
     LOCH_TRY_OUT(st, loch_consolef(c, loch_port_pageserver(c), &rows,
-                                   "CREATE BRANCH %s %s FROM %s AT " LOCH_LSN_FMT "%s", tenant,
+                                   "CREATE BRANCH %s %s FROM %s AT " LOCH_LSN_FMT "%s%s", tenant,
                                    name, loch_field(parent, "timeline"), LOCH_LSN_ARG(at),
-                                   o->keep_prepared ? " PREPARED keep" : ""));
-    st = loch_timeline_announce(c, json_array_get(rows, 0));
+                                   o->keep_prepared ? " PREPARED keep" : "", kms));
+    if (o->kms_uri != NULL) /* before any safekeeper reads its keys */
+        st = loch_tenant_pin(c, loch_field(json_array_get(rows, 0), "timeline"), o->kms_uri);
+    if (loch_is_ok(st))
+        st = loch_timeline_announce(c, json_array_get(rows, 0));
     if (!loch_is_ok(st))
         st = take_back(c, tenant, json_array_get(rows, 0), st);
     else
@@ -244,6 +248,8 @@ loch_status loch_branch_remove(struct loch_cluster *c, const char *tenant, const
                                    loch_field(row, "timeline"));
     if (loch_is_ok(st))
         loch_timeline_forget(c, tenant, loch_field(row, "timeline"));
+    if (loch_is_ok(st) && strcmp(loch_field(row, "cmk_of"), name) == 0)
+        loch_tenant_unpin(c, loch_field(row, "timeline"));
     json_decref(rows);
     json_decref(row);
     return st;

@@ -124,8 +124,8 @@ static loch_status wait_daemon(const struct loch_cluster *c, const char *name, c
     return loch_console_wait(c, name, port, start_timeout_ms(c));
 }
 
-/* A tenant whose key is gone does not keep the others down. */
-static bool tenant_is_dark(const struct loch_cluster *c, const char *tenant_id)
+/* A tenant, or a branch, whose key is gone does not keep the others down. */
+static bool is_dark(const struct loch_cluster *c, const char *tenant_id, const char *branch)
 {
     json_t *rows = NULL;
     json_t *row;
@@ -134,10 +134,16 @@ static bool tenant_is_dark(const struct loch_cluster *c, const char *tenant_id)
 
     if (!loch_is_ok(loch_console(c, loch_port_pageserver(c), "SHOW TENANTS", &rows)))
         return false;
+    json_t *timelines = NULL;
+    if (loch_is_ok(loch_console(c, loch_port_pageserver(c), "SHOW TIMELINES", &timelines)))
+        (void)json_array_extend(rows, timelines);
+    json_decref(timelines);
     json_array_foreach(rows, i, row)
     {
         const char *state = loch_field(row, "state");
+        const bool tenants = json_object_get(row, "timeline") == NULL;
         dark = dark || (strcmp(loch_field(row, "tenant"), tenant_id) == 0 &&
+                        (tenants || strcmp(loch_field(row, "name"), branch) == 0) &&
                         (strcmp(state, "REVOKED") == 0 || strcmp(state, "OUTAGE") == 0));
     }
     json_decref(rows);
@@ -169,10 +175,10 @@ static loch_status bring_up_one(struct loch_cluster *c, const char *name, void *
     if (!loch_is_ok(st)) {
         char why[600];
         (void)snprintf(why, sizeof why, "%s", loch_error_text());
-        const bool dark = tenant_is_dark(c, loch_field(note, "tenant_id"));
+        const bool dark = is_dark(c, loch_field(note, "tenant_id"), loch_field(note, "branch"));
         loch_progress("warning: compute %s %s: %s", name,
                       ended  ? "is not gone"
-                      : dark ? "waits for its tenant's key"
+                      : dark ? "waits for its tenant's or branch's key"
                              : "does not start",
                       why);
         if (!ended && !dark && loch_is_ok(first->st)) {

@@ -235,9 +235,9 @@ static struct holders reload_all(const struct loch_cluster *c, const char *tenan
     return held;
 }
 
-/* The URI of the CMK that the tenant's newest META KEK hangs below. */
-static loch_status current_cmk(const struct loch_cluster *c, const char *tenant, char *uri,
-                               size_t len)
+/* The URI of the CMK that the newest KEK of the tenant, or of a branch, hangs below. */
+static loch_status current_cmk(const struct loch_cluster *c, const char *tenant, const char *branch,
+                               char *uri, size_t len)
 {
     json_t *rows = NULL;
     json_t *row;
@@ -245,8 +245,10 @@ static loch_status current_cmk(const struct loch_cluster *c, const char *tenant,
 
     LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "SHOW KEYS %s", tenant));
     uri[0] = '\0';
-    json_array_foreach(rows, i, row) if (strcmp(loch_field(row, "level"), "kek") == 0 &&
-                                         strcmp(loch_field(row, "state"), "active") == 0)(void)
+    json_array_foreach(
+        rows, i, row) if (strcmp(loch_field(row, "level"), "kek") == 0 &&
+                          strcmp(loch_field(row, "timeline"), branch != NULL ? branch : "") == 0 &&
+                          strcmp(loch_field(row, "state"), "active") == 0)(void)
         snprintf(uri, len, "%s", loch_field(row, "cmk"));
     json_decref(rows);
     if (uri[0] == '\0')
@@ -284,7 +286,9 @@ static void unpin_everywhere(const struct loch_cluster *c, const char *tenant, c
     }
 }
 
-static loch_status rotate(const struct loch_cluster *c, const char *tenant, const char *what)
+/* branch: its id, when what its own CMK holds is meant; else NULL. */
+static loch_status rotate(const struct loch_cluster *c, const char *tenant, const char *branch,
+                          const char *what)
 {
     json_t *rows = NULL;
     json_t *activated = NULL;
@@ -292,7 +296,8 @@ static loch_status rotate(const struct loch_cluster *c, const char *tenant, cons
     const int all = loch_safekeeper_count(c);
     loch_status st;
 
-    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "ROTATE KEY %s %s", tenant, what));
+    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "ROTATE KEY %s %s%s%s", tenant, what,
+                           branch != NULL ? " BRANCH " : "", branch != NULL ? branch : ""));
     json_t *row = json_array_get(rows, 0);
     (void)snprintf(generation, sizeof generation, "%s", loch_field(row, "generation"));
     struct holders held = reload_all(c, tenant, generation);
@@ -323,16 +328,18 @@ out:
 }
 
 /* Pinned in both places first, so that no daemon is without either CMK at any time. */
-static loch_status move_cmk(const struct loch_cluster *c, const char *tenant, const char *uri)
+static loch_status move_cmk(const struct loch_cluster *c, const char *tenant, const char *branch,
+                            const char *uri)
 {
+    const char *holder = branch != NULL ? branch : tenant;
     char old[1100];
 
-    LOCH_TRY(current_cmk(c, tenant, old, sizeof old));
-    LOCH_TRY(pin_everywhere(c, tenant, old));
-    LOCH_TRY(pin_everywhere(c, tenant, uri));
-    LOCH_TRY(rotate(c, tenant, "cmk"));
+    LOCH_TRY(current_cmk(c, tenant, branch, old, sizeof old));
+    LOCH_TRY(pin_everywhere(c, holder, old));
+    LOCH_TRY(pin_everywhere(c, holder, uri));
+    LOCH_TRY(rotate(c, tenant, branch, "cmk"));
     if (strcmp(old, uri) != 0)
-        unpin_everywhere(c, tenant, old);
+        unpin_everywhere(c, holder, old);
     return LOCH_OK;
 }
 
@@ -340,7 +347,7 @@ static loch_status key_rotate(struct loch_cluster *c, const struct loch_options 
                               const char *what)
 {
     static const char usage[] =
-        "want: loch key rotate cmk|kek|tk|wire [--tenant T] [--kms-uri URI]";
+        "want: loch key rotate cmk|kek|tk|wire [--tenant T] [--branch B] [--kms-uri URI]";
     char id[33];
 
     if (what == NULL || (strcmp(what, "cmk") != 0 && strcmp(what, "kek") != 0 &&
@@ -349,7 +356,17 @@ static loch_status key_rotate(struct loch_cluster *c, const struct loch_options 
     if (o->kms_uri != NULL && strcmp(what, "cmk") != 0)
         return LOCH_FAIL(LOCH_E_INVALID, "--kms-uri goes with rotate cmk: %s", usage);
     LOCH_TRY(loch_tenant_find(c, o->tenant ? o->tenant : "main", id));
-    return o->kms_uri != NULL ? move_cmk(c, id, o->kms_uri) : rotate(c, id, what);
+    if (o->branch == NULL)
+        return o->kms_uri != NULL ? move_cmk(c, id, NULL, o->kms_uri) : rotate(c, id, NULL, what);
+    json_t *row = NULL;
+    LOCH_TRY(loch_branch_find(c, id, o->branch, &row));
+    const char *branch = loch_field(row, "timeline");
+    loch_status st = strcmp(loch_field(row, "cmk_of"), o->branch) != 0
+                         ? LOCH_FAIL(LOCH_E_INVALID, "branch %s has no CMK of its own", o->branch)
+                     : o->kms_uri != NULL ? move_cmk(c, id, branch, o->kms_uri)
+                                          : rotate(c, id, branch, what);
+    json_decref(row);
+    return st;
 }
 
 /* ---- looking ---- */

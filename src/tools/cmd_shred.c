@@ -63,6 +63,8 @@ static loch_status shred_confirm(struct loch_cluster *c, const struct loch_optio
     json_decref(attached);
     LOCH_TRY(st);
     forget_elsewhere(c, tenant, timeline);
+    if (branch != NULL && strcmp(loch_field(branch, "cmk_of"), loch_field(branch, "name")) == 0)
+        loch_tenant_unpin(c, timeline);
     json_t *rows = json_pack("[{s:s, s:s}]", "shredded", branch != NULL ? "branch" : "tenant", "id",
                              timeline != NULL ? timeline : tenant);
     loch_print_rows(c, rows);

@@ -39,6 +39,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                        .level = LOCH_LEVEL_KEK,
                                        .purpose = LOCH_PURPOSE_WAL,
                                        .provider = LOCH_PROVIDER_FILE};
+        if (size > 0 && data[0] % 2 == 1)
+            e.scope = id; /* a branch's: format 2 */
         loch_status st = loch_buf_append(&e.cmk_uri, "file:/x", 7);
         LOCH_ASSERT(loch_is_ok(st));
         st = loch_buf_append(&e.wrap, "wrap", 4);

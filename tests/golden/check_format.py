@@ -176,24 +176,38 @@ def check_layer_lz4(data):
         assert number == i and message(0, i, at, stored) == golden_frame(i)
 
 
-def check_keyring(data):
-    assert data[:8] == b"LOCHRING" and struct.unpack_from("<HHBBBB", data, 8) == (1, 1, 1, 0, 0, 0)
+def keyring_entries(data, version_of_format):
+    head = (version_of_format, version_of_format, 1, 0, 0, 0)
+    assert data[:8] == b"LOCHRING" and struct.unpack_from("<HHBBBB", data, 8) == head
     generation, count = struct.unpack_from("<Q", data, 48)[0], struct.unpack_from("<I", data, 120)[0]
-    assert generation == 1 and count == 4
+    assert generation == 1
     at, seen = 124, []
     for _ in range(count):
         version, level, purpose, state, provider = struct.unpack_from("<IBBBB", data, at + 16)
-        seen.append((data[at], version, level, purpose, state, provider))
+        seen.append((data[at], version, level, purpose, state, provider, data[at + 24]))
         at += 24 + 16 + 16 + 4
         for _ in range(2):
             at += 4 + struct.unpack_from("<I", data, at)[0]
         at += 64
     assert at + 32 == len(data)
-    assert seen == [(10, 1, 1, 1, 2, 1), (11, 1, 1, 2, 1, 1), (10, 2, 1, 1, 1, 1), (20, 1, 2, 1, 2, 0)]
+    return seen
+
+
+TENANT_KEKS = [(10, 1, 1, 1, 2, 1, 0), (11, 1, 1, 2, 1, 1, 0), (10, 2, 1, 1, 1, 1, 0)]
+
+
+def check_keyring(data):
+    assert keyring_entries(data, 1) == TENANT_KEKS + [(20, 1, 2, 1, 2, 0, 0x77)]
+
+
+def check_keyring_2(data):
+    branch = [(30, 1, 1, 1, 2, 1, 0x78), (31, 1, 1, 2, 2, 1, 0x78)]
+    keys = [(20, 1, 2, 1, 2, 0, 0x77), (40, 1, 2, 1, 1, 0, 0x78), (41, 1, 2, 2, 1, 0, 0x78), (42, 1, 2, 1, 1, 0, 0x79)]
+    assert keyring_entries(data, 2) == TENANT_KEKS + branch + keys
 
 
 for name, check in (("object", check_object), ("wal-archive", check_archive), ("wal", check_wal), ("layer", check_layer),
-                    ("layer-lz4", check_layer_lz4), ("keyring", check_keyring)):
+                    ("layer-lz4", check_layer_lz4), ("keyring", check_keyring), ("keyring-2", check_keyring_2)):
     with open(os.path.join(HERE, name + ".bin"), "rb") as f:
         check(f.read())
     print(name, "opens by its documents")

@@ -48,14 +48,15 @@ struct loch_audit_summary {
 LOCH_STATUS loch_audit_verify(const char *dir,
                               void (*fn)(void *arg, const struct loch_audit_record *record),
                               void *arg, struct loch_audit_summary *out);
-/* The records about the tenant since its key was last lost (revoked or outage), at most `max`, the
- * bodies and signatures copied: what proves when this node was told and when it had wiped.
- * LOCH_E_NOT_FOUND: it never was. Blocks. */
+/* The records about the tenant, or (branch not none) about that branch's own key, since that key
+ * was last lost (revoked or outage), at most `max`, the bodies and signatures copied: what proves
+ * when this node was told and when it had wiped. LOCH_E_NOT_FOUND: it never was. Blocks. */
 struct loch_audit_copy {
     char body[LOCH_AUDIT_LINE_MAX_BYTES];
     uint8_t signature[LOCH_SIGNATURE_BYTES];
 };
 LOCH_STATUS loch_audit_receipt(const char *dir, const struct loch_id *tenant,
-                               struct loch_audit_copy *out, size_t max, size_t *count);
+                               const struct loch_id *branch, struct loch_audit_copy *out,
+                               size_t max, size_t *count);
 
 #endif

@@ -12,13 +12,14 @@ struct loch_keys;
 #define LOCH_SHOW_KEYS_HELP    "One row a key version of the tenant's keyring: state, parent, CMK."
 #define LOCH_RELOAD_KEYS_WORDS "RELOAD KEYS <tenant>"
 #define LOCH_RELOAD_KEYS_HELP  "Reads the tenant's keyring again and names its generation."
-#define LOCH_ROTATE_KEY_WORDS  "ROTATE KEY <tenant> <what>"
-#define LOCH_ROTATE_KEY_HELP   "cmk, kek, tk or wire: new versions or wraps, online."
-#define LOCH_ACTIVATE_WORDS    "ACTIVATE KEYS <tenant>"
-#define LOCH_ACTIVATE_HELP     "Pending versions become active."
+#define LOCH_ROTATE_KEY_WORDS  "ROTATE KEY <tenant> <what> [BRANCH <branch>]"
+#define LOCH_ROTATE_KEY_HELP                                                                       \
+    "cmk, kek, tk or wire: new versions or wraps, online; of what a branch's own CMK holds."
+#define LOCH_ACTIVATE_WORDS "ACTIVATE KEYS <tenant>"
+#define LOCH_ACTIVATE_HELP  "Pending versions become active."
 
-#define LOCH_RECEIPT_WORDS "SHOW RECEIPT <tenant>"
-#define LOCH_RECEIPT_HELP  "What this node signed since it last lost the tenant's key."
+#define LOCH_RECEIPT_WORDS "SHOW RECEIPT <tenant> [BRANCH <branch>]"
+#define LOCH_RECEIPT_HELP  "What this node signed since it last lost the tenant's or branch's key."
 
 void loch_show_keys_command(struct loch_keys *keys, struct loch_console_request *take_request);
 /* `dir`: where the audit log lies; lives as long as the request. Answers later. */

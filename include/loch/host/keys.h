@@ -54,6 +54,15 @@ void loch_keys_tenant_drop(struct loch_keys *keys, const struct loch_id *tenant)
  * Pageserver only. */
 LOCH_STATUS loch_keys_add_timeline(struct loch_keys *keys, const struct loch_id *tenant,
                                    const struct loch_id *timeline);
+/* The same below the CMK of the branch `lock`; that branch itself: its KEKs are made too, under the
+ * CMK that is pinned for its id. LOCH_E_INVALID: none is. Also when this fails keys may stand in
+ * the keyring (loch_keys_forget_timeline). */
+LOCH_STATUS loch_keys_add_locked(struct loch_keys *keys, const struct loch_id *tenant,
+                                 const struct loch_id *timeline, const struct loch_id *lock);
+/* The branch whose own CMK holds the timeline's keys; none: the tenant's does, or they are not
+ * known here. Also while they are blocked. */
+struct loch_id loch_keys_lock(struct loch_keys *keys, const struct loch_id *tenant,
+                              const struct loch_id *timeline);
 /* The same for several at once, in one change of the keyring. */
 LOCH_STATUS loch_keys_add_timelines(struct loch_keys *keys, const struct loch_id *tenant,
                                     const struct loch_id *timelines, size_t count);
@@ -91,26 +100,35 @@ struct loch_rotation_report {
     uint64_t generation;
     uint64_t bytes_written; /* keyring objects: all that a rotation writes */
 };
-/* Nothing is lost when it is interrupted; the same again finishes or does it once more. No data
- * object is touched. LOCH_E_STALE: others write this keyring. */
+/* Of what the tenant's CMK holds (branch none), or of what a branch's own does; the other keys stay
+ * as they are. Nothing is lost when it is interrupted; the same again finishes or does it once
+ * more. No data object is touched. LOCH_E_STALE: others write this keyring. LOCH_E_NOT_FOUND: the
+ * branch has no CMK of its own. */
 LOCH_STATUS loch_keys_rotate(struct loch_keys *keys, const struct loch_id *tenant,
-                             enum loch_rotation what, struct loch_rotation_report *out);
+                             const struct loch_id *branch, enum loch_rotation what,
+                             struct loch_rotation_report *out);
 /* Every PENDING version becomes ACTIVE, after it was read back and proven. */
 LOCH_STATUS loch_keys_settle(struct loch_keys *keys, const struct loch_id *tenant);
 /* A copy of the keyring held (wrapped keys only); the caller loch_keyring_fini's it. */
 LOCH_STATUS loch_keys_ring(struct loch_keys *keys, const struct loch_id *tenant,
                            struct loch_keyring *out);
 
-/* ---- leases: for host/leases.h ---- */
-/* LOCH_OK while the tenant's keys may be used, or are not known here; else LOCH_E_KEY_REVOKED or
- * LOCH_E_KMS_UNAVAILABLE: also for what was opened with them before. Cheap; before every send. */
-LOCH_STATUS loch_keys_usable(struct loch_keys *keys, const struct loch_id *tenant);
-/* One real Decrypt of the tenant's META KEK; blocks. LOCH_E_DENIED, LOCH_E_UNAVAILABLE, ... */
-LOCH_STATUS loch_keys_prove(struct loch_keys *keys, const struct loch_id *tenant);
-void loch_keys_permit(struct loch_keys *keys, const struct loch_id *tenant, uint64_t until_ns);
-/* Wipes every opened key of the tenant; all uses fail with `code` and `why` until a restore. */
-void loch_keys_block(struct loch_keys *keys, const struct loch_id *tenant, enum loch_code code,
-                     const char *why);
+/* ---- leases: for host/leases.h; `branch` none: the tenant's, else of a branch with a CMK ---- */
+/* LOCH_OK while the tenant's keys, and (not NULL) those of the timeline, may be used, or are not
+ * known here; else LOCH_E_KEY_REVOKED or LOCH_E_KMS_UNAVAILABLE: also for what was opened with them
+ * before. Cheap; before every send. */
+LOCH_STATUS loch_keys_usable(struct loch_keys *keys, const struct loch_id *tenant,
+                             const struct loch_id *timeline);
+/* One real Decrypt of a KEK: the tenant's META, a branch's PAGE; blocks. LOCH_E_DENIED,
+ * LOCH_E_UNAVAILABLE, ... */
+LOCH_STATUS loch_keys_prove(struct loch_keys *keys, const struct loch_id *tenant,
+                            const struct loch_id *branch);
+void loch_keys_permit(struct loch_keys *keys, const struct loch_id *tenant,
+                      const struct loch_id *branch, uint64_t until_ns);
+/* Wipes every opened key of the tenant, or of what the branch's CMK holds; all uses fail with
+ * `code` and `why` until a restore. With the tenant the permits of its branches end. */
+void loch_keys_block(struct loch_keys *keys, const struct loch_id *tenant,
+                     const struct loch_id *branch, enum loch_code code, const char *why);
 /* The same for want of use: fails as KMS_UNAVAILABLE, and remembers who wants the keys. */
 void loch_keys_sleep(struct loch_keys *keys, const struct loch_id *tenant);
 bool loch_keys_asleep(struct loch_keys *keys, const struct loch_id *tenant);
@@ -119,12 +137,12 @@ bool loch_keys_asleep(struct loch_keys *keys, const struct loch_id *tenant);
 void loch_keys_want(struct loch_keys *keys, const struct loch_id *tenant);
 /* Whether anybody wanted them since this was asked last, or they were put to sleep. */
 bool loch_keys_wanted(struct loch_keys *keys, const struct loch_id *tenant);
-/* Loads the keys of a blocked tenant and lifts the block; blocks the thread. *started_ns: when its
- * Decrypts began. */
+/* Loads the keys of a blocked tenant or branch and lifts the block; blocks the thread. *started_ns:
+ * when its Decrypts began. */
 LOCH_STATUS loch_keys_restore(struct loch_keys *keys, const struct loch_id *tenant,
-                              uint64_t *started_ns);
+                              const struct loch_id *branch, uint64_t *started_ns);
 struct loch_keys_permit_view {
-    struct loch_id tenant;
+    struct loch_id tenant, branch;
     uint64_t granted_ns, until_ns;
     enum loch_code block;
     char why[LOCH_KEYS_WHY_BYTES];

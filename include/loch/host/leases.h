@@ -1,9 +1,10 @@
 /* Keeps the leases on all tenants' keys of a daemon: asks the KMS, and carries out what the lease
  * machine (loch/keyring/lease.h) says.
  *
- * Every tenant whose keys are opened, or could not be, in `keys` has one; there is nothing to
- * register. Each Decrypt runs on a thread of its own, so that a KMS that does not answer holds up
- * nobody else. Loop's thread.
+ * Every tenant whose keys are opened, or could not be, in `keys` has one, and so has every branch
+ * with a CMK of its own while its tenant's keys are open; there is nothing to register. Each
+ * Decrypt runs on a thread of its own, so that a KMS that does not answer holds up nobody else.
+ * Loop's thread.
  */
 #ifndef LOCH_HOST_LEASES_H
 #define LOCH_HOST_LEASES_H
@@ -27,11 +28,13 @@ struct loch_leases_options {
     uint64_t idle_ms;
     /* Whether anything in this process works with the tenant's keys. NULL: always. */
     bool (*busy)(void *arg, const struct loch_id *tenant);
-    /* The tenant's keys are wiped already: stop serving it, close its connections with `code` and
-     * `why`, wipe what its keys opened, then call loch_leases_wiped. Asleep: loch_keys_asleep. */
-    void (*dark)(void *arg, const struct loch_id *tenant, enum loch_code code, const char *why);
+    /* The tenant's keys, or (branch not none) all that the branch's CMK holds, are wiped already:
+     * stop serving it, close its connections with `code` and `why`, wipe what its keys opened, then
+     * call loch_leases_wiped. Asleep: loch_keys_asleep. */
+    void (*dark)(void *arg, const struct loch_id *tenant, const struct loch_id *branch,
+                 enum loch_code code, const char *why);
     /* Its keys are open again. */
-    void (*light)(void *arg, const struct loch_id *tenant);
+    void (*light)(void *arg, const struct loch_id *tenant, const struct loch_id *branch);
     void *arg;
 };
 
@@ -81,9 +84,11 @@ LOCH_STATUS loch_leases_create(const struct loch_leases_options *options, struct
  * waits for the KMS after two seconds: the caller ends the process as it is. Takes NULL. */
 bool loch_leases_destroy(struct loch_leases *leases);
 /* After `dark`: this process holds no plaintext of the tenant any more. */
-void loch_leases_wiped(struct loch_leases *leases, const struct loch_id *tenant);
+void loch_leases_wiped(struct loch_leases *leases, const struct loch_id *tenant,
+                       const struct loch_id *branch);
 /* After `light` could not be followed: it is called again later. */
-void loch_leases_relight(struct loch_leases *leases, const struct loch_id *tenant);
+void loch_leases_relight(struct loch_leases *leases, const struct loch_id *tenant,
+                         const struct loch_id *branch);
 /* Console: a tenant that sleeps is awake when this is answered; the daemon's hold sees to it, as
  * before every command that names the tenant. */
 #define LOCH_WAKE_WORDS "WAKE TENANT <tenant>"

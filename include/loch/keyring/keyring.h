@@ -46,7 +46,7 @@ struct loch_keyring_entry {
     struct loch_id key_id;
     uint32_t version; /* from 1 */
     uint8_t level, purpose, state;
-    struct loch_id scope;  /* timeline; none: the tenant */
+    struct loch_id scope;  /* timeline; none: the tenant. Of a KEK: the branch that has a CMK */
     struct loch_id parent; /* TK: the KEK's key_id; KEK: none */
     uint32_t parent_version;
     uint8_t provider;        /* KEK: enum loch_provider; TK: 0 */
@@ -85,8 +85,9 @@ LOCH_STATUS loch_keyring_revoke(struct loch_keyring *ring, const struct loch_id 
                                 uint32_t version);
 LOCH_STATUS loch_keyring_destroy_version(struct loch_keyring *ring, const struct loch_id *key_id,
                                          uint32_t version);
-/* Removes every TK of a timeline, wraps and all, and returns how many versions that were: what was
- * sealed under them is lost for good wherever this keyring and its copies are gone. */
+/* Removes every TK of a timeline, wraps and all, and its own KEKs unless other timelines' keys hang
+ * below them; returns how many versions that were: what was sealed under them is lost for good
+ * wherever this keyring and its copies are gone. */
 uint32_t loch_keyring_forget(struct loch_keyring *ring, const struct loch_id *timeline);
 /* Replaces the wrap of a version (rotation of its parent): same key, same commitment. Takes wrap.
  */
@@ -105,8 +106,19 @@ const struct loch_keyring_entry *loch_keyring_active(const struct loch_keyring *
                                                      enum loch_purpose purpose,
                                                      const struct loch_id *scope);
 
-/* Appends head and entries, without the MAC, which the caller computes over exactly these bytes
- * with the tenant's META key and appends. */
+/* The ACTIVE version of a key, or NULL. */
+const struct loch_keyring_entry *loch_keyring_active_version(const struct loch_keyring *ring,
+                                                             const struct loch_id *key_id);
+/* The branch whose CMK holds the entry's key (a KEK: itself; a TK: the KEK above it); none: the
+ * tenant's. The entry is one of the ring. */
+struct loch_id loch_keyring_lock_of(const struct loch_keyring *ring,
+                                    const struct loch_keyring_entry *entry);
+/* The same for all keys of a timeline: they hang under one CMK. None: the tenant's, or the timeline
+ * has no keys. */
+struct loch_id loch_keyring_lock(const struct loch_keyring *ring, const struct loch_id *timeline);
+
+/* Format 1 while no branch has a CMK of its own, else 2. Appends head and entries, without the MAC,
+ * which the caller computes over exactly these bytes with the tenant's META key and appends. */
 LOCH_STATUS loch_keyring_encode(const struct loch_keyring *ring, struct loch_buf *out);
 /* `bytes` ends in the MAC; *body is what it covers, *mac points at it. Nothing is proven before the
  * caller has checked the MAC. LOCH_E_CORRUPT, LOCH_E_UNSUPPORTED. */

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static const struct loch_id none;
+
 #define LOG_MAX 65536u
 
 struct site {
@@ -187,14 +189,31 @@ static void receipts(void **state)
     size_t count = 0;
 
     fill(s);
-    assert_ok(loch_audit_receipt(s->dir, &s->tenant, copies, 4, &count));
+    assert_ok(loch_audit_receipt(s->dir, &s->tenant, &none, copies, 4, &count));
     assert_int_equal(count, 2);
     assert_non_null(strstr(copies[0].body, "\"event\":\"revoked\""));
     assert_non_null(strstr(copies[0].body, "said \\\"no\\\"?? of course"));
     assert_non_null(strstr(copies[1].body, "\"event\":\"wiped\""));
-    assert_ok(loch_audit_receipt(s->dir, &s->tenant, copies, 1, &count));
+    assert_ok(loch_audit_receipt(s->dir, &s->tenant, &none, copies, 1, &count));
     assert_int_equal(count, 1);
-    assert_code(loch_audit_receipt(s->dir, &s->other, copies, 4, &count), LOCH_E_NOT_FOUND);
+    assert_code(loch_audit_receipt(s->dir, &s->other, &none, copies, 4, &count), LOCH_E_NOT_FOUND);
+
+    /* A branch's own key: its records alone. */
+    struct loch_audit *a = NULL;
+    char id[LOCH_ID_TEXT_BYTES];
+    assert_code(loch_audit_receipt(s->dir, &s->tenant, &s->other, copies, 4, &count),
+                LOCH_E_NOT_FOUND);
+    (void)loch_id_format(&s->other, id);
+    assert_ok(loch_audit_open(s->dir, "test", &s->node, &a));
+    loch_audit_note(a, &s->tenant, "branch_revoked", "branch %s: gone", id);
+    loch_audit_note(a, &s->tenant, "opened", "%s", "of the tenant");
+    loch_audit_note(a, &s->tenant, "branch_wiped", "branch %s: all", id);
+    loch_audit_close(a);
+    assert_ok(loch_audit_receipt(s->dir, &s->tenant, &s->other, copies, 4, &count));
+    assert_int_equal(count, 2);
+    assert_non_null(strstr(copies[1].body, "branch_wiped"));
+    assert_code(loch_audit_receipt(s->dir, &s->tenant, &s->node, copies, 4, &count),
+                LOCH_E_NOT_FOUND);
 }
 
 static void bad_lines_are_refused(void **state)

@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static const struct loch_id none;
+
 #define LIMIT_NS UINT64_C(20000000000)
 
 struct site {
@@ -26,6 +28,7 @@ struct site {
     struct loch_metrics *metrics;
     struct loch_leases *leases;
     struct loch_id cluster, node, tenant, timeline;
+    struct loch_id branch, dark_branch, lit_branch; /* the branch with a CMK; who was told last */
     int darkened, lit;
     uint64_t idle_ms;
     bool busy;
@@ -91,7 +94,8 @@ static int site_down(void **state)
     return 0;
 }
 
-static void on_dark(void *arg, const struct loch_id *tenant, enum loch_code code, const char *why)
+static void on_dark(void *arg, const struct loch_id *tenant, const struct loch_id *branch,
+                    enum loch_code code, const char *why)
 {
     struct site *s = arg;
 
@@ -99,18 +103,20 @@ static void on_dark(void *arg, const struct loch_id *tenant, enum loch_code code
     assert_true(strlen(why) > 0);
     s->darkened++;
     s->code = code;
+    s->dark_branch = *branch;
     /* The keys are gone before anybody is told. */
-    assert_code(loch_keys_usable(s->keys, tenant), code);
-    loch_leases_wiped(s->leases, tenant);
+    assert_code(loch_keys_usable(s->keys, tenant, loch_id_is_none(branch) ? NULL : branch), code);
+    loch_leases_wiped(s->leases, tenant, branch);
 }
 
-static void on_light(void *arg, const struct loch_id *tenant)
+static void on_light(void *arg, const struct loch_id *tenant, const struct loch_id *branch)
 {
     struct site *s = arg;
 
     assert_true(loch_id_equal(tenant, &s->tenant));
+    s->lit_branch = *branch;
     if (s->lit++ == 0)
-        loch_leases_relight(s->leases, tenant); /* not now: it comes again */
+        loch_leases_relight(s->leases, tenant, branch); /* not now: it comes again */
 }
 
 static bool is_busy(void *arg, const struct loch_id *tenant)
@@ -222,7 +228,7 @@ static void renewed_denied_and_restored(void **state)
     run_until(s, came_back_twice);
     assert_int_equal(s->darkened, 1);
     expect_open(s, true);
-    assert_ok(loch_keys_usable(s->keys, &s->tenant));
+    assert_ok(loch_keys_usable(s->keys, &s->tenant, NULL));
 }
 
 static void an_outage_is_told_apart(void **state)
@@ -247,11 +253,80 @@ static void a_start_without_the_cmk_is_closed_and_recovers(void **state)
     loch_keys_tenant_drop(s->keys, &s->tenant);
     assert_int_equal(rename(s->kms_dir, s->away), 0);
     assert_code(loch_keys_tenant_load(s->keys, &s->tenant), LOCH_E_UNAVAILABLE);
-    assert_code(loch_keys_usable(s->keys, &s->tenant), LOCH_E_KMS_UNAVAILABLE);
+    assert_code(loch_keys_usable(s->keys, &s->tenant, NULL), LOCH_E_KMS_UNAVAILABLE);
     keep(s);
     assert_int_equal(rename(s->away, s->kms_dir), 0);
     run_until(s, came_back_twice);
     assert_int_equal(s->darkened, 0); /* there was nothing to wipe */
+    expect_open(s, true);
+}
+
+static bool dark_twice(struct site *s)
+{
+    return s->darkened == 2;
+}
+static bool lit_again(struct site *s)
+{
+    return s->lit > 0 && loch_keys_has(s->keys, &s->tenant, &s->branch);
+}
+
+/* A branch with a CMK of its own below s->dir/branch.key, pinned for it; its child. */
+static void create_branch(struct site *s, char cmk[static 128], struct loch_id *child)
+{
+    char uri[140], pins[128];
+
+    create(s);
+    (void)snprintf(cmk, 128, "%s/branch.key", s->dir);
+    (void)snprintf(pins, sizeof pins, "%s/pins", s->dir);
+    (void)snprintf(uri, sizeof uri, "file:%s", cmk);
+    assert_ok(loch_kms_file_create(cmk));
+    assert_ok(loch_kms_pins_open(s->kms, s->env, pins));
+    assert_ok(loch_random_id(&s->branch));
+    assert_ok(loch_random_id(child));
+    assert_ok(loch_kms_pin(s->kms, &s->branch, uri));
+    assert_ok(loch_keys_add_locked(s->keys, &s->tenant, &s->branch, &s->branch));
+    assert_ok(loch_keys_add_locked(s->keys, &s->tenant, child, &s->branch));
+}
+
+static void a_branch_goes_dark_alone(void **state)
+{
+    struct site *s = *state;
+    char cmk[128], away[140];
+    struct loch_id child;
+
+    create_branch(s, cmk, &child);
+    (void)snprintf(away, sizeof away, "%s.away", cmk);
+    keep(s);
+    run_until(s, polled);
+    assert_int_equal(rename(cmk, away), 0);
+    run_until(s, went_dark);
+    assert_int_equal(s->code, LOCH_E_KEY_REVOKED);
+    assert_true(loch_id_equal(&s->dark_branch, &s->branch));
+    assert_false(loch_keys_has(s->keys, &s->tenant, &child));
+    assert_code(loch_keys_usable(s->keys, &s->tenant, &child), LOCH_E_KEY_REVOKED);
+    assert_ok(loch_keys_usable(s->keys, &s->tenant, &s->timeline));
+    expect_open(s, true);
+    assert_ok(loch_keys_tenant_load(s->keys, &s->tenant)); /* lifts no block */
+    assert_ok(loch_keys_add_timeline(s->keys, &s->tenant, &s->node));
+    s->mark = granted(s);
+    assert_code(loch_keys_usable(s->keys, &s->tenant, &s->branch), LOCH_E_KEY_REVOKED);
+
+    assert_int_equal(rename(away, cmk), 0);
+    run_until(s, lit_again);
+    assert_true(loch_id_equal(&s->lit_branch, &s->branch));
+    assert_ok(loch_keys_usable(s->keys, &s->tenant, &child));
+    assert_int_equal(s->darkened, 1);
+
+    /* With the tenant everything goes; and comes back, the branch without a word of its own. */
+    s->lit = 0;
+    assert_int_equal(rename(s->cmk, s->cmk_away), 0);
+    run_until(s, dark_twice);
+    assert_true(loch_id_is_none(&s->dark_branch));
+    assert_code(loch_keys_usable(s->keys, &s->tenant, &s->branch), LOCH_E_KEY_REVOKED);
+    assert_int_equal(rename(s->cmk_away, s->cmk), 0);
+    run_until(s, came_back_twice);
+    assert_true(loch_id_is_none(&s->lit_branch));
+    assert_ok(loch_keys_usable(s->keys, &s->tenant, &child));
     expect_open(s, true);
 }
 
@@ -274,7 +349,7 @@ static bool polled_on(struct site *s)
 }
 static bool revoked(struct site *s)
 {
-    return loch_keys_usable(s->keys, &s->tenant).code == LOCH_E_KEY_REVOKED;
+    return loch_keys_usable(s->keys, &s->tenant, NULL).code == LOCH_E_KEY_REVOKED;
 }
 
 static void unused_keys_are_put_to_sleep(void **state)
@@ -367,11 +442,11 @@ static void sleep_is_a_block_that_remembers_who_wants(void **state)
     assert_code(loch_keys_tenant_load(s->keys, &s->tenant), LOCH_E_KMS_UNAVAILABLE);
     expect_open(s, false);
     loch_keys_want(s->keys, &s->tenant);
-    loch_keys_block(s->keys, &s->tenant, LOCH_E_KEY_REVOKED, "a test says so");
+    loch_keys_block(s->keys, &s->tenant, &none, LOCH_E_KEY_REVOKED, "a test says so");
     assert_false(loch_keys_asleep(s->keys, &s->tenant));
     assert_false(loch_keys_wanted(s->keys, &s->tenant));
     loch_keys_sleep(s->keys, &s->tenant);
-    assert_ok(loch_keys_restore(s->keys, &s->tenant, &started_ns));
+    assert_ok(loch_keys_restore(s->keys, &s->tenant, &none, &started_ns));
     assert_false(loch_keys_asleep(s->keys, &s->tenant));
     expect_open(s, true);
 }
@@ -389,23 +464,23 @@ static void permits_and_blocks(void **state)
     assert_true(views[0].granted_ns > 0);
     assert_true(views[0].until_ns > views[0].granted_ns);
     free(views);
-    assert_ok(loch_keys_prove(s->keys, &s->tenant));
-    assert_ok(loch_keys_usable(s->keys, &s->node)); /* nobody we know */
+    assert_ok(loch_keys_prove(s->keys, &s->tenant, &none));
+    assert_ok(loch_keys_usable(s->keys, &s->node, NULL)); /* nobody we know */
 
-    loch_keys_permit(s->keys, &s->tenant, loch_env_now_ns(s->env));
-    assert_code(loch_keys_usable(s->keys, &s->tenant), LOCH_E_KMS_UNAVAILABLE);
+    loch_keys_permit(s->keys, &s->tenant, &none, loch_env_now_ns(s->env));
+    assert_code(loch_keys_usable(s->keys, &s->tenant, NULL), LOCH_E_KMS_UNAVAILABLE);
     struct loch_wrap_key key = {0};
     assert_code(loch_keys_wrap_key(s->keys, &s->tenant, &s->timeline, LOCH_PURPOSE_WAL, &key),
                 LOCH_E_KMS_UNAVAILABLE);
-    loch_keys_permit(s->keys, &s->tenant, loch_env_now_ns(s->env) + LIMIT_NS);
+    loch_keys_permit(s->keys, &s->tenant, &none, loch_env_now_ns(s->env) + LIMIT_NS);
     expect_open(s, true);
 
-    loch_keys_block(s->keys, &s->tenant, LOCH_E_KEY_REVOKED, "a test says so");
-    assert_code(loch_keys_usable(s->keys, &s->tenant), LOCH_E_KEY_REVOKED);
+    loch_keys_block(s->keys, &s->tenant, &none, LOCH_E_KEY_REVOKED, "a test says so");
+    assert_code(loch_keys_usable(s->keys, &s->tenant, NULL), LOCH_E_KEY_REVOKED);
     assert_string_equal(loch_error_text(), "a test says so");
-    loch_keys_permit(s->keys, &s->tenant, UINT64_MAX - 1); /* lifts no block */
+    loch_keys_permit(s->keys, &s->tenant, &none, UINT64_MAX - 1); /* lifts no block */
     expect_open(s, false);
-    assert_ok(loch_keys_restore(s->keys, &s->tenant, &started_ns));
+    assert_ok(loch_keys_restore(s->keys, &s->tenant, &none, &started_ns));
     assert_true(started_ns > 0);
     expect_open(s, true);
     loch_keys_tenant_drop(s->keys, &s->tenant);
@@ -420,6 +495,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SITE(renewed_denied_and_restored),
         SITE(an_outage_is_told_apart),
+        SITE(a_branch_goes_dark_alone),
         SITE(a_start_without_the_cmk_is_closed_and_recovers),
         SITE(permits_and_blocks),
         SITE(unused_keys_are_put_to_sleep),

@@ -126,18 +126,18 @@ static void every_kind(void **state)
     for (size_t i = 0; i < 3; i++)
         active_of(s, purposes[i], &before[i]);
     for (int round = 1; round <= 3; round++) {
-        assert_ok(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_KEK, &r));
+        assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_KEK, &r));
         assert_int_equal(r.made, 4);
         /* Every live version is wrapped anew: of the first round K_wire, page, wal. */
         assert_true(r.rewrapped >= 3);
         assert_true(r.bytes_written > 0 && r.bytes_written < 65536);
         assert_int_equal(version_of(s, LOCH_PURPOSE_META), round + 1);
         assert_int_equal(version_of(s, LOCH_PURPOSE_PAGE), round);
-        assert_ok(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_TK, &r));
+        assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_TK, &r));
         assert_int_equal(r.made, 2);
         assert_int_equal(r.rewrapped, 0);
         assert_int_equal(version_of(s, LOCH_PURPOSE_PAGE), round + 1);
-        assert_ok(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_CMK, &r));
+        assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_CMK, &r));
         assert_int_equal(r.made, 0);
         assert_int_equal(r.rewrapped, 4 * (round + 1));
         for (size_t i = 0; i < 3; i++)
@@ -163,10 +163,10 @@ static void to_another_cmk(void **state)
         (void)snprintf(uri[i], sizeof uri[i], "file:%s", s->cmk[i]);
         assert_ok(loch_kms_pin(s->kms, &s->tenant, uri[i]));
     }
-    assert_ok(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_CMK, &r));
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_CMK, &r));
     assert_int_equal(unlink(s->cmk[0]), 0);
     assert_ok(loch_kms_unpin(s->kms, &s->tenant, uri[0]));
-    assert_ok(loch_keys_prove(s->keys, &s->tenant));
+    assert_ok(loch_keys_prove(s->keys, &s->tenant, &none));
     still_opens(s, &before);
     assert_ok(loch_keys_ring(s->keys, &s->tenant, &ring));
     for (uint32_t i = 0; i < ring.count; i++)
@@ -175,6 +175,63 @@ static void to_another_cmk(void **state)
     loch_keyring_fini(&ring);
     loch_wrap_key_fini(&before);
     assert_code(loch_keys_ring(s->keys, &s->node, &ring), LOCH_E_NOT_FOUND);
+}
+
+static void has(struct loch_keys *keys, const struct site *s, bool timeline, bool branch)
+{
+    assert_int_equal(loch_keys_has(keys, &s->tenant, &s->timeline), timeline);
+    assert_int_equal(loch_keys_has(keys, &s->tenant, &s->node), branch);
+}
+
+/* The branch `node` with the second CMK: what that holds turns with it alone, and does not open
+ * without it, whatever becomes of the tenant's. */
+static void a_branch_with_its_own_cmk(void **state)
+{
+    struct site *s = *state;
+    struct loch_rotation_report r;
+    struct loch_wrap_key key = {0};
+    struct loch_id child;
+    char uri[128];
+
+    assert_ok(loch_random_id(&child));
+    assert_code(loch_keys_add_locked(s->keys, &s->tenant, &s->node, &s->node), LOCH_E_INVALID);
+    (void)snprintf(uri, sizeof uri, "file:%s", s->cmk[1]);
+    assert_ok(loch_kms_pin(s->kms, &s->node, uri));
+    assert_ok(loch_keys_add_locked(s->keys, &s->tenant, &s->node, &s->node));
+    assert_ok(loch_keys_add_locked(s->keys, &s->tenant, &child, &s->node));
+    const struct loch_id lock = loch_keys_lock(s->keys, &s->tenant, &child);
+    assert_true(loch_id_equal(&lock, &s->node));
+    has(s->keys, s, true, true);
+    assert_ok(loch_keys_prove(s->keys, &s->tenant, &s->node));
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &s->node, LOCH_ROTATE_CMK, &r));
+    assert_int_equal(r.rewrapped, 2);
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &s->node, LOCH_ROTATE_KEK, &r));
+    assert_int_equal(r.made, 2);
+    assert_int_equal(r.rewrapped, 4);
+    assert_code(loch_keys_rotate(s->keys, &s->tenant, &s->node, LOCH_ROTATE_WIRE, &r),
+                LOCH_E_INVALID);
+    assert_code(loch_keys_rotate(s->keys, &s->tenant, &s->timeline, LOCH_ROTATE_CMK, &r),
+                LOCH_E_NOT_FOUND);
+
+    assert_int_equal(unlink(s->cmk[1]), 0);
+    struct loch_keys *other = open_keys(s, LOCH_ROLE_SAFEKEEPER);
+    assert_ok(loch_keys_tenant_load(other, &s->tenant)); /* the rest is none the worse */
+    has(other, s, true, false);
+    assert_false(loch_keys_has(other, &s->tenant, &child));
+    assert_code(loch_keys_wrap_key(other, &s->tenant, &s->node, LOCH_PURPOSE_WAL, &key),
+                LOCH_E_DENIED);
+    assert_code(loch_keys_prove(other, &s->tenant, &s->node), LOCH_E_DENIED);
+    loch_keys_destroy(other);
+    has(s->keys, s, true, true); /* opened before: the leases end it */
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_KEK, &r));
+    assert_int_equal(r.made, 4);
+    assert_int_equal(r.rewrapped, 3); /* K_wire and the timeline's two */
+    assert_ok(loch_keys_add_timeline(s->keys, &s->tenant, &s->cluster));
+    has(s->keys, s, true, true);
+    assert_ok(loch_keys_forget_timeline(s->keys, &s->tenant, &child));
+    assert_ok(loch_keys_forget_timeline(s->keys, &s->tenant, &s->node));
+    has(s->keys, s, true, false);
+    assert_code(loch_keys_prove(s->keys, &s->tenant, &s->node), LOCH_E_CORRUPT);
 }
 
 /* Without the new CMK nothing is put: the old keyring goes on. */
@@ -192,7 +249,7 @@ static void a_cmk_that_denies_changes_nothing(void **state)
     (void)snprintf(uri, sizeof uri, "file:%s", s->cmk[1]);
     assert_ok(loch_kms_pin(s->kms, &s->tenant, uri));
     assert_int_equal(unlink(s->cmk[1]), 0);
-    assert_code(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_CMK, &r), LOCH_E_DENIED);
+    assert_code(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_CMK, &r), LOCH_E_DENIED);
     assert_int_equal(loch_keys_generation(s->keys, &s->tenant), generation);
     still_opens(s, &before);
     loch_wrap_key_fini(&before);
@@ -218,7 +275,7 @@ static void wire_epochs(void **state)
     struct loch_rotation_report r;
     struct loch_secret psk = {0};
 
-    assert_ok(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_WIRE, &r));
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_WIRE, &r));
     assert_int_equal(r.made, 1);
     struct loch_psk_identity id = identity(s, 0);
     assert_ok(loch_keys_psk(s->keys, &id, &psk)); /* issued: still the first */
@@ -236,7 +293,7 @@ static void wire_epochs(void **state)
     assert_ok(loch_keys_psk(s->keys, &id, &psk));
     loch_secret_fini(&psk);
     /* The third epoch ends the first. */
-    assert_ok(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_WIRE, &r));
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_WIRE, &r));
     id = identity(s, 1);
     assert_code(loch_keys_psk(s->keys, &id, &psk), LOCH_E_NOT_FOUND);
     id = identity(s, 2);
@@ -258,15 +315,16 @@ static void an_interrupted_rotation_is_finished(void **state)
     active_of(s, LOCH_PURPOSE_META, &before);
     assert_ok(keys_get_newest(s->keys, &s->tenant, &t));
     assert_ok(keys_ring_successor(t, &next));
-    const struct keys_make what = {.purpose = LOCH_PURPOSE_META, .key_id = before.key_id};
-    assert_ok(keys_ring_make(&s->keys->o, &next, &what, &made));
+    const struct keys_make what = {
+        .purpose = LOCH_PURPOSE_META, .key_id = before.key_id, .kms = s->kms};
+    assert_ok(keys_ring_make(&next, &what, &made));
     loch_secret_fini(&made);
     assert_ok(keys_ring_put(&s->keys->o, &next, t, &t->etag));
     assert_code(keys_ring_put(&s->keys->o, &next, t, &t->etag), LOCH_E_STALE); /* once */
     loch_keyring_fini(&next);
     keys_tenant_destroy(t);
     assert_int_equal(version_of(s, LOCH_PURPOSE_META), 1);
-    assert_ok(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_KEK, &r));
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_KEK, &r));
     assert_int_equal(version_of(s, LOCH_PURPOSE_META), 3);
     still_opens(s, &before);
     loch_wrap_key_fini(&before);
@@ -290,7 +348,7 @@ static void an_older_keyring_is_refused_after_a_restart(void **state)
                                         .witness_dir = witness};
     (void)snprintf(command, sizeof command, "cp -r '%s/store' '%s/old'", s->dir, s->dir);
     assert_int_equal(system(command), 0);
-    assert_ok(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_KEK, &r));
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_KEK, &r));
     assert_ok(loch_keys_create(&o, &daemon));
     assert_ok(loch_keys_tenant_load(daemon, &s->tenant));
     loch_keys_destroy(daemon);
@@ -327,6 +385,7 @@ int main(void)
         SITE(every_kind),
         SITE(to_another_cmk),
         SITE(a_cmk_that_denies_changes_nothing),
+        SITE(a_branch_with_its_own_cmk),
         SITE(wire_epochs),
         SITE(an_interrupted_rotation_is_finished),
         SITE(an_older_keyring_is_refused_after_a_restart),

@@ -283,6 +283,99 @@ static void bad_bytes_are_refused(void **state)
     loch_buf_fini(&a);
 }
 
+/* ring_fill and a branch 0x78 with a CMK of its own: KEKs 30 (page), 31 (wal), its TKs 40, 41; its
+ * child 0x79 has TK 42 below them. */
+static void ring_fill_branch(struct loch_keyring *ring)
+{
+    struct loch_keyring_entry e;
+
+    ring_fill(ring);
+    for (uint8_t i = 0; i < 2; i++) {
+        const uint8_t purpose = i == 0 ? LOCH_PURPOSE_PAGE : LOCH_PURPOSE_WAL;
+        const struct loch_id id = id_of((uint8_t)(30 + i));
+        e = kek((uint8_t)(30 + i), 1, purpose);
+        e.scope = id_of(0x78);
+        assert_ok(add(ring, e));
+        assert_ok(loch_keyring_activate(ring, &id, 1));
+        e = tk((uint8_t)(40 + i), 1, purpose, (uint8_t)(30 + i));
+        e.scope = id_of(0x78);
+        assert_ok(add(ring, e));
+    }
+    e = tk(42, 1, LOCH_PURPOSE_PAGE, 30);
+    e.scope = id_of(0x79);
+    assert_ok(add(ring, e));
+}
+
+static void assert_lock(const struct loch_keyring *ring, uint8_t timeline, uint8_t branch)
+{
+    const struct loch_id id = id_of(timeline), want = id_of(branch);
+    const struct loch_id lock = loch_keyring_lock(ring, &id);
+
+    assert_true(loch_id_equal(&lock, &want));
+}
+
+static void a_branch_has_a_lock(void **state)
+{
+    struct loch_keyring ring;
+    struct loch_keyring_entry e;
+    const struct loch_id branch = id_of(0x78), child = id_of(0x79), k30 = id_of(30);
+
+    (void)state;
+    ring_fill_branch(&ring);
+    assert_lock(&ring, 0x77, 0);
+    assert_lock(&ring, 0x78, 0x78);
+    assert_lock(&ring, 0x79, 0x78);
+    assert_lock(&ring, 0x7A, 0); /* no keys */
+    assert_int_equal(loch_keyring_active_version(&ring, &k30)->version, 1);
+    assert_null(loch_keyring_active_version(&ring, &branch));
+    e = kek(32, 1, LOCH_PURPOSE_META);
+    e.scope = branch;
+    assert_code(add(&ring, e), LOCH_E_INVALID); /* only page and wal */
+    e = tk(43, 1, LOCH_PURPOSE_PAGE, 30);
+    e.scope = none;
+    assert_code(add(&ring, e), LOCH_E_INVALID); /* a tenant's key */
+    e = tk(43, 1, LOCH_PURPOSE_WAL, 11);
+    e.scope = child;
+    assert_code(add(&ring, e), LOCH_E_INVALID);               /* one timeline, two CMKs */
+    assert_int_equal(loch_keyring_forget(&ring, &branch), 2); /* its child needs the KEKs */
+    assert_int_equal(loch_keyring_forget(&ring, &branch), 0);
+    assert_int_equal(loch_keyring_forget(&ring, &child), 1);
+    assert_int_equal(loch_keyring_forget(&ring, &branch), 2);
+    assert_int_equal(ring.count, 4);
+    loch_keyring_fini(&ring);
+}
+
+/* Format 2 only where a branch has a CMK; format 1 has none. */
+static void formats_differ(void **state)
+{
+    struct loch_keyring ring, back = {0};
+    struct loch_buf a = {0}, b = {0};
+    struct loch_slice body, mac;
+
+    (void)state;
+    ring_fill(&ring);
+    encoded(&ring, &a);
+    assert_int_equal(a.data[8], 1);
+    assert_int_equal(a.data[10], 1);
+    loch_keyring_fini(&ring);
+    ring_fill_branch(&ring);
+    encoded(&ring, &a);
+    assert_int_equal(a.data[8], 2);
+    assert_int_equal(a.data[10], 2);
+    assert_ok(loch_keyring_decode(loch_buf_slice(&a), &back, &body, &mac));
+    encoded(&back, &b);
+    assert_int_equal(a.len, b.len);
+    assert_memory_equal(a.data, b.data, a.len);
+    loch_keyring_fini(&back);
+    a.data[8] = a.data[10] = 1;
+    assert_code(loch_keyring_decode(loch_buf_slice(&a), &back, &body, &mac), LOCH_E_CORRUPT);
+    a.data[8] = a.data[10] = 3;
+    assert_code(loch_keyring_decode(loch_buf_slice(&a), &back, &body, &mac), LOCH_E_UNSUPPORTED);
+    loch_keyring_fini(&ring);
+    loch_buf_fini(&a);
+    loch_buf_fini(&b);
+}
+
 static void successors_follow(void **state)
 {
     struct loch_keyring ring;
@@ -307,17 +400,15 @@ static void successors_follow(void **state)
     loch_keyring_fini(&ring);
 }
 
-static void golden_keyring(void **state)
+static void golden(void (*fill)(struct loch_keyring *ring), const char *path)
 {
     struct loch_keyring ring;
     struct loch_buf a = {0};
     uint8_t was[4096];
 
-    (void)state;
-    ring_fill(&ring);
+    fill(&ring);
     encoded(&ring, &a);
-    FILE *f = fopen(LOCH_SOURCE_DIR "/tests/golden/format/keyring.bin",
-                    getenv("LOCH_GOLDEN_WRITE") != NULL ? "wb" : "rb");
+    FILE *f = fopen(path, getenv("LOCH_GOLDEN_WRITE") != NULL ? "wb" : "rb");
     assert_non_null(f);
     if (getenv("LOCH_GOLDEN_WRITE") != NULL) {
         assert_int_equal(fwrite(a.data, 1, a.len, f), a.len);
@@ -330,18 +421,22 @@ static void golden_keyring(void **state)
     loch_buf_fini(&a);
 }
 
+static void golden_keyrings(void **state)
+{
+    (void)state;
+    golden(ring_fill, LOCH_SOURCE_DIR "/tests/golden/format/keyring.bin");
+    golden(ring_fill_branch, LOCH_SOURCE_DIR "/tests/golden/format/keyring-2.bin");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(entries_must_fit),
-        cmocka_unit_test(versions_live_and_die),
-        cmocka_unit_test(rotation_rewraps),
-        cmocka_unit_test(timelines_are_forgotten),
-        cmocka_unit_test(keks_stand_first_and_move),
-        cmocka_unit_test(bytes_round_trip),
-        cmocka_unit_test(bad_bytes_are_refused),
-        cmocka_unit_test(successors_follow),
-        cmocka_unit_test(golden_keyring),
+        cmocka_unit_test(entries_must_fit),          cmocka_unit_test(versions_live_and_die),
+        cmocka_unit_test(rotation_rewraps),          cmocka_unit_test(timelines_are_forgotten),
+        cmocka_unit_test(keks_stand_first_and_move), cmocka_unit_test(bytes_round_trip),
+        cmocka_unit_test(bad_bytes_are_refused),     cmocka_unit_test(successors_follow),
+        cmocka_unit_test(a_branch_has_a_lock),       cmocka_unit_test(formats_differ),
+        cmocka_unit_test(golden_keyrings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

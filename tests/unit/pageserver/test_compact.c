@@ -17,6 +17,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+static const struct loch_id none;
+
 #define BLOCKS 40u
 
 /* Flushes of pages whose bytes are not compressible: page n of round r is filled from (n, r). */
@@ -142,7 +144,7 @@ static void what_lies_under_a_retired_key_is_written_anew(void **state)
     assert_int_equal(summary(t).old_layers, 0);
     assert_ok(loch_timeline_compact(t, &calm, &done, &stats));
     assert_false(done);
-    assert_ok(loch_keys_rotate(s->keys, &s->tenant, LOCH_ROTATE_TK, &report));
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_TK, &report));
     assert_int_equal(summary(t).old_layers, 4);
     assert_int_equal(summary(t).old_bytes, summary(t).file_bytes);
     for (size_t left = 4; left > 0; left--) {
