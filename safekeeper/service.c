@@ -83,17 +83,22 @@ void sk_conn_refuse(struct sk_conn *conn, enum loch_code code, const char *text)
 
 /* ---- frames ---- */
 
+static loch_status check_version(uint32_t version, uint32_t least, uint32_t most)
+{
+    if (version < least || version > most)
+        return LOCH_FAIL(LOCH_E_UNSUPPORTED,
+                         "WAL protocol version %" PRIu32 "; this safekeeper speaks %u", version,
+                         most);
+    return LOCH_OK;
+}
+
 /* The timeline that a first frame names, if the identity may have it. */
-static loch_status find_timeline(struct sk_conn *conn, uint32_t version,
-                                 const struct loch_id *tenant, const struct loch_id *timeline,
-                                 uint8_t right, struct sk_timeline **out)
+static loch_status find_timeline(struct sk_conn *conn, const struct loch_id *tenant,
+                                 const struct loch_id *timeline, uint8_t right,
+                                 struct sk_timeline **out)
 {
     const struct loch_psk_identity *id = &conn->identity;
 
-    if (version < LOCH_WIRE_WAL_VERSION_LEAST || version > LOCH_WIRE_WAL_VERSION)
-        return LOCH_FAIL(LOCH_E_UNSUPPORTED,
-                         "WAL protocol version %" PRIu32 "; this safekeeper speaks %u", version,
-                         LOCH_WIRE_WAL_VERSION);
     if (!loch_id_equal(tenant, &id->tenant) ||
         (!loch_id_is_none(&id->timeline) && !loch_id_equal(timeline, &id->timeline)))
         return LOCH_FAIL(LOCH_E_DENIED, "the credential is for another tenant or timeline");
@@ -119,7 +124,8 @@ static loch_status check_hello(struct sk_conn *conn, const struct loch_wal_hello
 {
     struct sk_timeline *tl;
 
-    LOCH_TRY(find_timeline(conn, m->version, &m->tenant, &m->timeline, LOCH_RIGHT_WAL_PUSH, &tl));
+    LOCH_TRY(check_version(m->version, LOCH_WIRE_WAL_VERSION_LEAST, LOCH_WIRE_WAL_VERSION));
+    LOCH_TRY(find_timeline(conn, &m->tenant, &m->timeline, LOCH_RIGHT_WAL_PUSH, &tl));
     if (conn->identity.client_role != LOCH_ROLE_COMPUTE)
         return LOCH_FAIL(LOCH_E_DENIED, "only a compute pushes WAL");
     if (m->system_id != tl->control.system_id)
@@ -256,7 +262,8 @@ static loch_status first_frame(struct sk_conn *conn, uint8_t type, struct loch_s
         struct loch_wal_pull m;
         struct sk_timeline *tl;
         LOCH_TRY(loch_wal_pull_decode(payload, &m));
-        LOCH_TRY(find_timeline(conn, m.version, &m.tenant, &m.timeline, LOCH_RIGHT_WAL_PULL, &tl));
+        LOCH_TRY(check_version(m.version, LOCH_WIRE_PULL_VERSION, LOCH_WIRE_PULL_VERSION));
+        LOCH_TRY(find_timeline(conn, &m.tenant, &m.timeline, LOCH_RIGHT_WAL_PULL, &tl));
         conn->kind = SK_CONN_PULL;
         conn->timeline = tl;
         return sk_sender_begin(conn, &m);

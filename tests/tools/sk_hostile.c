@@ -130,7 +130,9 @@ static void pull(struct tool *t, struct loch_wal_pull m)
 
 static void pull_version(struct tool *t)
 {
-    pull(t, (struct loch_wal_pull){.version = 98, .mode = LOCH_PULL_COMMITTED, .from = t->start});
+    pull(t, (struct loch_wal_pull){.version = LOCH_WIRE_PULL_VERSION + 1,
+                                   .mode = LOCH_PULL_COMMITTED,
+                                   .from = t->start});
 }
 
 static void pull_mode(struct tool *t)
@@ -502,7 +504,7 @@ static const struct hostile table[] = {
     BESIDE(another_postgres, INVALID, "PostgreSQL version 170001"),
     BESIDE(another_segment, INVALID, "segments of 1048576"),
     BESIDE(future_generation_hello, STALE, "generation 5 is spoken of"),
-    BESIDE(pull_version, UNSUPPORTED, "version 98"),
+    BESIDE(pull_version, UNSUPPORTED, "version 3;"),
     BESIDE(pull_mode, CORRUPT, "PULL"),
     BESIDE(pull_from_before, NOT_FOUND, "WAL begins at"),
     BESIDE(pull_another_term, STALE, "is not installed here"),
