@@ -139,9 +139,12 @@ void sk_daemon_fail_stop(const char *what, loch_status st)
 struct sk_timeline *sk_daemon_find(const struct sk_daemon *daemon, const struct loch_id *tenant,
                                    const struct loch_id *timeline)
 {
-    struct sk_timeline *tl = loch_id_map_get(&daemon->timeline_map, timeline);
+    const struct loch_id id = loch_id_within(tenant, timeline);
+    struct sk_timeline *tl = loch_id_map_get(&daemon->timeline_map, &id);
 
-    return tl != NULL && loch_id_equal(&tl->tenant, tenant) ? tl : NULL;
+    const bool same =
+        tl != NULL && loch_id_equal(&tl->tenant, tenant) && loch_id_equal(&tl->timeline, timeline);
+    return same ? tl : NULL;
 }
 
 loch_status sk_daemon_adopt(struct sk_daemon *daemon, struct sk_timeline *timeline)
@@ -153,7 +156,8 @@ loch_status sk_daemon_adopt(struct sk_daemon *daemon, struct sk_timeline *timeli
     if (more == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of timelines");
     daemon->timelines = more;
-    LOCH_TRY(loch_id_map_put(&daemon->timeline_map, &timeline->timeline, timeline));
+    const struct loch_id id = loch_id_within(&timeline->tenant, &timeline->timeline);
+    LOCH_TRY(loch_id_map_put(&daemon->timeline_map, &id, timeline));
     daemon->timelines[daemon->timeline_count++] = timeline;
     return LOCH_OK;
 }
@@ -166,8 +170,9 @@ void sk_daemon_forget(struct sk_daemon *daemon, const struct sk_timeline *timeli
         if (daemon->timelines[i] != timeline)
             daemon->timelines[kept++] = daemon->timelines[i];
     daemon->timeline_count = kept;
-    if (loch_id_map_get(&daemon->timeline_map, &timeline->timeline) == timeline)
-        (void)loch_id_map_remove(&daemon->timeline_map, &timeline->timeline);
+    const struct loch_id id = loch_id_within(&timeline->tenant, &timeline->timeline);
+    if (loch_id_map_get(&daemon->timeline_map, &id) == timeline)
+        (void)loch_id_map_remove(&daemon->timeline_map, &id);
 }
 
 /* ---- what stands in the data directory ---- */

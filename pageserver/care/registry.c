@@ -1,6 +1,5 @@
 /* Which timelines are in service, and what can be said of one without changing it. Invariant: the
- * map has, of each timeline id, the one that is not stopping (ids are random: no two tenants share
- * one). */
+ * map has, of each tenant and timeline, the one that is not stopping. */
 #include "served_impl.h"
 
 #include <stdlib.h>
@@ -13,7 +12,8 @@ LOCH_STATUS served_enlist(struct loch_pageserver *ps, const struct loch_id *tena
     struct loch_served *s = calloc(1, sizeof *s);
     if (s == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a timeline");
-    loch_status st = loch_id_map_put(&ps->served_map, timeline, s);
+    const struct loch_id id = loch_id_within(tenant, timeline);
+    loch_status st = loch_id_map_put(&ps->served_map, &id, s);
     if (!loch_is_ok(st)) {
         free(s);
         return st;
@@ -32,8 +32,9 @@ LOCH_STATUS served_enlist(struct loch_pageserver *ps, const struct loch_id *tena
 
 void served_hide(struct loch_served *s)
 {
-    if (loch_id_map_get(&s->ps->served_map, &s->timeline_id) == s)
-        (void)loch_id_map_remove(&s->ps->served_map, &s->timeline_id);
+    const struct loch_id id = loch_id_within(&s->tenant, &s->timeline_id);
+    if (loch_id_map_get(&s->ps->served_map, &id) == s)
+        (void)loch_id_map_remove(&s->ps->served_map, &id);
 }
 
 void served_delist(struct loch_served *s)
@@ -71,8 +72,11 @@ void served_waits_no_more(struct loch_served *s)
 struct loch_served *loch_served_find(struct loch_pageserver *ps, const struct loch_id *tenant,
                                      const struct loch_id *timeline)
 {
-    struct loch_served *s = loch_id_map_get(&ps->served_map, timeline);
-    return s != NULL && loch_id_equal(&s->tenant, tenant) ? s : NULL;
+    const struct loch_id id = loch_id_within(tenant, timeline);
+    struct loch_served *s = loch_id_map_get(&ps->served_map, &id);
+    const bool same =
+        s != NULL && loch_id_equal(&s->tenant, tenant) && loch_id_equal(&s->timeline_id, timeline);
+    return same ? s : NULL;
 }
 
 struct loch_served *loch_served_next(const struct loch_served *s)

@@ -30,6 +30,15 @@ static struct loch_id_map_slot *place(const struct loch_id_map *map, const struc
     return &map->slots[i];
 }
 
+struct loch_id loch_id_within(const struct loch_id *outer, const struct loch_id *inner)
+{
+    struct loch_id id = *outer;
+
+    for (size_t i = 0; i < sizeof id.bytes; i++)
+        id.bytes[i] ^= inner->bytes[(i + 1) % sizeof id.bytes];
+    return id;
+}
+
 void *loch_id_map_get(const struct loch_id_map *map, const struct loch_id *id)
 {
     return map->size == 0 ? NULL : place(map, id)->value;

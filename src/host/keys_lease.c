@@ -15,17 +15,14 @@ uint64_t keys_now_ns(const struct loch_keys *keys)
 
 static const struct loch_id none;
 
-/* What a permit is found by: ids are random, no two things share one. */
-static const struct loch_id *permit_id(const struct loch_id *tenant, const struct loch_id *branch)
-{
-    return loch_id_is_none(branch) ? tenant : branch;
-}
-
 struct keys_permit *keys_permit_find(const struct loch_keys *keys, const struct loch_id *tenant,
                                      const struct loch_id *branch)
 {
-    struct keys_permit *p = loch_id_map_get(&keys->permit_map, permit_id(tenant, branch));
-    return p != NULL && loch_id_equal(&p->tenant, tenant) ? p : NULL;
+    const struct loch_id id = loch_id_within(tenant, branch);
+    struct keys_permit *p = loch_id_map_get(&keys->permit_map, &id);
+    const bool same =
+        p != NULL && loch_id_equal(&p->tenant, tenant) && loch_id_equal(&p->branch, branch);
+    return same ? p : NULL;
 }
 
 static loch_status permit_check(const struct loch_keys *keys, const struct keys_permit *p)
@@ -84,9 +81,9 @@ static struct keys_permit *permit_make(struct loch_keys *keys, const struct loch
     if (more == NULL)
         return NULL;
     keys->permits = more;
+    const struct loch_id id = loch_id_within(tenant, branch);
     p = malloc(sizeof *p);
-    if (p == NULL ||
-        !loch_is_ok(loch_id_map_put(&keys->permit_map, permit_id(tenant, branch), p))) {
+    if (p == NULL || !loch_is_ok(loch_id_map_put(&keys->permit_map, &id, p))) {
         free(p);
         return NULL;
     }
@@ -121,7 +118,9 @@ static void granted(const struct loch_keys *keys, struct keys_permit *p, uint64_
 /* Under lock. */
 static void permit_drop(struct loch_keys *keys, struct keys_permit *p)
 {
-    (void)loch_id_map_remove(&keys->permit_map, permit_id(&p->tenant, &p->branch));
+    const struct loch_id id = loch_id_within(&p->tenant, &p->branch);
+
+    (void)loch_id_map_remove(&keys->permit_map, &id);
     keys->permits[p->at] = keys->permits[--keys->permit_count];
     keys->permits[p->at]->at = p->at;
     free(p);

@@ -42,7 +42,7 @@ struct loch_leases {
     struct loch_leases_options o;
     struct entry **entries;
     size_t count, cap;
-    struct loch_id_map map; /* the same by tenant */
+    struct loch_id_map map; /* the same by tenant and branch */
     struct loch_timer *timer;
     uint64_t tick_ms;
     struct probe *probes; /* under way */
@@ -75,17 +75,14 @@ loch_status loch_lease_settings_read(const struct loch_config *config,
     return LOCH_OK;
 }
 
-/* What a lease is found by: ids are random, no two things share one. */
-static const struct loch_id *lease_id(const struct loch_id *tenant, const struct loch_id *branch)
-{
-    return loch_id_is_none(branch) ? tenant : branch;
-}
-
 static struct entry *find(const struct loch_leases *l, const struct loch_id *tenant,
                           const struct loch_id *branch)
 {
-    struct entry *e = loch_id_map_get(&l->map, lease_id(tenant, branch));
-    return e != NULL && !e->ended && loch_id_equal(&e->tenant, tenant) ? e : NULL;
+    const struct loch_id id = loch_id_within(tenant, branch);
+    struct entry *e = loch_id_map_get(&l->map, &id);
+    const bool same = e != NULL && !e->ended && loch_id_equal(&e->tenant, tenant) &&
+                      loch_id_equal(&e->branch, branch);
+    return same ? e : NULL;
 }
 
 static uint64_t now_of(const struct loch_leases *l)
@@ -369,7 +366,8 @@ static struct entry *entry_add(struct loch_leases *l, const struct loch_keys_per
         l->entries = more;
         l->cap = cap;
     }
-    if (!loch_is_ok(loch_id_map_put(&l->map, lease_id(&view->tenant, &view->branch), e))) {
+    const struct loch_id key = loch_id_within(&view->tenant, &view->branch);
+    if (!loch_is_ok(loch_id_map_put(&l->map, &key, e))) {
         free(e);
         return NULL;
     }
@@ -402,9 +400,9 @@ static struct entry *entry_add(struct loch_leases *l, const struct loch_keys_per
 static void entry_free(struct loch_leases *l, struct entry *e)
 {
     loch_metrics_drop(l->o.metrics, e->m_state);
-    const struct loch_id *id = lease_id(&e->tenant, &e->branch);
-    if (loch_id_map_get(&l->map, id) == e) /* else one that began anew has its place */
-        (void)loch_id_map_remove(&l->map, id);
+    const struct loch_id id = loch_id_within(&e->tenant, &e->branch);
+    if (loch_id_map_get(&l->map, &id) == e) /* else one that began anew has its place */
+        (void)loch_id_map_remove(&l->map, &id);
     free(e);
 }
 

@@ -19,6 +19,11 @@ struct loch_id_map {
     size_t size, count; /* size: a power of two, or 0 */
 };
 
+/* The id of `inner` within `outer`, for a map of both: two tenants may have timelines of the same
+ * id. That of none is `outer` itself. Not for adversaries: whoever chose both could make two pairs
+ * alike, so an owner compares what it finds. */
+struct loch_id loch_id_within(const struct loch_id *outer, const struct loch_id *inner);
+
 /* NULL: nothing belongs to it. */
 void *loch_id_map_get(const struct loch_id_map *map, const struct loch_id *id);
 /* `value` is not NULL and takes the place of what belonged to the id. LOCH_E_NO_MEMORY, only for an

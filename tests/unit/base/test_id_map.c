@@ -68,9 +68,29 @@ static void empty_has_nothing(void **state)
     assert_null(loch_id_map_get(&map, &none));
 }
 
+static void two_owners_may_have_one_id(void **state)
+{
+    (void)state;
+    struct loch_id_map map = {0};
+    const struct loch_id a = id_of(1), b = id_of(2), inner = id_of(3), none = {{0}};
+    const struct loch_id in_a = loch_id_within(&a, &inner), in_b = loch_id_within(&b, &inner);
+    const struct loch_id a_itself = loch_id_within(&a, &none), own = loch_id_within(&a, &a);
+    char values[3];
+    assert_true(loch_id_equal(&a, &a_itself));
+    assert_false(loch_id_is_none(&own));
+    assert_ok(loch_id_map_put(&map, &in_a, &values[0]));
+    assert_ok(loch_id_map_put(&map, &in_b, &values[1]));
+    assert_ok(loch_id_map_put(&map, &a_itself, &values[2]));
+    assert_ptr_equal(loch_id_map_get(&map, &in_a), &values[0]);
+    assert_ptr_equal(loch_id_map_get(&map, &in_b), &values[1]);
+    assert_ptr_equal(loch_id_map_get(&map, &a), &values[2]);
+    loch_id_map_fini(&map);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(holds_what_an_array_holds),
-                                       cmocka_unit_test(empty_has_nothing)};
+                                       cmocka_unit_test(empty_has_nothing),
+                                       cmocka_unit_test(two_owners_may_have_one_id)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
