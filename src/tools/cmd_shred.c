@@ -189,14 +189,51 @@ struct aside {
     bool whole_tenant;
     struct loch_env *env;
     struct loch_kms *kms;
+    const char *branch_uri; /* --kms-uri: of the branch's own CMK; NULL: not given */
     json_t *out;
     bool good;
 };
 
 static struct aside *aside_now; /* for nftw */
 
-/* Opens a kept keyring with the key service as it is now, as a daemon would. */
-static loch_status try_keyring(struct aside *a, const struct loch_buf *bytes, bool *opens)
+/* Whether every KEK under the branch's own CMK is to be opened at the URI that was given. */
+static bool is_tried(const struct aside *a, const struct loch_keyring *ring,
+                     const struct loch_id *lock)
+{
+    if (a->branch_uri == NULL)
+        return false;
+    const size_t len = strlen(a->branch_uri);
+    for (uint32_t i = 0; i < ring->count; i++) {
+        const struct loch_keyring_entry *e = &ring->entries[i];
+        if (e->level == LOCH_LEVEL_KEK && loch_id_equal(&e->scope, lock) && e->wrap.len > 0 &&
+            (e->cmk_uri.len != len || memcmp(e->cmk_uri.data, a->branch_uri, len) != 0))
+            return false;
+    }
+    return true;
+}
+
+/* The key that its pages lie under, from the opened keyring: LOCH_E_NOT_FOUND when it has none, or
+ * why it does not open. */
+static loch_status try_timeline(struct aside *a, struct loch_keys *keys,
+                                const struct loch_id *tenant, const struct loch_id *lock,
+                                const struct loch_keyring *ring)
+{
+    struct loch_wrap_key key = {0};
+
+    if (loch_keys_has(keys, tenant, &a->timeline))
+        return LOCH_OK;
+    if (!loch_id_is_none(lock) && !is_tried(a, ring, lock))
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                         "its keys lie under a branch's own CMK, which was not tried: name it with "
+                         "--kms-uri");
+    const loch_status st = loch_keys_wrap_key(keys, tenant, &a->timeline, LOCH_PURPOSE_PAGE, &key);
+    loch_wrap_key_fini(&key);
+    return st;
+}
+
+/* Opens a kept keyring with the key service as it is now, as a daemon would. LOCH_OK: it opens what
+ * is looked for. LOCH_E_UNAVAILABLE: that cannot be said. */
+static loch_status try_keyring(struct aside *a, const struct loch_buf *bytes)
 {
     char dir[] = "/tmp/loch-verify-XXXXXX";
     char name[80], id[LOCH_ID_TEXT_BYTES];
@@ -206,13 +243,16 @@ static loch_status try_keyring(struct aside *a, const struct loch_buf *bytes, bo
     struct loch_objstore *store = NULL;
     loch_status st;
 
-    *opens = false;
     LOCH_TRY(loch_keyring_decode(loch_buf_slice(bytes), &ring, &body, &mac));
     if (mkdtemp(dir) == NULL) {
         loch_keyring_fini(&ring);
         return LOCH_FAIL(LOCH_E_IO, "no temporary directory: %s", strerror(errno));
     }
     const struct loch_id tenant = ring.tenant;
+    const struct loch_id lock =
+        a->whole_tenant ? (struct loch_id){{0}} : loch_keyring_lock(&ring, &a->timeline);
+    if (!loch_id_is_none(&lock) && a->branch_uri != NULL)
+        LOCH_TRY_OUT(st, loch_kms_pin(a->kms, &lock, a->branch_uri));
     LOCH_TRY_OUT(st, loch_objstore_open_local(a->env, dir, &store));
     (void)snprintf(name, sizeof name, "tenants/%s/keyring", loch_id_format(&tenant, id));
     LOCH_TRY_OUT(st, loch_objstore_put_if_absent(store, name, loch_buf_slice(bytes), NULL));
@@ -220,8 +260,10 @@ static loch_status try_keyring(struct aside *a, const struct loch_buf *bytes, bo
         .store = store, .kms = a->kms, .cluster = ring.cluster, .role = LOCH_ROLE_TOOL};
     LOCH_TRY_OUT(st, loch_keys_create(&ko, &keys));
     LOCH_TRY_OUT(st, loch_keys_tenant_load(keys, &tenant));
-    *opens = a->whole_tenant ? loch_id_equal(&tenant, &a->timeline)
-                             : loch_keys_has(keys, &tenant, &a->timeline);
+    if (!a->whole_tenant)
+        st = try_timeline(a, keys, &tenant, &lock, &ring);
+    else if (!loch_id_equal(&tenant, &a->timeline))
+        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "it is another tenant's");
 out:
     loch_keys_destroy(keys);
     loch_objstore_close(store);
@@ -235,7 +277,6 @@ static int see_kept(const char *path, const struct stat *sb, int type, struct FT
 {
     struct aside *a = aside_now;
     struct loch_buf bytes = {0};
-    bool opens = false;
 
     (void)ftw;
     if (type != FTW_F || sb->st_size < 8)
@@ -244,24 +285,55 @@ static int see_kept(const char *path, const struct stat *sb, int type, struct FT
     if (loch_is_ok(st) && bytes.len > STORE_HEAD_BYTES && memcmp(bytes.data, "LOCHOBJ1", 8) == 0)
         loch_buf_consume(&bytes, STORE_HEAD_BYTES);
     if (loch_is_ok(st) && bytes.len > 8 && memcmp(bytes.data, "LOCHRING", 8) == 0) {
-        st = try_keyring(a, &bytes, &opens);
-        if (opens)
+        st = try_keyring(a, &bytes);
+        if (loch_is_ok(st))
             add_check(a->out, path, "OPENS",
                       "destroy the CMK that wraps it (move the tenant first: loch key rotate cmk "
                       "--kms-uri)");
         else
-            add_check(a->out, path, "does not open",
-                      loch_is_ok(st) ? "it has no keys of it" : loch_error_text());
-        a->good = a->good && !opens;
+            add_check(a->out, path, st.code == LOCH_E_UNAVAILABLE ? "UNKNOWN" : "does not open",
+                      st.code == LOCH_E_NOT_FOUND ? "it has no keys of it" : loch_error_text());
+        a->good = a->good && !loch_is_ok(st) && st.code != LOCH_E_UNAVAILABLE;
     }
     loch_buf_fini(&bytes);
     return 0;
 }
 
-static loch_status check_aside(const struct loch_cluster *c, const char *dir, const char *tenant,
-                               const char *id, json_t *out, bool *good)
+static loch_status pin_failed; /* of the copying below */
+
+static void copy_pin(void *arg, const struct loch_id *tenant, const struct loch_kms *cmk)
 {
-    struct aside a = {.c = c, .out = out, .good = true, .whole_tenant = strcmp(tenant, id) == 0};
+    struct aside *a = arg;
+    if (loch_is_ok(pin_failed))
+        pin_failed = loch_kms_pin(a->kms, tenant, loch_kms_uri(cmk));
+}
+
+/* The pins as the pageserver has them; what is pinned later stays in this process. */
+static loch_status take_pins(struct aside *a, const char *cmk)
+{
+    struct loch_kms *live = NULL;
+    char path[700];
+
+    (void)snprintf(path, sizeof path, "%s/pageserver/kms.pins", a->c->dir);
+    LOCH_TRY(loch_kms_open(cmk, NULL, &live));
+    loch_status st = loch_kms_pins_open(live, a->env, path);
+    pin_failed = LOCH_OK;
+    if (loch_is_ok(st)) {
+        loch_kms_each_pin(live, copy_pin, a);
+        st = pin_failed;
+    }
+    loch_kms_close(live);
+    return st;
+}
+
+static loch_status check_aside(const struct loch_cluster *c, const struct loch_options *o,
+                               const char *tenant, const char *id, json_t *out, bool *good)
+{
+    struct aside a = {.c = c,
+                      .branch_uri = o->kms_uri,
+                      .out = out,
+                      .good = true,
+                      .whole_tenant = strcmp(tenant, id) == 0};
     char path[700];
     loch_status st;
 
@@ -269,11 +341,10 @@ static loch_status check_aside(const struct loch_cluster *c, const char *dir, co
     LOCH_TRY(loch_env_real_create(&a.env));
     (void)snprintf(path, sizeof path, "file:%s/cmk.key", c->dir);
     LOCH_TRY_OUT(st, loch_kms_open(path, NULL, &a.kms));
-    (void)snprintf(path, sizeof path, "%s/pageserver/kms.pins", c->dir);
-    LOCH_TRY_OUT(st, loch_kms_pins_open(a.kms, a.env, path));
+    LOCH_TRY_OUT(st, take_pins(&a, path));
     aside_now = &a;
-    if (nftw(dir, see_kept, 16, FTW_PHYS) != 0)
-        st = LOCH_FAIL(LOCH_E_IO, "cannot look through %s: %s", dir, strerror(errno));
+    if (nftw(o->aside, see_kept, 16, FTW_PHYS) != 0)
+        st = LOCH_FAIL(LOCH_E_IO, "cannot look through %s: %s", o->aside, strerror(errno));
     *good = *good && a.good;
 out:
     loch_kms_close(a.kms);
@@ -300,7 +371,7 @@ loch_status loch_key_verify_shredded(struct loch_cluster *c, const struct loch_o
     good = check_daemons(c, tenant, id, out);
     good = check_files(c, id, out) && good;
     if (o->aside != NULL)
-        st = check_aside(c, o->aside, tenant, id, out, &good);
+        st = check_aside(c, o, tenant, id, out, &good);
     if (loch_is_ok(st))
         loch_print_rows(c, out);
     json_decref(out);

@@ -108,6 +108,10 @@ note "destroyed, and shredded"
 "$LOCH" compute stop child >/dev/null
 "$LOCH" branch delete child >/dev/null || fail "delete child"
 "$LOCH" compute stop own >/dev/null
+mkdir "$WORK/aside"
+find "$DIR" -name keyring -type f -exec cp {} "$WORK/aside" \;
+[ -s "$WORK/aside/keyring" ] || fail "no keyring to keep aside"
+cp "$CMK" "$WORK/cmk.kept"
 rm "$CMK"
 wait_until 20 every_lease_is_wiped || fail "not every daemon has wiped"
 order=$("$LOCH" key shred branch --branch own --json) || fail "key shred"
@@ -115,6 +119,15 @@ token=$(json "${order:1:-1}" token)
 confirm() { "$LOCH" key shred branch --branch own --confirm "$token" >/dev/null 2>&1; }
 wait_until 20 confirm || fail "a branch whose CMK is destroyed cannot be shredded"
 "$LOCH" key verify-shredded "$branch" --tenant main >/dev/null || fail "something is left of it"
+kept() { "$LOCH" key verify-shredded "$branch" --tenant main --aside "$WORK/aside" "$@" >"$WORK/kept" 2>&1; }
+kept && fail "a copy whose CMK was not tried passes for closed"
+grep -q "UNKNOWN.*--kms-uri" "$WORK/kept" || fail "what was not tried: $(cat "$WORK/kept")"
+kept --kms-uri "file:$CMK" || fail "a copy opens without its CMK: $(cat "$WORK/kept")"
+grep -q "does not open" "$WORK/kept" || fail "what does not open: $(cat "$WORK/kept")"
+cp "$WORK/cmk.kept" "$CMK"
+kept --kms-uri "file:$CMK" && fail "a copy and its CMK pass for closed"
+grep -q "OPENS" "$WORK/kept" || fail "what opens: $(cat "$WORK/kept")"
+rm "$CMK"
 "$LOCH" key list | grep -q "$branch" && fail "its keys are left"
 every_lease_is held "" || fail "the tenant's lease is not held"
 [ "$(q "SELECT count(*) FROM old")" = 2000 ] || fail "main"
