@@ -274,6 +274,8 @@ static void register_metrics(struct sk_daemon *d)
     s->appends = COUNTER("appends_total", "APPEND messages received.");
     s->append_bytes = COUNTER("append_bytes_total", "WAL bytes received.");
     s->commits = COUNTER("commit_advances_total", "Times that a commit_lsn advanced.");
+    s->refused =
+        COUNTER("refused_total", "Connections that were refused; the log has each reason once.");
     s->votes = COUNTER("votes_total", "VOTE messages received.");
     s->fenced = COUNTER("fenced_total", "Proposers that were told of a higher term.");
     s->pulled_bytes = COUNTER("pulled_bytes_total", "WAL bytes sent to readers.");

@@ -33,6 +33,7 @@ struct sk_peer {
 struct sk_stats {
     struct sk_store_stats store;
     struct loch_metric *appends, *append_bytes, *commits, *commit_latency;
+    struct loch_metric *refused;
     struct loch_metric *votes, *fenced, *pulled_bytes, *file_reads, *recovered_bytes;
     struct loch_metric *journal_records, *journal_bytes;
     struct loch_metric *archived_bytes, *archive_failures, *archive_reads;

@@ -69,6 +69,7 @@ void sk_conn_refuse(struct sk_conn *conn, enum loch_code code, const char *text)
     if (conn->gone || conn->closing)
         return;
     conn->closing = true;
+    loch_metric_add(conn->daemon->stats.refused, 1);
     conn->since_ns = loch_env_now_ns(conn->daemon->env);
     loch_writer_init(&w, &out);
     loch_wire_error_encode(&w, &error);

@@ -122,8 +122,9 @@ q "INSERT INTO early VALUES (-1)"
 # A timeline that no safekeeper knows any more is asked for ever more seldom.
 "$LOCH" compute stop main --immediate
 for n in 1 2 3; do console $n "DROP TIMELINE $TENANT $MAIN" >/dev/null; done
-refusals() { grep -c "this safekeeper has no such timeline" "$DIR/log/safekeeper-1.log" || true; }
-refused() { [ "$(refusals)" -ge 3 ]; }
+refusals() { metric 1 loch_safekeeper_refused_total; }
+before=$(refusals)
+refused() { [ "$(refusals)" -ge $((before + 3)) ] && grep -q "this safekeeper has no such timeline" "$DIR/log/safekeeper-1.log"; }
 wait_until 20 refused || fail "nobody asks for the dropped timeline"
 first=$(refusals)
 sleep 5 # the measured span
