@@ -8,31 +8,22 @@
 #include "access/xlogrecovery.h"
 #include "common/hashfn.h"
 
-static uint32 hash_of(RelFileNode rnode, ForkNumber fork, BlockNumber block)
+static uint32 hash_of(RelFileNode rnode, ForkNumber fork)
 {
-    struct {
-        RelFileNode rnode;
-        int32 fork;
-        BlockNumber block;
-    } tag;
-
-    memset(&tag, 0, sizeof tag);
-    tag.rnode = rnode;
-    tag.fork = (int32)fork;
-    tag.block = block;
-    return hash_bytes((const unsigned char *)&tag, (int)sizeof tag);
+    return murmurhash32(murmurhash32(rnode.dbNode ^ rnode.spcNode << 3 ^ (uint32)fork) ^
+                        rnode.relNode);
 }
 
+/* Neighbouring blocks have neighbouring slots: a scan goes through few lines of memory. */
 static pg_atomic_uint64 *page_slot(RelFileNode rnode, ForkNumber fork, BlockNumber block)
 {
-    return &loch_shared->last_lsn[hash_of(rnode, fork, block) & (LOCH_LAST_LSN_SLOTS - 1)];
+    return &loch_shared->last_lsn[(hash_of(rnode, fork) + block) & (LOCH_LAST_LSN_SLOTS - 1)];
 }
 
 /* Apart from the pages', so that a page written elsewhere does not age a whole relation. */
 static pg_atomic_uint64 *fork_slot(RelFileNode rnode, ForkNumber fork)
 {
-    return &loch_shared
-                ->fork_lsn[hash_of(rnode, fork, InvalidBlockNumber) & (LOCH_FORK_LSN_SLOTS - 1)];
+    return &loch_shared->fork_lsn[hash_of(rnode, fork) & (LOCH_FORK_LSN_SLOTS - 1)];
 }
 
 static void raise_atomic(pg_atomic_uint64 *slot, XLogRecPtr lsn)

@@ -8,6 +8,7 @@
 
 #include "cid_overlay.h"
 #include "free_space.h"
+#include "kept.h"
 #include "known_absent.h"
 #include "last_lsn.h"
 #include "lease.h"
@@ -100,6 +101,8 @@ static void store_unlink(RelFileNodeBackend rnode, ForkNumber fork, bool is_redo
 
 static void put_kept(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page, bool extend)
 {
+    if (fork == MAIN_FORKNUM)
+        loch_kept_note(reln->smgr_rnode.node, block);
     if (extend)
         loch_local_extend(reln->smgr_rnode.node, fork, block);
     mdwrite(reln, fork, block, page, true);
@@ -217,10 +220,10 @@ static void fetch(SMgrRelation reln, ForkNumber fork, BlockNumber block, XLogRec
     loch_page_client_get_posted(rnode, fork, block, lsn, posted_id, page);
 }
 
-static void read_remote(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
+static void read_remote(SMgrRelation reln, ForkNumber fork, BlockNumber block, XLogRecPtr lsn,
+                        char *page)
 {
     RelFileNode rnode = reln->smgr_rnode.node;
-    XLogRecPtr lsn = loch_last_lsn_get(rnode, fork, block);
     uint64 posted_id;
 
     if (loch_readahead_take(rnode, fork, block, lsn, page, &posted_id))
@@ -232,32 +235,50 @@ static void read_remote(SMgrRelation reln, ForkNumber fork, BlockNumber block, c
 }
 
 /* A page in the local cache is not kept in its file: what keeps one removes the other. */
-static bool read_cached(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
+static bool read_cached(SMgrRelation reln, ForkNumber fork, BlockNumber block, XLogRecPtr lsn,
+                        char *page)
+{
+    return fork == MAIN_FORKNUM && !SmgrIsTemp(reln) &&
+           loch_cache_get(reln->smgr_rnode.node, block, lsn, page);
+}
+
+/* Without a look at the file: the page was a hole when it was asked for ahead, and nothing was kept
+ * of it since. */
+static bool is_hole(SMgrRelation reln, ForkNumber fork, BlockNumber block)
 {
     RelFileNode rnode = reln->smgr_rnode.node;
 
-    return fork == MAIN_FORKNUM && !SmgrIsTemp(reln) &&
-           loch_cache_get(rnode, block, loch_last_lsn_get(rnode, fork, block), page);
+    return fork == MAIN_FORKNUM && !SmgrIsTemp(reln) && loch_readahead_has(rnode, block) &&
+           !loch_kept_maybe(rnode, block);
+}
+
+/* True: the file has it, or nobody else can. */
+static bool read_local(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
+{
+    mdread(reln, fork, block, page);
+    if (!loch_page_is_zero(page)) {
+        loch_count(read_local);
+        return true;
+    }
+    return loch_relation_is_local(reln, fork);
 }
 
 static void store_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
 {
+    XLogRecPtr lsn;
+
     if (loch_seam_probed(SEAM_READ))
         return;
     loch_lease_check();
     /* Also for a page that was prewarmed before anybody used it: writing it will need the file. */
     (void)loch_materialise(reln, fork);
-    if (read_cached(reln, fork, block, page)) {
+    lsn = loch_last_lsn_get(reln->smgr_rnode.node, fork, block);
+    if (read_cached(reln, fork, block, lsn, page)) {
         loch_readahead_continue(reln, fork, block);
     } else {
-        mdread(reln, fork, block, page);
-        if (!loch_page_is_zero(page)) {
-            loch_count(read_local);
+        if (!is_hole(reln, fork, block) && read_local(reln, fork, block, page))
             return;
-        }
-        if (loch_relation_is_local(reln, fork))
-            return;
-        read_remote(reln, fork, block, page);
+        read_remote(reln, fork, block, lsn, page);
     }
     if (fork == MAIN_FORKNUM)
         loch_overlay_apply(reln->smgr_rnode.node, block, (Page)page);

@@ -49,7 +49,8 @@ struct sequence {
     BlockNumber last;      /* block read last */
     BlockNumber asked_end; /* blocks below were asked for; greater than `last` */
     uint32 run, window;
-    uint64 used_at; /* 0: free */
+    BlockNumber run_blocks; /* of a parallel scan's parts; 0: it is none */
+    uint64 used_at;         /* 0: free */
 };
 
 static struct sequence sequences[SEQUENCES];
@@ -103,6 +104,11 @@ static struct slot *make_slot(RelFileNode rnode, BlockNumber block)
     }
     drop_slot(chosen);
     return chosen;
+}
+
+bool loch_readahead_has(RelFileNode rnode, BlockNumber block)
+{
+    return find_slot(rnode, block) != NULL;
 }
 
 bool loch_readahead_take(RelFileNode rnode, ForkNumber fork, BlockNumber block, XLogRecPtr lsn,
@@ -246,9 +252,9 @@ static BlockNumber parallel_run_blocks(BlockNumber blocks)
     return run;
 }
 
-/* The sequence that `block` goes on with; `run_blocks` != 0: also one that has finished its part of
- * a parallel scan and begins the next. */
-static struct sequence *find_sequence(RelFileNode rnode, BlockNumber block, BlockNumber run_blocks)
+/* The sequence that `block` goes on with; `parallel`: also one that has finished its part of a
+ * parallel scan and begins the next. */
+static struct sequence *find_sequence(RelFileNode rnode, BlockNumber block, bool parallel)
 {
     for (size_t i = 0; i < SEQUENCES; i++) {
         struct sequence *s = &sequences[i];
@@ -257,7 +263,7 @@ static struct sequence *find_sequence(RelFileNode rnode, BlockNumber block, Bloc
             continue;
         if (block <= s->asked_end)
             return s;
-        if (run_blocks != 0 && s->run > 0 && block % run_blocks == 0) {
+        if (parallel && s->run_blocks != 0 && s->run > 0 && block % s->run_blocks == 0) {
             s->asked_end = block + 1;
             s->last = block - 1;
             return s;
@@ -267,7 +273,7 @@ static struct sequence *find_sequence(RelFileNode rnode, BlockNumber block, Bloc
 }
 
 /* Takes the place of a lonely read of the same relation, else of the one used longest ago. */
-static void begin_sequence(RelFileNode rnode, BlockNumber block)
+static void begin_sequence(RelFileNode rnode, BlockNumber block, BlockNumber run_blocks)
 {
     struct sequence *chosen = &sequences[0];
 
@@ -281,22 +287,26 @@ static void begin_sequence(RelFileNode rnode, BlockNumber block)
         if (s->used_at < chosen->used_at)
             chosen = s;
     }
-    *chosen = (struct sequence){rnode, block, block + 1, 0, WINDOW_FIRST, ++sequence_clock};
+    *chosen = (struct sequence){.rnode = rnode,
+                                .last = block,
+                                .asked_end = block + 1,
+                                .window = WINDOW_FIRST,
+                                .run_blocks = run_blocks,
+                                .used_at = ++sequence_clock};
 }
 
 void loch_readahead_continue(SMgrRelation reln, ForkNumber fork, BlockNumber block)
 {
     RelFileNode rnode = reln->smgr_rnode.node;
-    BlockNumber run_blocks = 0, from, end;
+    const bool parallel = IsInParallelMode();
+    BlockNumber from, end;
     struct sequence *s;
 
     if (!may_ask(fork))
         return;
-    if (IsInParallelMode())
-        run_blocks = parallel_run_blocks(mdnblocks(reln, fork));
-    s = find_sequence(rnode, block, run_blocks);
+    s = find_sequence(rnode, block, parallel);
     if (s == NULL) {
-        begin_sequence(rnode, block);
+        begin_sequence(rnode, block, parallel ? parallel_run_blocks(mdnblocks(reln, fork)) : 0);
         return;
     }
     if (block != s->last + 1)
@@ -309,8 +319,8 @@ void loch_readahead_continue(SMgrRelation reln, ForkNumber fork, BlockNumber blo
     if (from - (block + 1) > s->window / 2)
         return;
     end = block + 1 + s->window;
-    if (run_blocks != 0)
-        end = Min(end, (block / run_blocks + 1) * run_blocks);
+    if (parallel && s->run_blocks != 0)
+        end = Min(end, (block / s->run_blocks + 1) * s->run_blocks);
     if (end > from)
         s->asked_end = post(rnode, from, end);
     s->window = s->window * 2;

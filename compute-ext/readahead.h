@@ -13,6 +13,8 @@
 #include "access/xlogdefs.h"
 #include "storage/smgr.h"
 
+/* True: the page of the main fork has been asked for, and was a hole in its file then. */
+bool loch_readahead_has(RelFileNode rnode, BlockNumber block);
 /* For a page that is a hole here; `lsn` is its last-written LSN now. True: `page` is filled. False
  * with *posted_id != 0: it has been asked for under that id and is on its way (the slot is given
  * up); with 0: nothing is known. */

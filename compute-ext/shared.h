@@ -62,6 +62,7 @@ enum loch_counter {
 
 #define LOCH_LAST_LSN_SLOTS (UINT32_C(1) << 20)
 #define LOCH_FORK_LSN_SLOTS (UINT32_C(1) << 14)
+#define LOCH_KEPT_BITS      (UINT32_C(1) << 20)
 #define LOCH_CREATE_LOCKS   16
 #define LOCH_OVERLAY_MAX    100000
 #define LOCH_ABSENT_MAX     32768
@@ -96,6 +97,7 @@ struct loch_shared {
 #ifdef LOCH_TEST_SWITCHES
     pg_atomic_uint64 cache_fault_in, cache_fault_errno;
 #endif
+    pg_atomic_uint32 kept[LOCH_KEPT_BITS / 32]; /* kept.h */
     pg_atomic_uint64 fork_lsn[LOCH_FORK_LSN_SLOTS];
     pg_atomic_uint64 last_lsn[LOCH_LAST_LSN_SLOTS];
 };

@@ -27,7 +27,7 @@ LOCH_STATUS loch_collect(struct loch_view *view, const struct loch_key *key, loc
 {
     *base = false;
     out->at_once = view->at_once;
-    out->last = view->passing;
+    out->passing = view->passing;
     while (view != NULL) {
         LOCH_TRY(collect_own(view, key, floor, lsn, out, base));
         if (*base || view->parent == NULL)

@@ -24,11 +24,11 @@ struct loch_view {
     struct loch_timeline *timeline; /* retained */
     struct loch_layer_set *set;
     loch_lsn last_record_lsn;
-    uint64_t applied;                /* records, by the last reconstruction */
-    bool at_once;                    /* fail rather than wait for a disk or another process */
-    struct loch_last_frame *passing; /* not NULL: what is read is not wanted again soon */
-    struct loch_fork_at fork;        /* the one asked about last: a view does not change */
-    struct loch_view *parent;        /* owned; NULL for a root */
+    uint64_t applied;             /* records, by the last reconstruction */
+    bool at_once;                 /* fail rather than wait for a disk or another process */
+    struct loch_passing *passing; /* not NULL: what is read is not wanted again soon */
+    struct loch_fork_at fork;     /* the one asked about last: a view does not change */
+    struct loch_view *parent;     /* owned; NULL for a root */
 };
 
 /* Appends versions with floor <= lsn <= `lsn`, newest first, through layers and ancestors, up to

@@ -6,6 +6,7 @@
 #include "care/history.h"
 #include "care/served.h"
 #include "read/view.h"
+#include "store/passing.h"
 #include "store/version.h"
 
 #include "loch/crypto/psk.h"
@@ -42,9 +43,9 @@ struct page_conn {
     struct loch_view *view; /* what answers at once read; or NULL */
     struct loch_buf answers;
     struct page_scan scan;
-    struct loch_last_frame last_frame; /* of the scan */
-    struct basebackup *backup;         /* basebackup_stream.c */
-    struct loch_timer *patience;       /* page_wait.c: set while the connection is open */
+    struct loch_passing passing; /* of the scan */
+    struct basebackup *backup;   /* basebackup_stream.c */
+    struct loch_timer *patience; /* page_wait.c: set while the connection is open */
 };
 
 struct page_request {

@@ -128,7 +128,7 @@ static void on_closed(void *arg, loch_status st)
     drop_view(conn);
     drop_answers(conn, 0);
     loch_buf_fini(&conn->answers);
-    loch_last_frame_fini(&conn->last_frame);
+    loch_passing_fini(&conn->passing);
     loch_served_watch_remove(&conn->watch);
     conn->held = true;
     while (conn->ready != NULL) {
@@ -598,7 +598,7 @@ static bool answer_at_once(struct page_conn *conn, const struct loch_page_get *m
     if (is_before_all(t, wanted_lsn(t, &m->at)) || (view = view_of(conn, &m->at)) == NULL)
         return false;
     const loch_lsn lsn = read_lsn(view, &m->at);
-    loch_view_set_passing(view, scanned ? &conn->last_frame : NULL);
+    loch_view_set_passing(view, scanned ? &conn->passing : NULL);
     uint8_t *page = begin_answer(conn, m, &w, &mark);
     if (page == NULL || !loch_is_ok(loch_view_readable(view, lsn)) ||
         !loch_view_page_at_once(view, &m->rel, m->fork, m->block, lsn, page)) {

@@ -52,9 +52,9 @@ loch_lsn loch_view_last_record_lsn(const struct loch_view *view)
     return view->last_record_lsn;
 }
 
-void loch_view_set_passing(struct loch_view *view, struct loch_last_frame *last)
+void loch_view_set_passing(struct loch_view *view, struct loch_passing *passing)
 {
-    view->passing = last;
+    view->passing = passing;
 }
 
 uint64_t loch_view_layer_bytes(const struct loch_view *view)

@@ -12,7 +12,7 @@
 #include "loch/base/types.h"
 #include "loch/pg/key.h"
 
-struct loch_last_frame;
+struct loch_passing;
 struct loch_timeline;
 struct loch_view;
 
@@ -28,9 +28,9 @@ bool loch_view_ready(const struct loch_view *view, loch_lsn lsn);
 loch_lsn loch_view_last_record_lsn(const struct loch_view *view);
 
 /* What is read from now on goes by, as a scan's pages do: the caches keep what they have rather
- * than that, and `last` (borrowed until the next call) keeps the frame the next page may stand in.
- * NULL, as at first: it stays. */
-void loch_view_set_passing(struct loch_view *view, struct loch_last_frame *last);
+ * than that, and `passing` (borrowed until the next call) what the next page may want. NULL, as at
+ * first: it stays. */
+void loch_view_set_passing(struct loch_view *view, struct loch_passing *passing);
 
 /* Size of the timeline's own layer files, without its ancestors'. */
 uint64_t loch_view_layer_bytes(const struct loch_view *view);

@@ -4,6 +4,7 @@
 #include "frame_cache.h"
 #include "layer_build.h"
 #include "layer_copy.h"
+#include "passing.h"
 #include "timeline.h"
 
 #include "loch/base/check.h"
@@ -359,22 +360,26 @@ static loch_status read_frame(struct loch_layer *layer, uint32_t number, struct 
 
 /* The same from the OS cache alone; any failure means only that it is to be read by others. */
 static loch_status read_frame_now(struct loch_layer *layer, uint32_t number,
-                                  struct loch_frame **out)
+                                  struct loch_passing *passing, struct loch_frame **out)
 {
     const struct loch_layer_ref *ref = &layer->frames[number];
+    const size_t len = ref->stored_bytes;
     uint8_t local[FRAME_LOCAL_BYTES];
     struct loch_buf large = {0}, raw = {0};
-    uint8_t *stored = local;
-    loch_status st = LOCH_OK;
-    if (ref->stored_bytes > sizeof local) {
-        LOCH_TRY(loch_buf_reserve(&large, ref->stored_bytes));
-        stored = large.data;
+    uint8_t *stored = NULL;
+    if (passing != NULL)
+        stored = loch_passing_take(passing, layer->file, &layer->desc.file_id, ref);
+    if (stored == NULL) {
+        if (len > sizeof local)
+            LOCH_TRY(loch_buf_reserve(&large, len));
+        stored = len > sizeof local ? large.data : local;
+        if (loch_file_read_now(layer->file, ref->offset, stored, len) != len) {
+            loch_buf_fini(&large);
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "a block that is not in memory");
+        }
     }
-    if (!loch_file_read_now(layer->file, ref->offset, stored, ref->stored_bytes))
-        st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "a block that is not in memory");
-    if (loch_is_ok(st))
-        st = loch_layer_reader_open_in_place(layer->reader, ref, stored, ref->stored_bytes, &raw);
-    loch_wipe(stored, ref->stored_bytes); /* it was opened in place */
+    loch_status st = loch_layer_reader_open_in_place(layer->reader, ref, stored, len, &raw);
+    loch_wipe(stored, len); /* it was opened in place */
     loch_buf_fini(&large);
     if (loch_is_ok(st))
         return loch_frame_create(&raw, out);
@@ -397,8 +402,8 @@ static struct loch_frame *find_frame(struct loch_layer *layer, uint32_t number,
                                      const struct loch_versions *hold)
 {
     struct loch_frame *frame = NULL;
-    if (hold->last != NULL)
-        frame = loch_last_frame_get(hold->last, &layer->desc.file_id, number);
+    if (hold->passing != NULL)
+        frame = loch_passing_frame(hold->passing, &layer->desc.file_id, number);
     if (frame == NULL && layer->cache != NULL)
         frame = loch_frame_cache_get(layer->cache, &layer->desc.file_id, number);
     return frame;
@@ -411,11 +416,11 @@ static loch_status load_frame(struct loch_layer *layer, uint32_t run, struct loc
     const bool alone = is_page_alone(layer, run);
     struct loch_frame *frame = alone ? NULL : find_frame(layer, number, hold);
     if (frame == NULL) {
-        LOCH_TRY(hold->at_once ? read_frame_now(layer, number, &frame)
+        LOCH_TRY(hold->at_once ? read_frame_now(layer, number, hold->passing, &frame)
                                : read_frame(layer, number, &frame));
-        if (!alone && hold->last != NULL &&
+        if (!alone && hold->passing != NULL &&
             loch_frame_bytes(frame).len <= LOCH_FRAME_CACHED_MAX_BYTES)
-            loch_last_frame_put(hold->last, &layer->desc.file_id, number, frame);
+            loch_passing_keep(hold->passing, &layer->desc.file_id, number, frame);
         else if (!alone && layer->cache != NULL)
             loch_frame_cache_put(layer->cache, &layer->desc.file_id, number, frame);
     }

@@ -49,28 +49,6 @@ struct loch_slice loch_frame_bytes(const struct loch_frame *frame)
     return loch_buf_slice(&frame->bytes);
 }
 
-struct loch_frame *loch_last_frame_get(const struct loch_last_frame *last,
-                                       const struct loch_id *file, uint32_t number)
-{
-    if (last->frame == NULL || last->number != number || !loch_id_equal(&last->file, file))
-        return NULL;
-    return loch_frame_retain(last->frame);
-}
-
-void loch_last_frame_put(struct loch_last_frame *last, const struct loch_id *file, uint32_t number,
-                         struct loch_frame *frame)
-{
-    struct loch_frame *before = last->frame;
-    *last = (struct loch_last_frame){*file, number, loch_frame_retain(frame)};
-    loch_frame_release(before);
-}
-
-void loch_last_frame_fini(struct loch_last_frame *last)
-{
-    loch_frame_release(last->frame);
-    *last = (struct loch_last_frame){0};
-}
-
 /* Doubles an array of `size`-byte items so that one more fits. */
 static loch_status grow(void **items, size_t count, size_t *cap, size_t size)
 {

@@ -28,13 +28,7 @@ struct loch_version {
 
 struct loch_frame;
 
-/* The frame that a scan was given last: the next pages often stand in it too, and nobody else will
- * want it soon. Zero-initialised is empty and valid; it holds a reference. One thread at a time. */
-struct loch_last_frame {
-    struct loch_id file;
-    uint32_t number;
-    struct loch_frame *frame; /* NULL: none */
-};
+struct loch_passing;
 
 /* Zero-initialised is empty and valid. Newest first while collecting. */
 struct loch_versions {
@@ -43,7 +37,7 @@ struct loch_versions {
     struct loch_frame **frames; /* references held */
     size_t frame_count, frame_cap;
     bool at_once;                 /* fail rather than wait for a disk */
-    struct loch_last_frame *last; /* NULL: frames come from the cache and stay there */
+    struct loch_passing *passing; /* NULL: frames come from the cache and stay there */
 };
 
 /* True for a version that needs nothing older. */
@@ -65,12 +59,5 @@ LOCH_STATUS loch_frame_create(struct loch_buf *take_bytes, struct loch_frame **o
 struct loch_frame *loch_frame_retain(struct loch_frame *frame);
 void loch_frame_release(struct loch_frame *frame);
 struct loch_slice loch_frame_bytes(const struct loch_frame *frame);
-
-/* One more reference for the caller; NULL when the frame is another. */
-struct loch_frame *loch_last_frame_get(const struct loch_last_frame *last,
-                                       const struct loch_id *file, uint32_t number);
-void loch_last_frame_put(struct loch_last_frame *last, const struct loch_id *file, uint32_t number,
-                         struct loch_frame *frame);
-void loch_last_frame_fini(struct loch_last_frame *last);
 
 #endif

@@ -85,10 +85,11 @@ loch_status loch_file_read(struct loch_file *file, uint64_t offset, void *out, s
     return file->env->ops->file_read(file, offset, out, len);
 }
 
-bool loch_file_read_now(struct loch_file *file, uint64_t offset, void *out, size_t len)
+size_t loch_file_read_now(struct loch_file *file, uint64_t offset, void *out, size_t len)
 {
-    return file->env->ops->file_read_now != NULL &&
-           file->env->ops->file_read_now(file, offset, out, len);
+    if (file->env->ops->file_read_now == NULL)
+        return 0;
+    return file->env->ops->file_read_now(file, offset, out, len);
 }
 
 loch_status loch_file_write(struct loch_file *file, uint64_t offset, struct loch_slice bytes,

@@ -81,7 +81,7 @@ LOCH_STATUS real_file_open(struct loch_env *env, const char *path, int flags,
 void real_file_close(struct loch_file *file);
 LOCH_STATUS real_file_size(struct loch_file *file, uint64_t *out);
 LOCH_STATUS real_file_read(struct loch_file *file, uint64_t offset, void *out, size_t len);
-bool real_file_read_now(struct loch_file *file, uint64_t offset, void *out, size_t len);
+size_t real_file_read_now(struct loch_file *file, uint64_t offset, void *out, size_t len);
 LOCH_STATUS real_file_write(struct loch_file *file, uint64_t offset, struct loch_slice bytes,
                             loch_done_fn done, void *arg);
 LOCH_STATUS real_file_write_sync(struct loch_file *file, uint64_t offset, struct loch_slice bytes,

@@ -130,13 +130,15 @@ loch_status real_file_read(struct loch_file *file, uint64_t offset, void *out, s
     return LOCH_OK;
 }
 
-bool real_file_read_now(struct loch_file *file, uint64_t offset, void *out, size_t len)
+size_t real_file_read_now(struct loch_file *file, uint64_t offset, void *out, size_t len)
 {
     const struct iovec piece = {out, len};
 
+    if (len > SSIZE_MAX || offset > INT64_MAX)
+        return 0;
     /* A file system that cannot tell refuses (EOPNOTSUPP): then nothing is read at once. */
-    return len <= SSIZE_MAX && offset <= INT64_MAX &&
-           preadv2(real_file_of(file)->fd, &piece, 1, (off_t)offset, RWF_NOWAIT) == (ssize_t)len;
+    const ssize_t n = preadv2(real_file_of(file)->fd, &piece, 1, (off_t)offset, RWF_NOWAIT);
+    return n > 0 ? (size_t)n : 0;
 }
 
 /* ---- completion ---- */

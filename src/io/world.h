@@ -25,7 +25,7 @@ struct loch_world_ops {
     void (*file_close)(struct loch_file *file);
     LOCH_STATUS (*file_size)(struct loch_file *file, uint64_t *out);
     LOCH_STATUS (*file_read)(struct loch_file *file, uint64_t offset, void *out, size_t len);
-    bool (*file_read_now)(struct loch_file *file, uint64_t offset, void *out, size_t len);
+    size_t (*file_read_now)(struct loch_file *file, uint64_t offset, void *out, size_t len);
     LOCH_STATUS(*file_write)
     (struct loch_file *file, uint64_t offset, struct loch_slice bytes, loch_done_fn done,
      void *arg);

@@ -60,10 +60,10 @@ LOCH_STATUS loch_file_size(struct loch_file *file, uint64_t *out);
 /* Synchronous exact read; LOCH_E_CORRUPT when the file is shorter. May be called from pool threads.
  */
 LOCH_STATUS loch_file_read(struct loch_file *file, uint64_t offset, void *out, size_t len);
-/* The same if the bytes are in the OS cache: never waits for a disk. False: not all of them are
- * (or a fault, or the file is shorter), read them with loch_file_read on a pool thread; *out may
- * have been written to. */
-bool loch_file_read_now(struct loch_file *file, uint64_t offset, void *out, size_t len);
+/* As many of the bytes as are in the OS cache, from the first on: never waits for a disk. Fewer
+ * than `len`: the file is shorter, or it takes loch_file_read on a pool thread (or a fault: 0).
+ * *out may have been written to further. */
+size_t loch_file_read_now(struct loch_file *file, uint64_t offset, void *out, size_t len);
 /* Asynchronous (io_uring, or the thread pool where that is blocked). `bytes` is borrowed until
  * done. */
 LOCH_STATUS loch_file_write(struct loch_file *file, uint64_t offset, struct loch_slice bytes,
