@@ -1,6 +1,7 @@
 /* Holds: the bits of pages that were kept. Invariant: a bit is set before its page has bytes. */
 #include "kept.h"
 
+#include "settings.h"
 #include "shared.h"
 
 #include "common/hashfn.h"
@@ -22,5 +23,7 @@ bool loch_kept_maybe(RelFileNode rnode, BlockNumber block)
 {
     const uint32 bit = bit_of(rnode, block);
 
+    if (!loch_fix_on(kept))
+        return false;
     return (pg_atomic_read_u32(&loch_shared->kept[bit / 32]) >> bit % 32 & 1) != 0;
 }

@@ -70,6 +70,7 @@ void loch_settings_load(void);
     X(fsm)                                                                                         \
     X(collision)                                                                                   \
     X(readahead)                                                                                   \
+    X(kept)                                                                                        \
     X(free_space)                                                                                  \
     X(stop_state)                                                                                  \
     X(cache)                                                                                       \

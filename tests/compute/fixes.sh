@@ -278,6 +278,27 @@ Q
 }
 
 # Pages asked for ahead, changed by another session before they are read.
+# Asked for ahead while a buffer holds it, changed twice by one transaction, and then put into its file.
+right_kept=1,2
+test_kept() {
+    sql <<'Q'
+drop table if exists ka;
+create table ka(id int, v int, pad text) with (autovacuum_enabled=off, fillfactor=50);
+insert into ka select g, 0, repeat('k', 1000) from generate_series(1, 300) g;
+select t.evict('ka') \g /dev/null
+begin;
+update ka set v = 1 where ctid = '(8,1)';
+declare d cursor for select max(v) from ka;
+update ka set v = 2 where ctid = '(8,4)';
+select count(*) from ka where ctid < '(6,0)' \g /dev/null
+select t.evict('ka') \g /dev/null
+fetch d;
+close d;
+select max(v) from ka;
+commit;
+Q
+}
+
 right_readahead=700,t
 test_readahead() {
     sql -v url="$URL" <<'Q'
