@@ -174,6 +174,11 @@ LOCH_STATUS loch_layer_builder_create(const struct loch_store *store, struct loc
     return LOCH_OK;
 }
 
+LOCH_STATUS loch_layer_builder_expect(struct loch_layer_builder *w, size_t bytes)
+{
+    return loch_buf_reserve(&w->file, bytes);
+}
+
 void loch_layer_builder_destroy(struct loch_layer_builder *w)
 {
     if (w == NULL)

@@ -4,16 +4,18 @@
 #include "mem_layer.h"
 
 #include "loch/base/check.h"
+#include "loch/base/large.h"
 #include "loch/base/secret.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* Chunks grow from the least to the most: a branch that has one small value open is not to cost a
- * megabyte. A quarter of the most and more has a chunk of its own. */
+/* Chunks grow from the least to the most, which is a large page with the chunk's head: a branch
+ * that has one small value open is not to cost a megabyte. A quarter of the most and more has a
+ * chunk of its own. */
 #define CHUNK_LEAST_BYTES ((size_t)4 << 10)
-#define CHUNK_MOST_BYTES  ((size_t)1 << 20)
+#define CHUNK_MOST_BYTES  (LOCH_LARGE_PAGE_BYTES - sizeof(struct chunk))
 #define NODES_LEAST       16u
 #define KEYS_LEAST        16u
 #define TABLE_LEAST       64u
@@ -167,6 +169,17 @@ static size_t next_chunk(const struct loch_mem_layer *layer, size_t len)
     return size < CHUNK_MOST_BYTES ? size : CHUNK_MOST_BYTES;
 }
 
+static struct chunk *chunk_create(size_t size)
+{
+    struct chunk *chunk = NULL;
+    if (size != CHUNK_MOST_BYTES)
+        return malloc(sizeof *chunk + size);
+    chunk = aligned_alloc(LOCH_LARGE_PAGE_BYTES, LOCH_LARGE_PAGE_BYTES);
+    if (chunk != NULL)
+        loch_large_pages(chunk, LOCH_LARGE_PAGE_BYTES);
+    return chunk;
+}
+
 static loch_status arena_copy(struct loch_mem_layer *layer, struct loch_slice bytes,
                               const uint8_t **out)
 {
@@ -177,7 +190,7 @@ static loch_status arena_copy(struct loch_mem_layer *layer, struct loch_slice by
     bool own = bytes.len > CHUNK_MOST_BYTES / 4;
     if (own || bytes.len > layer->left) {
         size_t size = own ? bytes.len : next_chunk(layer, bytes.len);
-        struct chunk *chunk = malloc(sizeof *chunk + size);
+        struct chunk *chunk = chunk_create(size);
         if (chunk == NULL)
             return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %zu bytes of a layer", size);
         chunk->next = layer->chunks;
@@ -230,6 +243,7 @@ static loch_status reserve(struct loch_mem_layer *layer)
         if (nodes == NULL)
             return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %u versions", cap);
         count_bytes(layer, (cap - layer->node_cap) * sizeof *nodes);
+        loch_large_pages(nodes, cap * sizeof *nodes);
         layer->nodes = nodes;
         layer->node_cap = cap;
     }

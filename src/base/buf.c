@@ -1,6 +1,7 @@
 /* Holds: growing buffers and bounded little-endian cursors. */
 #include "loch/base/buf.h"
 #include "loch/base/check.h"
+#include "loch/base/large.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,7 @@ loch_status loch_buf_reserve(struct loch_buf *buf, size_t extra)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a buffer of %zu bytes", cap);
     buf->data = data;
     buf->cap = cap;
+    loch_large_pages(data, cap);
     return LOCH_OK;
 }
 

@@ -18,6 +18,7 @@
 #include "loch/base/log.h"
 #include "loch/crypto/aead.h"
 #include "loch/crypto/random.h"
+#include "loch/host/heap.h"
 #include "loch/host/keys.h"
 #include "loch/io/env.h"
 #include "loch/kms/kms.h"
@@ -291,6 +292,7 @@ int main(int argc, char **argv)
         return 2;
     }
     loch_log_init("ingest_bench", LOCH_LOG_WARN);
+    loch_heap_setup(); /* as the pageserver does */
     struct wal wal = {.dir = argv[2], .end = (loch_lsn)high << 32 | low};
     open_world(argv[4]);
     for (uint32_t i = 0; i < ROUNDS; i++) {
