@@ -116,8 +116,10 @@ static unsigned granted(struct loch_lease *l, uint64_t started_ns, uint64_t now_
     if (l->state == LOCH_LEASE_HELD) {
         if (started_ns > l->granted_ns)
             l->granted_ns = started_ns;
-        l->permit_ns = l->granted_ns + ns(l->settings.lease_ms);
-        if (now_ns >= l->permit_ns)
+        const uint64_t until_ns = l->granted_ns + ns(l->settings.lease_ms);
+        if (until_ns > l->permit_ns) /* a silence may have extended it further: that stands */
+            l->permit_ns = until_ns;
+        if (now_ns >= until_ns)
             l->next_ns = now_ns; /* it took so long that it is worth nothing: ask again */
         return LOCH_LEASE_RENEW | (was_silent ? (unsigned)LOCH_LEASE_AUDIT : 0u);
     }

@@ -1,7 +1,7 @@
 /* Holds: libcurl behind a small face. Handles are kept for their connections. At most as many
- * requests as handles are under way; others wait for one, no longer than a request may take: a
- * thousand tenants that ask at once are a queue at their key service, not a thousand connections,
- * most of which it cannot serve in time. */
+ * requests as handles are under way; others wait for one: a thousand tenants that ask at once are a
+ * queue at their key service, not a thousand connections, most of which it cannot serve in time.
+ * One deadline covers the wait and the request, so that an answer is never older than that. */
 #include "http.h"
 
 #include "loch/base/check.h"
@@ -81,16 +81,25 @@ static struct timespec after_ms(unsigned ms)
     return t;
 }
 
-/* Every handle that was taken is given back, whole or not. */
-static loch_status handle_take(struct kms_http *h, CURL **out)
+/* At least 1: to libcurl 0 is no limit. */
+static long ms_until(const struct timespec *t)
 {
-    const struct timespec until = after_ms(h->timeout_ms);
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    const long ms = (long)(t->tv_sec - now.tv_sec) * 1000 + (t->tv_nsec - now.tv_nsec) / 1000000;
+    return ms > 1 ? ms : 1;
+}
+
+/* Every handle that was taken is given back, whole or not. */
+static loch_status handle_take(struct kms_http *h, const struct timespec *until, CURL **out)
+{
     CURL *curl = NULL;
     int rc = 0;
 
     (void)pthread_mutex_lock(&h->lock);
     while (h->busy >= AT_ONCE_MAX && rc == 0)
-        rc = pthread_cond_timedwait(&h->freed, &h->lock, &until);
+        rc = pthread_cond_timedwait(&h->freed, &h->lock, until);
     const bool mine = h->busy < AT_ONCE_MAX;
     h->busy += mine;
     if (mine && h->kept_count > 0)
@@ -148,7 +157,7 @@ static size_t take_header(char *bytes, size_t size, size_t count, void *arg)
 }
 
 static bool set_options(const struct kms_http *h, CURL *curl, const struct kms_http_request *r,
-                        struct curl_slist *headers, struct kms_http_reply *reply)
+                        struct curl_slist *headers, long left_ms, struct kms_http_reply *reply)
 {
     bool ok =
         curl_easy_setopt(curl, CURLOPT_URL, r->url) == CURLE_OK &&
@@ -157,7 +166,7 @@ static bool set_options(const struct kms_http *h, CURL *curl, const struct kms_h
         curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
         curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
         curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS) == CURLE_OK &&
-        curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)h->timeout_ms) == CURLE_OK &&
+        curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, left_ms) == CURLE_OK &&
         curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) == CURLE_OK &&
         curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_body) == CURLE_OK &&
         curl_easy_setopt(curl, CURLOPT_WRITEDATA, reply) == CURLE_OK &&
@@ -176,7 +185,7 @@ static bool set_options(const struct kms_http *h, CURL *curl, const struct kms_h
 }
 
 static loch_status perform(struct kms_http *h, CURL *curl, const struct kms_http_request *r,
-                           struct kms_http_reply *reply)
+                           const struct timespec *until, struct kms_http_reply *reply)
 {
     struct curl_slist *headers = NULL;
     loch_status st = LOCH_OK;
@@ -190,7 +199,7 @@ static loch_status perform(struct kms_http *h, CURL *curl, const struct kms_http
         }
         headers = more;
     }
-    if (!set_options(h, curl, r, headers, reply)) {
+    if (!set_options(h, curl, r, headers, ms_until(until), reply)) {
         st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for HTTP");
     } else {
         const CURLcode rc = curl_easy_perform(curl);
@@ -207,11 +216,12 @@ static loch_status perform(struct kms_http *h, CURL *curl, const struct kms_http
 loch_status kms_http_do(struct kms_http *http, const struct kms_http_request *request,
                         struct kms_http_reply *out)
 {
+    const struct timespec until = after_ms(http->timeout_ms);
     struct kms_http_reply reply = {0};
     CURL *curl = NULL;
 
-    LOCH_TRY(handle_take(http, &curl));
-    const loch_status st = curl != NULL ? perform(http, curl, request, &reply)
+    LOCH_TRY(handle_take(http, &until, &curl));
+    const loch_status st = curl != NULL ? perform(http, curl, request, &until, &reply)
                                         : LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for HTTP");
     handle_give(http, curl);
     if (!loch_is_ok(st)) {

@@ -8,7 +8,7 @@ struct kms_http;
 
 struct kms_http_options {
     const char *ca_file; /* copied; NULL: the system's */
-    unsigned timeout_ms; /* of a whole request */
+    unsigned timeout_ms; /* of a whole request, the wait for its turn included */
     bool direct;         /* no proxy, whatever the environment says */
 };
 

@@ -26,9 +26,9 @@
 #include <string.h>
 #include <time.h>
 
-#define REQUEST_MS     4000u /* of one request */
+#define REQUEST_MS     4000u /* of one request, the wait for its turn included */
 #define TRIES_MAX      4
-#define TOTAL_MS       6000u /* after which nothing is tried again */
+#define TOTAL_MS       6000u /* of all tries: no request begins that may end later */
 #define SKEW_S         240
 #define BODY_BYTES     8192u
 #define KMS_BLOB_BYTES 3072u

@@ -141,6 +141,36 @@ static void an_unanswered_decrypt_is_silence(void **state)
     assert_int_equal(l.permit_ns, 2350 * MS);
 }
 
+/* The silence has extended the permission already: the grant that comes after all is older. */
+static void a_late_grant_takes_nothing_back(void **state)
+{
+    struct loch_lease l = held(1000 * MS);
+
+    (void)state;
+    assert_int_equal(loch_lease_tick(&l, 1300 * MS), LOCH_LEASE_DECRYPT);
+    for (uint64_t at = 1400; at <= 1650; at += 50)
+        (void)loch_lease_tick(&l, at * MS);
+    assert_int_equal(l.permit_ns, 2350 * MS);
+    /* Half a lease of silence and more: what it proves ends at 2000, which is now. */
+    assert_int_equal(loch_lease_answered(&l, 1300 * MS, 2000 * MS, LOCH_KMS_GRANTED),
+                     LOCH_LEASE_RENEW | LOCH_LEASE_AUDIT);
+    assert_int_equal(l.permit_ns, 2350 * MS);
+    assert_string_equal(loch_lease_word(&l), "held");
+    /* It is asked again at once; the grace counts from the grant; a denial waits for nothing. */
+    assert_true(loch_lease_tick(&l, 2001 * MS) & LOCH_LEASE_DECRYPT);
+    struct loch_lease denied = l;
+    assert_true(loch_lease_answered(&denied, 2001 * MS, 2010 * MS, LOCH_KMS_DENIED) &
+                LOCH_LEASE_WIPE);
+    assert_int_equal(denied.permit_ns, 0);
+    assert_true(loch_lease_answered(&l, 2001 * MS, 2010 * MS, LOCH_KMS_SILENT) & LOCH_LEASE_RENEW);
+    assert_int_equal(l.permit_ns, 2710 * MS);
+    assert_true(loch_lease_answered(&l, 6600 * MS, 6800 * MS, LOCH_KMS_SILENT) & LOCH_LEASE_RENEW);
+    assert_int_equal(l.permit_ns, 7000 * MS); /* 1300 + lease + grace */
+    /* One in time goes on from its own start. */
+    assert_true(loch_lease_answered(&l, 6805 * MS, 6810 * MS, LOCH_KMS_GRANTED) & LOCH_LEASE_RENEW);
+    assert_int_equal(l.permit_ns, 7505 * MS);
+}
+
 static void a_gap_is_not_silence(void **state)
 {
     struct loch_lease l = held(1000 * MS);
@@ -226,8 +256,8 @@ static uint32_t next_random(void)
     return seed >> 8;
 }
 
-/* Whatever happens: never permitted beyond granted + lease + grace, nor while not HELD; one Decrypt
- * at a time; a wipe exactly when HELD ends. */
+/* Whatever happens: never permitted beyond granted + lease + grace, nor while not HELD, and never
+ * less than before while HELD; one Decrypt at a time; a wipe exactly when HELD ends. */
 static void random_walk(void **state)
 {
     (void)state;
@@ -237,6 +267,7 @@ static void random_walk(void **state)
         uint64_t now = MS, asked = 0, restoring = 0;
         for (int i = 0; i < 400; i++) {
             const enum loch_lease_state before = l.state;
+            const uint64_t permit = l.permit_ns;
             unsigned e;
             now += next_random() % 200 == 0 ? 3000 * MS : (next_random() % 150) * MS;
             if (asked != 0 && next_random() % 2 == 0) {
@@ -265,6 +296,8 @@ static void random_walk(void **state)
                 restoring = now;
             assert_int_equal((e & LOCH_LEASE_WIPE) != 0,
                              before == LOCH_LEASE_HELD && l.state != LOCH_LEASE_HELD);
+            if (before == LOCH_LEASE_HELD && l.state == LOCH_LEASE_HELD)
+                assert_true(l.permit_ns >= permit);
             if (l.state != LOCH_LEASE_HELD)
                 assert_int_equal(l.permit_ns, 0);
             else
@@ -283,6 +316,7 @@ int main(void)
         cmocka_unit_test(silence_is_served_until_the_grace_is_over),
         cmocka_unit_test(an_outage_ends_with_the_first_grant),
         cmocka_unit_test(an_unanswered_decrypt_is_silence),
+        cmocka_unit_test(a_late_grant_takes_nothing_back),
         cmocka_unit_test(a_gap_is_not_silence),
         cmocka_unit_test(unused_keys_sleep_until_they_are_wanted),
         cmocka_unit_test(a_sleeper_that_is_denied_is_revoked),
