@@ -1,10 +1,16 @@
-/* Holds: when free memory of the heap goes back to the system. Source: mallopt(3), mallinfo2(3),
- * malloc_trim(3). */
+/* Holds: when free memory of the heap goes back to the system. What was given back still counts as
+ * free space of the heap (the arenas keep their addresses), so resident memory says whether there
+ * is anything behind it. Source: mallopt(3), mallinfo2(3), malloc_trim(3), proc(5) statm. */
 #include "loch/host/heap.h"
 
 #include "loch/base/log.h"
 
+#include <fcntl.h>
 #include <malloc.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #define LOOK_MS     5000u
 #define MUCH_BYTES  ((size_t)8 << 20)
@@ -18,14 +24,39 @@ void loch_heap_setup(void)
     (void)mallopt(M_TRIM_THRESHOLD, 2 * LARGE_BYTES);
 }
 
+/* Memory of our own that is in use, of the heap or not; SIZE_MAX: cannot be told. */
+static size_t resident_bytes(void)
+{
+    char text[128];
+    unsigned long resident = 0, shared = 0;
+    const int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    const ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+
+    if (fd >= 0)
+        (void)close(fd);
+    if (n <= 0)
+        return SIZE_MAX;
+    text[n] = '\0';
+    if (sscanf(text, "%*u %lu %lu", &resident, &shared) != 2 || resident < shared)
+        return SIZE_MAX;
+    return (resident - shared) * (size_t)sysconf(_SC_PAGESIZE);
+}
+
 bool loch_heap_give_back(void)
 {
+    static atomic_size_t kept_bytes; /* resident after the last time, or fewer since */
     const struct mallinfo2 now = mallinfo2();
+    const size_t resident = resident_bytes();
 
+    if (resident < atomic_load(&kept_bytes))
+        atomic_store(&kept_bytes, resident);
     /* Some of it will be wanted again at once. */
-    if (now.fordblks < MUCH_BYTES || now.fordblks < now.uordblks / 8)
+    if (now.fordblks < MUCH_BYTES || now.fordblks < now.uordblks / 8 ||
+        resident - atomic_load(&kept_bytes) < MUCH_BYTES)
         return false;
     (void)malloc_trim(0);
+    const size_t left = resident_bytes();
+    atomic_store(&kept_bytes, left != SIZE_MAX ? left : 0);
     return true;
 }
 

@@ -16,7 +16,8 @@ void loch_heap_setup(void);
 /* Looks at the heap from time to time, on a pool thread, as long as the loop runs. `heap` lives as
  * long as the environment. LOCH_E_NO_MEMORY. */
 LOCH_STATUS loch_heap_tend(struct loch_heap *heap, struct loch_env *env);
-/* Gives back what is free, if it is much. Returns whether it was. Any thread. */
+/* Gives back what is free, if it is much and this process has grown by as much since that was done
+ * last. Returns whether it was. Any thread. */
 bool loch_heap_give_back(void);
 
 #endif
