@@ -519,6 +519,17 @@ struct flushed {
     size_t count; /* 0: the frozen layer was empty */
 };
 
+/* Files that no manifest names: the next try writes others. Passes the failure on. */
+static loch_status discard_parts(struct loch_timeline *t, const struct loch_layer_desc *descs,
+                                 size_t count, loch_status why)
+{
+    char text[400];
+    (void)snprintf(text, sizeof text, "%s", loch_error_text());
+    for (size_t i = 0; i < count; i++)
+        loch_layer_discard(&t->store, &t->info, &descs[i]);
+    return LOCH_FAIL(why.code, "%s", text);
+}
+
 static loch_status write_layers(struct loch_timeline *t, struct loch_mem_layer *mem,
                                 struct flushed *out)
 {
@@ -535,9 +546,11 @@ static loch_status write_layers(struct loch_timeline *t, struct loch_mem_layer *
     }
     LOCH_TRY_OUT(st, loch_layer_write_parts(&t->store, t->keys, &t->info, mem, imagers, parts,
                                             descs, &count));
-    for (; out->count < count; out->count++)
-        LOCH_TRY_OUT(st, loch_layer_open(&t->store, t->keys, &t->info, &descs[out->count],
-                                         &out->files[out->count]));
+    for (; out->count < count && loch_is_ok(st); out->count += loch_is_ok(st))
+        st = loch_layer_open(&t->store, t->keys, &t->info, &descs[out->count],
+                             &out->files[out->count]);
+    if (!loch_is_ok(st))
+        st = discard_parts(t, descs, count, st);
 out:
     for (size_t i = 0; i < parts; i++)
         loch_view_destroy(views[i]);

@@ -7,6 +7,9 @@
 #include "care/tenant_files.h"
 #include "store/manifest.h"
 
+#include "loch/io/fault.h"
+
+#include <errno.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,6 +21,7 @@ struct failing {
     struct loch_objstore *real;
     bool lose_answer; /* of the next put that is done */
     bool refuse_puts, refuse_deletes;
+    uint64_t ops_at_put; /* file operations before the last put */
 };
 
 static struct failing *of(struct loch_objstore *store)
@@ -48,6 +52,7 @@ static loch_status put(struct loch_objstore *store, const char *name, struct put
 {
     struct failing *f = of(store);
     struct loch_etag unheard;
+    f->ops_at_put = loch_io_fault_count();
     if (f->refuse_puts)
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the store is away");
     if (f->lose_answer)
@@ -174,6 +179,70 @@ static void an_interrupted_removal_is_found_by_the_sweep(void **state)
     assert_int_equal(access(dir, F_OK), -1);
 }
 
+static bool count_layer(void *arg, const char *name)
+{
+    const size_t len = strlen(name);
+    *(size_t *)arg += len > 6 && strcmp(name + len - 6, ".layer") == 0;
+    return true;
+}
+
+static size_t layer_files(struct site *s, const struct loch_timeline *t)
+{
+    char dir[LOCH_LAYER_PATH_BYTES];
+    size_t count = 0;
+    assert_ok(loch_timeline_dir(&s->store, &s->tenant, &loch_timeline_info(t)->timeline, dir));
+    assert_ok(loch_env_list_dir(s->env, dir, count_layer, &count));
+    return count;
+}
+
+static void put_one(struct loch_timeline *t, loch_lsn lsn)
+{
+    struct loch_key key = page_key(1);
+    char page[8192] = {0};
+    assert_ok(loch_timeline_put_value(t, &key, lsn, loch_slice_of(page, sizeof page)));
+    loch_timeline_advance(t, lsn, lsn - 8);
+    assert_ok(loch_timeline_freeze(t, loch_slice_of("control", 7)));
+}
+
+/* Whatever file operation before the put fails, one of the opening of what was just written too:
+ * nothing of the flush stays. A put that failed may have been done: then all of it stays. */
+static void a_flush_that_fails_before_its_put_leaves_no_file(void **state)
+{
+    struct site *s = *state;
+    struct failing f;
+    put_before(s, &f);
+    struct loch_timeline *t = site_timeline(s, L, NULL);
+    assert_ok(loch_timeline_commit(t, L - 8, loch_slice_of("control", 7)));
+    const size_t before = layer_files(s, t);
+
+    put_one(t, L + 64);
+    f.refuse_puts = true;
+    loch_io_fault_set(0, 0);
+    assert_code(loch_timeline_flush(t), LOCH_E_UNAVAILABLE);
+    assert_int_equal(layer_files(s, t), before + 1);
+    const uint64_t ops = f.ops_at_put;
+    assert_true(ops > 4);
+    unsigned opening = 0;
+    for (uint64_t n = 1; n <= ops; n++) {
+        loch_io_fault_set(n, EIO);
+        const loch_status st = loch_timeline_flush(t);
+        const bool put = st.code == LOCH_E_UNAVAILABLE; /* it did not come as far as that fault */
+        loch_io_fault_set(0, 0);
+        assert_false(loch_is_ok(st));
+        opening += !put && n > ops / 2;
+        assert_int_equal(layer_files(s, t), before + 1 + put);
+        if (put) /* as the next start would */
+            break;
+    }
+    assert_true(opening > 0);
+    f.refuse_puts = false;
+    assert_ok(loch_timeline_flush(t));
+    t = site_reopen(s, t, NULL);
+    assert_int_equal(loch_timeline_disk_consistent_lsn(t), L + 64);
+    assert_int_equal(layer_files(s, t), before + 1);
+    loch_timeline_release(t);
+}
+
 #define WITH_SITE(f) cmocka_unit_test_setup_teardown(f, site_up, site_down)
 
 int main(void)
@@ -182,6 +251,7 @@ int main(void)
         WITH_SITE(a_put_whose_answer_is_lost_is_a_put),
         WITH_SITE(a_put_that_was_not_done_fails),
         WITH_SITE(an_interrupted_removal_is_found_by_the_sweep),
+        WITH_SITE(a_flush_that_fails_before_its_put_leaves_no_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
