@@ -194,10 +194,10 @@ static loch_status append(struct sk_conn *conn, struct loch_slice payload)
     struct loch_wal_append m;
 
     LOCH_TRY(loch_wal_append_decode(payload, &m));
-    conn->generation = m.generation;
     loch_acceptor_look(conn->timeline->acceptor, &view);
     if (m.bytes.len > 0 && m.term == view.term && sk_limits_held(conn->timeline))
         return hold(conn, payload);
+    conn->generation = m.generation; /* what waits has not been said yet */
     sk_timeline_append(conn->timeline, from(conn), &m);
     return LOCH_OK;
 }
