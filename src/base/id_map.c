@@ -63,12 +63,21 @@ static loch_status grow(struct loch_id_map *map)
 loch_status loch_id_map_put(struct loch_id_map *map, const struct loch_id *id, void *value)
 {
     LOCH_ASSERT(value != NULL);
-    if (map->count >= map->size / 2 && loch_id_map_get(map, id) == NULL)
+    const void *held = loch_id_map_get(map, id);
+    if (held != NULL)
+        return held == value ? LOCH_OK
+                             : LOCH_FAIL(LOCH_E_EXISTS, "something else has the place of an id");
+    if (map->count >= map->size / 2)
         LOCH_TRY(grow(map));
-    struct loch_id_map_slot *slot = place(map, id);
-    map->count += slot->value == NULL;
-    *slot = (struct loch_id_map_slot){*id, value};
+    *place(map, id) = (struct loch_id_map_slot){*id, value};
+    map->count++;
     return LOCH_OK;
+}
+
+void loch_id_map_replace(struct loch_id_map *map, const struct loch_id *id, void *value)
+{
+    LOCH_ASSERT(value != NULL && loch_id_map_get(map, id) != NULL);
+    place(map, id)->value = value;
 }
 
 void *loch_id_map_remove(struct loch_id_map *map, const struct loch_id *id)

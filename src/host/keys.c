@@ -154,8 +154,10 @@ static loch_status install(struct loch_keys *keys, struct keys_tenant *take_tena
         st = keys_ring_inherit(&keys->o, take_tenant, held);
     if (loch_is_ok(st) && held == NULL)
         st = make_room(keys);
-    if (loch_is_ok(st))
+    if (loch_is_ok(st) && held == NULL)
         st = loch_id_map_put(&keys->tenant_map, &take_tenant->ring.tenant, take_tenant);
+    else if (loch_is_ok(st))
+        loch_id_map_replace(&keys->tenant_map, &take_tenant->ring.tenant, take_tenant);
     if (loch_is_ok(st)) {
         take_tenant->at = held != NULL ? held->at : keys->count++;
         keys->tenants[take_tenant->at] = take_tenant;
@@ -388,6 +390,7 @@ static loch_status forget_timeline(struct loch_keys *keys, const struct loch_id 
     struct keys_tenant *t = NULL;
     bool changed = false;
 
+    const uint64_t started_ns = keys_now_ns(keys);
     LOCH_TRY(keys_check_open(keys, tenant));
     LOCH_TRY(keys_get_newest(keys, tenant, &t));
     const loch_status st = keys_ring_forget_timeline(&keys->o, t, timeline, &changed);
@@ -396,7 +399,7 @@ static loch_status forget_timeline(struct loch_keys *keys, const struct loch_id 
         LOCH_TRY(st);
         return keys_load(keys, tenant);
     }
-    return install(keys, t);
+    return keys_permit_note(keys, tenant, started_ns, install(keys, t), NULL);
 }
 
 loch_status loch_keys_forget_timeline(struct loch_keys *keys, const struct loch_id *tenant,

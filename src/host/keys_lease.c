@@ -25,10 +25,13 @@ struct keys_permit *keys_permit_find(const struct loch_keys *keys, const struct 
     return same ? p : NULL;
 }
 
+/* p NULL: nobody has noted a lease. Where leases are kept, nothing is used without one. */
 static loch_status permit_check(const struct loch_keys *keys, const struct keys_permit *p)
 {
-    if (p == NULL)
+    if (p == NULL && keys_now_ns(keys) == 0)
         return LOCH_OK;
+    if (p == NULL)
+        return LOCH_FAIL(LOCH_E_KMS_UNAVAILABLE, "no lease on the tenant's key is known here");
     if (p->block != LOCH_E_OK)
         return LOCH_FAIL(p->block, "%s", p->why);
     if (p->until_ns != UINT64_MAX && keys_now_ns(keys) >= p->until_ns)
@@ -41,7 +44,11 @@ static loch_status permit_check(const struct loch_keys *keys, const struct keys_
 loch_status keys_permit_check(const struct loch_keys *keys, const struct loch_id *tenant,
                               const struct loch_id *lock)
 {
-    LOCH_TRY(permit_check(keys, keys_permit_find(keys, tenant, &none)));
+    struct keys_permit *p = keys_permit_find(keys, tenant, &none);
+
+    if (p == NULL && keys_tenant_find(keys, tenant) == NULL)
+        return LOCH_OK; /* there is nothing to be used */
+    LOCH_TRY(permit_check(keys, p));
     return loch_id_is_none(lock) ? LOCH_OK
                                  : permit_check(keys, keys_permit_find(keys, tenant, lock));
 }
@@ -83,6 +90,7 @@ static struct keys_permit *permit_make(struct loch_keys *keys, const struct loch
     keys->permits = more;
     const struct loch_id id = loch_id_within(tenant, branch);
     p = malloc(sizeof *p);
+    /* Another pair may have been made to look like this one: it keeps its place. */
     if (p == NULL || !loch_is_ok(loch_id_map_put(&keys->permit_map, &id, p))) {
         free(p);
         return NULL;
@@ -120,6 +128,7 @@ static void permit_drop(struct loch_keys *keys, struct keys_permit *p)
 {
     const struct loch_id id = loch_id_within(&p->tenant, &p->branch);
 
+    LOCH_ASSERT(loch_id_map_get(&keys->permit_map, &id) == p);
     (void)loch_id_map_remove(&keys->permit_map, &id);
     keys->permits[p->at] = keys->permits[--keys->permit_count];
     keys->permits[p->at]->at = p->at;
@@ -193,7 +202,7 @@ loch_status keys_permit_note(struct loch_keys *keys, const struct loch_id *tenan
     }
     unlock(keys);
     if (p == NULL || !memory)
-        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a tenant's lease");
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no place for a tenant's lease: its keys stay unused");
     return loch_is_ok(st) ? st : LOCH_FAIL(st.code, "%s", why);
 }
 

@@ -367,6 +367,9 @@ static struct entry *entry_add(struct loch_leases *l, const struct loch_keys_per
         l->cap = cap;
     }
     const struct loch_id key = loch_id_within(&view->tenant, &view->branch);
+    const struct entry *before = loch_id_map_get(&l->map, &key);
+    if (before != NULL && before->ended) /* it goes with this look at the list */
+        (void)loch_id_map_remove(&l->map, &key);
     if (!loch_is_ok(loch_id_map_put(&l->map, &key, e))) {
         free(e);
         return NULL;

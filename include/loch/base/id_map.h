@@ -21,14 +21,16 @@ struct loch_id_map {
 
 /* The id of `inner` within `outer`, for a map of both: two tenants may have timelines of the same
  * id. That of none is `outer` itself. Not for adversaries: whoever chose both could make two pairs
- * alike, so an owner compares what it finds. */
+ * alike: a map refuses the second, and an owner compares what it finds. */
 struct loch_id loch_id_within(const struct loch_id *outer, const struct loch_id *inner);
 
 /* NULL: nothing belongs to it. */
 void *loch_id_map_get(const struct loch_id_map *map, const struct loch_id *id);
-/* `value` is not NULL and takes the place of what belonged to the id. LOCH_E_NO_MEMORY, only for an
- * id that is new: then nothing has changed. */
+/* `value` is not NULL. LOCH_E_EXISTS: another value belongs to the id; LOCH_E_NO_MEMORY: then nothing
+ * has changed. */
 LOCH_STATUS loch_id_map_put(struct loch_id_map *map, const struct loch_id *id, void *value);
+/* `value` takes the place of what belongs to the id, which must be there. */
+void loch_id_map_replace(struct loch_id_map *map, const struct loch_id *id, void *value);
 /* What belonged to it until now, or NULL. With the last one its memory goes. */
 void *loch_id_map_remove(struct loch_id_map *map, const struct loch_id *id);
 /* Forgets all and gives up its memory; leaves it empty. */

@@ -114,9 +114,9 @@ LOCH_STATUS loch_keys_ring(struct loch_keys *keys, const struct loch_id *tenant,
                            struct loch_keyring *out);
 
 /* ---- leases: for host/leases.h; `branch` none: the tenant's, else of a branch with a CMK ---- */
-/* LOCH_OK while the tenant's keys, and (not NULL) those of the timeline, may be used, or are not
- * known here; else LOCH_E_KEY_REVOKED or LOCH_E_KMS_UNAVAILABLE: also for what was opened with them
- * before. Cheap; before every send. */
+/* LOCH_OK while the tenant's keys, and (not NULL) those of the timeline, may be used, or there are
+ * none here; else LOCH_E_KEY_REVOKED or LOCH_E_KMS_UNAVAILABLE: also for what was opened with them
+ * before, and when no lease on them is noted. Cheap; before every send. */
 LOCH_STATUS loch_keys_usable(struct loch_keys *keys, const struct loch_id *tenant,
                              const struct loch_id *timeline);
 /* One real Decrypt of a KEK: the tenant's META, a branch's PAGE; blocks. LOCH_E_DENIED,

@@ -32,9 +32,17 @@ static void holds_what_an_array_holds(void **state)
         const struct loch_id id = id_of(n);
         /* It fills up, is emptied, and fills up again. */
         if (what < (i / 5000 % 2 == 0 ? 10u : 4u)) {
+            char *value = values[n] + what % 2;
+            const bool another = held[n] != NULL && held[n] != value;
             count += held[n] == NULL;
-            held[n] = values[n] + what % 2;
-            assert_ok(loch_id_map_put(&map, &id, held[n]));
+            if (another)
+                assert_code(loch_id_map_put(&map, &id, value), LOCH_E_EXISTS);
+            else
+                assert_ok(loch_id_map_put(&map, &id, value));
+            assert_ptr_equal(loch_id_map_get(&map, &id), another ? held[n] : value);
+            if (another)
+                loch_id_map_replace(&map, &id, value);
+            held[n] = value;
         } else {
             assert_ptr_equal(loch_id_map_remove(&map, &id), held[n]);
             count -= held[n] != NULL;
@@ -84,6 +92,14 @@ static void two_owners_may_have_one_id(void **state)
     assert_ptr_equal(loch_id_map_get(&map, &in_a), &values[0]);
     assert_ptr_equal(loch_id_map_get(&map, &in_b), &values[1]);
     assert_ptr_equal(loch_id_map_get(&map, &a), &values[2]);
+    /* Whoever chooses both ids can make a pair alike: it does not take the place of the other. */
+    struct loch_id other = a, alike = inner;
+    other.bytes[5] ^= 0x40;
+    alike.bytes[6] ^= 0x40;
+    const struct loch_id forged = loch_id_within(&other, &alike);
+    assert_true(loch_id_equal(&forged, &in_a));
+    assert_code(loch_id_map_put(&map, &forged, &values[1]), LOCH_E_EXISTS);
+    assert_ptr_equal(loch_id_map_get(&map, &in_a), &values[0]);
     loch_id_map_fini(&map);
 }
 

@@ -3,6 +3,7 @@
 #include "../unit.h"
 
 #include "loch/base/buf.h"
+#include "loch/base/id_map.h"
 #include "loch/crypto/random.h"
 #include "loch/host/keys.h"
 #include "loch/host/leases.h"
@@ -270,20 +271,26 @@ static bool lit_again(struct site *s)
     return s->lit > 0 && loch_keys_has(s->keys, &s->tenant, &s->branch);
 }
 
-/* A branch with a CMK of its own below s->dir/branch.key, pinned for it; its child. */
-static void create_branch(struct site *s, char cmk[static 128], struct loch_id *child)
+/* The CMK of the branch, in s->dir/branch.key. */
+static void pin_branch(struct site *s, char cmk[static 128])
 {
     char uri[140], pins[128];
 
-    create(s);
     (void)snprintf(cmk, 128, "%s/branch.key", s->dir);
     (void)snprintf(pins, sizeof pins, "%s/pins", s->dir);
     (void)snprintf(uri, sizeof uri, "file:%s", cmk);
     assert_ok(loch_kms_file_create(cmk));
     assert_ok(loch_kms_pins_open(s->kms, s->env, pins));
+    assert_ok(loch_kms_pin(s->kms, &s->branch, uri));
+}
+
+/* A branch with a CMK of its own, and its child. */
+static void create_branch(struct site *s, char cmk[static 128], struct loch_id *child)
+{
+    create(s);
     assert_ok(loch_random_id(&s->branch));
     assert_ok(loch_random_id(child));
-    assert_ok(loch_kms_pin(s->kms, &s->branch, uri));
+    pin_branch(s, cmk);
     assert_ok(loch_keys_add_locked(s->keys, &s->tenant, &s->branch, &s->branch));
     assert_ok(loch_keys_add_locked(s->keys, &s->tenant, child, &s->branch));
 }
@@ -489,6 +496,39 @@ static void permits_and_blocks(void **state)
     free(views);
 }
 
+/* Whoever may choose ids makes a tenant whose place among the permits is a branch's, or the other
+ * way round: the second gets none, and keys without a permit are not used. */
+static void keys_without_a_lease_are_not_used(void **state)
+{
+    struct site *s = *state;
+    struct loch_wrap_key key = {0};
+    char cmk[128];
+
+    create(s);
+    assert_ok(loch_random_id(&s->branch));
+    const struct loch_id alike = loch_id_within(&s->tenant, &s->branch);
+    assert_ok(loch_keys_tenant_create(s->keys, &alike));
+    assert_ok(loch_keys_add_timeline(s->keys, &alike, &s->timeline));
+    pin_branch(s, cmk);
+    assert_false(loch_is_ok(loch_keys_add_locked(s->keys, &s->tenant, &s->branch, &s->branch)));
+    assert_code(loch_keys_usable(s->keys, &s->tenant, &s->branch), LOCH_E_KMS_UNAVAILABLE);
+    assert_code(loch_keys_wrap_key(s->keys, &s->tenant, &s->branch, LOCH_PURPOSE_PAGE, &key),
+                LOCH_E_KMS_UNAVAILABLE);
+    /* Nobody else has lost anything. */
+    expect_open(s, true);
+    assert_ok(loch_keys_wrap_key(s->keys, &alike, &s->timeline, LOCH_PURPOSE_PAGE, &key));
+    loch_wrap_key_fini(&key);
+
+    loch_keys_tenant_drop(s->keys, &alike);
+    assert_ok(loch_keys_tenant_load(s->keys, &s->tenant)); /* now there is a place for it */
+    assert_ok(loch_keys_usable(s->keys, &s->tenant, &s->branch));
+    assert_false(loch_is_ok(loch_keys_tenant_load(s->keys, &alike)));
+    assert_code(loch_keys_usable(s->keys, &alike, NULL), LOCH_E_KMS_UNAVAILABLE);
+    assert_code(loch_keys_wrap_key(s->keys, &alike, &s->timeline, LOCH_PURPOSE_PAGE, &key),
+                LOCH_E_KMS_UNAVAILABLE);
+    assert_ok(loch_keys_usable(s->keys, &s->tenant, &s->branch));
+}
+
 int main(void)
 {
 #define SITE(test_) cmocka_unit_test_setup_teardown(test_, site_up, site_down)
@@ -498,6 +538,7 @@ int main(void)
         SITE(a_branch_goes_dark_alone),
         SITE(a_start_without_the_cmk_is_closed_and_recovers),
         SITE(permits_and_blocks),
+        SITE(keys_without_a_lease_are_not_used),
         SITE(unused_keys_are_put_to_sleep),
         SITE(sleep_is_a_block_that_remembers_who_wants),
     };
