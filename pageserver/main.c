@@ -19,12 +19,15 @@
 #include "loch/host/daemon.h"
 #include "loch/host/keys.h"
 #include "loch/host/leases.h"
+#include "loch/io/tree.h"
 #include "loch/kms/kms.h"
 
+#include <errno.h>
 #include <limits.h>
-#include <sys/stat.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static struct loch_metric *redo_counter(struct loch_pageserver *ps, const char *name,
@@ -109,20 +112,36 @@ static loch_status open_keys(struct loch_pageserver *ps, const char *dir)
     return loch_keys_create(&options, &ps->keys);
 }
 
-static loch_status open_engine(struct loch_pageserver *ps, const char *dir)
+/* A directory of this node's own in the scratch, new with each start: what a process that was
+ * killed left there, files with a password among them, goes. */
+static loch_status open_scratch(struct loch_pageserver *ps)
 {
-    struct loch_redo_pool_options redo = {.postgres_bin_dir = ps->config.pg_bin_dir,
-                                          .lib_dir = ps->config.lib_dir,
-                                          .scratch_dir = ps->config.scratch,
-                                          .max_workers_per_tenant =
-                                              (unsigned)ps->config.redo_workers};
-    char template[PATH_MAX], node[LOCH_ID_TEXT_BYTES];
-    /* The stock programs, under another user, pass through it; what is wrong with it shows next. */
+    static char path[PATH_MAX]; /* lives as long as its users */
+    char node[LOCH_ID_TEXT_BYTES];
+
+    /* The stock programs, under another user, pass through; what is wrong with it shows next. */
     if (mkdir(ps->config.scratch, 0711) == 0)
         (void)chmod(ps->config.scratch, 0711); /* whatever the umask */
     LOCH_TRY(loch_env_mkdirs(ps->env, ps->config.scratch));
-    (void)snprintf(template, sizeof template, "%s/template-%s", ps->config.scratch,
+    (void)snprintf(path, sizeof path, "%s/node-%s", ps->config.scratch,
                    loch_id_format(&ps->config.node, node));
+    LOCH_TRY(loch_remove_tree(path));
+    if (mkdir(path, 0711) != 0 || chmod(path, 0711) != 0)
+        return LOCH_FAIL(LOCH_E_IO, "%s: %s", path, strerror(errno));
+    ps->scratch = path;
+    return LOCH_OK;
+}
+
+static loch_status open_engine(struct loch_pageserver *ps, const char *dir)
+{
+    LOCH_TRY(open_scratch(ps));
+    struct loch_redo_pool_options redo = {.postgres_bin_dir = ps->config.pg_bin_dir,
+                                          .lib_dir = ps->config.lib_dir,
+                                          .scratch_dir = ps->scratch,
+                                          .max_workers_per_tenant =
+                                              (unsigned)ps->config.redo_workers};
+    char template[PATH_MAX + 16];
+    (void)snprintf(template, sizeof template, "%s/template.tar", ps->scratch);
     LOCH_TRY(loch_initdb_template_create(template, &ps->initdb));
     LOCH_TRY(loch_redo_pool_create(&redo, &ps->redo));
     LOCH_TRY(loch_page_cache_create(ps->config.page_cache_bytes, &ps->cache));

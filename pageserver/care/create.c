@@ -164,7 +164,7 @@ static loch_status import_initdb(struct creation *c, struct loch_import_facts *f
     struct loch_pageserver *ps = c->ps;
     struct loch_initdb_options options = {.postgres_bin_dir = ps->config.pg_bin_dir,
                                           .lib_dir = ps->config.lib_dir,
-                                          .scratch_dir = ps->config.scratch,
+                                          .scratch_dir = ps->scratch,
                                           .from = ps->initdb};
     char sql[LOCH_LAYER_PATH_BYTES], password[LOCH_PASSWORD_BYTES];
     uint8_t random[16];

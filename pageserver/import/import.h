@@ -57,8 +57,8 @@ LOCH_STATUS loch_import_into_timeline(const char *data_dir, const struct loch_im
  * the system identifier: made once, then copied. */
 struct loch_initdb_template;
 
-/* It lies in `path`, which need not exist; what lies there (a process that was killed left it) is
- * removed, here and by destroy. LOCH_E_NO_MEMORY, LOCH_E_IO. Made with the first use. */
+/* It is a file at `path`, which need not exist; what lies there is removed, here and by destroy.
+ * One that goes meanwhile is made again. LOCH_E_NO_MEMORY, LOCH_E_IO. Made with the first use. */
 LOCH_STATUS loch_initdb_template_create(const char *path, struct loch_initdb_template **out);
 void loch_initdb_template_destroy(struct loch_initdb_template *take_template); /* takes NULL */
 

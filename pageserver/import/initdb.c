@@ -1,5 +1,6 @@
 /* CREATE TENANT's first data directory: the stock initdb, then the extension's SQL in single-user
- * mode; or a copy of what they made once, then the tenant's password in single-user mode.
+ * mode; or a copy of what they made once (a tar archive), then the tenant's password in single-user
+ * mode.
  *
  * A password goes to the programs in a file of mode 0600 that is gone before this returns.
  * Single-user mode ends with a shutdown checkpoint, which is what the import starts from. The
@@ -25,11 +26,11 @@
 #include <unistd.h>
 
 #define LOG_TAIL_BYTES 600u
+#define TEMPLATE_DIR   "template"
 
 struct loch_initdb_template {
     pthread_mutex_t lock; /* one makes it, the others wait */
-    bool made;
-    char path[];
+    char path[];          /* an archive: a file is there whole or not at all */
 };
 
 struct maker {
@@ -248,75 +249,80 @@ void loch_initdb_template_destroy(struct loch_initdb_template *take_template)
 {
     if (take_template == NULL)
         return;
-    if (take_template->made && !loch_is_ok(loch_remove_tree(take_template->path)))
+    if (!loch_is_ok(loch_remove_tree(take_template->path)))
         loch_log_failure("the template of new tenants stays");
     pthread_mutex_destroy(&take_template->lock);
     free(take_template);
 }
 
-/* Made beside the directory that is wanted, then moved: what is at its path is whole. */
+/* /bin/tar in the work directory; the archive is its standard input or the file `to` there. */
+static LOCH_STATUS run_tar(const struct maker *m, const char *to, int archive_fd)
+{
+    char file[64];
+    char *pack[] = {(char[]){"/bin/tar"}, (char[]){"--create"}, file, (char[]){TEMPLATE_DIR}, NULL};
+    char *unpack[] = {(char[]){"/bin/tar"}, (char[]){"--extract"}, (char[]){"--same-permissions"},
+                      (char[]){"--file=-"}, NULL};
+
+    if (to == NULL)
+        return run(m, unpack, archive_fd);
+    (void)snprintf(file, sizeof file, "--file=%s", to);
+    const int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (null_fd < 0)
+        return LOCH_FAIL(LOCH_E_IO, "/dev/null: %s", strerror(errno));
+    const loch_status st = run(m, pack, null_fd);
+    close(null_fd);
+    return st;
+}
+
+/* Made in the work directory, then moved: what is at its path is whole. Leaves the directory that
+ * was packed. */
 static LOCH_STATUS template_make(struct maker *m, const struct loch_initdb_template *t)
 {
-    char data[IMPORT_PATH_MAX + 16], password[LOCH_PASSWORD_BYTES];
+    char data[IMPORT_PATH_MAX + 16], packed[IMPORT_PATH_MAX + 16], password[LOCH_PASSWORD_BYTES];
     uint8_t random[16];
 
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
         return LOCH_FAIL(LOCH_E_IO, "getrandom: %s", strerror(errno));
     loch_hex_format(random, 16, password);
-    snprintf(data, sizeof data, "%s/template", m->work);
+    snprintf(data, sizeof data, "%s/" TEMPLATE_DIR, m->work);
+    snprintf(packed, sizeof packed, "%s/template.tar", m->work);
     loch_status st = make_data_dir(m, password, data);
     loch_wipe(password, sizeof password);
     loch_wipe(random, sizeof random);
     LOCH_TRY(st);
-    if (rename(data, t->path) != 0)
+    LOCH_TRY(run_tar(m, "template.tar", -1));
+    if (rename(packed, t->path) != 0)
         return LOCH_FAIL(LOCH_E_IO, "%s: %s", t->path, strerror(errno));
     return LOCH_OK;
 }
 
-static LOCH_STATUS template_ready(struct maker *m, struct loch_initdb_template *t)
+/* The directory TEMPLATE_DIR in the work directory. Somebody may clean a tmpfs: a template that is
+ * gone is made again, and one that is open stays whole whatever happens to its name. */
+static LOCH_STATUS template_take(struct maker *m, struct loch_initdb_template *t)
 {
-    pthread_mutex_lock(&t->lock);
-    struct stat found;
     loch_status st = LOCH_OK;
-    /* Somebody may clean a tmpfs: what is gone is made again. */
-    if (!t->made || stat(t->path, &found) != 0)
+
+    pthread_mutex_lock(&t->lock);
+    const int fd = open(t->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
         st = template_make(m, t);
-    if (loch_is_ok(st))
-        t->made = true;
     pthread_mutex_unlock(&t->lock);
-    return st;
-}
-
-static LOCH_STATUS copy_template(const struct maker *m, const struct loch_initdb_template *t,
-                                 const char *data)
-{
-    char from[IMPORT_PATH_MAX], to[IMPORT_PATH_MAX + 16];
-    char *argv[] = {(char[]){"/bin/cp"},
-                    (char[]){"--recursive"},
-                    (char[]){"--preserve=mode"},
-                    (char[]){"--no-dereference"},
-                    (char[]){"--no-target-directory"},
-                    from,
-                    to,
-                    NULL};
-    int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-
-    if (null_fd < 0)
-        return LOCH_FAIL(LOCH_E_IO, "/dev/null: %s", strerror(errno));
-    snprintf(from, sizeof from, "%s", t->path);
-    snprintf(to, sizeof to, "%s", data);
-    const loch_status st = run(m, argv, null_fd);
-    close(null_fd);
+    if (fd < 0)
+        return st;
+    st = run_tar(m, NULL, fd);
+    close(fd);
     return st;
 }
 
 static LOCH_STATUS copy_data_dir(struct maker *m, const char *password, const char *data)
 {
     struct loch_initdb_template *t = m->options->from;
-    char sql[96], sql_path[IMPORT_PATH_MAX + 16];
+    char sql[96], sql_path[IMPORT_PATH_MAX + 16], taken[IMPORT_PATH_MAX + 16];
 
-    LOCH_TRY(template_ready(m, t));
-    LOCH_TRY(copy_template(m, t, data));
+    LOCH_TRY(template_take(m, t));
+    snprintf(taken, sizeof taken, "%s/" TEMPLATE_DIR, m->work);
+    if (rename(taken, data) != 0)
+        return LOCH_FAIL(LOCH_E_IO, "%s: %s", data, strerror(errno));
     snprintf(sql, sizeof sql, "ALTER ROLE postgres PASSWORD '%s';\n\n", password);
     snprintf(sql_path, sizeof sql_path, "%s/password", m->work);
     loch_status st = write_secret(m, sql, sql_path);
