@@ -26,8 +26,8 @@ struct loch_id loch_id_within(const struct loch_id *outer, const struct loch_id 
 
 /* NULL: nothing belongs to it. */
 void *loch_id_map_get(const struct loch_id_map *map, const struct loch_id *id);
-/* `value` is not NULL. LOCH_E_EXISTS: another value belongs to the id; LOCH_E_NO_MEMORY: then nothing
- * has changed. */
+/* `value` is not NULL. LOCH_E_EXISTS: another value belongs to the id; LOCH_E_NO_MEMORY: then
+ * nothing has changed. */
 LOCH_STATUS loch_id_map_put(struct loch_id_map *map, const struct loch_id *id, void *value);
 /* `value` takes the place of what belongs to the id, which must be there. */
 void loch_id_map_replace(struct loch_id_map *map, const struct loch_id *id, void *value);

@@ -3,11 +3,11 @@
  * A pure machine. Times are CLOCK_BOOTTIME nanoseconds and arrive in the events. A lease counts
  * from the START of the Decrypt that was granted, so a slow answer never lengthens it. DENIED wipes
  * at once. UNAVAILABLE extends what is permitted, one lease at a time, until the grace is over; so
- * does a Decrypt that is not answered within half a lease; a grant that comes after all takes nothing
- * of that back, and DENIED takes all. A gap (the process slept, the clock
- * jumped) lets the permission run out: the keys stay, but nothing may use them before a Decrypt was
- * granted or the KMS was found unavailable. Keys that nobody uses are put to sleep: wiped, and not
- * asked for until they are wanted again; a sleeper that cannot be woken is closed as a start is.
+ * does a Decrypt that is not answered within half a lease; a grant that comes after all takes
+ * nothing of that back, and DENIED takes all. A gap (the process slept, the clock jumped) lets the
+ * permission run out: the keys stay, but nothing may use them before a Decrypt was granted or the
+ * KMS was found unavailable. Keys that nobody uses are put to sleep: wiped, and not asked for until
+ * they are wanted again; a sleeper that cannot be woken is closed as a start is.
  */
 #ifndef LOCH_KEYRING_LEASE_H
 #define LOCH_KEYRING_LEASE_H
