@@ -1,7 +1,7 @@
 /* The pool: which worker serves which tenant, and what happens when one fails.
  *
  * One lock guards the list of workers. A worker that is busy is used by its caller alone, outside
- * the lock; only its pid may be killed by others, under the lock (`doomed`), and only its caller
+ * the lock; only its pid may be killed by others, under the lock (`doom`), and only its caller
  * reaps it. A worker is bound to its tenant from start to end.
  */
 #include "redo_pool/redo_pool.h"
@@ -29,6 +29,7 @@
 #define DEFAULT_IDLE_MS    60000u
 #define DEFAULT_POISON_MS  60000u
 #define ATTEMPTS           2 /* fresh workers that may die of one chain */
+#define RENEWALS           8 /* workers that a chain may lose to renewals */
 
 enum slot_state { SLOT_STARTING, SLOT_IDLE, SLOT_BUSY };
 
@@ -36,7 +37,7 @@ struct slot {
     struct slot *next;
     struct loch_id tenant;
     enum slot_state state;
-    bool doomed; /* the tenant was dropped meanwhile */
+    enum doom { DOOM_NONE, DOOM_RENEWED, DOOM_DROPPED } doom; /* it is to end: what for */
     uint64_t idle_since_ms;
     struct redo_process process;
 };
@@ -283,15 +284,17 @@ static LOCH_STATUS acquire(struct loch_redo_pool *pool, const struct loch_id *te
     return LOCH_OK;
 }
 
-/* Without the lock: a worker of the tenant for the caller alone. */
+/* Without the lock: a worker of the tenant for the caller alone. *doom: why the one that was
+ * started for it has ended already. */
 static LOCH_STATUS checkout(struct loch_redo_pool *pool, const struct loch_id *tenant,
-                            struct slot **out)
+                            struct slot **out, enum doom *doom)
 {
     struct slot *slot = NULL, *evicted = NULL, *stale;
     struct redo_process process;
-    bool fresh = false, doomed;
+    bool fresh = false;
     loch_status st;
 
+    *doom = DOOM_NONE;
     pthread_mutex_lock(&pool->lock);
     stale = take_idle(pool, NULL);
     st = acquire(pool, tenant, &slot, &fresh, &evicted);
@@ -305,13 +308,13 @@ static LOCH_STATUS checkout(struct loch_redo_pool *pool, const struct loch_id *t
     }
     st = redo_process_start(&pool->launch, &process);
     pthread_mutex_lock(&pool->lock);
-    doomed = slot->doomed;
+    *doom = slot->doom;
     if (loch_is_ok(st)) {
         pool->stats.spawned++;
         slot->process = process;
         slot->state = SLOT_BUSY;
     }
-    if (!loch_is_ok(st) || doomed) {
+    if (!loch_is_ok(st) || *doom != DOOM_NONE) {
         unlink_slot(pool, slot);
         slot->next = NULL;
         pthread_mutex_unlock(&pool->lock);
@@ -325,25 +328,23 @@ static LOCH_STATUS checkout(struct loch_redo_pool *pool, const struct loch_id *t
     return LOCH_OK;
 }
 
-/* Without the lock: gives a worker back (good) or ends it. Returns whether it had been doomed. */
-static bool checkin(struct loch_redo_pool *pool, struct slot *slot, bool good)
+/* Without the lock: gives a worker back (good) or ends it. Returns why it had to end. */
+static enum doom checkin(struct loch_redo_pool *pool, struct slot *slot, bool good)
 {
-    bool doomed;
-
     pthread_mutex_lock(&pool->lock);
-    doomed = slot->doomed;
-    if (good && !doomed) {
+    const enum doom doom = slot->doom;
+    if (good && doom == DOOM_NONE) {
         slot->state = SLOT_IDLE;
         slot->idle_since_ms = now_ms();
         pthread_cond_broadcast(&pool->freed);
         pthread_mutex_unlock(&pool->lock);
-        return false;
+        return doom;
     }
     unlink_slot(pool, slot);
     slot->next = NULL;
     pthread_mutex_unlock(&pool->lock);
     end_slots(slot);
-    return doomed;
+    return doom;
 }
 
 /* ---- requests ---- */
@@ -455,27 +456,41 @@ static void count_end(struct loch_redo_pool *pool, enum redo_end end, size_t rec
     pthread_mutex_unlock(&pool->lock);
 }
 
-/* Asks one worker. A failure of the status is not the chain's; else *end says how it went. */
+static LOCH_STATUS ask_once(struct loch_redo_pool *pool, const struct loch_id *tenant,
+                            const struct chain *c, const uint8_t *base,
+                            uint8_t page[static LOCH_PAGE_BYTES], struct redo_answer *answer,
+                            enum redo_end *end, enum doom *doom)
+{
+    struct slot *slot = NULL;
+    loch_status st;
+
+    *end = REDO_END_DIED;
+    LOCH_TRY(checkout(pool, tenant, &slot, doom));
+    st = build_request(&slot->process.request, c, base);
+    if (loch_is_ok(st))
+        *end = redo_process_ask(&slot->process, pool->launch.timeout_ms, page, answer);
+    *doom = checkin(pool, slot, loch_is_ok(st) && *end == REDO_END_OK);
+    LOCH_TRY(st);
+    if (*doom != DOOM_NONE && *end != REDO_END_OK)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the tenant's redo workers were ended");
+    count_end(pool, *end, *end == REDO_END_OK ? c->count : 0);
+    return LOCH_OK;
+}
+
+/* Asks one worker; in the place of one that was renewed under it another. A failure of the status
+ * is not the chain's; else *end says how it went. */
 static LOCH_STATUS ask_worker(struct loch_redo_pool *pool, const struct loch_id *tenant,
                               const struct chain *c, const uint8_t *base,
                               uint8_t page[static LOCH_PAGE_BYTES], struct redo_answer *answer,
                               enum redo_end *end)
 {
-    struct slot *slot = NULL;
-    loch_status st;
-    bool doomed;
+    for (int renewals = 0;; renewals++) {
+        enum doom doom = DOOM_NONE;
+        const loch_status st = ask_once(pool, tenant, c, base, page, answer, end, &doom);
 
-    *end = REDO_END_DIED;
-    LOCH_TRY(checkout(pool, tenant, &slot));
-    st = build_request(&slot->process.request, c, base);
-    if (loch_is_ok(st))
-        *end = redo_process_ask(&slot->process, pool->launch.timeout_ms, page, answer);
-    doomed = checkin(pool, slot, loch_is_ok(st) && *end == REDO_END_OK);
-    LOCH_TRY(st);
-    if (doomed && *end != REDO_END_OK)
-        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the tenant's redo workers were ended");
-    count_end(pool, *end, *end == REDO_END_OK ? c->count : 0);
-    return LOCH_OK;
+        if (loch_is_ok(st) || doom != DOOM_RENEWED || renewals == RENEWALS)
+            return st;
+    }
 }
 
 /* Reports the failure, and remembers the record if it is known: a single one, or the one that the
@@ -638,7 +653,7 @@ LOCH_STATUS loch_redo_pool_apply(struct loch_redo_pool *pool, const struct loch_
 
 /* ---- ends ---- */
 
-void loch_redo_pool_drop_tenant(struct loch_redo_pool *pool, const struct loch_id *tenant)
+static void end_workers(struct loch_redo_pool *pool, const struct loch_id *tenant, enum doom doom)
 {
     struct slot *idle;
 
@@ -647,12 +662,22 @@ void loch_redo_pool_drop_tenant(struct loch_redo_pool *pool, const struct loch_i
     for (struct slot *s = pool->slots; s != NULL; s = s->next) {
         if (!loch_id_equal(&s->tenant, tenant))
             continue;
-        s->doomed = true;
+        s->doom = s->doom == DOOM_DROPPED ? DOOM_DROPPED : doom;
         if (s->process.pid > 0)
             (void)kill(s->process.pid, SIGKILL);
     }
     pthread_mutex_unlock(&pool->lock);
     end_slots(idle);
+}
+
+void loch_redo_pool_drop_tenant(struct loch_redo_pool *pool, const struct loch_id *tenant)
+{
+    end_workers(pool, tenant, DOOM_DROPPED);
+}
+
+void loch_redo_pool_renew_tenant(struct loch_redo_pool *pool, const struct loch_id *tenant)
+{
+    end_workers(pool, tenant, DOOM_RENEWED);
 }
 
 void loch_redo_pool_reap(struct loch_redo_pool *pool)

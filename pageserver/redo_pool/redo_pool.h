@@ -72,6 +72,9 @@ LOCH_STATUS loch_redo_pool_apply(struct loch_redo_pool *pool, const struct loch_
 /* Kills the tenant's workers at once (its key was revoked, or it is gone); calls in flight end with
  * LOCH_E_UNAVAILABLE. A later apply starts anew. */
 void loch_redo_pool_drop_tenant(struct loch_redo_pool *pool, const struct loch_id *tenant);
+/* Ends its workers, for what they may remember of pages that are not to be read any more. Requests
+ * under way do not fail: each is asked of another worker. */
+void loch_redo_pool_renew_tenant(struct loch_redo_pool *pool, const struct loch_id *tenant);
 
 /* As apply, but also compares every after-image that wal_consistency_checking put into the records
  * for this block with the page, masked as PostgreSQL masks it. *checked and *differing count them;

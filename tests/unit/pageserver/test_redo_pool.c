@@ -437,6 +437,49 @@ static void test_threads(void **state)
     assert_true(stats_now().workers <= 3);
 }
 
+/* A branch of the tenant went dark: whoever asked for another's page gets it all the same. */
+static void *expect_pages(void *arg)
+{
+    uint8_t page[LOCH_PAGE_BYTES];
+    uintptr_t wrong = 0;
+
+    for (unsigned i = 0; i < 60; i++) {
+        const loch_status st = apply_image(arg, (uint8_t)i, page);
+        wrong += !loch_is_ok(st) || page[100] != (uint8_t)i;
+    }
+    return (void *)wrong;
+}
+
+static void test_renewed_under_requests(void **state)
+{
+    pthread_t threads[3];
+    uint8_t page[LOCH_PAGE_BYTES];
+    struct loch_id tenant = tenant_a;
+    void *wrong;
+
+    (void)state;
+    make_pool(2, 0, 0);
+    assert_ok(apply_image(&tenant_a, 1, page));
+    assert_ok(apply_image(&tenant_b, 1, page));
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, expect_pages, &tenant), 0);
+    for (int i = 0; i < 5; i++) {
+        const uint64_t before = stats_now().spawned;
+        loch_redo_pool_renew_tenant(pool, &tenant_a);
+        for (int k = 0; k < 2000 && stats_now().spawned == before; k++)
+            usleep(1000); /* one is at work again, or they are done */
+    }
+    for (size_t i = 0; i < 3; i++) {
+        pthread_join(threads[i], &wrong);
+        assert_null(wrong);
+    }
+    assert_int_equal(stats_now().died, 0);
+    assert_int_equal(stats_now().poisoned, 0);
+    assert_true(stats_now().spawned >= 4); /* the first two, and others in the place of a's */
+    loch_redo_pool_renew_tenant(pool, &tenant_a);
+    assert_int_equal(stats_now().workers, 1); /* b's */
+}
+
 static void test_create_refuses(void **state)
 {
     struct loch_redo_pool_options options = {
@@ -505,6 +548,7 @@ int main(void)
         TEST(test_tenants_apart),
         TEST(test_global_limit),
         TEST(test_threads),
+        TEST(test_renewed_under_requests),
         TEST(test_bad_control_is_explained),
         TEST(test_speed),
     };
