@@ -465,10 +465,8 @@ static bool is_under(const struct sk_daemon *d, const struct sk_timeline *tl,
 {
     if (!loch_id_equal(&tl->tenant, tenant))
         return false;
-    if (loch_id_is_none(branch))
-        return true;
     const struct loch_id lock = loch_keys_lock(d->keys, tenant, &tl->timeline);
-    return loch_id_equal(&lock, branch);
+    return loch_lock_covers(&lock, branch);
 }
 
 static void dark(void *arg, const struct loch_id *tenant, const struct loch_id *branch,

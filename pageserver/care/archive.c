@@ -15,6 +15,7 @@
 #include "tenant_files.h"
 
 #include "loch/base/log.h"
+#include "loch/host/keys.h"
 #include "loch/io/env.h"
 
 #include <stdio.h>
@@ -140,9 +141,15 @@ static void take_manifest(struct archive *a)
 static void serve(struct archive *a)
 {
     struct loch_served *served = NULL;
-    loch_status st = LOCH_OK;
+    loch_status st = loch_keys_blocked(a->ps->keys, &a->tenant->id, &a->timeline);
     if (a->tenant->dark || a->ps->stopping) /* it comes back with the tenant */
         return;
+    if (!loch_is_ok(st)) { /* or with its branch's CMK; what was opened goes with `a` */
+        if (!loch_is_ok(
+                loch_served_create_broken(a->ps, &a->tenant->id, &a->timeline, st, &served)))
+            loch_log_failure("no memory to remember why a timeline is not served");
+        return;
+    }
     if (a->opened != NULL)
         st = loch_served_create(a->ps, a->opened, &served);
     else

@@ -270,7 +270,8 @@ static void make_keys(struct loch_pageserver *ps, struct loch_tenant *tenant)
 }
 
 /* The new timeline begins its service; takes over what the creation made. Of a tenant that went
- * dark meanwhile only the manifest: the timeline is served when the tenant comes back. */
+ * dark meanwhile only the manifest: the timeline is served when the tenant comes back; so with a
+ * branch's CMK, which leaves the reason in its place. */
 static loch_status serve(struct creation *c)
 {
     struct loch_served *served = NULL;
@@ -282,8 +283,11 @@ static loch_status serve(struct creation *c)
     make_keys(c->ps, c->tenant);
     if (c->tenant->dark)
         return LOCH_OK;
-    c->timeline = NULL;
-    loch_status st = loch_served_create(c->ps, timeline, &served);
+    loch_status st = loch_keys_blocked(c->ps->keys, &c->tenant->id, &c->made.info.timeline);
+    if (loch_is_ok(st)) {
+        c->timeline = NULL;
+        st = loch_served_create(c->ps, timeline, &served);
+    }
     if (!loch_is_ok(st)) {
         loch_log_failure("the new timeline is not served");
         LOCH_TRY(loch_served_create_broken(c->ps, &c->made.info.tenant, &c->made.info.timeline, st,

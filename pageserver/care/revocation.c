@@ -39,6 +39,17 @@ static void drop_caches(struct loch_pageserver *ps, const struct loch_timeline *
     loch_page_cache_drop(ps->cache, &loch_timeline_info(t)->timeline);
 }
 
+/* They work for all timelines of the tenant: what they remember of a branch's pages is not told
+ * from the rest. What others of them asked goes to new ones. */
+static void end_redo_workers(struct loch_pageserver *ps, const struct loch_id *tenant,
+                             const struct loch_id *branch)
+{
+    if (loch_id_is_none(branch))
+        loch_redo_pool_drop_tenant(ps->redo, tenant);
+    else
+        loch_redo_pool_renew_tenant(ps->redo, tenant);
+}
+
 static void wiped(struct darkening *d)
 {
     struct loch_tenant *t = loch_tenant_find(d->ps, &d->tenant);
@@ -47,7 +58,7 @@ static void wiped(struct darkening *d)
     if (t != NULL && d->counted)
         t->darkening--;
     /* readers in flight may have started workers since the others were ended */
-    loch_redo_pool_drop_tenant(d->ps->redo, &d->tenant);
+    end_redo_workers(d->ps, &d->tenant, &d->branch);
     LOCH_INFO("tenant %s: all that its keys had opened is wiped", loch_id_format(&d->tenant, id));
     loch_leases_wiped(d->ps->leases, &d->tenant, &d->branch);
     free(d->timelines);
@@ -94,7 +105,7 @@ static bool is_under(struct loch_pageserver *ps, const struct loch_id *tenant,
 {
     const struct loch_id lock = loch_keys_lock(ps->keys, tenant, timeline);
 
-    return loch_id_is_none(branch) || loch_id_equal(&lock, branch);
+    return loch_lock_covers(&lock, branch);
 }
 
 /* What stands in the place of a timeline whose branch's CMK is gone: its connections, and whoever
@@ -121,7 +132,7 @@ static void darken_timelines(struct darkening *d, enum loch_code code, const cha
         next = loch_served_next(s);
         if (!loch_id_equal(loch_served_tenant_id(s), &d->tenant) ||
             loch_served_find(ps, &d->tenant, loch_served_timeline_id(s)) != s ||
-            (!loch_id_is_none(&d->branch) && loch_served_is_archived(s)) ||
+            (!loch_id_is_none(&d->branch) && loch_served_is_archived(s)) || /* it holds nothing */
             !is_under(ps, &d->tenant, loch_served_timeline_id(s), &d->branch))
             continue;
         const struct loch_id timeline = *loch_served_timeline_id(s);
@@ -149,7 +160,7 @@ static void dark(void *arg, const struct loch_id *tenant, const struct loch_id *
             (void)snprintf(t->problem, sizeof t->problem, "%s", why);
         t->dark = true;
     }
-    loch_redo_pool_drop_tenant(ps->redo, tenant);
+    end_redo_workers(ps, tenant, branch);
     if (d == NULL) {
         LOCH_ERROR("no memory to wind a tenant down in order; the process ends instead");
         abort();
@@ -263,31 +274,52 @@ static void open_branch_work(void *arg)
     open_timelines(arg);
 }
 
+enum loch_return_act loch_return_plan(const struct loch_return_facts *f)
+{
+    if (f->given || (f->there && (!f->of_branch || f->there_serves || f->there_archived)))
+        return LOCH_RETURN_LEAVE;
+    if (f->archived)
+        return LOCH_RETURN_ARCHIVED;
+    return f->opened ? LOCH_RETURN_SERVE : LOCH_RETURN_BROKEN;
+}
+
+static loch_status bring_back(struct return_job *job, uint32_t i, enum loch_return_act act)
+{
+    const struct loch_tenant_timeline *entry = &job->manifest.timelines[i];
+    struct opened *o = &job->opened[i];
+    struct loch_served *served = NULL;
+    struct loch_timeline *timeline = o->timeline;
+
+    if (act == LOCH_RETURN_ARCHIVED)
+        return loch_served_create_archived(job->ps, &job->tenant, &entry->timeline);
+    if (act == LOCH_RETURN_SERVE) {
+        o->timeline = NULL; /* taken, also on failure */
+        return loch_served_create(job->ps, timeline, &served);
+    }
+    LOCH_ERROR("timeline %s is not served: %s", entry->name, o->why.text);
+    return loch_served_create_broken(job->ps, &job->tenant, &entry->timeline,
+                                     loch_failure_raise(&o->why), &served);
+}
+
 static void serve(struct return_job *job, uint32_t i)
 {
-    struct loch_served *served = NULL;
-    struct opened *o = &job->opened[i];
     const struct loch_tenant_timeline *entry = &job->manifest.timelines[i];
-    loch_status st;
-
     struct loch_served *there = loch_served_find(job->ps, &job->tenant, &entry->timeline);
-    if (o->given ||
-        (there != NULL && (loch_id_is_none(&job->branch) || loch_served_timeline(there) != NULL ||
-                           loch_served_is_archived(there))))
+    const struct loch_return_facts facts = {
+        .of_branch = !loch_id_is_none(&job->branch),
+        .given = job->opened[i].given,
+        .there = there != NULL,
+        .there_serves = there != NULL && loch_served_timeline(there) != NULL,
+        .there_archived = there != NULL && loch_served_is_archived(there),
+        .archived = entry->archived,
+        .opened = job->opened[i].timeline != NULL};
+    const enum loch_return_act act = loch_return_plan(&facts);
+
+    if (act == LOCH_RETURN_LEAVE)
         return;
     if (there != NULL)
         loch_served_stop(there, NULL, NULL); /* it only said why it was dark */
-    if (entry->archived) {
-        st = loch_served_create_archived(job->ps, &job->tenant, &entry->timeline);
-    } else if (o->timeline != NULL) {
-        st = loch_served_create(job->ps, o->timeline, &served);
-        o->timeline = NULL; /* taken, also on failure */
-    } else {
-        st = loch_served_create_broken(job->ps, &job->tenant, &entry->timeline,
-                                       loch_failure_raise(&o->why), &served);
-        LOCH_ERROR("timeline %s is not served: %s", entry->name, o->why.text);
-    }
-    if (!loch_is_ok(st))
+    if (!loch_is_ok(bring_back(job, i, act)))
         loch_log_failure("a timeline does not come back");
 }
 

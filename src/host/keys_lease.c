@@ -214,16 +214,37 @@ void keys_permit_forget(struct loch_keys *keys, const struct loch_id *tenant)
         permit_drop(keys, p);
 }
 
+/* Under lock. The branch whose CMK holds the timeline's keys; none: the tenant's does. */
+static struct loch_id lock_above(const struct loch_keys *keys, const struct loch_id *tenant,
+                                 const struct loch_id *timeline)
+{
+    const struct keys_tenant *t = timeline != NULL ? keys_tenant_find(keys, tenant) : NULL;
+
+    return t != NULL && t->lock_count > 0 ? loch_keyring_lock(&t->ring, timeline) : none;
+}
+
 loch_status loch_keys_usable(struct loch_keys *keys, const struct loch_id *tenant,
                              const struct loch_id *timeline)
 {
-    struct loch_id above = none;
+    lock(keys, false);
+    const struct loch_id above = lock_above(keys, tenant, timeline);
+    const loch_status st = keys_permit_check(keys, tenant, &above);
+    unlock(keys);
+    return st;
+}
+
+loch_status loch_keys_blocked(struct loch_keys *keys, const struct loch_id *tenant,
+                              const struct loch_id *timeline)
+{
+    loch_status st = LOCH_OK;
 
     lock(keys, false);
-    const struct keys_tenant *t = timeline != NULL ? keys_tenant_find(keys, tenant) : NULL;
-    if (t != NULL && t->lock_count > 0)
-        above = loch_keyring_lock(&t->ring, timeline);
-    const loch_status st = keys_permit_check(keys, tenant, &above);
+    const struct loch_id above = lock_above(keys, tenant, timeline);
+    const struct keys_permit *p = keys_permit_find(keys, tenant, &none);
+    if ((p == NULL || p->block == LOCH_E_OK) && !loch_id_is_none(&above))
+        p = keys_permit_find(keys, tenant, &above);
+    if (p != NULL && p->block != LOCH_E_OK)
+        st = LOCH_FAIL(p->block, "%s", p->why);
     unlock(keys);
     return st;
 }

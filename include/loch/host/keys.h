@@ -63,7 +63,13 @@ LOCH_STATUS loch_keys_add_locked(struct loch_keys *keys, const struct loch_id *t
  * known here. Also while they are blocked. */
 struct loch_id loch_keys_lock(struct loch_keys *keys, const struct loch_id *tenant,
                               const struct loch_id *timeline);
-/* The same for several at once, in one change of the keyring. */
+/* Whether the loss of a CMK, the tenant's (branch none) or a branch's, takes a timeline with it
+ * whose keys `lock` holds. */
+static inline bool loch_lock_covers(const struct loch_id *lock, const struct loch_id *branch)
+{
+    return loch_id_is_none(branch) || loch_id_equal(lock, branch);
+}
+/* loch_keys_add_timeline for several at once, in one change of the keyring. */
 LOCH_STATUS loch_keys_add_timelines(struct loch_keys *keys, const struct loch_id *tenant,
                                     const struct loch_id *timelines, size_t count);
 /* Removes the timeline's keys from the keyring (idempotent): nothing sealed under them opens any
@@ -119,6 +125,10 @@ LOCH_STATUS loch_keys_ring(struct loch_keys *keys, const struct loch_id *tenant,
  * before, and when no lease on them is noted. Cheap; before every send. */
 LOCH_STATUS loch_keys_usable(struct loch_keys *keys, const struct loch_id *tenant,
                              const struct loch_id *timeline);
+/* The same, but for a block only: a lease that has run out may be renewed any moment, a block ends
+ * with a restore, which is told (light). */
+LOCH_STATUS loch_keys_blocked(struct loch_keys *keys, const struct loch_id *tenant,
+                              const struct loch_id *timeline);
 /* One real Decrypt of a KEK: the tenant's META, a branch's PAGE; blocks. LOCH_E_DENIED,
  * LOCH_E_UNAVAILABLE, ... */
 LOCH_STATUS loch_keys_prove(struct loch_keys *keys, const struct loch_id *tenant,
