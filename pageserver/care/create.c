@@ -193,9 +193,9 @@ static loch_status make_tenant(struct creation *c)
     struct loch_import_facts facts;
     if (c->import_dir != NULL) /* refused before anything is made */
         LOCH_TRY(loch_import_inspect(c->import_dir, &facts));
+    LOCH_TRY(tenant_mark_unfinished(ps, &c->made.info.tenant));
     if (c->kms_uri != NULL)
         LOCH_TRY(loch_pin_checked(ps->kms, &c->made.info.tenant, c->kms_uri));
-    LOCH_TRY(tenant_mark_unfinished(ps, &c->made.info.tenant));
     LOCH_TRY(loch_keys_tenant_create(ps->keys, &c->made.info.tenant));
     LOCH_TRY(loch_keys_add_timeline(ps->keys, &c->made.info.tenant, &c->made.info.timeline));
     LOCH_TRY(c->import_dir != NULL ? import_given(c, &facts) : import_initdb(c, &facts));
@@ -379,18 +379,22 @@ void loch_tenant_create(struct loch_pageserver *ps, const struct loch_tenant_ord
 
 /* ---- a branch ---- */
 
-/* One object is put: the tenant's manifest, which says all that the branch begins with; its own
- * manifest and first layer come with its first flush. Keys that are not there yet are made first.
- * What ends before the commit leaves an id that the manifest names as one to come. */
-/* Below a branch's own CMK: its own, or that of the one that it leaves. */
+/* Below a branch's own CMK: its own, or that of the one that it leaves. Its directory comes first:
+ * by that the next start finds what a creation that was cut short leaves, keys and pin. */
 static loch_status make_locked_keys(struct creation *c)
 {
     const struct loch_timeline_info *info = &c->made.info;
+    char dir[LOCH_LAYER_PATH_BYTES];
+    LOCH_TRY(loch_timeline_dir(&c->ps->store, &info->tenant, &info->timeline, dir));
+    LOCH_TRY(loch_env_mkdirs(c->ps->env, dir));
     if (c->kms_uri != NULL)
         LOCH_TRY(loch_pin_checked(c->ps->kms, &info->timeline, c->kms_uri));
     return loch_keys_add_locked(c->ps->keys, &info->tenant, &info->timeline, &c->lock);
 }
 
+/* One object is put: the tenant's manifest, which says all that the branch begins with; its own
+ * manifest and first layer come with its first flush. Keys that are not there yet are made first.
+ * What ends before the commit leaves an id that the manifest names as one to come. */
 static loch_status make_branch(struct creation *c)
 {
     const struct loch_timeline_info *info = &c->made.info;
@@ -423,10 +427,8 @@ static void branch_work(void *arg)
      */
     if (loch_is_ok(c->result.st) || c->put_began || loch_id_is_none(&c->lock))
         return;
-    if (!loch_is_ok(loch_keys_forget_timeline(c->ps->keys, &c->tenant->id, &c->made.info.timeline)))
-        loch_log_failure("keys of a branch that was not made stay until the next start");
-    if (!loch_is_ok(loch_kms_unpin(c->ps->kms, &c->made.info.timeline, NULL)))
-        loch_log_failure("cannot forget the CMK of a branch whose creation failed");
+    if (!loch_is_ok(tenant_remove_timeline(c->ps, &c->tenant->id, &c->made.info.timeline)))
+        loch_log_failure("what was made of a branch stays until the next start");
 }
 
 static void branch_done(void *arg)

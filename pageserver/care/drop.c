@@ -73,8 +73,6 @@ static void remove_work(void *arg)
     }
     loch_page_cache_drop(d->ps->cache, &d->timeline);
     loch_failure_set(&d->result, tenant_remove_timeline(d->ps, &d->tenant->id, &d->timeline));
-    if (loch_is_ok(d->result.st)) /* a CMK of its own */
-        loch_failure_set(&d->result, loch_kms_unpin(d->ps->kms, &d->timeline, NULL));
 }
 
 static void remove_done(void *arg)

@@ -9,6 +9,7 @@
 #include "loch/host/keys.h"
 #include "loch/io/env.h"
 #include "loch/keyring/keyring.h"
+#include "loch/kms/kms.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,6 +106,7 @@ LOCH_STATUS tenant_remove_timeline(struct loch_pageserver *ps, const struct loch
     LOCH_TRY(loch_keys_forget_timeline(ps->keys, tenant, timeline));
     LOCH_TRY(remove_objects(ps, prefix));
     loch_manifest_forget(&ps->store, tenant, timeline);
+    LOCH_TRY(loch_kms_unpin(ps->kms, timeline, NULL)); /* a CMK of its own */
     return remove_dir(ps, dir);
 }
 
@@ -187,6 +189,7 @@ static loch_status sweep_one(struct loch_pageserver *ps, const struct loch_id *i
         return tenant_mark_finished(ps, id);
     LOCH_INFO("removing what was made of tenant %s before its creation was cut short",
               loch_id_format(id, text));
+    LOCH_TRY(loch_kms_unpin(ps->kms, id, NULL));
     return tenant_remove(ps, id);
 }
 

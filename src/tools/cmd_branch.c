@@ -175,9 +175,9 @@ loch_status loch_branch_point(const struct loch_cluster *c, const json_t *branch
     return st;
 }
 
-/* A branch that no quorum of safekeepers takes is of no use to anybody. */
+/* A branch that no quorum of safekeepers takes is of no use to anybody. `own`: it has a CMK. */
 static loch_status take_back(struct loch_cluster *c, const char *tenant, const json_t *made,
-                             loch_status why)
+                             bool own, loch_status why)
 {
     const char *timeline = loch_field(made, "timeline");
     char text[600];
@@ -185,12 +185,55 @@ static loch_status take_back(struct loch_cluster *c, const char *tenant, const j
 
     (void)snprintf(text, sizeof text, "%s", loch_error_text());
     if (loch_is_ok(loch_consolef(c, loch_port_pageserver(c), &rows, "DROP BRANCH %s %s", tenant,
-                                 timeline)))
+                                 timeline))) {
         loch_timeline_forget(c, tenant, timeline);
-    else
+        if (own)
+            loch_lock_forget(c, tenant, timeline);
+    } else {
         loch_progress("warning: branch %s stays: %s", loch_field(made, "name"), loch_error_text());
+    }
     json_decref(rows);
     return LOCH_FAIL(why.code, "%s", text);
+}
+
+/* True when all members answer, and none knows a membership of it: nobody has ever written it. */
+static bool is_unfinished(const struct loch_cluster *c, const char *tenant, const char *timeline)
+{
+    bool unfinished = true;
+
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
+        json_t *rows = NULL;
+        json_t *row;
+        size_t k;
+        if (!c->member[i])
+            continue;
+        if (!loch_is_ok(loch_consolef(c, loch_port_safekeeper(c, i), &rows,
+                                      "SHOW MEMBER STATES OF %s %s", tenant, timeline)))
+            unfinished = false;
+        json_array_foreach(rows, k, row) if (strcmp(loch_field(row, "timeline"), timeline) == 0 &&
+                                             strcmp(loch_field(row, "generation"), "0") != 0)
+            unfinished = false;
+        json_decref(rows);
+    }
+    return unfinished;
+}
+
+/* One of that name is there: whether it is of use, or what a creation left that was cut short. */
+static loch_status explain_there(const struct loch_cluster *c, const char *tenant, const char *name,
+                                 loch_status why)
+{
+    char text[600];
+    json_t *row = NULL;
+
+    (void)snprintf(text, sizeof text, "%s", loch_error_text());
+    const bool unfinished = loch_is_ok(loch_branch_find(c, tenant, name, &row)) &&
+                            is_unfinished(c, tenant, loch_field(row, "timeline"));
+    json_decref(row);
+    return LOCH_FAIL(why.code, "%s%s", text,
+                     unfinished ? ", but no safekeeper keeps its WAL: its creation was cut short; "
+                                  "`loch branch delete` it, then create it again"
+                                : "");
 }
 
 loch_status loch_branch_make(struct loch_cluster *c, const struct loch_options *o, const char *name,
@@ -208,16 +251,19 @@ loch_status loch_branch_make(struct loch_cluster *c, const struct loch_options *
     LOCH_TRY(loch_tenant_find(c, o->tenant ? o->tenant : "main", tenant));
     LOCH_TRY(loch_branch_find(c, tenant, from, &parent));
     LOCH_TRY_OUT(st, loch_branch_point(c, parent, o->at, &at));
-    LOCH_TRY_OUT(st, loch_consolef(c, loch_port_pageserver(c), &rows,
-                                   "CREATE BRANCH %s %s FROM %s AT " LOCH_LSN_FMT "%s%s", tenant,
-                                   name, loch_field(parent, "timeline"), LOCH_LSN_ARG(at),
-                                   o->keep_prepared ? " PREPARED keep" : "", kms));
+    st = loch_consolef(c, loch_port_pageserver(c), &rows,
+                       "CREATE BRANCH %s %s FROM %s AT " LOCH_LSN_FMT "%s%s", tenant, name,
+                       loch_field(parent, "timeline"), LOCH_LSN_ARG(at),
+                       o->keep_prepared ? " PREPARED keep" : "", kms);
+    if (st.code == LOCH_E_INVALID)
+        st = explain_there(c, tenant, name, st);
+    LOCH_TRY_OUT(st, st);
     if (o->kms_uri != NULL) /* before any safekeeper reads its keys */
         st = loch_tenant_pin(c, loch_field(json_array_get(rows, 0), "timeline"), o->kms_uri);
     if (loch_is_ok(st))
         st = loch_timeline_announce(c, json_array_get(rows, 0));
     if (!loch_is_ok(st))
-        st = take_back(c, tenant, json_array_get(rows, 0), st);
+        st = take_back(c, tenant, json_array_get(rows, 0), o->kms_uri != NULL, st);
     else
         *out = json_incref(json_array_get(rows, 0));
 out:
@@ -249,7 +295,7 @@ loch_status loch_branch_remove(struct loch_cluster *c, const char *tenant, const
     if (loch_is_ok(st))
         loch_timeline_forget(c, tenant, loch_field(row, "timeline"));
     if (loch_is_ok(st) && strcmp(loch_field(row, "cmk_of"), name) == 0)
-        loch_tenant_unpin(c, loch_field(row, "timeline"));
+        loch_lock_forget(c, tenant, loch_field(row, "timeline"));
     json_decref(rows);
     json_decref(row);
     return st;

@@ -106,6 +106,19 @@ void loch_timeline_forget(const struct loch_cluster *c, const char *tenant, cons
     }
 }
 
+void loch_lock_forget(const struct loch_cluster *c, const char *tenant, const char *branch)
+{
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
+        json_t *reply = NULL;
+        if (!loch_is_ok(
+                loch_consolef(c, loch_port_safekeeper(c, i), &reply, "RELOAD KEYS %s", tenant)))
+            loch_progress("warning: safekeeper %d: %s", i + 1, loch_error_text());
+        json_decref(reply);
+    }
+    loch_tenant_unpin(c, branch);
+}
+
 static loch_status tenant_delete(struct loch_cluster *c, const char *name)
 {
     char id[33];
@@ -124,8 +137,11 @@ static loch_status tenant_delete(struct loch_cluster *c, const char *name)
     LOCH_TRY_OUT(st, loch_consolef(c, loch_port_pageserver(c), &rows, "DROP TENANT %s", id));
     json_array_foreach(timelines, i, row)
     {
-        if (strcmp(loch_field(row, "tenant"), id) == 0)
-            loch_timeline_forget(c, id, loch_field(row, "timeline"));
+        if (strcmp(loch_field(row, "tenant"), id) != 0)
+            continue;
+        loch_timeline_forget(c, id, loch_field(row, "timeline"));
+        if (strcmp(loch_field(row, "cmk_of"), loch_field(row, "name")) == 0)
+            loch_tenant_unpin(c, loch_field(row, "timeline"));
     }
     loch_tenant_unpin(c, id);
     loch_attached_go(c, attached);

@@ -75,6 +75,9 @@ LOCH_STATUS loch_safekeeper_stop(struct loch_cluster *c, int n);
 LOCH_STATUS loch_timeline_announce(const struct loch_cluster *c, const json_t *row);
 /* Every safekeeper forgets the timeline; one that does not answer is named, not waited for. */
 void loch_timeline_forget(const struct loch_cluster *c, const char *tenant, const char *timeline);
+/* After it: the safekeepers forget the keys and the CMK of a branch that had its own, and no more
+ * ask for it. */
+void loch_lock_forget(const struct loch_cluster *c, const char *tenant, const char *branch);
 /* The LSN of the branch (a row of SHOW TIMELINES) that --at means: an LSN as it is, a time as
  * recovery_target_time means it, NULL the tip with everything acknowledged. */
 LOCH_STATUS loch_branch_point(const struct loch_cluster *c, const json_t *branch, const char *at,

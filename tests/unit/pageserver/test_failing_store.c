@@ -151,7 +151,7 @@ static void an_interrupted_removal_is_found_by_the_sweep(void **state)
 {
     struct site *s = *state;
     struct failing f;
-    struct loch_pageserver ps = {.env = s->env, .keys = s->keys};
+    struct loch_pageserver ps = {.env = s->env, .keys = s->keys, .kms = s->kms};
     struct loch_tenant_manifest m = {.tenant = s->tenant, .name = "acme"};
     struct loch_timeline *t = site_timeline(s, L, NULL);
     struct loch_id id = loch_timeline_info(t)->timeline;
