@@ -6,70 +6,11 @@
 #   usage: tests/integration/safekeeper_hostile.sh [BUILD_DIR]    environment: PORT_BASE (21440)
 set -u
 cd "$(dirname "$0")/../.."
-build=$(readlink -f "${1:-build}")
-base=${PORT_BASE:-21440}
-psql=${PSQL:-/usr/lib/postgresql/15/bin/psql}
-dir=$(mktemp -d "${TMPDIR:-/tmp}/safekeeper-hostile-XXXXXX")
-failures=0
-declare -A pid=()
-
-hex() { od -An -N16 -tx1 /dev/urandom | tr -d ' \n'; }
-cluster=$(hex) tenant=$(hex) tenant2=$(hex) timeline=$(hex) other=$(hex) stranger=$(hex) foreign=$(hex)
-node=("" "$(hex)" "$(hex)")
-start=0/1500140 prev=0/15000C8 sysid=7300000000000000001
-
-ok() { echo "ok    $*"; }
-bad() { echo "FAIL  $*"; failures=$((failures + 1)); }
-expect() { # text command...: the command succeeds
-    local text=$1; shift
-    if "$@" >"$dir/out" 2>&1; then ok "$text"; else bad "$text"; tail -5 "$dir/out"; fi
-}
-cleanup() {
-    for i in "${!pid[@]}"; do kill -9 "${pid[$i]}" 2>/dev/null; done
-    wait 2>/dev/null
-    if [ $failures = 0 ]; then rm -rf "$dir"; else echo "kept: $dir"; fi
-}
-trap cleanup EXIT
-
-console() { "$psql" -h "$dir" -p $((base + $1)) -d loch -U loch -qAtX -c "$2"; }
-up() {
-    cat >"$dir/sk$1.ini" <<END
-[daemon]
-dir = $dir/sk$1
-console = $dir/.s.PGSQL.$((base + $1))
-metrics = 127.0.0.1:$((base + 20 + $1))
-[store]
-path = $dir/store
-[kms]
-uri = file:$dir/cmk.key
-[cluster]
-id = $cluster
-[safekeepers]
-${node[1]} = 127.0.0.1:$((base + 1))
-${node[2]} = 127.0.0.1:$((base + 2))
-[pageserver]
-[safekeeper]
-node = ${node[$1]}
-listen = 127.0.0.1:$((base + $1))
-file_bytes = 2MiB
-END
-    "$build/bin/loch-safekeeper" --config "$dir/sk$1.ini" >>"$dir/sk$1.log" 2>&1 &
-    pid[$1]=$!
-    for _ in $(seq 400); do console "$1" "SHOW STATUS" >/dev/null 2>&1 && return 0; sleep 0.05; done
-    bad "safekeeper $1 did not come up"; tail -5 "$dir/sk$1.log"; exit 1
-}
-create() { console "$1" "CREATE TIMELINE $2 $3 START $start PREV $prev SYSID $sysid PGVERSION 150020 SEGMENT 16777216"; }
-alone() { # timeline: safekeeper 1 becomes its only member
-    local member
-    member=$(console 1 "SHOW MEMBER STATES" | awk -F'|' -v t="$1" '$2 == t {print $4}')
-    console 1 "FORM MEMBERS $tenant $1 $member@${node[1]}@127.0.0.1:$((base + 1))"
-}
-proposer() { # mode timeline options...
-    local mode=$1 tl=$2; shift 2
-    "$build/bin/sk_proposer" "$mode" --store "$dir/store" --kms "file:$dir/cmk.key" --cluster "$cluster" --tenant "$tenant" \
-        --timeline "$tl" --sysid "$sysid" --start "$start" --truth "$dir/truth.$tl" --journal "$dir/journal.$tl" "$@"
-}
-one=(--member "${node[1]}=127.0.0.1:$((base + 1))")
+# shellcheck source=tests/integration/lib/safekeepers.sh
+. tests/integration/lib/safekeepers.sh hostile 2 21440 "${1:-build}"
+foreign=$(hex)
+for i in 1 2; do write_ini $i; done
+begin() { up "$1"; wait_up "$1" || exit 1; }
 path_of() { echo "$dir/sk1/tenants/$tenant/timelines/$1"; }
 hostile() { # epoch [case]
     "$build/bin/sk_hostile" "$dir/store" "file:$dir/cmk.key" "127.0.0.1:$((base + 1))" "$(path_of "$timeline")" "$sysid" "$1" \
@@ -77,14 +18,14 @@ hostile() { # epoch [case]
 }
 
 expect "keys are made" proposer setup "$timeline"
-expect "keys of other timelines" bash -c "$(declare -f proposer); $(declare -p build dir cluster tenant sysid start); proposer setup $other && proposer setup $stranger && proposer setup $foreign"
+for tl in "$other" "$stranger" "$foreign"; do expect "keys of timeline ${tl:0:8}" proposer setup "$tl"; done
 expect "keys of another tenant" proposer setup "$other" --tenant "$tenant2"
-up 1
+begin 1
 for tl in "$timeline" "$other"; do
-    expect "timeline ${tl:0:8} is created" create 1 "$tenant" "$tl"
+    expect "timeline ${tl:0:8} is created" create 1 "$tl"
     expect "with one member" alone "$tl"
 done
-expect "the other tenant has a timeline here too" create 1 "$tenant2" "$other"
+expect "the other tenant has a timeline here too" create 1 "$other" "$tenant2"
 expect "it is written" proposer run "$timeline" "${one[@]}" --epoch 5 --seconds 1
 
 # ---- all cases, beside a timeline that is written all along ----
@@ -119,8 +60,8 @@ files=$(find "$(path_of "$timeline")" -name '*.wal' | wc -l)
 [ "$files" -le 9 ] && ok "$files WAL files: one a start or cut" || bad "$files WAL files"
 
 # ---- files that belong elsewhere, put there while it runs ----
-up 2
-expect "another safekeeper has a timeline" create 2 "$tenant" "$foreign"
+begin 2
+expect "another safekeeper has a timeline" create 2 "$foreign"
 cp -a "$dir/sk2/tenants/$tenant/timelines/$foreign" "$(path_of "$foreign")"
 cp -a "$(path_of "$other")" "$(path_of "$stranger")"
 python3 - "$(path_of "$stranger")/control" <<'PY'
@@ -131,23 +72,20 @@ with open(sys.argv[1], "r+b") as f:
 PY
 for which in "$foreign" "$stranger"; do
     before=$(cd "$(path_of "$which")" && sha256sum ./* | sha256sum)
-    if create 1 "$tenant" "$which" >"$dir/out" 2>&1; then bad "a timeline was created over files that are there"
+    if create 1 "$which" >"$dir/out" 2>&1; then bad "a timeline was created over files that are there"
     else ok "files that are there stay: $(head -1 "$dir/out" | cut -c1-150)"; fi
     [ "$(cd "$(path_of "$which")" && sha256sum ./* | sha256sum)" = "$before" ] || bad "something was changed on disk"
 done
 expect "and it serves on" proposer run "$other" "${one[@]}" --epoch 101 --seconds 1
 
 # ---- the same after a restart ----
-kill "${pid[1]}"; wait "${pid[1]}" 2>/dev/null
+halt 1
 before=$(cd "$dir/sk1/tenants/$tenant/timelines" && sha256sum "$foreign"/* "$stranger"/*)
-up 1
-state_of() { console 1 "SHOW TIMELINES" | grep "$1"; }
-settled() { state_of "$1" | grep -qv '|opening|'; }
-for which in "$foreign" "$stranger" "$timeline" "$other"; do
-    for _ in $(seq 400); do settled "$which" && break; sleep 0.05; done
-done
-state_of "$foreign" | grep -q '|broken|.*belongs to another name or node' && ok "another node's directory is broken here" || bad "$(state_of "$foreign")"
-state_of "$stranger" | grep -q '|waiting|.*wants a reader of' && ok "a control file from the future waits for a newer safekeeper" || bad "$(state_of "$stranger")"
+begin 1
+row_of() { console 1 "SHOW TIMELINES" | grep "$1"; }
+for which in "$foreign" "$stranger" "$timeline" "$other"; do wait_open 1 "$which"; done
+row_of "$foreign" | grep -q '|broken|.*belongs to another name or node' && ok "another node's directory is broken here" || bad "$(row_of "$foreign")"
+row_of "$stranger" | grep -q '|waiting|.*wants a reader of' && ok "a control file from the future waits for a newer safekeeper" || bad "$(row_of "$stranger")"
 [ "$(cd "$dir/sk1/tenants/$tenant/timelines" && sha256sum "$foreign"/* "$stranger"/*)" = "$before" ] || bad "something was changed on disk"
 expect "the hostile compute's timeline is whole" hostile 8 wrong_crc
 expect "and the other" proposer run "$other" "${one[@]}" --epoch 102 --seconds 1

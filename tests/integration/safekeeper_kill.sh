@@ -5,98 +5,19 @@
 #   usage: tests/integration/safekeeper_kill.sh [BUILD_DIR]    environment: ROUNDS (8), PORT_BASE (21400)
 set -u
 cd "$(dirname "$0")/../.."
-build=$(readlink -f "${1:-build}")
+# shellcheck source=tests/integration/lib/safekeepers.sh
+. tests/integration/lib/safekeepers.sh kill 3 21400 "${1:-build}"
 rounds=${ROUNDS:-8}
-base=${PORT_BASE:-21400}
-psql=${PSQL:-/usr/lib/postgresql/15/bin/psql}
-dir=$(mktemp -d "${TMPDIR:-/tmp}/safekeeper-kill-XXXXXX")
-failures=0
-declare -A pid=()
-
-hex() { od -An -N16 -tx1 /dev/urandom | tr -d ' \n'; }
-cluster=$(hex) tenant=$(hex) tenant2=$(hex) unknown=$(hex) timeline=$(hex) other=$(hex) stranger=$(hex)
-node=("" "$(hex)" "$(hex)" "$(hex)")
-start=0/1500140 prev=0/15000C8 sysid=7300000000000000001
+unknown=$(hex)
 epoch=0
 
-ok() { echo "ok    $*"; }
-bad() { echo "FAIL  $*"; failures=$((failures + 1)); }
-expect() { # text command...: the command succeeds
-    local text=$1; shift
-    if "$@" >"$dir/out" 2>&1; then ok "$text"; else bad "$text"; tail -5 "$dir/out"; fi
-}
-
-write_ini() {
-    cat >"$dir/sk$1.ini" <<END
-[daemon]
-dir = $dir/sk$1
-console = $dir/.s.PGSQL.$((base + $1))
-metrics = 127.0.0.1:$((base + 20 + $1))
-[store]
-path = $dir/store
-[kms]
-uri = file:$dir/cmk.key
-[cluster]
-id = $cluster
-[safekeepers]
-${node[1]} = 127.0.0.1:$((base + 1))
-${node[2]} = 127.0.0.1:$((base + 2))
-${node[3]} = 127.0.0.1:$((base + 3))
-[pageserver]
-[safekeeper]
-node = ${node[$1]}
-listen = 127.0.0.1:$((base + $1))
-file_bytes = ${FILE_BYTES:-2MiB}
-END
-}
-console() { "$psql" -h "$dir" -p $((base + $1)) -d loch -U loch -qAtX -c "$2"; }
-up() {
-    "$build/bin/loch-safekeeper" --config "$dir/sk$1.ini" >>"$dir/sk$1.log" 2>&1 &
-    pid[$1]=$!
-}
-wait_up() {
-    for _ in $(seq 400); do console "$1" "SHOW STATUS" >/dev/null 2>&1 && return 0; sleep 0.05; done
-    bad "safekeeper $1 did not come up"; tail -5 "$dir/sk$1.log"; return 1
-}
-wait_open() { # safekeeper, timeline: until it is not opening any more
-    for _ in $(seq 1000); do
-        state=$(console "$1" "SHOW TIMELINES" 2>/dev/null | awk -F'|' -v t="$2" '$2 == t {print $3}')
-        [ -n "$state" ] && [ "$state" != opening ] && return 0; sleep 0.05
-    done
-}
-slay() { kill -9 "${pid[$1]}" 2>/dev/null; wait "${pid[$1]}" 2>/dev/null; }
-halt() { kill "${pid[$1]}" 2>/dev/null; wait "${pid[$1]}" 2>/dev/null; }
-member_id() { console "$1" "SHOW MEMBER STATES" | awk -F'|' -v t="$2" '$2 == t {print $4}'; }
-form() { # timeline: the three become its members
-    local list="" i
-    for i in 1 2 3; do list+=",$(member_id $i "$1")@${node[$i]}@127.0.0.1:$((base + i))"; done
-    console 1 "FORM MEMBERS $tenant $1 ${list#,}" && console 2 "SHOW MEMBERS $tenant $1" && console 3 "SHOW MEMBERS $tenant $1"
-}
-create() {
-    console "$1" "CREATE TIMELINE $tenant $2 START $start PREV $prev SYSID $sysid PGVERSION 150020 SEGMENT 16777216"
-}
-tool() { # mode timeline options...
-    local mode=$1 tl=$2; shift 2
-    "$build/bin/sk_proposer" "$mode" --store "$dir/store" --kms "file:$dir/cmk.key" --cluster "$cluster" \
-        --tenant "$tenant" --timeline "$tl" --sysid "$sysid" --start "$start" --truth "$dir/truth.$tl" \
-        --journal "$dir/journal.$tl" "$@"
-}
-all=()
-for i in 1 2 3; do all+=(--member "${node[$i]}=127.0.0.1:$((base + i))"); done
-run() { epoch=$((epoch + 1)); tool run "$timeline" --epoch $epoch "${all[@]}" "$@"; }
-check() { tool check "$timeline" --epoch $((epoch + 100)) --seconds 300 "${all[@]}"; }
-cleanup() {
-    for i in 1 2 3; do [ -n "${pid[$i]:-}" ] && kill -9 "${pid[$i]}" 2>/dev/null; done
-    wait 2>/dev/null
-    mountpoint -q "$dir/small" && umount "$dir/small"
-    if [ $failures = 0 ]; then rm -rf "$dir"; else echo "kept: $dir"; fi
-}
-trap cleanup EXIT
+run() { epoch=$((epoch + 1)); proposer run "$timeline" --epoch $epoch "${all[@]}" "$@"; }
+check() { proposer check "$timeline" --epoch $((epoch + 100)) --seconds 300 "${all[@]}"; }
 
 for i in 1 2 3; do write_ini $i; done
 expect "settings are checked" "$build/bin/loch-safekeeper" --config "$dir/sk1.ini" --check-config
-expect "keys are made" tool setup "$timeline"
-expect "keys of a second timeline are made" tool setup "$other"
+expect "keys are made" proposer setup "$timeline"
+expect "keys of a second timeline are made" proposer setup "$other"
 for i in 1 2 3; do up $i; done
 for i in 1 2 3; do wait_up $i || exit 1; done
 for i in 1 2 3; do
@@ -156,29 +77,27 @@ used=$(du -sm "$dir/sk3" | cut -f1)
 if mount -t tmpfs -o size=$((used + 8))m tmpfs "$dir/small" 2>/dev/null; then
     cp -a "$dir/sk3/." "$dir/small/"
     sed -e "s|^dir = .*|dir = $dir/small|" -e 's|^\[safekeeper\]|&\nmin_free = 0|' "$dir/sk3.ini" >"$dir/small.ini"
-    "$build/bin/loch-safekeeper" --config "$dir/small.ini" >>"$dir/sk3.log" 2>&1 &
-    pid[3]=$!
-    wait_up 3; wait_open 3 "$timeline"
-    expect "a run that fills the third's disk" run --seconds 4 --mib 100 --clients 64 --record 20000
+    up 3 "$dir/small.ini"; wait_up 3; wait_open 3 "$timeline"
+    expect "a run that fills the third's disk" run --seconds 300 --mib 100 --clients 64 --record 20000
     wait "${pid[3]}"; code=$?
     [ $code = 3 ] && grep -q "No space left" "$dir/sk3.log" && ok "it ended: $(grep "No space left" "$dir/sk3.log" | tail -1 | cut -c26-170)" ||
         { bad "a full disk: exit $code"; tail -3 "$dir/sk3.log"; }
     mount -o remount,size=2g "$dir/small"
-    "$build/bin/loch-safekeeper" --config "$dir/small.ini" >>"$dir/sk3.log" 2>&1 &
-    pid[3]=$!
-    wait_up 3; wait_open 3 "$timeline"
+    up 3 "$dir/small.ini"; wait_up 3; wait_open 3 "$timeline"
     expect "with room again, it catches up" run --seconds 3 --clients 4
     expect "all logs match" check
     # With a limit it stays, says why it takes no more, and goes on when there is room.
     halt 3
     sed -i 's|^min_free = 0|min_free = 64MiB|' "$dir/small.ini"
     mount -o remount,size=$(($(du -sm "$dir/small" | cut -f1) + 80))m "$dir/small"
-    "$build/bin/loch-safekeeper" --config "$dir/small.ini" >>"$dir/sk3.log" 2>&1 &
-    pid[3]=$!
-    wait_up 3; wait_open 3 "$timeline"
-    expect "a run against a third that is full" run --seconds 4 --mib 100 --clients 64 --record 20000
-    console 3 "SHOW TIMELINES" | grep -q "disk is full.*make room" && ok "it says that its disk is full, and lives" ||
+    up 3 "$dir/small.ini"; wait_up 3; wait_open 3 "$timeline"
+    says_full() { console 3 "SHOW TIMELINES" | grep -q "disk is full.*make room"; }
+    run --seconds 300 --mib 100 --clients 64 --record 20000 >"$dir/run" 2>&1 & running=$!
+    until says_full || ! kill -0 $running 2>/dev/null; do sleep 0.05; done
+    says_full && kill -0 "${pid[3]}" && ok "it says that its disk is full, and lives" ||
         { bad "a disk all but full"; tail -3 "$dir/sk3.log"; console 3 "SHOW TIMELINES"; }
+    epoch=$((epoch + 1)) # of the run in the background
+    wait $running && ok "a run against a third that is full: $(grep commits "$dir/run")" || { bad "a run against a third that is full"; cat "$dir/run"; }
     mount -o remount,size=2g "$dir/small"
     expect "with room again, it catches up" run --seconds 5 --clients 4
     expect "all logs match" check
@@ -228,15 +147,14 @@ kill -0 "${pid[1]}" && ok "safekeeper 1 lives" || bad "garbage ended safekeeper 
 expect "and serves" run --seconds 1 --clients 8
 
 # ---- credentials of others ----
-expect "keys of a second tenant are made" tool setup "$other" --tenant "$tenant2"
-expect "keys of a third tenant are made" tool setup "$other" --tenant "$unknown"
-expect "the second tenant has a timeline on 1" console 1 "CREATE TIMELINE $tenant2 $other START $start PREV $prev SYSID $sysid PGVERSION 150020 SEGMENT 16777216"
-one=(--member "${node[1]}=127.0.0.1:$((base + 1))")
+expect "keys of a second tenant are made" proposer setup "$other" --tenant "$tenant2"
+expect "keys of a third tenant are made" proposer setup "$other" --tenant "$unknown"
+expect "the second tenant has a timeline on 1" create 1 "$other" "$tenant2"
 for as in "--as-timeline $other" "--as-tenant $tenant2 --as-timeline $other"; do
-    tool run "$timeline" --epoch 9999 "${one[@]}" $as --seconds 1 >"$dir/out" 2>&1
+    proposer run "$timeline" --epoch 9999 "${one[@]}" $as --seconds 1 >"$dir/out" 2>&1
     grep -q "says denied" "$dir/out" && ! grep -q elected "$dir/out" && ok "denied: $as" || { bad "not denied: $as"; cat "$dir/out"; }
 done
-tool run "$timeline" --epoch 9999 "${one[@]}" --as-tenant "$unknown" --as-timeline "$other" --seconds 1 >"$dir/out" 2>&1
+proposer run "$timeline" --epoch 9999 "${one[@]}" --as-tenant "$unknown" --as-timeline "$other" --seconds 1 >"$dir/out" 2>&1
 grep -q -E "says|elected" "$dir/out" && bad "a tenant that is not served got in" || ok "a tenant that is not served does not pass the handshake"
 expect "the second tenant is dropped" console 1 "DROP TENANT $tenant2"
 
@@ -270,15 +188,15 @@ halt 1; up 1; wait_up 1
 # One safekeeper is the whole quorum and one record is outstanding: append, write, sync, ack, in turn.
 if command -v strace >/dev/null; then
     solo=$(hex)
-    expect "keys of a third timeline are made" tool setup "$solo"
+    expect "keys of a third timeline are made" proposer setup "$solo"
     expect "it is created on 1" create 1 "$solo"
-    expect "and is its only member" console 1 "FORM MEMBERS $tenant $solo $(member_id 1 "$solo")@${node[1]}@127.0.0.1:$((base + 1))"
+    expect "and is its only member" alone "$solo"
     halt 1
     LOCH_NO_URING=1 strace -f -yy -e trace=pwrite64,fdatasync,write,writev,sendmsg,sendto -o "$dir/trace" \
         "$build/bin/loch-safekeeper" --config "$dir/sk1.ini" >>"$dir/sk1.log" 2>&1 &
     tracer=$!
     wait_up 1; wait_open 1 "$solo"
-    expect "a run under trace" tool run "$solo" --member "${node[1]}=127.0.0.1:$((base + 1))" --seconds 6 --clients 1
+    expect "a run under trace" proposer run "$solo" "${one[@]}" --seconds 6 --clients 1
     kill "$(pgrep -P $tracer | head -1)"; wait $tracer
     expect "every ack comes after the sync of what it covers" python3 tests/integration/sync_before_ack.py "$dir/trace"
     cat "$dir/out"
