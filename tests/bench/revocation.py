@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How long a revoked tenant is still served: rounds of taking its CMK away under load on established connections.
 
-    revocation.py [--rounds 50] [--port-base N] [--poll 1s --lease 3s] [--window 2]
+    revocation.py [--rounds 50] [--port-base N] [--poll 1s --lease 3s] [--window 2] [--branch] [--seconds N]
 
 Two tenants under load all the while. Each round: the CMK file of one is moved away, all daemons must say revoked and
 wiped, the compute must be gone; then the CMK comes back and so must the compute, by itself. The revoked tenant's clients
@@ -9,7 +9,8 @@ wiped, the compute must be gone; then the CMK comes back and so must the compute
 byte from the server came. Measured per round: that byte after the first denial that any daemon was told (negative: before it) and
 after the file was moved, the time from the denial until the last daemon had wiped, and from giving the CMK back until the first query.
 The other tenant's transactions are counted in windows of each round: before (both loaded), from the moving on, after (both loaded again).
-At the end the ledger of the revoked tenant must be complete. Prints one JSON object; exit 1 when a byte came after poll and lease.
+With --branch it is a branch with a CMK of its own that goes dark, and its parent's compute, of the same tenant, that goes on. With
+--seconds no round begins later than that. At the end the ledger of what was revoked must be complete. Prints one JSON object; exit 1 when a byte came after poll and lease.
 """
 import argparse
 import asyncio
@@ -52,8 +53,12 @@ def ms(text):
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000
 
 
+tenant = "ours"  # whose lease is watched: its own, or (main) that of its branch with a CMK
+
+
 def leases():
-    return json.loads(loch("key", "status", "--tenant", "ours", "--json"))
+    rows = json.loads(loch("key", "status", "--tenant", tenant, "--json"))
+    return [r for r in rows if bool(r.get("branch")) == (tenant == "main")]
 
 
 def all_are(state):
@@ -200,8 +205,12 @@ def ledger(*words):
 
 def run(o, work, cmk):
     loch("up", "--port-base", o.port_base)
-    loch("tenant", "create", "ours", "--kms-uri", "file:" + cmk)
-    loch("compute", "start", "ours", "--tenant", "ours")
+    if o.branch:
+        loch("branch", "create", "ours", "--kms-uri", "file:" + cmk)
+        loch("compute", "start", "ours", "--branch", "ours")
+    else:
+        loch("tenant", "create", "ours", "--kms-uri", "file:" + cmk)
+        loch("compute", "start", "ours", "--tenant", "ours")
     for name in ("ours", "main"):
         prepare(compute(name)["url"])
     ours = compute("ours")
@@ -214,7 +223,10 @@ def run(o, work, cmk):
     other = pgbench(compute("main")["url"], work, "other", 36000)
     running.extend([bank, other])
     rounds = []
+    until = time.time() + o.seconds
     for n in range(o.rounds):
+        if time.time() > until:
+            break
         rounds.append(one_round(n, work, cmk, relay, o.window))
         print(f"round {n + 1}: " + ", ".join(f"{k} {v:.0f}" for k, v in rounds[-1][0].items()), file=sys.stderr)
     if other.poll() is not None or bank.poll() is not None:
@@ -226,7 +238,7 @@ def run(o, work, cmk):
     checked = ledger("check", "--url", ours["url"], "--state", work + "/ledger")
     figures = [r[0] for r in rounds]
     bound_ms = 1000 * (seconds_of(o.poll) + seconds_of(o.lease))
-    print(json.dumps({"rounds": o.rounds, "poll": o.poll, "lease": o.lease, "bound_ms": bound_ms,
+    print(json.dumps({"rounds": len(rounds), "of": "branch" if o.branch else "tenant", "poll": o.poll, "lease": o.lease, "bound_ms": bound_ms,
                       **{k: percentiles([f[k] for f in figures]) for k in figures[0]},
                       "bytes_through_relay": relay.bytes,
                       "other_tps": windows_of(work, [r[1] for r in rounds], o.window),
@@ -241,7 +253,11 @@ def main():
     p.add_argument("--poll", default="1s")
     p.add_argument("--lease", default="3s")
     p.add_argument("--window", type=float, default=2)
+    p.add_argument("--branch", action="store_true")
+    p.add_argument("--seconds", type=float, default=36000)
     o = p.parse_args()
+    global tenant
+    tenant = "main" if o.branch else "ours"
     work = tempfile.mkdtemp(prefix="loch-bench.", dir="/tmp")
     os.chmod(work, 0o711)
     os.environ.update(LOCH_DIR=work + "/cluster", LOCH_KMS_POLL=o.poll, LOCH_KMS_LEASE=o.lease, LOCH_KMS_SETTLE="500ms")
