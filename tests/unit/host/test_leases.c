@@ -533,14 +533,10 @@ int main(void)
 {
 #define SITE(test_) cmocka_unit_test_setup_teardown(test_, site_up, site_down)
     const struct CMUnitTest tests[] = {
-        SITE(renewed_denied_and_restored),
-        SITE(an_outage_is_told_apart),
-        SITE(a_branch_goes_dark_alone),
-        SITE(a_start_without_the_cmk_is_closed_and_recovers),
-        SITE(permits_and_blocks),
-        SITE(keys_without_a_lease_are_not_used),
-        SITE(unused_keys_are_put_to_sleep),
-        SITE(sleep_is_a_block_that_remembers_who_wants),
+        SITE(renewed_denied_and_restored),  SITE(an_outage_is_told_apart),
+        SITE(a_branch_goes_dark_alone),     SITE(a_start_without_the_cmk_is_closed_and_recovers),
+        SITE(permits_and_blocks),           SITE(keys_without_a_lease_are_not_used),
+        SITE(unused_keys_are_put_to_sleep), SITE(sleep_is_a_block_that_remembers_who_wants),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
