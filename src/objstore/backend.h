@@ -4,6 +4,8 @@
 
 #include "loch/objstore/objstore.h"
 
+#include <sys/types.h>
+
 enum put_kind { PUT_ALWAYS, PUT_IF_ABSENT, PUT_IF_MATCH };
 
 struct put_condition {
@@ -33,6 +35,9 @@ struct objstore_ops {
 struct loch_objstore {
     const struct objstore_ops *ops;
 };
+
+/* The byte of its directory's ".lock" that the local back-end locks while it changes the object. */
+off_t objstore_lock_byte(const char *name);
 
 /* Proves with an object of its own that conditional puts are honoured. LOCH_E_UNSUPPORTED. */
 LOCH_STATUS objstore_probe(struct loch_env *env, struct loch_objstore *store);

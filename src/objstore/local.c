@@ -9,10 +9,11 @@
  *       32   16  XXH3-128 of the bytes, big-endian (against damage, not against attackers: objects
  * are sealed by those who put them)
  *
- * The ETag is version and hash in hex. Every change to a directory's objects happens under an
- * exclusive flock of its file ".lock", in all processes: that makes conditional puts linear and
- * lets puts share the name <name>.tmp. A change is synced file, rename(2) or link(2), synced
- * directory, in this order.
+ * The ETag is version and hash in hex. Every change to an object happens under an exclusive lock
+ * of one byte, chosen by its name, of its directory's file ".lock" (an open file description's, so
+ * threads exclude each other too), in all processes: that makes conditional puts linear and lets
+ * puts share the name <name>.tmp. Changes of other objects of the directory do not wait for its
+ * syncs. A change is synced file, rename(2) or link(2), synced directory, in this order.
  */
 #include "backend.h"
 
@@ -25,7 +26,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -204,10 +204,20 @@ out:
 }
 
 /* ---- changes ---- */
-static loch_status lock_dir(const char *path, int *out)
+off_t objstore_lock_byte(const char *name)
+{
+    const char *slash = strrchr(name, '/');
+    const char *last = slash != NULL ? slash + 1 : name;
+
+    return (off_t)(XXH3_64bits(last, strlen(last)) >> 2);
+}
+
+static loch_status lock_object(const char *path, int *out)
 {
     char lock[PATH_MAX];
     const char *slash = strrchr(path, '/');
+    const struct flock byte = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = objstore_lock_byte(path), .l_len = 1};
 
     int n = snprintf(lock, sizeof lock, "%.*s/.lock", (int)(slash - path), path);
     LOCH_ASSERT(n > 0 && n < PATH_MAX);
@@ -216,7 +226,7 @@ static loch_status lock_dir(const char *path, int *out)
         return LOCH_FAIL(LOCH_E_IO, "cannot open %s: %s", lock, strerrordesc_np(errno));
     int rc;
     do
-        rc = flock(fd, LOCK_EX);
+        rc = fcntl(fd, F_OFD_SETLKW, &byte);
     while (rc != 0 && errno == EINTR);
     if (rc != 0) {
         loch_status st = LOCH_FAIL(LOCH_E_IO, "cannot lock %s: %s", lock, strerrordesc_np(errno));
@@ -287,7 +297,7 @@ static loch_status local_put(struct loch_objstore *base, const char *name,
     LOCH_TRY(path_of(store, name, path));
     LOCH_TRY(make_parent(store, path));
     LOCH_TRY_OUT(st, compose(store, bytes, &head, &file));
-    LOCH_TRY_OUT(st, lock_dir(path, &lock));
+    LOCH_TRY_OUT(st, lock_object(path, &lock));
     if (cond.kind == PUT_IF_MATCH)
         LOCH_TRY_OUT(st, check_match(store, name, cond.expect));
     if (cond.kind == PUT_IF_ABSENT)
@@ -315,7 +325,7 @@ static loch_status local_delete(struct loch_objstore *base, const char *name)
     LOCH_TRY(path_of(store, name, path));
     if (stat(path, &sb) != 0 && (errno == ENOENT || errno == ENOTDIR))
         return LOCH_OK;
-    LOCH_TRY(lock_dir(path, &lock));
+    LOCH_TRY(lock_object(path, &lock));
     loch_status st = loch_env_unlink(store->env, path);
     (void)close(lock);
     return st.code == LOCH_E_NOT_FOUND ? LOCH_OK : st;

@@ -2,11 +2,15 @@
  */
 #include "../unit.h"
 
+#include "backend.h"
+
 #include "loch/io/fault.h"
 #include "loch/objstore/objstore.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -305,6 +309,41 @@ static void races(void **state)
     assert_object("count", want);
 }
 
+static atomic_bool put_done;
+
+static void *put_a(void *arg)
+{
+    (void)arg;
+    assert_ok(loch_objstore_put(store, "d/a", text("2"), NULL));
+    atomic_store(&put_done, true);
+    return NULL;
+}
+
+/* While somebody else changes "d/a", a change of it waits, and one of "d/b" does not. */
+static void a_lock_is_one_objects(void **state)
+{
+    struct flock byte = {.l_type = F_WRLCK, .l_start = objstore_lock_byte("d/a"), .l_len = 1};
+    char path[128];
+    pthread_t thread;
+    (void)state;
+    assert_true(objstore_lock_byte("d/a") == objstore_lock_byte("/x/y/d/a"));
+    assert_true(objstore_lock_byte("d/a") != objstore_lock_byte("d/b"));
+    assert_ok(loch_objstore_put(store, "d/a", text("1"), NULL));
+    (void)snprintf(path, sizeof path, "%s/d/.lock", dir);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(fcntl(fd, F_OFD_SETLK, &byte), 0);
+    atomic_store(&put_done, false);
+    assert_int_equal(pthread_create(&thread, NULL, put_a, NULL), 0);
+    assert_ok(loch_objstore_put(store, "d/b", text("3"), NULL));
+    assert_false(atomic_load(&put_done));
+    assert_object("d/a", "1");
+    assert_int_equal(close(fd), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_true(atomic_load(&put_done));
+    assert_object("d/a", "2");
+}
+
 static void opening(void **state)
 {
     struct loch_objstore *other = NULL;
@@ -325,6 +364,7 @@ int main(void)
 #define T(name_) cmocka_unit_test_setup_teardown(name_, begin, end)
     const struct CMUnitTest tests[] = {T(put_and_get), T(ranges),  T(conditions),
                                        T(names),       T(listing), T(damage),
-                                       T(faults),      T(races),   T(opening)};
+                                       T(faults),      T(races),   T(a_lock_is_one_objects),
+                                       T(opening)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
