@@ -52,6 +52,7 @@ struct loch_pageserver {
     struct loch_id_map served_map, tenant_map;
     struct loch_upkeep *upkeep; /* care/upkeep.h */
     struct loch_memory memory;
+    unsigned settling; /* first flushes of branches, in flight */
     bool stopping;
     size_t requests; /* of all connections, not yet answered */
 

@@ -43,6 +43,7 @@ struct creation {
     char *import_dir;    /* a tenant's first data, or NULL */
     loch_created_fn fn;
     void *arg;
+    struct loch_manifest_note note; /* of a branch, when its manifest was put */
 };
 
 static void finish(struct creation *c, loch_status st)
@@ -112,7 +113,8 @@ static loch_status commit_tenant(struct creation *c, struct loch_buf *birth)
     *birth = (struct loch_buf){0};
     snprintf(entry.name, sizeof entry.name, "%s", c->made.name);
     LOCH_TRY(loch_tenant_manifest_add(&c->manifest, &entry));
-    return loch_tenant_manifest_put(&c->ps->store, c->ps->keys, &c->manifest, &c->etag);
+    return loch_tenant_manifest_put_unnoted(&c->ps->store, c->ps->keys, &c->manifest, &c->etag,
+                                            c->began_ns != 0 ? &c->note : NULL);
 }
 
 /* ---- a tenant ---- */
@@ -431,10 +433,36 @@ static void branch_work(void *arg)
         loch_log_failure("what was made of a branch stays until the next start");
 }
 
+/* Which manifest is the newest is noted while the answer is on its way: that takes as long again
+ * as the put, and protects nothing that was not put. */
+struct note_job {
+    struct loch_store store; /* a copy: a stop does not wait for it */
+    struct loch_manifest_note note;
+};
+
+static void note_work(void *arg)
+{
+    const struct note_job *job = arg;
+    loch_manifest_note(&job->store, &job->note);
+}
+
+static void note_soon(const struct creation *c)
+{
+    struct note_job *job = calloc(1, sizeof *job);
+    if (job != NULL)
+        *job = (struct note_job){.store = c->ps->store, .note = c->note};
+    if (job != NULL && loch_is_ok(loch_env_work(c->ps->env, note_work, free, job)))
+        return;
+    free(job);
+    LOCH_WARN("no memory to note which manifest is the newest: the next change notes its own");
+}
+
 static void branch_done(void *arg)
 {
     struct creation *c = arg;
     loch_status st = loch_failure_raise(&c->result);
+    if (loch_is_ok(st))
+        note_soon(c);
     finish(c, loch_is_ok(st) ? serve(c) : st);
 }
 

@@ -13,8 +13,12 @@
 
 /* WAL that waits for the ingest in flight: above it the receiver pauses. */
 #define PENDING_MAX_BYTES ((size_t)8 << 20)
-/* A branch's first layer and manifest are written so long after its birth. */
+/* A branch's first layer and manifest are written so long after its birth or up to twice that, at
+ * the next multiple of it: those of many branches together, so many at once. Their syncs are then
+ * the disk's work once, and one that is being made has few of them beside it. */
 #define SETTLE_AFTER_MS 3000u
+#define SETTLE_AT_ONCE  4u
+#define SETTLE_AGAIN_MS 10u
 #define RETRY_MS        1000u
 /* While nobody waits for it, WAL gathers for so long or to so much: fewer wake-ups. */
 #define GATHER_MS    10u
@@ -360,6 +364,7 @@ static void gather(struct loch_served *s)
 
 struct flush_job {
     struct loch_served *served;
+    bool settles; /* the timeline's first */
     struct loch_failure result;
 };
 
@@ -375,6 +380,7 @@ static void flush_done(void *arg)
     struct loch_served *s = job->served;
     s->flushing = false;
     s->work--;
+    s->ps->settling -= job->settles;
     note_memory(s);
     loch_metric_add(s->ps->m_flushes, 1);
     if (s->stopping) {
@@ -405,12 +411,14 @@ static void consider_flush(struct loch_served *s)
     struct flush_job *job = calloc(1, sizeof *job);
     if (job == NULL)
         return;
-    job->served = s;
+    *job = (struct flush_job){.served = s, .settles = !loch_timeline_settled(s->timeline)};
     s->flushing = true;
     s->work++;
+    s->ps->settling += job->settles;
     if (!loch_is_ok(loch_env_work(s->ps->env, flush_work, flush_done, job))) {
         s->flushing = false;
         s->work--;
+        s->ps->settling -= job->settles;
         free(job);
     }
 }
@@ -559,12 +567,22 @@ static void pull_wal(struct loch_served *s)
 
 /* ---- timers and birth ---- */
 
+static uint64_t settle_after_ms(struct loch_env *env)
+{
+    const uint64_t now = loch_env_now_ns(env) / 1000000;
+    return (now / SETTLE_AFTER_MS + 2) * SETTLE_AFTER_MS - now;
+}
+
 static void timer_fired(void *arg)
 {
     struct loch_served *s = arg;
     s->timer = NULL;
     if (s->problem[0] != '\0')
         return;
+    if (!loch_timeline_settled(s->timeline) && s->ps->settling >= SETTLE_AT_ONCE) {
+        arm_timer(s, SETTLE_AGAIN_MS + s->timeline_id.bytes[0] % 64); /* not all at once again */
+        return;
+    }
     s->flush_failed = false;
     if (s->receiver == NULL && !s->waiting_parents)
         pull_wal(s);
@@ -647,7 +665,8 @@ LOCH_STATUS loch_served_create(struct loch_pageserver *ps, struct loch_timeline 
     s->ingest = ingest;
     make_metrics(s);
     note_memory(s);
-    arm_timer(s, loch_timeline_settled(take_timeline) ? ps->config.checkpoint_ms : SETTLE_AFTER_MS);
+    arm_timer(s, loch_timeline_settled(take_timeline) ? ps->config.checkpoint_ms
+                                                      : settle_after_ms(ps->env));
     loch_lsn here = loch_timeline_last_record_lsn(take_timeline);
     if (loch_timeline_ready(take_timeline, here)) {
         pull_wal(s);

@@ -14,8 +14,7 @@
 #include "loch/crypto/hkdf.h"
 #include "loch/format/sealed_object.h"
 #include "loch/host/keys.h"
-#include "loch/host/witness.h"
-
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -26,6 +25,7 @@
 #define TIMELINE_MIN_BYTES (4u + 16u + 16u + 8u + 1u + 4u)
 #define CONTROL_MAX_BYTES  ((size_t)64 << 10)
 #define BIRTH_MAX_BYTES    (CONTROL_MAX_BYTES + 4096u)
+#define NOTE_LOCKS         64u
 
 void loch_manifest_fini(struct loch_manifest *m)
 {
@@ -278,19 +278,42 @@ static loch_status witness_check(const struct loch_store *store, const struct lo
     return loch_witness_check(store->env, path, name, generation, hash);
 }
 
-/* What cannot be noted was put all the same. */
+/* One at a time of a manifest's notes: they would write the same file. */
+static pthread_mutex_t *note_lock(const struct loch_id *tenant, const struct loch_id *timeline)
+{
+    static pthread_mutex_t locks[NOTE_LOCKS] = {[0 ... NOTE_LOCKS - 1] = PTHREAD_MUTEX_INITIALIZER};
+    return &locks[(timeline != NULL ? timeline : tenant)->bytes[0] % NOTE_LOCKS];
+}
+
+/* Unless a newer one is noted already. What cannot be noted was put all the same. */
+static void note_newest(const struct loch_store *store, const struct loch_id *tenant,
+                        const struct loch_id *timeline, uint64_t generation,
+                        const uint8_t hash[static LOCH_WITNESS_HASH_BYTES])
+{
+    char dir[LOCH_LAYER_PATH_BYTES], path[sizeof dir + 100];
+    pthread_mutex_t *lock = note_lock(tenant, timeline);
+    loch_manifest_witness_path(store->dir, tenant, timeline, dir, path, "");
+    pthread_mutex_lock(lock);
+    if (loch_witness_check(store->env, path, "a manifest", generation, hash).code != LOCH_E_STALE &&
+        !loch_is_ok(loch_witness_note(store->env, dir, path, generation, hash)))
+        loch_log_failure("cannot note which manifest is the newest");
+    pthread_mutex_unlock(lock);
+}
+
 static void witness_note(const struct loch_store *store, const struct loch_id *tenant,
                          const struct loch_id *timeline, uint64_t generation,
                          struct loch_slice sealed)
 {
-    char dir[LOCH_LAYER_PATH_BYTES], path[sizeof dir + 100];
     uint8_t hash[LOCH_WITNESS_HASH_BYTES];
-    loch_manifest_witness_path(store->dir, tenant, timeline, dir, path, "");
-    loch_status st = loch_sha256(&sealed, 1, hash);
-    if (loch_is_ok(st))
-        st = loch_witness_note(store->env, dir, path, generation, hash);
-    if (!loch_is_ok(st))
+    if (loch_is_ok(loch_sha256(&sealed, 1, hash)))
+        note_newest(store, tenant, timeline, generation, hash);
+    else
         loch_log_failure("cannot note which manifest is the newest");
+}
+
+void loch_manifest_note(const struct loch_store *store, const struct loch_manifest_note *note)
+{
+    note_newest(store, &note->tenant, NULL, note->generation, note->hash);
 }
 
 LOCH_STATUS loch_manifest_unseen(const struct loch_store *store, const struct loch_id *tenant,
@@ -360,9 +383,11 @@ static loch_status put_after_all(const struct loch_store *store, const char *nam
     return LOCH_OK;
 }
 
+/* later: which one it is, for the caller to note; NULL: it is noted here. */
 static loch_status put_object(const struct loch_store *store, struct loch_keys *keys,
                               const struct loch_id *tenant, const struct loch_id *timeline,
-                              uint64_t generation, struct loch_slice plain, struct loch_etag *etag)
+                              uint64_t generation, struct loch_slice plain, struct loch_etag *etag,
+                              struct loch_manifest_note *later)
 {
     static const struct loch_id none;
     char name[LOCH_OBJECT_NAME_MAX];
@@ -385,10 +410,15 @@ static loch_status put_object(const struct loch_store *store, struct loch_keys *
                                                                 loch_buf_slice(&sealed), &next);
         st = put_after_all(store, name, loch_buf_slice(&sealed), &next, st);
     }
-    if (loch_is_ok(st)) {
-        *etag = next;
-        witness_note(store, tenant, timeline, generation, loch_buf_slice(&sealed));
+    if (loch_is_ok(st) && later != NULL) {
+        const struct loch_slice whole = loch_buf_slice(&sealed);
+        *later = (struct loch_manifest_note){.tenant = *tenant, .generation = generation};
+        st = loch_sha256(&whole, 1, later->hash);
     }
+    if (loch_is_ok(st))
+        *etag = next;
+    if (loch_is_ok(st) && later == NULL)
+        witness_note(store, tenant, timeline, generation, loch_buf_slice(&sealed));
     loch_buf_fini(&sealed);
     return st;
 }
@@ -423,7 +453,7 @@ LOCH_STATUS loch_manifest_put(const struct loch_store *store, struct loch_keys *
     loch_status st = loch_manifest_encode(m, &plain);
     if (loch_is_ok(st))
         st = put_object(store, keys, &m->info.tenant, &m->info.timeline, m->generation,
-                        loch_buf_slice(&plain), etag);
+                        loch_buf_slice(&plain), etag, NULL);
     loch_buf_fini(&plain);
     return st;
 }
@@ -577,15 +607,24 @@ LOCH_STATUS loch_tenant_manifest_get(const struct loch_store *store, struct loch
     return LOCH_OK;
 }
 
-LOCH_STATUS loch_tenant_manifest_put(const struct loch_store *store, struct loch_keys *keys,
-                                     const struct loch_tenant_manifest *m, struct loch_etag *etag)
+LOCH_STATUS loch_tenant_manifest_put_unnoted(const struct loch_store *store, struct loch_keys *keys,
+                                             const struct loch_tenant_manifest *m,
+                                             struct loch_etag *etag,
+                                             struct loch_manifest_note *later)
 {
     struct loch_buf plain = {0};
     loch_status st = encode_tenant(m, &plain);
     if (loch_is_ok(st))
-        st = put_object(store, keys, &m->tenant, NULL, m->generation, loch_buf_slice(&plain), etag);
+        st = put_object(store, keys, &m->tenant, NULL, m->generation, loch_buf_slice(&plain), etag,
+                        later);
     loch_buf_fini(&plain);
     return st;
+}
+
+LOCH_STATUS loch_tenant_manifest_put(const struct loch_store *store, struct loch_keys *keys,
+                                     const struct loch_tenant_manifest *m, struct loch_etag *etag)
+{
+    return loch_tenant_manifest_put_unnoted(store, keys, m, etag, NULL);
 }
 
 LOCH_STATUS loch_name_check(const char *name)

@@ -10,6 +10,7 @@
 #include "layer.h"
 #include "timeline.h"
 
+#include "loch/host/witness.h"
 #include "loch/layers/retain.h"
 #include "loch/objstore/objstore.h"
 
@@ -90,6 +91,20 @@ LOCH_STATUS loch_tenant_manifest_get(const struct loch_store *store, struct loch
 /* As loch_manifest_put. */
 LOCH_STATUS loch_tenant_manifest_put(const struct loch_store *store, struct loch_keys *keys,
                                      const struct loch_tenant_manifest *m, struct loch_etag *etag);
+/* A tenant's manifest that was put. */
+struct loch_manifest_note {
+    struct loch_id tenant;
+    uint64_t generation;
+    uint8_t hash[LOCH_WITNESS_HASH_BYTES];
+};
+/* The same, but that it is the newest is not noted yet when it returns: *later is for
+ * loch_manifest_note, which the caller sees to. NULL: as loch_tenant_manifest_put. */
+LOCH_STATUS loch_tenant_manifest_put_unnoted(const struct loch_store *store, struct loch_keys *keys,
+                                             const struct loch_tenant_manifest *m,
+                                             struct loch_etag *etag,
+                                             struct loch_manifest_note *later);
+/* Remembers that this one was there, unless a newer one is remembered; a failure is logged. */
+void loch_manifest_note(const struct loch_store *store, const struct loch_manifest_note *note);
 
 /* Where this pageserver remembers the newest manifest it has seen of a timeline (NULL: tenant), and
  * with a suffix something else about it: below `dir`. */

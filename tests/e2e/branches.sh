@@ -76,6 +76,10 @@ done
 "$LOCH" compute start last --branch r2-1 --set max_prepared_transactions=5 >/dev/null || fail "compute on a branch of the last round"
 [ "$(q 'SELECT count(*) FROM t' last)" = 1000 ] || fail "rows of a branch of the last round"
 "$LOCH" compute stop last >/dev/null
+# Those that were made at about the same time, and those that were found at a start, have manifests of their own soon.
+names() { "$LOCH" branch list --json | python3 -c 'import json, sys; print(*[r["name"] for r in json.load(sys.stdin)])'; }
+settled() { [ "$(find "$DIR"/store/tenants/*/timelines -name manifest | wc -l)" = "$(names | wc -w)" ]; }
+wait_until 30 settled || fail "branches without a manifest: $(find "$DIR"/store/tenants/*/timelines -name manifest | wc -l) of $(names)"
 for branch in $("$LOCH" branch list --json | python3 -c 'import json, sys; print(*[r["name"] for r in json.load(sys.stdin) if r["name"][0] in "ry"])'); do
     "$LOCH" branch delete "$branch" || fail "delete $branch"
 done

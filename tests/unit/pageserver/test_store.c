@@ -586,6 +586,38 @@ static void an_older_manifest_is_refused(void **state)
     loch_buf_fini(&old);
 }
 
+/* A put whose note comes later: until then the older one still counts as the newest; a note that
+ * comes late does not take back a newer one. */
+static void a_manifest_is_noted_later_and_never_back(void **state)
+{
+    struct site *s = *state;
+    struct loch_tenant_manifest m = {.generation = 1, .tenant = s->tenant}, back = {0};
+    struct loch_manifest_note second = {0}, third = {0};
+    struct loch_etag etag = {0};
+    struct loch_buf old = {0};
+    char name[LOCH_OBJECT_NAME_MAX], id[LOCH_ID_TEXT_BYTES];
+    snprintf(m.name, sizeof m.name, "acme");
+    snprintf(name, sizeof name, "tenants/%s/manifest", loch_id_format(&s->tenant, id));
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag));
+    assert_ok(loch_objstore_get(s->store.objstore, name, 1u << 20, &old, NULL));
+    m.generation = 2;
+    assert_ok(loch_tenant_manifest_put_unnoted(&s->store, s->keys, &m, &etag, &second));
+    m.generation = 3;
+    assert_ok(loch_tenant_manifest_put_unnoted(&s->store, s->keys, &m, &etag, &third));
+    assert_int_equal(second.generation, 2);
+    loch_manifest_note(&s->store, &third);
+    loch_manifest_note(&s->store, &second);
+    assert_ok(loch_tenant_manifest_get(&s->store, s->keys, &s->tenant, &back, &etag));
+    assert_int_equal(back.generation, 3);
+    loch_tenant_manifest_fini(&back);
+    assert_ok(
+        loch_objstore_put_if_match(s->store.objstore, name, &etag, loch_buf_slice(&old), &etag));
+    assert_code(loch_tenant_manifest_get(&s->store, s->keys, &s->tenant, &back, &etag),
+                LOCH_E_STALE);
+    assert_non_null(strstr(loch_error_text(), "but 3 was seen"));
+    loch_buf_fini(&old);
+}
+
 static void cut_manifests_are_corrupt(void **state)
 {
     struct site *s = *state;
@@ -751,6 +783,7 @@ int main(void)
         WITH_SITE(a_birth_of_another_is_refused),
         WITH_SITE(tenant_manifests_round_trip),
         WITH_SITE(an_older_manifest_is_refused),
+        WITH_SITE(a_manifest_is_noted_later_and_never_back),
         cmocka_unit_test(a_tenant_manifest_of_format_2_is_read),
         WITH_SITE(cut_manifests_are_corrupt),
         cmocka_unit_test(names),
