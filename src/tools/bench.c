@@ -1,10 +1,12 @@
 /* loch-bench: how fast a pageserver of a local cluster answers, beside a bare TLS-PSK echo of 8 KiB
- * in the same run. Holds: options, the bench's own branch and credential, the requests, the report.
+ * in the same run; or takes in WAL (bench_ingest.c). Holds: options, the bench's own branch and
+ * credential, the requests, the report.
  *
  * It reads on a branch of its own, made at the tip and dropped at the end, so no compute is fenced.
  * Per-core figures are answers by CPU time that the server's process used (/proc/PID/stat): they
  * hardly change when the machine is busy with other things.
  */
+#include "bench_ingest.h"
 #include "bench_load.h"
 #include "cluster.h"
 #include "console_client.h"
@@ -30,25 +32,29 @@
 
 static const char usage[] =
     "Usage: loch-bench getpage|scan --relation base/DB/REL [options]\n"
+    "       loch-bench ingest [options]\n"
     "\n"
     "  getpage          random pages of the relation\n"
     "  scan             its pages in order\n"
+    "  ingest           WAL of a compute started for it: commits, and how far the pageserver is\n"
+    "                   behind them\n"
     "\n"
     "  --relation PATH  what pg_relation_filepath('table') says\n"
+    "  --load L         ingest: updates (one row a transaction; default) or rows (1,000 inserted)\n"
     "  --dir D          the cluster's directory (default: $LOCH_DIR)\n"
     "  --tenant T       (main)\n"
-    "  --branch B       (main): a branch of it is made, read and dropped\n"
-    "  --connections N  (1)\n"
+    "  --branch B       (main): a branch of it is made, read or written, and dropped\n"
+    "  --connections N  (1); ingest: at most 64, each with a table of its own\n"
     "  --depth N        outstanding on a connection (16)\n"
     "  --rate N         open loop: so many a second over all; 0 (default): closed loop\n"
     "  --seconds N      (5)\n"
-    "  --no-echo        without the yardstick\n"
+    "  --no-echo        getpage, scan: without the yardstick\n"
     "  --json           the result as JSON\n"
     "  --help           this text\n";
 
 struct bench {
     struct loch_cluster cluster;
-    const char *mode, *relation, *tenant, *branch;
+    const char *mode, *relation, *tenant, *branch, *load;
     unsigned connections, depth;
     double rate, seconds;
     bool echo;
@@ -191,7 +197,7 @@ static loch_status ask_size(struct bench *b)
 /* ---- running and reporting ---- */
 
 /* Fields 14 and 15 of /proc/PID/stat: user and system time. Source: proc(5). */
-static double cpu_seconds(pid_t pid)
+double loch_cpu_seconds(pid_t pid)
 {
     char path[64];
     char text[1024];
@@ -215,21 +221,14 @@ static double cpu_seconds(pid_t pid)
 
 static json_t *report(const struct loch_load_result *r, double cpu)
 {
-    const struct loch_histogram *h = &r->latency;
     double n = (double)r->answers;
 
-    json_t *latency = json_pack(
-        "{s:f, s:f, s:f, s:f, s:f, s:f}", "mean",
-        h->count > 0 ? (double)h->sum_ns / (double)h->count / 1e3 : 0, "p50",
-        (double)loch_histogram_at(h, 0.5) / 1e3, "p90", (double)loch_histogram_at(h, 0.9) / 1e3,
-        "p99", (double)loch_histogram_at(h, 0.99) / 1e3, "p999",
-        (double)loch_histogram_at(h, 0.999) / 1e3, "max", (double)h->max_ns / 1e3);
     return json_pack("{s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:o}", "answers",
                      (json_int_t)r->answers, "errors", (json_int_t)r->errors, "late",
                      (json_int_t)r->late, "seconds", r->seconds, "per_second", n / r->seconds,
                      "mib_per_second", n / r->seconds / 128, "server_cpu_us_per_answer",
                      n > 0 ? cpu / n * 1e6 : 0, "per_server_core_second", cpu > 0 ? n / cpu : 0,
-                     "latency_us", latency);
+                     "latency_us", loch_histogram_report(&r->latency));
 }
 
 static loch_status load(const struct bench *b, const char *address, struct loch_tls_client *tls,
@@ -245,14 +244,14 @@ static loch_status load(const struct bench *b, const char *address, struct loch_
                                     .greet = echo ? NULL : greet,
                                     .request = request,
                                     .arg = (void *)(uintptr_t)b};
-    double before = cpu_seconds(pid);
+    double before = loch_cpu_seconds(pid);
 
     LOCH_TRY(loch_load_run(&order, &result));
     if (result.errors > 0)
         return LOCH_FAIL(LOCH_E_INVALID, "%llu of %llu answers are errors: %s",
                          (unsigned long long)result.errors, (unsigned long long)result.answers,
                          result.error);
-    *out = report(&result, cpu_seconds(pid) - before);
+    *out = report(&result, loch_cpu_seconds(pid) - before);
     return LOCH_OK;
 }
 
@@ -341,13 +340,43 @@ static void print_one(const json_t *result, const char *name)
         json_real_value(json_object_get(l, "p999")), json_real_value(json_object_get(l, "max")));
 }
 
+static void print_latency(const json_t *of, const char *member, const char *what)
+{
+    const json_t *l = json_object_get(of, member);
+
+    (void)printf("%-12s ms: p50 %.2f  p99 %.2f  p99.9 %.2f  max %.2f\n", what,
+                 json_real_value(json_object_get(l, "p50")) / 1e3,
+                 json_real_value(json_object_get(l, "p99")) / 1e3,
+                 json_real_value(json_object_get(l, "p999")) / 1e3,
+                 json_real_value(json_object_get(l, "max")) / 1e3);
+}
+
+static void print_ingest(const json_t *result)
+{
+    const json_t *r = json_object_get(result, "ingest");
+
+    (void)printf("%.0f commits/s; %.1f MiB/s of WAL until all of it was ingested, %.1f ms of the "
+                 "pageserver's CPU a MiB\n",
+                 json_real_value(json_object_get(r, "per_second")),
+                 json_real_value(json_object_get(r, "mib_per_second")),
+                 json_real_value(json_object_get(r, "server_cpu_ms_per_mib")));
+    print_latency(r, "latency_us", "commits");
+    print_latency(r, "lag_us", "pageserver");
+}
+
+static void print_json(const json_t *result)
+{
+    char *text = json_dumps(result, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+
+    if (text != NULL)
+        (void)puts(text);
+    free(text);
+}
+
 static void print_result(const struct bench *b, const json_t *result)
 {
     if (b->cluster.json) {
-        char *text = json_dumps(result, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
-        if (text != NULL)
-            (void)puts(text);
-        free(text);
+        print_json(result);
         return;
     }
     print_one(result, b->mode);
@@ -362,6 +391,7 @@ enum {
     OPT_TENANT,
     OPT_BRANCH,
     OPT_RELATION,
+    OPT_LOAD,
     OPT_CONNECTIONS,
     OPT_DEPTH,
     OPT_RATE,
@@ -376,6 +406,7 @@ static const struct option long_options[] = {
     {"tenant", required_argument, NULL, OPT_TENANT},
     {"branch", required_argument, NULL, OPT_BRANCH},
     {"relation", required_argument, NULL, OPT_RELATION},
+    {"load", required_argument, NULL, OPT_LOAD},
     {"connections", required_argument, NULL, OPT_CONNECTIONS},
     {"depth", required_argument, NULL, OPT_DEPTH},
     {"rate", required_argument, NULL, OPT_RATE},
@@ -413,6 +444,9 @@ static loch_status set_option(struct bench *b, int opt)
     case OPT_RELATION:
         b->relation = optarg;
         return LOCH_OK;
+    case OPT_LOAD:
+        b->load = optarg;
+        return LOCH_OK;
     case OPT_CONNECTIONS:
         LOCH_TRY(number(optarg, 1, 1000, &v));
         b->connections = (unsigned)v;
@@ -436,11 +470,38 @@ static loch_status set_option(struct bench *b, int opt)
     }
 }
 
+static loch_status run_ingest(struct bench *b)
+{
+    const struct loch_ingest_order order = {.cluster = &b->cluster,
+                                            .tenant = b->tenant,
+                                            .branch = b->branch,
+                                            .load = b->load,
+                                            .connections = b->connections,
+                                            .rate = b->rate,
+                                            .seconds = b->seconds};
+    json_t *measured = NULL;
+
+    LOCH_TRY(loch_ingest_check(&order));
+    LOCH_TRY(loch_cluster_load(&b->cluster));
+    LOCH_TRY(loch_ingest_measure(&order, &measured));
+    json_t *result =
+        json_pack("{s:s, s:s, s:i, s:f, s:o}", "mode", b->mode, "load", b->load, "connections",
+                  (int)b->connections, "rate", b->rate, "ingest", measured);
+    if (b->cluster.json)
+        print_json(result);
+    else
+        print_ingest(result);
+    json_decref(result);
+    return LOCH_OK;
+}
+
 static loch_status run(struct bench *b)
 {
     json_t *result = NULL;
     char why[400];
 
+    if (strcmp(b->mode, "ingest") == 0)
+        return run_ingest(b);
     if (strcmp(b->mode, "getpage") != 0 && strcmp(b->mode, "scan") != 0)
         return LOCH_FAIL(LOCH_E_INVALID, "unknown mode \"%s\"; see loch-bench --help", b->mode);
     LOCH_TRY(parse_relation(b));
@@ -463,6 +524,7 @@ int main(int argc, char **argv)
 {
     static struct bench bench = {.tenant = "main",
                                  .branch = "main",
+                                 .load = "updates",
                                  .connections = 1,
                                  .depth = 16,
                                  .seconds = 5,

@@ -86,6 +86,25 @@ uint64_t loch_histogram_at(const struct loch_histogram *h, double share)
     return h->max_ns;
 }
 
+void loch_histogram_merge(struct loch_histogram *h, const struct loch_histogram *from)
+{
+    for (unsigned i = 0; i < LOCH_HISTOGRAM_BUCKETS; i++)
+        h->buckets[i] += from->buckets[i];
+    h->count += from->count;
+    h->sum_ns += from->sum_ns;
+    h->max_ns = from->max_ns > h->max_ns ? from->max_ns : h->max_ns;
+}
+
+json_t *loch_histogram_report(const struct loch_histogram *h)
+{
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "mean",
+                     h->count > 0 ? (double)h->sum_ns / (double)h->count / 1e3 : 0, "p50",
+                     (double)loch_histogram_at(h, 0.5) / 1e3, "p90",
+                     (double)loch_histogram_at(h, 0.9) / 1e3, "p99",
+                     (double)loch_histogram_at(h, 0.99) / 1e3, "p999",
+                     (double)loch_histogram_at(h, 0.999) / 1e3, "max", (double)h->max_ns / 1e3);
+}
+
 /* ---- sending ---- */
 
 static void fail(struct run *r, loch_status st)

@@ -10,6 +10,8 @@
 #include "loch/io/env.h"
 #include "loch/wire/page.h"
 
+#include <jansson.h>
+
 /* Log-linear: within 1/32 of the true value. */
 #define LOCH_HISTOGRAM_BUCKETS 2048u
 struct loch_histogram {
@@ -19,6 +21,10 @@ struct loch_histogram {
 void loch_histogram_add(struct loch_histogram *h, uint64_t ns);
 /* The value below or at which that share (0 to 1) of all lies; 0 when there is none. */
 uint64_t loch_histogram_at(const struct loch_histogram *h, double share);
+/* Adds what is in `from`. */
+void loch_histogram_merge(struct loch_histogram *h, const struct loch_histogram *from);
+/* mean, p50, p90, p99, p999 and max in microseconds; the caller decrefs. */
+json_t *loch_histogram_report(const struct loch_histogram *h);
 
 struct loch_load {
     const char *address;

@@ -27,6 +27,31 @@ check 'm["answers"] + m["late"] == 200 and m["late"] < 50' getpage --seconds 2 -
 grep -q "is empty or not in branch" "$WORK/err" || fail "says: $(cat "$WORK/err")"
 "$BENCH" getpage --relation ../x 2>"$WORK/err" && fail "no relation"
 grep -q "pg_relation_filepath" "$WORK/err" || fail "says: $(cat "$WORK/err")"
+# ingest: its own branch and compute; the open loop keeps its rate, the lag is that of the pageserver.
+ingests() { # EXPRESSION ARGS...
+    local expression=$1
+    shift
+    "$BENCH" ingest "$@" --json >"$WORK/result" || fail "loch-bench ingest $*"
+    python3 - "$WORK/result" "$expression" <<'PY' || fail "ingest $* does not hold: $expression"
+import json, sys
+r = json.load(open(sys.argv[1]))
+m = r["ingest"]
+print({k: m[k] for k in ("commits", "per_second", "mib_per_second", "server_cpu_ms_per_mib")}, m["lag_us"]["p50"], m["lag_us"]["max"])
+for h in (m["latency_us"], m["lag_us"]):
+    assert 0 < h["p50"] <= h["p99"] <= h["max"]
+assert m["ingested_s"] >= m["seconds"] and m["lag_us"]["max"] < m["ingested_s"] * 1e6
+assert eval(sys.argv[2]), r
+PY
+}
+ingests 'm["commits"] > 20 and m["wal_bytes"] > m["commits"] * 100 and m["late"] == 0' --seconds 2 --connections 2
+ingests 'm["commits"] > 2 and m["wal_bytes"] > m["commits"] * 100000' --seconds 2 --load rows
+ingests 'm["commits"] + m["late"] == 60 and m["late"] < 20' --seconds 2 --rate 30 --connections 3
+"$BENCH" ingest --load nothing 2>"$WORK/err" && fail "a load that is none"
+grep -q "updates or rows" "$WORK/err" || fail "says: $(cat "$WORK/err")"
+"$BENCH" ingest --branch nowhere 2>"$WORK/err" && fail "a branch that is none"
+grep -q nowhere "$WORK/err" || fail "says: $(cat "$WORK/err")"
+[ "$("$LOCH" compute list --json | grep -c '"name"')" = 1 ] || fail "a compute is left"
+
 [ "$("$LOCH" branch list --json | grep -c '"name"')" = 1 ] || fail "a branch is left"
 [ "$(q 'SELECT count(*) FROM t')" = 8000 ] || fail "the compute was disturbed"
 note "passed"
