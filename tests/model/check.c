@@ -34,6 +34,7 @@ static void check_page(struct history *h, struct loch_view *view, const struct l
     if (memcmp(ours, theirs, sizeof ours) != 0)
         violation(h, "page %u/%u fork %u block %u is another at %llu", key.db, key.rel, key.fork,
                   key.block, (unsigned long long)lsn);
+    model_count(h, line, &key, lsn);
 }
 
 static void check_slru(struct history *h, struct loch_view *view, const struct line *line,

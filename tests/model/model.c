@@ -132,6 +132,34 @@ void model_page(const struct line *line, const struct loch_key *key, loch_lsn ls
     replay(line, key, cut_floor(line, key, db_floor(line, key, lsn), lsn), lsn, page);
 }
 
+/* The fork was dropped at or below lsn, in the line or an ancestor. */
+static bool was_dropped(const struct line *line, const struct loch_key *page, loch_lsn lsn)
+{
+    struct loch_key key = *page;
+    key.kind = LOCH_KEY_REL_SIZE;
+    key.block = 0;
+    for (; line != NULL; lsn = up(line, lsn), line = line->parent) {
+        for (size_t i = 0; i < line->count; i++) {
+            const struct entry *e = &line->entries[i];
+            if (e->lsn <= lsn && e->len == 0 && loch_key_compare(&e->key, &key) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+void model_count(struct history *h, const struct line *line, const struct loch_key *key,
+                 loch_lsn lsn)
+{
+    uint32_t blocks = 0;
+    if (!model_size(line, key, lsn, &blocks) || key->block >= blocks)
+        return;
+    const loch_lsn low = db_floor(line, key, lsn), floor = cut_floor(line, key, low, lsn);
+    h->reused += was_dropped(line, key, lsn);
+    h->extended_again += floor > low && newest(line, key, floor, lsn) != NULL;
+    h->cut_below += floor > low && line->parent != NULL && floor <= line->start;
+}
+
 bool model_slru(const struct line *line, const struct loch_key *key, loch_lsn lsn,
                 uint8_t page[LOCH_PAGE_BYTES])
 {

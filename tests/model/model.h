@@ -53,6 +53,9 @@ struct history {
     bool merging;
     /* what happened, over all histories */
     uint64_t operations, merges, dropped_bytes, crashes, reads, refused, branches, moved, bounds;
+    /* pages that were compared: after a cut and written again, of an id that was dropped and came
+     * again, cut in an ancestor and read in a branch */
+    uint64_t extended_again, reused, cut_below;
 };
 
 _Noreturn void violation(const struct history *h, const char *fmt, ...)
@@ -68,6 +71,9 @@ bool model_size(const struct line *line, const struct loch_key *page, loch_lsn l
                 uint32_t *blocks);
 void model_page(const struct line *line, const struct loch_key *key, loch_lsn lsn,
                 uint8_t page[LOCH_PAGE_BYTES]);
+/* Counts what is special about a page that is read there. */
+void model_count(struct history *h, const struct line *line, const struct loch_key *key,
+                 loch_lsn lsn);
 bool model_slru(const struct line *line, const struct loch_key *key, loch_lsn lsn,
                 uint8_t page[LOCH_PAGE_BYTES]);
 /* Whether the window, a branch or a lease asks for it. */
