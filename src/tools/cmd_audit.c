@@ -2,6 +2,7 @@
 #include "commands.h"
 #include "console_client.h"
 
+#include "loch/base/types.h"
 #include "loch/host/audit.h"
 
 #include <inttypes.h>
@@ -48,17 +49,41 @@ static loch_status add_record(const struct loch_cluster *c, const char *daemon, 
     return LOCH_OK;
 }
 
+/* The id of the branch whose own CMK it is: its name's, or, of one that is deleted, given as it is.
+ */
+static loch_status receipt_branch(struct loch_cluster *c, const char *tenant, const char *name,
+                                  char out[static 33])
+{
+    struct loch_id id;
+    json_t *row = NULL;
+
+    if (strlen(name) == 32 && loch_is_ok(loch_id_parse(name, &id))) {
+        (void)loch_id_format(&id, out);
+        return LOCH_OK;
+    }
+    LOCH_TRY(loch_branch_find(c, tenant, name, &row));
+    (void)snprintf(out, 33, "%s", loch_field(row, "timeline"));
+    const char *holder = loch_field(row, "cmk_of");
+    const loch_status st =
+        strcmp(holder, name) == 0
+            ? LOCH_OK
+            : LOCH_FAIL(LOCH_E_INVALID,
+                        "branch %s has no CMK of its own: its keys are held by that of %s%s", name,
+                        holder[0] != '\0' ? "branch " : "the tenant", holder);
+    json_decref(row);
+    return st;
+}
+
 loch_status loch_key_receipt(struct loch_cluster *c, const struct loch_options *o)
 {
-    char id[33];
+    char id[33], branch[33] = "";
     char name[32];
     loch_status st;
     json_t *out = json_array();
-    json_t *branch = NULL;
 
     LOCH_TRY_OUT(st, loch_tenant_find(c, o->tenant ? o->tenant : "main", id));
     if (o->branch != NULL)
-        LOCH_TRY_OUT(st, loch_branch_find(c, id, o->branch, &branch));
+        LOCH_TRY_OUT(st, receipt_branch(c, id, o->branch, branch));
     LOCH_EACH_DAEMON(c, i)
     {
         json_t *rows = NULL;
@@ -66,8 +91,7 @@ loch_status loch_key_receipt(struct loch_cluster *c, const struct loch_options *
         size_t k;
         (void)loch_daemon_name(i, name);
         st = loch_consolef(c, loch_port_daemon(c, i), &rows, "SHOW RECEIPT %s%s%s", id,
-                           branch != NULL ? " BRANCH " : "",
-                           branch != NULL ? loch_field(branch, "timeline") : "");
+                           branch[0] != '\0' ? " BRANCH " : "", branch);
         if (!loch_is_ok(st)) {
             loch_progress("warning: no receipt of %s: %s", name, loch_error_text());
             continue;
@@ -91,7 +115,6 @@ loch_status loch_key_receipt(struct loch_cluster *c, const struct loch_options *
     loch_print_rows(c, out);
     st = LOCH_OK;
 out:
-    json_decref(branch);
     json_decref(out);
     return st;
 }

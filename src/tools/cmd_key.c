@@ -361,10 +361,14 @@ static loch_status key_rotate(struct loch_cluster *c, const struct loch_options 
     json_t *row = NULL;
     LOCH_TRY(loch_branch_find(c, id, o->branch, &row));
     const char *branch = loch_field(row, "timeline");
-    loch_status st = strcmp(loch_field(row, "cmk_of"), o->branch) != 0
-                         ? LOCH_FAIL(LOCH_E_INVALID, "branch %s has no CMK of its own", o->branch)
-                     : o->kms_uri != NULL ? move_cmk(c, id, branch, o->kms_uri)
-                                          : rotate(c, id, branch, what);
+    const char *holder = loch_field(row, "cmk_of");
+    loch_status st =
+        strcmp(holder, o->branch) != 0
+            ? LOCH_FAIL(LOCH_E_INVALID,
+                        "branch %s has no CMK of its own: its keys are held by that of %s%s",
+                        o->branch, holder[0] != '\0' ? "branch " : "the tenant", holder)
+        : o->kms_uri != NULL ? move_cmk(c, id, branch, o->kms_uri)
+                             : rotate(c, id, branch, what);
     json_decref(row);
     return st;
 }
