@@ -480,7 +480,7 @@ void sk_timeline_park(struct sk_timeline *tl, enum loch_code code, const char *w
 
 bool sk_timeline_holds_plaintext(const struct sk_timeline *tl)
 {
-    return tl->parked || tl->store != NULL;
+    return tl->parked || tl->store != NULL || tl->job; /* which may have opened them already */
 }
 
 void sk_timeline_break(struct sk_timeline *tl, const char *why)
@@ -578,12 +578,15 @@ static loch_status open_steps(struct open_job *job)
     const struct sk_timeline *tl = job->tl;
 
     job->keys_failed = true;
-    LOCH_TRY(loch_keys_usable(tl->daemon->keys, &tl->tenant, &tl->timeline));
-    if (job->create || !loch_keys_has(tl->daemon->keys, &tl->tenant, &tl->timeline))
+    if (!job->create)
+        LOCH_TRY(loch_keys_usable(tl->daemon->keys, &tl->tenant, &tl->timeline));
+    if (job->create)
         LOCH_TRY(loch_keys_tenant_load(tl->daemon->keys, &tl->tenant));
-    if (!loch_keys_has(tl->daemon->keys, &tl->tenant, &tl->timeline))
-        return LOCH_FAIL(LOCH_E_NOT_FOUND, "the keyring of tenant %s has no keys of timeline %s",
-                         tl->tenant_text, tl->timeline_text);
+    else if (!loch_keys_has(tl->daemon->keys, &tl->tenant, &tl->timeline))
+        LOCH_TRY(loch_keys_tenant_need(tl->daemon->keys, &tl->tenant));
+    if (job->create) /* whoever makes it waits for the CMK that it is made under */
+        LOCH_TRY(loch_keys_open_lock(tl->daemon->keys, &tl->tenant, &tl->timeline));
+    LOCH_TRY(loch_keys_timeline_open(tl->daemon->keys, &tl->tenant, &tl->timeline));
     job->keys_failed = false;
     if (job->create)
         LOCH_TRY(write_first_control(job));
@@ -659,6 +662,20 @@ static bool may_pass(const struct open_job *job, loch_status st)
            st.code == LOCH_E_NO_MEMORY || st.code == LOCH_E_UNAVAILABLE;
 }
 
+/* Its keys may have gone while it was opened: then it was passed over. */
+static void park_if_dark(struct sk_timeline *tl)
+{
+    char why[SK_TEXT_BYTES];
+    loch_status st = LOCH_OK;
+
+    if (tl->state == SK_ACTIVE)
+        st = loch_keys_usable(tl->daemon->keys, &tl->tenant, &tl->timeline);
+    if (loch_is_ok(st))
+        return;
+    (void)snprintf(why, sizeof why, "%s", loch_error_text());
+    sk_timeline_park(tl, st.code, why);
+}
+
 static void open_done(void *arg)
 {
     struct open_job *job = arg;
@@ -678,6 +695,7 @@ static void open_done(void *arg)
         loch_acceptor_destroy(tl->acceptor);
         tl->acceptor = NULL;
     }
+    park_if_dark(tl);
     if (tl->state == SK_ACTIVE && !loch_is_ok(sk_scrub_start(tl)))
         loch_log_failure("old WAL files are not checked");
     if (tl->state == SK_ACTIVE) {
@@ -688,10 +706,15 @@ static void open_done(void *arg)
     sk_control_fini(&job->control);
     sk_wal_files_fini(&job->found.files);
     free(job);
-    if (create && tl->state != SK_ACTIVE && !tl->dropping) { /* it never came to be */
+    struct sk_daemon *daemon = tl->daemon;
+    const struct loch_id tenant = tl->tenant, timeline = tl->timeline;
+    const bool holds = sk_timeline_holds_plaintext(tl);
+    if (create && !loch_is_ok(st) && !tl->dropping) { /* it never came to be */
         sk_daemon_forget(tl->daemon, tl);
         sk_timeline_destroy(tl);
     }
+    if (!holds)
+        sk_daemon_wiped(daemon, &tenant, &timeline); /* a revocation may have waited for it */
 }
 
 loch_status sk_timeline_open(struct sk_timeline *tl, const struct sk_timeline_spec *spec)

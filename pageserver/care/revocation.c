@@ -1,6 +1,7 @@
 /* Holds: the darkening and the return of a tenant, or of what a branch's own CMK holds. Invariant:
  * while a tenant is dark none of its timelines is in service, and tenant->problem says why; while a
- * branch is, each timeline under its CMK stands there broken, with the reason. */
+ * branch is, each timeline under its CMK stands there broken, with the reason. What could not be
+ * opened for want of something that may come is tried again until it can. */
 #include "revocation.h"
 
 #include "commands.h"
@@ -19,6 +20,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define WIPE_POLL_MS 5u
 
@@ -28,6 +30,7 @@ struct darkening {
     struct loch_pageserver *ps;
     struct loch_id tenant, branch; /* none: the whole tenant */
     bool counted;                  /* in the tenant's darkening */
+    bool change;                   /* one was under way, and has not ended since */
     size_t stopping;               /* timelines that still wind down */
     struct loch_timeline *
         *timelines; /* one reference of each: they are wiped when it is the last */
@@ -65,6 +68,16 @@ static void wiped(struct darkening *d)
     free(d);
 }
 
+/* Whether a change of the tenant that was under way when it went dark still is: it may hold what
+ * the keys have opened (it lets nothing into service any more). */
+static bool change_goes_on(struct darkening *d)
+{
+    const struct loch_tenant *t = loch_tenant_find(d->ps, &d->tenant);
+
+    d->change = d->change && t != NULL && t->busy;
+    return d->change;
+}
+
 /* Reads in flight hold timelines for a moment; a branch holds its parent. */
 static void wipe_later(void *arg)
 {
@@ -83,7 +96,8 @@ static void wipe_later(void *arg)
             released = true;
         }
     }
-    if (d->count > 0 && loch_is_ok(loch_env_timer(d->ps->env, WIPE_POLL_MS, &timer, wipe_later, d)))
+    const bool more = change_goes_on(d) || d->count > 0;
+    if (more && loch_is_ok(loch_env_timer(d->ps->env, WIPE_POLL_MS, &timer, wipe_later, d)))
         return;
     for (size_t i = 0; i < d->count; i++) { /* no timer: they go with their readers */
         drop_caches(d->ps, d->timelines[i]);
@@ -167,6 +181,7 @@ static void dark(void *arg, const struct loch_id *tenant, const struct loch_id *
     }
     *d = (struct darkening){
         .ps = ps, .tenant = *tenant, .branch = *branch, .counted = t != NULL, .stopping = 1};
+    d->change = t != NULL && t->busy;
     if (t != NULL)
         t->darkening++;
     darken_timelines(d, code, why);
@@ -184,17 +199,18 @@ struct opened {
 struct return_job {
     struct loch_pageserver *ps;
     struct loch_id tenant, branch; /* none: the whole tenant */
+    bool rest;                     /* of a tenant that is back: what its key or branch's lacks */
     struct loch_tenant_manifest manifest;
     struct loch_etag etag;
     struct opened *opened; /* as many as the manifest has timelines */
     struct loch_failure result;
 };
 
-static struct loch_timeline *opened_of(const struct return_job *job, const struct loch_id *id)
+static const struct opened *opened_of(const struct return_job *job, const struct loch_id *id)
 {
     for (uint32_t i = 0; i < job->manifest.count; i++)
         if (loch_id_equal(&job->manifest.timelines[i].timeline, id))
-            return job->opened[i].timeline;
+            return &job->opened[i];
     return NULL;
 }
 
@@ -212,10 +228,15 @@ static loch_status open_one(struct return_job *job, const struct loch_tenant_tim
 {
     struct loch_timeline *parent = NULL;
 
+    LOCH_TRY(loch_keys_usable(job->ps->keys, &job->tenant, &entry->timeline));
     if (!loch_id_is_none(&entry->ancestor)) {
-        parent = opened_of(job, &entry->ancestor);
-        if (parent == NULL)
-            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "its ancestor is not served");
+        const struct opened *above = opened_of(job, &entry->ancestor);
+        if (above == NULL)
+            return LOCH_FAIL(LOCH_E_CORRUPT, "its ancestor is not in the tenant's manifest");
+        parent = above->timeline;
+        if (parent == NULL) /* for as long as that one */
+            return LOCH_FAIL(!loch_is_ok(above->why.st) ? above->why.st.code : LOCH_E_UNAVAILABLE,
+                             "its ancestor is not served");
     }
     return loch_timeline_open_born(&job->ps->store, job->ps->keys, &job->tenant, &entry->timeline,
                                    parent, loch_buf_slice(&entry->birth), out);
@@ -249,9 +270,15 @@ static void open_work(void *arg)
         open_timelines(job);
 }
 
-/* Of a branch: its manifest is the tenant's, which does not change while the tenant is busy;
- * parents outside of its lock are as they are served. */
-static loch_status gather_branch(struct return_job *job, const struct loch_tenant *t)
+/* Whether one that stands broken for this reason may be opened some day. */
+static bool comes_back(loch_status why)
+{
+    return why.code == LOCH_E_KEY_REVOKED || loch_revocation_passes(why);
+}
+
+/* Of a branch, or of what a tenant that is back still lacks: the manifest is the tenant's, which
+ * does not change while the tenant is busy; what is served, or of another's lock, is given. */
+static loch_status gather_rest(struct return_job *job, const struct loch_tenant *t)
 {
     LOCH_TRY(loch_tenant_manifest_copy(&job->manifest, &t->manifest));
     job->opened = calloc(job->manifest.count + 1, sizeof *job->opened);
@@ -260,30 +287,37 @@ static loch_status gather_branch(struct return_job *job, const struct loch_tenan
     for (uint32_t i = 0; i < job->manifest.count; i++) {
         const struct loch_id *id = &job->manifest.timelines[i].timeline;
         const struct loch_served *s = loch_served_find(job->ps, &job->tenant, id);
-        if (is_under(job->ps, &job->tenant, id, &job->branch))
+        const struct loch_id lock = loch_keys_lock(job->ps->keys, &job->tenant, id);
+        const loch_status st = s != NULL ? loch_served_usable(s) : LOCH_OK;
+        const bool waits = s == NULL || (loch_served_timeline(s) == NULL &&
+                                         !loch_served_is_archived(s) && comes_back(st));
+        if (waits && loch_id_equal(&lock, &job->branch))
             continue;
         job->opened[i].given = true;
+        loch_failure_set(&job->opened[i].why, st);
         if (s != NULL && loch_served_timeline(s) != NULL)
             job->opened[i].timeline = loch_timeline_retain(loch_served_timeline(s));
     }
     return LOCH_OK;
 }
 
-static void open_branch_work(void *arg)
+static void open_rest_work(void *arg)
 {
     open_timelines(arg);
 }
 
 enum loch_return_act loch_return_plan(const struct loch_return_facts *f)
 {
-    if (f->given || (f->there && (!f->of_branch || f->there_serves || f->there_archived)))
+    if (f->given || (f->there && (!f->of_rest || f->there_serves || f->there_archived)))
         return LOCH_RETURN_LEAVE;
     if (f->archived)
         return LOCH_RETURN_ARCHIVED;
     return f->opened ? LOCH_RETURN_SERVE : LOCH_RETURN_BROKEN;
 }
 
-static loch_status bring_back(struct return_job *job, uint32_t i, enum loch_return_act act)
+/* `said`: the reason stood there before. */
+static loch_status bring_back(struct return_job *job, uint32_t i, enum loch_return_act act,
+                              bool said)
 {
     const struct loch_tenant_timeline *entry = &job->manifest.timelines[i];
     struct opened *o = &job->opened[i];
@@ -294,19 +328,34 @@ static loch_status bring_back(struct return_job *job, uint32_t i, enum loch_retu
         return loch_served_create_archived(job->ps, &job->tenant, &entry->timeline);
     if (act == LOCH_RETURN_SERVE) {
         o->timeline = NULL; /* taken, also on failure */
-        return loch_served_create(job->ps, timeline, &served);
+        return loch_served_enter(job->ps, timeline);
     }
-    LOCH_ERROR("timeline %s is not served: %s", entry->name, o->why.text);
+    if (!said)
+        LOCH_ERROR("timeline %s is not served: %s", entry->name, o->why.text);
     return loch_served_create_broken(job->ps, &job->tenant, &entry->timeline,
                                      loch_failure_raise(&o->why), &served);
 }
 
-static void serve(struct return_job *job, uint32_t i)
+/* Whether what stands in the timeline's place now is to be tried again with this job's key: what is
+ * of another's lock comes with that. */
+static bool wants_more(const struct return_job *job, const struct loch_id *timeline)
+{
+    const struct loch_served *s = loch_served_find(job->ps, &job->tenant, timeline);
+    const struct loch_id lock = loch_keys_lock(job->ps->keys, &job->tenant, timeline);
+
+    if (!loch_id_equal(&lock, &job->branch))
+        return false;
+    return s == NULL || (loch_served_timeline(s) == NULL && !loch_served_is_archived(s) &&
+                         loch_revocation_passes(loch_served_usable(s)));
+}
+
+/* Returns false when it is to be tried again. */
+static bool serve(struct return_job *job, uint32_t i)
 {
     const struct loch_tenant_timeline *entry = &job->manifest.timelines[i];
     struct loch_served *there = loch_served_find(job->ps, &job->tenant, &entry->timeline);
     const struct loch_return_facts facts = {
-        .of_branch = !loch_id_is_none(&job->branch),
+        .of_rest = job->rest,
         .given = job->opened[i].given,
         .there = there != NULL,
         .there_serves = there != NULL && loch_served_timeline(there) != NULL,
@@ -314,31 +363,49 @@ static void serve(struct return_job *job, uint32_t i)
         .archived = entry->archived,
         .opened = job->opened[i].timeline != NULL};
     const enum loch_return_act act = loch_return_plan(&facts);
+    bool said = false;
 
     if (act == LOCH_RETURN_LEAVE)
-        return;
-    if (there != NULL)
+        return true;
+    if (there != NULL) {
+        said = strcmp(loch_served_problem(there), job->opened[i].why.text) == 0;
         loch_served_stop(there, NULL, NULL); /* it only said why it was dark */
-    if (!loch_is_ok(bring_back(job, i, act)))
+    }
+    if (!loch_is_ok(bring_back(job, i, act, said)))
         loch_log_failure("a timeline does not come back");
+    return !wants_more(job, &entry->timeline);
 }
 
-static void branch_done(void *arg)
+/* Returns false when something is to be tried again. */
+static bool serve_all(struct return_job *job)
+{
+    bool all = true;
+
+    for (uint32_t i = 0; i < job->manifest.count; i++)
+        all = serve(job, i) && all;
+    return all;
+}
+
+static void rest_done(void *arg)
 {
     struct return_job *job = arg;
     struct loch_pageserver *ps = job->ps;
     struct loch_tenant *t = loch_tenant_find(ps, &job->tenant);
     char id[LOCH_ID_TEXT_BYTES];
+    bool all = false;
 
     if (t != NULL)
         t->busy = false;
     if (t != NULL && !t->dark && !ps->stopping &&
         loch_is_ok(loch_keys_usable(ps->keys, &job->tenant, &job->branch))) {
-        for (uint32_t i = 0; i < job->manifest.count; i++)
-            serve(job, i);
-        LOCH_INFO("tenant %s: branch %s is back", t->manifest.name,
-                  loch_id_format(&job->branch, id));
+        all = serve_all(job);
+        LOCH_INFO("tenant %s: %s %s %s back", t->manifest.name,
+                  loch_id_is_none(&job->branch) ? "all of" : "branch",
+                  loch_id_format(loch_id_is_none(&job->branch) ? &job->tenant : &job->branch, id),
+                  all ? "is" : "is not yet");
     }
+    if (!all)
+        loch_leases_relight(ps->leases, &job->tenant, &job->branch);
     return_job_free(job);
 }
 
@@ -355,8 +422,7 @@ static void open_done(void *arg)
         st =
             loch_keys_usable(ps->keys, &job->tenant, NULL); /* it may have been revoked meanwhile */
     if (loch_is_ok(st) && t != NULL && !ps->stopping) {
-        for (uint32_t i = 0; i < job->manifest.count; i++)
-            serve(job, i);
+        const bool all = serve_all(job);
         loch_tenant_manifest_fini(&t->manifest);
         t->manifest = job->manifest;
         job->manifest = (struct loch_tenant_manifest){0};
@@ -364,6 +430,8 @@ static void open_done(void *arg)
         t->problem[0] = '\0';
         t->dark = false;
         LOCH_INFO("tenant %s is back", t->manifest.name);
+        if (!all)
+            loch_leases_relight(ps->leases, &job->tenant, &job->branch);
     } else if (!loch_is_ok(st) && t != NULL) {
         (void)snprintf(t->problem, sizeof t->problem, "it does not come back yet: %.300s",
                        loch_error_text());
@@ -386,13 +454,15 @@ static void light(void *arg, const struct loch_id *tenant, const struct loch_id 
         job->ps = ps;
         job->tenant = *tenant;
         job->branch = *branch;
-        const bool whole = loch_id_is_none(branch);
-        loch_status st = whole || t->dark ? LOCH_OK : gather_branch(job, t);
-        if (loch_is_ok(st) && (whole || !t->dark))
-            st = loch_env_work(ps->env, whole ? open_work : open_branch_work,
-                               whole ? open_done : branch_done, job);
-        else if (loch_is_ok(st))
+        loch_status st = LOCH_OK;
+        job->rest = !t->dark;
+        if (job->rest)
+            st = gather_rest(job, t);
+        else if (!loch_id_is_none(branch))
             st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "the tenant is not back yet");
+        if (loch_is_ok(st))
+            st = loch_env_work(ps->env, t->dark ? open_work : open_rest_work,
+                               t->dark ? open_done : rest_done, job);
         if (loch_is_ok(st)) {
             t->busy = true;
             return;
@@ -449,6 +519,30 @@ bool loch_revocation_hold(void *state, const struct loch_console_request *reques
             loch_is_ok(loch_keys_usable(ps->keys, &t->id, NULL)));
 }
 
+bool loch_revocation_passes(loch_status st)
+{
+    return st.code == LOCH_E_KMS_UNAVAILABLE || st.code == LOCH_E_UNAVAILABLE ||
+           st.code == LOCH_E_IO || st.code == LOCH_E_NO_MEMORY;
+}
+
+/* What the start could not open for want of something that may come: the branches' own locks are
+ * opened by their leases. */
+static void look_again(struct loch_pageserver *ps)
+{
+    static const struct loch_id none;
+
+    for (struct loch_tenant *t = ps->tenants; t != NULL; t = t->next)
+        if (t->dark)
+            loch_leases_relight(ps->leases, &t->id, &none);
+    for (struct loch_served *s = ps->served; s != NULL; s = loch_served_next(s)) {
+        const struct loch_id lock =
+            loch_keys_lock(ps->keys, loch_served_tenant_id(s), loch_served_timeline_id(s));
+        if (loch_served_timeline(s) == NULL && !loch_served_is_archived(s) &&
+            loch_revocation_passes(loch_served_usable(s)))
+            loch_leases_relight(ps->leases, loch_served_tenant_id(s), &lock);
+    }
+}
+
 loch_status loch_revocation_start(struct loch_pageserver *ps)
 {
     const struct loch_leases_options options = {.env = ps->env,
@@ -462,5 +556,7 @@ loch_status loch_revocation_start(struct loch_pageserver *ps)
                                                 .light = light,
                                                 .arg = ps};
 
-    return loch_leases_create(&options, &ps->leases);
+    LOCH_TRY(loch_leases_create(&options, &ps->leases));
+    look_again(ps);
+    return LOCH_OK;
 }

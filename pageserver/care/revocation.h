@@ -15,12 +15,16 @@
 
 /* Begins to keep leases on the keys of all tenants. After loch_tenants_open. */
 LOCH_STATUS loch_revocation_start(struct loch_pageserver *ps);
+/* Whether what failed so may pass by itself: the store or the system was short of something, or the
+ * key may not be used now. Not a denial: the leases say when that is over. */
+bool loch_revocation_passes(loch_status st);
 /* For the console: true while a command about a sleeping tenant waits for it. */
 bool loch_revocation_hold(void *state, const struct loch_console_request *request);
 
 /* What becomes of a timeline when keys are back. */
 struct loch_return_facts {
-    bool of_branch;      /* the keys that a branch's CMK holds; else the tenant's: all */
+    bool of_rest;        /* what a branch's CMK holds, or was not to be opened before; else all of
+                            a tenant that was dark */
     bool given;          /* other keys hold it: it stands as it stood */
     bool there;          /* something stands in its place, */
     bool there_serves;   /* which serves it, */

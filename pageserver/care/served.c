@@ -1,9 +1,12 @@
 /* Timelines in service. */
 #include "served_impl.h"
 
+#include "read/page_cache.h"
+
 #include "loch/base/check.h"
 #include "loch/base/log.h"
 #include "loch/base/secret.h"
+#include "loch/host/keys.h"
 #include "loch/host/metrics.h"
 #include "loch/io/env.h"
 #include "loch/layers/plan.h"
@@ -262,6 +265,8 @@ static void ingest_done(void *arg)
     s->fed_bytes = 0;
     s->memory_ordered = s->memory_ordered && !job->freeze;
     count_ingest(s, job->bytes.len);
+    if (s->stopping && job->bytes.data != NULL) /* it may have gone dark */
+        loch_wipe(job->bytes.data, job->bytes.cap);
     loch_buf_fini(&job->bytes);
     s->part_bytes = loch_ingest_part_bytes(s->ingest);
     s->pending.len = job->rewound ? 0 : s->pending.len;
@@ -677,4 +682,19 @@ LOCH_STATUS loch_served_create(struct loch_pageserver *ps, struct loch_timeline 
     }
     *out = s;
     return LOCH_OK;
+}
+
+LOCH_STATUS loch_served_enter(struct loch_pageserver *ps, struct loch_timeline *take_timeline)
+{
+    const struct loch_timeline_info info = *loch_timeline_info(take_timeline);
+    struct loch_served *served = NULL;
+    const loch_status st = loch_keys_blocked(ps->keys, &info.tenant, &info.timeline);
+    if (loch_is_ok(st))
+        return loch_served_create(ps, take_timeline, &served);
+    struct loch_failure why;
+    loch_failure_set(&why, st);
+    loch_timeline_release(take_timeline);
+    loch_page_cache_drop(ps->cache, &info.timeline);
+    return loch_served_create_broken(ps, &info.tenant, &info.timeline, loch_failure_raise(&why),
+                                     &served);
 }

@@ -39,6 +39,9 @@ struct loch_served_watch {
 /* Takes over one reference of the timeline and begins to pull. */
 LOCH_STATUS loch_served_create(struct loch_pageserver *ps, struct loch_timeline *take_timeline,
                                struct loch_served **out);
+/* The same, unless its keys, or its branch's, were blocked while it was opened: then it stands
+ * there broken, with the reason, and holds nothing. */
+LOCH_STATUS loch_served_enter(struct loch_pageserver *ps, struct loch_timeline *take_timeline);
 /* A timeline that could not be opened: known, refused with `why`. */
 LOCH_STATUS loch_served_create_broken(struct loch_pageserver *ps, const struct loch_id *tenant,
                                       const struct loch_id *timeline, loch_status why,

@@ -1,9 +1,9 @@
 /* The list of tenants, and opening everything at start. */
 #include "tenants.h"
 
-#include "tenant_files.h"
-
+#include "revocation.h"
 #include "served.h"
+#include "tenant_files.h"
 
 #include "loch/base/log.h"
 #include "loch/host/keys.h"
@@ -140,7 +140,7 @@ static loch_status open_timeline(struct loch_pageserver *ps, struct loch_tenant 
                                  const struct loch_tenant_timeline *entry)
 {
     struct loch_timeline *parent = NULL, *timeline = NULL;
-    struct loch_served *served = NULL;
+    LOCH_TRY(loch_keys_usable(ps->keys, &tenant->id, &entry->timeline));
     if (!loch_id_is_none(&entry->ancestor)) {
         struct loch_served *above = loch_served_find(ps, &tenant->id, &entry->ancestor);
         if (above == NULL)
@@ -150,7 +150,7 @@ static loch_status open_timeline(struct loch_pageserver *ps, struct loch_tenant 
     }
     LOCH_TRY(loch_timeline_open_born(&ps->store, ps->keys, &tenant->id, &entry->timeline, parent,
                                      loch_buf_slice(&entry->birth), &timeline));
-    return loch_served_create(ps, timeline, &served);
+    return loch_served_enter(ps, timeline);
 }
 
 static void open_timelines(struct loch_pageserver *ps, struct loch_tenant *tenant)
@@ -168,8 +168,12 @@ static void open_timelines(struct loch_pageserver *ps, struct loch_tenant *tenan
         loch_status st = open_timeline(ps, tenant, entry);
         if (loch_is_ok(st))
             continue;
-        LOCH_ERROR("timeline %s of tenant %s is not served: %s", entry->name, tenant->manifest.name,
-                   loch_error_text());
+        if (st.code == LOCH_E_KMS_UNAVAILABLE) /* a branch's CMK, which its lease asks now */
+            LOCH_INFO("timeline %s of tenant %s is not served yet: %s", entry->name,
+                      tenant->manifest.name, loch_error_text());
+        else
+            LOCH_ERROR("timeline %s of tenant %s is not served: %s", entry->name,
+                       tenant->manifest.name, loch_error_text());
         if (!loch_is_ok(loch_served_create_broken(ps, &tenant->id, &entry->timeline, st, &served)))
             loch_log_failure("no memory to remember it");
     }
@@ -193,6 +197,8 @@ static loch_status open_tenant(struct loch_pageserver *ps, const struct loch_id 
         st = loch_tenant_manifest_get(&ps->store, ps->keys, id, &tenant->manifest, &tenant->etag);
     if (!loch_is_ok(st)) {
         char text[LOCH_ID_TEXT_BYTES];
+        /* What may pass is looked at again as long as it does not (revocation.c). */
+        tenant->dark = st.code == LOCH_E_DENIED || loch_revocation_passes(st);
         snprintf(tenant->problem, sizeof tenant->problem, "%s", loch_error_text());
         LOCH_ERROR("tenant %s is not served: %s", loch_id_format(id, text), tenant->problem);
         return LOCH_OK;

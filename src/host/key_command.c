@@ -89,6 +89,8 @@ static void work(void *arg)
     switch (o->act) {
     case ACT_RELOAD:
         o->st = loch_keys_tenant_load(o->keys, &o->tenant);
+        if (loch_is_ok(o->st))
+            loch_keys_open_news(o->keys, &o->tenant);
         break;
     case ACT_ROTATE:
         o->st = loch_keys_rotate(o->keys, &o->tenant, &o->branch, o->what, &o->report);

@@ -94,16 +94,18 @@ static loch_status check_newer(const struct keys_tenant *held, const struct keys
 
 /* Reads the keyring and refuses one older than the one held: nothing may be built upon it. */
 loch_status keys_get_newest(struct loch_keys *keys, const struct loch_id *tenant,
-                            struct keys_tenant **out)
+                            const struct loch_id *ask, struct keys_tenant **out)
 {
     struct keys_tenant *t = NULL;
     loch_status st = LOCH_OK;
 
-    LOCH_TRY(keys_ring_get(&keys->o, tenant, &t));
+    LOCH_TRY(keys_ring_get(&keys->o, tenant, keys_now_ns(keys) != 0 ? ask : NULL, &t));
     reading(keys);
     const struct keys_tenant *held = keys_tenant_find(keys, tenant);
     if (held != NULL)
         st = check_newer(held, t);
+    if (loch_is_ok(st) && held != NULL)
+        st = keys_lock_inherit(&keys->o, t, held, false);
     release(keys);
     if (loch_is_ok(st))
         st = keys_witness_check(&keys->o, t);
@@ -151,7 +153,7 @@ static loch_status install(struct loch_keys *keys, struct keys_tenant *take_tena
     if (held != NULL)
         st = check_newer(held, take_tenant);
     if (loch_is_ok(st) && held != NULL)
-        st = keys_ring_inherit(&keys->o, take_tenant, held);
+        st = keys_lock_inherit(&keys->o, take_tenant, held, true);
     if (loch_is_ok(st) && held == NULL)
         st = make_room(keys);
     if (loch_is_ok(st) && held == NULL)
@@ -160,6 +162,7 @@ static loch_status install(struct loch_keys *keys, struct keys_tenant *take_tena
         loch_id_map_replace(&keys->tenant_map, &take_tenant->ring.tenant, take_tenant);
     if (loch_is_ok(st)) {
         take_tenant->at = held != NULL ? held->at : keys->count++;
+        take_tenant->loads = held != NULL ? held->loads + 1 : 1;
         keys->tenants[take_tenant->at] = take_tenant;
         gone = held;
     }
@@ -174,11 +177,12 @@ uint64_t loch_keys_changes(const struct loch_keys *keys)
     return atomic_load(&keys->changes);
 }
 
-static loch_status get_and_install(struct loch_keys *keys, const struct loch_id *tenant)
+static loch_status get_and_install(struct loch_keys *keys, const struct loch_id *tenant,
+                                   const struct loch_id *ask)
 {
     struct keys_tenant *t = NULL;
 
-    LOCH_TRY(keys_get_newest(keys, tenant, &t));
+    LOCH_TRY(keys_get_newest(keys, tenant, ask, &t));
     return install(keys, t);
 }
 
@@ -194,12 +198,13 @@ loch_status keys_check_open(struct loch_keys *keys, const struct loch_id *tenant
     return st;
 }
 
-loch_status keys_load(struct loch_keys *keys, const struct loch_id *tenant)
+loch_status keys_load(struct loch_keys *keys, const struct loch_id *tenant,
+                      const struct loch_id *ask)
 {
     const uint64_t started_ns = keys_now_ns(keys);
 
     LOCH_TRY(keys_check_open(keys, tenant));
-    return keys_permit_note(keys, tenant, started_ns, get_and_install(keys, tenant), NULL);
+    return keys_permit_note(keys, tenant, started_ns, get_and_install(keys, tenant, ask), false);
 }
 
 /* Whether the last load opened what the branch's CMK holds. */
@@ -222,55 +227,59 @@ static loch_status check_lock(struct loch_keys *keys, const struct loch_id *tena
 loch_status loch_keys_restore(struct loch_keys *keys, const struct loch_id *tenant,
                               const struct loch_id *branch, uint64_t *started_ns)
 {
-    const bool whole = loch_id_is_none(branch);
+    const uint64_t asked_ns = keys_now_ns(keys);
 
+    if (!loch_id_is_none(branch)) {
+        LOCH_TRY(keys_lock_open(keys, tenant, branch, asked_ns, true));
+        *started_ns = asked_ns;
+        return LOCH_OK;
+    }
     (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
     const uint64_t now_ns = keys_now_ns(keys);
-    loch_status st = whole ? LOCH_OK : keys_check_open(keys, tenant);
-    if (loch_is_ok(st))
-        st = get_and_install(keys, tenant);
+    loch_status st = get_and_install(keys, tenant, &none);
     if (loch_is_ok(st)) {
-        st = keys_permit_note(keys, tenant, now_ns, st, branch);
+        st = keys_permit_note(keys, tenant, now_ns, st, true);
         *started_ns = now_ns;
     }
-    if (loch_is_ok(st) && !whole)
-        st = check_lock(keys, tenant, branch);
     (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
     return st;
 }
 
 /* Brings PENDING keys to life: read back, unwrapped anew, then put as ACTIVE; and loads the result.
  */
-loch_status keys_settle(struct loch_keys *keys, const struct loch_id *tenant)
+loch_status keys_settle(struct loch_keys *keys, const struct loch_id *tenant,
+                        const struct loch_id *ask)
 {
     struct keys_tenant *t = NULL;
     bool changed = false;
 
     const uint64_t started_ns = keys_now_ns(keys);
     LOCH_TRY(keys_check_open(keys, tenant));
-    LOCH_TRY(keys_get_newest(keys, tenant, &t));
+    LOCH_TRY(keys_get_newest(keys, tenant, ask, &t));
     const loch_status st = keys_ring_activate(&keys->o, t, &changed);
     if (!loch_is_ok(st) || changed) {
         keys_tenant_destroy(t);
         LOCH_TRY(st);
-        return keys_load(keys, tenant);
+        return keys_load(keys, tenant, ask);
     }
-    return keys_permit_note(keys, tenant, started_ns, install(keys, t), NULL);
+    return keys_permit_note(keys, tenant, started_ns, install(keys, t), false);
 }
 
 static loch_status add_timelines(struct loch_keys *keys, const struct loch_id *tenant,
                                  const struct loch_id *timelines, size_t count,
                                  const struct loch_id *lock)
 {
+    /* A lock that is made is opened by its CMK; of a child's, the KEK that is open will do. */
+    const struct loch_id *ask = count == 1 && loch_id_equal(&timelines[0], lock) ? lock : &none;
     struct keys_tenant *t = NULL;
     bool changed = false;
 
     LOCH_TRY(keys_check_open(keys, tenant));
-    LOCH_TRY(keys_get_newest(keys, tenant, &t));
+    LOCH_TRY(keys_get_newest(keys, tenant, ask, &t));
     const loch_status st = keys_ring_add_timelines(&keys->o, t, timelines, count, lock, &changed);
     keys_tenant_destroy(t);
     LOCH_TRY(st);
-    return keys_settle(keys, tenant);
+    return keys_settle(keys, tenant, ask);
 }
 
 static void note_timeline(struct loch_keys *keys, const struct loch_id *tenant,
@@ -289,7 +298,7 @@ loch_status loch_keys_tenant_create(struct loch_keys *keys, const struct loch_id
     (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
     loch_status st = keys_ring_create(&keys->o, tenant);
     if (loch_is_ok(st))
-        st = keys_settle(keys, tenant);
+        st = keys_settle(keys, tenant, &none);
     if (loch_is_ok(st))
         loch_audit_note(keys->o.audit, tenant, "tenant_created", "KEKs and K_wire, CMK %s",
                         loch_kms_uri(loch_kms_for(keys->o.kms, tenant, NULL)));
@@ -297,15 +306,46 @@ loch_status loch_keys_tenant_create(struct loch_keys *keys, const struct loch_id
     return st;
 }
 
-loch_status loch_keys_tenant_load(struct loch_keys *keys, const struct loch_id *tenant)
+/* Under the tenant's change lock. */
+static loch_status load_noted(struct loch_keys *keys, const struct loch_id *tenant)
 {
-    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
-    const loch_status st = keys_load(keys, tenant);
+    const loch_status st = keys_load(keys, tenant, &none);
+
     if (loch_is_ok(st))
         loch_audit_note(keys->o.audit, tenant, "opened", "keyring generation %" PRIu64,
                         loch_keys_generation(keys, tenant));
     else if (st.code == LOCH_E_DENIED || st.code == LOCH_E_CORRUPT || st.code == LOCH_E_STALE)
         loch_audit_note(keys->o.audit, tenant, "refused", "%s", loch_error_text());
+    return st;
+}
+
+loch_status loch_keys_tenant_load(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
+    const loch_status st = load_noted(keys, tenant);
+    (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
+    return st;
+}
+
+static uint64_t loads_of(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    reading(keys);
+    const struct keys_tenant *t = keys_tenant_find(keys, tenant);
+    const uint64_t loads = t != NULL ? t->loads : 0;
+    release(keys);
+    return loads;
+}
+
+loch_status loch_keys_tenant_need(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    const uint64_t before = loads_of(keys, tenant);
+    loch_status st = LOCH_OK;
+
+    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
+    if (loads_of(keys, tenant) == before)
+        st = load_noted(keys, tenant);
+    else
+        st = keys_check_open(keys, tenant);
     (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
     return st;
 }
@@ -392,14 +432,14 @@ static loch_status forget_timeline(struct loch_keys *keys, const struct loch_id 
 
     const uint64_t started_ns = keys_now_ns(keys);
     LOCH_TRY(keys_check_open(keys, tenant));
-    LOCH_TRY(keys_get_newest(keys, tenant, &t));
+    LOCH_TRY(keys_get_newest(keys, tenant, &none, &t));
     const loch_status st = keys_ring_forget_timeline(&keys->o, t, timeline, &changed);
     if (!loch_is_ok(st) || changed) {
         keys_tenant_destroy(t);
         LOCH_TRY(st);
-        return keys_load(keys, tenant);
+        return keys_load(keys, tenant, &none);
     }
-    return keys_permit_note(keys, tenant, started_ns, install(keys, t), NULL);
+    return keys_permit_note(keys, tenant, started_ns, install(keys, t), false);
 }
 
 loch_status loch_keys_forget_timeline(struct loch_keys *keys, const struct loch_id *tenant,

@@ -22,11 +22,15 @@ struct opened_key {
 /* A branch with a CMK of its own, as the keyring was opened: without it the rest still is. */
 struct keys_lock {
     struct loch_id branch;
-    enum loch_code code; /* LOCH_E_OK: its KEKs were opened; else why not */
+    bool asked;          /* its CMK, while this keyring was read */
+    bool granted;        /* and that opened all there was below it */
+    enum loch_code code; /* LOCH_E_OK: everything below it is open; else why not */
     char why[LOCH_KEYS_WHY_BYTES];
+    uint32_t had, missing; /* private to keys_lock_inherit */
 };
 
-/* A keyring as it was read and proven, with its keys. Immutable once installed. */
+/* A keyring as it was read and proven, with its keys. Immutable once installed, but for secrets
+ * that go (a wipe) and those of a lock that come when its CMK was asked: under lock, to write. */
 struct keys_tenant {
     struct loch_keyring ring;
     uint8_t hash[LOCH_KEYRING_HASH_BYTES];
@@ -34,6 +38,7 @@ struct keys_tenant {
     struct loch_etag etag;
     struct opened_key *keys; /* as many as the ring has entries, same order */
     bool has_retired;        /* a timeline key of it is: else nobody need look for one */
+    uint64_t loads;          /* how often it was read here */
     size_t at;               /* in the set's list */
     struct keys_lock *locks; /* owned; lock_count of them */
     size_t lock_count;
@@ -48,12 +53,15 @@ struct keys_permit {
                               needs the tenant's as well, and exists only while that is not
                               blocked */
     uint64_t granted_ns;   /* start of the Decrypt that opened the keys */
+    uint64_t blocked_ns;   /* when it was blocked last: what began before lifts nothing */
     uint64_t until_ns;     /* UINT64_MAX: no lease is kept */
     enum loch_code block;  /* LOCH_E_OK: none; else why nothing of the tenant opens */
     char why[LOCH_KEYS_WHY_BYTES];
     bool asleep;        /* the block is for want of use */
+    bool unasked;       /* the block is because nobody has asked the CMK yet */
     atomic_bool wanted; /* by somebody, since it was asked last */
-    atomic_bool behind; /* a client has a key of a later wire epoch than any of ours */
+    atomic_bool behind; /* a client has a key of a later wire epoch than any of ours; a branch's:
+                           there are keys below its CMK that are not open */
 };
 
 #define KEYS_CHANGE_LOCKS 64u
@@ -84,12 +92,16 @@ LOCH_STATUS keys_witness_note(const struct loch_keys_options *o, const struct lo
                               const uint8_t hash[static LOCH_KEYRING_HASH_BYTES]);
 void keys_witness_forget(const struct loch_keys_options *o, const struct loch_id *tenant);
 
-/* Reads the keyring and refuses one older than the one held: nothing may be built upon it. */
+/* Reads the keyring and refuses one older than the one held: nothing may be built upon it. The CMK
+ * of the branch `ask` is asked (none: no branch's); what others hold stays as it is open. Where no
+ * leases are kept all are asked: nobody else would. */
 LOCH_STATUS keys_get_newest(struct loch_keys *keys, const struct loch_id *tenant,
-                            struct keys_tenant **out);
+                            const struct loch_id *ask, struct keys_tenant **out);
 /* Under the tenant's change lock: reads and installs; makes PENDING keys ACTIVE first. */
-LOCH_STATUS keys_load(struct loch_keys *keys, const struct loch_id *tenant);
-LOCH_STATUS keys_settle(struct loch_keys *keys, const struct loch_id *tenant);
+LOCH_STATUS keys_load(struct loch_keys *keys, const struct loch_id *tenant,
+                      const struct loch_id *ask);
+LOCH_STATUS keys_settle(struct loch_keys *keys, const struct loch_id *tenant,
+                        const struct loch_id *ask);
 /* Fails for a blocked tenant: only a restore may open its keys. */
 LOCH_STATUS keys_check_open(struct loch_keys *keys, const struct loch_id *tenant);
 
@@ -103,10 +115,11 @@ LOCH_STATUS keys_permit_check(const struct loch_keys *keys, const struct loch_id
 /* The clock of leases; 0 when none are kept. */
 uint64_t keys_now_ns(const struct loch_keys *keys);
 /* After a load that began at started_ns: notes the lease, or why there is none. Passes st on, but
- * fails when the tenant was blocked meanwhile. `lift`: the block that the load may lift: none, the
- * tenant's; a branch's; NULL: no block. */
+ * fails when the tenant was blocked meanwhile, unless the load may lift its block. */
 LOCH_STATUS keys_permit_note(struct loch_keys *keys, const struct loch_id *tenant,
-                             uint64_t started_ns, loch_status st, const struct loch_id *lift);
+                             uint64_t started_ns, loch_status st, bool lifts);
+/* Under lock. Its keys were opened by a Decrypt that started then. */
+void keys_permit_grant(const struct loch_keys *keys, struct keys_permit *p, uint64_t started_ns);
 /* The lock that one change of the tenant's keyring at a time holds. */
 pthread_mutex_t *keys_change_lock(struct loch_keys *keys, const struct loch_id *tenant);
 void keys_permit_forget(struct loch_keys *keys, const struct loch_id *tenant);
@@ -118,18 +131,39 @@ void keys_tenant_wipe_branch(struct keys_tenant *t, const struct loch_id *branch
  * (branch none) or a branch's. */
 LOCH_STATUS keys_ring_prove(const struct loch_keys_options *o, const struct loch_keyring *ring,
                             const struct loch_id *branch);
-/* What a branch's CMK did not open in `t` stays as `old` has it opened, if it has: the leases say
- * when that ends. */
-LOCH_STATUS keys_ring_inherit(const struct loch_keys_options *o, struct keys_tenant *t,
-                              const struct keys_tenant *old);
+
+/* ---- keys_lock.c: branches with a CMK of their own ---- */
 const struct keys_lock *keys_lock_find(const struct keys_tenant *t, const struct loch_id *branch);
 /* Why a key whose secret is not there is not. */
 LOCH_STATUS keys_lock_failure(const struct keys_tenant *t, const struct loch_id *lock);
+void keys_lock_close(struct keys_lock *l);
+/* The lock above an entry, made when it is the first of its branch, to be asked if it is `ask`, or
+ * that is NULL; *out NULL: the tenant's. */
+LOCH_STATUS keys_lock_above(struct keys_tenant *t, const struct loch_id *branch,
+                            const struct loch_id *ask, struct keys_lock **out);
+/* What is not open in `t` below branches' CMKs becomes so, as far as `old` has it, or a KEK above
+ * it. asked_too: also where the CMK was asked in vain: the leases say when that ends. */
+LOCH_STATUS keys_lock_inherit(const struct loch_keys_options *o, struct keys_tenant *t,
+                              const struct keys_tenant *old, bool asked_too);
+/* Asks the branch's CMK, which may take its time, and opens in the keyring held here all that it
+ * holds: a grant since started_ns. Without `lift` a blocked one fails. */
+LOCH_STATUS keys_lock_open(struct loch_keys *keys, const struct loch_id *tenant,
+                           const struct loch_id *branch, uint64_t started_ns, bool lift);
+/* loch_keys_prove of a branch: one Decrypt, or as many as open what is new below its CMK. */
+LOCH_STATUS keys_lock_prove(struct loch_keys *keys, const struct loch_id *tenant,
+                            const struct loch_id *branch);
 
 void keys_tenant_destroy(struct keys_tenant *t);
-/* Reads, unwraps and proves the tenant's keyring. Every key is unwrapped anew. */
+/* Reads, unwraps and proves the tenant's keyring. Every key is unwrapped anew, but what the CMKs of
+ * branches hold: of that what `ask` does (NULL: all; none: nothing). */
 LOCH_STATUS keys_ring_get(const struct loch_keys_options *o, const struct loch_id *tenant,
-                          struct keys_tenant **out);
+                          const struct loch_id *ask, struct keys_tenant **out);
+/* Unwraps the entries of t->ring into t->keys, which it makes, as keys_ring_get does; `only`: those
+ * below that branch's CMK alone (NULL: all). */
+LOCH_STATUS keys_ring_open(const struct loch_keys_options *o, struct keys_tenant *t,
+                           const struct loch_id *ask, const struct loch_id *only);
+LOCH_STATUS keys_entry_unwrap(const struct loch_keys_options *o, const struct keys_tenant *t,
+                              const struct loch_keyring_entry *e, struct loch_secret *out);
 /* The opened secret of a version, or NULL. */
 const struct loch_secret *keys_ring_secret(const struct keys_tenant *t,
                                            const struct loch_id *key_id, uint32_t version);
@@ -176,7 +210,12 @@ LOCH_STATUS keys_ring_add_timelines(const struct loch_keys_options *o, const str
 LOCH_STATUS keys_ring_forget_timeline(const struct loch_keys_options *o,
                                       const struct keys_tenant *t, const struct loch_id *timeline,
                                       bool *changed);
-/* Puts a successor of t in which every PENDING key that is opened is ACTIVE. The same codes. */
+/* In `next`, a successor of t: every TK that is open below the active version of its KEK. Counts
+ * them. */
+LOCH_STATUS keys_ring_rewrap(const struct keys_tenant *t, struct loch_keyring *next,
+                             uint32_t *rewrapped);
+/* Puts a successor of t in which every PENDING key that is opened is ACTIVE, and TKs are wrapped as
+ * they should be. The same codes. */
 LOCH_STATUS keys_ring_activate(const struct loch_keys_options *o, const struct keys_tenant *t,
                                bool *changed);
 

@@ -101,16 +101,17 @@ static struct keys_permit *permit_make(struct loch_keys *keys, const struct loch
     return p;
 }
 
-/* What a failed load means for the tenant. */
+/* What a failed load means for the tenant: of what may pass, the lease asks until it has. */
 static enum loch_code block_of(enum loch_code code)
 {
     if (code == LOCH_E_DENIED)
         return LOCH_E_KEY_REVOKED;
-    return code == LOCH_E_UNAVAILABLE ? LOCH_E_KMS_UNAVAILABLE : LOCH_E_OK;
+    return code == LOCH_E_UNAVAILABLE || code == LOCH_E_IO || code == LOCH_E_NO_MEMORY
+               ? LOCH_E_KMS_UNAVAILABLE
+               : LOCH_E_OK;
 }
 
-/* Under lock. */
-static void granted(const struct loch_keys *keys, struct keys_permit *p, uint64_t started_ns)
+void keys_permit_grant(const struct loch_keys *keys, struct keys_permit *p, uint64_t started_ns)
 {
     const uint64_t until_ns = started_ns + keys->o.lease_ms * UINT64_C(1000000);
 
@@ -119,7 +120,7 @@ static void granted(const struct loch_keys *keys, struct keys_permit *p, uint64_
     p->granted_ns = started_ns;
     p->block = LOCH_E_OK;
     p->why[0] = '\0';
-    p->asleep = false;
+    p->asleep = p->unasked = false;
     atomic_store(&p->wanted, false);
 }
 
@@ -148,10 +149,27 @@ static void end_branches(struct loch_keys *keys, const struct loch_id *tenant,
     }
 }
 
-/* Under lock. After a load that began at started_ns: one that was held is the leases' to end, one
- * that was blocked stays so unless it is `lift`. False: no memory. */
-static bool note_locks(struct loch_keys *keys, const struct loch_id *tenant, uint64_t started_ns,
-                       const struct loch_id *lift)
+/* Under lock. After a load that began at started_ns: the permit of a lock, which may be new. Only a
+ * lock whose CMK the load has asked is granted by it. */
+static void note_lock(struct loch_keys *keys, struct keys_tenant *t, const struct keys_lock *l,
+                      struct keys_permit *p, bool fresh, uint64_t started_ns)
+{
+    if (l->granted && p->block == LOCH_E_OK) {
+        keys_permit_grant(keys, p, started_ns);
+    } else if (fresh) {
+        p->unasked = !l->asked;
+        p->block = l->asked ? block_of(l->code) : LOCH_E_KMS_UNAVAILABLE;
+        memcpy(p->why, l->why, sizeof p->why);
+        keys_tenant_wipe_branch(t, &l->branch);
+    } else if (p->block != LOCH_E_OK) {
+        keys_tenant_wipe_branch(t, &l->branch);
+    } else if (l->code != LOCH_E_OK) {
+        atomic_store(&p->behind, true); /* there are new keys under it: its lease opens them */
+    }
+}
+
+/* Under lock. False: no memory. */
+static bool note_locks(struct loch_keys *keys, const struct loch_id *tenant, uint64_t started_ns)
 {
     struct keys_tenant *t = keys_tenant_find(keys, tenant);
 
@@ -159,27 +177,19 @@ static bool note_locks(struct loch_keys *keys, const struct loch_id *tenant, uin
         return true;
     end_branches(keys, tenant, t);
     for (size_t i = 0; i < t->lock_count; i++) {
-        const struct keys_lock *l = &t->locks[i];
-        struct keys_permit *p = permit_make(keys, tenant, &l->branch);
+        const struct keys_lock l = t->locks[i];
+        const bool fresh = keys_permit_find(keys, tenant, &l.branch) == NULL;
+        struct keys_permit *p = permit_make(keys, tenant, &l.branch);
         if (p == NULL)
             return false;
-        const bool lifts = lift != NULL && loch_id_equal(lift, &l->branch);
-        if (l->code == LOCH_E_OK && (p->block == LOCH_E_OK || lifts)) {
-            granted(keys, p, started_ns);
-        } else if (l->code == LOCH_E_OK) {
-            keys_tenant_wipe_branch(t, &l->branch);
-        } else if (p->granted_ns == 0) {
-            p->block = block_of(l->code);
-            memcpy(p->why, l->why, sizeof p->why);
-        }
+        note_lock(keys, t, &l, p, fresh, started_ns);
     }
     return true;
 }
 
 loch_status keys_permit_note(struct loch_keys *keys, const struct loch_id *tenant,
-                             uint64_t started_ns, loch_status st, const struct loch_id *lift)
+                             uint64_t started_ns, loch_status st, bool lifts)
 {
-    const bool lifts = lift != NULL && loch_id_is_none(lift);
     bool memory = true;
     const enum loch_code block = block_of(st.code);
     char why[LOCH_KEYS_WHY_BYTES];
@@ -194,8 +204,8 @@ loch_status keys_permit_note(struct loch_keys *keys, const struct loch_id *tenan
         memcpy(why, p->why, sizeof why);
         wipe(keys, tenant, &none);
     } else if (p != NULL && loch_is_ok(st)) {
-        granted(keys, p, started_ns);
-        memory = note_locks(keys, tenant, started_ns, lift);
+        keys_permit_grant(keys, p, started_ns);
+        memory = note_locks(keys, tenant, started_ns);
     } else if (p != NULL && p->granted_ns == 0) { /* one that was held is the leases' to end */
         p->block = block;
         memcpy(p->why, why, sizeof why);
@@ -273,6 +283,8 @@ static void block(struct loch_keys *keys, const struct loch_id *tenant,
         whole ? permit_make(keys, tenant, &none) : keys_permit_find(keys, tenant, branch);
     if (p != NULL) {
         p->asleep = asleep;
+        p->unasked = false;
+        p->blocked_ns = keys_now_ns(keys);
         atomic_store(&p->wanted, false);
         p->block = code;
         (void)snprintf(p->why, sizeof p->why, "%s", why);
@@ -314,10 +326,11 @@ bool loch_keys_asleep(struct loch_keys *keys, const struct loch_id *tenant)
     return is;
 }
 
-bool loch_keys_behind(struct loch_keys *keys, const struct loch_id *tenant)
+bool loch_keys_behind(struct loch_keys *keys, const struct loch_id *tenant,
+                      const struct loch_id *branch)
 {
     lock(keys, false);
-    struct keys_permit *p = keys_permit_find(keys, tenant, &none);
+    struct keys_permit *p = keys_permit_find(keys, tenant, branch);
     const bool was = p != NULL && atomic_exchange(&p->behind, false);
     (void)pthread_rwlock_unlock(&keys->lock);
     return was;
@@ -338,6 +351,8 @@ loch_status loch_keys_prove(struct loch_keys *keys, const struct loch_id *tenant
     struct loch_keyring ring = {0};
     loch_status st = LOCH_OK;
 
+    if (!loch_id_is_none(branch))
+        return keys_lock_prove(keys, tenant, branch);
     lock(keys, false);
     const struct keys_tenant *held = keys_tenant_find(keys, tenant);
     const bool known = held != NULL;
@@ -351,7 +366,7 @@ loch_status loch_keys_prove(struct loch_keys *keys, const struct loch_id *tenant
         return st;
     }
     struct keys_tenant *t = NULL;
-    LOCH_TRY(keys_ring_get(&keys->o, tenant, &t));
+    LOCH_TRY(keys_ring_get(&keys->o, tenant, &none, &t));
     keys_tenant_destroy(t);
     return LOCH_OK;
 }
@@ -364,8 +379,8 @@ loch_status loch_keys_permits(struct loch_keys *keys, struct loch_keys_permit_vi
     struct loch_keys_permit_view *views = calloc(n > 0 ? n : 1, sizeof *views);
     for (size_t i = 0; views != NULL && i < n; i++) {
         const struct keys_permit *p = keys->permits[i];
-        views[i] = (struct loch_keys_permit_view){p->tenant,   p->branch, p->granted_ns,
-                                                  p->until_ns, p->block,  ""};
+        views[i] = (struct loch_keys_permit_view){
+            p->tenant, p->branch, p->granted_ns, p->until_ns, p->block, p->unasked, ""};
         memcpy(views[i].why, p->why, sizeof views[i].why);
     }
     unlock(keys);

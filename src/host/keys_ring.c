@@ -34,13 +34,8 @@ void keys_tenant_wipe(struct keys_tenant *t)
 {
     for (uint32_t i = 0; t->keys != NULL && i < t->ring.count; i++)
         loch_secret_fini(&t->keys[i].secret);
-}
-
-void keys_tenant_wipe_branch(struct keys_tenant *t, const struct loch_id *branch)
-{
-    for (uint32_t i = 0; t->keys != NULL && i < t->ring.count; i++)
-        if (loch_id_equal(&t->keys[i].lock, branch))
-            loch_secret_fini(&t->keys[i].secret);
+    for (size_t i = 0; i < t->lock_count; i++)
+        keys_lock_close(&t->locks[i]);
 }
 
 void keys_tenant_destroy(struct keys_tenant *t)
@@ -96,7 +91,8 @@ loch_status keys_ring_kms(const struct loch_keys_options *o, const struct loch_i
     struct loch_kms *kms = loch_kms_for(o->kms, whole ? tenant : branch, NULL);
 
     if (!whole && kms == o->kms)
-        return LOCH_FAIL(LOCH_E_INVALID, "no CMK is pinned here for the branch (loch key pin)");
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "no CMK is pinned here for the branch (loch key pin with its id)");
     *out = kms;
     return LOCH_OK;
 }
@@ -111,7 +107,7 @@ static loch_status branch_kms(const struct loch_keys_options *o, const struct lo
         e->provider != loch_kms_provider(kms))
         return LOCH_FAIL(LOCH_E_INVALID,
                          "the branch's keys are held by \"%s\", which is not pinned for it on this "
-                         "daemon (loch key pin)",
+                         "daemon (loch key pin with the branch's id)",
                          uri);
     *out = kms;
     return LOCH_OK;
@@ -139,8 +135,8 @@ static loch_status entry_kms(const struct loch_keys_options *o, const struct key
     return LOCH_OK;
 }
 
-static loch_status entry_unwrap(const struct loch_keys_options *o, const struct keys_tenant *t,
-                                const struct loch_keyring_entry *e, struct loch_secret *out)
+loch_status keys_entry_unwrap(const struct loch_keys_options *o, const struct keys_tenant *t,
+                              const struct loch_keyring_entry *e, struct loch_secret *out)
 {
     uint8_t place[TK_PLACE_BYTES];
     uint8_t check[LOCH_COMMITMENT_BYTES];
@@ -188,89 +184,34 @@ loch_status keys_ring_prove(const struct loch_keys_options *o, const struct loch
     if (e == NULL)
         return LOCH_FAIL(LOCH_E_CORRUPT, "the keyring has no active %s KEK",
                          loch_purpose_name((uint8_t)purpose));
-    LOCH_TRY(entry_unwrap(o, &t, e, &s));
+    LOCH_TRY(keys_entry_unwrap(o, &t, e, &s));
     loch_secret_fini(&s);
     return LOCH_OK;
 }
 
-const struct keys_lock *keys_lock_find(const struct keys_tenant *t, const struct loch_id *branch)
-{
-    for (size_t i = 0; i < t->lock_count; i++)
-        if (loch_id_equal(&t->locks[i].branch, branch))
-            return &t->locks[i];
-    return NULL;
-}
-
-loch_status keys_lock_failure(const struct keys_tenant *t, const struct loch_id *lock)
-{
-    const struct keys_lock *l = keys_lock_find(t, lock);
-
-    if (l != NULL && l->code != LOCH_E_OK)
-        return LOCH_FAIL(l->code, "%s", l->why);
-    return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the key is not open");
-}
-
-/* The lock above an entry, made when it is the first of its branch; NULL: the tenant's. */
-static loch_status lock_above(struct keys_tenant *t, const struct loch_id *branch,
-                              struct keys_lock **out)
-{
-    *out = NULL;
-    if (loch_id_is_none(branch))
-        return LOCH_OK;
-    for (size_t i = 0; i < t->lock_count && *out == NULL; i++)
-        if (loch_id_equal(&t->locks[i].branch, branch))
-            *out = &t->locks[i];
-    if (*out != NULL)
-        return LOCH_OK;
-    struct keys_lock *more = reallocarray(t->locks, t->lock_count + 1, sizeof *more);
-    if (more == NULL)
-        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a branch's lock");
-    t->locks = more;
-    *out = &more[t->lock_count++];
-    **out = (struct keys_lock){.branch = *branch, .code = LOCH_E_OK};
-    return LOCH_OK;
-}
-
-/* Below a branch's CMK that does not open, nothing is; the rest of the keyring is none the worse.
- */
+/* Below a branch's CMK that is not asked, or does not open, nothing is; the rest of the keyring is
+ * none the worse. */
 static loch_status key_open(const struct loch_keys_options *o, struct keys_tenant *t,
-                            const struct loch_keyring_entry *e, struct opened_key *k)
+                            const struct loch_keyring_entry *e, const struct loch_id *ask,
+                            struct opened_key *k)
 {
     struct keys_lock *lock = NULL;
 
-    LOCH_TRY(lock_above(t, &k->lock, &lock));
+    LOCH_TRY(keys_lock_above(t, &k->lock, ask, &lock));
     if (e->state == LOCH_STATE_REVOKED || e->state == LOCH_STATE_DESTROYED ||
         (lock != NULL && lock->code != LOCH_E_OK))
         return LOCH_OK;
-    const loch_status st = entry_unwrap(o, t, e, &k->secret);
+    const loch_status st = keys_entry_unwrap(o, t, e, &k->secret);
     if (loch_is_ok(st) || lock == NULL || e->level != LOCH_LEVEL_KEK || st.code == LOCH_E_NO_MEMORY)
         return st;
+    lock->granted = false;
     lock->code = st.code == LOCH_E_DENIED ? LOCH_E_DENIED : LOCH_E_UNAVAILABLE;
     (void)snprintf(lock->why, sizeof lock->why, "%s", loch_error_text());
     return LOCH_OK;
 }
 
-loch_status keys_ring_inherit(const struct loch_keys_options *o, struct keys_tenant *t,
-                              const struct keys_tenant *old)
-{
-    for (uint32_t i = 0; i < t->ring.count; i++) {
-        const struct loch_keyring_entry *e = &t->ring.entries[i];
-        struct opened_key *k = &t->keys[i];
-        const struct keys_lock *lock = keys_lock_find(t, &k->lock);
-        const struct loch_secret *had = keys_ring_secret(old, &e->key_id, e->version);
-        if (lock == NULL || lock->code == LOCH_E_OK || k->secret.bytes != NULL ||
-            e->state == LOCH_STATE_REVOKED || e->state == LOCH_STATE_DESTROYED)
-            continue;
-        if (had != NULL)
-            LOCH_TRY(loch_secret_copy(&k->secret, had));
-        else if (e->level == LOCH_LEVEL_TK &&
-                 keys_ring_secret(t, &e->parent, e->parent_version) != NULL)
-            LOCH_TRY(entry_unwrap(o, t, e, &k->secret));
-    }
-    return LOCH_OK;
-}
-
-static loch_status keys_unwrap(const struct loch_keys_options *o, struct keys_tenant *t)
+loch_status keys_ring_open(const struct loch_keys_options *o, struct keys_tenant *t,
+                           const struct loch_id *ask, const struct loch_id *only)
 {
     t->keys = calloc(t->ring.count > 0 ? t->ring.count : 1, sizeof *t->keys);
     if (t->keys == NULL)
@@ -285,7 +226,8 @@ static loch_status keys_unwrap(const struct loch_keys_options *o, struct keys_te
         k->state = e->state;
         k->scope = e->scope;
         k->lock = loch_keyring_lock_of(&t->ring, e);
-        LOCH_TRY(key_open(o, t, e, k));
+        if (only == NULL || loch_id_equal(only, &k->lock))
+            LOCH_TRY(key_open(o, t, e, ask, k));
     }
     return LOCH_OK;
 }
@@ -314,7 +256,7 @@ static loch_status mac_of(const struct loch_keyring *ring, const struct keys_ten
 }
 
 loch_status keys_ring_get(const struct loch_keys_options *o, const struct loch_id *tenant,
-                          struct keys_tenant **out)
+                          const struct loch_id *ask, struct keys_tenant **out)
 {
     char name[NAME_BYTES];
     struct loch_buf bytes = {0};
@@ -338,7 +280,7 @@ loch_status keys_ring_get(const struct loch_keys_options *o, const struct loch_i
         st = LOCH_FAIL(LOCH_E_DENIED, "the tenant has been shredded");
         goto out;
     }
-    LOCH_TRY_OUT(st, keys_unwrap(o, t));
+    LOCH_TRY_OUT(st, keys_ring_open(o, t, ask, NULL));
     LOCH_TRY_OUT(st, mac_of(&t->ring, t, body, check));
     if (!loch_bytes_equal(check, mac.data, sizeof check)) {
         st = LOCH_FAIL(LOCH_E_CORRUPT, "%s has been altered: its MAC does not match", name);
@@ -619,6 +561,7 @@ loch_status keys_ring_activate(const struct loch_keys_options *o, const struct k
                                bool *changed)
 {
     struct loch_keyring next = {0};
+    uint32_t rewrapped = 0;
     loch_status st = LOCH_OK;
 
     *changed = false;
@@ -631,6 +574,9 @@ loch_status keys_ring_activate(const struct loch_keys_options *o, const struct k
             st, loch_keyring_activate(&next, &next.entries[i].key_id, next.entries[i].version));
         *changed = true;
     }
+    /* of a rotation that was cut off behind its KEKs */
+    LOCH_TRY_OUT(st, keys_ring_rewrap(t, &next, &rewrapped));
+    *changed = *changed || rewrapped > 0;
     if (*changed)
         st = keys_ring_put(o, &next, t, &t->etag);
 out:

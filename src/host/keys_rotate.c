@@ -12,6 +12,7 @@
 #include "loch/host/audit.h"
 #include "loch/kms/kms.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -94,9 +95,10 @@ static loch_status make_keks(struct loch_keys *keys, const struct keys_tenant *t
     return LOCH_OK;
 }
 
-/* Wraps every TK under the active version of its KEK, where that is another one than before. */
-static loch_status rewrap_tks(const struct keys_tenant *t, struct loch_keyring *next,
-                              struct loch_rotation_report *report)
+/* Wraps every TK under the active version of its KEK, where that is another one than before. What a
+ * branch's closed CMK holds waits for the next time. */
+loch_status keys_ring_rewrap(const struct keys_tenant *t, struct loch_keyring *next,
+                             uint32_t *rewrapped)
 {
     for (uint32_t i = 0; i < next->count; i++) {
         const struct loch_keyring_entry *e = &next->entries[i];
@@ -108,6 +110,8 @@ static loch_status rewrap_tks(const struct keys_tenant *t, struct loch_keyring *
             continue;
         const struct loch_secret *kek = keys_ring_secret(t, &parent->key_id, parent->version);
         const struct loch_secret *tk = keys_ring_secret(t, &e->key_id, e->version);
+        if ((kek == NULL || tk == NULL) && !loch_id_is_none(&parent->scope))
+            continue;
         loch_status st = kek == NULL || tk == NULL
                              ? LOCH_FAIL(LOCH_E_DENIED, "a key of the keyring is not opened")
                              : keys_ring_wrap_tk(next, e, kek, tk, &wrap);
@@ -115,7 +119,7 @@ static loch_status rewrap_tks(const struct keys_tenant *t, struct loch_keyring *
             st = loch_keyring_rewrap(next, &e->key_id, e->version, parent->version, &wrap);
         loch_buf_fini(&wrap);
         LOCH_TRY(st);
-        report->rewrapped++;
+        ++*rewrapped;
     }
     return LOCH_OK;
 }
@@ -188,7 +192,7 @@ static loch_status step(struct loch_keys *keys, const struct loch_id *tenant,
     loch_status st;
 
     LOCH_TRY(keys_check_open(keys, tenant));
-    LOCH_TRY(keys_get_newest(keys, tenant, &t));
+    LOCH_TRY(keys_get_newest(keys, tenant, branch, &t));
     LOCH_TRY_OUT(st, keys_ring_successor(t, &next));
     switch (what) {
     case STEP_MOVE:
@@ -208,7 +212,7 @@ static loch_status step(struct loch_keys *keys, const struct loch_id *tenant,
     case STEP_ACTIVATE:
         st = activate_all(t, &next);
         if (loch_is_ok(st))
-            st = rewrap_tks(t, &next, report);
+            st = keys_ring_rewrap(t, &next, &report->rewrapped);
         break;
     }
     if (loch_is_ok(st))
@@ -237,7 +241,7 @@ static loch_status rotate(struct loch_keys *keys, const struct loch_id *tenant,
                           struct loch_rotation_report *report)
 {
     /* What an interrupted rotation left PENDING comes to life first. */
-    LOCH_TRY(keys_settle(keys, tenant));
+    LOCH_TRY(keys_settle(keys, tenant, branch));
     LOCH_TRY(check_branch(keys, tenant, branch, what));
     switch (what) {
     case LOCH_ROTATE_CMK:
@@ -255,7 +259,27 @@ static loch_status rotate(struct loch_keys *keys, const struct loch_id *tenant,
         LOCH_TRY(step(keys, tenant, branch, STEP_WIRE, report));
         break;
     }
-    return keys_load(keys, tenant);
+    return keys_load(keys, tenant, branch);
+}
+
+/* Of a branch's keys under a name of its own, as all records of theirs are. */
+static void note_rotation(struct loch_keys *keys, const struct loch_id *tenant,
+                          const struct loch_id *branch, enum loch_rotation what,
+                          const struct loch_rotation_report *r)
+{
+    static const char *const events[] = {"rotated_cmk", "rotated_kek", "rotated_tk",
+                                         "rotated_wire"};
+    const bool whole = loch_id_is_none(branch);
+    char id[LOCH_ID_TEXT_BYTES], event[40], of[LOCH_ID_TEXT_BYTES + 16] = "";
+
+    (void)snprintf(event, sizeof event, "%s%s", whole ? "" : "branch_", events[what - 1]);
+    if (!whole)
+        (void)snprintf(of, sizeof of, "branch %s: ", loch_id_format(branch, id));
+    loch_audit_note(keys->o.audit, tenant, event,
+                    "%s%" PRIu32 " made, %" PRIu32 " wrapped, keyring generation %" PRIu64
+                    ", CMK %s",
+                    of, r->made, r->rewrapped, r->generation,
+                    loch_kms_uri(loch_kms_for(keys->o.kms, whole ? tenant : branch, NULL)));
 }
 
 loch_status loch_keys_rotate(struct loch_keys *keys, const struct loch_id *tenant,
@@ -275,12 +299,7 @@ loch_status loch_keys_rotate(struct loch_keys *keys, const struct loch_id *tenan
     (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
     LOCH_TRY(st);
     report.generation = loch_keys_generation(keys, tenant);
-    static const char *const events[] = {"rotated_cmk", "rotated_kek", "rotated_tk",
-                                         "rotated_wire"};
-    loch_audit_note(keys->o.audit, tenant, events[what - 1],
-                    "%" PRIu32 " made, %" PRIu32 " wrapped, keyring generation %" PRIu64 ", CMK %s",
-                    report.made, report.rewrapped, report.generation,
-                    loch_kms_uri(loch_kms_for(keys->o.kms, tenant, NULL)));
+    note_rotation(keys, tenant, branch, what, &report);
     *out = report;
     return LOCH_OK;
 }
@@ -288,7 +307,7 @@ loch_status loch_keys_rotate(struct loch_keys *keys, const struct loch_id *tenan
 loch_status loch_keys_settle(struct loch_keys *keys, const struct loch_id *tenant)
 {
     (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
-    const loch_status st = keys_settle(keys, tenant);
+    const loch_status st = keys_settle(keys, tenant, &none);
     (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
     return st;
 }

@@ -34,7 +34,8 @@ struct entry {
     uint64_t used_ns, look_ns;       /* HELD: when it was busy last, when to look again */
     uint64_t decrypts;
     bool seen;
-    bool owes; /* it was told to go dark, and has not said that all is wiped */
+    uint64_t serial; /* a probe is of this entry, and not of one before it */
+    bool owes;       /* it was told to go dark, and has not said that all is wiped */
     struct loch_metric *m_state;
 };
 
@@ -45,6 +46,7 @@ struct loch_leases {
     struct loch_id_map map; /* the same by tenant and branch */
     struct loch_timer *timer;
     uint64_t tick_ms;
+    uint64_t serials;
     struct probe *probes; /* under way */
     atomic_uint threads;  /* that may still touch us */
     struct loch_metric *m_granted, *m_denied, *m_silent;
@@ -55,6 +57,7 @@ struct probe {
     struct loch_leases *leases;
     struct loch_id tenant, branch;
     bool restore;
+    uint64_t serial;
     uint64_t started_ns;
     enum loch_code code;
     char text[LOCH_KEYS_WHY_BYTES];
@@ -114,7 +117,7 @@ static void probe_done(void *arg)
     const bool slept = e != NULL && e->lease.state == LOCH_LEASE_ASLEEP && p->restore;
     unsigned effects;
 
-    if (e == NULL || l->timer == NULL) { /* dropped, or we are being stopped */
+    if (e == NULL || e->serial != p->serial || l->timer == NULL) { /* dropped, or we are stopped */
         probe_free(p);
         return;
     }
@@ -145,24 +148,38 @@ static void probe_done(void *arg)
 /* A keyring that a client knows to be old is read again, at most once a poll. */
 static void catch_up(struct loch_keys *keys, const struct loch_id *tenant)
 {
-    if (loch_keys_behind(keys, tenant) && !loch_is_ok(loch_keys_tenant_load(keys, tenant)))
+    static const struct loch_id none;
+
+    if (loch_keys_behind(keys, tenant, &none) && !loch_is_ok(loch_keys_tenant_load(keys, tenant)))
         loch_log_failure("a newer keyring cannot be read");
+}
+
+/* What a key service says may have line ends; rows and records have none. */
+static void keep_text(char out[static LOCH_KEYS_WHY_BYTES], const char *text)
+{
+    (void)snprintf(out, LOCH_KEYS_WHY_BYTES, "%s", text);
+    for (char *c = out; *c != '\0'; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            *c = ' ';
 }
 
 static void *ask(void *arg)
 {
     struct probe *p = arg;
     struct loch_leases *l = p->leases;
+    struct loch_keys *keys = l->o.keys;
+    const struct loch_id tenant = p->tenant;
+    const bool whole = loch_id_is_none(&p->branch), restore = p->restore;
     loch_status st = p->restore
                          ? loch_keys_restore(l->o.keys, &p->tenant, &p->branch, &p->started_ns)
                          : loch_keys_prove(l->o.keys, &p->tenant, &p->branch);
 
     p->code = st.code;
     if (!loch_is_ok(st))
-        (void)snprintf(p->text, sizeof p->text, "%s", loch_error_text());
-    else if (!p->restore && loch_id_is_none(&p->branch))
-        catch_up(l->o.keys, &p->tenant);
-    loch_env_post(l->o.env, probe_done, p);
+        keep_text(p->text, loch_error_text());
+    loch_env_post(l->o.env, probe_done, p); /* the answer first: reading takes time, too */
+    if (loch_is_ok(st) && !restore && whole)
+        catch_up(keys, &tenant);
     atomic_fetch_sub(&l->threads, 1);
     return NULL;
 }
@@ -188,12 +205,15 @@ static void start_probe(struct loch_leases *l, struct entry *e, bool restore)
     struct probe *p = calloc(1, sizeof *p);
     loch_status st = LOCH_OK;
 
-    if (p == NULL)
-        return; /* counts as silence when it has lasted half a lease */
+    if (p == NULL) { /* a Decrypt counts as silence when it has lasted half a lease */
+        e->lease.restoring = e->lease.restoring && !restore;
+        return;
+    }
     *p = (struct probe){.leases = l,
                         .tenant = e->tenant,
                         .branch = e->branch,
                         .restore = restore,
+                        .serial = e->serial,
                         .started_ns = now_of(l)};
     p->next = l->probes;
     p->prev = &l->probes;
@@ -207,7 +227,7 @@ static void start_probe(struct loch_leases *l, struct entry *e, bool restore)
         return;
     atomic_fetch_sub(&l->threads, 1);
     p->code = st.code;
-    (void)snprintf(p->text, sizeof p->text, "%s", loch_error_text());
+    keep_text(p->text, loch_error_text());
     loch_env_post(l->o.env, probe_done, p);
 }
 
@@ -239,27 +259,39 @@ static void note(const struct loch_leases *l, const struct entry *e, const char 
                     detail);
 }
 
-static void tell(const struct loch_leases *l, const struct entry *e)
+/* `wiped`: keys that were open are wiped now. */
+static void tell(const struct loch_leases *l, struct entry *e, bool wiped)
 {
-    static const int64_t numbers[] = {0, 1, 3, 4, 5};
+    static const int64_t numbers[] = {0, 1, 3, 4, 5, 6};
     char id[LOCH_ID_TEXT_BYTES], branch[BRANCH_WORDS_BYTES], detail[LOCH_KEYS_WHY_BYTES + 32];
     const struct loch_lease *lease = &e->lease;
     const bool silent = lease->state == LOCH_LEASE_HELD && lease->silent_ns != 0;
 
-    static const char *const events[] = {"", "granted", "revoked", "outage", "asleep"};
+    static const char *const events[] = {"", "granted", "revoked", "outage", "asleep", "opening"};
+    const char *left = wiped ? "its keys are wiped" : "nothing of it opens";
     loch_metric_set(e->m_state, silent ? 2 : numbers[lease->state]);
+    if (silent && e->cause[0] == '\0')
+        (void)snprintf(e->cause, sizeof e->cause, "a Decrypt is not answered");
     (void)snprintf(detail, sizeof detail, "%s%s",
-                   lease->state == LOCH_LEASE_HELD ? "" : "keys are wiped: ", e->cause);
+                   lease->state == LOCH_LEASE_HELD ? ""
+                   : wiped                         ? "keys are wiped: "
+                                                   : "nothing opens: ",
+                   e->cause);
     note(l, e, silent ? "grace" : events[lease->state], detail);
     (void)loch_id_format(&e->tenant, id);
     (void)branch_words(e, branch);
     if (lease->state == LOCH_LEASE_REVOKED)
-        LOCH_ERROR("tenant %s%s: REVOKED: the key service denies its key (%s); its keys are wiped",
-                   id, branch, e->cause);
+        LOCH_ERROR("tenant %s%s: REVOKED: the key service denies its key (%s); %s", id, branch,
+                   e->cause, left);
+    else if (lease->state == LOCH_LEASE_OUTAGE && !wiped)
+        LOCH_ERROR("tenant %s%s: OUTAGE: the key service is unavailable (%s); %s", id, branch,
+                   e->cause, left);
     else if (lease->state == LOCH_LEASE_OUTAGE)
         LOCH_ERROR("tenant %s%s: OUTAGE: the key service is unavailable and the grace of %llu s is "
                    "over (%s); its keys are wiped",
                    id, branch, (unsigned long long)l->o.settings.grace_ms / 1000, e->cause);
+    else if (lease->state == LOCH_LEASE_OPENING)
+        LOCH_INFO("tenant %s%s: its key service is asked for the first time", id, branch);
     else if (lease->state == LOCH_LEASE_ASLEEP)
         LOCH_INFO("tenant %s: asleep: %s; its keys are wiped until it is", id, e->cause);
     else if (silent)
@@ -332,7 +364,7 @@ static void carry_out(struct loch_leases *l, struct entry *e, unsigned effects)
         rename_block(l, e);
     }
     if (effects & LOCH_LEASE_AUDIT)
-        tell(l, e);
+        tell(l, e, (effects & LOCH_LEASE_WIPE) != 0);
     if ((effects & LOCH_LEASE_RENEW) && held) {
         loch_keys_permit(l->o.keys, &e->tenant, &e->branch, e->lease.permit_ns);
         if ((effects & LOCH_LEASE_AUDIT) && e->lease.silent_ns == 0)
@@ -378,26 +410,46 @@ static struct entry *entry_add(struct loch_leases *l, const struct loch_keys_per
     e->branch = view->branch;
     e->used_ns = now_of(l);
     e->since_us = loch_env_wall_us(l->o.env);
-    if (view->block == LOCH_E_OK) {
+    e->serial = ++l->serials;
+    if (view->unasked) {
+        loch_lease_begin_unasked(&e->lease, &l->o.settings, now_of(l));
+        e->wiped_us = e->since_us; /* never opened here */
+    } else if (view->block == LOCH_E_OK) {
         loch_lease_begin(&e->lease, &l->o.settings, view->granted_ns);
     } else {
         loch_lease_begin_closed(
             &e->lease, &l->o.settings,
             view->block == LOCH_E_KEY_REVOKED ? LOCH_KMS_DENIED : LOCH_KMS_SILENT, now_of(l));
-        memcpy(e->cause, view->why, sizeof e->cause);
+        keep_text(e->cause, view->why);
         e->wiped_us = e->since_us; /* never opened here */
     }
     e->m_state = loch_metrics_gauge(
         l->o.metrics, whole ? "loch_key_state" : "loch_branch_key_state",
-        whole ? "A tenant's key: 1 held, 2 grace, 3 revoked, 4 outage, 5 asleep."
-              : "The key of a branch with a CMK of its own: 1 held, 2 grace, 3 revoked, 4 outage.",
+        whole
+            ? "A tenant's key: 1 held, 2 grace, 3 revoked, 4 outage, 5 asleep."
+            : "The key of a branch with a CMK of its own: 1 held, 2 grace, 3 revoked, 4 outage, 6 "
+              "being opened.",
         labels, whole ? 1 : 2);
     l->entries[l->count++] = e;
-    if (view->block != LOCH_E_OK)
-        tell(l, e);
+    if (view->block != LOCH_E_OK && !view->unasked)
+        tell(l, e, false);
     else
-        loch_metric_set(e->m_state, 1);
+        loch_metric_set(e->m_state, view->unasked ? 6 : 1);
     return e;
+}
+
+/* A branch's keys that somebody has opened who could not wait for its lease: from now on they are
+ * the lease's, to be ended as any. */
+static void adopt(struct loch_leases *l, struct entry *e, const struct loch_keys_permit_view *view)
+{
+    if (loch_id_is_none(&e->branch) || view->block != LOCH_E_OK ||
+        (e->lease.state != LOCH_LEASE_OUTAGE && e->lease.state != LOCH_LEASE_OPENING))
+        return;
+    loch_lease_begin(&e->lease, &l->o.settings, view->granted_ns);
+    e->since_us = loch_env_wall_us(l->o.env);
+    e->relight_ns = e->used_ns = now_of(l);
+    e->cause[0] = '\0';
+    tell(l, e, false);
 }
 
 static void entry_free(struct loch_leases *l, struct entry *e)
@@ -425,6 +477,8 @@ static void follow_keys(struct loch_leases *l)
             continue; /* opened without a lease */
         if (e == NULL)
             e = entry_add(l, &views[i]);
+        else
+            adopt(l, e, &views[i]);
         if (e != NULL)
             e->seen = true;
     }
@@ -475,6 +529,8 @@ static void tick(void *arg)
         const uint64_t now_ns = now_of(l);
         if (e->ended)
             continue;
+        if (!loch_id_is_none(&e->branch) && loch_keys_behind(l->o.keys, &e->tenant, &e->branch))
+            loch_lease_ask(&e->lease);
         carry_out(l, e, loch_lease_tick(&e->lease, now_ns));
         carry_out(l, e, consider_sleep(l, e, now_ns));
         if (e->relight_ns != 0 && now_ns >= e->relight_ns && e->lease.state == LOCH_LEASE_HELD) {
@@ -504,6 +560,10 @@ void loch_leases_relight(struct loch_leases *l, const struct loch_id *tenant,
 {
     struct entry *e = find(l, tenant, branch);
 
+    if (e == NULL) {
+        follow_keys(l); /* at a start none has an entry yet */
+        e = find(l, tenant, branch);
+    }
     if (e != NULL)
         e->relight_ns = now_of(l) + RELIGHT_NS;
 }

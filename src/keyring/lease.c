@@ -47,6 +47,18 @@ void loch_lease_begin_closed(struct loch_lease *l, const struct loch_lease_setti
                              .next_ns = now_ns + ns(settings->poll_ms)};
 }
 
+void loch_lease_begin_unasked(struct loch_lease *l, const struct loch_lease_settings *settings,
+                              uint64_t now_ns)
+{
+    *l = (struct loch_lease){
+        .settings = *settings, .state = LOCH_LEASE_OPENING, .since_ns = now_ns, .next_ns = now_ns};
+}
+
+void loch_lease_ask(struct loch_lease *l)
+{
+    l->next_ns = 0;
+}
+
 /* The end of the grace: half a poll before the permission lapses by itself, so that peers are told
  * why instead of finding a door shut. */
 static bool grace_is_over(const struct loch_lease *l, uint64_t now_ns)
@@ -94,8 +106,12 @@ unsigned loch_lease_tick(struct loch_lease *l, uint64_t now_ns)
     if (l->tick_ns != 0 && now_ns - l->tick_ns > ns(l->settings.poll_ms))
         l->waited_ns = now_ns;
     l->tick_ns = now_ns;
-    if (l->state == LOCH_LEASE_ASLEEP)
+    if (l->state == LOCH_LEASE_ASLEEP || (l->state == LOCH_LEASE_OPENING && l->restoring))
         return 0;
+    if (l->state == LOCH_LEASE_OPENING) {
+        l->restoring = true;
+        return LOCH_LEASE_RESTORE;
+    }
     if (l->asked_ns != 0 && now_ns - l->waited_ns >= ns(l->settings.lease_ms) / 2)
         effects |= silent(l, now_ns);
     if (l->state == LOCH_LEASE_HELD && l->silent_ns != 0 && grace_is_over(l, now_ns))
@@ -153,7 +169,7 @@ unsigned loch_lease_answered(struct loch_lease *l, uint64_t started_ns, uint64_t
 unsigned loch_lease_restored(struct loch_lease *l, uint64_t started_ns, uint64_t now_ns,
                              enum loch_lease_answer answer)
 {
-    const bool slept = l->state == LOCH_LEASE_ASLEEP;
+    const bool slept = l->state == LOCH_LEASE_ASLEEP || l->state == LOCH_LEASE_OPENING;
 
     l->restoring = false;
     if (answer != LOCH_KMS_GRANTED) {
@@ -195,6 +211,8 @@ const char *loch_lease_word(const struct loch_lease *l)
         return "revoked";
     case LOCH_LEASE_ASLEEP:
         return "asleep";
+    case LOCH_LEASE_OPENING:
+        return "opening";
     case LOCH_LEASE_OUTAGE:
         break;
     }

@@ -286,14 +286,15 @@ static int see_kept(const char *path, const struct stat *sb, int type, struct FT
         loch_buf_consume(&bytes, STORE_HEAD_BYTES);
     if (loch_is_ok(st) && bytes.len > 8 && memcmp(bytes.data, "LOCHRING", 8) == 0) {
         st = try_keyring(a, &bytes);
+        const bool unknown = st.code == LOCH_E_UNAVAILABLE || st.code == LOCH_E_KMS_UNAVAILABLE;
         if (loch_is_ok(st))
             add_check(a->out, path, "OPENS",
                       "destroy the CMK that wraps it (move the tenant first: loch key rotate cmk "
                       "--kms-uri)");
         else
-            add_check(a->out, path, st.code == LOCH_E_UNAVAILABLE ? "UNKNOWN" : "does not open",
+            add_check(a->out, path, unknown ? "UNKNOWN" : "does not open",
                       st.code == LOCH_E_NOT_FOUND ? "it has no keys of it" : loch_error_text());
-        a->good = a->good && !loch_is_ok(st) && st.code != LOCH_E_UNAVAILABLE;
+        a->good = a->good && !loch_is_ok(st) && !unknown;
     }
     loch_buf_fini(&bytes);
     return 0;

@@ -1,6 +1,10 @@
 /* The opened keys of a daemon's tenants: keyring in the object store, KEKs through the KMS,
  * timeline keys and wire keys unwrapped in secret memory.
  *
+ * What a branch's own CMK holds is opened apart from the tenant's keys, when that CMK has been
+ * asked for it: where leases are kept, by the branch's lease, and a load never waits for it. Where
+ * none are, a load asks all.
+ *
  * Any thread may call anything here; load, create and add_timeline block (object store and KMS):
  * pool threads or start-up only. The others never block on I/O.
  */
@@ -48,6 +52,9 @@ LOCH_STATUS loch_keys_tenant_create(struct loch_keys *keys, const struct loch_id
 /* Reads (again) the keyring and opens its keys. An older generation than the one held is refused
  * with LOCH_E_STALE. LOCH_E_NOT_FOUND, LOCH_E_CORRUPT, LOCH_E_DENIED, LOCH_E_UNAVAILABLE. */
 LOCH_STATUS loch_keys_tenant_load(struct loch_keys *keys, const struct loch_id *tenant);
+/* The same, unless somebody else has read it while this waited for its turn: for many at once that
+ * lack a key. */
+LOCH_STATUS loch_keys_tenant_need(struct loch_keys *keys, const struct loch_id *tenant);
 /* Wipes a tenant's keys; nothing of it opens any more until it is loaded again. */
 void loch_keys_tenant_drop(struct loch_keys *keys, const struct loch_id *tenant);
 /* Adds the timeline's keys (page, wal) to the keyring; existing ones are left (idempotent).
@@ -76,6 +83,17 @@ LOCH_STATUS loch_keys_add_timelines(struct loch_keys *keys, const struct loch_id
  * more. The caller has made sure that no branch stands on the timeline. Pageserver only. */
 LOCH_STATUS loch_keys_forget_timeline(struct loch_keys *keys, const struct loch_id *tenant,
                                       const struct loch_id *timeline);
+/* Has what a branch's own CMK holds above the timeline opened, if it is not: asks that CMK, blocks.
+ * Lifts an outage, never a denial. LOCH_OK also where no branch's CMK is above it. */
+LOCH_STATUS loch_keys_open_lock(struct loch_keys *keys, const struct loch_id *tenant,
+                                const struct loch_id *timeline);
+/* After a load: the same for every branch whose CMK may be used and holds keys that are new here;
+ * up to the first that does not answer. */
+void loch_keys_open_news(struct loch_keys *keys, const struct loch_id *tenant);
+/* LOCH_OK when the timeline's keys are open and may be used; else why not: LOCH_E_KEY_REVOKED,
+ * LOCH_E_KMS_UNAVAILABLE, LOCH_E_NOT_FOUND. Never blocks. */
+LOCH_STATUS loch_keys_timeline_open(struct loch_keys *keys, const struct loch_id *tenant,
+                                    const struct loch_id *timeline);
 /* True when the tenant is loaded and (timeline not none) has active keys for the timeline. */
 bool loch_keys_has(struct loch_keys *keys, const struct loch_id *tenant,
                    const struct loch_id *timeline);
@@ -147,14 +165,16 @@ bool loch_keys_asleep(struct loch_keys *keys, const struct loch_id *tenant);
 void loch_keys_want(struct loch_keys *keys, const struct loch_id *tenant);
 /* Whether anybody wanted them since this was asked last, or they were put to sleep. */
 bool loch_keys_wanted(struct loch_keys *keys, const struct loch_id *tenant);
-/* Loads the keys of a blocked tenant or branch and lifts the block; blocks the thread. *started_ns:
- * when its Decrypts began. */
+/* Loads the keys of a blocked tenant, or opens those of a branch, and lifts the block; blocks the
+ * thread. *started_ns: when its Decrypts began. */
 LOCH_STATUS loch_keys_restore(struct loch_keys *keys, const struct loch_id *tenant,
                               const struct loch_id *branch, uint64_t *started_ns);
 struct loch_keys_permit_view {
     struct loch_id tenant, branch;
     uint64_t granted_ns, until_ns;
     enum loch_code block;
+    bool
+        unasked; /* blocked because the branch's CMK was not asked yet: whoever keeps leases does */
     char why[LOCH_KEYS_WHY_BYTES];
 };
 /* A copy of every tenant's permit (the caller frees *out); count of them. */
@@ -166,8 +186,10 @@ LOCH_STATUS loch_keys_permits(struct loch_keys *keys, struct loch_keys_permit_vi
 LOCH_STATUS loch_keys_psk(struct loch_keys *keys, struct loch_psk_identity *identity,
                           struct loch_secret *out);
 /* Whether a client came with a wire epoch above all that the keyring held here has, since this was
- * asked last: then the keyring should be read again. */
-bool loch_keys_behind(struct loch_keys *keys, const struct loch_id *tenant);
+ * asked last: then the keyring should be read again. Of a branch: whether a keyring came with keys
+ * below its CMK that are not open: then it should be asked at once (loch_keys_prove opens them). */
+bool loch_keys_behind(struct loch_keys *keys, const struct loch_id *tenant,
+                      const struct loch_id *branch);
 /* Rises whenever a keyring is taken over or opened anew: cheap, to see that something changed. */
 uint64_t loch_keys_changes(const struct loch_keys *keys);
 /* loch_psk_lookup_fn for listeners: arg is struct loch_keys. Refuses another cluster, server role

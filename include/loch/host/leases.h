@@ -86,7 +86,8 @@ bool loch_leases_destroy(struct loch_leases *leases);
 /* After `dark`: this process holds no plaintext of the tenant any more. */
 void loch_leases_wiped(struct loch_leases *leases, const struct loch_id *tenant,
                        const struct loch_id *branch);
-/* After `light` could not be followed: it is called again later. */
+/* After `light` could not be followed, or not in full; or after a start that could not: `light` is
+ * called (again) later. */
 void loch_leases_relight(struct loch_leases *leases, const struct loch_id *tenant,
                          const struct loch_id *branch);
 /* Console: a tenant that sleeps is awake when this is answered; the daemon's hold sees to it, as

@@ -27,7 +27,8 @@ enum loch_lease_state {
     LOCH_LEASE_HELD = 1,
     LOCH_LEASE_REVOKED, /* the KMS denied */
     LOCH_LEASE_OUTAGE,  /* nobody answers, and the grace is over */
-    LOCH_LEASE_ASLEEP   /* not used: wiped, and the KMS is not asked */
+    LOCH_LEASE_ASLEEP,  /* not used: wiped, and the KMS is not asked */
+    LOCH_LEASE_OPENING  /* never opened here yet: the KMS is being asked for the first time */
 };
 
 enum loch_lease_answer { LOCH_KMS_GRANTED = 1, LOCH_KMS_DENIED, LOCH_KMS_SILENT };
@@ -64,13 +65,19 @@ void loch_lease_begin(struct loch_lease *lease, const struct loch_lease_settings
 /* They could not be opened: DENIED or SILENT (a restart in an outage fails closed). */
 void loch_lease_begin_closed(struct loch_lease *lease, const struct loch_lease_settings *settings,
                              enum loch_lease_answer why, uint64_t now_ns);
+/* Nobody has asked yet: the first tick has them opened (RESTORE), and its end says how it stands.
+ */
+void loch_lease_begin_unasked(struct loch_lease *lease, const struct loch_lease_settings *settings,
+                              uint64_t now_ns);
+/* The next tick asks, however long ago it was done last. */
+void loch_lease_ask(struct loch_lease *lease);
 /* Time has passed. Returns effects. */
 unsigned loch_lease_tick(struct loch_lease *lease, uint64_t now_ns);
 /* The Decrypt that started at started_ns was answered. Returns effects. */
 unsigned loch_lease_answered(struct loch_lease *lease, uint64_t started_ns, uint64_t now_ns,
                              enum loch_lease_answer answer);
 /* The end of a RESTORE whose load started at started_ns. Not GRANTED: it is tried again, and who
- * was ASLEEP is REVOKED or in OUTAGE from now on. Returns effects. */
+ * was ASLEEP or OPENING is REVOKED or in OUTAGE from now on. Returns effects. */
 unsigned loch_lease_restored(struct loch_lease *lease, uint64_t started_ns, uint64_t now_ns,
                              enum loch_lease_answer answer);
 /* Nobody has used the keys for long: ASLEEP, if they are HELD, the KMS answers (who sleeps has no
@@ -78,7 +85,7 @@ unsigned loch_lease_restored(struct loch_lease *lease, uint64_t started_ns, uint
 unsigned loch_lease_sleep(struct loch_lease *lease, uint64_t now_ns);
 /* Somebody wants the keys: RESTORE if they are ASLEEP and not being restored already. */
 unsigned loch_lease_wake(struct loch_lease *lease);
-/* "held", "grace", "revoked", "outage" or "asleep". */
+/* "held", "grace", "revoked", "outage", "asleep" or "opening". */
 const char *loch_lease_word(const struct loch_lease *lease);
 
 #endif

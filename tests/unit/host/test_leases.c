@@ -268,7 +268,8 @@ static bool dark_twice(struct site *s)
 }
 static bool lit_again(struct site *s)
 {
-    return s->lit > 0 && loch_keys_has(s->keys, &s->tenant, &s->branch);
+    return s->lit > 0 && loch_id_equal(&s->lit_branch, &s->branch) &&
+           loch_keys_has(s->keys, &s->tenant, &s->branch);
 }
 
 /* The CMK of the branch, in s->dir/branch.key. */
@@ -324,17 +325,102 @@ static void a_branch_goes_dark_alone(void **state)
     assert_ok(loch_keys_usable(s->keys, &s->tenant, &child));
     assert_int_equal(s->darkened, 1);
 
-    /* With the tenant everything goes; and comes back, the branch without a word of its own. */
+    /* With the tenant everything goes, and comes back; the branch by its own lease. */
     s->lit = 0;
     assert_int_equal(rename(s->cmk, s->cmk_away), 0);
     run_until(s, dark_twice);
     assert_true(loch_id_is_none(&s->dark_branch));
     assert_code(loch_keys_usable(s->keys, &s->tenant, &s->branch), LOCH_E_KEY_REVOKED);
     assert_int_equal(rename(s->cmk_away, s->cmk), 0);
-    run_until(s, came_back_twice);
-    assert_true(loch_id_is_none(&s->lit_branch));
+    run_until(s, lit_again);
+    assert_true(loch_id_equal(&s->lit_branch, &s->branch));
     assert_ok(loch_keys_usable(s->keys, &s->tenant, &child));
     expect_open(s, true);
+}
+
+/* A keyring is read without its branches' CMKs: a slow one, or one that is away, delays nobody. */
+static void a_load_asks_no_branch(void **state)
+{
+    struct site *s = *state;
+    char cmk[128], away[140];
+    struct loch_id child;
+    struct loch_wrap_key key = {0};
+
+    create_branch(s, cmk, &child);
+    (void)snprintf(away, sizeof away, "%s.away", cmk);
+    loch_keys_tenant_drop(s->keys, &s->tenant); /* as at a start */
+    assert_int_equal(rename(cmk, away), 0);
+    assert_ok(loch_keys_tenant_load(s->keys, &s->tenant));
+    expect_open(s, true);
+    assert_int_equal(rename(away, cmk), 0);
+    assert_ok(loch_keys_tenant_load(s->keys, &s->tenant));
+    assert_code(loch_keys_usable(s->keys, &s->tenant, &child), LOCH_E_KMS_UNAVAILABLE);
+    assert_code(loch_keys_wrap_key(s->keys, &s->tenant, &child, LOCH_PURPOSE_WAL, &key),
+                LOCH_E_KMS_UNAVAILABLE);
+    assert_false(loch_keys_has(s->keys, &s->tenant, &s->branch));
+    assert_code(loch_keys_timeline_open(s->keys, &s->tenant, &s->branch), LOCH_E_KMS_UNAVAILABLE);
+
+    keep(s); /* the branch's own lease asks, and opens it */
+    run_until(s, lit_again);
+    assert_ok(loch_keys_timeline_open(s->keys, &s->tenant, &child));
+    assert_int_equal(s->darkened, 0);
+
+    /* What is open stays so when the keyring is read again, whatever its CMK says by then. */
+    assert_int_equal(rename(cmk, away), 0);
+    assert_ok(loch_keys_tenant_load(s->keys, &s->tenant));
+    assert_ok(loch_keys_timeline_open(s->keys, &s->tenant, &child));
+    run_until(s, went_dark);
+    assert_true(loch_id_equal(&s->dark_branch, &s->branch));
+    assert_code(loch_keys_open_lock(s->keys, &s->tenant, &child), LOCH_E_OK); /* a denial stays */
+    assert_code(loch_keys_timeline_open(s->keys, &s->tenant, &child), LOCH_E_KEY_REVOKED);
+}
+
+static bool out(struct site *s)
+{
+    struct loch_keys_permit_view *views = NULL;
+    size_t n = 0;
+    bool is = false;
+
+    assert_ok(loch_keys_permits(s->keys, &views, &n));
+    for (size_t i = 0; i < n; i++)
+        is = is || (loch_id_equal(&views[i].branch, &s->branch) && !views[i].unasked &&
+                    views[i].block == LOCH_E_KMS_UNAVAILABLE);
+    free(views);
+    return is;
+}
+
+static bool is_polled_since(struct site *s)
+{
+    return granted(s) > s->mark + 2;
+}
+
+/* Who makes something below a branch's CMK opens it and does not wait for its lease, which has it
+ * from then on. */
+static void a_lock_that_is_opened_by_hand(void **state)
+{
+    struct site *s = *state;
+    char cmk[128], dir[140], away[150];
+    struct loch_id child;
+
+    create_branch(s, cmk, &child);
+    (void)snprintf(dir, sizeof dir, "%s", s->kms_dir);
+    loch_keys_tenant_drop(s->keys, &s->tenant);
+    assert_ok(loch_kms_unpin(s->kms, &s->branch, NULL)); /* as on a daemon that is told later */
+    assert_ok(loch_keys_tenant_load(s->keys, &s->tenant));
+    keep(s);
+    run_until(s, out);
+    (void)snprintf(dir, sizeof dir, "file:%s", cmk);
+    assert_ok(loch_kms_pin(s->kms, &s->branch, dir));
+    assert_ok(loch_keys_open_lock(s->keys, &s->tenant, &child));
+    assert_ok(loch_keys_timeline_open(s->keys, &s->tenant, &child));
+    s->mark = granted(s);
+    run_until(s, is_polled_since);
+    assert_ok(loch_keys_timeline_open(s->keys, &s->tenant, &child));
+    (void)snprintf(away, sizeof away, "%s.away", cmk);
+    assert_int_equal(rename(cmk, away), 0);
+    run_until(s, went_dark);
+    assert_true(loch_id_equal(&s->dark_branch, &s->branch));
+    assert_false(loch_keys_has(s->keys, &s->tenant, &child));
 }
 
 /* Who comes with a later epoch than is known has it from a daemon that is further. */
@@ -343,11 +429,11 @@ static void behind_a_client(struct site *s, const struct loch_psk_identity *know
     struct loch_psk_identity later = *known;
     struct loch_secret psk = {0};
 
-    assert_false(loch_keys_behind(s->keys, &s->tenant));
+    assert_false(loch_keys_behind(s->keys, &s->tenant, &none));
     later.wire_epoch++;
     assert_code(loch_keys_psk(s->keys, &later, &psk), LOCH_E_NOT_FOUND);
-    assert_true(loch_keys_behind(s->keys, &s->tenant));
-    assert_false(loch_keys_behind(s->keys, &s->tenant)); /* said once */
+    assert_true(loch_keys_behind(s->keys, &s->tenant, &none));
+    assert_false(loch_keys_behind(s->keys, &s->tenant, &none)); /* said once */
 }
 
 static bool polled_on(struct site *s)
@@ -521,6 +607,7 @@ static void keys_without_a_lease_are_not_used(void **state)
 
     loch_keys_tenant_drop(s->keys, &alike);
     assert_ok(loch_keys_tenant_load(s->keys, &s->tenant)); /* now there is a place for it */
+    assert_ok(loch_keys_open_lock(s->keys, &s->tenant, &s->branch));
     assert_ok(loch_keys_usable(s->keys, &s->tenant, &s->branch));
     assert_false(loch_is_ok(loch_keys_tenant_load(s->keys, &alike)));
     assert_code(loch_keys_usable(s->keys, &alike, NULL), LOCH_E_KMS_UNAVAILABLE);
@@ -533,10 +620,16 @@ int main(void)
 {
 #define SITE(test_) cmocka_unit_test_setup_teardown(test_, site_up, site_down)
     const struct CMUnitTest tests[] = {
-        SITE(renewed_denied_and_restored),  SITE(an_outage_is_told_apart),
-        SITE(a_branch_goes_dark_alone),     SITE(a_start_without_the_cmk_is_closed_and_recovers),
-        SITE(permits_and_blocks),           SITE(keys_without_a_lease_are_not_used),
-        SITE(unused_keys_are_put_to_sleep), SITE(sleep_is_a_block_that_remembers_who_wants),
+        SITE(renewed_denied_and_restored),
+        SITE(an_outage_is_told_apart),
+        SITE(a_branch_goes_dark_alone),
+        SITE(a_load_asks_no_branch),
+        SITE(a_lock_that_is_opened_by_hand),
+        SITE(a_start_without_the_cmk_is_closed_and_recovers),
+        SITE(permits_and_blocks),
+        SITE(keys_without_a_lease_are_not_used),
+        SITE(unused_keys_are_put_to_sleep),
+        SITE(sleep_is_a_block_that_remembers_who_wants),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

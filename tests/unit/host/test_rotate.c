@@ -219,7 +219,7 @@ static void a_branch_with_its_own_cmk(void **state)
     has(other, s, true, false);
     assert_false(loch_keys_has(other, &s->tenant, &child));
     assert_code(loch_keys_wrap_key(other, &s->tenant, &s->node, LOCH_PURPOSE_WAL, &key),
-                LOCH_E_DENIED);
+                LOCH_E_KEY_REVOKED);
     assert_code(loch_keys_prove(other, &s->tenant, &s->node), LOCH_E_DENIED);
     loch_keys_destroy(other);
     has(s->keys, s, true, true); /* opened before: the leases end it */
@@ -232,6 +232,59 @@ static void a_branch_with_its_own_cmk(void **state)
     assert_ok(loch_keys_forget_timeline(s->keys, &s->tenant, &s->node));
     has(s->keys, s, true, false);
     assert_code(loch_keys_prove(s->keys, &s->tenant, &s->node), LOCH_E_CORRUPT);
+}
+
+/* A branch's KEKs are new and its timeline keys below the old ones: a rotation was cut off there.
+ * With the branch's CMK away the tenant's keys turn all the same; the next rotation with it
+ * finishes. */
+static void a_branch_that_was_cut_off_blocks_nobody(void **state)
+{
+    struct site *s = *state;
+    struct loch_rotation_report r;
+    struct keys_tenant *t = NULL;
+    struct loch_keyring next = {0};
+    struct loch_kms *kms = NULL;
+    char uri[128], away[140];
+
+    (void)snprintf(uri, sizeof uri, "file:%s", s->cmk[1]);
+    (void)snprintf(away, sizeof away, "%s.away", s->cmk[1]);
+    assert_ok(loch_kms_pin(s->kms, &s->node, uri));
+    assert_ok(loch_keys_add_locked(s->keys, &s->tenant, &s->node, &s->node));
+    assert_ok(keys_ring_kms(&s->keys->o, &s->tenant, &s->node, &kms));
+    for (int step = 0; step < 2; step++) { /* made, then active */
+        assert_ok(keys_get_newest(s->keys, &s->tenant, &s->node, &t));
+        assert_ok(keys_ring_successor(t, &next));
+        for (uint32_t i = 0; step == 1 && i < next.count; i++)
+            if (next.entries[i].state == LOCH_STATE_PENDING)
+                assert_ok(
+                    loch_keyring_activate(&next, &next.entries[i].key_id, next.entries[i].version));
+        for (int p = LOCH_PURPOSE_PAGE; step == 0 && p <= LOCH_PURPOSE_WAL; p++) {
+            struct loch_secret made = {0};
+            const struct loch_keyring_entry *e =
+                loch_keyring_active(&t->ring, LOCH_LEVEL_KEK, (enum loch_purpose)p, &s->node);
+            const struct keys_make what = {
+                .purpose = (uint8_t)p, .scope = s->node, .key_id = e->key_id, .kms = kms};
+            assert_ok(keys_ring_make(&next, &what, &made));
+            loch_secret_fini(&made);
+        }
+        assert_ok(keys_ring_put(&s->keys->o, &next, t, &t->etag));
+        loch_keyring_fini(&next);
+        keys_tenant_destroy(t);
+    }
+    assert_ok(loch_keys_tenant_load(s->keys, &s->tenant));
+    assert_int_equal(rename(s->cmk[1], away), 0);
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_KEK, &r));
+    assert_int_equal(r.rewrapped, 3);
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_TK, &r));
+    assert_int_equal(rename(away, s->cmk[1]), 0);
+    assert_ok(loch_keys_settle(s->keys, &s->tenant)); /* wraps what was left */
+    assert_ok(loch_keys_ring(s->keys, &s->tenant, &next));
+    for (uint32_t i = 0; i < next.count; i++) {
+        const struct loch_keyring_entry *e = &next.entries[i];
+        if (e->level == LOCH_LEVEL_TK && loch_id_equal(&e->scope, &s->node))
+            assert_int_equal(e->parent_version, 2);
+    }
+    loch_keyring_fini(&next);
 }
 
 /* Without the new CMK nothing is put: the old keyring goes on. */
@@ -313,7 +366,7 @@ static void an_interrupted_rotation_is_finished(void **state)
     struct loch_secret made = {0};
 
     active_of(s, LOCH_PURPOSE_META, &before);
-    assert_ok(keys_get_newest(s->keys, &s->tenant, &t));
+    assert_ok(keys_get_newest(s->keys, &s->tenant, &none, &t));
     assert_ok(keys_ring_successor(t, &next));
     const struct keys_make what = {
         .purpose = LOCH_PURPOSE_META, .key_id = before.key_id, .kms = s->kms};
@@ -386,6 +439,7 @@ int main(void)
         SITE(to_another_cmk),
         SITE(a_cmk_that_denies_changes_nothing),
         SITE(a_branch_with_its_own_cmk),
+        SITE(a_branch_that_was_cut_off_blocks_nobody),
         SITE(wire_epochs),
         SITE(an_interrupted_rotation_is_finished),
         SITE(an_older_keyring_is_refused_after_a_restart),

@@ -307,6 +307,33 @@ static void random_walk(void **state)
     }
 }
 
+/* Nobody has asked yet: the first tick has it opened; then it is as after a sleep. */
+static void what_nobody_has_asked_for_is_asked_at_once(void **state)
+{
+    struct loch_lease l;
+    (void)state;
+
+    for (int answer = LOCH_KMS_GRANTED; answer <= LOCH_KMS_SILENT; answer++) {
+        loch_lease_begin_unasked(&l, &settings, 1000 * MS);
+        assert_string_equal(loch_lease_word(&l), "opening");
+        assert_int_equal(loch_lease_tick(&l, 1001 * MS), LOCH_LEASE_RESTORE);
+        assert_int_equal(loch_lease_tick(&l, 60000 * MS), 0); /* one at a time */
+        const unsigned e =
+            loch_lease_restored(&l, 1001 * MS, 1500 * MS, (enum loch_lease_answer)answer);
+        assert_true(e & LOCH_LEASE_AUDIT);
+        assert_false(e & LOCH_LEASE_WIPE); /* nothing was open */
+        assert_string_equal(loch_lease_word(&l), answer == LOCH_KMS_GRANTED  ? "held"
+                                                 : answer == LOCH_KMS_DENIED ? "revoked"
+                                                                             : "outage");
+        assert_int_equal(l.permit_ns,
+                         answer == LOCH_KMS_GRANTED ? 1001 * MS + settings.lease_ms * MS : 0);
+    }
+    loch_lease_begin(&l, &settings, 1000 * MS);
+    assert_int_equal(loch_lease_tick(&l, 1001 * MS), 0);
+    loch_lease_ask(&l);
+    assert_int_equal(loch_lease_tick(&l, 1002 * MS), LOCH_LEASE_DECRYPT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -320,6 +347,7 @@ int main(void)
         cmocka_unit_test(a_gap_is_not_silence),
         cmocka_unit_test(unused_keys_sleep_until_they_are_wanted),
         cmocka_unit_test(a_sleeper_that_is_denied_is_revoked),
+        cmocka_unit_test(what_nobody_has_asked_for_is_asked_at_once),
         cmocka_unit_test(random_walk),
     };
 

@@ -33,7 +33,7 @@ static void everything_comes_back_with_the_tenant(void **state)
 
 static void a_branch_replaces_only_its_reasons(void **state)
 {
-    struct loch_return_facts f = {.of_branch = true, .there = true, .opened = true};
+    struct loch_return_facts f = {.of_rest = true, .there = true, .opened = true};
 
     (void)state;
     assert_int_equal(loch_return_plan(&f), LOCH_RETURN_SERVE);
@@ -46,7 +46,7 @@ static void a_branch_replaces_only_its_reasons(void **state)
     f.there_archived = false;
     f.there_serves = true;
     assert_int_equal(loch_return_plan(&f), LOCH_RETURN_LEAVE);
-    f = (struct loch_return_facts){.of_branch = true, .given = true, .opened = true};
+    f = (struct loch_return_facts){.of_rest = true, .given = true, .opened = true};
     assert_int_equal(loch_return_plan(&f), LOCH_RETURN_LEAVE); /* its siblings and parents */
 }
 
