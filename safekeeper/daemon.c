@@ -281,6 +281,8 @@ static void register_metrics(struct sk_daemon *d)
     s->pulled_bytes = COUNTER("pulled_bytes_total", "WAL bytes sent to readers.");
     s->file_reads = COUNTER("file_reads_total", "Reads of WAL from files, for lagging readers.");
     s->recovered_bytes = COUNTER("recovered_bytes_total", "WAL bytes fetched from peers.");
+    s->store.recycled =
+        COUNTER("files_recycled_total", "Of the WAL files begun, those made of trimmed ones.");
     s->store.zeroed_bytes = COUNTER("zeroed_bytes_total", "Zeros written ahead of WAL.");
     s->journal_records =
         COUNTER("journal_records_total", "Syncs that were shared by timelines (the journal).");

@@ -63,9 +63,9 @@ static void done(void *arg)
 
     s->working = false;
     loch_status st = sk_failure_raise(&s->failure);
-    if (st.code == LOCH_E_NOT_FOUND &&
+    if ((st.code == LOCH_E_NOT_FOUND || st.code == LOCH_E_CORRUPT) &&
         s->files.items[s->index].begin < sk_store_first_lsn(tl->store))
-        st = LOCH_OK; /* trimmed meanwhile */
+        st = LOCH_OK; /* trimmed meanwhile, and perhaps another file by now */
     if (st.code == LOCH_E_KEY_REVOKED || st.code == LOCH_E_KMS_UNAVAILABLE) {
         s->stopped = true; /* the next opening begins anew */
     } else if (!s->stopped && !loch_is_ok(st) && s->cuts == sk_store_cuts(tl->store)) {

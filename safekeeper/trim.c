@@ -4,6 +4,7 @@
 #include "archive.h"
 
 #include "timeline.h"
+#include "wal_limits.h"
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
@@ -41,6 +42,6 @@ void sk_trim_persisted(struct sk_timeline *tl, uint64_t token)
     if (tl->archive.trim_token == 0 || token < tl->archive.trim_token)
         return;
     tl->archive.trim_token = 0;
-    if (!loch_is_ok(sk_store_trim(tl->store, tl->control.trim_lsn)))
+    if (!loch_is_ok(sk_store_trim(tl->store, tl->control.trim_lsn, sk_limits_spare_bytes(tl))))
         loch_log_failure("cannot trim WAL");
 }

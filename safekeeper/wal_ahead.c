@@ -70,7 +70,7 @@ void sk_ahead_go_on(struct sk_store *s, size_t written_bytes)
     const uint64_t at = loch_wal_writer_bytes(s->writer);
     const uint64_t small = loch_max_u64(s->file_bytes / SMALL_SHARE, ALIGN_BYTES);
 
-    if (a->running || at < small || written_bytes > small || at >= s->file_bytes ||
+    if (s->recycled || a->running || at < small || written_bytes > small || at >= s->file_bytes ||
         (a->end > at && a->end - at >= s->file_bytes / AHEAD_SHARE))
         return;
     const uint64_t from = loch_max_u64(a->end, align_up(at + s->file_bytes / LEAD_SHARE));

@@ -34,6 +34,12 @@ LOCH_STATUS sk_wal_files_add(struct sk_wal_files *files, uint64_t seq, loch_lsn 
 LOCH_STATUS sk_wal_files_trim(struct sk_wal_files *files, loch_lsn lsn, struct sk_wal_files *gone);
 void sk_wal_file_path(const char *dir, uint64_t seq, char out[static SK_PATH_BYTES]);
 
+/* Spare files (wal_spares.c): a trimmed file's name from then on, what such a name looks like, and
+ * the deletion of all of them at a start. */
+void sk_spare_path(const char *dir, uint64_t seq, char out[static SK_PATH_BYTES]);
+bool sk_spare_is_name(const char *name);
+LOCH_STATUS sk_spares_clear(struct loch_env *env, const char *dir);
+
 /* Frees a buffer of WAL, which holds users' rows. */
 void sk_wal_wipe(struct loch_buf *wal);
 /* Appends WAL [from, upto) to *out, or less: as much as the file that holds `from` has, at most

@@ -13,6 +13,8 @@
 
 #define RESERVE_BYTES (4u << 20)
 #define FREE_SHARE    16u /* of a small file system stays free */
+#define SPARE_SHARE   16u /* of a timeline's limit, in spare files */
+#define SPARE_BYTES   (UINT64_C(256) << 20)
 #define MIB(bytes_)   ((bytes_) >> 20)
 
 /* ---- the file system ---- */
@@ -112,7 +114,8 @@ loch_status sk_limits_start(struct sk_daemon *d)
 static bool reason(const struct sk_timeline *tl, char *out, size_t max)
 {
     const struct sk_limits *l = &tl->daemon->limits;
-    uint64_t bytes = sk_store_disk_bytes(tl->store);
+    /* Spare files do not hold a timeline: they are given back before. */
+    uint64_t bytes = sk_store_disk_bytes(tl->store) - sk_store_spare_bytes(tl->store);
     bool held = tl->hold[0] != '\0';
     uint64_t own = held ? l->timeline_bytes / 16 * 15 : l->timeline_bytes;
     uint64_t node = held ? l->node_bytes / 16 * 15 : l->node_bytes;
@@ -146,6 +149,23 @@ static bool reason(const struct sk_timeline *tl, char *out, size_t max)
     return false;
 }
 
+/* Is there soon no room for spare files? */
+static bool tight(const struct sk_limits *l)
+{
+    return l->free_bytes / 2 < l->least_free_bytes ||
+           (l->node_bytes != 0 && l->wal_bytes > l->node_bytes / 8 * 7);
+}
+
+uint64_t sk_limits_spare_bytes(const struct sk_timeline *tl)
+{
+    const struct sk_limits *l = &tl->daemon->limits;
+
+    if (tl->hold[0] != '\0' || tight(l))
+        return 0;
+    return l->timeline_bytes == 0 ? SPARE_BYTES
+                                  : loch_min_u64(SPARE_BYTES, l->timeline_bytes / SPARE_SHARE);
+}
+
 static void judge(struct sk_timeline *tl)
 {
     char why[sizeof tl->hold];
@@ -162,6 +182,8 @@ static void judge(struct sk_timeline *tl)
         sk_recovery_pause(tl, tl->paused);
         sk_service_release(tl);
     }
+    if (tl->hold[0] != '\0' || tight(&tl->daemon->limits))
+        sk_store_drop_spares(tl->store);
 }
 
 bool sk_limits_held(struct sk_timeline *tl)

@@ -34,5 +34,7 @@ LOCH_STATUS sk_limits_start(struct sk_daemon *daemon);
 void sk_limits_tick(struct sk_daemon *daemon);
 /* Before WAL of a timeline is taken: holds it if it is above a limit by now. True: held. */
 bool sk_limits_held(struct sk_timeline *tl);
+/* How much of what is trimmed of a timeline may stay as spare files. */
+uint64_t sk_limits_spare_bytes(const struct sk_timeline *tl);
 
 #endif

@@ -16,6 +16,7 @@ struct names {
     const char *dir;
     uint64_t *seqs;
     size_t count, cap;
+    bool *spares;
     loch_status st;
 };
 
@@ -39,6 +40,7 @@ static bool take_name(void *arg, const char *name)
     struct names *n = arg;
     uint64_t seq;
 
+    *n->spares |= sk_spare_is_name(name);
     if (!is_wal_name(name, &seq))
         return true;
     if (n->count == n->cap) {
@@ -57,9 +59,10 @@ static bool take_name(void *arg, const char *name)
 
 /* Every file's begin, read from its proven head; void ones go to `gone`. */
 static loch_status list_files(const char *dir, const struct sk_sealer *sealer,
-                              struct sk_wal_files *files, struct sk_wal_files *gone)
+                              struct sk_wal_files *files, struct sk_wal_files *gone,
+                              bool *spares)
 {
-    struct names names = {.env = sealer->env, .dir = dir, .st = LOCH_OK};
+    struct names names = {.env = sealer->env, .dir = dir, .spares = spares, .st = LOCH_OK};
     loch_status st;
 
     LOCH_TRY_OUT(st, loch_env_list_dir(sealer->env, dir, take_name, &names));
@@ -189,11 +192,12 @@ loch_status sk_wal_recover(const char *dir, const struct sk_sealer *sealer,
     struct loch_wal_scan scan = {0};
     uint64_t last_end = 0;
     uint64_t last_bytes = 0;
+    bool spares = false;
     loch_status st;
 
     LOCH_TRY(loch_wal_scan_init(&scan, LOCH_WAL_SCAN_BOUNDARIES, control->anchor_lsn,
                                 control->anchor_prev_lsn, control->segment_bytes));
-    LOCH_TRY_OUT(st, list_files(dir, sealer, &found.files, &gone));
+    LOCH_TRY_OUT(st, list_files(dir, sealer, &found.files, &gone, &spares));
     if (found.files.next_seq == 0)
         found.files.next_seq = 1;
     LOCH_TRY_OUT(st, sk_wal_files_trim(&found.files, control->trim_lsn, &gone));
@@ -218,6 +222,8 @@ loch_status sk_wal_recover(const char *dir, const struct sk_sealer *sealer,
         LOCH_TRY_OUT(st, settle(dir, sealer, &gone, last->seq, last_end));
         last->bytes = last_end;
     }
+    if (spares)
+        LOCH_TRY_OUT(st, sk_spares_clear(sealer->env, dir));
     found.flush_lsn = scan.last_end;
     found.prev_lsn = scan.last_start;
     found.cut_bytes = scan.position - scan.last_end;

@@ -14,6 +14,7 @@
 
 #define OP_BYTES    (1u << 20) /* unsealed WRITEs are joined up to this; one frame each */
 #define BATCH_BYTES (4u << 20) /* most in one write call */
+#define PAGE_BYTES  UINT64_C(4096)
 #define POINTS_MAX  65536u
 
 void sk_store_fail(struct sk_store *s, loch_status st)
@@ -26,7 +27,7 @@ void sk_store_fail(struct sk_store *s, loch_status st)
 
 /* ---- life ---- */
 
-static loch_status add_point(struct sk_store *s, loch_lsn lsn, loch_lsn prev)
+loch_status sk_store_add_point(struct sk_store *s, loch_lsn lsn, loch_lsn prev)
 {
     if (s->point_count > 0 && s->points[s->point_count - 1].lsn >= lsn)
         return LOCH_OK;
@@ -80,8 +81,8 @@ loch_status sk_store_create(const struct sk_store_options *options, struct sk_wa
     }
     LOCH_TRY_OUT(st, loch_wal_scan_init(&s->scan, LOCH_WAL_SCAN_BOUNDARIES, found.flush_lsn,
                                         found.prev_lsn, s->segment_bytes));
-    LOCH_TRY_OUT(st, add_point(s, anchor_lsn, anchor_prev_lsn));
-    LOCH_TRY_OUT(st, add_point(s, found.flush_lsn, found.prev_lsn));
+    LOCH_TRY_OUT(st, sk_store_add_point(s, anchor_lsn, anchor_prev_lsn));
+    LOCH_TRY_OUT(st, sk_store_add_point(s, found.flush_lsn, found.prev_lsn));
     *out = s;
     return LOCH_OK;
 out:
@@ -89,7 +90,7 @@ out:
     return st;
 }
 
-static void op_free(struct op *op)
+void sk_op_free(struct op *op)
 {
     sk_wal_wipe(&op->bytes);
     free(op);
@@ -102,12 +103,13 @@ void sk_store_destroy(struct sk_store *s)
     LOCH_ASSERT(!s->busy);
     LOCH_ASSERT(!s->posted);
     LOCH_ASSERT(s->reads == 0);
+    LOCH_ASSERT(s->trims == 0);
     sk_ahead_close(s);
     sk_journal_leave(&s->client);
     while (s->head != NULL) {
         struct op *op = s->head;
         s->head = op->next;
-        op_free(op);
+        sk_op_free(op);
     }
     loch_wal_writer_destroy(s->writer);
     loch_file_close(s->file);
@@ -124,7 +126,7 @@ void sk_store_destroy(struct sk_store *s)
 bool sk_store_idle(const struct sk_store *s)
 {
     return (s->head == NULL || s->failed) && !s->busy && !s->posted && s->reads == 0 &&
-           !s->ahead.running;
+           s->trims == 0 && !s->ahead.running;
 }
 
 /* ---- the queue ---- */
@@ -166,7 +168,7 @@ static struct op *enqueue(struct sk_store *s, enum op_kind kind, uint64_t token)
     return op;
 }
 
-static struct op *dequeue(struct sk_store *s)
+struct op *sk_store_dequeue(struct sk_store *s)
 {
     struct op *op = s->head;
 
@@ -305,7 +307,7 @@ void sk_store_sync(struct sk_store *s, uint64_t token)
 
     if (op == NULL)
         return;
-    loch_status st = add_point(s, op->boundary, op->prev);
+    loch_status st = sk_store_add_point(s, op->boundary, op->prev);
     if (!loch_is_ok(st))
         sk_store_fail(s, st);
     /* A write can start in this turn: its event comes later. Other work may end at once, and events
@@ -321,10 +323,10 @@ void sk_store_sync(struct sk_store *s, uint64_t token)
 static void persist_done(void *arg, loch_status st)
 {
     struct sk_store *s = arg;
-    struct op *op = dequeue(s);
+    struct op *op = sk_store_dequeue(s);
     uint64_t token = op->token;
 
-    op_free(op);
+    sk_op_free(op);
     s->busy = false;
     if (!loch_is_ok(st)) {
         sk_store_fail(s, st);
@@ -340,196 +342,6 @@ static loch_status start_persist(struct sk_store *s)
 
     (void)snprintf(path, sizeof path, "%s/" SK_CONTROL_NAME, s->dir);
     return loch_env_replace_file_async(s->sealer.env, path, &s->head->bytes, persist_done, s);
-}
-
-/* ---- beginning a file, and with it truncation ---- */
-
-struct begin_job {
-    struct sk_store *s;
-    struct loch_wal_begin begin;
-    uint64_t seq;
-    struct sk_wal_files before; /* the list as it was */
-    struct sk_wal_files gone;   /* superseded whole */
-    struct point anchor;        /* truncation: the best point at or below the cut */
-    bool truncation;
-    loch_lsn prev;
-    uint64_t old_seq, old_bytes; /* a file that is left before it is full: its rest is given back */
-    struct loch_wal_writer *writer;
-    uint64_t head_hash;
-    struct sk_failure failure;
-};
-
-static void begin_free(struct begin_job *job)
-{
-    loch_wal_writer_destroy(job->writer);
-    sk_wal_files_fini(&job->before);
-    sk_wal_files_fini(&job->gone);
-    free(job);
-}
-
-/* The cut is durable when the new file is; what it supersedes is tidied up after. */
-static loch_status begin_steps(struct begin_job *job)
-{
-    const struct sk_store *s = job->s;
-    const struct sk_sealer *sealer = &s->sealer;
-    struct loch_place place = sk_sealer_place(sealer, LOCH_KIND_WAL, job->seq);
-    struct loch_wrap_key key = {0};
-    struct loch_buf head = {0};
-    char path[SK_PATH_BYTES];
-    loch_status st;
-
-    if (job->truncation)
-        LOCH_TRY_OUT(st, sk_wal_find_prev(s->dir, sealer, &job->before, s->segment_bytes,
-                                          job->anchor.lsn, job->anchor.prev, job->begin.start_lsn,
-                                          &job->prev));
-    LOCH_TRY_OUT(st,
-                 sealer->wrap_key(sealer->wrap_key_arg, &sealer->tenant, &sealer->timeline, &key));
-    LOCH_TRY_OUT(st, loch_wal_writer_create(&place, &key, &job->begin, &head, &job->writer));
-    job->head_hash = sk_journal_file_hash(loch_buf_slice(&head));
-    sk_wal_file_path(s->dir, job->seq, path);
-    LOCH_TRY_OUT(st, loch_env_create_file(sealer->env, path, loch_buf_slice(&head)));
-    if (job->old_seq != 0) {
-        sk_wal_file_path(s->dir, job->old_seq, path);
-        LOCH_TRY_OUT(st, loch_env_truncate_file(sealer->env, path, job->old_bytes));
-    }
-    for (size_t i = 0; i < job->gone.count; i++) {
-        sk_wal_file_path(s->dir, job->gone.items[i].seq, path);
-        LOCH_TRY_OUT(st, loch_env_unlink(sealer->env, path));
-    }
-out:
-    loch_wrap_key_fini(&key);
-    loch_buf_fini(&head);
-    return st;
-}
-
-static void begin_work(void *arg)
-{
-    struct begin_job *job = arg;
-
-    sk_failure_take(&job->failure, begin_steps(job));
-}
-
-/* The new file is preallocated: whatever comes next may go on. */
-static void begin_allocated(void *arg, loch_status st)
-{
-    struct begin_job *job = arg;
-    struct sk_store *s = job->s;
-
-    s->busy = false;
-    if (!loch_is_ok(st)) {
-        begin_free(job);
-        sk_store_fail(s, st);
-        return;
-    }
-    if (!job->truncation) {
-        begin_free(job);
-        sk_store_pump(s);
-        return;
-    }
-    struct op *op = dequeue(s);
-    uint64_t token = op->token;
-    loch_lsn prev = job->prev;
-    s->truncations--;
-    op_free(op);
-    begin_free(job);
-    s->events->truncated(s->arg, token, prev);
-    sk_store_pump(s);
-}
-
-static loch_status begin_adopt(struct begin_job *job)
-{
-    struct sk_store *s = job->s;
-    loch_lsn at = job->begin.start_lsn;
-    char path[SK_PATH_BYTES];
-
-    LOCH_TRY(sk_failure_raise(&job->failure));
-    if (s->files.count > 0 && s->writer != NULL)
-        s->files.items[s->files.count - 1].bytes = loch_wal_writer_bytes(s->writer);
-    LOCH_TRY(sk_wal_files_add(&s->files, job->seq, at, NULL));
-    s->files.items[s->files.count - 1].bytes = s->file_bytes;
-    loch_wal_writer_destroy(s->writer);
-    loch_file_close(s->file);
-    sk_ahead_close(s);
-    s->writer = job->writer;
-    job->writer = NULL;
-    s->file = NULL;
-    s->write_offset = loch_wal_writer_bytes(s->writer);
-    LOCH_ASSERT(s->unsynced_frames == 0);
-    if (job->truncation) {
-        while (s->point_count > 0 && s->points[s->point_count - 1].lsn > at)
-            s->point_count--;
-        LOCH_TRY(add_point(s, at, job->prev));
-        sk_tail_cut(&s->tail, at);
-        LOCH_ASSERT(s->tail.end == at);
-        s->cuts++;
-        s->written = s->received = s->written_boundary = at;
-        loch_wal_scan_fini(&s->scan);
-        LOCH_TRY(loch_wal_scan_init(&s->scan, LOCH_WAL_SCAN_BOUNDARIES, at, job->prev,
-                                    s->segment_bytes));
-    }
-    sk_wal_file_path(s->dir, job->seq, path);
-    LOCH_TRY(loch_file_open(s->sealer.env, path, O_RDWR, &s->file));
-    LOCH_TRY(sk_journal_file(&s->client, s->file, path, job->seq, job->head_hash));
-    if (s->stats.files != NULL)
-        loch_metric_add(s->stats.files, 1);
-    return loch_file_allocate(s->file, s->file_bytes, begin_allocated, job);
-}
-
-static void begin_done(void *arg)
-{
-    struct begin_job *job = arg;
-    struct sk_store *s = job->s;
-    loch_status st = begin_adopt(job);
-
-    if (!loch_is_ok(st)) {
-        s->busy = false;
-        begin_free(job);
-        sk_store_fail(s, st);
-    }
-}
-
-static struct point best_point(const struct sk_store *s, loch_lsn at)
-{
-    size_t i = s->point_count;
-
-    while (i > 1 && s->points[i - 1].lsn > at)
-        i--;
-    LOCH_ASSERT(i > 0);
-    LOCH_ASSERT(s->points[i - 1].lsn <= at);
-    return s->points[i - 1];
-}
-
-/* A new file from `begin` on; what older files hold from there is void. */
-static loch_status start_begin(struct sk_store *s, struct loch_wal_begin begin, bool truncation)
-{
-    struct begin_job *job = calloc(1, sizeof *job);
-    struct sk_wal_files after = {0};
-    loch_status st;
-
-    if (job == NULL)
-        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory to begin a WAL file");
-    job->s = s;
-    job->begin = begin;
-    job->begin.incarnation = s->sealer.incarnation;
-    job->truncation = truncation;
-    job->seq = s->files.next_seq;
-    if (truncation)
-        job->anchor = best_point(s, begin.start_lsn);
-    if (s->writer != NULL && loch_wal_writer_bytes(s->writer) < s->file_bytes) {
-        job->old_seq = job->seq - 1;
-        job->old_bytes = loch_wal_writer_bytes(s->writer);
-    }
-    LOCH_TRY_OUT(st, sk_wal_files_copy(&job->before, &s->files));
-    LOCH_TRY_OUT(st, sk_wal_files_copy(&after, &s->files));
-    LOCH_TRY_OUT(st, sk_wal_files_add(&after, job->seq, begin.start_lsn, &job->gone));
-    LOCH_TRY_OUT(st, loch_env_work(s->sealer.env, begin_work, begin_done, job));
-    s->busy = true;
-    job = NULL;
-out:
-    sk_wal_files_fini(&after);
-    if (job != NULL)
-        begin_free(job);
-    return st;
 }
 
 /* ---- write and sync ---- */
@@ -630,7 +442,21 @@ static loch_status take_write(struct sk_store *s)
     s->queued -= op->wal_bytes;
     if (s->stats.write_bytes != NULL)
         loch_metric_add(s->stats.write_bytes, op->wal_bytes);
-    op_free(dequeue(s));
+    sk_op_free(sk_store_dequeue(s));
+    return LOCH_OK;
+}
+
+/* What is written next. Behind the end of a recycled file lies what it was before: the rest of the
+ * last page is zeroed, for a page that is written whole need not be read first. (Not through the
+ * journal, which may be replayed over what came later.) */
+static loch_status bytes_out(struct sk_store *s, struct loch_slice *out)
+{
+    const uint64_t end = s->write_offset + s->out.len;
+    const size_t pad = s->recycled ? (size_t)(-end % PAGE_BYTES) : 0;
+
+    LOCH_TRY(loch_buf_reserve(&s->out, pad));
+    memset(s->out.data + s->out.len, 0, pad);
+    *out = loch_slice_of(s->out.data, s->out.len + pad);
     return LOCH_OK;
 }
 
@@ -639,6 +465,7 @@ static loch_status take_write(struct sk_store *s)
 static loch_status start_write(struct sk_store *s)
 {
     const uint64_t room = sk_ahead_room(s);
+    struct loch_slice bytes;
 
     LOCH_ASSERT(s->out.len == 0);
     s->out_frames = 0;
@@ -661,10 +488,11 @@ static loch_status start_write(struct sk_store *s)
                              s);
             return LOCH_OK;
         }
-        return loch_file_write_sync(s->file, s->write_offset, loch_buf_slice(&s->out),
-                                    write_sync_done, s);
+        LOCH_TRY(bytes_out(s, &bytes));
+        return loch_file_write_sync(s->file, s->write_offset, bytes, write_sync_done, s);
     }
-    return loch_file_write(s->file, s->write_offset, loch_buf_slice(&s->out), write_done, s);
+    LOCH_TRY(bytes_out(s, &bytes));
+    return loch_file_write(s->file, s->write_offset, bytes, write_done, s);
 }
 
 static bool is_full(const struct sk_store *s)
@@ -682,17 +510,17 @@ static loch_status step_write(struct sk_store *s)
     }
     struct loch_wal_begin begin = {
         .start_lsn = s->written, .boundary_lsn = s->written_boundary, .term = s->head->term};
-    return start_begin(s, begin, false);
+    return sk_begin_start(s, begin, false);
 }
 
 static void sync_event(struct sk_store *s)
 {
-    struct op *op = dequeue(s);
+    struct op *op = sk_store_dequeue(s);
     uint64_t token = op->token;
     loch_lsn boundary = op->boundary;
     loch_lsn prev = op->prev;
 
-    op_free(op);
+    sk_op_free(op);
     s->events->synced(s->arg, token, boundary, prev);
 }
 
@@ -731,7 +559,7 @@ static loch_status step_truncate(struct sk_store *s)
         s->busy = true;
         return loch_file_sync(s->file, sync_before_begin_done, s);
     }
-    return start_begin(s, begin, true);
+    return sk_begin_start(s, begin, true);
 }
 
 /* A file is not left, nor are zeros overwritten, while zeros are under way in it. */

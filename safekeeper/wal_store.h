@@ -30,8 +30,8 @@ struct sk_store_events {
 
 /* Shared by all timelines; series may be NULL in tests. */
 struct sk_store_stats {
-    struct loch_metric *writes, *write_bytes, *syncs, *sync_latency, *files, *zeroed_bytes,
-        *trimmed_bytes;
+    struct loch_metric *writes, *write_bytes, *syncs, *sync_latency, *files, *recycled,
+        *zeroed_bytes, *trimmed_bytes;
 };
 
 struct sk_store_options {
@@ -73,19 +73,24 @@ size_t sk_store_queued(const struct sk_store *store);
 /* The best record boundary at or below `commit` to restart from; forgets those before it. */
 void sk_store_anchor(struct sk_store *store, loch_lsn commit, loch_lsn *lsn, loch_lsn *prev_lsn);
 /* About once a second: a timeline that has been idle for a minute gives back its memory, its open
- * file and what was preallocated. */
+ * file, its spare files and what was preallocated. */
 void sk_store_tick(struct sk_store *store);
 /* Sequence number of the newest WAL file, 0 when there is none. */
 uint64_t sk_store_last_seq(const struct sk_store *store);
 size_t sk_store_file_count(const struct sk_store *store);
-/* What its WAL files take on disk, preallocation included. */
+/* What its WAL files take on disk, preallocation and spare files included. */
 uint64_t sk_store_disk_bytes(const struct sk_store *store);
 /* Where the oldest WAL on disk begins; its end when there is no file. */
 loch_lsn sk_store_first_lsn(const struct sk_store *store);
 /* The first LSN that would stay if all below `lsn` were trimmed: files are kept whole. */
 loch_lsn sk_store_trim_point(const struct sk_store *store, loch_lsn lsn);
-/* Deletes the files below `lsn` on a pool thread. The control file that says so is durable. */
-LOCH_STATUS sk_store_trim(struct sk_store *store, loch_lsn lsn);
+/* Deletes the files below `lsn` on a pool thread, or keeps some of them as spare ones, which new
+ * files are made of: as many as were begun since the last trim, 16 and `spare_bytes` at most. The
+ * control file that says so is durable. */
+LOCH_STATUS sk_store_trim(struct sk_store *store, loch_lsn lsn, uint64_t spare_bytes);
+uint64_t sk_store_spare_bytes(const struct sk_store *store);
+/* Deletes the spare files. */
+void sk_store_drop_spares(struct sk_store *store);
 
 /* A copy of the list of WAL files as it is now. */
 LOCH_STATUS sk_store_files(const struct sk_store *store, struct sk_wal_files *out);

@@ -1,4 +1,4 @@
-/* What wal_store.c, wal_store_read.c and wal_ahead.c share. */
+/* What wal_store.c, wal_begin.c, wal_store_read.c, wal_spares.c and wal_ahead.c share. */
 #ifndef LOCH_SAFEKEEPER_WAL_STORE_IMPL_H
 #define LOCH_SAFEKEEPER_WAL_STORE_IMPL_H
 
@@ -37,6 +37,27 @@ struct sk_ahead {
     bool running;
 };
 
+/* A file that was trimmed, kept under another name until it becomes a new one. */
+struct sk_spare {
+    uint64_t seq; /* it had; 0: none */
+    uint64_t bytes;
+};
+
+#define SK_SPARES_MAX 16u
+
+/* A defect for the simulator's own build: a spare file gets its name before its head. */
+#ifdef LOCH_SIM_MUTATIONS
+extern bool sk_head_comes_last;
+#else
+#define sk_head_comes_last false
+#endif
+
+struct sk_spares {
+    struct sk_spare items[SK_SPARES_MAX];
+    size_t count;
+    unsigned begun; /* files since the last trim that took some: as many spares are of use */
+};
+
 struct sk_store {
     char *dir;
     struct sk_sealer sealer;
@@ -50,6 +71,7 @@ struct sk_store {
     size_t queued;
     bool busy, failed, posted;
     size_t reads;                /* files are used on pool threads */
+    unsigned trims;              /* so are files that are trimmed */
     bool resting;                /* the newest file is being cut to what it holds */
     struct read_job *after_rest; /* reads that wait for that, newest first */
 
@@ -66,6 +88,8 @@ struct sk_store {
     unsigned truncations; /* queued */
     uint64_t started_ns;
     struct sk_ahead ahead;
+    struct sk_spares spares;
+    bool recycled; /* the newest file was a spare one: behind its end lies what it was before */
     struct sk_journal_client client;
     bool journaled; /* the write in flight */
     loch_lsn written, received;
@@ -83,6 +107,20 @@ struct sk_store {
 /* wal_store.c: what ended unexpectedly ends the store, once; the queue goes on. */
 void sk_store_fail(struct sk_store *store, loch_status st);
 void sk_store_pump(struct sk_store *store);
+
+LOCH_STATUS sk_store_add_point(struct sk_store *store, loch_lsn lsn, loch_lsn prev);
+struct op *sk_store_dequeue(struct sk_store *store);
+void sk_op_free(struct op *op);
+
+/* wal_begin.c: a new file from `begin` on; what older files hold from there is void. */
+LOCH_STATUS sk_begin_start(struct sk_store *store, struct loch_wal_begin begin, bool truncation);
+
+/* wal_spares.c */
+/* Of files that are trimmed, how many of the first ones are to become spares, at most `bytes`. */
+size_t sk_spares_wanted(struct sk_store *store, const struct sk_wal_files *gone, uint64_t bytes);
+void sk_spares_add(struct sk_store *store, struct sk_spare spare);
+/* *out is untouched when there is none. */
+void sk_spares_take(struct sk_store *store, struct sk_spare *out);
 
 /* wal_ahead.c: after `written_bytes` were written to the newest file, more zeros ahead if due. */
 void sk_ahead_go_on(struct sk_store *store, size_t written_bytes);

@@ -116,6 +116,7 @@ void sk_store_tick(struct sk_store *s)
         return;
     if (s->tail.bytes != NULL)
         sk_tail_release(&s->tail);
+    sk_store_drop_spares(s);
     if (s->writer != NULL && s->head == NULL && !s->busy && s->unsynced_frames == 0 &&
         !s->ahead.running && s->reads == 0)
         rest(s);
@@ -133,7 +134,7 @@ size_t sk_store_file_count(const struct sk_store *s)
 
 uint64_t sk_store_disk_bytes(const struct sk_store *s)
 {
-    uint64_t sum = 0;
+    uint64_t sum = sk_store_spare_bytes(s);
 
     for (size_t i = 0; i < s->files.count; i++)
         sum += s->files.items[i].bytes;
@@ -163,8 +164,18 @@ loch_lsn sk_store_trim_point(const struct sk_store *s, loch_lsn lsn)
 struct trim_job {
     struct sk_store *s;
     struct sk_wal_files gone;
+    size_t spare; /* so many of the first ones are kept; less where that fails */
     struct sk_failure failure;
 };
+
+/* Not every file system can; then the file is deleted. */
+static bool make_spare(const struct sk_store *s, const char *path, uint64_t seq)
+{
+    char spare[SK_PATH_BYTES];
+
+    sk_spare_path(s->dir, seq, spare);
+    return loch_is_ok(loch_env_rename(s->sealer.env, path, spare));
+}
 
 /* What fails here is left to the next start: the files are void already. */
 static void trim_work(void *arg)
@@ -175,6 +186,11 @@ static void trim_work(void *arg)
 
     for (size_t i = 0; i < job->gone.count; i++) {
         sk_wal_file_path(job->s->dir, job->gone.items[i].seq, path);
+        if (i < job->spare) {
+            if (make_spare(job->s, path, job->gone.items[i].seq))
+                continue;
+            job->spare = i;
+        }
         loch_status one = loch_env_unlink(job->s->sealer.env, path);
         if (!loch_is_ok(one) && one.code != LOCH_E_NOT_FOUND)
             st = one;
@@ -186,14 +202,16 @@ static void trim_done(void *arg)
 {
     struct trim_job *job = arg;
 
-    job->s->reads--;
+    job->s->trims--;
+    for (size_t i = 0; i < job->spare; i++)
+        sk_spares_add(job->s, (struct sk_spare){job->gone.items[i].seq, job->gone.items[i].bytes});
     if (!loch_is_ok(sk_failure_raise(&job->failure)))
         loch_log_failure("cannot delete WAL files that are no longer needed");
     sk_wal_files_fini(&job->gone);
     free(job);
 }
 
-loch_status sk_store_trim(struct sk_store *s, loch_lsn lsn)
+loch_status sk_store_trim(struct sk_store *s, loch_lsn lsn, uint64_t spare_bytes)
 {
     struct trim_job *job = calloc(1, sizeof *job);
     loch_lsn first = sk_store_first_lsn(s);
@@ -207,8 +225,10 @@ loch_status sk_store_trim(struct sk_store *s, loch_lsn lsn)
         goto out;
     if (s->stats.trimmed_bytes != NULL)
         loch_metric_add(s->stats.trimmed_bytes, sk_store_first_lsn(s) - first);
+    if (s->trims == 0) /* those under way are not counted */
+        job->spare = sk_spares_wanted(s, &job->gone, spare_bytes);
     LOCH_TRY_OUT(st, loch_env_work(s->sealer.env, trim_work, trim_done, job));
-    s->reads++;
+    s->trims++;
     return LOCH_OK;
 out:
     sk_wal_files_fini(&job->gone);
@@ -247,7 +267,11 @@ static void read_done(void *arg)
     struct read_job *job = arg;
 
     job->s->reads--;
-    job->done(job->arg, sk_failure_raise(&job->failure), &job->wal);
+    loch_status st = sk_failure_raise(&job->failure);
+    if (st.code == LOCH_E_CORRUPT && job->from < sk_store_first_lsn(job->s))
+        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "WAL at " LOCH_LSN_FMT " was trimmed meanwhile",
+                       LOCH_LSN_ARG(job->from)); /* its file is another one by now */
+    job->done(job->arg, st, &job->wal);
     sk_wal_wipe(&job->wal);
     sk_wal_files_fini(&job->files);
     free(job);

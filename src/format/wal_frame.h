@@ -49,6 +49,14 @@ struct loch_wal_reader {
     struct loch_wal_begin begin;
 };
 
+/* The simulator's own build of the reader can be told to take a recycled file's old frames for its
+ * own, which its checkers must see. The product's reader has no such code. */
+#ifdef LOCH_SIM_MUTATIONS
+extern bool wal_takes_stale_frames;
+#else
+#define wal_takes_stale_frames false
+#endif
+
 /* Opens the frame whose whole stored bytes are given (prefix already decoded) into `out` (p->len
  * bytes). LOCH_E_CORRUPT also for alignment bytes that are not zero. */
 LOCH_STATUS wal_frame_open(struct loch_aead *aead, const uint8_t hash[static LOCH_SHA256_BYTES],

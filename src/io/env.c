@@ -154,6 +154,11 @@ loch_status loch_env_unlink(struct loch_env *env, const char *path)
     return env->ops->unlink(env, path);
 }
 
+loch_status loch_env_rename(struct loch_env *env, const char *from, const char *to)
+{
+    return env->ops->rename(env, from, to);
+}
+
 loch_status loch_env_mkdirs(struct loch_env *env, const char *path)
 {
     return env->ops->mkdirs(env, path);

@@ -100,6 +100,7 @@ LOCH_STATUS real_patch_file(struct loch_env *env, const char *path, uint64_t off
                             struct loch_slice bytes);
 LOCH_STATUS real_truncate_file(struct loch_env *env, const char *path, uint64_t size);
 LOCH_STATUS real_unlink(struct loch_env *env, const char *path);
+LOCH_STATUS real_rename(struct loch_env *env, const char *from, const char *to);
 LOCH_STATUS real_mkdirs(struct loch_env *env, const char *path);
 LOCH_STATUS real_sync_dir(struct loch_env *env, const char *path);
 LOCH_STATUS real_list_dir(struct loch_env *env, const char *path,

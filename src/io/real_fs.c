@@ -237,6 +237,14 @@ loch_status real_unlink(struct loch_env *env, const char *path)
     return sync_parent(env, path);
 }
 
+loch_status real_rename(struct loch_env *env, const char *from, const char *to)
+{
+    if (faulted() || renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) != 0)
+        return errno == EEXIST ? LOCH_FAIL(LOCH_E_EXISTS, "%s exists", to)
+                               : io_failure("cannot rename", from);
+    return sync_parent(env, to);
+}
+
 loch_status real_mkdirs(struct loch_env *env, const char *path)
 {
     char part[PATH_MAX];

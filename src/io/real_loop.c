@@ -291,6 +291,7 @@ static const struct loch_world_ops real_ops = {
     .patch_file = real_patch_file,
     .truncate_file = real_truncate_file,
     .unlink = real_unlink,
+    .rename = real_rename,
     .mkdirs = real_mkdirs,
     .sync_dir = real_sync_dir,
     .list_dir = real_list_dir,

@@ -44,6 +44,7 @@ struct loch_world_ops {
     (struct loch_env *env, const char *path, uint64_t offset, struct loch_slice bytes);
     LOCH_STATUS (*truncate_file)(struct loch_env *env, const char *path, uint64_t size);
     LOCH_STATUS (*unlink)(struct loch_env *env, const char *path);
+    LOCH_STATUS (*rename)(struct loch_env *env, const char *from, const char *to);
     LOCH_STATUS (*mkdirs)(struct loch_env *env, const char *path);
     LOCH_STATUS (*sync_dir)(struct loch_env *env, const char *path);
     LOCH_STATUS(*list_dir)

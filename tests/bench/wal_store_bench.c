@@ -27,6 +27,8 @@
 #define START_PREV  UINT64_C(0x1000000)
 #define SYSTEM_ID   UINT64_C(77)
 #define FILE_BYTES  (UINT64_C(16) << 20)
+#define SPARE_BYTES (UINT64_C(256) << 20)
+#define WARM_FILES  4u
 #define ROUND_NS    UINT64_C(100000000)
 #define SAMPLES_MAX (1u << 20)
 #define SIDES       5u
@@ -58,6 +60,8 @@ static struct {
     int fd, fresh_fd, grow_fd; /* plain files */
     uint64_t plain_offset, fresh_offset, grow_offset;
 } b;
+
+static uint8_t plain_bytes[128u << 10]; /* what the plain files get */
 
 static uint64_t now_ns(void)
 {
@@ -126,9 +130,7 @@ static void open_store(void)
 
 static void write_at(int fd, uint64_t offset, size_t size)
 {
-    static uint8_t bytes[128u << 10];
-
-    if (pwrite(fd, bytes, size, (off_t)offset) != (ssize_t)size || fdatasync(fd) != 0) {
+    if (pwrite(fd, plain_bytes, size, (off_t)offset) != (ssize_t)size || fdatasync(fd) != 0) {
         perror("a plain file");
         exit(1);
     }
@@ -200,16 +202,26 @@ static void store_rest(void)
     }
 }
 
+/* All but the newest file, as if it were archived and persisted. */
 static void trim(void)
 {
-    const uint64_t keep = UINT64_C(256) << 20;
-    const loch_lsn from = b.written > START_LSN + keep ? b.written - keep : START_LSN;
     loch_lsn anchor;
 
     store_rest();
     sk_store_anchor(b.store, b.written, &anchor, &anchor);
-    MUST(sk_store_trim(b.store, sk_store_trim_point(b.store, from)));
+    MUST(sk_store_trim(b.store, sk_store_trim_point(b.store, b.written), SPARE_BYTES));
     store_rest();
+}
+
+/* A timeline that has written for a while: some files were begun and trimmed. */
+static void warm_up(void)
+{
+    while (sk_store_last_seq(b.store) < WARM_FILES) {
+        while (b.wal.len < sizeof plain_bytes)
+            (void)wal_gen_record(&b.gen, &b.wal, 500);
+        store_append(sizeof plain_bytes);
+    }
+    trim();
 }
 
 static void round_of(struct side *s, void (*append)(size_t size), size_t size, uint64_t until_ns)
@@ -323,6 +335,7 @@ int main(int argc, char **argv)
     b.grow_fd = open_file("grow");
     MUST(loch_env_real_create(&b.env));
     open_store();
+    warm_up();
     run(8192, ms);
     run(128u << 10, ms);
     store_rest();

@@ -168,6 +168,7 @@ static void entry_remove(struct sim_node *n, struct sim_entry *e)
     if (e->inode != NULL)
         inode_release(e->inode);
     free(e->path);
+    free(e->durable_path);
     free(e);
 }
 
@@ -198,6 +199,18 @@ static void settle_write(struct sim_world *w, struct sim_inode *i, const struct 
     }
 }
 
+/* Was the last rename lost? */
+static void settle_name(struct sim_world *w, struct sim_entry *e)
+{
+    if (e->durable_path != NULL && sim_world_draw(w, 2) == 0) {
+        free(e->path);
+        e->path = e->durable_path;
+    } else {
+        free(e->durable_path);
+    }
+    e->durable_path = NULL;
+}
+
 void sim_disk_power_cut(struct sim_node *node)
 {
     struct sim_world *w = node->world;
@@ -210,6 +223,7 @@ void sim_disk_power_cut(struct sim_node *node)
             for (const struct pending *p = e->inode->pending; p != NULL; p = p->next)
                 settle_write(w, e->inode, p);
             inode_settle(e->inode);
+            settle_name(w, e);
             buf_set(&e->inode->now, loch_buf_slice(&e->inode->durable));
             e->durable = true;
         }
@@ -484,8 +498,12 @@ loch_status sim_patch_file(struct loch_env *env, const char *path, uint64_t offs
     struct sim_entry *e = find(p->node, path);
     if (e == NULL || e->is_dir)
         return LOCH_FAIL(LOCH_E_NOT_FOUND, "cannot open %s: it does not exist", path);
-    sync_first(e->inode, SIZE_MAX);
     buf_write(&e->inode->now, offset, bytes.data, bytes.len);
+    if (p->node->world->o.patches_late) {
+        (void)note_pending(e->inode, offset, bytes);
+        return LOCH_OK;
+    }
+    sync_first(e->inode, SIZE_MAX);
     buf_set(&e->inode->durable, loch_buf_slice(&e->inode->now));
     return LOCH_OK;
 }
@@ -514,6 +532,26 @@ loch_status sim_unlink(struct loch_env *env, const char *path)
     if (e == NULL || e->is_dir)
         return LOCH_FAIL(LOCH_E_NOT_FOUND, "cannot remove %s: it does not exist", path);
     entry_remove(p->node, e);
+    return LOCH_OK;
+}
+
+loch_status sim_rename(struct loch_env *env, const char *from, const char *to)
+{
+    struct sim_process *p = sim_process_of(env);
+
+    LOCH_TRY(check(p, "rename", from));
+    struct sim_entry *e = find(p->node, from);
+    if (e == NULL || e->is_dir)
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "cannot rename %s: it does not exist", from);
+    if (find(p->node, to) != NULL)
+        return LOCH_FAIL(LOCH_E_EXISTS, "%s exists", to);
+    if (p->node->world->o.renames_late && e->durable_path == NULL)
+        e->durable_path = e->path;
+    else
+        free(e->path);
+    e->path = strdup(to);
+    LOCH_ASSERT(e->path != NULL);
+    e->durable = true;
     return LOCH_OK;
 }
 
@@ -553,8 +591,11 @@ loch_status sim_sync_dir(struct loch_env *env, const char *path)
     while (n > 0 && path[n - 1] == '/')
         n--;
     for (struct sim_entry *e = p->node->entries; e != NULL; e = e->next)
-        if (parent_len(e->path) == n && memcmp(e->path, path, n) == 0)
+        if (parent_len(e->path) == n && memcmp(e->path, path, n) == 0) {
             e->durable = true;
+            free(e->durable_path);
+            e->durable_path = NULL;
+        }
     return LOCH_OK;
 }
 

@@ -21,6 +21,9 @@ struct sim_options {
     uint64_t seed;
     uint64_t disk_min_us, disk_max_us; /* of a write or sync; 0, 0: 20 to 2000 */
     uint64_t net_min_us, net_max_us;   /* one way; 0, 0: 50 to 5000 */
+    /* Disks that are worse than promised, to prove that somebody notices: a rename is durable when
+     * its directory is synced, a patched file when it is. */
+    bool renames_late, patches_late;
 };
 
 struct sim_world *sim_world_create(const struct sim_options *options);

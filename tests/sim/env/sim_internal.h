@@ -38,6 +38,7 @@ struct sim_entry {
     char *path;
     bool is_dir;
     bool durable;            /* its directory was synced since it came */
+    char *durable_path;      /* what a power cut may make of `path`; NULL: nothing else */
     struct sim_inode *inode; /* files */
 };
 
@@ -91,6 +92,7 @@ LOCH_STATUS sim_patch_file(struct loch_env *env, const char *path, uint64_t offs
                            struct loch_slice bytes);
 LOCH_STATUS sim_truncate_file(struct loch_env *env, const char *path, uint64_t size);
 LOCH_STATUS sim_unlink(struct loch_env *env, const char *path);
+LOCH_STATUS sim_rename(struct loch_env *env, const char *from, const char *to);
 LOCH_STATUS sim_mkdirs(struct loch_env *env, const char *path);
 LOCH_STATUS sim_sync_dir(struct loch_env *env, const char *path);
 LOCH_STATUS sim_list_dir(struct loch_env *env, const char *path,

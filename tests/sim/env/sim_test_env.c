@@ -218,6 +218,12 @@ static void whole_files(void **state)
     assert_code(loch_env_create_file(env, "/x/y", loch_slice_of("2", 1)), LOCH_E_EXISTS);
     assert_ok(loch_env_replace_file(env, "/x/y", loch_slice_of("345", 3)));
     assert_ok(loch_env_truncate_file(env, "/x/y", 2));
+    assert_ok(loch_env_rename(env, "/x/y", "/x/w"));
+    assert_code(loch_env_rename(env, "/x/y", "/x/v"), LOCH_E_NOT_FOUND);
+    assert_ok(loch_env_create_file(env, "/x/y", loch_slice_of("1", 1)));
+    assert_code(loch_env_rename(env, "/x/w", "/x/y"), LOCH_E_EXISTS);
+    assert_ok(loch_env_unlink(env, "/x/y"));
+    assert_ok(loch_env_rename(env, "/x/w", "/x/y"));
     sim_node_power_cut(node);
     env = sim_node_start(node);
     assert_ok(loch_env_read_file(env, "/x/y", 2, &buf));

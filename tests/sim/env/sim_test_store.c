@@ -4,12 +4,19 @@
  * process is killed or the power goes; the store is opened again on what is left. Held against
  * every seed: what was reported as synced is there, whole, ends at a record and is byte for byte
  * what was written; nothing that was never written appears; a cut that was reported stays cut.
+ * Files are trimmed and recycled meanwhile, so behind the end of many lies what they were before.
  */
 #include "store_world.h"
 
 #include "sim_env.h"
 
+#include "loch/base/check.h"
 #include "loch/base/log.h"
+#include "loch/host/metrics.h"
+
+#ifdef LOCH_SIM_MUTATIONS /* of wal_reader.c and wal_begin.c */
+extern bool wal_takes_stale_frames, sk_head_comes_last;
+#endif
 
 struct mark { /* the generator after each record: a boundary one may come back to */
     struct wal_gen gen;
@@ -26,10 +33,11 @@ struct story {
     bool failed;
     loch_lsn acked;   /* reported as synced, not cut since */
     loch_lsn cutting; /* a cut under way: the crash may come before or after it */
-    unsigned crashes, syncs, cuts, reads;
+    unsigned crashes, syncs, cuts, reads, trims;
 };
 
 static struct story story;
+static struct loch_metric *recycled; /* files, over all stories */
 
 static void synced(void *arg, uint64_t token, loch_lsn flush, loch_lsn prev)
 {
@@ -59,6 +67,15 @@ static void failed(void *arg, loch_status st)
 
 static const struct sk_store_events events = {
     .persisted = world_persisted, .truncated = truncated, .synced = synced, .failed = failed};
+
+/* Is this the defect to be caught? Known ones: stale-frames, head-after-name (of the product's own
+ * code, in a build of its own), rename-not-durable, head-not-durable (of the disk). */
+static bool mutated(const char *name)
+{
+    const char *chosen = getenv("LOCH_SIM_MUTATION");
+
+    return chosen != NULL && strcmp(chosen, name) == 0;
+}
 
 static uint64_t draw(uint64_t n)
 {
@@ -127,7 +144,7 @@ static void read_back(void *arg, loch_status st, struct loch_buf *take_wal)
 /* What the store says it has is what was written. */
 static void check_all(loch_lsn upto)
 {
-    loch_lsn at = START_LSN;
+    loch_lsn at = sk_store_first_lsn(story.w.store);
     while (at < upto) {
         loch_lsn before = at;
         assert_ok(sk_store_read(story.w.store, at, upto, 1u << 20, read_back, &at));
@@ -145,6 +162,7 @@ static void open_store(void)
                                        .sealer = w->sealer,
                                        .segment_bytes = WAL_GEN_SEGMENT_BYTES,
                                        .file_bytes = w->file_bytes,
+                                       .stats = &w->stats,
                                        .events = &events,
                                        .arg = w};
 
@@ -221,11 +239,20 @@ static void act_commit(void)
     next.anchor_prev_lsn = prev;
     next.last_seq = sk_store_last_seq(w->store);
     next.sequence++;
+    if (draw(2) == 0)
+        next.trim_lsn = loch_max_u64(next.trim_lsn, sk_store_trim_point(w->store, lsn));
     assert_ok(sk_control_seal(&next, &w->sealer, &sealed));
     sk_store_persist(w->store, ++w->token, &sealed);
     wait_for(w->token);
-    if (goes_on())
-        w->control = next; /* a crash before leaves the older one, which is as true */
+    if (!goes_on())
+        return;
+    const bool trims = next.trim_lsn > w->control.trim_lsn;
+    w->control = next; /* a crash before leaves the older one, which is as true */
+    if (!trims)
+        return;
+    assert_ok(sk_store_trim(w->store, next.trim_lsn, draw(4) == 0 ? 0 : UINT64_MAX));
+    assert_int_equal(sk_store_first_lsn(w->store), next.trim_lsn);
+    story.trims++;
 }
 
 static void live(void)
@@ -247,6 +274,8 @@ static void live(void)
             act_cut();
         } else if (what == 18) {
             act_commit();
+            if (goes_on() && draw(8) == 0)
+                sk_store_drop_spares(story.w.store);
         } else if (goes_on()) {
             for (uint64_t n = draw(10); n > 0 && goes_on() && !sk_store_idle(story.w.store); n--)
                 step();
@@ -265,9 +294,12 @@ static void run_seed(uint64_t seed)
 {
     struct world *w = &story.w;
 
-    story = (struct story){.sim = sim_world_create(&(struct sim_options){.seed = seed})};
+    story = (struct story){.sim = sim_world_create(&(struct sim_options){
+                               .seed = seed,
+                               .renames_late = mutated("rename-not-durable"),
+                               .patches_late = mutated("head-not-durable")})};
     story.node = sim_node_create(story.sim, "safekeeper");
-    *w = (struct world){.file_bytes = 96u << 10};
+    *w = (struct world){.file_bytes = 96u << 10, .stats = {.recycled = recycled}};
     (void)strcpy(w->dir, "/sk");
     w->sealer = (struct sk_sealer){.wrap_key = world_wrap_key,
                                    .keys = {.find = world_find_key},
@@ -310,19 +342,33 @@ static void seeds(void **state)
     uint64_t n = count != NULL ? strtoull(count, NULL, 10) : 60;
     unsigned syncs = 0;
     unsigned cuts = 0;
+    unsigned trims = 0;
+    struct loch_metrics *metrics = NULL;
 
     (void)state;
+#ifdef LOCH_SIM_MUTATIONS
+    wal_takes_stale_frames = mutated("stale-frames");
+    sk_head_comes_last = mutated("head-after-name");
+#endif
+    assert_ok(loch_metrics_create("sim", &metrics));
+    recycled = loch_metrics_counter(metrics, "recycled", "", NULL, 0);
     loch_log_init("sim", LOCH_LOG_ERROR);
     for (uint64_t seed = first; seed < first + n; seed++) {
         (void)fprintf(stderr, "seed %lu\r", seed);
         run_seed(seed);
         syncs += story.syncs;
         cuts += story.cuts;
+        trims += story.trims;
     }
-    (void)fprintf(stderr, "%lu seeds, %u syncs, %u cuts\n", n, syncs, cuts);
+    const int64_t files = loch_metric_value(recycled);
+    loch_metrics_destroy(metrics);
+    (void)fprintf(stderr, "%lu seeds, %u syncs, %u cuts, %u trims, %ld files recycled\n", n,
+                  syncs, cuts, trims, (long)files);
     if (count == NULL) { /* the stories are about something */
         assert_true(syncs > 500);
         assert_true(cuts > 50);
+        assert_true(trims > 50);
+        assert_true(files > 50);
     }
 }
 

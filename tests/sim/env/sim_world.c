@@ -287,6 +287,7 @@ static const struct loch_world_ops sim_ops = {
     .patch_file = sim_patch_file,
     .truncate_file = sim_truncate_file,
     .unlink = sim_unlink,
+    .rename = sim_rename,
     .mkdirs = sim_mkdirs,
     .sync_dir = sim_sync_dir,
     .list_dir = sim_list_dir,

@@ -281,6 +281,7 @@ static void text_of(const char *name, char *out, size_t max)
 static void whole_files(void **state)
 {
     char got[32];
+    char to[400];
     struct loch_buf buf = {0};
     (void)state;
     assert_code(loch_env_read_file(env, path_of("a"), 10, &buf), LOCH_E_NOT_FOUND);
@@ -300,6 +301,15 @@ static void whole_files(void **state)
     text_of("a", got, sizeof got);
     assert_string_equal(got, "th");
     assert_code(loch_env_truncate_file(env, path_of("b"), 2), LOCH_E_NOT_FOUND);
+    assert_ok(loch_env_create_file(env, path_of("old"), loch_slice_of("4", 1)));
+    assert_code(loch_env_rename(env, path_of("b"), path_of("c")), LOCH_E_NOT_FOUND);
+    (void)snprintf(to, sizeof to, "%s", path_of("a"));
+    assert_code(loch_env_rename(env, path_of("old"), to), LOCH_E_EXISTS);
+    (void)snprintf(to, sizeof to, "%s", path_of("new"));
+    assert_ok(loch_env_rename(env, path_of("old"), to));
+    text_of("new", got, sizeof got);
+    assert_string_equal(got, "4");
+    assert_ok(loch_env_unlink(env, path_of("new")));
     uint64_t free_bytes = 0;
     uint64_t all_bytes = 0;
     assert_ok(loch_env_fs_space(env, dir, &free_bytes, &all_bytes));

@@ -484,7 +484,7 @@ static void trimmed_files(void **state)
     loch_lsn middle = START_LSN + (w.gen.lsn - START_LSN) / 2;
     loch_lsn trim = sk_store_trim_point(w.store, middle);
     assert_true(trim > START_LSN && trim <= middle);
-    assert_ok(sk_store_trim(w.store, trim));
+    assert_ok(sk_store_trim(w.store, trim, 0));
     assert_int_equal(sk_store_first_lsn(w.store), trim);
     while (!sk_store_idle(w.store)) {
         loch_env_post(w.env, stop_soon, &w);
@@ -495,7 +495,7 @@ static void trimmed_files(void **state)
     sk_wal_file_path(w.dir, first_seq, path);
     assert_int_equal(stat(path, &sb), -1);
     world_check(&w, trim, w.gen.lsn);
-    assert_ok(sk_store_trim(w.store, trim)); /* nothing more to do */
+    assert_ok(sk_store_trim(w.store, trim, 0)); /* nothing more to do */
     world_close(&w);
     assert_code(world_open(&w), LOCH_E_CORRUPT); /* the control file does not know of it */
     w.control.trim_lsn = trim;
