@@ -196,6 +196,7 @@ static void timeline_row(struct loch_console_request *request, const struct sk_t
     }
     struct loch_acceptor_view v;
     loch_acceptor_look(tl->acceptor, &v);
+    const uint64_t wal_bytes = sk_store_disk_bytes(tl->store) - sk_store_spare_bytes(tl->store);
     const char *const values[] = {tl->tenant_text,
                                   tl->timeline_text,
                                   sk_state_name(tl->state),
@@ -210,7 +211,7 @@ static void timeline_row(struct loch_console_request *request, const struct sk_t
                                   lsn_text(t.lsn[6], tl->archive.lsn),
                                   lsn_text(t.lsn[7], tl->control.trim_lsn),
                                   number_text(t.number[2], sk_store_file_count(tl->store)),
-                                  number_text(t.number[3], sk_store_disk_bytes(tl->store)),
+                                  number_text(t.number[3], wal_bytes),
                                   tl->hold[0] != '\0' ? tl->hold : tl->archive.why};
     loch_console_row(request, values);
 }

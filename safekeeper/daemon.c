@@ -291,7 +291,9 @@ static void register_metrics(struct sk_daemon *d)
     s->archived_bytes = COUNTER("archived_bytes_total", "WAL bytes put into the archive.");
     s->archive_failures = COUNTER("archive_failures_total", "Pieces that could not be archived.");
     s->archive_reads = COUNTER("archive_reads_total", "Reads of WAL from the archive.");
-    s->wal_disk_bytes = GAUGE("wal_disk_bytes", "What WAL files take on disk.");
+    s->wal_disk_bytes =
+        GAUGE("wal_disk_bytes", "What WAL files take on disk, spare ones included.");
+    s->spare_bytes = GAUGE("spare_bytes", "Of that, trimmed files that new ones will be made of.");
     s->exported_bytes = COUNTER("exported_bytes_total", "WAL bytes sent to pg_receivewal.");
     s->witness_lag = GAUGE("witness_lag_ms", "Age of the oldest write that the store's witness of "
                                              "this node does not cover.");

@@ -37,7 +37,7 @@ struct sk_stats {
     struct loch_metric *votes, *fenced, *pulled_bytes, *file_reads, *recovered_bytes;
     struct loch_metric *journal_records, *journal_bytes;
     struct loch_metric *archived_bytes, *archive_failures, *archive_reads;
-    struct loch_metric *wal_disk_bytes, *timelines_held, *exported_bytes, *exports;
+    struct loch_metric *wal_disk_bytes, *spare_bytes, *timelines_held, *exported_bytes, *exports;
     struct loch_metric *witness_lag;
     struct loch_metric *connections, *timelines_active, *timelines_broken;
 };

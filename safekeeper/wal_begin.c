@@ -1,6 +1,6 @@
-/* Holds: the beginning of a WAL file, and with it truncation. Invariants: the file before is synced;
- * a file is under its name, durably, before anything is written behind its head; a spare one (see
- * wal_spares.c) has its new head, durably, before it gets that name. */
+/* Holds: the beginning of a WAL file, and with it truncation. Invariants: the file before is
+ * synced; a file is under its name, durably, before anything is written behind its head; a spare
+ * one (see wal_spares.c) has its new head, durably, before it gets that name. */
 #include "wal_store_impl.h"
 
 #include "loch/base/check.h"
@@ -229,4 +229,3 @@ out:
         begin_free(job);
     return st;
 }
-

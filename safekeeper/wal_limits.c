@@ -207,6 +207,7 @@ void sk_limits_tick(struct sk_daemon *d)
 {
     struct sk_limits *l = &d->limits;
     uint64_t with_wal = 0;
+    uint64_t spare_bytes = 0;
     int64_t held = 0;
 
     look(d);
@@ -217,6 +218,7 @@ void sk_limits_tick(struct sk_daemon *d)
             continue;
         tl->seen_disk_bytes = sk_store_disk_bytes(tl->store);
         l->wal_bytes += tl->seen_disk_bytes;
+        spare_bytes += sk_store_spare_bytes(tl->store);
         with_wal += tl->seen_disk_bytes > 0;
     }
     l->fair_bytes = with_wal == 0 ? 0 : l->wal_bytes / with_wal;
@@ -228,5 +230,6 @@ void sk_limits_tick(struct sk_daemon *d)
     }
     tend_reserve(d);
     loch_metric_set(d->stats.wal_disk_bytes, (int64_t)l->wal_bytes);
+    loch_metric_set(d->stats.spare_bytes, (int64_t)spare_bytes);
     loch_metric_set(d->stats.timelines_held, held);
 }

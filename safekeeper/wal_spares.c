@@ -39,8 +39,8 @@ size_t sk_spares_wanted(struct sk_store *s, const struct sk_wal_files *gone, uin
     s->spares.begun = 0;
     for (size_t i = 0; i < s->spares.count; i++)
         sum += s->spares.items[i].bytes;
-    while (n < gone->count && s->spares.count + n < most &&
-           gone->items[n].bytes >= s->file_bytes && bytes - loch_min_u64(sum, bytes) >= gone->items[n].bytes)
+    while (n < gone->count && s->spares.count + n < most && gone->items[n].bytes >= s->file_bytes &&
+           bytes - loch_min_u64(sum, bytes) >= gone->items[n].bytes)
         sum += gone->items[n++].bytes;
     return n;
 }

@@ -81,10 +81,11 @@ LOCH_STATUS loch_wal_reader_frame(struct loch_wal_reader *reader,
                                   const struct loch_wal_frame_ref *ref, struct loch_slice stored,
                                   struct loch_buf *wal);
 
+/* What follows the last good frame. TORN: the write that was under way at a crash is incomplete, or
+ * the file is recycled and was another one there; dropped from `offset` on. */
 enum loch_wal_verdict {
-    LOCH_WAL_CLEAN = 1, /* ends after a whole frame; zeros or nothing follow */
-    LOCH_WAL_TORN =
-        2, /* the write that was under way at a crash is incomplete: drop from `offset` */
+    LOCH_WAL_CLEAN = 1,  /* ends after a whole frame; zeros or nothing follow */
+    LOCH_WAL_TORN = 2,   /* see above */
     LOCH_WAL_CORRUPT = 3 /* durable bytes are damaged or gone: no vote, no donor, peer recovery */
 };
 

@@ -294,10 +294,10 @@ static void run_seed(uint64_t seed)
 {
     struct world *w = &story.w;
 
-    story = (struct story){.sim = sim_world_create(&(struct sim_options){
-                               .seed = seed,
-                               .renames_late = mutated("rename-not-durable"),
-                               .patches_late = mutated("head-not-durable")})};
+    story = (struct story){.sim = sim_world_create(
+                               &(struct sim_options){.seed = seed,
+                                                     .renames_late = mutated("rename-not-durable"),
+                                                     .patches_late = mutated("head-not-durable")})};
     story.node = sim_node_create(story.sim, "safekeeper");
     *w = (struct world){.file_bytes = 96u << 10, .stats = {.recycled = recycled}};
     (void)strcpy(w->dir, "/sk");
@@ -362,8 +362,8 @@ static void seeds(void **state)
     }
     const int64_t files = loch_metric_value(recycled);
     loch_metrics_destroy(metrics);
-    (void)fprintf(stderr, "%lu seeds, %u syncs, %u cuts, %u trims, %ld files recycled\n", n,
-                  syncs, cuts, trims, (long)files);
+    (void)fprintf(stderr, "%lu seeds, %u syncs, %u cuts, %u trims, %ld files recycled\n", n, syncs,
+                  cuts, trims, (long)files);
     if (count == NULL) { /* the stories are about something */
         assert_true(syncs > 500);
         assert_true(cuts > 50);
