@@ -144,7 +144,7 @@ loch_status dump_wal(struct dump_file *file, const struct loch_place *place,
     LOCH_TRY_OUT(st, loch_wal_scan_file(reader, file->bytes, dump_read_at, file, LOCH_LSN_NONE,
                                         &scan, print_frame, &print));
     const char *verdict = scan.verdict == LOCH_WAL_CLEAN  ? "clean"
-                          : scan.verdict == LOCH_WAL_TORN ? "torn tail, or what a recycled file held before"
+                          : scan.verdict == LOCH_WAL_TORN ? "torn tail or recycled"
                                                           : "corrupt";
     (void)fprintf(to,
                   "frames: %" PRIu64 "\nend: " LOCH_LSN_FMT " at offset %" PRIu64

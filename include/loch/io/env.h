@@ -91,8 +91,8 @@ LOCH_STATUS loch_env_patch_file(struct loch_env *env, const char *path, uint64_t
                                 struct loch_slice bytes);
 LOCH_STATUS loch_env_truncate_file(struct loch_env *env, const char *path, uint64_t size);
 LOCH_STATUS loch_env_unlink(struct loch_env *env, const char *path); /* LOCH_E_NOT_FOUND */
-/* Within one directory, atomically. LOCH_E_EXISTS when `to` exists, LOCH_E_NOT_FOUND when `from` does
- * not; LOCH_E_IO also where the file system cannot rename without replacing. */
+/* Within one directory, atomically. LOCH_E_EXISTS when `to` exists, LOCH_E_NOT_FOUND when `from`
+ * does not; LOCH_E_IO also where the file system cannot rename without replacing. */
 LOCH_STATUS loch_env_rename(struct loch_env *env, const char *from, const char *to);
 LOCH_STATUS loch_env_mkdirs(struct loch_env *env, const char *path);
 LOCH_STATUS loch_env_sync_dir(struct loch_env *env, const char *path);
