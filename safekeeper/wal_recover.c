@@ -59,8 +59,7 @@ static bool take_name(void *arg, const char *name)
 
 /* Every file's begin, read from its proven head; void ones go to `gone`. */
 static loch_status list_files(const char *dir, const struct sk_sealer *sealer,
-                              struct sk_wal_files *files, struct sk_wal_files *gone,
-                              bool *spares)
+                              struct sk_wal_files *files, struct sk_wal_files *gone, bool *spares)
 {
     struct names names = {.env = sealer->env, .dir = dir, .spares = spares, .st = LOCH_OK};
     loch_status st;
