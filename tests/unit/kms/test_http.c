@@ -13,10 +13,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CLIENTS 100
-#define ALLOWED 32
-#define LATE_MS 300
-#define QUEUED  8
+#define CLIENTS  100
+#define ALLOWED  32
+#define LATE_MS  300
+#define QUEUED   8
 #define LIMIT_MS 3000
 
 /* Answers nobody before more have come than may be under way, or it has waited in vain for that. */
