@@ -39,10 +39,14 @@ loch_status loch_term_history_add(struct loch_term_history *h, uint64_t term, lo
         LOCH_ASSERT(term > h->entries[h->count - 1].term);
         LOCH_ASSERT(start >= h->entries[h->count - 1].start);
     }
-    struct loch_term_start *e = realloc(h->entries, (h->count + 1) * sizeof *e);
-    if (e == NULL)
-        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a term history");
-    h->entries = e;
+    if (h->count >= h->room) {
+        const uint32_t room = h->count < 4 ? 4 : 2 * h->count;
+        struct loch_term_start *e = reallocarray(h->entries, room, sizeof *e);
+        if (e == NULL)
+            return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a term history");
+        h->entries = e;
+        h->room = room;
+    }
     h->entries[h->count++] = (struct loch_term_start){term, start};
     return LOCH_OK;
 }

@@ -5,7 +5,8 @@ usage: cipher.py prepare|measure|refuse|stop DIR BUILD BUILD_NULL [ROUNDS [SECON
 
 prepare   two clusters of their own below DIR, one of each build, with the same data
 measure   rounds, both builds one after the other in each: GetPage (loch-bench, pages from the pageserver's cache, and
-          with its caches too small for anything: every read opens a layer's frame) and commits (pgbench -N, 4 clients).
+          with its caches too small for anything: every read opens a layer's frame), the same pages read by a query (a
+          sequential scan by a compute that has no room for them) and commits (pgbench -N, 4 clients).
           Medians, and the ratio of the builds; JSON on the last line
 refuse    each build's pageserver is started on the other's data and has to serve none of it; its own serves it again
 stop      both are gone
@@ -20,6 +21,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 
 COMMAND, DIR, *BUILDS = sys.argv[1:5]
 ROUNDS = int(sys.argv[5]) if len(sys.argv) > 5 else 3
@@ -58,12 +60,24 @@ def prepare():
         tenant = json.loads(run(name, "branch", "list", "--json"))[0]
         subprocess.run(["psql", f"host={DIR}/{name}/run port={BASE + 40 * i + 10} dbname=loch user=loch", "-Xq", "-c",
                         f"FLUSH {tenant['tenant']} {tenant['timeline']}"], check=True, stdout=subprocess.DEVNULL)
+        if name.endswith("-cold"):
+            run(name, "compute", "stop", "main")
+            run(name, "compute", "start", "main", "--set", "shared_buffers=1MB,loch.cache_size=0,autovacuum=off")
+            sql(name, "VACUUM t")  # no scan writes hint bits
 
 
 def getpage(name):
     out = json.loads(run(name, "getpage", "--relation", sql(name, "SELECT pg_relation_filepath('t')"), "--seconds", SECONDS,
                          "--connections", "4", "--no-echo", "--json", program="loch-bench"))
     return out["getpage"]["per_second"]
+
+
+def scanned(name):
+    """Pages a second."""
+    query = "SET max_parallel_workers_per_gather = 0; SELECT count(*) FROM t; "
+    begun = time.monotonic()
+    sql(name, query * 5)
+    return 5 * int(sql(name, "SELECT pg_relation_size('t') / 8192")) / (time.monotonic() - begun)
 
 
 def commits(name):
@@ -73,11 +87,11 @@ def commits(name):
 
 
 def measure():
-    got = {"getpage_per_second": {}, "getpage_cold_per_second": {}, "commit_latency_ms": {}}
+    got = {"getpage_per_second": {}, "getpage_cold_per_second": {}, "pages_scanned_per_second": {}, "commit_latency_ms": {}}
     for _ in range(ROUNDS):
         for build in ("cipher", "null"):
             for what, value in (("getpage_per_second", getpage(build)), ("getpage_cold_per_second", getpage(build + "-cold")),
-                                ("commit_latency_ms", commits(build))):
+                                ("pages_scanned_per_second", scanned(build + "-cold")), ("commit_latency_ms", commits(build))):
                 got[what].setdefault(build, []).append(value)
     result = {}
     for what, builds in got.items():

@@ -48,6 +48,7 @@ struct loch_term_start {
 struct loch_term_history {
     struct loch_term_start *entries;
     uint32_t count;
+    uint32_t room; /* for so many, at least `count` */
 };
 
 /* Who keeps a timeline's WAL. `in` says which sets a member belongs to: all members of a stable
