@@ -35,6 +35,7 @@ KINDS = {
 OTHERS = {
     "lock": r"store/.*/\.lock|.*/daemon\.pid",
     "reserve": r"safekeeper-\d/reserve",
+    "spare": rf"safekeeper-\d/{TIMELINE}/[0-9a-f]{{16}}\.spare",  # a WAL file again only behind a new head; a start deletes it
     "operator's": r"(cluster|audit-heads)\.json|cmk\.key|computes/.*\.json|conf/.*\.ini|run/.*|secrets/.*|log/.*\.log",
 }
 
