@@ -140,23 +140,11 @@ static void take_manifest(struct archive *a)
 
 static void serve(struct archive *a)
 {
-    struct loch_served *served = NULL;
-    loch_status st = loch_keys_blocked(a->ps->keys, &a->tenant->id, &a->timeline);
+    struct loch_timeline *opened = a->opened;
     if (a->tenant->dark || a->ps->stopping) /* it comes back with the tenant */
         return;
-    if (!loch_is_ok(st)) { /* or with its branch's CMK; what was opened goes with `a` */
-        if (!loch_is_ok(
-                loch_served_create_broken(a->ps, &a->tenant->id, &a->timeline, st, &served)))
-            loch_log_failure("no memory to remember why a timeline is not served");
-        return;
-    }
-    if (a->opened != NULL)
-        st = loch_served_create(a->ps, a->opened, &served);
-    else
-        st = loch_served_create_broken(a->ps, &a->tenant->id, &a->timeline,
-                                       loch_failure_raise(&a->not_opened), &served);
     a->opened = NULL; /* taken, also on failure */
-    if (!loch_is_ok(st))
+    if (!loch_is_ok(loch_served_enter(a->ps, &a->tenant->id, &a->timeline, opened, &a->not_opened)))
         loch_log_failure("a timeline is not served again");
 }
 

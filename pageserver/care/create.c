@@ -285,11 +285,9 @@ static loch_status serve(struct creation *c)
     make_keys(c->ps, c->tenant);
     if (c->tenant->dark)
         return LOCH_OK;
-    loch_status st = loch_keys_blocked(c->ps->keys, &c->tenant->id, &c->made.info.timeline);
-    if (loch_is_ok(st)) {
-        c->timeline = NULL;
-        st = loch_served_create(c->ps, timeline, &served);
-    }
+    c->timeline = NULL;
+    const loch_status st =
+        loch_served_enter(c->ps, &c->tenant->id, &c->made.info.timeline, timeline, NULL);
     if (!loch_is_ok(st)) {
         loch_log_failure("the new timeline is not served");
         LOCH_TRY(loch_served_create_broken(c->ps, &c->made.info.tenant, &c->made.info.timeline, st,

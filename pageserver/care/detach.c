@@ -267,12 +267,7 @@ static void serve_again(struct detach *d, struct moved *m)
         loch_timeline_release(m->opened);
         return;
     }
-    loch_status st = loch_keys_blocked(d->ps->keys, &d->tenant->id, &m->id);
-    if (!loch_is_ok(st))
-        loch_timeline_release(m->opened);
-    else
-        st = m->opened != NULL ? loch_served_create(d->ps, m->opened, &served)
-                               : loch_failure_raise(&m->why);
+    const loch_status st = loch_served_enter(d->ps, &d->tenant->id, &m->id, m->opened, &m->why);
     if (loch_is_ok(st))
         return;
     loch_log_failure("a timeline is not served after a detach");

@@ -328,7 +328,7 @@ static loch_status bring_back(struct return_job *job, uint32_t i, enum loch_retu
         return loch_served_create_archived(job->ps, &job->tenant, &entry->timeline);
     if (act == LOCH_RETURN_SERVE) {
         o->timeline = NULL; /* taken, also on failure */
-        return loch_served_enter(job->ps, timeline);
+        return loch_served_enter(job->ps, &job->tenant, &entry->timeline, timeline, NULL);
     }
     if (!said)
         LOCH_ERROR("timeline %s is not served: %s", entry->name, o->why.text);

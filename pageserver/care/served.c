@@ -684,17 +684,21 @@ LOCH_STATUS loch_served_create(struct loch_pageserver *ps, struct loch_timeline 
     return LOCH_OK;
 }
 
-LOCH_STATUS loch_served_enter(struct loch_pageserver *ps, struct loch_timeline *take_timeline)
+LOCH_STATUS loch_served_enter(struct loch_pageserver *ps, const struct loch_id *tenant,
+                              const struct loch_id *timeline, struct loch_timeline *take_timeline,
+                              const struct loch_failure *why)
 {
-    const struct loch_timeline_info info = *loch_timeline_info(take_timeline);
+    const struct loch_id of = *tenant, id = *timeline; /* they may go with the timeline */
     struct loch_served *served = NULL;
-    const loch_status st = loch_keys_blocked(ps->keys, &info.tenant, &info.timeline);
-    if (loch_is_ok(st))
+    struct loch_failure kept;
+    loch_status st = loch_keys_blocked(ps->keys, &of, &id);
+    if (loch_is_ok(st) && take_timeline != NULL)
         return loch_served_create(ps, take_timeline, &served);
-    struct loch_failure why;
-    loch_failure_set(&why, st);
+    if (loch_is_ok(st))
+        st = loch_failure_raise(why);
+    loch_failure_set(&kept, st);
+    loch_log_failure("a timeline is not served");
     loch_timeline_release(take_timeline);
-    loch_page_cache_drop(ps->cache, &info.timeline);
-    return loch_served_create_broken(ps, &info.tenant, &info.timeline, loch_failure_raise(&why),
-                                     &served);
+    loch_page_cache_drop(ps->cache, &id);
+    return loch_served_create_broken(ps, &of, &id, loch_failure_raise(&kept), &served);
 }

@@ -39,9 +39,12 @@ struct loch_served_watch {
 /* Takes over one reference of the timeline and begins to pull. */
 LOCH_STATUS loch_served_create(struct loch_pageserver *ps, struct loch_timeline *take_timeline,
                                struct loch_served **out);
-/* The same, unless its keys, or its branch's, were blocked while it was opened: then it stands
- * there broken, with the reason, and holds nothing. */
-LOCH_STATUS loch_served_enter(struct loch_pageserver *ps, struct loch_timeline *take_timeline);
+/* The same for one whose keys may have gone dark while it was opened: it stands there broken then,
+ * with that reason, and holds nothing. take_timeline NULL: it could not be opened, and `why` says
+ * so (else `why` is not looked at). */
+LOCH_STATUS loch_served_enter(struct loch_pageserver *ps, const struct loch_id *tenant,
+                              const struct loch_id *timeline, struct loch_timeline *take_timeline,
+                              const struct loch_failure *why);
 /* A timeline that could not be opened: known, refused with `why`. */
 LOCH_STATUS loch_served_create_broken(struct loch_pageserver *ps, const struct loch_id *tenant,
                                       const struct loch_id *timeline, loch_status why,

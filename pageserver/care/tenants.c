@@ -150,7 +150,7 @@ static loch_status open_timeline(struct loch_pageserver *ps, struct loch_tenant 
     }
     LOCH_TRY(loch_timeline_open_born(&ps->store, ps->keys, &tenant->id, &entry->timeline, parent,
                                      loch_buf_slice(&entry->birth), &timeline));
-    return loch_served_enter(ps, timeline);
+    return loch_served_enter(ps, &tenant->id, &entry->timeline, timeline, NULL);
 }
 
 static void open_timelines(struct loch_pageserver *ps, struct loch_tenant *tenant)
