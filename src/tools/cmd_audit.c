@@ -63,13 +63,7 @@ static loch_status receipt_branch(struct loch_cluster *c, const char *tenant, co
     }
     LOCH_TRY(loch_branch_find(c, tenant, name, &row));
     (void)snprintf(out, 33, "%s", loch_field(row, "timeline"));
-    const char *holder = loch_field(row, "cmk_of");
-    const loch_status st =
-        strcmp(holder, name) == 0
-            ? LOCH_OK
-            : LOCH_FAIL(LOCH_E_INVALID,
-                        "branch %s has no CMK of its own: its keys are held by that of %s%s", name,
-                        holder[0] != '\0' ? "branch " : "the tenant", holder);
+    const loch_status st = loch_branch_own_cmk(row, name);
     json_decref(row);
     return st;
 }

@@ -31,6 +31,17 @@ loch_status loch_branch_find(const struct loch_cluster *c, const char *tenant_id
     return LOCH_OK;
 }
 
+loch_status loch_branch_own_cmk(const json_t *row, const char *name)
+{
+    const char *holder = loch_field(row, "cmk_of");
+
+    if (strcmp(holder, name) == 0)
+        return LOCH_OK;
+    return LOCH_FAIL(LOCH_E_INVALID,
+                     "branch %s has no CMK of its own: its keys are held by that of %s%s", name,
+                     holder[0] != '\0' ? "branch " : "the tenant", holder);
+}
+
 /* One safekeeper's flush and commit of a timeline; false when it does not answer. */
 static bool timeline_positions(const struct loch_cluster *c, int n, const char *timeline,
                                loch_lsn *flush, loch_lsn *commit)

@@ -70,14 +70,9 @@ loch_status loch_tenant_pin(const struct loch_cluster *c, const char *tenant_id,
 
 void loch_tenant_unpin(const struct loch_cluster *c, const char *tenant_id)
 {
-    LOCH_EACH_SAFEKEEPER(c, i)
-    {
-        json_t *reply = NULL;
-        if (!loch_is_ok(
-                loch_consolef(c, loch_port_safekeeper(c, i), &reply, "UNPIN TENANT %s", tenant_id)))
-            loch_progress("warning: safekeeper %d: %s", i + 1, loch_error_text());
-        json_decref(reply);
-    }
+    char command[64];
+    (void)snprintf(command, sizeof command, "UNPIN TENANT %s", tenant_id);
+    loch_safekeepers_told(c, command);
 }
 
 static bool has_pin(const json_t *pins, const json_t *wanted)
@@ -361,14 +356,9 @@ static loch_status key_rotate(struct loch_cluster *c, const struct loch_options 
     json_t *row = NULL;
     LOCH_TRY(loch_branch_find(c, id, o->branch, &row));
     const char *branch = loch_field(row, "timeline");
-    const char *holder = loch_field(row, "cmk_of");
-    loch_status st =
-        strcmp(holder, o->branch) != 0
-            ? LOCH_FAIL(LOCH_E_INVALID,
-                        "branch %s has no CMK of its own: its keys are held by that of %s%s",
-                        o->branch, holder[0] != '\0' ? "branch " : "the tenant", holder)
-        : o->kms_uri != NULL ? move_cmk(c, id, branch, o->kms_uri)
-                             : rotate(c, id, branch, what);
+    loch_status st = loch_branch_own_cmk(row, o->branch);
+    if (loch_is_ok(st))
+        st = o->kms_uri != NULL ? move_cmk(c, id, branch, o->kms_uri) : rotate(c, id, branch, what);
     json_decref(row);
     return st;
 }

@@ -94,28 +94,29 @@ out:
     return st;
 }
 
-void loch_timeline_forget(const struct loch_cluster *c, const char *tenant, const char *timeline)
+void loch_safekeepers_told(const struct loch_cluster *c, const char *command)
 {
     LOCH_EACH_SAFEKEEPER(c, i)
     {
         json_t *reply = NULL;
-        if (!loch_is_ok(loch_consolef(c, loch_port_safekeeper(c, i), &reply, "DROP TIMELINE %s %s",
-                                      tenant, timeline)))
+        if (!loch_is_ok(loch_consolef(c, loch_port_safekeeper(c, i), &reply, "%s", command)))
             loch_progress("warning: safekeeper %d: %s", i + 1, loch_error_text());
         json_decref(reply);
     }
 }
 
+void loch_timeline_forget(const struct loch_cluster *c, const char *tenant, const char *timeline)
+{
+    char command[96];
+    (void)snprintf(command, sizeof command, "DROP TIMELINE %s %s", tenant, timeline);
+    loch_safekeepers_told(c, command);
+}
+
 void loch_lock_forget(const struct loch_cluster *c, const char *tenant, const char *branch)
 {
-    LOCH_EACH_SAFEKEEPER(c, i)
-    {
-        json_t *reply = NULL;
-        if (!loch_is_ok(
-                loch_consolef(c, loch_port_safekeeper(c, i), &reply, "RELOAD KEYS %s", tenant)))
-            loch_progress("warning: safekeeper %d: %s", i + 1, loch_error_text());
-        json_decref(reply);
-    }
+    char command[64];
+    (void)snprintf(command, sizeof command, "RELOAD KEYS %s", tenant);
+    loch_safekeepers_told(c, command);
     loch_tenant_unpin(c, branch);
 }
 

@@ -57,6 +57,10 @@ LOCH_STATUS loch_tenant_find(const struct loch_cluster *c, const char *name, cha
 /* The row of SHOW TIMELINES for the branch; the caller decrefs *row. */
 LOCH_STATUS loch_branch_find(const struct loch_cluster *c, const char *tenant_id, const char *name,
                              json_t **row);
+/* LOCH_E_INVALID, naming who holds its keys, for a branch (its row and name) without a CMK of its
+ * own.
+ */
+LOCH_STATUS loch_branch_own_cmk(const json_t *row, const char *name);
 /* Brings every timeline's membership to the cluster's members: makes the timeline where it is
  * missing, lets it catch up, and changes the membership. What is down is left for later; with
  * `strict` that is a failure, and a quorum of the members must answer. */
@@ -73,6 +77,9 @@ LOCH_STATUS loch_safekeeper_stop(struct loch_cluster *c, int n);
 /* Tells every member of a new timeline, and forms its membership of those that took it; at least a
  * quorum must. */
 LOCH_STATUS loch_timeline_announce(const struct loch_cluster *c, const json_t *row);
+/* Every safekeeper is given the command; one that does not answer, or refuses it, is named, not
+ * waited for. */
+void loch_safekeepers_told(const struct loch_cluster *c, const char *command);
 /* Every safekeeper forgets the timeline; one that does not answer is named, not waited for. */
 void loch_timeline_forget(const struct loch_cluster *c, const char *tenant, const char *timeline);
 /* After it: the safekeepers forget the keys and the CMK of a branch that had its own, and no more
