@@ -14,17 +14,12 @@ import pathlib
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("LOCH_BUILD", ROOT / "build"))
+from common import BUILD, note
+
 ROW_BYTES = 1000
-
-
-def note(text):
-    print(f"{time.strftime('%T')}  {text}", file=sys.stderr, flush=True)
 
 
 class Cluster:

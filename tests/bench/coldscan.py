@@ -14,13 +14,11 @@ import shutil
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("LOCH_BUILD", ROOT / "build"))
-BIN = pathlib.Path("/usr/lib/postgresql/15/bin")
+from common import BIN, BUILD, as_postgres, note, run
+
 SETTINGS = {"shared_buffers": "128MB", "autovacuum": "off", "jit": "off", "max_wal_size": "2GB"}
 ROW_BYTES = 134  # about 61 rows a page, as pgbench_accounts
 SERIAL = "SET max_parallel_workers_per_gather = 0; "
@@ -29,20 +27,6 @@ PARALLEL = ("SET max_parallel_workers_per_gather = 2; SET parallel_setup_cost = 
 RANGE = SERIAL + "SET enable_seqscan = off; SET enable_bitmapscan = off; "
 SCANS = {"serial": SERIAL + "SELECT sum(v) FROM t", "parallel": PARALLEL + "SELECT sum(v) FROM t",
          "index_range": RANGE + "SELECT sum(v) FROM t WHERE id BETWEEN 1 AND (SELECT {rows} / 8)"}
-
-
-def note(text):
-    print(f"{time.strftime('%T')}  {text}", file=sys.stderr, flush=True)
-
-
-def run(argv, **more):
-    return subprocess.run([str(a) for a in argv], check=True, capture_output=True, text=True, **more).stdout
-
-
-def as_postgres(argv):
-    if os.geteuid() != 0:
-        return [str(a) for a in argv]
-    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *map(str, argv)]
 
 
 def sql(url, text):

@@ -16,10 +16,11 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
+
+from common import note
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LOCH = os.path.join(os.environ.get("LOCH_BUILD", ROOT + "/build"), "bin/loch")
@@ -93,10 +94,6 @@ def memory():
             status = open(f"/proc/{json.load(f)['pid']}/status").read()
         out[name] = [int(status.split(k + ":")[1].split()[0]) for k in ("VmRSS", "VmLck")]
     return out
-
-
-def note(text):
-    print(f"{time.strftime('%T')}  {text}", file=sys.stderr, flush=True)
 
 
 def counted(seconds):

@@ -23,9 +23,8 @@ import subprocess
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("LOCH_BUILD", ROOT / "build"))
-BIN = pathlib.Path("/usr/lib/postgresql/15/bin")
+from common import BIN, BUILD, as_postgres, note, run
+
 SETTINGS = {"shared_buffers": "128MB", "checkpoint_timeout": "30s", "max_connections": "100",
             "autovacuum_naptime": "10s"}
 STOCK_PORT = 24001
@@ -46,20 +45,6 @@ def cap_link(mbit):
 
 def link_bytes():
     return int(pathlib.Path("/proc/net/dev").read_text().split("lo:")[1].split()[8])
-
-
-def note(text):
-    print(f"{time.strftime('%T')}  {text}", file=os.sys.stderr, flush=True)
-
-
-def run(argv, **more):
-    return subprocess.run([str(a) for a in argv], check=True, capture_output=True, text=True, **more).stdout
-
-
-def as_postgres(argv):
-    if os.geteuid() != 0:
-        return [str(a) for a in argv]
-    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *map(str, argv)]
 
 
 def cpu_seconds(roots):

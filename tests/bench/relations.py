@@ -23,29 +23,14 @@ import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("LOCH_BUILD", ROOT / "build"))
-BIN = pathlib.Path("/usr/lib/postgresql/15/bin")
+from common import BIN, BUILD, as_postgres, note, run
+
 SETTINGS = {"shared_buffers": "512MB", "autovacuum": "off", "max_wal_size": "20GB", "checkpoint_timeout": "1h",
             "max_locks_per_transaction": "1024", "max_files_per_process": "500"}
 # Small, so that they are full at once, and what grows is not they.
 CACHES = {"LOCH_PAGESERVER_PAGE_CACHE": "8MiB", "LOCH_PAGESERVER_FRAME_CACHE": "8MiB"}
 LOOK_S = 6
 TICK = os.sysconf("SC_CLK_TCK")
-
-
-def note(text):
-    print(f"{time.strftime('%T')}  {text}", file=sys.stderr, flush=True)
-
-
-def run(argv, **more):
-    return subprocess.run([str(a) for a in argv], check=True, capture_output=True, text=True, **more).stdout
-
-
-def as_postgres(argv):
-    if os.geteuid() != 0:
-        return [str(a) for a in argv]
-    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *map(str, argv)]
 
 
 class Side:

@@ -16,12 +16,7 @@ import subprocess
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("LOCH_BUILD", ROOT / "build"))
-
-
-def note(text):
-    print(f"{time.strftime('%T')}  {text}", file=os.sys.stderr, flush=True)
+from common import BUILD, note
 
 
 def run(argv):
