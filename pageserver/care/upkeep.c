@@ -5,6 +5,7 @@
 #include "served.h"
 #include "tenants.h"
 
+#include "store/chunk.h"
 #include "store/compact.h"
 #include "store/heal.h"
 #include "store/layer_copy.h"
@@ -523,6 +524,7 @@ static void tick(void *arg)
     u->timer = NULL;
     measure(u);
     look_around(u);
+    (void)loch_chunks_give_back();
     if (!loch_is_ok(loch_env_timer(u->ps->env, u->ps->config.upkeep_ms, &u->timer, tick, u)))
         loch_log_failure("upkeep ends: no timer");
 }

@@ -3,29 +3,22 @@
  * never do. */
 #include "mem_layer.h"
 
+#include "chunk.h"
+
 #include "loch/base/check.h"
 #include "loch/base/large.h"
-#include "loch/base/secret.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* Chunks grow from the least to the most, which is a large page with the chunk's head: a branch
- * that has one small value open is not to cost a megabyte. A quarter of the most and more has a
- * chunk of its own. */
+/* Chunks grow from the least to the most: a branch that has one small value open is not to cost a
+ * megabyte. A quarter of the most and more has a chunk of its own. */
 #define CHUNK_LEAST_BYTES ((size_t)4 << 10)
-#define CHUNK_MOST_BYTES  (LOCH_LARGE_PAGE_BYTES - sizeof(struct chunk))
 #define NODES_LEAST       16u
 #define KEYS_LEAST        16u
 #define TABLE_LEAST       64u
 #define NONE              UINT32_MAX
-
-struct chunk {
-    struct chunk *next;
-    size_t size;
-    uint8_t bytes[];
-};
 
 struct node {
     loch_lsn lsn, start_lsn;
@@ -47,7 +40,7 @@ struct loch_mem_layer {
     atomic_uint refs;
     pthread_rwlock_t lock;
     loch_lsn start_lsn, end_lsn, newest_lsn;
-    struct chunk *chunks;
+    struct loch_chunk *chunks;
     uint8_t *at; /* free space of the newest ordinary chunk */
     size_t left;
     size_t chunk_bytes; /* of the newest ordinary chunk; 0: none yet */
@@ -85,9 +78,8 @@ void loch_mem_layer_release(struct loch_mem_layer *layer)
     if (layer == NULL || atomic_fetch_sub_explicit(&layer->refs, 1, memory_order_acq_rel) != 1)
         return;
     while (layer->chunks != NULL) {
-        struct chunk *next = layer->chunks->next;
-        loch_wipe(layer->chunks->bytes, layer->chunks->size); /* users' rows */
-        free(layer->chunks);
+        struct loch_chunk *next = layer->chunks->next;
+        loch_chunk_destroy(layer->chunks);
         layer->chunks = next;
     }
     free(layer->nodes);
@@ -166,18 +158,7 @@ static size_t next_chunk(const struct loch_mem_layer *layer, size_t len)
     size_t size = layer->chunk_bytes == 0 ? CHUNK_LEAST_BYTES : layer->chunk_bytes * 2;
     while (size < 4 * len)
         size *= 2;
-    return size < CHUNK_MOST_BYTES ? size : CHUNK_MOST_BYTES;
-}
-
-static struct chunk *chunk_create(size_t size)
-{
-    struct chunk *chunk = NULL;
-    if (size != CHUNK_MOST_BYTES)
-        return malloc(sizeof *chunk + size);
-    chunk = aligned_alloc(LOCH_LARGE_PAGE_BYTES, LOCH_LARGE_PAGE_BYTES);
-    if (chunk != NULL)
-        loch_large_pages(chunk, LOCH_LARGE_PAGE_BYTES);
-    return chunk;
+    return size < LOCH_CHUNK_MOST_BYTES ? size : LOCH_CHUNK_MOST_BYTES;
 }
 
 static loch_status arena_copy(struct loch_mem_layer *layer, struct loch_slice bytes,
@@ -187,14 +168,13 @@ static loch_status arena_copy(struct loch_mem_layer *layer, struct loch_slice by
         *out = NULL;
         return LOCH_OK;
     }
-    bool own = bytes.len > CHUNK_MOST_BYTES / 4;
+    bool own = bytes.len > LOCH_CHUNK_MOST_BYTES / 4;
     if (own || bytes.len > layer->left) {
         size_t size = own ? bytes.len : next_chunk(layer, bytes.len);
-        struct chunk *chunk = chunk_create(size);
+        struct loch_chunk *chunk = loch_chunk_create(size);
         if (chunk == NULL)
             return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %zu bytes of a layer", size);
         chunk->next = layer->chunks;
-        chunk->size = size;
         layer->chunks = chunk;
         if (own) {
             count_bytes(layer, size);

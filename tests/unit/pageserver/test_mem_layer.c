@@ -1,6 +1,7 @@
 /* Memory layers: what is collected, counted and shared. */
 #include "store_fixture.h"
 
+#include "store/chunk.h"
 #include "store/mem_layer.h"
 
 static void mem_collects_down_to_the_base(void **state)
@@ -230,6 +231,36 @@ static void mem_counts_chains(void **state)
     loch_mem_layer_release(layer);
 }
 
+/* A busy layer's chunks are the next one's, wiped; what is not needed any more goes back. */
+static void chunks_are_kept_while_they_are_needed(void **state)
+{
+    (void)state;
+    struct loch_chunk *chunks[4];
+    (void)loch_chunks_give_back();
+    (void)loch_chunks_give_back(); /* what other tests left */
+    for (size_t i = 0; i < 4; i++) {
+        chunks[i] = loch_chunk_create(LOCH_CHUNK_MOST_BYTES);
+        assert_non_null(chunks[i]);
+        memset(chunks[i]->bytes, 'x', chunks[i]->size);
+    }
+    const struct loch_chunk *last = chunks[3];
+    for (size_t i = 0; i < 4; i++)
+        loch_chunk_destroy(chunks[i]);
+    assert_int_equal(loch_chunks_give_back(), 0);
+    chunks[0] = loch_chunk_create(LOCH_CHUNK_MOST_BYTES);
+    assert_ptr_equal(chunks[0], last);
+    for (size_t i = 0; i < chunks[0]->size; i++)
+        assert_int_equal(chunks[0]->bytes[i], 0);
+    loch_chunk_destroy(chunks[0]);
+    assert_int_equal(loch_chunks_give_back(), 3); /* one was needed */
+    assert_int_equal(loch_chunks_give_back(), 1);
+    assert_int_equal(loch_chunks_give_back(), 0);
+    chunks[0] = loch_chunk_create(100);
+    assert_int_equal(chunks[0]->size, 100);
+    loch_chunk_destroy(chunks[0]);
+    assert_int_equal(loch_chunks_give_back() + loch_chunks_give_back(), 0); /* of no common size */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -241,6 +272,7 @@ int main(void)
         cmocka_unit_test(mem_keeps_values_of_every_size),
         cmocka_unit_test(mem_shares_a_records_bytes),
         cmocka_unit_test(mem_counts_chains),
+        cmocka_unit_test(chunks_are_kept_while_they_are_needed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
