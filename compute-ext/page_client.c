@@ -13,6 +13,8 @@
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 
+#include "loch/wire/packed_page.h"
+
 #define PAUSE_FIRST_MS     20
 #define PAUSE_MOST_MS      1000
 #define COMPLAIN_AFTER_MS  5000
@@ -78,6 +80,15 @@ static void encode_request(struct loch_writer *w, const struct exchange *x, uint
     }
 }
 
+/* To who waits for it, or to what was asked for ahead. */
+static void give_page(struct exchange *x, uint64_t id, const uint8_t *page, uint64_t wanted)
+{
+    if (id == wanted)
+        memcpy(x->page, page, BLCKSZ);
+    else
+        loch_readahead_arrived(id, page);
+}
+
 static loch_status take_page(struct exchange *x, struct loch_slice payload, uint64_t *id,
                              uint64_t wanted)
 {
@@ -87,10 +98,20 @@ static loch_status take_page(struct exchange *x, struct loch_slice payload, uint
     if (m.page.len != BLCKSZ)
         return LOCH_FAIL(LOCH_E_CORRUPT, "a page of %zu bytes", m.page.len);
     *id = m.request_id;
-    if (m.request_id == wanted)
-        memcpy(x->page, m.page.data, BLCKSZ);
-    else
-        loch_readahead_arrived(m.request_id, m.page.data);
+    give_page(x, m.request_id, m.page.data, wanted);
+    return LOCH_OK;
+}
+
+static loch_status take_packed_page(struct exchange *x, struct loch_slice payload, uint64_t *id,
+                                    uint64_t wanted)
+{
+    static uint8_t page[BLCKSZ];
+    struct loch_page_get_reply_packed m;
+
+    LOCH_TRY(loch_page_get_reply_packed_decode(payload, &m));
+    LOCH_TRY(loch_page_unpack(m.packed, page));
+    *id = m.request_id;
+    give_page(x, m.request_id, page, wanted);
     return LOCH_OK;
 }
 
@@ -140,6 +161,8 @@ static loch_status take_reply(struct exchange *x, uint8_t type, struct loch_slic
     switch (type) {
     case LOCH_PAGE_GET_REPLY:
         return take_page(x, payload, id, wanted);
+    case LOCH_PAGE_GET_REPLY_PACKED:
+        return take_packed_page(x, payload, id, wanted);
     case LOCH_PAGE_REL_SIZE_REPLY:
         return take_size(x, payload, id);
     case LOCH_PAGE_DB_SIZE_REPLY:

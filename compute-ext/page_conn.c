@@ -234,6 +234,8 @@ static loch_status greet(void)
     struct loch_writer w;
     uint8_t type;
 
+    if (!loch_settings.packed_pages)
+        hello.version = LOCH_WIRE_PAGE_VERSION_PLAIN;
     hello.tenant = loch_settings.tenant_id;
     hello.timeline = loch_settings.timeline_id;
     hello.term = loch_settings.term_value;

@@ -149,6 +149,9 @@ void loch_settings_define(void)
                             "Pages asked of the pageserver before they are needed.",
                             "0 switches it off.", &loch_settings.read_ahead, 64, 0,
                             LOCH_READ_AHEAD_MAX, PGC_USERSET, 0, NULL, NULL, NULL);
+    DefineCustomBoolVariable("loch.packed_pages", "Take pages of scans compressed.",
+                             "Connections to the pageserver that are there stay as they are.",
+                             &loch_settings.packed_pages, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
     DefineCustomIntVariable("loch.cache_size", "Size of the local file cache.",
                             "0 switches it off. Takes effect when the configuration is reloaded.",
                             &loch_settings.cache_mb, default_cache_mb(), 0, LOCH_CACHE_MAX_MB,

@@ -25,6 +25,7 @@ struct loch_settings {
     int max_lag_kb;
     int max_persist_lag_kb;
     int read_ahead; /* pages */
+    bool packed_pages;
     int cache_mb;
     int cache_max_mb;
     char *cache_directory;

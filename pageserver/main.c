@@ -74,6 +74,8 @@ static void make_metrics(struct loch_pageserver *ps)
     ps->m_at_once = loch_metrics_counter(
         m, "loch_pageserver_at_once_answers_total",
         "Pages read without waiting for a disk, a thread or a redo process.", NULL, 0);
+    ps->m_packed = loch_metrics_counter(m, "loch_pageserver_packed_answers_total",
+                                        "Pages of scans that were sent compressed.", NULL, 0);
     ps->m_errors =
         loch_metrics_counter(m, "loch_pageserver_errors_total", "Errors answered.", NULL, 0);
     ps->m_connections = loch_metrics_gauge(m, "loch_pageserver_connections",

@@ -57,7 +57,7 @@ struct loch_pageserver {
     size_t requests; /* of all connections, not yet answered */
 
     struct loch_metric *m_branch_seconds, *m_get_seconds, *m_wait_seconds, *m_gets, *m_cached,
-        *m_at_once, *m_errors, *m_connections;
+        *m_at_once, *m_packed, *m_errors, *m_connections;
     struct loch_metric *m_records, *m_wal_bytes, *m_flushes;
 };
 

@@ -29,10 +29,12 @@ struct page_conn {
     struct loch_served *served; /* after HELLO; NULL when it is gone */
     struct loch_served_watch watch;
     bool greeted;
-    bool closing; /* an error is on its way out; nothing more is taken in */
-    bool paused;  /* not read from */
-    bool clogged; /* its answers wait for the kernel */
-    bool held;    /* not to be freed now */
+    bool unpacks;       /* it takes packed pages */
+    unsigned pack_rest; /* so many of its scan's pages go as they are before one is packed again */
+    bool closing;       /* an error is on its way out; nothing more is taken in */
+    bool paused;        /* not read from */
+    bool clogged;       /* its answers wait for the kernel */
+    bool held;          /* not to be freed now */
     uint64_t term;
     struct page_request *requests; /* all that are not answered */
     unsigned count;

@@ -13,6 +13,7 @@
 #include "loch/base/secret.h"
 #include "loch/host/keys.h"
 #include "loch/host/metrics.h"
+#include "loch/wire/packed_page.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,8 @@
  * next part may be. */
 #define SCAN_FROM      64u
 #define SCAN_MOST_STEP 4096u
+/* After a page that does not pack well so many are not tried. */
+#define PACK_REST 63u
 
 /* ---- connection ---- */
 
@@ -478,7 +481,7 @@ static loch_status on_hello(struct page_conn *conn, struct loch_slice payload)
     struct loch_page_hello m;
     const struct loch_psk_identity *id = &conn->identity;
     LOCH_TRY(loch_page_hello_decode(payload, &m));
-    if (m.version != LOCH_WIRE_PAGE_VERSION)
+    if (m.version != LOCH_WIRE_PAGE_VERSION && m.version != LOCH_WIRE_PAGE_VERSION_PLAIN)
         return LOCH_FAIL(LOCH_E_UNSUPPORTED, "page protocol version %u, not %u", m.version,
                          LOCH_WIRE_PAGE_VERSION);
     if (!loch_id_equal(&m.tenant, &id->tenant) ||
@@ -497,6 +500,7 @@ static loch_status on_hello(struct page_conn *conn, struct loch_slice payload)
     if (conn->greeted && conn->served != served)
         return LOCH_FAIL(LOCH_E_INVALID, "a connection cannot change its timeline");
     conn->served = served;
+    conn->unpacks = m.version != LOCH_WIRE_PAGE_VERSION_PLAIN;
     conn->term = m.term;
     LOCH_TRY(check_fresh(conn));
     if (!conn->greeted)
@@ -524,9 +528,36 @@ static uint8_t *begin_answer(struct page_conn *conn, const struct loch_page_get 
     return loch_page_get_reply_begin(w, m->request_id, mark);
 }
 
-static void end_answer(struct page_conn *conn, struct loch_writer *w, size_t mark, loch_lsn lsn)
+/* The page that stands at the end of the answers, begun at `mark`, packed instead. False where it
+ * does not pay: it goes as it is. */
+static bool end_packed(struct page_conn *conn, struct loch_writer *w, size_t mark,
+                       uint64_t request_id, loch_lsn lsn)
 {
-    loch_page_get_reply_end(w, mark, lsn);
+    uint8_t packed[LOCH_PACKED_PAGE_MAX_BYTES];
+    if (conn->pack_rest > 0) {
+        conn->pack_rest--;
+        return false;
+    }
+    const size_t len =
+        loch_page_pack(conn->answers.data + conn->answers.len - LOCH_PAGE_BYTES, packed);
+    if (len == 0) {
+        conn->pack_rest = PACK_REST;
+        return false;
+    }
+    drop_answers(conn, mark);
+    const struct loch_page_get_reply_packed m = {request_id, lsn, loch_slice_of(packed, len)};
+    loch_page_get_reply_packed_encode(w, &m); /* there is room: it is shorter */
+    loch_metric_add(conn->ps->m_packed, 1);
+    return true;
+}
+
+/* Pages of a scan leave packed, if its reader can: who reads much waits for the network and the
+ * cipher. */
+static void end_answer(struct page_conn *conn, struct loch_writer *w, size_t mark,
+                       const struct loch_page_get *m, loch_lsn lsn, bool scanned)
+{
+    if (!scanned || !conn->unpacks || !end_packed(conn, w, mark, m->request_id, lsn))
+        loch_page_get_reply_end(w, mark, lsn);
     loch_metric_add(conn->ps->m_gets, 1);
     if (conn->answers.len > ANSWERS_BYTES - ANSWER_BYTES)
         send_frames(conn, &conn->answers);
@@ -535,7 +566,7 @@ static void end_answer(struct page_conn *conn, struct loch_writer *w, size_t mar
 /* A page that the cache has whole is answered at once, on the loop: no view, no hand-over to a
  * thread. "The newest" is any state at or above not_modified_since. */
 static bool answer_from_cache(struct page_conn *conn, const struct loch_page_get *m,
-                              const struct loch_key *key)
+                              const struct loch_key *key, bool scanned)
 {
     struct loch_timeline *t = loch_served_timeline(conn->served);
     bool latest = m->at.request_lsn == LOCH_LSN_MAX;
@@ -551,7 +582,7 @@ static bool answer_from_cache(struct page_conn *conn, const struct loch_page_get
         drop_answers(conn, mark);
         return false;
     }
-    end_answer(conn, &w, mark, lsn);
+    end_answer(conn, &w, mark, m, lsn, scanned);
     loch_metric_add(conn->ps->m_cached, 1);
     return true;
 }
@@ -605,7 +636,7 @@ static bool answer_at_once(struct page_conn *conn, const struct loch_page_get *m
         drop_answers(conn, mark);
         return false;
     }
-    end_answer(conn, &w, mark, lsn);
+    end_answer(conn, &w, mark, m, lsn, scanned);
     loch_metric_add(conn->ps->m_at_once, 1);
     loch_metric_observe_ns(conn->ps->m_get_seconds, loch_env_now_ns(conn->ps->env) - began_ns);
     return true;
@@ -622,7 +653,7 @@ static loch_status on_get(struct page_conn *conn, struct loch_slice payload)
                                  .rel = m.rel.rel,
                                  .block = m.block};
     const bool scanned = is_scan(&conn->scan, &key);
-    if (answer_from_cache(conn, &m, &key) || answer_at_once(conn, &m, scanned))
+    if (answer_from_cache(conn, &m, &key, scanned) || answer_at_once(conn, &m, scanned))
         return LOCH_OK;
     struct page_request *r = page_request_create(conn, LOCH_PAGE_GET, m.request_id);
     if (r == NULL)

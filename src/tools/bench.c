@@ -93,7 +93,7 @@ static loch_status parse_relation(struct bench *b)
 static void greet(void *arg, struct loch_writer *w)
 {
     const struct bench *b = arg;
-    const struct loch_page_hello m = {.version = LOCH_WIRE_PAGE_VERSION,
+    const struct loch_page_hello m = {.version = LOCH_WIRE_PAGE_VERSION_PLAIN,
                                       .tenant = b->side.credential.tenant,
                                       .timeline = b->side.credential.timeline,
                                       .compute_epoch = b->side.credential.compute_epoch};

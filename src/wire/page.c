@@ -10,6 +10,9 @@
 
 static_assert((int)LOCH_PAGE_ERROR == (int)LOCH_WAL_ERROR, "one error type for both protocols");
 
+/* Packed pages have lengths of multiples of this. */
+#define PACKED_PAD_TO 512u
+
 static void write_at(struct loch_writer *w, const struct loch_page_at *at)
 {
     loch_write_u64(w, at->request_lsn);
@@ -161,6 +164,41 @@ loch_status loch_page_get_reply_decode(struct loch_slice payload, struct loch_pa
     m.lsn = loch_read_u64(&r);
     m.page = loch_read_bytes(&r, LOCH_PAGE_BYTES);
     LOCH_TRY(loch_reader_finish(&r, "GET_REPLY"));
+    *out = m;
+    return LOCH_OK;
+}
+
+static size_t padding(size_t len)
+{
+    return (PACKED_PAD_TO - len % PACKED_PAD_TO) % PACKED_PAD_TO;
+}
+
+void loch_page_get_reply_packed_encode(struct loch_writer *w,
+                                       const struct loch_page_get_reply_packed *m)
+{
+    static const uint8_t zeros[PACKED_PAD_TO];
+    size_t mark = loch_frame_begin(w, LOCH_PAGE_GET_REPLY_PACKED);
+    loch_write_u64(w, m->request_id);
+    loch_write_u64(w, m->lsn);
+    loch_write_lp(w, m->packed);
+    loch_write_bytes(w, zeros, padding(m->packed.len));
+    loch_frame_end(w, mark);
+}
+
+loch_status loch_page_get_reply_packed_decode(struct loch_slice payload,
+                                              struct loch_page_get_reply_packed *out)
+{
+    struct loch_reader r;
+    struct loch_page_get_reply_packed m = {0};
+    loch_reader_init(&r, payload);
+    m.request_id = loch_read_u64(&r);
+    m.lsn = loch_read_u64(&r);
+    m.packed = loch_read_lp(&r, LOCH_PAGE_BYTES);
+    for (size_t left = padding(m.packed.len); left > 0 && !r.bad; left--) {
+        if (loch_read_u8(&r) != 0)
+            r.bad = true;
+    }
+    LOCH_TRY(loch_reader_finish(&r, "GET_REPLY_PACKED"));
     *out = m;
     return LOCH_OK;
 }

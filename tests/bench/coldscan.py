@@ -20,6 +20,10 @@ import time
 from common import BIN, BUILD, as_postgres, note, run
 
 SETTINGS = {"shared_buffers": "128MB", "autovacuum": "off", "jit": "off", "max_wal_size": "2GB"}
+# Before what is timed, on both sides alike. What is read into memory that was free for two seconds or more costs a virtual
+# machine far more than into what was freed just now (it has gone back to the host meanwhile: a stock server's parallel scan
+# takes twice the time), and one side's restart is not to be timed by the other's.
+REST_S = 6
 ROW_BYTES = 134  # about 61 rows a page, as pgbench_accounts
 SERIAL = "SET max_parallel_workers_per_gather = 0; "
 PARALLEL = ("SET max_parallel_workers_per_gather = 2; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; "
@@ -141,11 +145,14 @@ def measure(side, rows, cache_mb):
     out = {}
     for name, text in SCANS.items():
         side.make_cold(0)
+        time.sleep(REST_S)
         out[name], out["answer_" + name] = timed(side.url, text.format(rows=rows))
     side.make_cold(0)
+    time.sleep(REST_S)
     out["point_p50_ms"], out["point_p99_ms"] = points(side.url, rows)
     if cache_mb > 0:
         side.make_cold(cache_mb)
+        time.sleep(REST_S)
         out["filling_the_cache"], _ = timed(side.url, SCANS["serial"])
         out["warm_cache"], _ = timed(side.url, SCANS["serial"])
         out["warm_cache_parallel"], _ = timed(side.url, SCANS["parallel"])

@@ -130,6 +130,9 @@ static void try_page(unsigned which, struct loch_writer writer, struct loch_slic
     case 13:
         TRY(page, basebackup_zeros, KEEP);
         break;
+    case 14:
+        TRY(page, get_reply_packed, KEEP);
+        break;
     default:
         TRY(page, error, KEEP);
         break;
@@ -151,19 +154,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size == 0 || size > sizeof copy)
         return 0;
-    unsigned which = data[0] % 28;
+    unsigned which = data[0] % 31;
     size_t len = size - 1;
     memcpy(copy, data + 1, len);
     if ((data[0] & 128) != 0) {
         help(copy, len, which == 3 ? 41 : which == 4 ? 16 : 48, 16);
-        if (which == 27)
+        if (which == 30)
             help(copy, len, 12, 1);
     }
     loch_writer_init(&w, &out);
-    if (which < 13)
+    if (which < 15)
         try_wal(which, w, loch_slice_of(copy, len));
     else
-        try_page(which - 13, w, loch_slice_of(copy, len));
+        try_page(which - 15, w, loch_slice_of(copy, len));
     loch_buf_fini(&out);
     return 0;
 }

@@ -11,7 +11,9 @@
 #include "loch/base/types.h"
 #include "loch/pg/key.h"
 
-#define LOCH_WIRE_PAGE_VERSION 1u
+#define LOCH_WIRE_PAGE_VERSION 2u
+/* Who greets with this is answered by GET_REPLY alone, never by GET_REPLY_PACKED. */
+#define LOCH_WIRE_PAGE_VERSION_PLAIN 1u
 
 enum loch_page_type {
     LOCH_PAGE_HELLO = 1, /* first: version, tenant, timeline, term, compute_epoch */
@@ -28,6 +30,7 @@ enum loch_page_type {
     LOCH_PAGE_BASEBACKUP_DATA = 12, /* bytes of a tar stream */
     LOCH_PAGE_BASEBACKUP_END = 13,
     LOCH_PAGE_BASEBACKUP_ZEROS = 14, /* that many zero bytes of the tar stream */
+    LOCH_PAGE_GET_REPLY_PACKED = 15,
     LOCH_PAGE_ERROR = 31
 };
 
@@ -63,6 +66,13 @@ struct loch_page_get_reply {
     loch_lsn lsn; /* the LSN the page was read at */
     struct loch_slice
         page; /* borrowed; LOCH_PAGE_BYTES, zeros beyond the relation's end or in gaps */
+};
+
+/* The same in fewer bytes, padded on the wire so that its length tells less of the page. */
+struct loch_page_get_reply_packed {
+    uint64_t request_id;
+    loch_lsn lsn;
+    struct loch_slice packed; /* borrowed; loch/wire/packed_page.h */
 };
 
 struct loch_page_rel_size {
@@ -145,6 +155,7 @@ void loch_page_get_reply_end(struct loch_writer *w, size_t mark, loch_lsn lsn);
     X(hello_reply)                                                                                 \
     X(get)                                                                                         \
     X(get_reply)                                                                                   \
+    X(get_reply_packed)                                                                            \
     X(rel_size)                                                                                    \
     X(rel_size_reply)                                                                              \
     X(db_size)                                                                                     \

@@ -7,10 +7,12 @@
 #include "read/page_service.h"
 
 #include "loch/crypto/psk.h"
+#include "loch/crypto/random.h"
 #include "loch/crypto/tls.h"
 #include "loch/host/metrics.h"
 #include "loch/pg/control.h"
 #include "loch/pg/page.h"
+#include "loch/wire/packed_page.h"
 #include "loch/wire/page.h"
 
 #define FRAMES_MAX 16u
@@ -27,6 +29,8 @@ struct world {
     struct loch_stream *stream;
     bool closed, stopped;
     bool counts_only; /* what comes is not kept */
+    bool plain;       /* the client takes no packed pages */
+    bool noise;       /* put_pages makes pages that do not pack */
     unsigned wanted;
     struct {
         uint8_t type;
@@ -135,7 +139,7 @@ static void connect_as(struct world *w, uint8_t rights)
 static void hello(struct world *w, uint64_t epoch)
 {
     SEND(w, hello,
-         {.version = LOCH_WIRE_PAGE_VERSION,
+         {.version = w->plain ? LOCH_WIRE_PAGE_VERSION_PLAIN : LOCH_WIRE_PAGE_VERSION,
           .tenant = w->site->tenant,
           .timeline = loch_timeline_info(w->timeline)->timeline,
           .term = 5,
@@ -207,6 +211,7 @@ static int world_up(void **state)
     ps->m_wait_seconds = loch_metrics_histogram(ps->metrics, "b", "b", NULL, 0);
     ps->m_cached = loch_metrics_counter(ps->metrics, "e", "e", NULL, 0);
     ps->m_at_once = loch_metrics_counter(ps->metrics, "f", "f", NULL, 0);
+    ps->m_packed = loch_metrics_counter(ps->metrics, "packed", "packed", NULL, 0);
     ps->m_gets = ps->m_errors = ps->m_records = ps->m_wal_bytes = ps->m_flushes =
         loch_metrics_counter(ps->metrics, "c", "c", NULL, 0);
     ps->m_connections = loch_metrics_gauge(ps->metrics, "d", "d", NULL, 0);
@@ -408,11 +413,30 @@ static void put_pages(struct world *w, uint32_t blocks)
         key.block = block;
         loch_page_init(page, 0);
         loch_page_set_lsn(page, L + 16);
+        if (w->noise)
+            assert_ok(loch_random_bytes(page + 100, LOCH_PAGE_BYTES - 100));
         page[LOCH_PAGE_BYTES - 1] = (uint8_t)block;
         assert_ok(
             loch_timeline_put_value(w->timeline, &key, L + 16, loch_slice_of(page, sizeof page)));
     }
     loch_timeline_advance(w->timeline, L + 24, L + 16);
+}
+
+/* Answer i, packed or not: its page, of the request it names. */
+static const uint8_t *page_of(struct world *w, uint32_t i, struct loch_page_get_reply *m)
+{
+    static uint8_t page[LOCH_PAGE_BYTES];
+    const struct loch_slice payload = loch_buf_slice(&w->frames[i].payload);
+    struct loch_page_get_reply_packed packed;
+    if (w->frames[i].type == LOCH_PAGE_GET_REPLY) {
+        assert_ok(loch_page_get_reply_decode(payload, m));
+        return m->page.data;
+    }
+    assert_int_equal(w->frames[i].type, LOCH_PAGE_GET_REPLY_PACKED);
+    assert_ok(loch_page_get_reply_packed_decode(payload, &packed));
+    assert_ok(loch_page_unpack(packed.packed, page));
+    *m = (struct loch_page_get_reply){packed.request_id, packed.lsn, {page, sizeof page}};
+    return page;
 }
 
 /* Requests [from, end) in one go; every answer is right. Returns how many the cache gave. */
@@ -426,10 +450,10 @@ static int64_t ask_pages(struct world *w, uint32_t from, uint32_t end)
     run(w, end - from);
     for (uint32_t i = 0; i < end - from; i++) {
         struct loch_page_get_reply m;
-        assert_int_equal(w->frames[i].type, LOCH_PAGE_GET_REPLY);
-        assert_ok(loch_page_get_reply_decode(loch_buf_slice(&w->frames[i].payload), &m));
+        const uint8_t *page = page_of(w, i, &m);
         assert_in_range(m.request_id, 100 + from, 100 + end - 1);
-        assert_int_equal(m.page.data[LOCH_PAGE_BYTES - 1], (uint8_t)(m.request_id - 100));
+        assert_int_equal(page[LOCH_PAGE_BYTES - 1], (uint8_t)(m.request_id - 100));
+        assert_true(loch_page_lsn(page) == L + 16);
         assert_true(m.lsn == L + 24);
     }
     w->count = 0;
@@ -448,6 +472,37 @@ static void a_scan_is_not_kept(void **state)
     assert_int_equal(ask_pages(w, 120, 121), 0); /* went by; is kept from now on */
     assert_int_equal(ask_pages(w, 120, 121), 1);
     hang_up(w);
+}
+
+/* Goes through 192 pages in fours; how many came packed. */
+static int64_t scan_packed(struct world *w)
+{
+    const int64_t before = loch_metric_value(w->ps.m_packed);
+    greet(w, RIGHTS);
+    put_pages(w, 192);
+    for (uint32_t block = 0; block < 192; block += 4)
+        (void)ask_pages(w, block, block + 4);
+    hang_up(w);
+    return loch_metric_value(w->ps.m_packed) - before;
+}
+
+static void a_scans_pages_come_packed(void **state)
+{
+    assert_int_equal(scan_packed(*state), 192 - 64);
+}
+
+static void who_cannot_unpack_gets_plain_pages(void **state)
+{
+    struct world *w = *state;
+    w->plain = true;
+    assert_int_equal(scan_packed(w), 0);
+}
+
+static void pages_that_do_not_pack_go_as_they_are(void **state)
+{
+    struct world *w = *state;
+    w->noise = true;
+    assert_int_equal(scan_packed(w), 0);
 }
 
 /* Answers that the kernel does not take pile up in the pageserver, but not without end. */
@@ -717,6 +772,9 @@ int main(void)
         TEST(cached_pages_are_answered_at_once),
         TEST(pages_in_memory_are_read_at_once),
         TEST(a_scan_is_not_kept),
+        TEST(a_scans_pages_come_packed),
+        TEST(who_cannot_unpack_gets_plain_pages),
+        TEST(pages_that_do_not_pack_go_as_they_are),
         TEST(who_fetches_no_answers_is_not_read_from),
         TEST(a_read_waits_and_others_do_not),
         TEST(a_view_is_not_reused_beyond_its_ancestors),

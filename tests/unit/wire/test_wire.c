@@ -3,6 +3,7 @@
 #include "golden.h"
 
 #include "loch/base/frame.h"
+#include "loch/wire/packed_page.h"
 #include "loch/wire/page.h"
 #include "loch/wire/wal.h"
 
@@ -171,6 +172,7 @@ static void page_messages(void **state)
     PAGE(hello_reply, LOCH_PAGE_HELLO_REPLY, 0, {3, 4});
     PAGE(get, LOCH_PAGE_GET, 0, {1, {LOCH_LSN_MAX, 3}, {1663, 5, 16384}, LOCH_FORK_VM, 77});
     PAGE(get_reply, LOCH_PAGE_GET_REPLY, 0, {1, 2, {page_bytes, LOCH_PAGE_BYTES}});
+    PAGE(get_reply_packed, LOCH_PAGE_GET_REPLY_PACKED, 0, {1, 2, {page_bytes, 700}});
     PAGE(rel_size, LOCH_PAGE_REL_SIZE, 0, {1, {2, 3}, {1663, 5, 16384}, LOCH_FORK_INIT});
     PAGE(rel_size_reply, LOCH_PAGE_REL_SIZE_REPLY, 0, {1, true, 9});
     PAGE(db_size, LOCH_PAGE_DB_SIZE, 0, {1, {2, 3}, 0, 5});
@@ -182,6 +184,32 @@ static void page_messages(void **state)
     PAGE(basebackup_zeros, LOCH_PAGE_BASEBACKUP_ZEROS, 0, {1, 4096});
     PAGE(basebackup_end, LOCH_PAGE_BASEBACKUP_END, 0, {1, 2});
     PAGE(error, LOCH_PAGE_ERROR, 0, {1, 2, {(const uint8_t *)"gone", 4}});
+}
+
+/* A page that packs well comes out as it went in; others are not packed; any other bytes are no
+ * page. */
+static void packed_pages(void **state)
+{
+    uint8_t page[LOCH_PAGE_BYTES], out[LOCH_PAGE_BYTES], packed[LOCH_PACKED_PAGE_MAX_BYTES];
+    uint32_t random = 1;
+    (void)state;
+    for (size_t i = 0; i < sizeof page; i++)
+        page[i] = i % 128 < 100 ? ' ' : (uint8_t)(i / 128);
+    const size_t len = loch_page_pack(page, packed);
+    assert_in_range(len, 1, 2000);
+    assert_ok(loch_page_unpack(loch_slice_of(packed, len), out));
+    assert_memory_equal(out, page, sizeof page);
+    for (size_t cut = 0; cut < len; cut++) {
+        const struct loch_slice part = exact(loch_slice_of(packed, len), cut);
+        assert_int_equal(loch_page_unpack(part, out).code, LOCH_E_CORRUPT);
+        release(part);
+    }
+    for (size_t i = 0; i < sizeof page; i++) {
+        random = random * 1103515245u + 12345u;
+        page[i] = (uint8_t)(random >> 16);
+    }
+    assert_int_equal(loch_page_pack(page, packed), 0);
+    assert_int_equal(loch_page_unpack(loch_slice_of(page, sizeof page), out).code, LOCH_E_CORRUPT);
 }
 
 static void field_values(void **state)
@@ -401,12 +429,13 @@ static void noise(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(wal_messages),    cmocka_unit_test(page_messages),
-        cmocka_unit_test(golden_file),     cmocka_unit_test(field_values),
-        cmocka_unit_test(golden),          cmocka_unit_test(absurd_values),
-        cmocka_unit_test(absurd_sizes),    cmocka_unit_test(page_in_place),
-        cmocka_unit_test(long_error_text), cmocka_unit_test(term_histories),
-        cmocka_unit_test(noise),           cmocka_unit_test(memberships),
+        cmocka_unit_test(wal_messages),   cmocka_unit_test(page_messages),
+        cmocka_unit_test(golden_file),    cmocka_unit_test(field_values),
+        cmocka_unit_test(packed_pages),   cmocka_unit_test(golden),
+        cmocka_unit_test(absurd_values),  cmocka_unit_test(absurd_sizes),
+        cmocka_unit_test(page_in_place),  cmocka_unit_test(long_error_text),
+        cmocka_unit_test(term_histories), cmocka_unit_test(noise),
+        cmocka_unit_test(memberships),
     };
     memset(page_bytes, 0xa5, sizeof page_bytes);
     return cmocka_run_group_tests(tests, NULL, NULL);
