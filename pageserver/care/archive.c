@@ -94,7 +94,7 @@ static loch_status open_it(struct archive *a)
 
 static void remove_files(struct archive *a)
 {
-    loch_page_cache_drop(a->ps->cache, &a->timeline);
+    loch_page_cache_drop(a->ps->cache, &a->tenant->id, &a->timeline);
     if (!loch_is_ok(tenant_remove_files(a->ps, &a->tenant->id, &a->timeline)))
         loch_log_failure("files of an archived timeline stay until the next start");
 }

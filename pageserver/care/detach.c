@@ -227,7 +227,7 @@ static void open_again(struct detach *d)
             if (loch_id_equal(&d->moved[k].id, &m->ancestor))
                 parent = d->moved[k].opened;
         }
-        loch_page_cache_drop(d->ps->cache, &m->id);
+        loch_page_cache_drop(d->ps->cache, &d->tenant->id, &m->id);
         loch_failure_set(&m->why, parent == NULL
                                       ? LOCH_FAIL(LOCH_E_UNAVAILABLE, "its ancestor is not open")
                                       : open_moved(d, m, parent, &m->opened));

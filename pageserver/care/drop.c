@@ -71,7 +71,7 @@ static void remove_work(void *arg)
         loch_redo_pool_drop_tenant(d->ps->redo, &d->tenant->id);
         return;
     }
-    loch_page_cache_drop(d->ps->cache, &d->timeline);
+    loch_page_cache_drop(d->ps->cache, &d->tenant->id, &d->timeline);
     loch_failure_set(&d->result, tenant_remove_timeline(d->ps, &d->tenant->id, &d->timeline));
 }
 
@@ -187,7 +187,7 @@ void loch_tenant_drop(struct loch_pageserver *ps, struct loch_tenant *tenant, lo
             loch_served_find(ps, &tenant->id, loch_served_timeline_id(s)) != s)
             continue;
         if (loch_served_timeline(s) != NULL)
-            loch_page_cache_drop(ps->cache, loch_served_timeline_id(s));
+            loch_page_cache_drop(ps->cache, &tenant->id, loch_served_timeline_id(s));
         d->stopping++;
         loch_served_stop(s, stopped, d);
     }

@@ -39,7 +39,8 @@ struct darkening {
 
 static void drop_caches(struct loch_pageserver *ps, const struct loch_timeline *t)
 {
-    loch_page_cache_drop(ps->cache, &loch_timeline_info(t)->timeline);
+    const struct loch_timeline_info *info = loch_timeline_info(t);
+    loch_page_cache_drop(ps->cache, &info->tenant, &info->timeline);
 }
 
 /* They work for all timelines of the tenant: what they remember of a branch's pages is not told

@@ -699,6 +699,6 @@ LOCH_STATUS loch_served_enter(struct loch_pageserver *ps, const struct loch_id *
     loch_failure_set(&kept, st);
     loch_log_failure("a timeline is not served");
     loch_timeline_release(take_timeline);
-    loch_page_cache_drop(ps->cache, &id);
+    loch_page_cache_drop(ps->cache, &of, &id);
     return loch_served_create_broken(ps, &of, &id, loch_failure_raise(&kept), &served);
 }

@@ -17,7 +17,7 @@
 #define GHOSTS 15u
 
 struct entry {
-    struct loch_id timeline;
+    struct loch_id tenant, timeline;
     struct loch_key key;
     loch_lsn version;
     loch_lsn upto;
@@ -78,12 +78,13 @@ void loch_page_cache_destroy(struct loch_page_cache *cache)
     free(cache);
 }
 
-static struct spot spot_of(const struct loch_page_cache *cache, const struct loch_id *timeline,
-                           const struct loch_key *key)
+static struct spot spot_of(const struct loch_page_cache *cache, const struct loch_id *tenant,
+                           const struct loch_id *timeline, const struct loch_key *key)
 {
-    uint64_t seed;
+    uint64_t seed, of;
     memcpy(&seed, timeline->bytes, sizeof seed);
-    uint64_t h = seed ^ ((uint64_t)key->rel << 32 | key->block);
+    memcpy(&of, tenant->bytes, sizeof of);
+    uint64_t h = (seed + of) ^ ((uint64_t)key->rel << 32 | key->block);
     h = (h ^ (h >> 31)) * UINT64_C(0xBF58476D1CE4E5B9);
     h ^= (uint64_t)key->db << 32 | (uint64_t)key->spc << 4 | (uint64_t)key->kind << 2 | key->fork;
     h = (h ^ (h >> 29)) * UINT64_C(0x94D049BB133111EB);
@@ -98,12 +99,13 @@ static pthread_mutex_t *lock_of(struct loch_page_cache *cache, const struct spot
 
 /* The page's entry, or NULL; the set's lock held. Its way is counted as used now. */
 static struct entry *find(const struct loch_page_cache *cache, const struct spot *spot,
-                          const struct loch_id *timeline, const struct loch_key *key)
+                          const struct loch_id *tenant, const struct loch_id *timeline,
+                          const struct loch_key *key)
 {
     for (size_t i = 0; i < WAYS; i++) {
         struct entry *e = &cache->entries[spot->number * WAYS + i];
         if (spot->set->tag[i] != spot->tag || !loch_id_equal(&e->timeline, timeline) ||
-            loch_key_compare(&e->key, key) != 0)
+            !loch_id_equal(&e->tenant, tenant) || loch_key_compare(&e->key, key) != 0)
             continue;
         spot->set->used[i] = ++spot->set->clock;
         return e;
@@ -116,13 +118,13 @@ static uint8_t *page_of(const struct loch_page_cache *cache, const struct entry 
     return cache->pages + (size_t)(e - cache->entries) * LOCH_PAGE_BYTES;
 }
 
-bool loch_page_cache_get(struct loch_page_cache *cache, const struct loch_id *timeline,
-                         const struct loch_key *key, loch_lsn floor, loch_lsn lsn,
-                         loch_lsn *version, uint8_t page[static LOCH_PAGE_BYTES])
+bool loch_page_cache_get(struct loch_page_cache *cache, const struct loch_id *tenant,
+                         const struct loch_id *timeline, const struct loch_key *key, loch_lsn floor,
+                         loch_lsn lsn, loch_lsn *version, uint8_t page[static LOCH_PAGE_BYTES])
 {
-    const struct spot spot = spot_of(cache, timeline, key);
+    const struct spot spot = spot_of(cache, tenant, timeline, key);
     pthread_mutex_lock(lock_of(cache, &spot));
-    const struct entry *e = find(cache, &spot, timeline, key);
+    const struct entry *e = find(cache, &spot, tenant, timeline, key);
     const bool found = e != NULL && e->version >= floor && e->version <= lsn;
     if (found) {
         *version = e->version;
@@ -132,13 +134,14 @@ bool loch_page_cache_get(struct loch_page_cache *cache, const struct loch_id *ti
     return found;
 }
 
-bool loch_page_cache_answer(struct loch_page_cache *cache, const struct loch_id *timeline,
-                            const struct loch_key *key, loch_lsn since, loch_lsn lsn,
-                            loch_lsn *as_of, uint8_t page[static LOCH_PAGE_BYTES])
+bool loch_page_cache_answer(struct loch_page_cache *cache, const struct loch_id *tenant,
+                            const struct loch_id *timeline, const struct loch_key *key,
+                            loch_lsn since, loch_lsn lsn, loch_lsn *as_of,
+                            uint8_t page[static LOCH_PAGE_BYTES])
 {
-    const struct spot spot = spot_of(cache, timeline, key);
+    const struct spot spot = spot_of(cache, tenant, timeline, key);
     pthread_mutex_lock(lock_of(cache, &spot));
-    const struct entry *e = find(cache, &spot, timeline, key);
+    const struct entry *e = find(cache, &spot, tenant, timeline, key);
     const bool found = e != NULL && e->upto >= since && e->version <= lsn;
     if (found) {
         *as_of = e->upto < lsn ? e->upto : lsn;
@@ -148,12 +151,13 @@ bool loch_page_cache_answer(struct loch_page_cache *cache, const struct loch_id 
     return found;
 }
 
-void loch_page_cache_confirm(struct loch_page_cache *cache, const struct loch_id *timeline,
-                             const struct loch_key *key, loch_lsn version, loch_lsn upto)
+void loch_page_cache_confirm(struct loch_page_cache *cache, const struct loch_id *tenant,
+                             const struct loch_id *timeline, const struct loch_key *key,
+                             loch_lsn version, loch_lsn upto)
 {
-    const struct spot spot = spot_of(cache, timeline, key);
+    const struct spot spot = spot_of(cache, tenant, timeline, key);
     pthread_mutex_lock(lock_of(cache, &spot));
-    struct entry *e = find(cache, &spot, timeline, key);
+    struct entry *e = find(cache, &spot, tenant, timeline, key);
     if (e != NULL && e->version == version && e->upto < upto)
         e->upto = upto;
     pthread_mutex_unlock(lock_of(cache, &spot));
@@ -185,14 +189,15 @@ static bool is_second(struct set *set, uint32_t tag)
     return false;
 }
 
-void loch_page_cache_put(struct loch_page_cache *cache, const struct loch_id *timeline,
-                         const struct loch_key *key, loch_lsn version, loch_lsn upto, bool cheap,
+void loch_page_cache_put(struct loch_page_cache *cache, const struct loch_id *tenant,
+                         const struct loch_id *timeline, const struct loch_key *key,
+                         loch_lsn version, loch_lsn upto, bool cheap,
                          const uint8_t page[static LOCH_PAGE_BYTES])
 {
-    const struct spot spot = spot_of(cache, timeline, key);
+    const struct spot spot = spot_of(cache, tenant, timeline, key);
     struct set *set = spot.set;
     pthread_mutex_lock(lock_of(cache, &spot));
-    struct entry *e = find(cache, &spot, timeline, key);
+    struct entry *e = find(cache, &spot, tenant, timeline, key);
     bool take = e != NULL && e->version < version;
     if (e == NULL) {
         const size_t way = victim(set);
@@ -204,19 +209,21 @@ void loch_page_cache_put(struct loch_page_cache *cache, const struct loch_id *ti
         }
     }
     if (take) {
-        *e = (struct entry){*timeline, *key, version, upto};
+        *e = (struct entry){*tenant, *timeline, *key, version, upto};
         memcpy(page_of(cache, e), page, LOCH_PAGE_BYTES);
     }
     pthread_mutex_unlock(lock_of(cache, &spot));
 }
 
-void loch_page_cache_drop(struct loch_page_cache *cache, const struct loch_id *timeline)
+void loch_page_cache_drop(struct loch_page_cache *cache, const struct loch_id *tenant,
+                          const struct loch_id *timeline)
 {
     for (size_t n = 0; n < cache->set_count; n++) {
         pthread_mutex_lock(&cache->locks[n % LOCKS]);
         for (size_t i = 0; i < WAYS; i++) {
             struct entry *e = &cache->entries[n * WAYS + i];
-            if (cache->sets[n].tag[i] == 0 || !loch_id_equal(&e->timeline, timeline))
+            if (cache->sets[n].tag[i] == 0 || !loch_id_equal(&e->timeline, timeline) ||
+                !loch_id_equal(&e->tenant, tenant))
                 continue;
             cache->sets[n].tag[i] = 0;
             *e = (struct entry){0};

@@ -19,23 +19,27 @@ LOCH_STATUS loch_page_cache_create(size_t budget_bytes, struct loch_page_cache *
 /* Takes NULL. */
 void loch_page_cache_destroy(struct loch_page_cache *cache);
 /* Copies the entry out if its version lies in floor..lsn. */
-bool loch_page_cache_get(struct loch_page_cache *cache, const struct loch_id *timeline,
-                         const struct loch_key *key, loch_lsn floor, loch_lsn lsn,
-                         loch_lsn *version, uint8_t page[static LOCH_PAGE_BYTES]);
+bool loch_page_cache_get(struct loch_page_cache *cache, const struct loch_id *tenant,
+                         const struct loch_id *timeline, const struct loch_key *key, loch_lsn floor,
+                         loch_lsn lsn, loch_lsn *version, uint8_t page[static LOCH_PAGE_BYTES]);
 /* Copies the entry out if it is known to be the page at some LSN of since..lsn: *as_of is the
  * highest of these. */
-bool loch_page_cache_answer(struct loch_page_cache *cache, const struct loch_id *timeline,
-                            const struct loch_key *key, loch_lsn since, loch_lsn lsn,
-                            loch_lsn *as_of, uint8_t page[static LOCH_PAGE_BYTES]);
+bool loch_page_cache_answer(struct loch_page_cache *cache, const struct loch_id *tenant,
+                            const struct loch_id *timeline, const struct loch_key *key,
+                            loch_lsn since, loch_lsn lsn, loch_lsn *as_of,
+                            uint8_t page[static LOCH_PAGE_BYTES]);
 /* Keeps the page, which is the answer from `version` up to `upto`, unless a newer version of it is
  * there. `cheap`: another may only make room for it when it was put before, lately. */
-void loch_page_cache_put(struct loch_page_cache *cache, const struct loch_id *timeline,
-                         const struct loch_key *key, loch_lsn version, loch_lsn upto, bool cheap,
+void loch_page_cache_put(struct loch_page_cache *cache, const struct loch_id *tenant,
+                         const struct loch_id *timeline, const struct loch_key *key,
+                         loch_lsn version, loch_lsn upto, bool cheap,
                          const uint8_t page[static LOCH_PAGE_BYTES]);
 /* The entry of that version, if it is there, is the answer up to `upto` too. */
-void loch_page_cache_confirm(struct loch_page_cache *cache, const struct loch_id *timeline,
-                             const struct loch_key *key, loch_lsn version, loch_lsn upto);
+void loch_page_cache_confirm(struct loch_page_cache *cache, const struct loch_id *tenant,
+                             const struct loch_id *timeline, const struct loch_key *key,
+                             loch_lsn version, loch_lsn upto);
 /* Wipes every page of a timeline (dropped, or its key was revoked). */
-void loch_page_cache_drop(struct loch_page_cache *cache, const struct loch_id *timeline);
+void loch_page_cache_drop(struct loch_page_cache *cache, const struct loch_id *tenant,
+                          const struct loch_id *timeline);
 
 #endif

@@ -569,6 +569,7 @@ static bool answer_from_cache(struct page_conn *conn, const struct loch_page_get
                               const struct loch_key *key, bool scanned)
 {
     struct loch_timeline *t = loch_served_timeline(conn->served);
+    const struct loch_timeline_info *info = loch_timeline_info(t);
     bool latest = m->at.request_lsn == LOCH_LSN_MAX;
     loch_lsn since = latest ? m->at.not_modified_since : m->at.request_lsn, lsn = LOCH_LSN_NONE;
     struct loch_writer w;
@@ -577,7 +578,7 @@ static bool answer_from_cache(struct page_conn *conn, const struct loch_page_get
         (!latest && !loch_is_ok(loch_timeline_readable(t, since))))
         return false;
     uint8_t *page = begin_answer(conn, m, &w, &mark);
-    if (page == NULL || !loch_page_cache_answer(conn->ps->cache, &loch_timeline_info(t)->timeline,
+    if (page == NULL || !loch_page_cache_answer(conn->ps->cache, &info->tenant, &info->timeline,
                                                 key, since, m->at.request_lsn, &lsn, page)) {
         drop_answers(conn, mark);
         return false;

@@ -73,11 +73,12 @@ LOCH_STATUS loch_reconstruct(struct loch_view *view, const struct loch_key *key,
                              loch_lsn lsn, uint8_t out[static LOCH_PAGE_BYTES], loch_lsn *version)
 {
     struct loch_page_cache *cache = loch_timeline_store(view->timeline)->cache;
-    const struct loch_id *id = &loch_timeline_info(view->timeline)->timeline;
+    const struct loch_timeline_info *info = loch_timeline_info(view->timeline);
     loch_lsn cached = LOCH_LSN_NONE;
     struct loch_versions list = {0};
     bool base = false;
-    bool hit = cache != NULL && loch_page_cache_get(cache, id, key, floor, lsn, &cached, out);
+    bool hit = cache != NULL && loch_page_cache_get(cache, &info->tenant, &info->timeline, key,
+                                                    floor, lsn, &cached, out);
     loch_status st = LOCH_OK;
     if (hit)
         floor = cached + 1;
@@ -89,9 +90,10 @@ LOCH_STATUS loch_reconstruct(struct loch_view *view, const struct loch_key *key,
     LOCH_TRY_OUT(st, loch_page_build(view, key, list.items, list.count, hit && !base, out));
     *version = list.count > 0 ? list.items[0].lsn : cached;
     if (cache != NULL && list.count > 0 && (hit || view->passing == NULL))
-        loch_page_cache_put(cache, id, key, *version, lsn, view->applied == 0, out);
+        loch_page_cache_put(cache, &info->tenant, &info->timeline, key, *version, lsn,
+                            view->applied == 0, out);
     else if (hit)
-        loch_page_cache_confirm(cache, id, key, cached, lsn);
+        loch_page_cache_confirm(cache, &info->tenant, &info->timeline, key, cached, lsn);
 out:
     loch_versions_fini(&list);
     return st;

@@ -363,7 +363,7 @@ static void drop(struct history *h, struct line *line)
             h->leases[i].line = NULL;
     }
     loch_timeline_release(line->timeline);
-    loch_page_cache_drop(h->store.cache, &line->id);
+    loch_page_cache_drop(h->store.cache, &h->tenant, &line->id);
     remove_files(h, line);
     forget_line(line);
 }
@@ -463,7 +463,7 @@ void end_history(struct history *h)
     }
     release_lines(h);
     for (size_t i = 0; i < LINES_MAX; i++) {
-        loch_page_cache_drop(h->store.cache, &h->lines[i].id);
+        loch_page_cache_drop(h->store.cache, &h->tenant, &h->lines[i].id);
         forget_line(&h->lines[i]);
     }
     memset(h->leases, 0, sizeof h->leases);

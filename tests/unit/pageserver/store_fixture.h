@@ -111,7 +111,7 @@ static inline struct loch_timeline *site_reopen(struct site *s, struct loch_time
     struct loch_id id = loch_timeline_info(t)->timeline;
     struct loch_timeline *again = NULL;
     loch_timeline_release(t);
-    loch_page_cache_drop(s->cache, &id);
+    loch_page_cache_drop(s->cache, &s->tenant, &id);
     assert_ok(loch_timeline_open(&s->store, s->keys, &s->tenant, &id, parent, &again));
     return again;
 }

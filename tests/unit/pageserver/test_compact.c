@@ -199,7 +199,7 @@ static void a_view_outlives_the_files_it_shows(void **state)
     assert_ok(loch_view_create(t, &view));
     assert_ok(loch_timeline_compact(t, &all, &done, &stats));
     assert_true(done);
-    loch_page_cache_drop(s->cache, &loch_timeline_info(t)->timeline);
+    loch_page_cache_drop(s->cache, &s->tenant, &loch_timeline_info(t)->timeline);
     assert_ok(loch_view_page(view, &rel, 0, 7, 1200, ours));
     fill(theirs, 7, 2);
     assert_memory_equal(ours, theirs, LOCH_PAGE_BYTES);

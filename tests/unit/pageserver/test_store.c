@@ -313,7 +313,7 @@ static void any_flipped_byte_is_noticed(void **state)
         byte ^= 0x10;
         assert_int_equal(pwrite(fd, &byte, 1, at), 1);
         struct loch_timeline *again = NULL;
-        loch_page_cache_drop(s->cache, &id);
+        loch_page_cache_drop(s->cache, &s->tenant, &id);
         loch_status open_st = loch_timeline_open(&s->store, s->keys, &s->tenant, &id, NULL, &again);
         bool noticed = !loch_is_ok(open_st);
         if (!noticed) { /* a frame: found when it is read */
@@ -695,18 +695,23 @@ static void cached_pages_honour_floor_and_lsn(void **state)
     struct site *s = *state;
     struct loch_key key = page_key(1);
     uint8_t page[LOCH_PAGE_BYTES] = {1}, out[LOCH_PAGE_BYTES];
+    const struct loch_id line = {{7}}, other = {{9}}; /* another tenant's timeline of the same id */
     loch_lsn version = 0;
-    loch_page_cache_put(s->cache, &s->tenant, &key, 100, 120, false, page);
-    assert_true(loch_page_cache_get(s->cache, &s->tenant, &key, 0, 100, &version, out));
+    loch_page_cache_put(s->cache, &s->tenant, &line, &key, 100, 120, false, page);
+    assert_true(loch_page_cache_get(s->cache, &s->tenant, &line, &key, 0, 100, &version, out));
     assert_int_equal(version, 100);
-    assert_false(loch_page_cache_get(s->cache, &s->tenant, &key, 0, 99, &version, out));
-    assert_false(loch_page_cache_get(s->cache, &s->tenant, &key, 101, 200, &version, out));
+    assert_false(loch_page_cache_get(s->cache, &s->tenant, &line, &key, 0, 99, &version, out));
+    assert_false(loch_page_cache_get(s->cache, &s->tenant, &line, &key, 101, 200, &version, out));
     page[0] = 2;
-    loch_page_cache_put(s->cache, &s->tenant, &key, 90, 99, false, page); /* older: not taken */
-    assert_true(loch_page_cache_get(s->cache, &s->tenant, &key, 0, 500, &version, out));
+    loch_page_cache_put(s->cache, &s->tenant, &line, &key, 90, 99, false,
+                        page); /* older: not taken */
+    assert_true(loch_page_cache_get(s->cache, &s->tenant, &line, &key, 0, 500, &version, out));
     assert_int_equal(out[0], 1);
-    loch_page_cache_drop(s->cache, &s->tenant);
-    assert_false(loch_page_cache_get(s->cache, &s->tenant, &key, 0, 500, &version, out));
+    assert_false(loch_page_cache_get(s->cache, &other, &line, &key, 0, 500, &version, out));
+    loch_page_cache_drop(s->cache, &other, &line);
+    assert_true(loch_page_cache_get(s->cache, &s->tenant, &line, &key, 0, 500, &version, out));
+    loch_page_cache_drop(s->cache, &s->tenant, &line);
+    assert_false(loch_page_cache_get(s->cache, &s->tenant, &line, &key, 0, 500, &version, out));
 }
 
 static void cached_frames(void **state)
