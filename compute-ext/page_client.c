@@ -291,6 +291,8 @@ static void ask(struct exchange *x)
             break;
         if (!answered)
             loch_page_conn_close();
+        if (!answered && st.code == LOCH_E_CORRUPT)
+            loch_report(LOG, st, "asking the pageserver again");
         if (answered || st.code == LOCH_E_STALE)
             give_up_if_final(st);
         if (waited_ms / COMPLAIN_AFTER_MS != (waited_ms + pause_ms) / COMPLAIN_AFTER_MS)

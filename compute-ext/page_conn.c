@@ -43,6 +43,7 @@ static struct {
     struct loch_buf plain; /* plaintext received; the first `taken` bytes of it are used up */
     size_t taken;
     bool greeted;
+    bool plain_only; /* the pageserver knows no packed pages; over all connections of the process */
     TimestampTz give_up_at; /* 0: never */
 } conn = {.fd = -1};
 
@@ -234,7 +235,7 @@ static loch_status greet(void)
     struct loch_writer w;
     uint8_t type;
 
-    if (!loch_settings.packed_pages)
+    if (!loch_settings.packed_pages || conn.plain_only)
         hello.version = LOCH_WIRE_PAGE_VERSION_PLAIN;
     hello.tenant = loch_settings.tenant_id;
     hello.timeline = loch_settings.timeline_id;
@@ -246,8 +247,12 @@ static loch_status greet(void)
     LOCH_TRY(loch_writer_finish(&w));
     LOCH_TRY(loch_page_conn_send(loch_buf_slice(&frame)));
     LOCH_TRY(loch_page_conn_receive(&type, &payload));
-    if (type == LOCH_PAGE_ERROR)
-        return refusal(payload);
+    if (type == LOCH_PAGE_ERROR) {
+        loch_status st = refusal(payload);
+
+        conn.plain_only = st.code == LOCH_E_UNSUPPORTED; /* an older one; the next try says so */
+        return st;
+    }
     if (type != LOCH_PAGE_HELLO_REPLY)
         return LOCH_FAIL(LOCH_E_CORRUPT, "frame type %u instead of the greeting", type);
     return loch_page_hello_reply_decode(payload, &reply);

@@ -518,13 +518,24 @@ static void measure(struct loch_upkeep *u)
     loch_metric_set(u->m_live, (int64_t)(all.weight.raw - all.weight.past - all.weight.held));
 }
 
+static void give_back(void *arg)
+{
+    (void)arg;
+    (void)loch_chunks_give_back();
+}
+
+static void given_back(void *arg)
+{
+    (void)arg;
+}
+
 static void tick(void *arg)
 {
     struct loch_upkeep *u = arg;
     u->timer = NULL;
     measure(u);
     look_around(u);
-    (void)loch_chunks_give_back();
+    (void)loch_is_ok(loch_env_work(u->ps->env, give_back, given_back, NULL)); /* or the next time */
     if (!loch_is_ok(loch_env_timer(u->ps->env, u->ps->config.upkeep_ms, &u->timer, tick, u)))
         loch_log_failure("upkeep ends: no timer");
 }

@@ -540,15 +540,16 @@ static bool end_packed(struct page_conn *conn, struct loch_writer *w, size_t mar
     }
     const size_t len =
         loch_page_pack(conn->answers.data + conn->answers.len - LOCH_PAGE_BYTES, packed);
-    if (len == 0) {
+    if (len > 0) {
+        drop_answers(conn, mark);
+        const struct loch_page_get_reply_packed m = {request_id, lsn, loch_slice_of(packed, len)};
+        loch_page_get_reply_packed_encode(w, &m); /* there is room: it is shorter */
+        loch_metric_add(conn->ps->m_packed, 1);
+    } else {
         conn->pack_rest = PACK_REST;
-        return false;
     }
-    drop_answers(conn, mark);
-    const struct loch_page_get_reply_packed m = {request_id, lsn, loch_slice_of(packed, len)};
-    loch_page_get_reply_packed_encode(w, &m); /* there is room: it is shorter */
-    loch_metric_add(conn->ps->m_packed, 1);
-    return true;
+    loch_wipe(packed, sizeof packed); /* it has rows in clear, tried or done */
+    return len > 0;
 }
 
 /* Pages of a scan leave packed, if its reader can: who reads much waits for the network and the
@@ -654,6 +655,8 @@ static loch_status on_get(struct page_conn *conn, struct loch_slice payload)
                                  .rel = m.rel.rel,
                                  .block = m.block};
     const bool scanned = is_scan(&conn->scan, &key);
+    if (!scanned)
+        conn->pack_rest = 0; /* the next scan's pages are others */
     if (answer_from_cache(conn, &m, &key, scanned) || answer_at_once(conn, &m, scanned))
         return LOCH_OK;
     struct page_request *r = page_request_create(conn, LOCH_PAGE_GET, m.request_id);

@@ -153,7 +153,7 @@ static loch_status ask(struct loch_basebackup *b, struct loch_stream *stream)
 {
     struct loch_buf buf = {0};
     struct loch_writer w;
-    const struct loch_page_hello hello = {.version = LOCH_WIRE_PAGE_VERSION,
+    const struct loch_page_hello hello = {.version = LOCH_WIRE_PAGE_VERSION_PLAIN,
                                           .tenant = b->o.credential->tenant,
                                           .timeline = b->o.credential->timeline,
                                           .term = b->o.term,

@@ -13,8 +13,6 @@ struct decoder {
     int last_id;
     bool rel_known;
     struct loch_rel rel;
-    uint32_t image_len[LOCH_WAL_MAX_BLOCKS];
-    uint32_t data_len[LOCH_WAL_MAX_BLOCKS];
 };
 
 static LOCH_STATUS decode_image_header(struct decoder *d, struct loch_wal_block *b, uint32_t *len)
@@ -99,8 +97,8 @@ static LOCH_STATUS decode_block_header(struct decoder *d, struct loch_wal_record
     b->block = loch_read_u32(&d->r);
     if (b->block == UINT32_MAX)
         return LOCH_FAIL(LOCH_E_CORRUPT, "block reference %u names no block", id);
-    d->image_len[out->block_count] = image_len;
-    d->data_len[out->block_count] = data_len;
+    b->image.len = image_len; /* the bytes stand behind all headers */
+    b->data.len = data_len;
     d->promised += image_len + data_len;
     out->block_count++;
     return LOCH_OK;
@@ -152,8 +150,9 @@ LOCH_STATUS loch_wal_record_decode(struct loch_slice bytes, struct loch_wal_reco
                                          bytes.len - LOCH_WAL_RECORD_HEADER_BYTES));
     LOCH_TRY(decode_headers(&d, out));
     for (uint32_t i = 0; i < out->block_count; i++) {
-        out->blocks[i].image = loch_read_bytes(&d.r, d.image_len[i]);
-        out->blocks[i].data = loch_read_bytes(&d.r, d.data_len[i]);
+        struct loch_wal_block *b = &out->blocks[i];
+        b->image = loch_read_bytes(&d.r, b->image.len);
+        b->data = loch_read_bytes(&d.r, b->data.len);
     }
     out->main_data = loch_read_bytes(&d.r, d.main_len);
     return loch_reader_finish(&d.r, "WAL record");

@@ -4,6 +4,7 @@
 
 #include "loch/base/check.h"
 #include "loch/base/frame.h"
+#include "loch/wire/packed_page.h"
 #include "loch/wire/wal.h"
 
 #include <assert.h>
@@ -193,7 +194,9 @@ loch_status loch_page_get_reply_packed_decode(struct loch_slice payload,
     loch_reader_init(&r, payload);
     m.request_id = loch_read_u64(&r);
     m.lsn = loch_read_u64(&r);
-    m.packed = loch_read_lp(&r, LOCH_PAGE_BYTES);
+    m.packed = loch_read_lp(&r, LOCH_PACKED_PAGE_MAX_BYTES);
+    if (m.packed.len == 0)
+        r.bad = true;
     for (size_t left = padding(m.packed.len); left > 0 && !r.bad; left--) {
         if (loch_read_u8(&r) != 0)
             r.bad = true;

@@ -4,6 +4,7 @@
 
 #include "loch/base/check.h"
 #include "loch/base/frame.h"
+#include "loch/wire/packed_page.h"
 #include "loch/wire/page.h"
 #include "loch/wire/wal.h"
 
@@ -83,6 +84,15 @@ static void try_wal(unsigned which, struct loch_writer writer, struct loch_slice
     }
 }
 
+static void try_unpack(struct loch_slice payload)
+{
+    static uint8_t page[LOCH_PAGE_BYTES];
+    struct loch_page_get_reply_packed m;
+
+    if (loch_is_ok(loch_page_get_reply_packed_decode(payload, &m)))
+        (void)loch_page_unpack(m.packed, page).code;
+}
+
 static void try_page(unsigned which, struct loch_writer writer, struct loch_slice payload)
 {
     struct loch_writer w = writer;
@@ -132,6 +142,7 @@ static void try_page(unsigned which, struct loch_writer writer, struct loch_slic
         break;
     case 14:
         TRY(page, get_reply_packed, KEEP);
+        try_unpack(payload);
         break;
     default:
         TRY(page, error, KEEP);
@@ -146,6 +157,19 @@ static void help(uint8_t *payload, size_t len, size_t count_at, size_t entry)
         loch_put_u32(payload + count_at, (uint32_t)((len - count_at - 4) / entry));
 }
 
+/* A packed page's length, and zeros behind it; returns how much of the payload that is. */
+static size_t help_packed(uint8_t *payload, size_t len)
+{
+    if (len < 20 + 512)
+        return len;
+    const size_t padded = (len - 20) / 512 < 6 ? (len - 20) / 512 * 512 : 6 * 512;
+    const size_t packed = padded - payload[16];
+
+    loch_put_u32(payload + 16, (uint32_t)packed);
+    memset(payload + 20 + packed, 0, padded - packed);
+    return 20 + padded;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static uint8_t copy[1u << 16];
@@ -158,7 +182,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t len = size - 1;
     memcpy(copy, data + 1, len);
     if ((data[0] & 128) != 0) {
-        help(copy, len, which == 3 ? 41 : which == 4 ? 16 : 48, 16);
+        if (which < 29)
+            help(copy, len, which == 3 ? 41 : which == 4 ? 16 : 48, 16);
+        if (which == 29)
+            len = help_packed(copy, len);
         if (which == 30)
             help(copy, len, 12, 1);
     }

@@ -303,6 +303,11 @@ static void absurd_values(void **state)
     REFUSED(page, basebackup, 24, 2, {1, 2, 3, 0});              /* unknown flag */
     REFUSED(page, error, 15, 0xff, {1, 2, {page_bytes, 4}});     /* text of 4 GB */
     REFUSED(page, error, 13, 0x04, {1, 2, {page_bytes, 4}});     /* text of 1028 bytes */
+    REFUSED(page, get_reply_packed, 17, 0,
+            {1, 2, {page_bytes, 700}}); /* shorter: no zeros follow */
+    REFUSED(page, get_reply_packed, 17, 0x10, {1, 2, {page_bytes, 700}});    /* longer than any */
+    REFUSED(page, get_reply_packed, 20 + 701, 1, {1, 2, {page_bytes, 700}}); /* no zero */
+    REFUSED(page, get_reply_packed, 16, 0, {1, 2, {page_bytes, 1}});         /* none */
     REFUSED(wal, vote_reply, 0, 2, {true, 1, 2, 3, 4, 5, 6, {starts, 2}});
     REFUSED(wal, vote_reply, 52, 0xff, {true, 1, 2, 3, 4, 5, 6, {starts, 2}}); /* 4 G entries */
     REFUSED(wal, vote_reply, 49, 3, {true, 1, 2, 3, 4, 5, 6, {starts, 2}}); /* 3 entries, 2 there */
