@@ -79,6 +79,20 @@ is "nothing is asked for ahead when off" "$(stat_of read_ahead_sent)" "$before"
 sql -c "alter system reset loch.read_ahead" -c "select pg_reload_conf()" >/dev/null
 sleep 0.5
 
+# A scan's pages come packed, or not at all where that is off; the rows are the same.
+packed() { curl -sf "http://127.0.0.1:$((PORT_BASE + 30))/metrics" | sed -n 's/^loch_pageserver_packed_answers_total //p'; }
+scan="select count(*), sum(v), sum(hashtext(pad)) from a"
+before=$(packed)
+rows=$(sql -c "$scan")
+[ "$(packed)" -gt $((before + 100)) ] || fail "a scan's pages do not come packed: $before, then $(packed)"
+sql -c "alter system set loch.packed_pages = off" -c "select pg_reload_conf()" >/dev/null
+plain() { [ "$(sql -c "show loch.packed_pages")" = off ]; }
+wait_until 20 plain || fail "loch.packed_pages = off is not taken up"
+before=$(packed)
+is "a scan with packed pages, and without" "$(sql -c "$scan")" "$rows"
+is "none comes packed when off" "$(packed)" "$before"
+sql -c "alter system reset loch.packed_pages" -c "select pg_reload_conf()" >/dev/null
+
 # Asked for and never read: bounded, and the process goes on.
 got=$(sql <<'Q' | tail -n 1
 set loch.read_ahead = 64;
