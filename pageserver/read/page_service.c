@@ -229,6 +229,8 @@ void page_request_destroy(struct page_request *r)
     *r->prev = r->next;
     if (r->next != NULL)
         r->next->prev = r->prev;
+    if (r->page != NULL)
+        loch_wipe(r->page, LOCH_PAGE_BYTES);
     free(r->page);
     free(r);
     conn->ps->requests--;
