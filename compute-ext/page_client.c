@@ -289,10 +289,11 @@ static void ask(struct exchange *x)
 
         if (loch_is_ok(st))
             break;
-        if (!answered)
+        if (!answered) {
+            if (st.code == LOCH_E_CORRUPT)
+                loch_report(LOG, st, "asking the pageserver again");
             loch_page_conn_close();
-        if (!answered && st.code == LOCH_E_CORRUPT)
-            loch_report(LOG, st, "asking the pageserver again");
+        }
         if (answered || st.code == LOCH_E_STALE)
             give_up_if_final(st);
         if (waited_ms / COMPLAIN_AFTER_MS != (waited_ms + pause_ms) / COMPLAIN_AFTER_MS)

@@ -20,6 +20,7 @@ struct page_request;
 struct page_scan {
     struct loch_key last;
     unsigned run;
+    unsigned pack_rest; /* so many of its pages go as they are before one is packed again */
 };
 
 struct page_conn {
@@ -29,12 +30,11 @@ struct page_conn {
     struct loch_served *served; /* after HELLO; NULL when it is gone */
     struct loch_served_watch watch;
     bool greeted;
-    bool unpacks;       /* it takes packed pages */
-    unsigned pack_rest; /* so many of its scan's pages go as they are before one is packed again */
-    bool closing;       /* an error is on its way out; nothing more is taken in */
-    bool paused;        /* not read from */
-    bool clogged;       /* its answers wait for the kernel */
-    bool held;          /* not to be freed now */
+    bool unpacks; /* it takes packed pages */
+    bool closing; /* an error is on its way out; nothing more is taken in */
+    bool paused;  /* not read from */
+    bool clogged; /* its answers wait for the kernel */
+    bool held;    /* not to be freed now */
     uint64_t term;
     struct page_request *requests; /* all that are not answered */
     unsigned count;

@@ -536,8 +536,8 @@ static bool end_packed(struct page_conn *conn, struct loch_writer *w, size_t mar
                        uint64_t request_id, loch_lsn lsn)
 {
     uint8_t packed[LOCH_PACKED_PAGE_MAX_BYTES];
-    if (conn->pack_rest > 0) {
-        conn->pack_rest--;
+    if (conn->scan.pack_rest > 0) {
+        conn->scan.pack_rest--;
         return false;
     }
     const size_t len =
@@ -548,7 +548,7 @@ static bool end_packed(struct page_conn *conn, struct loch_writer *w, size_t mar
         loch_page_get_reply_packed_encode(w, &m); /* there is room: it is shorter */
         loch_metric_add(conn->ps->m_packed, 1);
     } else {
-        conn->pack_rest = PACK_REST;
+        conn->scan.pack_rest = PACK_REST;
     }
     loch_wipe(packed, sizeof packed); /* it has rows in clear, tried or done */
     return len > 0;
@@ -617,6 +617,7 @@ static bool is_scan(struct page_scan *scan, const struct loch_key *key)
     const bool on = loch_key_compare(&same, key) == 0 && key->block > before &&
                     key->block - before <= SCAN_MOST_STEP;
     scan->run = on ? scan->run + 1 : 0;
+    scan->pack_rest = on ? scan->pack_rest : 0;
     scan->last = *key;
     return scan->run >= SCAN_FROM;
 }
@@ -657,8 +658,6 @@ static loch_status on_get(struct page_conn *conn, struct loch_slice payload)
                                  .rel = m.rel.rel,
                                  .block = m.block};
     const bool scanned = is_scan(&conn->scan, &key);
-    if (!scanned)
-        conn->pack_rest = 0; /* the next scan's pages are others */
     if (answer_from_cache(conn, &m, &key, scanned) || answer_at_once(conn, &m, scanned))
         return LOCH_OK;
     struct page_request *r = page_request_create(conn, LOCH_PAGE_GET, m.request_id);

@@ -8,6 +8,7 @@
 #include "loch/wire/wal.h"
 
 #include <assert.h>
+#include <string.h>
 
 static_assert((int)LOCH_PAGE_ERROR == (int)LOCH_WAL_ERROR, "one error type for both protocols");
 
@@ -169,6 +170,8 @@ loch_status loch_page_get_reply_decode(struct loch_slice payload, struct loch_pa
     return LOCH_OK;
 }
 
+static const uint8_t zeros[PACKED_PAD_TO];
+
 static size_t padding(size_t len)
 {
     return (PACKED_PAD_TO - len % PACKED_PAD_TO) % PACKED_PAD_TO;
@@ -177,7 +180,6 @@ static size_t padding(size_t len)
 void loch_page_get_reply_packed_encode(struct loch_writer *w,
                                        const struct loch_page_get_reply_packed *m)
 {
-    static const uint8_t zeros[PACKED_PAD_TO];
     size_t mark = loch_frame_begin(w, LOCH_PAGE_GET_REPLY_PACKED);
     loch_write_u64(w, m->request_id);
     loch_write_u64(w, m->lsn);
@@ -195,12 +197,9 @@ loch_status loch_page_get_reply_packed_decode(struct loch_slice payload,
     m.request_id = loch_read_u64(&r);
     m.lsn = loch_read_u64(&r);
     m.packed = loch_read_lp(&r, LOCH_PACKED_PAGE_MAX_BYTES);
-    if (m.packed.len == 0)
+    const struct loch_slice pad = loch_read_bytes(&r, padding(m.packed.len));
+    if (m.packed.len == 0 || (!r.bad && pad.len > 0 && memcmp(pad.data, zeros, pad.len) != 0))
         r.bad = true;
-    for (size_t left = padding(m.packed.len); left > 0 && !r.bad; left--) {
-        if (loch_read_u8(&r) != 0)
-            r.bad = true;
-    }
     LOCH_TRY(loch_reader_finish(&r, "GET_REPLY_PACKED"));
     *out = m;
     return LOCH_OK;

@@ -141,18 +141,20 @@ def points(url, rows):
     return us[len(us) // 2] / 1000, us[len(us) * 99 // 100] / 1000
 
 
+def rest_cold(side, cache_mb):
+    side.make_cold(cache_mb)
+    time.sleep(REST_S)
+
+
 def measure(side, rows, cache_mb):
     out = {}
     for name, text in SCANS.items():
-        side.make_cold(0)
-        time.sleep(REST_S)
+        rest_cold(side, 0)
         out[name], out["answer_" + name] = timed(side.url, text.format(rows=rows))
-    side.make_cold(0)
-    time.sleep(REST_S)
+    rest_cold(side, 0)
     out["point_p50_ms"], out["point_p99_ms"] = points(side.url, rows)
     if cache_mb > 0:
-        side.make_cold(cache_mb)
-        time.sleep(REST_S)
+        rest_cold(side, cache_mb)
         out["filling_the_cache"], _ = timed(side.url, SCANS["serial"])
         out["warm_cache"], _ = timed(side.url, SCANS["serial"])
         out["warm_cache_parallel"], _ = timed(side.url, SCANS["parallel"])
