@@ -537,7 +537,7 @@ static bool busy(void *arg, const struct loch_id *tenant)
 bool sk_daemon_hold(void *state, const struct loch_console_request *request)
 {
     const struct sk_daemon *d = state;
-    struct loch_id tenant;
+    struct loch_id tenant, timeline;
 
     if (!loch_is_ok(loch_console_arg_id(request, "tenant", &tenant)))
         return false;
@@ -546,6 +546,9 @@ bool sk_daemon_hold(void *state, const struct loch_console_request *request)
         return true;
     if (!loch_is_ok(loch_keys_usable(d->keys, &tenant, NULL)))
         return false;
+    if (loch_is_ok(loch_console_arg_id(request, "timeline", &timeline)) &&
+        loch_keys_opening(d->keys, &tenant, &timeline))
+        return true;
     for (size_t i = 0; i < d->timeline_count; i++)
         if (loch_id_equal(&d->timelines[i]->tenant, &tenant) && sk_timeline_wakes(d->timelines[i]))
             return true;

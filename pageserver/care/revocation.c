@@ -507,6 +507,33 @@ static struct loch_tenant *subject(struct loch_pageserver *ps,
     return t;
 }
 
+/* Whether the timeline that a command is about is on its way into service, with all it stands on:
+ * a branch's own CMK is asked only after the tenant's. */
+static bool is_coming(struct loch_pageserver *ps, const struct loch_tenant *t,
+                      const struct loch_console_request *request)
+{
+    struct loch_id id;
+    bool coming = false;
+
+    if (loch_console_arg(request, "timeline") == NULL ||
+        !loch_is_ok(loch_command_timeline(t, request, "timeline", &id)))
+        return false;
+    for (;;) {
+        const struct loch_served *s = loch_served_find(ps, &t->id, &id);
+        const struct loch_tenant_timeline *entry = loch_tenant_timeline_find(t, &id);
+        if (entry == NULL || s == NULL || loch_served_is_archived(s))
+            return false;
+        if (loch_served_timeline(s) != NULL)
+            return coming;
+        if (loch_served_usable(s).code != LOCH_E_KMS_UNAVAILABLE ||
+            !(loch_keys_opening(ps->keys, &t->id, &id) ||
+              loch_is_ok(loch_keys_usable(ps->keys, &t->id, &id))))
+            return false;
+        coming = true;
+        id = entry->ancestor;
+    }
+}
+
 bool loch_revocation_hold(void *state, const struct loch_console_request *request)
 {
     struct loch_pageserver *ps = state;
@@ -515,9 +542,10 @@ bool loch_revocation_hold(void *state, const struct loch_console_request *reques
     if (t == NULL)
         return false;
     loch_keys_want(ps->keys, &t->id);
-    return loch_keys_asleep(ps->keys, &t->id) ||
-           (t->dark && t->problem[0] == '\0' &&
-            loch_is_ok(loch_keys_usable(ps->keys, &t->id, NULL)));
+    if (t->dark)
+        return loch_keys_asleep(ps->keys, &t->id) ||
+               (t->problem[0] == '\0' && loch_is_ok(loch_keys_usable(ps->keys, &t->id, NULL)));
+    return loch_keys_asleep(ps->keys, &t->id) || is_coming(ps, t, request);
 }
 
 bool loch_revocation_passes(loch_status st)

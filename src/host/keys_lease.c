@@ -243,6 +243,18 @@ loch_status loch_keys_usable(struct loch_keys *keys, const struct loch_id *tenan
     return st;
 }
 
+bool loch_keys_opening(struct loch_keys *keys, const struct loch_id *tenant,
+                       const struct loch_id *timeline)
+{
+    lock(keys, false);
+    const struct loch_id above = lock_above(keys, tenant, timeline);
+    const struct keys_permit *p =
+        loch_id_is_none(&above) ? NULL : keys_permit_find(keys, tenant, &above);
+    const bool opening = p != NULL && p->unasked;
+    unlock(keys);
+    return opening;
+}
+
 loch_status loch_keys_blocked(struct loch_keys *keys, const struct loch_id *tenant,
                               const struct loch_id *timeline)
 {

@@ -84,7 +84,8 @@ grep -q "KEY_REVOKED\|DENIED\|gone" "$WORK/un" || fail "unarchive says: $(cat "$
 [ "$(show state)" = REVOKED ] || fail "after a refused unarchive it is $(show state)"
 kill -9 "$(daemon_pid pageserver)"
 "$LOCH" up >/dev/null 2>&1 || fail "up without the branch's CMK"
-[ "$(show state)" = REVOKED ] || fail "after a restart it is $(show state): $(show problem)"
+is_revoked() { [ "$(show state)" = REVOKED ]; }
+wait_until 20 is_revoked || fail "after a restart it is $(show state): $(show problem)"
 wait_until 20 every_lease_is revoked "$own" || fail "after the restart: $(leases)"
 [ "$(rows ours)" = 3000 ] || fail "the parent's rows after the restart"
 mv "$CMK.away" "$CMK"

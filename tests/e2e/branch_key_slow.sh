@@ -77,4 +77,12 @@ wait_until 10 served far1 || fail "far1 is $(state_of far1)"
 wait_until 10 served far2 || fail "far2 is $(state_of far2)"
 "$LOCH" compute start far --branch far1 >/dev/null || fail "compute start far"
 [ "$(q "SELECT 1" far)" = 1 ] || fail "far1 does not answer"
+
+note "its key service is slow: what is asked of the branch at once waits for the answer"
+order '{"latency_ms": 250}'
+pid=$(daemon_pid pageserver) && kill -9 "$pid" && wait_gone "$pid"
+"$LOCH" up >/dev/null 2>&1 || fail "loch up beside a slow key service"
+lease 10 "$far2" | grep -qx opening || fail "the test came too late: far2's lease is $(lease 10 "$far2")"
+"$LOCH" compute start far2 --branch far2 >"$WORK/start" 2>&1 || fail "compute start far2: $(cat "$WORK/start")"
+[ "$(q "SELECT 1" far2)" = 1 ] || fail "far2 does not answer"
 note "PASSED"

@@ -143,6 +143,10 @@ LOCH_STATUS loch_keys_ring(struct loch_keys *keys, const struct loch_id *tenant,
  * before, and when no lease on them is noted. Cheap; before every send. */
 LOCH_STATUS loch_keys_usable(struct loch_keys *keys, const struct loch_id *tenant,
                              const struct loch_id *timeline);
+/* Whether the timeline's keys wait for the first answer of a branch's own CMK (after a start, or
+ * when a tenant wakes): its lease asks now. Never blocks. */
+bool loch_keys_opening(struct loch_keys *keys, const struct loch_id *tenant,
+                       const struct loch_id *timeline);
 /* The same, but for a block only: a lease that has run out may be renewed any moment, a block ends
  * with a restore, which is told (light). */
 LOCH_STATUS loch_keys_blocked(struct loch_keys *keys, const struct loch_id *tenant,
