@@ -1,21 +1,17 @@
-/* Holds: a thread per call, at most so many at once, abandoned when it is late. */
+/* Holds: a thread per call, at most so many at once of a key service, abandoned when it is late. */
 #include "deadline.h"
 
 #include "loch/base/check.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
-
-#define AT_ONCE_MAX 64
-
-static atomic_int at_once;
 
 struct job {
     void (*run)(void *arg);
     void (*drop)(void *arg);
     void *arg;
+    atomic_int *at_once;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool done, abandoned; /* under lock */
@@ -33,7 +29,7 @@ static void *job_main(void *arg)
     struct job *job = arg;
 
     job->run(job->arg);
-    atomic_fetch_sub(&at_once, 1);
+    atomic_fetch_sub(job->at_once, 1);
     (void)pthread_mutex_lock(&job->lock);
     job->done = true;
     const bool abandoned = job->abandoned;
@@ -68,13 +64,14 @@ static bool wait_for(struct job *job, unsigned timeout_ms)
     return done;
 }
 
-static loch_status job_new(struct job **out)
+static loch_status job_new(atomic_int *at_once, struct job **out)
 {
     pthread_condattr_t attr;
     struct job *job = calloc(1, sizeof *job);
 
     if (job == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a call of the key service");
+    job->at_once = at_once;
     (void)pthread_condattr_init(&attr);
     (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     const int rc = pthread_cond_init(&job->changed, &attr);
@@ -91,9 +88,9 @@ static loch_status begin(struct job *job, void (*run)(void *), void (*drop)(void
     pthread_attr_t attr;
     pthread_t thread;
 
-    if (atomic_fetch_add(&at_once, 1) >= AT_ONCE_MAX) {
-        atomic_fetch_sub(&at_once, 1);
-        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "%d calls of the key service hang", AT_ONCE_MAX);
+    if (atomic_fetch_add(job->at_once, 1) >= KMS_AT_ONCE_MAX) {
+        atomic_fetch_sub(job->at_once, 1);
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "%d calls of the key service hang", KMS_AT_ONCE_MAX);
     }
     job->run = run;
     job->drop = drop;
@@ -103,18 +100,18 @@ static loch_status begin(struct job *job, void (*run)(void *), void (*drop)(void
     const int rc = pthread_create(&thread, &attr, job_main, job);
     (void)pthread_attr_destroy(&attr);
     if (rc != 0) {
-        atomic_fetch_sub(&at_once, 1);
+        atomic_fetch_sub(job->at_once, 1);
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "no thread for a call of the key service");
     }
     return LOCH_OK;
 }
 
-loch_status kms_run_within(unsigned timeout_ms, void (*run)(void *arg), void (*drop)(void *arg),
-                           void *arg)
+loch_status kms_run_within(atomic_int *at_once, unsigned timeout_ms, void (*run)(void *arg),
+                           void (*drop)(void *arg), void *arg)
 {
     struct job *job = NULL;
 
-    loch_status st = job_new(&job);
+    loch_status st = job_new(at_once, &job);
     if (loch_is_ok(st))
         st = begin(job, run, drop, arg);
     if (!loch_is_ok(st)) {

@@ -34,7 +34,8 @@
 #define INNER_BYTES       (1u + FINGERPRINT_BYTES + IV_BYTES + SEALED_BYTES)
 
 struct p11_state {
-    atomic_int users; /* the provider, and calls that hang */
+    atomic_int users;   /* the provider, and calls that hang */
+    atomic_int at_once; /* calls under way: one token's hang is not another's */
     struct p11_config config;
     struct p11_token *token;
 };
@@ -322,7 +323,7 @@ static loch_status call_new(struct p11_state *s, struct loch_slice context, bool
 /* On failure the call is gone. */
 static loch_status call_do(struct call *c)
 {
-    LOCH_TRY(kms_run_within(TIMEOUT_MS, call_run, call_drop, c));
+    LOCH_TRY(kms_run_within(&c->state->at_once, TIMEOUT_MS, call_run, call_drop, c));
     if (loch_is_ok(c->st))
         return LOCH_OK;
     const enum loch_code code = c->st.code;
