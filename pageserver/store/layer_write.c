@@ -7,6 +7,7 @@
 #include "timeline.h"
 
 #include "loch/base/check.h"
+#include "loch/base/stack.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -63,6 +64,7 @@ static void *write_part(void *arg)
     p->st = write_keys(p);
     if (!loch_is_ok(p->st))
         (void)snprintf(p->why, sizeof p->why, "%s", loch_error_text());
+    loch_stack_wipe(); /* the system keeps the stack for a thread to come */
     return NULL;
 }
 

@@ -10,6 +10,7 @@
 #include "loch/kms/kms.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -306,16 +307,42 @@ loch_status loch_keys_tenant_create(struct loch_keys *keys, const struct loch_id
     return st;
 }
 
+/* Whether the tenant's keyring is refused for another reason than the last time (why; "": it is
+ * not): who tries again and again is not to fill the audit log. */
+static bool refusal_is_news(struct loch_keys *keys, const struct loch_id *tenant, const char *why)
+{
+    struct keys_refusal *r = NULL;
+
+    writing(keys);
+    for (size_t i = 0; i < KEYS_REFUSALS_KEPT && r == NULL; i++)
+        if (loch_id_equal(&keys->refusals[i].tenant, tenant))
+            r = &keys->refusals[i];
+    if (r == NULL && why[0] != '\0') {
+        r = &keys->refusals[keys->next_refusal++ % KEYS_REFUSALS_KEPT];
+        *r = (struct keys_refusal){.tenant = *tenant};
+    }
+    const bool news = r != NULL && strncmp(r->why, why, sizeof r->why - 1) != 0;
+    if (r != NULL)
+        (void)snprintf(r->why, sizeof r->why, "%s", why);
+    release(keys);
+    return news;
+}
+
 /* Under the tenant's change lock. */
 static loch_status load_noted(struct loch_keys *keys, const struct loch_id *tenant)
 {
     const loch_status st = keys_load(keys, tenant, &none);
+    char why[LOCH_KEYS_WHY_BYTES] = "";
 
-    if (loch_is_ok(st))
+    if (loch_is_ok(st)) {
+        (void)refusal_is_news(keys, tenant, "");
         loch_audit_note(keys->o.audit, tenant, "opened", "keyring generation %" PRIu64,
                         loch_keys_generation(keys, tenant));
-    else if (st.code == LOCH_E_DENIED || st.code == LOCH_E_CORRUPT || st.code == LOCH_E_STALE)
-        loch_audit_note(keys->o.audit, tenant, "refused", "%s", loch_error_text());
+    } else if (st.code == LOCH_E_DENIED || st.code == LOCH_E_CORRUPT || st.code == LOCH_E_STALE) {
+        (void)snprintf(why, sizeof why, "%s", loch_error_text());
+        if (refusal_is_news(keys, tenant, why))
+            loch_audit_note(keys->o.audit, tenant, "refused", "%s", why);
+    }
     return st;
 }
 

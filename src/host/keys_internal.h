@@ -66,6 +66,13 @@ struct keys_permit {
 
 #define KEYS_CHANGE_LOCKS 64u
 
+/* Why a tenant's keyring was not taken, as it stands in the audit log. */
+struct keys_refusal {
+    struct loch_id tenant;
+    char why[LOCH_KEYS_WHY_BYTES]; /* "": none */
+};
+#define KEYS_REFUSALS_KEPT 64u
+
 struct loch_keys {
     struct loch_keys_options o;
     pthread_rwlock_t lock;
@@ -79,6 +86,8 @@ struct loch_keys {
     struct keys_permit **permits;
     size_t permit_count;
     struct loch_id_map permit_map;
+    struct keys_refusal refusals[KEYS_REFUSALS_KEPT]; /* the last ones, in turn */
+    size_t next_refusal;
 };
 
 /* Under lock. NULL: its keys were not read here yet. */
@@ -158,6 +167,9 @@ void keys_tenant_destroy(struct keys_tenant *t);
  * branches hold: of that what `ask` does (NULL: all; none: nothing). */
 LOCH_STATUS keys_ring_get(const struct loch_keys_options *o, const struct loch_id *tenant,
                           const struct loch_id *ask, struct keys_tenant **out);
+/* The generation of the keyring in the store, which nothing has proven. Asks no key service. */
+LOCH_STATUS keys_ring_generation(const struct loch_keys_options *o, const struct loch_id *tenant,
+                                 uint64_t *out);
 /* Unwraps the entries of t->ring into t->keys, which it makes, as keys_ring_get does; `only`: those
  * below that branch's CMK alone (NULL: all). */
 LOCH_STATUS keys_ring_open(const struct loch_keys_options *o, struct keys_tenant *t,

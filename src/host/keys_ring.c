@@ -255,27 +255,50 @@ static loch_status mac_of(const struct loch_keyring *ring, const struct keys_ten
     return st;
 }
 
+/* The object as it was put: its MAC is still to be proven. The slices point into *bytes. */
+static loch_status ring_read(const struct loch_keys_options *o, const struct loch_id *tenant,
+                             struct keys_tenant *t, struct loch_buf *bytes, struct loch_slice *body,
+                             struct loch_slice *mac)
+{
+    char name[NAME_BYTES];
+
+    object_name(tenant, name);
+    LOCH_TRY(loch_objstore_get(o->store, name, RING_MAX_BYTES, bytes, &t->etag));
+    LOCH_TRY(
+        loch_status_about(loch_keyring_decode(loch_buf_slice(bytes), &t->ring, body, mac), name));
+    if (!loch_id_equal(&t->ring.cluster, &o->cluster) || !loch_id_equal(&t->ring.tenant, tenant))
+        return LOCH_FAIL(LOCH_E_CORRUPT, "%s belongs to another cluster or tenant", name);
+    return LOCH_OK;
+}
+
+loch_status keys_ring_generation(const struct loch_keys_options *o, const struct loch_id *tenant,
+                                 uint64_t *out)
+{
+    struct loch_buf bytes = {0};
+    struct loch_slice body, mac;
+    struct keys_tenant t = {0};
+
+    const loch_status st = ring_read(o, tenant, &t, &bytes, &body, &mac);
+    *out = t.ring.generation;
+    loch_keyring_fini(&t.ring);
+    loch_buf_fini(&bytes);
+    return st;
+}
+
 loch_status keys_ring_get(const struct loch_keys_options *o, const struct loch_id *tenant,
                           const struct loch_id *ask, struct keys_tenant **out)
 {
-    char name[NAME_BYTES];
     struct loch_buf bytes = {0};
     struct loch_slice body = {NULL, 0};
     struct loch_slice mac = {NULL, 0};
     uint8_t check[LOCH_KEYRING_MAC_BYTES];
+    char id[LOCH_ID_TEXT_BYTES];
     loch_status st;
     struct keys_tenant *t = calloc(1, sizeof *t);
 
     if (t == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a tenant's keys");
-    object_name(tenant, name);
-    LOCH_TRY_OUT(st, loch_objstore_get(o->store, name, RING_MAX_BYTES, &bytes, &t->etag));
-    LOCH_TRY_OUT(st, loch_status_about(
-                         loch_keyring_decode(loch_buf_slice(&bytes), &t->ring, &body, &mac), name));
-    if (!loch_id_equal(&t->ring.cluster, &o->cluster) || !loch_id_equal(&t->ring.tenant, tenant)) {
-        st = LOCH_FAIL(LOCH_E_CORRUPT, "%s belongs to another cluster or tenant", name);
-        goto out;
-    }
+    LOCH_TRY_OUT(st, ring_read(o, tenant, t, &bytes, &body, &mac));
     if (t->ring.tombstone) {
         st = LOCH_FAIL(LOCH_E_DENIED, "the tenant has been shredded");
         goto out;
@@ -283,7 +306,9 @@ loch_status keys_ring_get(const struct loch_keys_options *o, const struct loch_i
     LOCH_TRY_OUT(st, keys_ring_open(o, t, ask, NULL));
     LOCH_TRY_OUT(st, mac_of(&t->ring, t, body, check));
     if (!loch_bytes_equal(check, mac.data, sizeof check)) {
-        st = LOCH_FAIL(LOCH_E_CORRUPT, "%s has been altered: its MAC does not match", name);
+        st =
+            LOCH_FAIL(LOCH_E_CORRUPT, "tenants/%s/keyring has been altered: its MAC does not match",
+                      loch_id_format(tenant, id));
         goto out;
     }
     memcpy(t->mac, mac.data, sizeof t->mac);

@@ -4,6 +4,7 @@
 #include "loch/base/check.h"
 #include "loch/base/id_map.h"
 #include "loch/base/log.h"
+#include "loch/base/stack.h"
 #include "loch/base/time.h"
 #include "loch/host/audit.h"
 #include "loch/io/env.h"
@@ -145,12 +146,14 @@ static void probe_done(void *arg)
     probe_free(p);
 }
 
-/* A keyring that a client knows to be old is read again, at most once a poll. */
+/* A keyring that a client says to be old is read again, at most once a poll, and asks no key
+ * service unless there is a newer one: anybody may say so. */
 static void catch_up(struct loch_keys *keys, const struct loch_id *tenant)
 {
     static const struct loch_id none;
 
-    if (loch_keys_behind(keys, tenant, &none) && !loch_is_ok(loch_keys_tenant_load(keys, tenant)))
+    if (loch_keys_behind(keys, tenant, &none) && loch_keys_outdated(keys, tenant) &&
+        !loch_is_ok(loch_keys_tenant_load(keys, tenant)))
         loch_log_failure("a newer keyring cannot be read");
 }
 
@@ -180,6 +183,7 @@ static void *ask(void *arg)
     loch_env_post(l->o.env, probe_done, p); /* the answer first: reading takes time, too */
     if (loch_is_ok(st) && !restore && whole)
         catch_up(keys, &tenant);
+    loch_stack_wipe(); /* the system keeps the stack for a thread to come */
     atomic_fetch_sub(&l->threads, 1);
     return NULL;
 }
@@ -548,6 +552,7 @@ void loch_leases_wiped(struct loch_leases *l, const struct loch_id *tenant,
     if (e == NULL || !e->owes)
         return;
     e->owes = false;
+    loch_stack_wipe(); /* the loop's: it handled rows, too */
     e->wiped_us = loch_env_wall_us(l->o.env);
     note(l, e, "wiped",
          loch_id_is_none(branch)

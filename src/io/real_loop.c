@@ -6,6 +6,7 @@
  * stream's queue in one write.
  */
 #include "real.h"
+#include "loch/base/stack.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -149,6 +150,7 @@ static void work_run(uv_work_t *uv)
     struct real_work *w = uv->data;
 
     w->work(w->arg);
+    loch_stack_wipe(); /* it may have been rows: the thread's next work is somebody else's */
 }
 
 static void work_done(uv_work_t *uv, int status)

@@ -194,6 +194,9 @@ LOCH_STATUS loch_keys_psk(struct loch_keys *keys, struct loch_psk_identity *iden
  * below its CMK that are not open: then it should be asked at once (loch_keys_prove opens them). */
 bool loch_keys_behind(struct loch_keys *keys, const struct loch_id *tenant,
                       const struct loch_id *branch);
+/* Whether the store has a later generation of the keyring than the one held here. Reads the store,
+ * asks no key service, and proves nothing. */
+bool loch_keys_outdated(struct loch_keys *keys, const struct loch_id *tenant);
 /* Rises whenever a keyring is taken over or opened anew: cheap, to see that something changed. */
 uint64_t loch_keys_changes(const struct loch_keys *keys);
 /* loch_psk_lookup_fn for listeners: arg is struct loch_keys. Refuses another cluster, server role

@@ -25,14 +25,25 @@ struct site {
 
 static const struct loch_id none;
 
-static struct loch_keys *open_keys(struct site *s, uint8_t role)
+/* env: NULL: no leases are kept. */
+static struct loch_keys *open_keys_with(struct site *s, uint8_t role, struct loch_env *env)
 {
-    const struct loch_keys_options o = {
-        .store = s->store, .kms = s->kms, .cluster = s->cluster, .node = s->node, .role = role};
+    const struct loch_keys_options o = {.store = s->store,
+                                        .kms = s->kms,
+                                        .env = env,
+                                        .lease_ms = 600000,
+                                        .cluster = s->cluster,
+                                        .node = s->node,
+                                        .role = role};
     struct loch_keys *keys = NULL;
 
     assert_ok(loch_keys_create(&o, &keys));
     return keys;
+}
+
+static struct loch_keys *open_keys(struct site *s, uint8_t role)
+{
+    return open_keys_with(s, role, NULL);
 }
 
 static int site_up(void **state)
@@ -150,14 +161,37 @@ static void every_kind(void **state)
     assert_true(loch_keys_has(s->keys, &s->tenant, &s->node));
 }
 
+/* A daemon that did not hear of the move: its keyring is refused for ever, but the store has the
+ * one that is not. */
+static void missed_it(struct site *s, struct loch_keys *late)
+{
+    uint64_t started_ns = 0;
+
+    assert_true(loch_keys_outdated(late, &s->tenant));
+    assert_false(loch_is_ok(loch_keys_prove(late, &s->tenant, &none)));
+    loch_keys_block(late, &s->tenant, &none, LOCH_E_KEY_REVOKED, "a test says so");
+    assert_ok(loch_keys_prove(late, &s->tenant, &none));
+    assert_ok(loch_keys_restore(late, &s->tenant, &none, &started_ns));
+    assert_true(loch_keys_has(late, &s->tenant, &s->timeline));
+    assert_false(loch_keys_outdated(late, &s->tenant));
+    /* with nothing newer a denial stays one */
+    loch_keys_block(late, &s->tenant, &none, LOCH_E_KEY_REVOKED, "a test says so");
+    assert_int_equal(rename(s->cmk[1], s->cmk[0]), 0);
+    assert_code(loch_keys_prove(late, &s->tenant, &none), LOCH_E_DENIED);
+    assert_int_equal(rename(s->cmk[0], s->cmk[1]), 0);
+}
+
 static void to_another_cmk(void **state)
 {
     struct site *s = *state;
+    struct loch_keys *late = open_keys_with(s, LOCH_ROLE_SAFEKEEPER, s->env);
     struct loch_wrap_key before = {0};
     struct loch_rotation_report r;
     struct loch_keyring ring = {0};
     char uri[2][128];
 
+    assert_ok(loch_keys_tenant_load(late, &s->tenant));
+    assert_false(loch_keys_outdated(late, &s->tenant));
     active_of(s, LOCH_PURPOSE_PAGE, &before);
     for (int i = 0; i < 2; i++) {
         (void)snprintf(uri[i], sizeof uri[i], "file:%s", s->cmk[i]);
@@ -168,6 +202,8 @@ static void to_another_cmk(void **state)
     assert_ok(loch_kms_unpin(s->kms, &s->tenant, uri[0]));
     assert_ok(loch_keys_prove(s->keys, &s->tenant, &none));
     still_opens(s, &before);
+    missed_it(s, late);
+    loch_keys_destroy(late);
     assert_ok(loch_keys_ring(s->keys, &s->tenant, &ring));
     for (uint32_t i = 0; i < ring.count; i++)
         if (ring.entries[i].level == LOCH_LEVEL_KEK)
