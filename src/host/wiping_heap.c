@@ -17,10 +17,22 @@
 #ifndef SANITIZED
 #include <errno.h>
 #include <malloc.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 extern void __libc_free(void *p); /* NOLINT(bugprone-reserved-identifier): the C library's own */
+extern void *__libc_realloc(void *p, size_t size); /* NOLINT(bugprone-reserved-identifier) */
+
+/* A mapping of its own goes back to the system with all that is in it, or moves without leaving
+ * anything, and to write it would first make the pages that were never used. The mark stands in the
+ * word before the piece, as for malloc_usable_size. Source: the C library's malloc/malloc.c. */
+#define MAPPED_MARK ((size_t)2)
+
+static bool is_mapped(const void *p)
+{
+    return (((const size_t *)p)[-1] & MAPPED_MARK) != 0;
+}
 
 /* For the libraries too; weak, for a test may bring its own. */
 #define IN_PLACE_OF_LIBC __attribute__((weak, visibility("default")))
@@ -31,24 +43,29 @@ IN_PLACE_OF_LIBC void free(void *p)
 
     if (p == NULL)
         return;
-    memset(p, 0, malloc_usable_size(p));
-    __asm__ volatile("" : : "r"(p) : "memory"); /* somebody looks: a core, or who gets it next */
+    if (!is_mapped(p)) {
+        memset(p, 0, malloc_usable_size(p));
+        __asm__ volatile("" : : "r"(p) : "memory"); /* somebody looks: a core, or the next owner */
+    }
     __libc_free(p);
     errno = kept;
 }
 
 IN_PLACE_OF_LIBC void *realloc(void *p, size_t size)
 {
-    const size_t had = p != NULL ? malloc_usable_size(p) : 0;
-
     if (p != NULL && size == 0) {
         free(p);
         return NULL;
     }
-    if (p != NULL && size <= had && size >= had / 2)
+    if (p == NULL)
+        return malloc(size);
+    const size_t had = malloc_usable_size(p);
+    if (is_mapped(p) && size >= had)
+        return __libc_realloc(p, size);
+    if (size <= had && size >= had / 2)
         return p;
     void *more = malloc(size);
-    if (more != NULL && p != NULL) {
+    if (more != NULL) {
         memcpy(more, p, had < size ? had : size);
         free(p);
     }
