@@ -290,6 +290,17 @@ loch_status sim_file_size(struct loch_file *file, uint64_t *out)
     return LOCH_OK;
 }
 
+/* What a bad cable or a misdirected read brings. */
+static void misread(struct sim_node *node, const struct sim_inode *i, uint8_t *out, size_t len)
+{
+    if (node->misread == 0 || len == 0 || sim_world_draw(node->world, node->misread) != 0)
+        return;
+    if (sim_world_draw(node->world, 2) == 0)
+        out[sim_world_draw(node->world, len)] ^= (uint8_t)(1u << sim_world_draw(node->world, 8));
+    else
+        memcpy(out, i->now.data + sim_world_draw(node->world, i->now.len - len + 1), len);
+}
+
 loch_status sim_file_read(struct loch_file *file, uint64_t offset, void *out, size_t len)
 {
     struct sim_file *f = file_of(file);
@@ -300,6 +311,7 @@ loch_status sim_file_read(struct loch_file *file, uint64_t offset, void *out, si
                          len);
     if (len > 0)
         memcpy(out, f->inode->now.data + offset, len);
+    misread(sim_process_of(file->env)->node, f->inode, out, len);
     return LOCH_OK;
 }
 

@@ -3,7 +3,8 @@
  *
  * A node is a machine with a disk. Its process can be killed (what was written stays in the
  * machine's memory, not yet durable) or its power cut (what was not synced is lost, or torn by
- * sectors); then it is started again on the same disk, with a new loch_env. Handles of a dead
+ * sectors); then it is started again on the same disk, with a new loch_env. Its wall clock jumps by
+ * up to an hour, either way, again and again. Handles of a dead
  * process stay valid for closing and do nothing else. Streams carry frames in order, with delay;
  * they can be held up by a partition or reset. TLS is real at the handshake (identity and PSK are
  * checked) and left out after it. Not simulated: signals, descriptors, children
@@ -50,6 +51,9 @@ void sim_node_kill(struct sim_node *node);
 void sim_node_power_cut(struct sim_node *node);
 /* The n-th disk operation from now (1: the next) of this node fails with LOCH_E_IO; 0: none. */
 void sim_node_fail_disk(struct sim_node *node, uint64_t n);
+/* One read of a file in `n` of this node brings a flipped bit, or bytes of another place of the
+ * file; what lies on the disk is none the worse. 0: none. */
+void sim_node_misread(struct sim_node *node, uint64_t n);
 
 /* Nothing passes between the two (both ways) until they are joined again; then what was sent
  * arrives. After 30 s without a word a stream is reset. */

@@ -48,8 +48,7 @@ struct sim_node {
     unsigned index;
     struct sim_process *process; /* the newest; older ones behind it */
     struct sim_entry *entries;
-    uint64_t fail_disk;
-    int64_t wall_skew_us;
+    uint64_t fail_disk, misread;
 };
 
 struct sim_world {

@@ -5,6 +5,7 @@
  * every seed: what was reported as synced is there, whole, ends at a record and is byte for byte
  * what was written; nothing that was never written appears; a cut that was reported stays cut.
  * Files are trimmed and recycled meanwhile, so behind the end of many lies what they were before.
+ * At the end the disk lies to its readers: each read brings what was written, or fails.
  */
 #include "store_world.h"
 
@@ -154,6 +155,48 @@ static void check_all(loch_lsn upto)
     story.reads++;
 }
 
+struct lie {
+    loch_lsn from;
+    bool answered;
+    unsigned good, refused;
+};
+
+static void read_of_liar(void *arg, loch_status st, struct loch_buf *take_wal)
+{
+    struct lie *lie = arg;
+
+    lie->answered = true;
+    if (loch_is_ok(st)) {
+        assert_true(take_wal->len > 0);
+        assert_memory_equal(take_wal->data, story.w.wal.data + (lie->from - START_LSN),
+                            take_wal->len);
+        lie->good++;
+    } else {
+        /* by whatever was wrong: the key's name or the version in a file's head, a frame */
+        lie->refused++;
+    }
+}
+
+/* One read of a file in three is wrong. */
+static void check_liar(struct lie *sum, unsigned reads)
+{
+    const loch_lsn first = sk_store_first_lsn(story.w.store);
+    struct lie lie = {0};
+
+    sim_node_misread(story.node, 3);
+    for (unsigned i = 0; i < reads && first < story.w.flush; i++) {
+        lie.from = first + draw(story.w.flush - first);
+        lie.answered = false;
+        assert_ok(sk_store_read(story.w.store, lie.from, story.w.flush, 1 + draw(100000),
+                                read_of_liar, &lie));
+        while (!lie.answered)
+            assert_true(sim_world_step(story.sim));
+    }
+    sim_node_misread(story.node, 0);
+    sum->good += lie.good;
+    sum->refused += lie.refused;
+}
+
 static void open_store(void)
 {
     struct world *w = &story.w;
@@ -290,7 +333,7 @@ static void live(void)
     story.w.store = NULL; /* what a dead process held is nobody's */
 }
 
-static void run_seed(uint64_t seed)
+static void run_seed(uint64_t seed, struct lie *lies)
 {
     struct world *w = &story.w;
 
@@ -326,6 +369,7 @@ static void run_seed(uint64_t seed)
         live();
     open_store(); /* and once more, to the end */
     check_all(w->flush);
+    check_liar(lies, 20);
     sk_store_destroy(w->store);
     sk_control_fini(&w->control);
     loch_buf_fini(&w->wal);
@@ -344,6 +388,7 @@ static void seeds(void **state)
     unsigned cuts = 0;
     unsigned trims = 0;
     struct loch_metrics *metrics = NULL;
+    struct lie lies = {0};
 
     (void)state;
 #ifdef LOCH_SIM_MUTATIONS
@@ -355,20 +400,24 @@ static void seeds(void **state)
     loch_log_init("sim", LOCH_LOG_ERROR);
     for (uint64_t seed = first; seed < first + n; seed++) {
         (void)fprintf(stderr, "seed %lu\r", seed);
-        run_seed(seed);
+        run_seed(seed, &lies);
         syncs += story.syncs;
         cuts += story.cuts;
         trims += story.trims;
     }
     const int64_t files = loch_metric_value(recycled);
     loch_metrics_destroy(metrics);
-    (void)fprintf(stderr, "%lu seeds, %u syncs, %u cuts, %u trims, %ld files recycled\n", n, syncs,
-                  cuts, trims, (long)files);
+    (void)fprintf(stderr,
+                  "%lu seeds, %u syncs, %u cuts, %u trims, %ld files recycled, %u reads good and "
+                  "%u refused of a disk that lies\n",
+                  n, syncs, cuts, trims, (long)files, lies.good, lies.refused);
     if (count == NULL) { /* the stories are about something */
         assert_true(syncs > 500);
         assert_true(cuts > 50);
         assert_true(trims > 50);
         assert_true(files > 50);
+        assert_true(lies.good > 50);
+        assert_true(lies.refused > 50);
     }
 }
 

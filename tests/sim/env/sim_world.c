@@ -131,16 +131,24 @@ uint64_t sim_world_events(const struct sim_world *world)
 }
 
 /* ---- clock and random ---- */
+#define CLOCK_JUMPS_US    UINT64_C(3000000)
+#define CLOCK_JUMP_MAX_US UINT64_C(3600000000)
+
 static uint64_t now_ns(struct loch_env *env)
 {
     return (sim_process_of(env)->node->world->now_us + 1000000) * 1000;
 }
 
+/* A clock that somebody sets again every few seconds, each machine's in its own way. */
 static int64_t wall_us(struct loch_env *env)
 {
-    struct sim_node *node = sim_process_of(env)->node;
+    const struct sim_node *node = sim_process_of(env)->node;
+    const uint64_t now_us = node->world->now_us;
+    const uint64_t mixed =
+        (now_us / CLOCK_JUMPS_US + 1) * (node->index + 1) * UINT64_C(0x9e3779b97f4a7c15) >> 20;
 
-    return INT64_C(1700000000000000) + (int64_t)node->world->now_us + node->wall_skew_us;
+    return INT64_C(1700000000000000) + (int64_t)now_us +
+           (int64_t)(mixed % (2 * CLOCK_JUMP_MAX_US)) - (int64_t)CLOCK_JUMP_MAX_US;
 }
 
 static loch_status random_bytes(struct loch_env *env, void *out, size_t len)
@@ -327,7 +335,7 @@ struct sim_node *sim_node_create(struct sim_world *world, const char *name)
     n->world = world;
     n->index = world->node_count;
     (void)snprintf(n->name, sizeof n->name, "%s", name);
-    n->wall_skew_us = (int64_t)sim_world_draw(world, 2000000) - 1000000;
+    (void)sim_world_draw(world, 2); /* keeps the stories of the seeds that were found */
     world->nodes[world->node_count++] = n;
     return n;
 }
@@ -365,6 +373,11 @@ void sim_node_power_cut(struct sim_node *node)
 void sim_node_fail_disk(struct sim_node *node, uint64_t n)
 {
     node->fail_disk = n;
+}
+
+void sim_node_misread(struct sim_node *node, uint64_t n)
+{
+    node->misread = n;
 }
 
 static void process_destroy(struct sim_process *p)
