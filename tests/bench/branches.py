@@ -3,9 +3,10 @@
 the first and the last hundred, what the pageserver's memory grows by, and how soon computes answer on five more of them.
 Prints one JSON object.
 
-    tests/bench/branches.py [--branches 1000] [--mb 100] [--port-base 24100] [--dir DIR]
+    tests/bench/branches.py [--branches 1000] [--mb 100 | --import PGDATA] [--port-base 24100] [--dir DIR]
 
 --mb: what the parent holds (a table of that size is written and is in layers before the first branch).
+--import: the parent is a tenant of its own, imported from this cleanly stopped cluster.
 """
 import argparse
 import json
@@ -23,8 +24,8 @@ ROW_BYTES = 1000
 
 
 class Cluster:
-    def __init__(self, folder, port):
-        self.dir, self.port = folder, port
+    def __init__(self, folder, port, tenant):
+        self.dir, self.port, self.tenant = folder, port, tenant
 
     def loch(self, *words):
         return subprocess.run([BUILD / "bin" / "loch", *words, "--dir", self.dir, "--port-base", str(self.port)], check=True,
@@ -39,7 +40,7 @@ class Cluster:
                               capture_output=True, text=True).stdout.strip()
 
     def main_branch(self):
-        return next(b for b in self.rows("branch", "list") if b["name"] == "main")
+        return next(b for b in self.rows("branch", "list", "--tenant", self.tenant) if b["name"] == "main")
 
     def pageserver_kb(self):
         pid = json.loads((self.dir / "run" / "pageserver.json").read_text())["pid"]
@@ -109,9 +110,9 @@ def answers(cluster, rounds=5):
     made, answered = [], []
     for i in range(rounds):
         begun = time.monotonic()
-        cluster.loch("branch", "create", f"answers{i}")
+        cluster.loch("branch", "create", f"answers{i}", "--tenant", cluster.tenant)
         made.append(time.monotonic() - begun)
-        cluster.loch("compute", "start", f"answers{i}", "--branch", f"answers{i}")
+        cluster.loch("compute", "start", f"answers{i}", "--tenant", cluster.tenant, "--branch", f"answers{i}")
         cluster.sql("SELECT count(*) FROM pg_class", f"answers{i}")
         answered.append(time.monotonic() - begun)
         cluster.loch("compute", "stop", f"answers{i}")
@@ -138,16 +139,22 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--branches", type=int, default=1000)
     p.add_argument("--mb", type=int, default=100)
+    p.add_argument("--import", dest="pgdata")
     p.add_argument("--port-base", type=int, default=int(os.environ.get("LOCH_TEST_PORT_BASE", 24100)))
     p.add_argument("--dir")
     a = p.parse_args()
     work = pathlib.Path(a.dir or tempfile.mkdtemp(prefix="loch-branches."))
     work.chmod(0o711)
-    cluster = Cluster(work / "cluster", a.port_base)
+    cluster = Cluster(work / "cluster", a.port_base, "main" if a.pgdata is None else "imported")
     try:
         cluster.loch("up")
-        note(f"loading {a.mb} MB")
-        fill(cluster, a.mb)
+        if a.pgdata is None:
+            note(f"loading {a.mb} MB")
+            fill(cluster, a.mb)
+        else:
+            a.mb = sum(f.stat().st_size for f in pathlib.Path(a.pgdata, "base").rglob("*") if f.is_file()) >> 20
+            note(f"importing {a.mb} MB")
+            cluster.loch("tenant", "create", cluster.tenant, "--import", a.pgdata)
         main_branch = cluster.main_branch()
         before_kb = cluster.pageserver_kb()
         note("branching")
