@@ -20,6 +20,8 @@
 #include <time.h>
 
 static bool guarding;
+static bool
+    undecided; /* guarding since PRE_COMMIT: until the commit is under way it may be given up */
 static sigset_t mask_before;
 static bool level_raised;
 static int level_before;
@@ -87,6 +89,23 @@ void loch_commit_guard_end(void)
     }
 }
 
+bool loch_commit_guard_open(void)
+{
+    sigset_t waiting;
+
+    if (!guarding || !undecided || !IsTransactionState() || sigpending(&waiting) != 0 ||
+        (sigismember(&waiting, SIGINT) != 1 && sigismember(&waiting, SIGTERM) != 1))
+        return false;
+    guarding = false;
+    (void)sigprocmask(SIG_SETMASK, &mask_before, NULL); /* what waits is handled now */
+    return true;
+}
+
+void loch_commit_guard_close(void)
+{
+    hold_signals();
+}
+
 static void on_transaction(XactEvent event, void *arg)
 {
     (void)arg;
@@ -95,12 +114,15 @@ static void on_transaction(XactEvent event, void *arg)
     case XACT_EVENT_PRE_PREPARE:
         loch_stop_state_hold();
         loch_throttle_maybe_sleep();
-        if (loch_fix_on(commit))
+        if (loch_fix_on(commit)) {
+            undecided = !guarding; /* else a prepared one was decided in the statement */
             loch_commit_guard_begin();
+        }
         break;
     case XACT_EVENT_COMMIT:
     case XACT_EVENT_ABORT:
     case XACT_EVENT_PREPARE:
+        undecided = false;
         loch_commit_guard_end();
         loch_throttle_forget();
         break;

@@ -17,5 +17,10 @@ void loch_commit_guard_register(void);
  * ERROR for a cancel that came before; end is safe to call in any case. */
 void loch_commit_guard_begin(void);
 void loch_commit_guard_end(void);
+/* For a wait between PRE_COMMIT and the commit's record, while nothing is decided: when a SIGINT or
+ * SIGTERM waits, lets it in and returns true; then the guard is to be closed again if the
+ * transaction still goes on. */
+bool loch_commit_guard_open(void);
+void loch_commit_guard_close(void);
 
 #endif

@@ -34,6 +34,8 @@ void loch_absent_add(RelFileNode rnode, uint32 forks)
     if (hash_get_num_entries(loch_absent_table) >= LOCH_ABSENT_MAX - 1)
         clear_locked();
     e = hash_search(loch_absent_table, &rnode, HASH_ENTER_NULL, &found);
+    if (e != NULL && !found)
+        e->born = InvalidXLogRecPtr;
     if (e != NULL)
         e->forks = found ? e->forks | forks : forks;
     LWLockRelease(loch_absent_lock);
@@ -48,6 +50,33 @@ void loch_absent_remove(RelFileNode rnode, ForkNumber fork)
     if (e != NULL)
         e->forks &= ~LOCH_FORK_BIT(fork);
     LWLockRelease(loch_absent_lock);
+}
+
+void loch_absent_born(RelFileNode rnode, XLogRecPtr lsn)
+{
+    struct known_absent *e;
+
+    LWLockAcquire(loch_absent_lock, LW_EXCLUSIVE);
+    e = hash_search(loch_absent_table, &rnode, HASH_FIND, NULL);
+    if (e != NULL)
+        e->born = lsn;
+    if (pg_atomic_read_u64(&loch_shared->last_born) < lsn)
+        pg_atomic_write_u64(&loch_shared->last_born, lsn);
+    LWLockRelease(loch_absent_lock);
+}
+
+bool loch_absent_born_after(RelFileNode rnode, XLogRecPtr lsn)
+{
+    const struct known_absent *e;
+    bool after;
+
+    if (lsn >= pg_atomic_read_u64(&loch_shared->last_born)) /* most are newer than any relation */
+        return false;
+    LWLockAcquire(loch_absent_lock, LW_SHARED);
+    e = hash_search(loch_absent_table, &rnode, HASH_FIND, NULL);
+    after = e != NULL && lsn < e->born;
+    LWLockRelease(loch_absent_lock);
+    return after;
 }
 
 void loch_absent_clear(void)

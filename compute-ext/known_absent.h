@@ -6,12 +6,14 @@
 
 #include "postgres.h"
 
+#include "access/xlogdefs.h"
 #include "common/relpath.h"
 #include "storage/relfilenode.h"
 
 struct known_absent {
     RelFileNode rnode; /* the key: first */
     uint32 forks;      /* bit per ForkNumber */
+    XLogRecPtr born;   /* when it was made, in this server's life; InvalidXLogRecPtr: it was not */
 };
 
 #define LOCH_FORK_BIT(fork_) (UINT32_C(1) << (uint32)(fork_))
@@ -20,6 +22,11 @@ bool loch_absent_known(RelFileNode rnode, ForkNumber fork);
 /* Adds the forks in `forks` (LOCH_FORK_BIT); may forget everything else to make room. */
 void loch_absent_add(RelFileNode rnode, uint32 forks);
 void loch_absent_remove(RelFileNode rnode, ForkNumber fork);
+/* The relation was made at lsn: a page of it that is older came from elsewhere and was not logged
+ * as its own (the metapage of an unlogged index that is moved, before its init fork is there). */
+void loch_absent_born(RelFileNode rnode, XLogRecPtr lsn);
+/* Whether it is known to have been made after lsn. */
+bool loch_absent_born_after(RelFileNode rnode, XLogRecPtr lsn);
 /* For changes behind the storage manager's back (databases created, moved or dropped). */
 void loch_absent_clear(void);
 

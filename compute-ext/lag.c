@@ -152,14 +152,20 @@ static Datum lsn_or_null(XLogRecPtr lsn, bool *null)
 
 Datum loch_lag(PG_FUNCTION_ARGS)
 {
-    struct loch_pageserver_state *ps = &loch_shared->pageserver;
-    TimestampTz seen_at = (TimestampTz)pg_atomic_read_u64(&ps->seen_at);
-    bool slowed = pg_atomic_read_u64(&loch_shared->throttle_us) > 0;
+    struct loch_pageserver_state *ps;
+    TimestampTz seen_at;
+    bool slowed;
     Datum values[11];
     bool nulls[11] = {false};
     char why[900];
     TupleDesc desc;
 
+    if (loch_shared == NULL)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("loch is not in shared_preload_libraries: this is no compute")));
+    ps = &loch_shared->pageserver;
+    seen_at = (TimestampTz)pg_atomic_read_u64(&ps->seen_at);
+    slowed = pg_atomic_read_u64(&loch_shared->throttle_us) > 0;
     if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
         elog(ERROR, "loch.lag_state does not return a row");
     loch_lag_describe(why, sizeof why);

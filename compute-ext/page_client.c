@@ -1,7 +1,8 @@
 /* Holds: requests, their answers and the patience between them.
  *
  * Answers carry the request's id: one that belongs to a request given up by an ERROR is dropped, so
- * the connection need not be. */
+ * the connection need not be. One that bears the id and is not what was asked for, or is older than
+ * was asked for, ends the connection: nothing of it is believed. */
 #include "page_client.h"
 
 #include "page_conn.h"
@@ -80,13 +81,29 @@ static void encode_request(struct loch_writer *w, const struct exchange *x, uint
     }
 }
 
-/* To who waits for it, or to what was asked for ahead. */
-static void give_page(struct exchange *x, uint64_t id, const uint8_t *page, uint64_t wanted)
+static loch_status check_kind(const struct exchange *x, enum kind kind)
 {
-    if (id == wanted)
-        memcpy(x->page, page, BLCKSZ);
-    else
-        loch_readahead_arrived(id, page);
+    if (x->kind != kind)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "the pageserver answers something else than was asked");
+    return LOCH_OK;
+}
+
+/* To who waits for it, or to what was asked for ahead. */
+static loch_status give_page(struct exchange *x, uint64_t id, loch_lsn lsn, const uint8_t *page,
+                             uint64_t wanted)
+{
+    if (id != wanted) {
+        loch_readahead_arrived(id, lsn, page);
+        return LOCH_OK;
+    }
+    LOCH_TRY(check_kind(x, ASK_PAGE));
+    if (lsn < x->at.not_modified_since)
+        return LOCH_FAIL(LOCH_E_CORRUPT,
+                         "the pageserver answers with a page as of " LOCH_LSN_FMT
+                         ", not of " LOCH_LSN_FMT " or later",
+                         LOCH_LSN_ARG(lsn), LOCH_LSN_ARG(x->at.not_modified_since));
+    memcpy(x->page, page, BLCKSZ);
+    return LOCH_OK;
 }
 
 static loch_status take_page(struct exchange *x, struct loch_slice payload, uint64_t *id,
@@ -98,8 +115,7 @@ static loch_status take_page(struct exchange *x, struct loch_slice payload, uint
     if (m.page.len != BLCKSZ)
         return LOCH_FAIL(LOCH_E_CORRUPT, "a page of %zu bytes", m.page.len);
     *id = m.request_id;
-    give_page(x, m.request_id, m.page.data, wanted);
-    return LOCH_OK;
+    return give_page(x, m.request_id, m.lsn, m.page.data, wanted);
 }
 
 static loch_status take_packed_page(struct exchange *x, struct loch_slice payload, uint64_t *id,
@@ -111,28 +127,47 @@ static loch_status take_packed_page(struct exchange *x, struct loch_slice payloa
     LOCH_TRY(loch_page_get_reply_packed_decode(payload, &m));
     LOCH_TRY(loch_page_unpack(m.packed, page));
     *id = m.request_id;
-    give_page(x, m.request_id, page, wanted);
-    return LOCH_OK;
+    return give_page(x, m.request_id, m.lsn, page, wanted);
 }
 
-static loch_status take_size(struct exchange *x, struct loch_slice payload, uint64_t *id)
+static loch_status take_size(struct exchange *x, struct loch_slice payload, uint64_t *id,
+                             uint64_t wanted)
 {
     struct loch_page_rel_size_reply m;
 
     LOCH_TRY(loch_page_rel_size_reply_decode(payload, &m));
     *id = m.request_id;
+    if (m.request_id != wanted)
+        return LOCH_OK;
     x->exists = m.exists;
     x->blocks = m.blocks;
-    return LOCH_OK;
+    return check_kind(x, ASK_SIZE);
 }
 
-static loch_status take_db_bytes(struct exchange *x, struct loch_slice payload, uint64_t *id)
+static loch_status take_db_bytes(struct exchange *x, struct loch_slice payload, uint64_t *id,
+                                 uint64_t wanted)
 {
     struct loch_page_db_size_reply m;
 
     LOCH_TRY(loch_page_db_size_reply_decode(payload, &m));
     *id = m.request_id;
+    if (m.request_id != wanted)
+        return LOCH_OK;
     x->bytes = m.bytes;
+    return check_kind(x, ASK_DB_BYTES);
+}
+
+static loch_status take_status(struct exchange *x, struct loch_slice payload, uint64_t *id,
+                               uint64_t wanted)
+{
+    struct loch_page_status_reply m;
+
+    LOCH_TRY(loch_page_status_reply_decode(payload, &m));
+    *id = m.request_id;
+    if (m.request_id != wanted)
+        return LOCH_OK;
+    LOCH_TRY(check_kind(x, ASK_STATUS));
+    *x->status = m;
     return LOCH_OK;
 }
 
@@ -156,23 +191,17 @@ static loch_status take_error(struct loch_slice payload, uint64_t *id, uint64_t 
 static loch_status take_reply(struct exchange *x, uint8_t type, struct loch_slice payload,
                               uint64_t *id, uint64_t wanted)
 {
-    struct loch_page_status_reply status;
-
     switch (type) {
     case LOCH_PAGE_GET_REPLY:
         return take_page(x, payload, id, wanted);
     case LOCH_PAGE_GET_REPLY_PACKED:
         return take_packed_page(x, payload, id, wanted);
     case LOCH_PAGE_REL_SIZE_REPLY:
-        return take_size(x, payload, id);
+        return take_size(x, payload, id, wanted);
     case LOCH_PAGE_DB_SIZE_REPLY:
-        return take_db_bytes(x, payload, id);
+        return take_db_bytes(x, payload, id, wanted);
     case LOCH_PAGE_STATUS_REPLY:
-        LOCH_TRY(loch_page_status_reply_decode(payload, &status));
-        *id = status.request_id;
-        if (*id == wanted && x->status != NULL)
-            *x->status = status;
-        return LOCH_OK;
+        return take_status(x, payload, id, wanted);
     case LOCH_PAGE_ERROR:
         return take_error(payload, id, wanted);
     default:

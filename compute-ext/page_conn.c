@@ -34,6 +34,7 @@
 #define WAIT_SLICE_MS      1000
 #define HURRIED_SLICE_MS   100 /* of one whose patience is limited */
 #define RECEIVE_BYTES      (128 * 1024)
+#define COMPLAIN_US        (5 * 1000 * 1000)
 
 static struct {
     int fd;
@@ -78,6 +79,7 @@ void loch_page_conn_close(void)
 static loch_status set_options(int fd)
 {
     int one = 1, idle_s = 10, interval_s = 5, probes = 3;
+    unsigned unheard_ms = 20000; /* a request that the other side's system does not take */
     int flags = fcntl(fd, F_GETFL);
 
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
@@ -88,6 +90,7 @@ static loch_status set_options(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unheard_ms, sizeof unheard_ms);
     return LOCH_OK;
 }
 
@@ -103,6 +106,20 @@ static loch_status begin_connect(const struct addrinfo *ai)
     return LOCH_OK;
 }
 
+/* A name may have addresses that nobody listens at: each try takes the next one. */
+static const struct addrinfo *next_address(const struct addrinfo *list)
+{
+    static unsigned tries;
+    const struct addrinfo *ai = list;
+    unsigned count = 0;
+
+    for (const struct addrinfo *at = list; at != NULL; at = at->ai_next)
+        count++;
+    for (unsigned n = tries++ % count; n > 0; n--)
+        ai = ai->ai_next;
+    return ai;
+}
+
 static loch_status open_socket(void)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC};
@@ -114,7 +131,7 @@ static loch_status open_socket(void)
     rc = getaddrinfo(loch_settings.host, loch_settings.port, &hints, &list);
     if (rc != 0)
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s: %s", loch_settings.host, gai_strerror(rc));
-    st = begin_connect(list);
+    st = begin_connect(next_address(list));
     freeaddrinfo(list);
     return st;
 }
@@ -168,32 +185,59 @@ static ssize_t maybe_cut(ssize_t n)
 #define maybe_cut(n_) (n_)
 #endif
 
+/* One that takes requests and answers nothing is named, too. */
+static void complain(TimestampTz since, TimestampTz *said)
+{
+    TimestampTz now = GetCurrentTimestamp();
+
+    if (now - *said < COMPLAIN_US)
+        return;
+    *said = now;
+    ereport(LOG, (errmsg("loch: waiting for the pageserver"),
+                  errdetail("It has not answered for " INT64_FORMAT " s.",
+                            (now - since) / (TimestampTz)1000000)));
+}
+
+/* Waits until there are bytes. */
+static loch_status receive(uint8_t *bytes, size_t max, size_t *got)
+{
+    TimestampTz since = 0, said = 0;
+
+    for (;;) {
+        ssize_t n = recv(conn.fd, bytes, max, 0);
+
+        if (n > 0) {
+            *got = (size_t)maybe_cut(n);
+            return LOCH_OK;
+        }
+        if (n == 0)
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the pageserver closed the connection");
+        if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "recv: %s", strerror(errno));
+        if (errno == EINTR)
+            continue;
+        if (conn.give_up_at != 0 && GetCurrentTimestamp() > conn.give_up_at)
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "no answer from the pageserver");
+        if (since == 0)
+            since = said = GetCurrentTimestamp();
+        loch_wait_socket(conn.fd, false, slice_ms());
+        if (conn.give_up_at == 0)
+            complain(since, &said);
+    }
+}
+
 /* Waits for bytes and feeds them to the TLS engine. */
 static loch_status pump(void)
 {
     static uint8_t bytes[RECEIVE_BYTES];
     loch_status st, sent;
     bool closed = false;
-    ssize_t n;
+    size_t n = 0;
 
     /* An ERROR in the middle of sending leaves bytes whose answer may be what we wait for. */
     LOCH_TRY(flush_wire());
-    for (;;) {
-        n = recv(conn.fd, bytes, sizeof bytes, 0);
-        if (n > 0)
-            break;
-        if (n == 0)
-            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the pageserver closed the connection");
-        if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            if (conn.give_up_at != 0 && GetCurrentTimestamp() > conn.give_up_at)
-                return LOCH_FAIL(LOCH_E_UNAVAILABLE, "no answer from the pageserver");
-            loch_wait_socket(conn.fd, false, slice_ms());
-        } else if (errno != EINTR)
-            return LOCH_FAIL(LOCH_E_UNAVAILABLE, "recv: %s", strerror(errno));
-    }
-    n = maybe_cut(n);
-    st = loch_tls_receive(conn.tls, loch_slice_of(bytes, (size_t)n), &conn.plain, &conn.wire,
-                          &closed);
+    LOCH_TRY(receive(bytes, sizeof bytes, &n));
+    st = loch_tls_receive(conn.tls, loch_slice_of(bytes, n), &conn.plain, &conn.wire, &closed);
     sent = flush_wire();
     LOCH_TRY(st);
     LOCH_TRY(sent);

@@ -23,6 +23,8 @@
 #include "shared.h"
 #include "throttle.h"
 
+#include "access/xact.h"
+#include "access/xlog.h"
 #include "access/xlogutils.h"
 #include "catalog/pg_tablespace_d.h"
 #include "miscadmin.h"
@@ -68,16 +70,27 @@ static void store_create(SMgrRelation reln, ForkNumber fork, bool is_redo)
     if (fork == MAIN_FORKNUM) {
         loch_absent_add(rnode, LOCH_FORK_BIT(FSM_FORKNUM) | LOCH_FORK_BIT(VISIBILITYMAP_FORKNUM) |
                                    LOCH_FORK_BIT(INIT_FORKNUM));
+        loch_absent_born(rnode, loch_insert_lsn());
         loch_free_space_forget(rnode);
     }
     if (loch_fix_on(truncate))
         loch_last_lsn_raise_fork(rnode, fork, loch_insert_lsn());
 }
 
+/* A transaction that has ended asks which forks of what it drops may have pages in memory: of one
+ * without a file here there are none, and neither a wait nor an ERROR may come any more. */
+static bool is_past_its_end(void)
+{
+    return !RecoveryInProgress() && IsUnderPostmaster && InterruptHoldoffCount > 0 &&
+           !IsTransactionState();
+}
+
 static bool store_exists(SMgrRelation reln, ForkNumber fork)
 {
     if (loch_seam_probed(SEAM_EXISTS))
         return false;
+    if (is_past_its_end())
+        return mdexists(reln, fork);
     return mdexists(reln, fork) || (!SmgrIsTemp(reln) && loch_materialise(reln, fork));
 }
 
@@ -143,6 +156,9 @@ static enum keep_reason decide(RelFileNode rnode, ForkNumber fork, BlockNumber b
     if (fork != MAIN_FORKNUM)
         return why;
     loch_overlay_forget(rnode, block);
+    if (loch_fix_on(born) && !loch_page_is_zero((const char *)page) &&
+        loch_absent_born_after(rnode, PageGetLSN(page)))
+        return KEEP_NOT_LOGGED;
     if (why == KEEP_COMMAND_ID && loch_fix_on(overlay) &&
         loch_overlay_describes(page, &xid, &cid) && loch_overlay_put(rnode, block, xid, cid)) {
         loch_count(cid_overlay_put);

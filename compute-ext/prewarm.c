@@ -22,6 +22,7 @@
 #include "report.h"
 #include "settings.h"
 #include "shared.h"
+#include "stop_state.h"
 #include "wait.h"
 
 #include "access/xlog.h"
@@ -374,7 +375,7 @@ static bool read_list(struct loch_buf *bytes, struct loch_hot_pages *list)
 static void note_end(int code, Datum arg)
 {
     (void)arg;
-    if (code != 0 && ProcDiePending)
+    if (code != 0 && loch_server_is_stopping())
         return;
     pg_atomic_write_u64(&loch_shared->prewarm_over, 1);
 }

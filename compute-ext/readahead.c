@@ -135,12 +135,16 @@ bool loch_readahead_take(RelFileNode rnode, ForkNumber fork, BlockNumber block, 
     return true;
 }
 
-void loch_readahead_arrived(uint64 id, const uint8_t *page)
+void loch_readahead_arrived(uint64 id, XLogRecPtr lsn, const uint8_t *page)
 {
     struct slot *slot = find_asked(id);
 
     if (slot == NULL)
         return;
+    if (lsn < slot->lsn) { /* too old: whoever needs the page asks anew, and finds that out */
+        drop_slot(slot);
+        return;
+    }
     memcpy(slot_pages + (size_t)(slot - slots) * BLCKSZ, page, BLCKSZ);
     slot->state = SLOT_HERE;
 }

@@ -33,7 +33,7 @@ void loch_readahead_forget(RelFileNode rnode);
 
 /* From the page client: an answer that nobody waits for; an error instead of one; the connection
  * and all it had under way are gone. */
-void loch_readahead_arrived(uint64 id, const uint8_t *page);
+void loch_readahead_arrived(uint64 id, XLogRecPtr lsn, const uint8_t *page);
 void loch_readahead_refused(uint64 id);
 void loch_readahead_connection_lost(void);
 

@@ -59,6 +59,7 @@ void loch_settings_load(void);
     X(overlay)                                                                                     \
     X(speculative)                                                                                 \
     X(not_logged)                                                                                  \
+    X(born)                                                                                        \
     X(btree_cycle)                                                                                 \
     X(all_visible)                                                                                 \
     X(vm)                                                                                          \

@@ -89,6 +89,7 @@ struct loch_shared {
     pg_atomic_uint64 overlay_count;
     pg_atomic_uint64 prewarm_over;    /* 1: no hot pages are being fetched any more */
     pg_atomic_uint64 init_forks_made; /* rises after an init fork's file has appeared */
+    pg_atomic_uint64 last_born;       /* where in WAL the last relation was made */
     pg_atomic_uint64 config_wanted;   /* looks at the configuration files that were asked for ... */
     pg_atomic_uint64 config_done;     /* ... and that have ended */
     pg_atomic_uint64 config_lsn;      /* end of what the last change was logged as */

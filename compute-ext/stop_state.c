@@ -49,7 +49,7 @@ struct saving {
 /* ---- the stop ---- */
 
 /* The postmaster says so in its file before it signals anybody. */
-static bool server_is_stopping(void)
+bool loch_server_is_stopping(void)
 {
     char text[1024], *line = text;
     int fd = BasicOpenFile("postmaster.pid", O_RDONLY | PG_BINARY);
@@ -238,7 +238,7 @@ void loch_stop_state_save(void)
     struct loch_buf bytes = {0};
     struct loch_writer w;
 
-    if (loch_settings.read_only || RecoveryInProgress() || !server_is_stopping())
+    if (loch_settings.read_only || RecoveryInProgress() || !loch_server_is_stopping())
         return;
     if (!wait_for_sessions()) {
         ereport(LOG, (errmsg("loch: sessions do not end: statistics and unlogged relations are not "
@@ -327,7 +327,7 @@ void loch_stop_state_hold(void)
     ereport(DEBUG1, (errmsg_internal("loch: %s waits until what the last stop left is used up",
                                      GetBackendTypeDesc(MyBackendType))));
     while (!is_over() && PostmasterIsAlive()) {
-        if (server_is_stopping())
+        if (loch_server_is_stopping())
             proc_exit(0);
         CHECK_FOR_INTERRUPTS();
         pg_usleep(START_SLICE_US);

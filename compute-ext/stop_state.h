@@ -18,5 +18,7 @@ void loch_stop_state_wait(void);
 /* In every other process that reads or writes a database, before its first transaction commits:
  * likewise; ends the process when the server is being stopped. */
 void loch_stop_state_hold(void);
+/* Whether the postmaster has been told to stop. Reads a file. */
+bool loch_server_is_stopping(void);
 
 #endif

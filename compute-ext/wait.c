@@ -5,6 +5,8 @@
  * because aborting releases the locks. */
 #include "wait.h"
 
+#include "commit_guard.h"
+
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
@@ -25,8 +27,11 @@ bool loch_wait_under_way(void)
 
 static void check_interrupts(void)
 {
+    bool opened;
+
     if (CritSectionCount > 0)
         return;
+    opened = loch_commit_guard_open();
     under_way = true;
     PG_TRY();
     {
@@ -41,6 +46,8 @@ static void check_interrupts(void)
         IsTransactionState() && !RecoveryInProgress())
         ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
                         errmsg("canceling statement while waiting for the pageserver")));
+    if (opened) /* it was nothing that ends the transaction */
+        loch_commit_guard_close();
 }
 
 void loch_wait_socket(int fd, bool for_write, long timeout_ms)

@@ -47,6 +47,14 @@ warm
 [ "$(stat_of prewarm_loaded)" -gt 900 ] || fail "only $(stat_of prewarm_loaded) pages were brought in"
 scan_is_warm "after a stop"
 
+# Stopped in the middle of it: half of what was hot does not take the place of the whole.
+for round in 1 2 3; do
+    "$LOCH" compute stop main >/dev/null
+    start ""
+done
+warm
+[ "$(stat_of prewarm_listed)" -gt 900 ] || fail "after three short lives only $(stat_of prewarm_listed) pages are listed"
+
 # A prewarmed index page is the first of its relation that anybody touches, and is written.
 "$LOCH" compute stop main >/dev/null
 start ""
