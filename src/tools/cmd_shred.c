@@ -56,7 +56,8 @@ static loch_status shred_confirm(struct loch_cluster *c, const struct loch_optio
                            branch != NULL ? loch_field(branch, "name") : NULL, &attached));
     loch_status st = loch_attached_refuse_live(attached);
     if (loch_is_ok(st))
-        st = loch_consolef(c, loch_port_pageserver(c), &reply, "CONFIRM SHRED %s", o->confirm);
+        st = loch_consolef(c, loch_port_pageserver(c), &reply, "CONFIRM SHRED %s OF %s %s",
+                           o->confirm, tenant, timeline != NULL ? timeline : "");
     json_decref(reply);
     if (loch_is_ok(st))
         loch_attached_go(c, attached);

@@ -43,6 +43,32 @@ token=$(json "${order:1:-1}" token)
 "$LOCH" key shred branch --branch doomed --tenant ours --confirm 0123 2>/dev/null && fail "shredded with another token"
 [ "$(q 'SELECT count(*) FROM of_doomed' doomed)" = 1000 ] || fail "an order alone destroys nothing"
 "$LOCH" compute stop doomed >/dev/null
+
+# Once they are due, a token serves for exactly what was ordered with it: not for a sibling, not for the tenant, nor the other way round.
+order=$("$LOCH" key shred tenant --tenant ours --json) || fail "key shred tenant"
+whole=$(json "${order:1:-1}" token)
+sleep 4
+refused() { # TOKEN WORDS...: told whose token it is
+    local said t=$1
+    shift
+    said=$("$LOCH" key shred "$@" --confirm "$t" 2>&1) && fail "shredded $* with the token of something else"
+    grep -q "that token is of the order to shred" <<<"$said" || fail "$* with the token of something else: $said"
+}
+"$LOCH" compute stop sibling >/dev/null
+refused "$token" branch --branch sibling --tenant ours
+refused "$whole" branch --branch sibling --tenant ours
+refused "$whole" branch --branch doomed --tenant ours
+"$LOCH" compute stop ours >/dev/null
+refused "$token" tenant --tenant ours
+refused "$token" tenant --tenant main
+psql "host=$DIR/run port=$((PORT_BASE + 10)) dbname=loch" -X -q -c "CANCEL SHRED $whole" >/dev/null || fail "cancel"
+for b in sibling doomed ours; do
+    destroy_compute "$b"
+    "$LOCH" compute start "$b" >/dev/null || fail "compute start $b"
+done
+[ "$(q 'SELECT count(*) FROM of_doomed' doomed)" = 1000 ] || fail "rows of doomed after refusals"
+[ "$(q 'SELECT count(*) FROM of_sibling' sibling)" = 1000 ] || fail "rows of the sibling after refusals"
+"$LOCH" compute stop doomed >/dev/null
 confirm() { "$LOCH" key shred branch --branch doomed --tenant ours --confirm "$token" >/dev/null 2>&1; }
 wait_until 30 confirm || fail "the confirmation is refused"
 "$LOCH" key verify-shredded "$doomed" --tenant ours >/dev/null || fail "verify: $("$LOCH" key verify-shredded "$doomed" --tenant ours 2>&1)"
