@@ -169,18 +169,15 @@ static loch_status check_subject(struct loch_pageserver *ps,
                                  const struct loch_console_request *request,
                                  const struct loch_shred *o)
 {
-    const char *timeline = loch_console_arg(request, "timeline");
+    const bool whole = loch_console_arg(request, "timeline") == NULL;
     struct loch_tenant *tenant = NULL;
-    struct loch_id named = {{0}}; /* none: the whole tenant */
+    struct loch_id named = {{0}};
 
     LOCH_TRY(loch_command_tenant(ps, request, &tenant));
-    if (timeline != NULL &&
-        !loch_is_ok(loch_command_timeline(tenant, request, "timeline", &named)) &&
-        !loch_is_ok(loch_id_parse(timeline, &named)))
-        return LOCH_FAIL(LOCH_E_NOT_FOUND, "tenant %s has no timeline %s", tenant->manifest.name,
-                         timeline);
+    if (!whole)
+        LOCH_TRY(loch_command_gone_timeline(tenant, request, &named));
     if (!loch_id_equal(&tenant->id, &o->tenant) || !loch_id_equal(&named, &o->timeline) ||
-        (timeline == NULL) != loch_id_is_none(&o->timeline))
+        whole != loch_id_is_none(&o->timeline))
         return LOCH_FAIL(LOCH_E_INVALID, "that token is of the order to shred %s: nothing is done",
                          o->what);
     return LOCH_OK;
