@@ -216,7 +216,7 @@ static void take_for_receipt(void *arg, const struct loch_audit_record *r)
     struct receipt *c = arg;
 
     const char *event = r->event;
-    if (!is_about(c, r))
+    if (!is_about(c, r) || strcmp(event, "wire_refused") == 0) /* nothing about a key */
         return;
     if (c->branch[0] != '\0')
         event += 7;
