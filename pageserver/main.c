@@ -19,6 +19,7 @@
 #include "loch/host/daemon.h"
 #include "loch/host/keys.h"
 #include "loch/host/leases.h"
+#include "loch/host/refused.h"
 #include "loch/io/tree.h"
 #include "loch/kms/kms.h"
 
@@ -102,6 +103,7 @@ static loch_status open_keys(struct loch_pageserver *ps, const char *dir)
     static char witness[PATH_MAX]; /* lives as long as the keys */
     (void)snprintf(witness, sizeof witness, "%s/keyrings-seen", dir);
     LOCH_TRY(loch_audit_open(dir, "loch-pageserver", &ps->config.node, &ps->audit));
+    LOCH_TRY(loch_refused_create(ps->env, ps->audit, &ps->refused));
     struct loch_keys_options options = {.store = ps->objstore,
                                         .kms = ps->kms,
                                         .cluster = ps->config.cluster,
@@ -190,6 +192,7 @@ static void release(struct loch_pageserver *ps)
         loch_kms_close(ps->kms);
     loch_objstore_close(ps->objstore);
     loch_shreds_free(ps);
+    loch_refused_destroy(ps->refused);
     loch_audit_close(ps->audit);
     free(ps);
 }

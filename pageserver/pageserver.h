@@ -19,6 +19,7 @@ struct loch_leases;
 struct loch_listener;
 struct loch_metric;
 struct loch_metrics;
+struct loch_refused;
 struct loch_served;
 struct loch_shred;
 struct loch_tenant;
@@ -32,8 +33,9 @@ struct loch_pageserver {
     struct loch_kms *kms;
     struct loch_keys *keys;
     struct loch_audit *audit;
-    struct loch_shred *shreds;  /* care/shred.h */
-    struct loch_leases *leases; /* NULL in tests */
+    struct loch_refused *refused; /* NULL in tests */
+    struct loch_shred *shreds;    /* care/shred.h */
+    struct loch_leases *leases;   /* NULL in tests */
     struct loch_objstore *objstore;
     const char *scratch;                 /* below the configured one, of this process alone */
     struct loch_initdb_template *initdb; /* import/import.h */

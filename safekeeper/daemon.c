@@ -319,6 +319,7 @@ static loch_status open_world(struct sk_daemon *d, const struct loch_config *con
     static char witness[PATH_MAX]; /* lives as long as the keys */
     (void)snprintf(witness, sizeof witness, "%s/keyrings-seen", d->dir);
     LOCH_TRY(loch_audit_open(d->dir, "loch-safekeeper", &d->node, &d->audit));
+    LOCH_TRY(loch_refused_create(d->env, d->audit, &d->refused));
     struct loch_keys_options options = {.store = d->store,
                                         .kms = d->kms,
                                         .cluster = d->cluster,
@@ -392,6 +393,7 @@ static void release(struct sk_daemon *d)
     loch_kms_close(d->kms);
     sk_witness_destroy(d->witness);
     loch_objstore_close(d->store);
+    loch_refused_destroy(d->refused);
     loch_audit_close(d->audit);
     sk_journal_destroy(d->journal);
     free(d->timelines);

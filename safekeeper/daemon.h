@@ -12,6 +12,7 @@
 #include "loch/host/daemon.h"
 #include "loch/host/keys.h"
 #include "loch/host/leases.h"
+#include "loch/host/refused.h"
 #include "loch/host/metrics.h"
 #include "loch/io/env.h"
 #include "loch/kms/kms.h"
@@ -66,7 +67,8 @@ struct sk_daemon {
     struct loch_lease_settings lease_settings;
     uint64_t key_idle_ms; /* keys not used for so long are put to sleep; 0: never */
     struct loch_audit *audit;
-    struct loch_leases *leases; /* NULL in tests: keys once opened stay */
+    struct loch_refused *refused; /* NULL in tests */
+    struct loch_leases *leases;   /* NULL in tests: keys once opened stay */
     struct loch_tls_server *tls;
     struct loch_listener *listener;
     struct sk_peer peers[SK_PEERS_MAX]; /* all safekeepers but this one */

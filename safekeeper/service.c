@@ -273,6 +273,12 @@ static loch_status first_frame(struct sk_conn *conn, uint8_t type, struct loch_s
                      type);
 }
 
+static void audit_refused(const struct sk_conn *conn, enum loch_code code)
+{
+    loch_refused_code(conn->daemon->refused, code, &conn->identity.tenant,
+                      &conn->identity.client_id);
+}
+
 static void log_refused(struct sk_conn *conn, enum loch_code code, const char *why)
 {
     char text[SK_TEXT_BYTES + 64];
@@ -281,6 +287,7 @@ static void log_refused(struct sk_conn *conn, enum loch_code code, const char *w
     (void)snprintf(text, sizeof text, "a connection of tenant %s is refused (%s): %s",
                    loch_id_format(&conn->identity.tenant, of), loch_code_name(code), why);
     log_refusal(conn->daemon, text);
+    audit_refused(conn, code);
 }
 
 /* A failure is told to the peer, then the connection ends. */
@@ -418,6 +425,8 @@ void sk_service_send(struct sk_timeline *tl, uint64_t number,
                       " is promised, from epoch %" PRIu64 " on",
                       tl->timeline_text, conn->identity.compute_epoch, message->u.fenced.term,
                       message->u.fenced.min_compute_epoch);
+        if (!conn->told_fenced)
+            audit_refused(conn, LOCH_E_STALE);
         conn->told_fenced = true;
     }
     loch_writer_init(&w, &out);

@@ -127,6 +127,17 @@ LOCH_STATUS loch_command_timeline(const struct loch_tenant *tenant,
     return LOCH_FAIL(LOCH_E_NOT_FOUND, "tenant %s has no timeline %s", tenant->manifest.name, text);
 }
 
+LOCH_STATUS loch_command_gone_timeline(const struct loch_tenant *tenant,
+                                       const struct loch_console_request *request,
+                                       struct loch_id *out)
+{
+    if (loch_is_ok(loch_command_timeline(tenant, request, "timeline", out)) ||
+        loch_is_ok(loch_id_parse(loch_console_arg(request, "timeline"), out)))
+        return LOCH_OK;
+    return LOCH_FAIL(LOCH_E_NOT_FOUND, "tenant %s has no timeline %s", tenant->manifest.name,
+                     loch_console_arg(request, "timeline"));
+}
+
 /* PREPARED keep or roll-back, by default the latter. */
 static loch_status prepared_arg(const struct loch_console_request *request, bool *keep)
 {
@@ -243,7 +254,7 @@ static void drop_branch(void *arg, struct loch_console_request *request)
     struct loch_id timeline;
     loch_status st = loch_command_tenant(arg, request, &tenant);
     if (loch_is_ok(st))
-        st = loch_command_timeline(tenant, request, "timeline", &timeline);
+        st = loch_command_gone_timeline(tenant, request, &timeline);
     if (!loch_is_ok(st)) {
         loch_console_fail(request, st);
         return;
@@ -620,7 +631,9 @@ const struct loch_console_command loch_pageserver_commands[] = {
      archive_branch},
     {"UNARCHIVE BRANCH <tenant> <timeline>", "Brings an archived timeline back into service.",
      unarchive_branch},
-    {"DROP BRANCH <tenant> <timeline>", "Removes a timeline that no other stands on.", drop_branch},
+    {"DROP BRANCH <tenant> <timeline>",
+     "Removes a timeline that no other stands on, or (by its id) what a failed removal left.",
+     drop_branch},
     {"SHOW LSN <tenant> <timeline> BEFORE <time> [UPTO <lsn>]",
      "The boundary before the first transaction that ended later, as recovery_target_time.",
      loch_command_show_lsn},

@@ -1,4 +1,6 @@
-/* Dropping branches and tenants: the manifest first, then the service, then objects and files. */
+/* Dropping branches and tenants: the manifest first, then the service, then objects and files.
+ *
+ * A drop of a branch that ended behind its manifest can be repeated with its id. */
 #include "tenants.h"
 
 #include "read/page_cache.h"
@@ -13,6 +15,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#define REMOVAL_FAILED "its removal failed: "
 
 struct drop {
     struct loch_pageserver *ps;
@@ -78,12 +83,14 @@ static void remove_work(void *arg)
 static void remove_done(void *arg)
 {
     struct drop *d = arg;
+    char *problem = d->tenant->problem;
     loch_status st = loch_failure_raise(&d->result);
     if (loch_id_is_none(&d->timeline) && loch_is_ok(st))
         forget_tenant(d);
     else if (!loch_is_ok(st))
-        snprintf(d->tenant->problem, sizeof d->tenant->problem, "its removal failed: %s",
-                 d->result.text);
+        snprintf(problem, sizeof d->tenant->problem, REMOVAL_FAILED "%s", d->result.text);
+    else if (strncmp(problem, REMOVAL_FAILED, sizeof REMOVAL_FAILED - 1) == 0)
+        problem[0] = '\0'; /* this was the repetition */
     finish(d, st);
 }
 
@@ -99,11 +106,28 @@ static void stopped(void *arg)
 
 /* ---- a branch ---- */
 
+/* The removal of its keys asks the CMK: while that is silent nothing at all is to change. */
+static loch_status commit(struct drop *d)
+{
+    static const struct loch_id none;
+    LOCH_TRY(loch_keys_prove(d->ps->keys, &d->tenant->id, &none));
+    return loch_tenant_manifest_put(&d->ps->store, d->ps->keys, &d->manifest, &d->etag);
+}
+
 static void commit_work(void *arg)
 {
     struct drop *d = arg;
-    loch_failure_set(&d->result,
-                     loch_tenant_manifest_put(&d->ps->store, d->ps->keys, &d->manifest, &d->etag));
+    loch_failure_set(&d->result, commit(d));
+}
+
+static void stop_served(struct drop *d)
+{
+    struct loch_served *served = loch_served_find(d->ps, &d->tenant->id, &d->timeline);
+    d->stopping = 1;
+    if (served != NULL)
+        loch_served_stop(served, stopped, d);
+    else
+        stopped(d);
 }
 
 static void commit_done(void *arg)
@@ -118,25 +142,48 @@ static void commit_done(void *arg)
     d->tenant->manifest = d->manifest;
     d->manifest = (struct loch_tenant_manifest){0};
     d->tenant->etag = d->etag;
-    struct loch_served *served = loch_served_find(d->ps, &d->tenant->id, &d->timeline);
-    d->stopping = 1;
-    if (served != NULL)
-        loch_served_stop(served, stopped, d);
+    stop_served(d);
+}
+
+static void look_work(void *arg)
+{
+    struct drop *d = arg;
+    if (!tenant_has_remains(d->ps, &d->tenant->id, &d->timeline))
+        loch_failure_set(&d->result,
+                         LOCH_FAIL(LOCH_E_NOT_FOUND, "the tenant has no such timeline"));
+}
+
+static void look_done(void *arg)
+{
+    struct drop *d = arg;
+    loch_status st = loch_failure_raise(&d->result);
+    if (loch_is_ok(st))
+        stop_served(d);
     else
-        stopped(d);
+        finish(d, st);
+}
+
+/* Goes on with a drop that failed behind the manifest. A timeline to come has keys as well. */
+static loch_status begin_again(struct drop *d)
+{
+    const struct loch_tenant_manifest *m = &d->tenant->manifest;
+    for (uint32_t i = 0; i < m->spare_count; i++)
+        if (loch_id_equal(&m->spares[i], &d->timeline))
+            return LOCH_FAIL(LOCH_E_NOT_FOUND, "the tenant has no such timeline yet");
+    return loch_env_work(d->ps->env, look_work, look_done, d);
 }
 
 static loch_status begin_branch(struct drop *d)
 {
     const struct loch_tenant_manifest *m = &d->tenant->manifest;
     const struct loch_tenant_timeline *entry = loch_tenant_timeline_find(d->tenant, &d->timeline);
-    if (entry == NULL)
-        return LOCH_FAIL(LOCH_E_NOT_FOUND, "the tenant has no such timeline");
     for (uint32_t i = 0; i < m->count; i++) {
         if (loch_id_equal(&m->timelines[i].ancestor, &d->timeline))
             return LOCH_FAIL(LOCH_E_INVALID, "branch %s stands on %s: drop it first",
-                             m->timelines[i].name, entry->name);
+                             m->timelines[i].name, entry != NULL ? entry->name : "it");
     }
+    if (entry == NULL)
+        return begin_again(d);
     LOCH_TRY(loch_tenant_next(d->ps, d->tenant, &d->manifest));
     size_t at = (size_t)(entry - m->timelines);
     loch_tenant_manifest_remove(&d->manifest, at);

@@ -1,6 +1,6 @@
 /* Holds: orders to shred, until they are carried out. Invariant: nothing is destroyed before an
- * order's time has come, nor without its token, nor when the branch has got children meanwhile (the
- * drop refuses). */
+ * order's time has come, nor without its token, nor when that names something else than was
+ * ordered, nor when the branch has got children meanwhile (the drop refuses). */
 #include "shred.h"
 
 #include "commands.h"
@@ -163,6 +163,26 @@ static void executed(void *arg, loch_status st)
     free(e);
 }
 
+/* Whoever confirms names once more what is to go, and goes on to forget that elsewhere: the order
+ * must be for exactly that. A timeline that no manifest names any more is named by its id. */
+static loch_status check_subject(struct loch_pageserver *ps,
+                                 const struct loch_console_request *request,
+                                 const struct loch_shred *o)
+{
+    const bool whole = loch_console_arg(request, "timeline") == NULL;
+    struct loch_tenant *tenant = NULL;
+    struct loch_id named = {{0}};
+
+    LOCH_TRY(loch_command_tenant(ps, request, &tenant));
+    if (!whole)
+        LOCH_TRY(loch_command_gone_timeline(tenant, request, &named));
+    if (!loch_id_equal(&tenant->id, &o->tenant) || !loch_id_equal(&named, &o->timeline) ||
+        whole != loch_id_is_none(&o->timeline))
+        return LOCH_FAIL(LOCH_E_INVALID, "that token is of the order to shred %s: nothing is done",
+                         o->what);
+    return LOCH_OK;
+}
+
 static loch_status confirm(struct loch_pageserver *ps, struct loch_console_request *request)
 {
     const char *token = loch_console_arg(request, "token");
@@ -171,6 +191,7 @@ static loch_status confirm(struct loch_pageserver *ps, struct loch_console_reque
 
     if (o == NULL)
         return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no order to shred with that token");
+    LOCH_TRY(check_subject(ps, request, o));
     if (o->executing)
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s is being shredded already", o->what);
     if (loch_env_now_ns(ps->env) < o->after_ns)

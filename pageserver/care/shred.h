@@ -13,12 +13,14 @@
 
 #define LOCH_SHRED_WORDS         "SHRED <tenant> [<timeline>]"
 #define LOCH_SHRED_HELP          "Orders it; the answer holds the token that confirms it later."
-#define LOCH_CONFIRM_SHRED_WORDS "CONFIRM SHRED <token>"
-#define LOCH_CONFIRM_SHRED_HELP  "Destroys the keys of the order, and what they sealed, for good."
-#define LOCH_CANCEL_SHRED_WORDS  "CANCEL SHRED <token>"
-#define LOCH_CANCEL_SHRED_HELP   "Forgets the order."
-#define LOCH_SHOW_SHREDS_WORDS   "SHOW SHREDS"
-#define LOCH_SHOW_SHREDS_HELP    "Orders that wait for their confirmation (without their tokens)."
+#define LOCH_CONFIRM_SHRED_WORDS "CONFIRM SHRED <token> OF <tenant> [<timeline>]"
+#define LOCH_CONFIRM_SHRED_HELP                                                                    \
+    "Destroys the keys of the order, which must be for exactly that, and what they sealed, for "   \
+    "good."
+#define LOCH_CANCEL_SHRED_WORDS "CANCEL SHRED <token>"
+#define LOCH_CANCEL_SHRED_HELP  "Forgets the order."
+#define LOCH_SHOW_SHREDS_WORDS  "SHOW SHREDS"
+#define LOCH_SHOW_SHREDS_HELP   "Orders that wait for their confirmation (without their tokens)."
 
 /* Handlers; the tenant and the timeline are given as ids or names. */
 void loch_shred_order(void *ps, struct loch_console_request *request);

@@ -8,6 +8,10 @@
 /* Removes every object and file of the timeline. Nothing there is fine. */
 LOCH_STATUS tenant_remove_timeline(struct loch_pageserver *ps, const struct loch_id *tenant,
                                    const struct loch_id *timeline);
+/* Whether the timeline has keys in the keyring held, or a directory: a removal that failed leaves
+ * one or both. */
+bool tenant_has_remains(struct loch_pageserver *ps, const struct loch_id *tenant,
+                        const struct loch_id *timeline);
 /* Removes the local files of a timeline that is archived; one without an object of its size stays,
  * and is logged. */
 LOCH_STATUS tenant_remove_files(struct loch_pageserver *ps, const struct loch_id *tenant,

@@ -98,7 +98,9 @@ void loch_branch_archive(struct loch_pageserver *ps, struct loch_tenant *tenant,
  */
 void loch_branch_unarchive(struct loch_pageserver *ps, struct loch_tenant *tenant,
                            const struct loch_id *timeline, loch_changed_fn fn, void *arg);
-/* LOCH_E_INVALID while it has branches of its own. */
+/* LOCH_E_INVALID while it has branches of its own. While the key service does not answer it fails
+ * and changes nothing; one that failed later, when no manifest names the timeline any more, is
+ * gone on with. LOCH_E_NOT_FOUND: nothing is left of such a timeline. */
 void loch_branch_drop(struct loch_pageserver *ps, struct loch_tenant *tenant,
                       const struct loch_id *timeline, loch_changed_fn fn, void *arg);
 /* With all its timelines and its keyring: nothing of it can be read again. */

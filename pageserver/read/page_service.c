@@ -13,6 +13,7 @@
 #include "loch/base/secret.h"
 #include "loch/host/keys.h"
 #include "loch/host/metrics.h"
+#include "loch/host/refused.h"
 #include "loch/wire/packed_page.h"
 
 #include <stdio.h>
@@ -751,10 +752,15 @@ static loch_status on_frame(void *arg, uint8_t type, struct loch_slice payload)
     struct page_conn *conn = arg;
     if (conn->closing)
         return LOCH_OK;
+    struct loch_refused *refused = conn->ps->refused;
+    const struct loch_id tenant = conn->identity.tenant;
+    const struct loch_id client = conn->identity.client_id;
     loch_status st =
         type == LOCH_PAGE_HELLO ? on_hello(conn, payload) : on_request(conn, type, payload);
-    if (!loch_is_ok(st))
-        page_conn_error(conn, 0, st);
+    if (loch_is_ok(st))
+        return st;
+    page_conn_error(conn, 0, st);
+    loch_refused_code(refused, st.code, &tenant, &client);
     return LOCH_OK;
 }
 

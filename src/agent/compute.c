@@ -20,9 +20,11 @@
 #include "loch/base/check.h"
 #include "loch/base/log.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -52,6 +54,7 @@ struct loch_compute {
     struct loch_postmaster *postmaster;
     struct loch_wal_source *source;
     bool server_alive, streaming;
+    bool has_kept_log;   /* of a server that has ended, maybe of an agent before this one */
     enum loch_code dark; /* why the tenant's data may not be held; LOCH_E_OK: it may */
     struct loch_timer *watch, *reboot;
     uint64_t phase_ms, boot_ms, complained_ms, reboot_ms, quorum_file_ms;
@@ -207,17 +210,35 @@ static void try_again(struct loch_compute *c, const char *what)
 
 /* ---- the server ---- */
 
-/* The server's log outlives the boot's directory, for whoever looks for the cause. */
-static void keep_log(const struct loch_compute *c)
+static void kept_log(const struct loch_compute *c, char path[static 600])
+{
+    (void)snprintf(path, 600, "%s/postgres-last.log", c->config->scratch);
+}
+
+/* It holds statements. */
+static void destroy_kept_log(struct loch_compute *c)
+{
+    char path[600];
+
+    if (!c->has_kept_log)
+        return;
+    c->has_kept_log = false;
+    kept_log(c, path);
+    if (unlink(path) != 0 && errno != ENOENT)
+        LOCH_WARN("cannot remove %s: %s", path, strerror(errno));
+}
+
+/* The server's log outlives the boot's directory, for whoever looks for the cause; not a
+ * revocation. */
+static void keep_log(struct loch_compute *c)
 {
     char from[600], to[600];
 
-    (void)snprintf(from, sizeof from, "%s/../postgres.log", loch_postmaster_pgdata(c->postmaster));
-    (void)snprintf(to, sizeof to, "%s/postgres-last.log", c->config->scratch);
-    if (c->dark != LOCH_E_OK) { /* it holds statements */
-        (void)unlink(to);
+    if (c->dark != LOCH_E_OK)
         return;
-    }
+    (void)snprintf(from, sizeof from, "%s/../postgres.log", loch_postmaster_pgdata(c->postmaster));
+    kept_log(c, to);
+    c->has_kept_log = true;
     if (rename(from, to) != 0)
         LOCH_WARN("cannot keep %s", from);
 }
@@ -338,6 +359,7 @@ static void on_dark(void *arg, loch_status st)
 {
     struct loch_compute *c = arg;
 
+    destroy_kept_log(c); /* of an earlier boot, also when no server is alive */
     if (c->fate == FENCED || c->fate == FAILED)
         return;
     c->dark = st.code;
@@ -541,15 +563,17 @@ static void check_lease(struct loch_compute *c)
     const uint64_t lease_ms = c->credential->lease_ms;
     struct loch_quorum_view view;
 
-    if (lease_ms == 0 || c->quorum == NULL || !c->server_alive)
+    if (lease_ms == 0 || c->quorum == NULL)
         return;
-    if (c->lease != NULL)
+    if (c->server_alive && c->lease != NULL)
         loch_lease_file_renew(c->lease, lease_until_ns(c));
-    if (c->phase == ENDING)
+    if (c->server_alive && c->phase == ENDING)
         return;
     loch_quorum_look(c->quorum, &view);
     const uint64_t silent_ms = now_ms(c) - loch_min_u64(view.heard_ms, now_ms(c));
-    if (silent_ms > lease_ms)
+    if (silent_ms > lease_ms && !c->server_alive)
+        destroy_kept_log(c); /* all that is left here of the tenant's */
+    else if (silent_ms > lease_ms)
         on_dark(c, LOCH_FAIL(LOCH_E_UNAVAILABLE,
                              "no safekeeper has answered for %" PRIu64 " ms (the lease is %" PRIu64
                              " ms)",
@@ -608,6 +632,7 @@ loch_status loch_compute_create(struct loch_env *env, const struct loch_agent_co
     c->env = env;
     c->config = config;
     c->credential = credential;
+    c->has_kept_log = true;
     loch_status st = loch_env_timer(env, WATCH_MS, &c->watch, watch, c);
     if (!loch_is_ok(st)) {
         free(c);

@@ -1,5 +1,6 @@
 /* Holds: the audit log. Invariants: a line is written whole by one write(2), under the lock, and
- * carries the hash of the body before it; nothing is appended to a log that does not verify.
+ * carries the hash of the body before it; nothing is appended to a log that does not verify, nor
+ * behind a line that could not be written whole (a full disk): that is cut off first.
  *
  * Line: body | space | 128 hex digits, Ed25519 over body | newline. Body: one JSON object without
  * spaces {"seq","prev","time","program","node","tenant","event","detail"}; prev: SHA-256 of the
@@ -36,8 +37,10 @@ struct loch_audit {
     pthread_cond_t wake;
     pthread_t syncer;
     uint64_t seq;
+    uint64_t good_bytes; /* of whole lines */
     uint8_t head[LOCH_AUDIT_HASH_BYTES];
     bool dirty, ending;
+    bool torn; /* behind the good bytes stands part of a line, which could not be cut off */
 };
 
 /* ---- lines ---- */
@@ -213,7 +216,7 @@ static void take_for_receipt(void *arg, const struct loch_audit_record *r)
     struct receipt *c = arg;
 
     const char *event = r->event;
-    if (!is_about(c, r))
+    if (!is_about(c, r) || strcmp(event, "wire_refused") == 0) /* nothing about a key */
         return;
     if (c->branch[0] != '\0')
         event += 7;
@@ -269,6 +272,32 @@ static void *sync_later(void *arg)
     return NULL;
 }
 
+/* Under lock. Cuts off what a write left that did not take the whole line. */
+static loch_status cut_back(struct loch_audit *a)
+{
+    a->torn = ftruncate(a->fd, (off_t)a->good_bytes) != 0;
+    if (a->torn)
+        return LOCH_FAIL(LOCH_E_IO,
+                         "the audit log ends in part of a line, which cannot be cut off: %s",
+                         strerror(errno));
+    return LOCH_OK;
+}
+
+/* Under lock. */
+static loch_status write_line(struct loch_audit *a, const char *line, size_t len)
+{
+    if (a->torn)
+        LOCH_TRY(cut_back(a));
+    const ssize_t n = write(a->fd, line, len);
+    if (n == (ssize_t)len) {
+        a->good_bytes += len;
+        return LOCH_OK;
+    }
+    const int err = n < 0 ? errno : ENOSPC;
+    LOCH_TRY(cut_back(a));
+    return LOCH_FAIL(LOCH_E_IO, "cannot write the audit log: %s", strerror(err));
+}
+
 /* Under lock. */
 static loch_status append(struct loch_audit *a, const char *body)
 {
@@ -284,8 +313,7 @@ static loch_status append(struct loch_audit *a, const char *body)
     const int n = snprintf(line, sizeof line, "%s %s\n", body, text);
     if (n < 0 || (size_t)n > LOCH_AUDIT_LINE_MAX_BYTES)
         return LOCH_FAIL(LOCH_E_LIMIT, "an audit record of %d bytes", n);
-    if (write(a->fd, line, (size_t)n) != (ssize_t)n)
-        return LOCH_FAIL(LOCH_E_IO, "cannot write the audit log: %s", strerror(errno));
+    LOCH_TRY(write_line(a, line, (size_t)n));
     memcpy(a->head, head, sizeof head);
     a->seq++;
     a->dirty = true;
@@ -343,16 +371,39 @@ void loch_audit_note(struct loch_audit *a, const struct loch_id *tenant, const c
 
 /* ---- birth and end ---- */
 
-static loch_status write_file(const char *path, const void *bytes, size_t len, mode_t mode)
+static loch_status sync_dir(const char *dir)
 {
-    const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (fd < 0)
-        return LOCH_FAIL(LOCH_E_IO, "cannot make %s: %s", path, strerror(errno));
-    const bool ok = write(fd, bytes, len) == (ssize_t)len && fsync(fd) == 0;
+        return LOCH_FAIL(LOCH_E_IO, "cannot open %s: %s", dir, strerror(errno));
+    const bool ok = fsync(fd) == 0;
     const int err = errno;
     (void)close(fd);
-    return ok ? LOCH_OK : LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(err));
+    return ok ? LOCH_OK : LOCH_FAIL(LOCH_E_IO, "cannot sync %s: %s", dir, strerror(err));
+}
+
+/* <dir>/<name>, whole or not there at all, whenever this process ends. */
+static loch_status write_file(const char *dir, const char *name, const void *bytes, size_t len,
+                              mode_t mode)
+{
+    char path[PATH_MAX];
+    char tmp[PATH_MAX];
+
+    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
+    (void)snprintf(tmp, sizeof tmp, "%s/%s.tmp", dir, name);
+    if (unlink(tmp) != 0 && errno != ENOENT) /* of a start that was cut short */
+        return LOCH_FAIL(LOCH_E_IO, "cannot remove %s: %s", tmp, strerror(errno));
+    const int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    if (fd < 0)
+        return LOCH_FAIL(LOCH_E_IO, "cannot make %s: %s", tmp, strerror(errno));
+    const bool ok =
+        write(fd, bytes, len) == (ssize_t)len && fsync(fd) == 0 && rename(tmp, path) == 0;
+    const int err = errno;
+    (void)close(fd);
+    if (!ok)
+        return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(err));
+    return sync_dir(dir);
 }
 
 /* The node's signing key, made when there is none yet. */
@@ -366,7 +417,7 @@ static loch_status open_key(const char *dir, struct loch_sign_key **out)
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT) {
         LOCH_TRY(loch_random_secret(&seed, LOCH_SIGN_SEED_BYTES));
-        st = write_file(path, seed.bytes, seed.len, 0600);
+        st = write_file(dir, "audit.key", seed.bytes, seed.len, 0600);
     } else if (fd < 0) {
         return LOCH_FAIL(LOCH_E_IO, "cannot open %s: %s", path, strerror(errno));
     } else {
@@ -383,7 +434,6 @@ static loch_status open_key(const char *dir, struct loch_sign_key **out)
 
 static loch_status publish(const char *dir, const struct loch_sign_key *key)
 {
-    char path[PATH_MAX];
     char text[2 * LOCH_SIGN_PUBLIC_BYTES + 2];
     uint8_t mine[LOCH_SIGN_PUBLIC_BYTES], there[LOCH_SIGN_PUBLIC_BYTES];
 
@@ -392,8 +442,7 @@ static loch_status publish(const char *dir, const struct loch_sign_key *key)
     if (st.code == LOCH_E_NOT_FOUND) {
         loch_hex_format(mine, sizeof mine, text);
         text[sizeof text - 2] = '\n';
-        (void)snprintf(path, sizeof path, "%s/audit.pub", dir);
-        return write_file(path, text, sizeof text - 1, 0644);
+        return write_file(dir, "audit.pub", text, sizeof text - 1, 0644);
     }
     LOCH_TRY(st);
     if (memcmp(mine, there, sizeof mine) != 0)
@@ -420,6 +469,7 @@ static loch_status open_log(const char *dir, struct loch_audit *a)
     if (a->fd < 0)
         return LOCH_FAIL(LOCH_E_IO, "cannot open %s: %s", path, strerror(errno));
     a->seq = sum.records;
+    a->good_bytes = sum.good_bytes;
     memcpy(a->head, sum.head, sizeof a->head);
     return LOCH_OK;
 }

@@ -261,6 +261,12 @@ void loch_stream_attach(struct loch_stream *stream, const struct loch_stream_eve
     stream->arg = arg;
 }
 
+void loch_env_on_refused(struct loch_env *env, loch_refused_fn fn, void *arg)
+{
+    if (env->ops->on_refused != NULL)
+        env->ops->on_refused(env, fn, arg);
+}
+
 struct loch_slice loch_stream_identity(const struct loch_stream *stream)
 {
     return stream->env->ops->stream_identity(stream);

@@ -61,6 +61,8 @@ struct real_env {
     uint64_t log_second; /* at most LOG_LINES lines on refused peers a second */
     unsigned log_lines;
     unsigned log_dropped;
+    loch_refused_fn refused; /* NULL: nobody is told */
+    void *refused_arg;
 };
 
 static inline struct real_env *real_env_of(struct loch_env *env)
@@ -113,6 +115,7 @@ LOCH_STATUS real_listen(struct loch_env *env, const char *address, struct loch_t
 void real_listener_close(struct loch_listener *listener);
 LOCH_STATUS real_connect(struct loch_env *env, const char *address, struct loch_tls_client *tls,
                          uint64_t timeout_ms, loch_connected_fn connected, void *arg);
+void real_on_refused(struct loch_env *env, loch_refused_fn fn, void *arg);
 struct loch_slice real_stream_identity(const struct loch_stream *stream);
 void real_stream_send(struct loch_stream *stream, struct loch_buf *take_frames);
 size_t real_stream_queued(const struct loch_stream *stream);

@@ -301,6 +301,7 @@ static const struct loch_world_ops real_ops = {
     .listen = real_listen,
     .listener_close = real_listener_close,
     .connect = real_connect,
+    .on_refused = real_on_refused,
     .stream_identity = real_stream_identity,
     .stream_send = real_stream_send,
     .stream_queued = real_stream_queued,

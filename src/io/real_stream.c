@@ -189,11 +189,21 @@ void stream_watch_peer(struct real_stream *s)
     LOCH_ASSERT(uv_timer_start(&s->timer, look_at_peer, period_ms, period_ms) == 0);
 }
 
+void real_on_refused(struct loch_env *base, loch_refused_fn fn, void *arg)
+{
+    struct real_env *env = real_env_of(base);
+
+    env->refused = fn;
+    env->refused_arg = arg;
+}
+
 void stream_log_refused(struct real_stream *s, const char *why)
 {
     struct real_env *env = real_env_of(s->base.env);
     uint64_t second = env->base.ops->now_ns(&env->base) / UINT64_C(1000000000);
 
+    if (env->refused != NULL)
+        env->refused(env->refused_arg, s->state == STREAM_OPEN, s->peer);
     if (second != env->log_second) {
         if (env->log_dropped > 0)
             LOCH_WARN("%u more peers were refused", env->log_dropped);
@@ -381,8 +391,12 @@ static void give_frames(struct real_stream *s)
             st = loch_frame_next(rest, &found, &type, &payload, &consumed);
         if (loch_is_ok(st) && !found)
             break;
-        if (!loch_is_ok(st))
-            stream_log_refused(s, loch_error_text());
+        if (!loch_is_ok(st)) {
+            char why[200];
+            (void)snprintf(why, sizeof why, "%s", loch_error_text());
+            stream_log_refused(s, why);
+            st = LOCH_FAIL(st.code, "%s", why);
+        }
         s->plain_at += consumed;
         any = true;
         if (loch_is_ok(st) && s->base.events != NULL)

@@ -60,6 +60,8 @@ struct loch_world_ops {
     LOCH_STATUS(*connect)
     (struct loch_env *env, const char *address, struct loch_tls_client *tls, uint64_t timeout_ms,
      loch_connected_fn connected, void *arg);
+    /* NULL: nobody is refused in that world */
+    void (*on_refused)(struct loch_env *env, loch_refused_fn fn, void *arg);
     struct loch_slice (*stream_identity)(const struct loch_stream *stream);
     void (*stream_send)(struct loch_stream *stream, struct loch_buf *take_frames);
     size_t (*stream_queued)(const struct loch_stream *stream);

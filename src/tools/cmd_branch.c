@@ -295,16 +295,53 @@ static loch_status branch_create(struct loch_cluster *c, const struct loch_optio
     return LOCH_OK;
 }
 
+loch_status loch_branch_find_gone(const struct loch_cluster *c, const char *tenant,
+                                  const char *name, json_t **row)
+{
+    struct loch_id id;
+    char text[LOCH_ID_TEXT_BYTES];
+    const loch_status st = loch_branch_find(c, tenant, name, row);
+
+    if (st.code != LOCH_E_NOT_FOUND || !loch_is_ok(loch_id_parse(name, &id)))
+        return st;
+    *row = json_pack("{s:s, s:s, s:s}", "timeline", loch_id_format(&id, text), "name", name,
+                     "cmk_of", name); /* to forget its pin is right in either case */
+    return LOCH_OK;
+}
+
+loch_status loch_branch_gone_hint(const struct loch_cluster *c, const char *tenant,
+                                  const json_t *branch, const char *repeat, loch_status why,
+                                  bool *gone)
+{
+    json_t *row = NULL;
+    const char *name = loch_field(branch, "name");
+    char text[600];
+
+    (void)snprintf(text, sizeof text, "%s", loch_error_text());
+    const loch_status st = loch_branch_find(c, tenant, name, &row);
+    json_decref(row);
+    *gone = st.code == LOCH_E_NOT_FOUND && strcmp(name, loch_field(branch, "timeline")) != 0;
+    if (!*gone)
+        return LOCH_FAIL(why.code, "%s", text);
+    return LOCH_FAIL(why.code,
+                     "%s; it is no branch any more, but not all of it is gone: repeat the command "
+                     "with %s%s",
+                     text, repeat, loch_field(branch, "timeline"));
+}
+
 loch_status loch_branch_remove(struct loch_cluster *c, const char *tenant, const char *name)
 {
     json_t *row = NULL;
     json_t *rows = NULL;
+    bool gone;
 
-    LOCH_TRY(loch_branch_find(c, tenant, name, &row));
+    LOCH_TRY(loch_branch_find_gone(c, tenant, name, &row));
     loch_status st = loch_consolef(c, loch_port_pageserver(c), &rows, "DROP BRANCH %s %s", tenant,
                                    loch_field(row, "timeline"));
     if (loch_is_ok(st))
         loch_timeline_forget(c, tenant, loch_field(row, "timeline"));
+    else
+        st = loch_branch_gone_hint(c, tenant, row, "the id in place of the name: ", st, &gone);
     if (loch_is_ok(st) && strcmp(loch_field(row, "cmk_of"), name) == 0)
         loch_lock_forget(c, tenant, loch_field(row, "timeline"));
     json_decref(rows);

@@ -264,26 +264,46 @@ static loch_status pin_everywhere(const struct loch_cluster *c, const char *tena
     return loch_tenant_pin(c, tenant, uri);
 }
 
-static void unpin_everywhere(const struct loch_cluster *c, const char *tenant, const char *uri)
+static void unpin_others(const struct loch_cluster *c, int port, const char *holder,
+                         const char *kept)
 {
     char clause[LOCH_KMS_CLAUSE_BYTES];
+    json_t *pins = NULL;
+    const json_t *pin;
+    size_t i;
+    loch_status st = loch_console(c, port, "SHOW PINS", &pins);
 
-    if (!loch_is_ok(loch_kms_clause(uri, clause, sizeof clause)))
-        return;
-    LOCH_EACH_DAEMON(c, i)
+    json_array_foreach(pins, i, pin)
     {
         json_t *reply = NULL;
-        const int port = loch_port_daemon(c, i);
-        if (!loch_is_ok(loch_consolef(c, port, &reply, "UNPIN TENANT %s%s", tenant, clause)))
-            loch_progress("warning: the old CMK stays pinned at port %d: %s", port,
-                          loch_error_text());
+        if (strcmp(loch_field(pin, "tenant"), holder) != 0 ||
+            strcmp(loch_field(pin, "uri"), kept) == 0)
+            continue;
+        st = loch_kms_clause(loch_field(pin, "uri"), clause, sizeof clause);
+        if (loch_is_ok(st))
+            st = loch_consolef(c, port, &reply, "UNPIN TENANT %s%s", holder, clause);
         json_decref(reply);
+        if (!loch_is_ok(st))
+            break;
     }
+    json_decref(pins);
+    if (!loch_is_ok(st))
+        loch_progress("warning: the old CMK may still be pinned at port %d: %s", port,
+                      loch_error_text());
 }
 
-/* branch: its id, when what its own CMK holds is meant; else NULL. */
+/* Nothing hangs below another CMK of the tenant's, or the branch's, than `uri` any more; also those
+ * of an earlier move go that did not reach every daemon. */
+static void unpin_all_but(const struct loch_cluster *c, const char *holder, const char *uri)
+{
+    LOCH_EACH_DAEMON(c, i)
+    unpin_others(c, loch_port_daemon(c, i), holder, uri);
+}
+
+/* branch: its id, when what its own CMK holds is meant; else NULL. *everywhere: whether every
+ * daemon holds the new keyring. */
 static loch_status rotate(const struct loch_cluster *c, const char *tenant, const char *branch,
-                          const char *what)
+                          const char *what, bool *everywhere)
 {
     json_t *rows = NULL;
     json_t *activated = NULL;
@@ -312,6 +332,7 @@ static loch_status rotate(const struct loch_cluster *c, const char *tenant, cons
     json_object_set_new(row, "generation", json_string(generation));
     json_object_set_new(row, "daemons", json_integer(holding + 1));
     loch_print_rows(c, rows);
+    *everywhere = holding == all;
     if (holding < all)
         loch_progress("warning: %d of %d daemons hold the new keyring; the others read it when "
                       "they start. Do not disable an old CMK before that",
@@ -327,14 +348,19 @@ static loch_status move_cmk(const struct loch_cluster *c, const char *tenant, co
                             const char *uri)
 {
     const char *holder = branch != NULL ? branch : tenant;
+    bool everywhere = false;
     char old[1100];
 
     LOCH_TRY(current_cmk(c, tenant, branch, old, sizeof old));
     LOCH_TRY(pin_everywhere(c, holder, old));
     LOCH_TRY(pin_everywhere(c, holder, uri));
-    LOCH_TRY(rotate(c, tenant, branch, "cmk"));
-    if (strcmp(old, uri) != 0)
-        unpin_everywhere(c, holder, old);
+    LOCH_TRY(rotate(c, tenant, branch, "cmk", &everywhere));
+    if (!everywhere)
+        loch_progress("warning: %s stays pinned, for those that hold an older keyring: when all "
+                      "daemons are up, give the same command once more",
+                      old);
+    else
+        unpin_all_but(c, holder, uri);
     return LOCH_OK;
 }
 
@@ -344,6 +370,7 @@ static loch_status key_rotate(struct loch_cluster *c, const struct loch_options 
     static const char usage[] =
         "want: loch key rotate cmk|kek|tk|wire [--tenant T] [--branch B] [--kms-uri URI]";
     char id[33];
+    bool everywhere;
 
     if (what == NULL || (strcmp(what, "cmk") != 0 && strcmp(what, "kek") != 0 &&
                          strcmp(what, "tk") != 0 && strcmp(what, "wire") != 0))
@@ -352,13 +379,15 @@ static loch_status key_rotate(struct loch_cluster *c, const struct loch_options 
         return LOCH_FAIL(LOCH_E_INVALID, "--kms-uri goes with rotate cmk: %s", usage);
     LOCH_TRY(loch_tenant_find(c, o->tenant ? o->tenant : "main", id));
     if (o->branch == NULL)
-        return o->kms_uri != NULL ? move_cmk(c, id, NULL, o->kms_uri) : rotate(c, id, NULL, what);
+        return o->kms_uri != NULL ? move_cmk(c, id, NULL, o->kms_uri)
+                                  : rotate(c, id, NULL, what, &everywhere);
     json_t *row = NULL;
     LOCH_TRY(loch_branch_find(c, id, o->branch, &row));
     const char *branch = loch_field(row, "timeline");
     loch_status st = loch_branch_own_cmk(row, o->branch);
     if (loch_is_ok(st))
-        st = o->kms_uri != NULL ? move_cmk(c, id, branch, o->kms_uri) : rotate(c, id, branch, what);
+        st = o->kms_uri != NULL ? move_cmk(c, id, branch, o->kms_uri)
+                                : rotate(c, id, branch, what, &everywhere);
     json_decref(row);
     return st;
 }

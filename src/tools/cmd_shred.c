@@ -2,11 +2,10 @@
 #include "commands.h"
 #include "console_client.h"
 
-#include "loch/host/keys.h"
 #include "loch/io/env.h"
 #include "loch/io/tree.h"
+#include "loch/keyring/keyring.h"
 #include "loch/kms/kms.h"
-#include "loch/objstore/objstore.h"
 
 #include <errno.h>
 #include <ftw.h>
@@ -41,30 +40,93 @@ static void forget_elsewhere(const struct loch_cluster *c, const char *tenant, c
                           i + 1, loch_error_text());
         json_decref(reply);
     }
-    if (timeline == NULL)
-        loch_tenant_unpin(c, tenant);
+}
+
+/* What safekeepers put to the archive between the pageserver's removal and their own. */
+static void remove_late_objects(const struct loch_cluster *c, const char *tenant,
+                                const char *timeline)
+{
+    char path[700];
+
+    if (timeline != NULL)
+        (void)snprintf(path, sizeof path, "%s/store/tenants/%s/timelines/%s", c->dir, tenant,
+                       timeline);
+    else
+        (void)snprintf(path, sizeof path, "%s/store/tenants/%s", c->dir, tenant);
+    if (!loch_is_ok(loch_remove_tree(path)))
+        loch_progress("warning: %s", loch_error_text());
+}
+
+static bool has_own_cmk(const json_t *branch)
+{
+    return strcmp(loch_field(branch, "cmk_of"), loch_field(branch, "name")) == 0;
+}
+
+/* The tenant's pins, and its branches' (rows of SHOW TIMELINES from before), and its password. */
+static void forget_tenant(const struct loch_cluster *c, const char *tenant, const char *name,
+                          const json_t *timelines)
+{
+    char path[700];
+    const json_t *row;
+    size_t i;
+
+    json_array_foreach(timelines, i, row)
+    {
+        if (strcmp(loch_field(row, "tenant"), tenant) == 0 && has_own_cmk(row))
+            loch_tenant_unpin(c, loch_field(row, "timeline"));
+    }
+    loch_tenant_unpin(c, tenant);
+    (void)snprintf(path, sizeof path, "%s/secrets/%s", c->dir, name);
+    (void)unlink(path);
+}
+
+/* The pageserver's part, and the computes that stood on it. */
+static loch_status confirm(struct loch_cluster *c, const struct loch_options *o, const char *tenant,
+                           const json_t *branch)
+{
+    char again[128];
+    json_t *attached = NULL;
+    json_t *reply = NULL;
+    bool gone = false;
+
+    LOCH_TRY(loch_attached(c, o->tenant ? o->tenant : "main",
+                           branch != NULL ? loch_field(branch, "name") : NULL, &attached));
+    loch_status st = loch_attached_refuse_live(attached);
+    if (loch_is_ok(st)) {
+        st =
+            loch_consolef(c, loch_port_pageserver(c), &reply, "CONFIRM SHRED %s OF %s %s",
+                          o->confirm, tenant, branch != NULL ? loch_field(branch, "timeline") : "");
+        (void)snprintf(again, sizeof again, "--confirm %.60s --branch ", o->confirm);
+        if (!loch_is_ok(st) && branch != NULL)
+            st = loch_branch_gone_hint(c, tenant, branch, again, st, &gone);
+    }
+    json_decref(reply);
+    if (loch_is_ok(st) || gone)
+        loch_attached_go(c, attached);
+    json_decref(attached);
+    return st;
 }
 
 static loch_status shred_confirm(struct loch_cluster *c, const struct loch_options *o,
                                  const char *tenant, const json_t *branch)
 {
-    json_t *attached = NULL;
-    json_t *reply = NULL;
     const char *timeline = branch != NULL ? loch_field(branch, "timeline") : NULL;
+    json_t *timelines = NULL;
 
-    LOCH_TRY(loch_attached(c, o->tenant ? o->tenant : "main",
-                           branch != NULL ? loch_field(branch, "name") : NULL, &attached));
-    loch_status st = loch_attached_refuse_live(attached);
-    if (loch_is_ok(st))
-        st = loch_consolef(c, loch_port_pageserver(c), &reply, "CONFIRM SHRED %s", o->confirm);
-    json_decref(reply);
-    if (loch_is_ok(st))
-        loch_attached_go(c, attached);
-    json_decref(attached);
-    LOCH_TRY(st);
+    if (branch == NULL)
+        LOCH_TRY(loch_console(c, loch_port_pageserver(c), "SHOW TIMELINES", &timelines));
+    const loch_status st = confirm(c, o, tenant, branch);
+    if (!loch_is_ok(st)) {
+        json_decref(timelines);
+        return st;
+    }
     forget_elsewhere(c, tenant, timeline);
-    if (branch != NULL && strcmp(loch_field(branch, "cmk_of"), loch_field(branch, "name")) == 0)
+    remove_late_objects(c, tenant, timeline);
+    if (branch == NULL)
+        forget_tenant(c, tenant, o->tenant, timelines);
+    else if (has_own_cmk(branch))
         loch_tenant_unpin(c, timeline);
+    json_decref(timelines);
     json_t *rows = json_pack("[{s:s, s:s}]", "shredded", branch != NULL ? "branch" : "tenant", "id",
                              timeline != NULL ? timeline : tenant);
     loch_print_rows(c, rows);
@@ -102,7 +164,9 @@ loch_status loch_key_shred(struct loch_cluster *c, const struct loch_options *o,
     if ((of_branch && o->branch == NULL) || (!of_branch && o->tenant == NULL))
         return LOCH_FAIL(LOCH_E_INVALID, "name what is to be shredded: --%s NAME", what);
     LOCH_TRY(loch_tenant_find(c, o->tenant ? o->tenant : "main", tenant));
-    if (of_branch)
+    if (of_branch && o->confirm != NULL) /* it may be a repetition */
+        LOCH_TRY(loch_branch_find_gone(c, tenant, o->branch, &branch));
+    else if (of_branch)
         LOCH_TRY(loch_branch_find(c, tenant, o->branch, &branch));
     const loch_status st =
         o->confirm != NULL ? shred_confirm(c, o, tenant, branch) : shred_order(c, tenant, branch);
@@ -150,7 +214,8 @@ static bool check_files(const struct loch_cluster *c, const char *id, json_t *ou
     return false;
 }
 
-/* No daemon's opened keyring knows keys of it. */
+/* No daemon's opened keyring knows keys of it. One that has none of the tenant says so; any other
+ * failure proves nothing. */
 static bool check_daemons(const struct loch_cluster *c, const char *tenant, const char *id,
                           json_t *out)
 {
@@ -167,7 +232,7 @@ static bool check_daemons(const struct loch_cluster *c, const char *tenant, cons
         const int port = loch_port_daemon(c, i);
         (void)snprintf(name, sizeof name, "keys in %s", loch_daemon_name(i, daemon));
         const loch_status st = loch_consolef(c, port, &rows, "SHOW KEYS %s", tenant);
-        if (st.code == LOCH_E_UNAVAILABLE) {
+        if (!loch_is_ok(st) && strstr(loch_error_text(), "not known here") == NULL) {
             add_check(out, name, "UNKNOWN", loch_error_text());
             good = false;
             continue;
@@ -184,93 +249,91 @@ static bool check_daemons(const struct loch_cluster *c, const char *tenant, cons
 /* ---- keyrings that were kept aside ---- */
 
 struct aside {
-    const struct loch_cluster *c;
-    struct loch_id timeline; /* or the tenant */
+    struct loch_id id; /* the timeline's, or the tenant's */
     bool whole_tenant;
     struct loch_env *env;
-    struct loch_kms *kms;
-    const char *branch_uri; /* --kms-uri: of the branch's own CMK; NULL: not given */
+    struct loch_kms *kms; /* with a pin, of the id `tried`, for each CMK that may be asked */
     json_t *out;
     bool good;
 };
 
 static struct aside *aside_now; /* for nftw */
 
-/* Whether every KEK under the branch's own CMK is to be opened at the URI that was given. */
-static bool is_tried(const struct aside *a, const struct loch_keyring *ring,
-                     const struct loch_id *lock)
-{
-    if (a->branch_uri == NULL)
-        return false;
-    const size_t len = strlen(a->branch_uri);
-    for (uint32_t i = 0; i < ring->count; i++) {
-        const struct loch_keyring_entry *e = &ring->entries[i];
-        if (e->level == LOCH_LEVEL_KEK && loch_id_equal(&e->scope, lock) && e->wrap.len > 0 &&
-            (e->cmk_uri.len != len || memcmp(e->cmk_uri.data, a->branch_uri, len) != 0))
-            return false;
-    }
-    return true;
-}
+/* No tenant: holds the pins of the CMKs that are asked. Others are not: a copy could name any. */
+static const struct loch_id tried = {{0xff}};
 
-/* The key that its pages lie under, from the opened keyring: LOCH_E_NOT_FOUND when it has none, or
- * why it does not open. */
-static loch_status try_timeline(struct aside *a, struct loch_keys *keys,
-                                const struct loch_id *tenant, const struct loch_id *lock,
-                                const struct loch_keyring *ring)
+/* Whether the CMK that the entry names, and no other, opens this KEK now. LOCH_OK; LOCH_E_DENIED,
+ * LOCH_E_CORRUPT: it does not; else that cannot be said. */
+static loch_status try_kek(const struct aside *a, const struct loch_keyring *ring,
+                           const struct loch_keyring_entry *e)
 {
-    struct loch_wrap_key key = {0};
+    char uri[LOCH_KEYRING_URI_MAX_BYTES + 1];
+    struct loch_secret kek = {0};
+    const struct loch_kms_context context = {ring->cluster, ring->tenant, e->key_id,
+                                             e->purpose,    e->scope,     e->version};
 
-    if (loch_keys_has(keys, tenant, &a->timeline))
-        return LOCH_OK;
-    if (!loch_id_is_none(lock) && !is_tried(a, ring, lock))
+    (void)snprintf(uri, sizeof uri, "%.*s", (int)e->cmk_uri.len, (const char *)e->cmk_uri.data);
+    struct loch_kms *cmk = loch_kms_for(a->kms, &tried, uri);
+    if (cmk == a->kms || strcmp(loch_kms_uri(cmk), uri) != 0)
         return LOCH_FAIL(LOCH_E_UNAVAILABLE,
-                         "its keys lie under a branch's own CMK, which was not tried: name it with "
-                         "--kms-uri");
-    const loch_status st = loch_keys_wrap_key(keys, tenant, &a->timeline, LOCH_PURPOSE_PAGE, &key);
-    loch_wrap_key_fini(&key);
-    return st;
+                         "its keys lie under %s, which was not tried: name it with --kms-uri", uri);
+    LOCH_TRY(loch_kms_unwrap(cmk, &context, loch_buf_slice(&e->wrap), &kek));
+    loch_secret_fini(&kek);
+    return LOCH_OK;
 }
 
-/* Opens a kept keyring with the key service as it is now, as a daemon would. LOCH_OK: it opens what
- * is looked for. LOCH_E_UNAVAILABLE: that cannot be said. */
-static loch_status try_keyring(struct aside *a, const struct loch_buf *bytes)
+/* The KEK that the entry, if it is a key of what is looked for, lies under: itself when that is the
+ * whole tenant. */
+static const struct loch_keyring_entry *
+kek_of(const struct aside *a, const struct loch_keyring *ring, const struct loch_keyring_entry *e)
 {
-    char dir[] = "/tmp/loch-verify-XXXXXX";
-    char name[80], id[LOCH_ID_TEXT_BYTES];
+    if (e->wrap.len == 0)
+        return NULL;
+    if (a->whole_tenant)
+        return e->level == LOCH_LEVEL_KEK ? e : NULL;
+    return e->level == LOCH_LEVEL_TK && loch_id_equal(&e->scope, &a->id)
+               ? loch_keyring_find(ring, &e->parent, e->parent_version)
+               : NULL;
+}
+
+/* Opens the keys of a kept keyring with the key service as it is now. LOCH_OK: one that is looked
+ * for opens; LOCH_E_DENIED, LOCH_E_CORRUPT: none does; LOCH_E_NOT_FOUND: it has none; else that
+ * cannot be said. */
+static loch_status try_keyring(const struct aside *a, const struct loch_keyring *ring)
+{
+    loch_status st = {LOCH_E_NOT_FOUND};
+
+    if (a->whole_tenant && !loch_id_equal(&ring->tenant, &a->id))
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "it is another tenant's");
+    for (uint32_t i = 0; i < ring->count; i++) {
+        const struct loch_keyring_entry *kek = kek_of(a, ring, &ring->entries[i]);
+        if (kek == NULL)
+            continue;
+        st = try_kek(a, ring, kek);
+        if (st.code != LOCH_E_DENIED && st.code != LOCH_E_CORRUPT)
+            return st;
+    }
+    return st.code != LOCH_E_NOT_FOUND ? st : LOCH_FAIL(LOCH_E_NOT_FOUND, "it has no keys of it");
+}
+
+static void judge(struct aside *a, const char *path, const struct loch_buf *bytes)
+{
     struct loch_keyring ring = {0};
     struct loch_slice body, mac;
-    struct loch_keys *keys = NULL;
-    struct loch_objstore *store = NULL;
-    loch_status st;
+    loch_status st = loch_keyring_decode(loch_buf_slice(bytes), &ring, &body, &mac);
 
-    LOCH_TRY(loch_keyring_decode(loch_buf_slice(bytes), &ring, &body, &mac));
-    if (mkdtemp(dir) == NULL) {
-        loch_keyring_fini(&ring);
-        return LOCH_FAIL(LOCH_E_IO, "no temporary directory: %s", strerror(errno));
-    }
-    const struct loch_id tenant = ring.tenant;
-    const struct loch_id lock =
-        a->whole_tenant ? (struct loch_id){{0}} : loch_keyring_lock(&ring, &a->timeline);
-    if (!loch_id_is_none(&lock) && a->branch_uri != NULL)
-        LOCH_TRY_OUT(st, loch_kms_pin(a->kms, &lock, a->branch_uri));
-    LOCH_TRY_OUT(st, loch_objstore_open_local(a->env, dir, &store));
-    (void)snprintf(name, sizeof name, "tenants/%s/keyring", loch_id_format(&tenant, id));
-    LOCH_TRY_OUT(st, loch_objstore_put_if_absent(store, name, loch_buf_slice(bytes), NULL));
-    const struct loch_keys_options ko = {
-        .store = store, .kms = a->kms, .cluster = ring.cluster, .role = LOCH_ROLE_TOOL};
-    LOCH_TRY_OUT(st, loch_keys_create(&ko, &keys));
-    LOCH_TRY_OUT(st, loch_keys_tenant_load(keys, &tenant));
-    if (!a->whole_tenant)
-        st = try_timeline(a, keys, &tenant, &lock, &ring);
-    else if (!loch_id_equal(&tenant, &a->timeline))
-        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "it is another tenant's");
-out:
-    loch_keys_destroy(keys);
-    loch_objstore_close(store);
+    if (loch_is_ok(st))
+        st = try_keyring(a, &ring);
+    const bool closed = st.code == LOCH_E_DENIED || st.code == LOCH_E_CORRUPT;
+    if (loch_is_ok(st))
+        add_check(a->out, path, "OPENS",
+                  "destroy the CMK that wraps it (move the tenant first: loch key rotate cmk "
+                  "--kms-uri)");
+    else
+        add_check(a->out, path, closed || st.code == LOCH_E_NOT_FOUND ? "does not open" : "UNKNOWN",
+                  loch_error_text());
+    a->good = a->good && (closed || st.code == LOCH_E_NOT_FOUND);
     loch_keyring_fini(&ring);
-    if (!loch_is_ok(loch_remove_tree(dir)))
-        loch_progress("warning: %s is left: %s", dir, loch_error_text());
-    return st;
 }
 
 static int see_kept(const char *path, const struct stat *sb, int type, struct FTW *ftw)
@@ -281,21 +344,11 @@ static int see_kept(const char *path, const struct stat *sb, int type, struct FT
     (void)ftw;
     if (type != FTW_F || sb->st_size < 8)
         return 0;
-    loch_status st = loch_env_read_file(a->env, path, RING_MAX_BYTES, &bytes);
+    const loch_status st = loch_env_read_file(a->env, path, RING_MAX_BYTES, &bytes);
     if (loch_is_ok(st) && bytes.len > STORE_HEAD_BYTES && memcmp(bytes.data, "LOCHOBJ1", 8) == 0)
         loch_buf_consume(&bytes, STORE_HEAD_BYTES);
-    if (loch_is_ok(st) && bytes.len > 8 && memcmp(bytes.data, "LOCHRING", 8) == 0) {
-        st = try_keyring(a, &bytes);
-        const bool unknown = st.code == LOCH_E_UNAVAILABLE || st.code == LOCH_E_KMS_UNAVAILABLE;
-        if (loch_is_ok(st))
-            add_check(a->out, path, "OPENS",
-                      "destroy the CMK that wraps it (move the tenant first: loch key rotate cmk "
-                      "--kms-uri)");
-        else
-            add_check(a->out, path, unknown ? "UNKNOWN" : "does not open",
-                      st.code == LOCH_E_NOT_FOUND ? "it has no keys of it" : loch_error_text());
-        a->good = a->good && !loch_is_ok(st) && !unknown;
-    }
+    if (loch_is_ok(st) && bytes.len > 8 && memcmp(bytes.data, "LOCHRING", 8) == 0)
+        judge(a, path, &bytes);
     loch_buf_fini(&bytes);
     return 0;
 }
@@ -305,18 +358,42 @@ static loch_status pin_failed; /* of the copying below */
 static void copy_pin(void *arg, const struct loch_id *tenant, const struct loch_kms *cmk)
 {
     struct aside *a = arg;
+    (void)tenant;
     if (loch_is_ok(pin_failed))
-        pin_failed = loch_kms_pin(a->kms, tenant, loch_kms_uri(cmk));
+        pin_failed = loch_kms_pin(a->kms, &tried, loch_kms_uri(cmk));
 }
 
-/* The pins as the pageserver has them; what is pinned later stays in this process. */
-static loch_status take_pins(struct aside *a, const char *cmk)
+/* --kms-uri: one, or several with spaces between them, which no URI holds. */
+static loch_status pin_named(struct aside *a, const char *named)
+{
+    char uri[LOCH_KEYRING_URI_MAX_BYTES + 1];
+
+    for (const char *at = named; *at != '\0';) {
+        const size_t n = strcspn(at, " ");
+        if (n >= sizeof uri)
+            return LOCH_FAIL(LOCH_E_INVALID, "a KMS URI has at most %u bytes",
+                             LOCH_KEYRING_URI_MAX_BYTES);
+        memcpy(uri, at, n);
+        uri[n] = '\0';
+        if (n > 0)
+            LOCH_TRY(loch_kms_pin(a->kms, &tried, uri));
+        at += n + (at[n] == ' ');
+    }
+    return LOCH_OK;
+}
+
+/* Which CMKs are tried: the cluster's, those that the pageserver has pinned, and --kms-uri. */
+static loch_status take_cmks(struct aside *a, const struct loch_cluster *c, const char *cluster,
+                             const char *named)
 {
     struct loch_kms *live = NULL;
     char path[700];
 
-    (void)snprintf(path, sizeof path, "%s/pageserver/kms.pins", a->c->dir);
-    LOCH_TRY(loch_kms_open(cmk, NULL, &live));
+    (void)snprintf(path, sizeof path, "%s/pageserver/kms.pins", c->dir);
+    LOCH_TRY(loch_kms_pin(a->kms, &tried, cluster));
+    if (named != NULL)
+        LOCH_TRY(pin_named(a, named));
+    LOCH_TRY(loch_kms_open(cluster, NULL, &live));
     loch_status st = loch_kms_pins_open(live, a->env, path);
     pin_failed = LOCH_OK;
     if (loch_is_ok(st)) {
@@ -330,19 +407,16 @@ static loch_status take_pins(struct aside *a, const char *cmk)
 static loch_status check_aside(const struct loch_cluster *c, const struct loch_options *o,
                                const char *tenant, const char *id, json_t *out, bool *good)
 {
-    struct aside a = {.c = c,
-                      .branch_uri = o->kms_uri,
-                      .out = out,
-                      .good = true,
-                      .whole_tenant = strcmp(tenant, id) == 0};
-    char path[700];
+    struct aside a = {.out = out, .good = true, .whole_tenant = strcmp(tenant, id) == 0};
+    char own[700];
+    const char *cluster = c->kms_uri != NULL ? c->kms_uri : own;
     loch_status st;
 
-    LOCH_TRY(loch_id_parse(id, &a.timeline));
+    LOCH_TRY(loch_id_parse(id, &a.id));
     LOCH_TRY(loch_env_real_create(&a.env));
-    (void)snprintf(path, sizeof path, "file:%s/cmk.key", c->dir);
-    LOCH_TRY_OUT(st, loch_kms_open(path, NULL, &a.kms));
-    LOCH_TRY_OUT(st, take_pins(&a, path));
+    (void)snprintf(own, sizeof own, "file:%s/cmk.key", c->dir);
+    LOCH_TRY_OUT(st, loch_kms_open(cluster, NULL, &a.kms));
+    LOCH_TRY_OUT(st, take_cmks(&a, c, cluster, o->kms_uri));
     aside_now = &a;
     if (nftw(o->aside, see_kept, 16, FTW_PHYS) != 0)
         st = LOCH_FAIL(LOCH_E_IO, "cannot look through %s: %s", o->aside, strerror(errno));

@@ -57,6 +57,17 @@ LOCH_STATUS loch_tenant_find(const struct loch_cluster *c, const char *name, cha
 /* The row of SHOW TIMELINES for the branch; the caller decrefs *row. */
 LOCH_STATUS loch_branch_find(const struct loch_cluster *c, const char *tenant_id, const char *name,
                              json_t **row);
+/* The same; where no branch has that name and it is a timeline's id, a row with `timeline`, `name`
+ * and `cmk_of` (both as given): of a branch whose removal failed when it was no branch any more. */
+LOCH_STATUS loch_branch_find_gone(const struct loch_cluster *c, const char *tenant_id,
+                                  const char *name, json_t **row);
+/* The failure `why` (its text is the last one) of a removal of the branch; where that was
+ * found by its name and is no branch any more (*gone) it says to repeat the command with `repeat`
+ * and the timeline's id. Never LOCH_OK.
+ */
+LOCH_STATUS loch_branch_gone_hint(const struct loch_cluster *c, const char *tenant_id,
+                                  const json_t *branch, const char *repeat, loch_status why,
+                                  bool *gone);
 /* LOCH_E_INVALID, naming who holds its keys, for a branch (its row and name) without a CMK of its
  * own.
  */

@@ -77,7 +77,7 @@ note "asleep, left alone, and awake by a branch and by a compute"
 order=$("$LOCH" key shred branch --branch doomed --tenant ours --json) || fail "key shred"
 token=$(json "${order:1:-1}" token)
 asleep "after an order"
-said=$(ask 10 "CONFIRM SHRED $token" 2>&1) || fail "confirmed while asleep: $said"
+said=$(ask 10 "CONFIRM SHRED $token OF ours doomed" 2>&1) || fail "confirmed while asleep: $said"
 wait_until 60 every_lease_is asleep || fail "not asleep after a confirmation"
 
 # ---- the keys are turned while it sleeps ----

@@ -74,6 +74,8 @@ grep -rqaF "$marker" "$(scratch)/compute-ours" && fail "rows of the tenant lie i
 said=$("$LOCH" key receipt --tenant ours) || fail "no receipt"
 [ "$(grep -c ' wiped .* good' <<<"$said") $(grep -c ' revoked .* good' <<<"$said")" = "4 4" ] || fail "receipt: $said"
 psql "$(url ours)" -c 'SELECT 1' >/dev/null 2>&1 && fail "the revoked compute answers"
+log=$(scratch)/compute-ours/postgres-last.log
+[ ! -e "$log" ] || fail "the log of the revoked server is kept"
 "$LOCH" tenant list --json | grep -q '"REVOKED"' || fail "tenant list does not say REVOKED"
 curl -fs "http://127.0.0.1:$((PORT_BASE + 30))/metrics" | grep "^loch_key_state{tenant=\"$tenant\"} 3" >/dev/null || fail "metrics"
 kill -0 "$other" || fail "the other tenant's load ended: $(cat "$WORK/other")"
@@ -84,6 +86,21 @@ wait_until 20 every_lease_is revoked || fail "a restart brought a revoked tenant
 mv "$CMK.away" "$CMK"
 back
 note "denied: back by itself"
+
+# ---- denied while no server is alive: the log of the one before goes all the same ----
+q "SELECT '$marker', nonsense" ours 2>/dev/null && fail "nonsense"
+kill -STOP "$(daemon_pid safekeeper-1)" "$(daemon_pid safekeeper-2)" # no quorum: nothing is started again
+# shellcheck disable=SC2046
+kill -9 $(compute_pids ours | tail -n +2)
+wait_until 10 grep -q "$marker" "$log" || fail "the log of a server that died is not kept"
+mv "$CMK" "$CMK.away"
+third_is_revoked() { [ "$(lease 3 2)" = revoked ]; }
+wait_until 20 third_is_revoked || fail "safekeeper 3 has not revoked"
+kill -CONT "$(daemon_pid safekeeper-1)" "$(daemon_pid safekeeper-2)"
+wait_until 20 test ! -e "$log" || fail "the log of a server that died outlives the revocation"
+wait_until 20 every_lease_is revoked || fail "not every daemon has revoked"
+mv "$CMK.away" "$CMK"
+back
 
 # ---- black-holed, for less than the grace ----
 mv "$WORK/kms" "$WORK/kms.away"

@@ -68,7 +68,14 @@ for f in "$DIR/pageserver/tenants/$tenant"/timelines/*/*.layer; do
 done
 note "written anew: $("$LOCH" key progress --tenant ours | tail -1)"
 
-# To another CMK; the old one is destroyed while the load goes on.
+# To another CMK. Where a daemon does not hear of it (its new keyring waits), the old one stays pinned everywhere; the same
+# command again, when all are up, ends that. Then the old one is destroyed while the load goes on.
+kill -9 "$(daemon_pid safekeeper-2)"
+said=$("$LOCH" key rotate cmk --tenant ours --kms-uri "file:$WORK/second.key" 2>&1) || fail "move: $said"
+grep -q "file:$WORK/first.key stays pinned.*once more" <<<"$said" || fail "a move that one daemon did not hear of says: $said"
+[ "$(grep -ls first.key "$DIR"/*/kms.pins | wc -l)" = 4 ] || fail "unpinned before every daemon holds the new keyring"
+"$LOCH" up >/dev/null 2>&1 || fail "up after a move"
+wait_until 30 held || fail "leases after a move: $("$LOCH" key status --tenant ours)"
 "$LOCH" key rotate cmk --tenant ours --kms-uri "file:$WORK/second.key" >/dev/null || fail "move"
 shred -u "$WORK/first.key"
 "$LOCH" key list --tenant ours | grep -q first.key && fail "something still hangs below the old CMK"

@@ -6,9 +6,12 @@
 export LOCH_KMS_SHRED_DELAY=3s
 up
 new_key() { head -c 32 /dev/urandom >"$1" && chmod 600 "$1"; }
-new_key "$WORK/first.key"
+mkdir "$WORK/kms"
+first=$WORK/kms/first.key
+new_key "$first"
 new_key "$WORK/second.key"
-"$LOCH" tenant create ours --kms-uri "file:$WORK/first.key" >/dev/null || fail "tenant create"
+new_key "$WORK/third.key"
+"$LOCH" tenant create ours --kms-uri "file:$first" >/dev/null || fail "tenant create"
 "$LOCH" compute start ours --tenant ours >/dev/null || fail "compute start"
 q "CREATE TABLE t AS SELECT g FROM generate_series(1, 2000) g" ours
 for b in doomed sibling; do
@@ -43,14 +46,61 @@ token=$(json "${order:1:-1}" token)
 "$LOCH" key shred branch --branch doomed --tenant ours --confirm 0123 2>/dev/null && fail "shredded with another token"
 [ "$(q 'SELECT count(*) FROM of_doomed' doomed)" = 1000 ] || fail "an order alone destroys nothing"
 "$LOCH" compute stop doomed >/dev/null
-confirm() { "$LOCH" key shred branch --branch doomed --tenant ours --confirm "$token" >/dev/null 2>&1; }
-wait_until 30 confirm || fail "the confirmation is refused"
+
+# Once they are due, a token serves for exactly what was ordered with it: not for a sibling, not for the tenant, nor the other way round.
+order=$("$LOCH" key shred tenant --tenant ours --json) || fail "key shred tenant"
+whole=$(json "${order:1:-1}" token)
+sleep 4
+refused() { # TOKEN WORDS...: told whose token it is
+    local said t=$1
+    shift
+    said=$("$LOCH" key shred "$@" --confirm "$t" 2>&1) && fail "shredded $* with the token of something else"
+    grep -q "that token is of the order to shred" <<<"$said" || fail "$* with the token of something else: $said"
+}
+"$LOCH" compute stop sibling >/dev/null
+refused "$token" branch --branch sibling --tenant ours
+refused "$whole" branch --branch sibling --tenant ours
+refused "$whole" branch --branch doomed --tenant ours
+"$LOCH" compute stop ours >/dev/null
+refused "$token" tenant --tenant ours
+psql "host=$DIR/run port=$((PORT_BASE + 10)) dbname=loch" -X -q -c "CANCEL SHRED $whole" >/dev/null || fail "cancel"
+for b in sibling doomed ours; do
+    "$LOCH" compute start "$b" >/dev/null || fail "compute start $b"
+done
+[ "$(q 'SELECT count(*) FROM of_doomed' doomed)" = 1000 ] || fail "rows of doomed after refusals"
+[ "$(q 'SELECT count(*) FROM of_sibling' sibling)" = 1000 ] || fail "rows of the sibling after refusals"
+"$LOCH" compute stop doomed >/dev/null
+
+# While the key service is silent (in its grace) nothing changes at all.
+shred_doomed() { "$LOCH" key shred branch --branch "$1" --tenant ours --confirm "$token" 2>&1; }
+mv "$WORK/kms" "$WORK/kms.away"
+said=$(shred_doomed doomed) && fail "shredded while the key service is silent"
+mv "$WORK/kms.away" "$WORK/kms"
+[ "$(id_of doomed)" = "$doomed" ] || fail "half shredded while the key service was silent: $said"
+# Cut short behind the manifest, where the keyring cannot be put: it is repeated with the id, which the failure says.
+mkdir "$DIR/store/tenants/$tenant/keyring.tmp"
+said=$(shred_doomed doomed) && fail "shredded without a new keyring"
+grep -q "repeat the command with --confirm $token --branch $doomed" <<<"$said" || fail "cut short, it says: $said"
+"$LOCH" branch list --tenant ours --json | grep -q "$doomed" && fail "the manifest is not what failed"
+"$LOCH" compute list | grep -q doomed && fail "the compute of a branch that is none any more is kept"
+rmdir "$DIR/store/tenants/$tenant/keyring.tmp"
+"$LOCH" key verify-shredded "$doomed" --tenant ours >/dev/null 2>&1 && fail "its keys are there still"
+said=$(shred_doomed "$main") && fail "the token of a branch shreds another by its id"
+said=$(shred_doomed "$doomed") || fail "cut short, it cannot be repeated: $said"
+"$LOCH" tenant list | grep -q "removal failed" && fail "the tenant is broken still"
 "$LOCH" key verify-shredded "$doomed" --tenant ours >/dev/null || fail "verify: $("$LOCH" key verify-shredded "$doomed" --tenant ours 2>&1)"
 # What is kept aside opens as long as the CMK that wrapped it lives, and the command says so.
 said=$("$LOCH" key verify-shredded "$doomed" --tenant ours --aside "$WORK/aside" 2>&1) && fail "the CMK still opens the copies"
 "$LOCH" key rotate cmk --tenant ours --kms-uri "file:$WORK/second.key" >/dev/null || fail "move"
-shred -u "$WORK/first.key"
-said=$("$LOCH" key verify-shredded "$doomed" --tenant ours --aside "$WORK/aside") || fail "verify with copies: $said"
+# The CMK that wraps the copies is pinned nowhere now, but alive: that is no proof.
+kept() { "$LOCH" key verify-shredded "$doomed" --tenant ours --aside "$WORK/aside" "$@" 2>&1; }
+said=$(kept) && fail "copies whose CMK was not tried pass for closed: $said"
+grep -q "UNKNOWN.*$first.*--kms-uri" <<<"$said" || fail "what was not tried: $said"
+said=$(kept --kms-uri "file:$first") && fail "copies and their CMK pass for closed: $said"
+grep -q OPENS <<<"$said" || fail "what opens: $said"
+shred -u "$first"
+said=$(kept) && fail "copies whose CMK was not tried pass for closed, once it is destroyed: $said"
+said=$(kept --kms-uri "file:$WORK/third.key file:$first") || fail "verify with copies: $said"
 [ "$(grep -c 'does not open' <<<"$said")" -ge 2 ] || fail "the copies were not tried: $said"
 n=0
 for f in $(find "$WORK"/aside/layers-* -path "*$doomed*" -type f); do
@@ -71,7 +121,11 @@ done
 amcheck ours
 [ "$(q 'SELECT count(*) FROM of_sibling' sibling)" = 1000 ] || fail "rows of the sibling"
 
-# The whole tenant.
+# The whole tenant; of a branch's own CMK no pin is left anywhere.
+"$LOCH" branch create locked --tenant ours --kms-uri "file:$WORK/third.key" >/dev/null || fail "branch create locked"
+pins() { for d in 1 2 3 10; do psql "host=$DIR/run port=$((PORT_BASE + d)) dbname=loch" -X -A -t -q -c "SHOW PINS"; done; }
+[ "$(pins | grep -c third.key)" = 4 ] || fail "pins of the branch: $(pins)"
+[ -s "$DIR/secrets/ours" ] || fail "no password of the tenant"
 "$LOCH" compute stop ours >/dev/null
 "$LOCH" compute stop sibling >/dev/null
 order=$("$LOCH" key shred tenant --tenant ours --json) || fail "key shred tenant"
@@ -79,6 +133,8 @@ token=$(json "${order:1:-1}" token)
 confirm() { "$LOCH" key shred tenant --tenant ours --confirm "$token" >/dev/null 2>&1; }
 wait_until 30 confirm || fail "the confirmation is refused"
 "$LOCH" key verify-shredded "$tenant" --tenant "$tenant" >/dev/null || fail "verify: $("$LOCH" key verify-shredded "$tenant" --tenant "$tenant" 2>&1)"
+[ -z "$(pins)" ] || fail "pins are left: $(pins)"
+[ ! -e "$DIR/secrets/ours" ] || fail "the tenant's password is left"
 [ "$(q 'SELECT 1' main)" = 1 ] || fail "the neighbour"
 "$LOCH" key audit verify >/dev/null || fail "audit"
 grep -q '"event":"shredded"' "$DIR/pageserver/audit.log" || fail "the shred is not in the audit log"

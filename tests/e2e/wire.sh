@@ -26,6 +26,18 @@ for port in 1 2 3 10; do
     (echo | timeout 10 openssl s_client -connect "127.0.0.1:$port" -tls1_2 >/dev/null 2>&1) && fail "TLS 1.2 on port $port"
 done
 note "12 strangers see one and the same alert on four ports; TLS 1.2 is refused"
+# Each daemon's audit log names them, counted: a flood makes no more than a record a minute.
+refusals() { grep -c '"event":"wire_refused"' "$DIR/$1/audit.log"; }
+began=$SECONDS
+for _ in $(seq 300); do
+    (exec 3<>"/dev/tcp/127.0.0.1/$((PORT_BASE + 1))" && echo "no handshake at all" >&3) 2>/dev/null || true
+done
+for daemon in safekeeper-1 safekeeper-2 safekeeper-3 pageserver; do
+    grep -q '"event":"wire_refused","detail":"handshake: [0-9]* since the last record of the kind, the last from 127.0.0.1:' "$DIR/$daemon/audit.log" ||
+        fail "$daemon does not name the strangers: $(tail -3 "$DIR/$daemon/audit.log")"
+done
+[ "$(refusals safekeeper-1)" -le $((2 + (SECONDS - began) / 60)) ] || fail "a flood fills the audit log: $(refusals safekeeper-1) records"
+"$LOCH" key audit verify >/dev/null || fail "audit verify"
 
 # The man in the middle in safekeeper 3's place.
 "$LOCH" compute stop main >/dev/null

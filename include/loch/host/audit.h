@@ -21,8 +21,9 @@ LOCH_STATUS loch_audit_open(const char *dir, const char *program, const struct l
                             struct loch_audit **out);
 /* What was noted is on disk when it returns. Takes NULL. */
 void loch_audit_close(struct loch_audit *audit);
-/* Any thread; never fails and never waits for the disk (a thread of its own syncs). tenant may be
- * NULL; audit NULL: nothing. `event`: a word. */
+/* Any thread; never fails and never waits for the disk (a thread of its own syncs). What cannot be
+ * written (a full disk) is in the daemon's log only, and the log goes on behind the last whole
+ * line. tenant may be NULL; audit NULL: nothing. `event`: a word. */
 void loch_audit_note(struct loch_audit *audit, const struct loch_id *tenant, const char *event,
                      const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 

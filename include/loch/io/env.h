@@ -131,6 +131,12 @@ typedef void (*loch_connected_fn)(void *arg, loch_status st, struct loch_stream 
 LOCH_STATUS loch_env_listen(struct loch_env *env, const char *address, struct loch_tls_server *tls,
                             struct loch_listener **out, loch_accept_fn accepted, void *arg);
 void loch_listener_close(struct loch_listener *listener);
+/* A peer that a stream of this world refuses: `proven` false: it did not prove who it is to a
+ * listener; true: what it sends is no message. `peer`: its address, borrowed for the call. */
+typedef void (*loch_refused_fn)(void *arg, bool proven, const char *peer);
+/* Calls fn for each, which must not take long, on the loop's thread; NULL: nobody is told. One at a
+ * time. */
+void loch_env_on_refused(struct loch_env *env, loch_refused_fn fn, void *arg);
 /* `tls` is borrowed until the callback. */
 LOCH_STATUS loch_env_connect(struct loch_env *env, const char *address, struct loch_tls_client *tls,
                              uint64_t timeout_ms, loch_connected_fn connected, void *arg);

@@ -5,8 +5,10 @@
 #include "loch/crypto/random.h"
 #include "loch/host/audit.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -100,6 +102,61 @@ static void notes_verify_and_go_on(void **state)
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
     loch_audit_close(NULL);
+}
+
+/* A disk that takes only part of a line: the log verifies, and goes on when there is room again. */
+static void a_full_disk_tears_nothing(void **state)
+{
+    struct site *s = *state;
+    struct loch_audit_summary sum;
+    struct loch_audit *a = NULL;
+    struct rlimit was, now;
+    struct stat st;
+
+    fill(s);
+    assert_ok(loch_audit_open(s->dir, "test", &s->node, &a));
+    assert_int_equal(stat(s->log, &st), 0);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    now = was;
+    now.rlim_cur = (rlim_t)st.st_size + 100; /* less than a line */
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &now), 0);
+    loch_audit_note(a, &s->tenant, "revoked", "no room");
+    loch_audit_note(a, &s->tenant, "wiped", "nor for this");
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+    (void)signal(SIGXFSZ, handler);
+    assert_ok(loch_audit_verify(s->dir, NULL, NULL, &sum));
+    assert_int_equal(sum.records, 5);
+    assert_false(sum.torn);
+    loch_audit_note(a, &s->tenant, "granted", "room again");
+    loch_audit_close(a);
+    assert_ok(loch_audit_open(s->dir, "test", &s->node, &a));
+    loch_audit_close(a);
+    assert_ok(loch_audit_verify(s->dir, NULL, NULL, &sum));
+    assert_int_equal(sum.records, 6);
+}
+
+/* What a start leaves that was cut short while it made the node's key does no harm to later ones.
+ */
+static void a_first_start_cut_short_is_begun_anew(void **state)
+{
+    struct site *s = *state;
+    struct loch_audit_summary sum;
+    char path[96];
+
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", s->dir,
+                       i == 0 ? "audit.key.tmp" : "audit.pub.tmp");
+        FILE *f = fopen(path, "we");
+        assert_non_null(f);
+        assert_int_equal(fputc('x', f), 'x');
+        assert_int_equal(fclose(f), 0);
+    }
+    fill(s);
+    fill(s);
+    assert_ok(loch_audit_verify(s->dir, NULL, NULL, &sum));
+    assert_int_equal(sum.records, 10);
+    assert_int_not_equal(access(path, F_OK), 0);
 }
 
 /* Whatever byte of it changes, but for a torn last line, it is noticed, and file and line named. */
@@ -254,6 +311,8 @@ int main(void)
 #define SITE(test_) cmocka_unit_test_setup_teardown(test_, site_up, site_down)
     const struct CMUnitTest tests[] = {
         SITE(notes_verify_and_go_on),
+        SITE(a_full_disk_tears_nothing),
+        SITE(a_first_start_cut_short_is_begun_anew),
         SITE(every_flip_is_noticed),
         SITE(lines_cannot_be_moved_left_out_or_forged),
         SITE(a_torn_line_is_cut_off),
