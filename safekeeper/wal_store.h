@@ -3,7 +3,8 @@
  *
  * Group commit falls out of the order: while a sync is in flight WRITEs queue up; then one sealed
  * write and one fdatasync cover them all. Stores of different timelines work at the same time.
- * A failed write or sync is final: `failed` is called once, and the process must end.
+ * A failed write or sync is final: `failed` is called once, and the process must end. A cut that
+ * cannot be ends this store only (`uncut`).
  * Loop thread only, unless said otherwise. Events never run before the call that causes them
  * returns.
  */
@@ -26,6 +27,10 @@ struct sk_store_events {
     void (*truncated)(void *arg, uint64_t token, loch_lsn prev_lsn);
     void (*synced)(void *arg, uint64_t token, loch_lsn flush_lsn, loch_lsn prev_lsn);
     void (*failed)(void *arg, loch_status st);
+    /* A TRUNCATE that cannot be: it begins inside a record, or what is below is damaged. Nothing
+     * was changed on disk; the store carries out nothing more, and has to be opened anew. NULL:
+     * `failed` instead. */
+    void (*uncut)(void *arg, loch_status st);
 };
 
 /* Shared by all timelines; series may be NULL in tests. */
