@@ -287,6 +287,7 @@ void sk_timeline_tick(struct sk_timeline *tl)
     if (tl->state == SK_ACTIVE) {
         sk_store_tick(tl->store);
         sk_trim_tick(tl);
+        sk_recovery_tick(tl);
         run(tl, loch_acceptor_tick(tl->acceptor, &tl->effects));
     } else if (tl->state == SK_WAITING && !tl->job && !tl->parked &&
                loch_env_now_ns(tl->daemon->env) >= tl->retry_ns) {
