@@ -363,10 +363,10 @@ static void tick(void *arg)
     d->tick = NULL;
     if (d->stopping)
         return;
-    for (size_t i = 0; i < d->timeline_count; i++)
+    sk_limits_tick(d);
+    for (size_t i = 0; i < d->timeline_count && !d->limits.working; i++)
         sk_timeline_tick(d->timelines[i]);
     sk_archive_tick(d);
-    sk_limits_tick(d);
     sk_lsn_metrics_tick(d, loch_env_now_ns(d->env));
     sk_export_tick(d);
     sk_service_tick(d);
@@ -603,6 +603,7 @@ loch_status sk_daemon_start(const struct loch_daemon *daemon, void **state)
     }
     LOCH_TRY_OUT(st, loch_lease_settings_read(config, &d->lease_settings));
     d->key_idle_ms = loch_config_u64(config, "kms", "idle");
+    LOCH_TRY_OUT(st, sk_limits_enter(d));
     LOCH_TRY_OUT(st, open_world(d, config));
     LOCH_TRY_OUT(st, sk_daemon_serve(d, address));
     LOCH_TRY_OUT(st, sk_export_start(d, config));

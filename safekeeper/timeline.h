@@ -60,6 +60,7 @@ struct sk_timeline {
     char hold[240];           /* why its writers wait; "": they do not */
     bool hold_told;           /* the last proposer that had to wait was told why */
     uint64_t seen_disk_bytes; /* by the limits */
+    uint64_t promised_bytes;  /* of free disk, to begin files (wal_limits.c) */
     bool paused;              /* senders are not read from: too much is queued */
 
     bool parked; /* its key is gone: nothing runs any more, memory is given back soon */

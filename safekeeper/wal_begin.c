@@ -106,7 +106,7 @@ static void begin_allocated(void *arg, loch_status st)
     struct begin_job *job = arg;
     struct sk_store *s = job->s;
 
-    s->busy = false;
+    s->busy = s->allocating = false;
     if (!loch_is_ok(st)) {
         begin_free(job);
         sk_store_fail(s, st);
@@ -185,7 +185,9 @@ static loch_status begin_adopt(struct begin_job *job)
         begin_allocated(job, LOCH_OK);
         return LOCH_OK;
     }
-    return loch_file_allocate(s->file, s->file_bytes, begin_allocated, job);
+    LOCH_TRY(loch_file_allocate(s->file, s->file_bytes, begin_allocated, job));
+    s->allocating = true;
+    return LOCH_OK;
 }
 
 static void begin_done(void *arg)

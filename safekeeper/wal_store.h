@@ -85,6 +85,9 @@ uint64_t sk_store_last_seq(const struct sk_store *store);
 size_t sk_store_file_count(const struct sk_store *store);
 /* What its WAL files take on disk, preallocation and spare files included. */
 uint64_t sk_store_disk_bytes(const struct sk_store *store);
+/* What files that are not there yet will take: for WAL that is queued, for `more` bytes of it, and
+ * for a file that is being preallocated. A multiple of the size of a file. */
+uint64_t sk_store_pending_bytes(const struct sk_store *store, size_t more);
 /* Where the oldest WAL on disk begins; its end when there is no file. */
 loch_lsn sk_store_first_lsn(const struct sk_store *store);
 /* The first LSN that would stay if all below `lsn` were trimmed: files are kept whole. */
