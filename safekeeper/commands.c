@@ -9,6 +9,7 @@
 #include "loch/base/log.h"
 #include "loch/base/secret.h"
 #include "loch/host/pin_command.h"
+#include "loch/pg/wal_scan.h"
 
 #include <stdio.h>
 
@@ -17,6 +18,23 @@ static loch_status ids(struct loch_console_request *request, struct loch_id *ten
 {
     LOCH_TRY(loch_console_arg_id(request, "tenant", tenant));
     return loch_console_arg_id(request, "timeline", timeline);
+}
+
+/* Could WAL be scanned from there on? What the scanner refuses must not come to be: it could not be
+ * opened. */
+static loch_status check_start(const struct sk_timeline_spec *s)
+{
+    struct loch_wal_scan scan;
+
+    if (s->prev_lsn % 8 != 0 ||
+        !loch_is_ok(loch_wal_scan_init(&scan, LOCH_WAL_SCAN_BOUNDARIES, s->start_lsn, s->prev_lsn,
+                                       s->segment_bytes)))
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "START " LOCH_LSN_FMT " PREV " LOCH_LSN_FMT
+                         " cannot be the end and the start of a record",
+                         LOCH_LSN_ARG(s->start_lsn), LOCH_LSN_ARG(s->prev_lsn));
+    loch_wal_scan_fini(&scan);
+    return LOCH_OK;
 }
 
 static loch_status read_spec(struct loch_console_request *request, struct sk_timeline_spec *out)
@@ -30,12 +48,6 @@ static loch_status read_spec(struct loch_console_request *request, struct sk_tim
     LOCH_TRY(loch_console_arg_u64(request, "sysid", &s.system_id));
     LOCH_TRY(loch_console_arg_u64(request, "pgversion", &version));
     LOCH_TRY(loch_console_arg_u64(request, "segment", &segment));
-    if (s.start_lsn == 0 || s.start_lsn % 8 != 0 || s.prev_lsn >= s.start_lsn ||
-        s.prev_lsn % 8 != 0)
-        return LOCH_FAIL(LOCH_E_INVALID,
-                         "START " LOCH_LSN_FMT " PREV " LOCH_LSN_FMT
-                         " cannot be the end and the start of a record",
-                         LOCH_LSN_ARG(s.start_lsn), LOCH_LSN_ARG(s.prev_lsn));
     if (version / 10000 != 15)
         return LOCH_FAIL(LOCH_E_UNSUPPORTED, "PostgreSQL version %" PRIu64 " is not known here",
                          version);
@@ -46,6 +58,7 @@ static loch_status read_spec(struct loch_console_request *request, struct sk_tim
                          segment);
     s.pg_version = (uint32_t)version;
     s.segment_bytes = (uint32_t)segment;
+    LOCH_TRY(check_start(&s));
     *out = s;
     return LOCH_OK;
 }

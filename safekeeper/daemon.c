@@ -50,8 +50,8 @@ static const struct loch_config_item items[] = {
      .type = LOCH_CONFIG_BYTES,
      .value = "16GiB",
      .max = UINT64_MAX / 16,
-     .help = "WAL of one timeline on disk above which its writers wait; 0: no limit. Keep it well "
-             "above the pageserver's open_layer."},
+     .help = "WAL of one timeline on disk above which its writers wait; 0: no limit. At least "
+             "4 times file_bytes and 16 MiB. Keep it well above the pageserver's open_layer."},
     {.section = "safekeeper",
      .key = "node_limit",
      .type = LOCH_CONFIG_BYTES,
@@ -364,10 +364,10 @@ static void tick(void *arg)
     d->tick = NULL;
     if (d->stopping)
         return;
-    for (size_t i = 0; i < d->timeline_count; i++)
+    sk_limits_tick(d);
+    for (size_t i = 0; i < d->timeline_count && !d->limits.working; i++)
         sk_timeline_tick(d->timelines[i]);
     sk_archive_tick(d);
-    sk_limits_tick(d);
     sk_lsn_metrics_tick(d, loch_env_now_ns(d->env));
     sk_export_tick(d);
     sk_service_tick(d);
@@ -573,6 +573,22 @@ static loch_status keep_leases(struct sk_daemon *d)
     return loch_leases_create(&options, &d->leases);
 }
 
+/* WAL is archived in whole pieces and trimmed in whole files: below that a timeline would be held
+ * with nothing that could ever be trimmed. */
+static loch_status check_limits(const struct sk_daemon *d)
+{
+    const uint64_t least = 4 * d->file_bytes + d->piece_bytes;
+
+    if (d->limits.timeline_bytes == 0 || d->limits.timeline_bytes >= least)
+        return LOCH_OK;
+    return LOCH_FAIL(LOCH_E_INVALID,
+                     "[safekeeper] timeline_limit of %" PRIu64
+                     " bytes would hold writers for ever: "
+                     "WAL leaves the disk in pieces of %" PRIu64 " and files of %" PRIu64
+                     ". Set it to at least %" PRIu64 ", or to 0, or make file_bytes smaller",
+                     d->limits.timeline_bytes, d->piece_bytes, d->file_bytes, least);
+}
+
 loch_status sk_daemon_start(const struct loch_daemon *daemon, void **state)
 {
     struct sk_daemon *d = calloc(1, sizeof *d);
@@ -603,8 +619,10 @@ loch_status sk_daemon_start(const struct loch_daemon *daemon, void **state)
                        loch_id_format(&d->node, text));
         goto out;
     }
+    LOCH_TRY_OUT(st, check_limits(d));
     LOCH_TRY_OUT(st, loch_lease_settings_read(config, &d->lease_settings));
     d->key_idle_ms = loch_config_u64(config, "kms", "idle");
+    LOCH_TRY_OUT(st, sk_limits_enter(d));
     LOCH_TRY_OUT(st, open_world(d, config));
     LOCH_TRY_OUT(st, sk_daemon_serve(d, address));
     LOCH_TRY_OUT(st, sk_export_start(d, config));

@@ -22,9 +22,11 @@
 #define SK_PEERS_MAX       LOCH_MEMBERS_MAX
 #define SK_CONNECTIONS_MAX 4096u
 #define SK_TIMELINES_MAX   16384u
+#define SK_LOOKS_MAX       32u /* timelines that ask their peers how they stand, at a time */
 
 struct sk_timeline;
 struct sk_conn;
+struct sk_recovery;
 
 struct sk_peer {
     struct loch_id node;
@@ -41,6 +43,12 @@ struct sk_stats {
     struct loch_metric *wal_disk_bytes, *spare_bytes, *timelines_held, *exported_bytes, *exports;
     struct loch_metric *witness_lag;
     struct loch_metric *connections, *timelines_active, *timelines_broken;
+};
+
+/* Who looks around (recovery.c), and who waits for a turn, in a line. */
+struct sk_looks {
+    uint32_t count;
+    struct sk_recovery *first, *last;
 };
 
 struct sk_daemon {
@@ -84,6 +92,7 @@ struct sk_daemon {
     struct sk_refusals refusals; /* of connections, in the log */
     struct loch_metrics *metrics;
     struct sk_stats stats;
+    struct sk_looks looks;
     size_t lsn_series; /* timelines whose positions are metrics */
     struct loch_timer *tick;
     bool stopping;

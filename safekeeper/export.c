@@ -54,10 +54,13 @@ static void finish(struct sk_export *e, const char *severity, const char *sqlsta
 {
     struct loch_buf out = {0};
     struct loch_writer w;
+    char line[SK_TEXT_BYTES];
 
     if (e->conn == NULL)
         return;
-    LOCH_WARN("export: %s", text);
+    (void)snprintf(line, sizeof line, "export: %s", text);
+    if (sk_refusals_news(&e->daemon->refusals, line, loch_env_now_ns(e->daemon->env)))
+        LOCH_WARN("%s", line);
     loch_writer_init(&w, &out);
     loch_pgv3_error(&w, severity, sqlstate, text, NULL);
     loch_pgv3_send(e->conn, &out);

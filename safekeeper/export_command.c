@@ -20,9 +20,31 @@ static bool begins(const char *text, const char *word)
     return strncasecmp(text, word, strlen(word)) == 0;
 }
 
+/* What follows SLOT and its name, which may contain anything; the whole text when there is none. */
+static const char *behind_slot(const char *text)
+{
+    const char *at = text + strlen("START_REPLICATION");
+
+    at += strspn(at, " ");
+    if (!begins(at, "SLOT "))
+        return text;
+    at += strlen("SLOT ");
+    at += strspn(at, " ");
+    if (*at != '"')
+        return at + strcspn(at, " ");
+    for (at++; *at != '\0'; at++) {
+        if (at[0] == '"' && at[1] == '"')
+            at++;
+        else if (at[0] == '"')
+            return at + 1;
+    }
+    return at;
+}
+
 /* START_REPLICATION [SLOT "name"] [PHYSICAL] X/X [TIMELINE n] */
 static void parse_start(const char *text, struct sk_export_command *out)
 {
+    text = behind_slot(text);
     const char *slash = strchr(text, '/');
     const char *tli = strcasestr(text, "TIMELINE ");
     char lsn[40] = "";

@@ -23,28 +23,6 @@ static struct loch_place place_of(const struct sk_sealer *sealer, uint64_t gener
                                .generation = generation};
 }
 
-loch_status sk_members_seal(const struct loch_membership *m, const struct sk_sealer *sealer,
-                            struct loch_buf *out)
-{
-    const struct loch_place place = place_of(sealer, m->generation);
-    struct loch_wrap_key key = {0};
-    struct loch_buf plain = {0};
-    struct loch_writer w;
-    loch_status st;
-
-    loch_writer_init(&w, &plain);
-    loch_write_u32(&w, VERSION);
-    loch_write_membership(&w, m);
-    LOCH_TRY_OUT(st, loch_writer_finish(&w));
-    LOCH_TRY_OUT(st,
-                 sealer->wrap_key(sealer->wrap_key_arg, &sealer->tenant, &sealer->timeline, &key));
-    st = loch_sealed_object_seal(&place, &key, loch_buf_slice(&plain), true, out);
-out:
-    loch_wrap_key_fini(&key);
-    loch_buf_fini(&plain);
-    return st;
-}
-
 static loch_status decode(struct loch_slice plain, uint64_t generation, struct loch_membership *out)
 {
     struct loch_membership m;
@@ -66,6 +44,44 @@ static loch_status decode(struct loch_slice plain, uint64_t generation, struct l
     }
     *out = m;
     return LOCH_OK;
+}
+
+/* Nobody could read it, and nothing could replace it: it must not be written. */
+static loch_status check(struct loch_slice plain, uint64_t generation)
+{
+    struct loch_membership m = {0};
+    struct sk_failure why;
+
+    loch_status st = decode(plain, generation, &m);
+    if (loch_is_ok(st)) {
+        loch_membership_fini(&m);
+        return LOCH_OK;
+    }
+    sk_failure_take(&why, st);
+    return LOCH_FAIL(LOCH_E_INVALID, "no reader would take this membership: %s", why.text);
+}
+
+loch_status sk_members_seal(const struct loch_membership *m, const struct sk_sealer *sealer,
+                            struct loch_buf *out)
+{
+    const struct loch_place place = place_of(sealer, m->generation);
+    struct loch_wrap_key key = {0};
+    struct loch_buf plain = {0};
+    struct loch_writer w;
+    loch_status st;
+
+    loch_writer_init(&w, &plain);
+    loch_write_u32(&w, VERSION);
+    loch_write_membership(&w, m);
+    LOCH_TRY_OUT(st, loch_writer_finish(&w));
+    LOCH_TRY_OUT(st, check(loch_buf_slice(&plain), m->generation));
+    LOCH_TRY_OUT(st,
+                 sealer->wrap_key(sealer->wrap_key_arg, &sealer->tenant, &sealer->timeline, &key));
+    st = loch_sealed_object_seal(&place, &key, loch_buf_slice(&plain), true, out);
+out:
+    loch_wrap_key_fini(&key);
+    loch_buf_fini(&plain);
+    return st;
 }
 
 loch_status sk_members_open(struct loch_slice sealed, const struct sk_sealer *sealer,

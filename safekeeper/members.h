@@ -25,7 +25,8 @@ struct sk_members_order {
     uint32_t to_count;
 };
 
-/* The codec; kind LOCH_KIND_MEMBERS. Appends the sealed object. */
+/* The codec; kind LOCH_KIND_MEMBERS. Appends the sealed object. LOCH_E_INVALID for what
+ * sk_members_open would not take. */
 LOCH_STATUS sk_members_seal(const struct loch_membership *m, const struct sk_sealer *sealer,
                             struct loch_buf *out);
 /* LOCH_E_CORRUPT, also for an object whose content names another generation than its place. */

@@ -27,6 +27,9 @@ static loch_status read_list(const char *text, struct sk_members_order *order)
                              LOCH_MEMBERS_MAX);
         *node++ = '\0';
         *address++ = '\0';
+        if (!loch_member_address_valid(loch_slice_of(address, strlen(address))))
+            return LOCH_FAIL(LOCH_E_INVALID,
+                             "a member's address is printable ASCII without blanks: host:port");
         struct loch_member *m = &order->to[order->to_count];
         LOCH_TRY(loch_id_parse(each, &m->id));
         LOCH_TRY(loch_id_parse(node, &m->node));

@@ -6,7 +6,10 @@
  * With no order standing it may look around: ask each peer how it stands (PULL LOOK), so that the
  * acceptor can follow one that is further. It ends when all were asked in vain, or cannot be had.
  * It also looks when a peer has left the ordered term: who is no member hears of a new term from
- * nobody.
+ * nobody. At most SK_LOOKS_MAX timelines of a daemon look at a time, the others wait in a line.
+ *
+ * A peer that goes silent (stopped, its disk hung) is left for the next: one that owes WAL and
+ * sends none, one that owes nothing and does not even say so.
  */
 #include "members.h"
 #include "service.h"
@@ -22,6 +25,10 @@
 #define PAUSE_MIN_MS 50u
 #define PAUSE_MAX_MS 2000u
 #define PATIENCE     8u /* attempts to look in vain, per peer, before it is left */
+/* Without progress for so long a peer is left; twice as long the next time, until there is some:
+ * all of them may be slow. */
+#define STALL_MIN_NS UINT64_C(5000000000)
+#define STALL_MAX_NS UINT64_C(80000000000)
 
 struct sk_recovery {
     struct sk_timeline *tl;
@@ -43,10 +50,17 @@ struct sk_recovery {
     bool connecting;
     bool proven; /* PULL_STATE said that the term is installed */
     uint64_t stream_term;
-    loch_lsn peer_commit;
+    loch_lsn peer_commit, peer_flush; /* as it said last */
+    uint64_t heard_ns;                /* when its last frame came */
+    uint64_t wal_ns;                  /* when it last sent WAL, or owed none */
+    uint64_t stall_ns;                /* how long it may be silent */
+    bool has_turn;                    /* to look: one of daemon->looks */
+    bool in_line;                     /* for a turn */
+    struct sk_recovery *before, *behind;
 };
 
 static void try_next(struct sk_recovery *r);
+static void start(struct sk_recovery *r);
 
 static const char *peer_address(const struct sk_recovery *r)
 {
@@ -88,6 +102,70 @@ static bool has_reason(const struct sk_recovery *r)
     return r->wanted || r->look_left > 0;
 }
 
+/* ---- turns to look ---- */
+
+static void leave_line(struct sk_recovery *r)
+{
+    struct sk_looks *looks = &r->tl->daemon->looks;
+
+    if (!r->in_line)
+        return;
+    *(r->before != NULL ? &r->before->behind : &looks->first) = r->behind;
+    *(r->behind != NULL ? &r->behind->before : &looks->last) = r->before;
+    r->before = r->behind = NULL;
+    r->in_line = false;
+}
+
+static void take_turn(struct sk_recovery *r)
+{
+    leave_line(r);
+    r->has_turn = true;
+    r->tl->daemon->looks.count++;
+}
+
+static void stand_in_line(struct sk_recovery *r)
+{
+    struct sk_looks *looks = &r->tl->daemon->looks;
+
+    if (r->in_line)
+        return;
+    r->in_line = true;
+    r->before = looks->last;
+    *(looks->last != NULL ? &looks->last->behind : &looks->first) = r;
+    looks->last = r;
+}
+
+/* True when it may look now, else it stands in line. */
+static bool may_look(struct sk_recovery *r)
+{
+    const struct sk_looks *looks = &r->tl->daemon->looks;
+
+    if (r->has_turn)
+        return true;
+    if (looks->count < SK_LOOKS_MAX && (looks->first == NULL || looks->first == r)) {
+        take_turn(r);
+        return true;
+    }
+    stand_in_line(r);
+    return false;
+}
+
+/* It has looked, or will not: the first in line does. */
+static void end_turn(struct sk_recovery *r)
+{
+    struct sk_looks *looks = &r->tl->daemon->looks;
+
+    if (!r->has_turn)
+        return;
+    r->has_turn = false;
+    looks->count--;
+    if (looks->first != NULL) {
+        struct sk_recovery *next = looks->first;
+        take_turn(next);
+        start(next);
+    }
+}
+
 static void fire(void *arg)
 {
     struct sk_recovery *r = arg;
@@ -99,6 +177,7 @@ static void fire(void *arg)
 /* Goes on with the next peer after a while. */
 static void later(struct sk_recovery *r)
 {
+    end_turn(r);
     if (!has_reason(r) || r->timer != NULL)
         return;
     r->peer++;
@@ -142,6 +221,7 @@ static loch_status state_frame(struct sk_recovery *r, struct loch_slice payload)
     }
     r->proven = m.term == r->stream_term;
     r->peer_commit = m.commit_lsn;
+    r->peer_flush = m.flush_lsn;
     loch_wal_pull_state_fini(&m);
     if (!r->proven) {
         r->look_next = true;
@@ -158,6 +238,7 @@ static loch_status frame(void *arg, uint8_t type, struct loch_slice payload)
 {
     struct sk_recovery *r = arg;
 
+    r->heard_ns = loch_env_now_ns(r->tl->daemon->env);
     if (type == LOCH_WAL_PULL_STATE)
         return state_frame(r, payload);
     if (type == LOCH_WAL_PULL_DATA) {
@@ -168,6 +249,8 @@ static loch_status frame(void *arg, uint8_t type, struct loch_slice payload)
         if (!r->wanted || r->term != r->stream_term)
             return LOCH_FAIL(LOCH_E_STALE, "no longer wanted");
         r->pause_ms = PAUSE_MIN_MS;
+        r->wal_ns = r->heard_ns;
+        r->stall_ns = STALL_MIN_NS;
         loch_status st =
             sk_timeline_recovered(r->tl, r->stream_term, m.begin, m.bytes, r->peer_commit);
         (void)sk_limits_held(r->tl); /* pauses us, above a limit */
@@ -234,6 +317,8 @@ static void connected(void *arg, loch_status st, struct loch_stream *stream)
     r->looking = !r->wanted || r->look_next;
     r->look_next = false;
     r->stream_term = r->looking ? 0 : r->term;
+    r->peer_flush = 0;
+    r->heard_ns = r->wal_ns = loch_env_now_ns(r->tl->daemon->env);
     loch_stream_attach(stream, &events, r);
     if (!has_reason(r)) {
         loch_stream_close(stream);
@@ -291,8 +376,17 @@ out:
 
 static void try_next(struct sk_recovery *r)
 {
-    if (!has_reason(r) || r->connecting || r->stream != NULL)
+    if (!has_reason(r) || r->connecting || r->stream != NULL) {
+        if (!r->connecting && r->stream == NULL)
+            end_turn(r);
         return;
+    }
+    if (r->wanted) {
+        leave_line(r);
+        end_turn(r);
+    } else if (!may_look(r)) {
+        return;
+    }
     if (!choose_peer(r)) {
         r->look_left = 0;
         later(r);
@@ -314,6 +408,7 @@ static struct sk_recovery *get(struct sk_timeline *tl)
         if (tl->recovery == NULL)
             sk_daemon_fail_stop("no memory to recover WAL", LOCH_FAIL(LOCH_E_NO_MEMORY, "calloc"));
         tl->recovery->tl = tl;
+        tl->recovery->stall_ns = STALL_MIN_NS;
     }
     return tl->recovery;
 }
@@ -377,6 +472,33 @@ void sk_recovery_pause(struct sk_timeline *tl, bool paused)
         loch_stream_read(r->stream, !paused);
 }
 
+/* Has the peer said nothing for too long, or sent nothing of what it has? */
+static bool is_silent(struct sk_recovery *r, uint64_t now_ns)
+{
+    struct loch_acceptor_view view;
+
+    if (r->tl->paused || r->tl->hold[0] != '\0') { /* it is we who do not read */
+        r->heard_ns = r->wal_ns = now_ns;
+        return false;
+    }
+    loch_acceptor_look(r->tl->acceptor, &view);
+    if (r->looking || r->peer_flush <= view.write_lsn)
+        r->wal_ns = now_ns; /* none is due */
+    return now_ns - loch_min_u64(r->heard_ns, r->wal_ns) >= r->stall_ns;
+}
+
+void sk_recovery_tick(struct sk_timeline *tl)
+{
+    struct sk_recovery *r = tl->recovery;
+
+    if (r == NULL || r->stream == NULL || !is_silent(r, loch_env_now_ns(tl->daemon->env)))
+        return;
+    LOCH_INFO("timeline %s: recovery from %s: it has sent nothing for %" PRIu64 " s",
+              tl->timeline_text, peer_address(r), r->stall_ns / UINT64_C(1000000000));
+    r->stall_ns = loch_min_u64(2 * r->stall_ns, STALL_MAX_NS);
+    loch_stream_close(r->stream); /* `closed` goes on with the next */
+}
+
 bool sk_recovery_stop(struct sk_timeline *tl)
 {
     struct sk_recovery *r = tl->recovery;
@@ -387,8 +509,11 @@ bool sk_recovery_stop(struct sk_timeline *tl)
     r->look_left = 0;
     loch_timer_cancel(r->timer);
     r->timer = NULL;
+    leave_line(r);
     if (r->stream != NULL)
         loch_stream_close(r->stream);
+    else if (!r->connecting)
+        end_turn(r);
     return sk_recovery_idle(tl);
 }
 

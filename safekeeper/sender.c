@@ -77,6 +77,17 @@ static loch_status send_data(struct sk_conn *conn, struct loch_slice bytes)
     return LOCH_OK;
 }
 
+/* A reader that comes again and again for what cannot be read must not fill the log. */
+static void log_unread(struct sk_conn *conn)
+{
+    char text[SK_TEXT_BYTES];
+
+    (void)snprintf(text, sizeof text, "timeline %s: cannot read WAL: %s",
+                   conn->timeline->timeline_text, loch_error_text());
+    if (sk_refusals_news(&conn->daemon->refusals, text, loch_env_now_ns(conn->daemon->env)))
+        LOCH_ERROR("%s", text);
+}
+
 /* Below the WAL on our own disk. */
 static bool trimmed(const struct sk_conn *conn)
 {
@@ -101,7 +112,7 @@ static void read_done(void *arg, loch_status st, struct loch_buf *take_wal)
                 sk_sender_pump(conn);
                 return;
             }
-            LOCH_ERROR("timeline %s: cannot read WAL: %s", tl->timeline_text, loch_error_text());
+            log_unread(conn);
             if (st.code == LOCH_E_CORRUPT && !conn->archived)
                 sk_timeline_break(tl, loch_error_text());
             else

@@ -91,6 +91,8 @@ void sk_recovery_order(struct sk_timeline *tl, uint64_t term, loch_lsn begin, lo
  * asked in vain. */
 void sk_recovery_look(struct sk_timeline *tl);
 void sk_recovery_pause(struct sk_timeline *tl, bool paused);
+/* About once a second: leaves a peer that has gone silent. */
+void sk_recovery_tick(struct sk_timeline *tl);
 /* Stops; true when nothing is under way any more, then it may be destroyed. */
 bool sk_recovery_stop(struct sk_timeline *tl);
 bool sk_recovery_idle(const struct sk_timeline *tl);

@@ -99,8 +99,6 @@ static bool carry_out(struct sk_timeline *tl, const struct loch_acceptor_effect 
     case LOCH_ACCEPTOR_TRUNCATE: {
         struct loch_acceptor_view view;
         loch_acceptor_look(tl->acceptor, &view);
-        LOCH_INFO("timeline %s: WAL is cut at " LOCH_LSN_FMT, tl->timeline_text,
-                  LOCH_LSN_ARG(e->begin));
         sk_store_truncate(tl->store, e->token, e->begin, view.term);
         break;
     }
@@ -158,6 +156,12 @@ static void publish(struct sk_timeline *tl)
     tl->seen_epoch = view.min_compute_epoch;
     tl->seen_commit = view.commit_lsn;
     tl->seen_flush = view.flush_lsn;
+    if (view.installed_term != tl->said_term && !view.installing) {
+        tl->said_term = view.installed_term;
+        tl->wary = false;
+        LOCH_INFO("timeline %s: term %" PRIu64 " begins at " LOCH_LSN_FMT, tl->timeline_text,
+                  view.installed_term, LOCH_LSN_ARG(view.term_start));
+    }
     if (view.generation != tl->seen_generation) {
         tl->seen_generation = view.generation;
         LOCH_INFO("timeline %s: membership of generation %" PRIu64 ", %" PRIu32 " safekeepers%s",
@@ -220,9 +224,6 @@ void sk_timeline_vote(struct sk_timeline *tl, struct loch_acceptor_from from,
 void sk_timeline_elected(struct sk_timeline *tl, struct loch_acceptor_from from,
                          const struct loch_wal_elected *m)
 {
-    LOCH_INFO(
-        "timeline %s: term %" PRIu64 " begins at " LOCH_LSN_FMT, tl->timeline_text, m->term,
-        LOCH_LSN_ARG(m->history.count > 0 ? m->history.entries[m->history.count - 1].start : 0));
     run(tl, loch_acceptor_elected(tl->acceptor, from, m, &tl->effects));
 }
 
@@ -269,7 +270,8 @@ loch_status sk_timeline_configure(struct sk_timeline *tl, const struct loch_memb
 
 void sk_timeline_peer_state(struct sk_timeline *tl, const struct loch_wal_pull_state *m)
 {
-    run(tl, loch_acceptor_peer_state(tl->acceptor, m, &tl->effects));
+    if (!tl->wary)
+        run(tl, loch_acceptor_peer_state(tl->acceptor, m, &tl->effects));
 }
 
 void sk_timeline_feedback(struct sk_timeline *tl, const struct loch_wal_pull_feedback *m)
@@ -285,6 +287,7 @@ void sk_timeline_tick(struct sk_timeline *tl)
     if (tl->state == SK_ACTIVE) {
         sk_store_tick(tl->store);
         sk_trim_tick(tl);
+        sk_recovery_tick(tl);
         run(tl, loch_acceptor_tick(tl->acceptor, &tl->effects));
     } else if (tl->state == SK_WAITING && !tl->job && !tl->parked &&
                loch_env_now_ns(tl->daemon->env) >= tl->retry_ns) {
@@ -320,6 +323,8 @@ static void truncated(void *arg, uint64_t token, loch_lsn prev_lsn)
     disk_done(tl, token);
     if (tl->parked)
         return;
+    LOCH_INFO("timeline %s: WAL is cut at " LOCH_LSN_FMT, tl->timeline_text,
+              LOCH_LSN_ARG(sk_store_end(tl->store)));
     run(tl, loch_acceptor_truncated(tl->acceptor, token, prev_lsn, &tl->effects));
 }
 
@@ -344,8 +349,32 @@ static void failed(void *arg, loch_status st)
     sk_daemon_fail_stop(what, st);
 }
 
-static const struct sk_store_events store_events = {
-    .persisted = persisted, .truncated = truncated, .synced = synced, .failed = failed};
+/* A history that no honest leader can have: whoever sent it is refused, or, a peer that has taken
+ * it over, not followed again. The acceptor's state was ahead of the disk, which has not changed:
+ * it is read anew. */
+static void uncut(void *arg, loch_status st)
+{
+    struct sk_timeline *tl = arg;
+    struct loch_acceptor_view view;
+    char why[SK_TEXT_BYTES];
+
+    if (tl->parked)
+        return;
+    (void)snprintf(why, sizeof why, "%s", loch_error_text());
+    loch_acceptor_look(tl->acceptor, &view);
+    if (view.installing_conn != 0)
+        sk_service_close(tl, view.installing_conn, st.code,
+                         "the history would have WAL cut where no record ends");
+    else
+        tl->wary = true;
+    sk_timeline_park(tl, LOCH_E_UNAVAILABLE, why);
+}
+
+static const struct sk_store_events store_events = {.persisted = persisted,
+                                                    .truncated = truncated,
+                                                    .synced = synced,
+                                                    .failed = failed,
+                                                    .uncut = uncut};
 
 /* ---- life ---- */
 
@@ -626,7 +655,7 @@ static loch_status activate(struct sk_timeline *tl, struct open_job *job)
     loch_acceptor_look(tl->acceptor, &view);
     tl->seen_commit = view.commit_lsn;
     tl->seen_flush = view.flush_lsn;
-    tl->seen_term = view.installed_term;
+    tl->seen_term = tl->said_term = view.installed_term;
     tl->seen_epoch = view.min_compute_epoch;
     tl->seen_generation = view.generation;
     tl->done_token = 0;

@@ -40,8 +40,9 @@ struct sk_timeline {
     struct loch_acceptor_effects effects;
     struct sk_store *store;
     struct sk_recovery *recovery; /* NULL until first needed */
-    uint32_t members_jobs;        /* the membership is being read or changed */
-    bool members_due;             /* it is to be read once more after that */
+    bool wary; /* a peer's history could not be: none is followed until a term is installed */
+    uint32_t members_jobs; /* the membership is being read or changed */
+    bool members_due;      /* it is to be read once more after that */
     uint64_t seen_generation;
     struct sk_scrub *scrub;      /* NULL when none is under way */
     struct loch_slice input;     /* bytes of the event being handled */
@@ -50,6 +51,7 @@ struct sk_timeline {
     uint64_t next_conn;
     loch_lsn seen_commit, seen_flush;
     uint64_t seen_term; /* installed */
+    uint64_t said_term; /* durably installed, and in the log */
     uint64_t seen_epoch;
     loch_lsn reader_lsn, persisted_lsn; /* the pageserver's positions */
     loch_lsn remote_lsn;                /* up to which it needs no WAL, come what may */
@@ -58,6 +60,7 @@ struct sk_timeline {
     char hold[240];           /* why its writers wait; "": they do not */
     bool hold_told;           /* the last proposer that had to wait was told why */
     uint64_t seen_disk_bytes; /* by the limits */
+    uint64_t promised_bytes;  /* of free disk, to begin files (wal_limits.c) */
     bool paused;              /* senders are not read from: too much is queued */
 
     bool parked; /* its key is gone: nothing runs any more, memory is given back soon */
@@ -88,8 +91,9 @@ bool sk_timeline_idle(const struct sk_timeline *tl);
 void sk_timeline_quiesce(struct sk_timeline *tl, const char *why);
 /* Damage was found while it was served: it votes and serves no more. */
 void sk_timeline_break(struct sk_timeline *tl, const char *why);
-/* Its tenant's key is gone: as if the process had ended, it forgets all that is not on disk, and
- * waits for its key; a broken one stays broken. What it acknowledged is durable. */
+/* Its tenant's key is gone, or a cut could not be made: as if the process had ended, it forgets all
+ * that is not on disk, and is opened again (when there is a key); a broken one stays broken. What
+ * it acknowledged is durable. */
 void sk_timeline_park(struct sk_timeline *tl, enum loch_code code, const char *why);
 /* False once a parked timeline has given its memory back. */
 bool sk_timeline_holds_plaintext(const struct sk_timeline *tl);

@@ -20,6 +20,7 @@ struct begin_job {
     struct sk_wal_files gone;   /* superseded whole */
     struct point anchor;        /* truncation: the best point at or below the cut */
     bool truncation;
+    bool uncut; /* the cut is no record boundary: nothing was changed */
     loch_lsn prev;
     struct sk_spare spare;       /* what becomes the file; seq 0: none, it is made */
     uint64_t old_seq, old_bytes; /* a file that is left before it is full: its rest is given back */
@@ -66,10 +67,13 @@ static loch_status begin_steps(struct begin_job *job)
     char path[SK_PATH_BYTES];
     loch_status st;
 
-    if (job->truncation)
-        LOCH_TRY_OUT(st, sk_wal_find_prev(s->dir, sealer, &job->before, s->segment_bytes,
-                                          job->anchor.lsn, job->anchor.prev, job->begin.start_lsn,
-                                          &job->prev));
+    if (job->truncation) {
+        st = sk_wal_find_prev(s->dir, sealer, &job->before, s->segment_bytes, job->anchor.lsn,
+                              job->anchor.prev, job->begin.start_lsn, &job->prev);
+        job->uncut = st.code == LOCH_E_CORRUPT;
+        if (!loch_is_ok(st))
+            goto out;
+    }
     LOCH_TRY_OUT(st,
                  sealer->wrap_key(sealer->wrap_key_arg, &sealer->tenant, &sealer->timeline, &key));
     LOCH_TRY_OUT(st, loch_wal_writer_create(&place, &key, &job->begin, &head, &job->writer));
@@ -102,7 +106,7 @@ static void begin_allocated(void *arg, loch_status st)
     struct begin_job *job = arg;
     struct sk_store *s = job->s;
 
-    s->busy = false;
+    s->busy = s->allocating = false;
     if (!loch_is_ok(st)) {
         begin_free(job);
         sk_store_fail(s, st);
@@ -121,6 +125,17 @@ static void begin_allocated(void *arg, loch_status st)
     begin_free(job);
     s->events->truncated(s->arg, token, prev);
     sk_store_pump(s);
+}
+
+/* What was asked for cannot be done to this WAL. The disk is sound. */
+static void give_up(struct sk_store *s, loch_status st)
+{
+    if (s->events->uncut == NULL) {
+        sk_store_fail(s, st);
+    } else if (!s->failed) {
+        s->failed = true;
+        s->events->uncut(s->arg, st);
+    }
 }
 
 static loch_status begin_adopt(struct begin_job *job)
@@ -170,7 +185,9 @@ static loch_status begin_adopt(struct begin_job *job)
         begin_allocated(job, LOCH_OK);
         return LOCH_OK;
     }
-    return loch_file_allocate(s->file, s->file_bytes, begin_allocated, job);
+    LOCH_TRY(loch_file_allocate(s->file, s->file_bytes, begin_allocated, job));
+    s->allocating = true;
+    return LOCH_OK;
 }
 
 static void begin_done(void *arg)
@@ -180,9 +197,13 @@ static void begin_done(void *arg)
     loch_status st = begin_adopt(job);
 
     if (!loch_is_ok(st)) {
+        const bool uncut = job->uncut;
         s->busy = false;
         begin_free(job);
-        sk_store_fail(s, st);
+        if (uncut)
+            give_up(s, st);
+        else
+            sk_store_fail(s, st);
     }
 }
 

@@ -1,6 +1,7 @@
 /* Holds: limits of WAL on disk. Invariants: a held timeline is released some way below the limit
  * that held it; over the node's limit only those are held that use more than the mean, so one
- * timeline cannot stop the others. */
+ * timeline cannot stop the others; free space is promised to a timeline before it begins a file, so
+ * that many that do so at once cannot all count on the same. */
 #include "wal_limits.h"
 
 #include "service.h"
@@ -12,8 +13,9 @@
 #include <stdlib.h>
 
 #define RESERVE_BYTES (4u << 20)
-#define FREE_SHARE    16u /* of a small file system stays free */
-#define SPARE_SHARE   16u /* of a timeline's limit, in spare files */
+#define FULL_BYTES    (4u * RESERVE_BYTES) /* free: the reserve is given up below, in time */
+#define FREE_SHARE    16u                  /* of a small file system stays free */
+#define SPARE_SHARE   16u                  /* of a timeline's limit, in spare files */
 #define SPARE_BYTES   (UINT64_C(256) << 20)
 #define MIB(bytes_)   ((bytes_) >> 20)
 
@@ -74,12 +76,17 @@ static void reserve_done(void *arg)
     free(job);
 }
 
+static bool has_room(const struct sk_limits *l)
+{
+    return l->free_bytes / 2 > loch_max_u64(l->least_free_bytes + RESERVE_BYTES, FULL_BYTES);
+}
+
 /* Gives the reserve up when the disk is all but full, and makes it again when there is room. */
 static void tend_reserve(struct sk_daemon *d)
 {
     struct sk_limits *l = &d->limits;
-    bool full = l->free_bytes < RESERVE_BYTES;
-    bool room = l->free_bytes / 2 > l->least_free_bytes + RESERVE_BYTES;
+    bool full = l->free_bytes < FULL_BYTES;
+    bool room = has_room(l);
     struct reserve_job *job;
 
     if (l->working || l->free_bytes == UINT64_MAX || !(l->reserved ? full : room))
@@ -97,21 +104,49 @@ static void tend_reserve(struct sk_daemon *d)
         free(job);
 }
 
+loch_status sk_limits_enter(struct sk_daemon *d)
+{
+    d->limits.reserved = false;
+    return reserve(d, false);
+}
+
 loch_status sk_limits_start(struct sk_daemon *d)
 {
     struct sk_limits *l = &d->limits;
 
     look(d);
-    if (l->free_bytes == UINT64_MAX)
+    if (l->free_bytes == UINT64_MAX || !has_room(l))
         return LOCH_OK;
-    l->reserved = l->free_bytes > l->least_free_bytes + RESERVE_BYTES;
-    return reserve(d, l->reserved);
+    LOCH_TRY(reserve(d, true));
+    l->reserved = true;
+    return LOCH_OK;
 }
 
 /* ---- holding ---- */
 
-/* Why the timeline must wait, in *out; false: it need not. A held one is let go below 15/16. */
-static bool reason(const struct sk_timeline *tl, char *out, size_t max)
+static void promise(struct sk_timeline *tl, uint64_t bytes)
+{
+    struct sk_limits *l = &tl->daemon->limits;
+
+    LOCH_ASSERT(l->promised_bytes >= tl->promised_bytes);
+    l->promised_bytes += bytes - tl->promised_bytes;
+    tl->promised_bytes = bytes;
+}
+
+/* What would be free if this timeline began files of `need` bytes, and the others theirs. */
+static uint64_t free_after(const struct sk_timeline *tl, uint64_t need)
+{
+    const struct sk_limits *l = &tl->daemon->limits;
+    const uint64_t spoken_for = l->promised_bytes - tl->promised_bytes + need;
+
+    if (l->free_bytes == UINT64_MAX)
+        return UINT64_MAX;
+    return l->free_bytes - loch_min_u64(spoken_for, l->free_bytes);
+}
+
+/* Why the timeline must wait before it takes `need` bytes more of the disk, in *out; false: it need
+ * not. A held one is let go below 15/16. */
+static bool reason(const struct sk_timeline *tl, uint64_t need, char *out, size_t max)
 {
     const struct sk_limits *l = &tl->daemon->limits;
     /* Spare files do not hold a timeline: they are given back before. */
@@ -138,11 +173,13 @@ static bool reason(const struct sk_timeline *tl, char *out, size_t max)
                        (unsigned long long)MIB(l->node_bytes), (unsigned long long)MIB(bytes));
         return true;
     }
-    if (l->free_bytes < least) {
+    const uint64_t left = free_after(tl, need);
+    if (left < least) {
         (void)snprintf(out, max,
-                       "the safekeeper's disk is full: %llu MiB are free in %s, %llu have to "
-                       "stay free: make room there",
+                       "the safekeeper's disk is full: %llu MiB are free in %s, of which %llu are "
+                       "about to be used and %llu have to stay free: make room there",
                        (unsigned long long)MIB(l->free_bytes), tl->daemon->dir,
+                       (unsigned long long)MIB(l->free_bytes - left),
                        (unsigned long long)MIB(l->least_free_bytes));
         return true;
     }
@@ -166,13 +203,15 @@ uint64_t sk_limits_spare_bytes(const struct sk_timeline *tl)
                                   : loch_min_u64(SPARE_BYTES, l->timeline_bytes / SPARE_SHARE);
 }
 
-static void judge(struct sk_timeline *tl)
+/* `need`: what it is about to take of the disk. */
+static void judge(struct sk_timeline *tl, uint64_t need)
 {
     char why[sizeof tl->hold];
     bool was = tl->hold[0] != '\0';
 
-    if (!reason(tl, why, sizeof why))
+    if (!reason(tl, need, why, sizeof why))
         why[0] = '\0';
+    promise(tl, why[0] == '\0' ? need : sk_store_pending_bytes(tl->store, 0));
     (void)snprintf(tl->hold, sizeof tl->hold, "%s", why);
     if (!was && why[0] != '\0') {
         LOCH_WARN("timeline %s: its writers wait: %s", tl->timeline_text, why);
@@ -192,14 +231,17 @@ bool sk_limits_held(struct sk_timeline *tl)
 
     if (tl->state != SK_ACTIVE)
         return false;
-    uint64_t bytes = sk_store_disk_bytes(tl->store);
-    if (bytes != tl->seen_disk_bytes) { /* a file was begun */
+    const uint64_t bytes = sk_store_disk_bytes(tl->store);
+    const uint64_t need = sk_store_pending_bytes(tl->store, LOCH_WAL_CHUNK_BYTES);
+    const bool begun = bytes != tl->seen_disk_bytes; /* a file was */
+    if (begun) {
         l->wal_bytes += bytes - tl->seen_disk_bytes;
         tl->seen_disk_bytes = bytes;
-        look(tl->daemon);
-        if (tl->hold[0] == '\0')
-            judge(tl);
     }
+    if (begun || need < tl->promised_bytes) /* what was promised is taken by now */
+        look(tl->daemon);
+    if ((begun || need != tl->promised_bytes) && tl->hold[0] == '\0')
+        judge(tl, need);
     return tl->hold[0] != '\0';
 }
 
@@ -211,11 +253,13 @@ void sk_limits_tick(struct sk_daemon *d)
     int64_t held = 0;
 
     look(d);
-    l->wal_bytes = 0;
+    l->wal_bytes = l->promised_bytes = 0;
     for (size_t i = 0; i < d->timeline_count; i++) {
         struct sk_timeline *tl = d->timelines[i];
+        tl->promised_bytes = 0;
         if (tl->state != SK_ACTIVE)
             continue;
+        promise(tl, sk_store_pending_bytes(tl->store, 0));
         tl->seen_disk_bytes = sk_store_disk_bytes(tl->store);
         l->wal_bytes += tl->seen_disk_bytes;
         spare_bytes += sk_store_spare_bytes(tl->store);
@@ -223,10 +267,12 @@ void sk_limits_tick(struct sk_daemon *d)
     }
     l->fair_bytes = with_wal == 0 ? 0 : l->wal_bytes / with_wal;
     for (size_t i = 0; i < d->timeline_count; i++) {
-        if (d->timelines[i]->state != SK_ACTIVE)
+        struct sk_timeline *tl = d->timelines[i];
+        if (tl->state != SK_ACTIVE)
             continue;
-        judge(d->timelines[i]);
-        held += d->timelines[i]->hold[0] != '\0';
+        judge(tl,
+              sk_store_pending_bytes(tl->store, tl->hold[0] != '\0' ? LOCH_WAL_CHUNK_BYTES : 0));
+        held += tl->hold[0] != '\0';
     }
     tend_reserve(d);
     loch_metric_set(d->stats.wal_disk_bytes, (int64_t)l->wal_bytes);

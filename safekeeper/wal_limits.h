@@ -23,14 +23,20 @@ struct sk_limits {
     uint64_t timeline_bytes, node_bytes, min_free_bytes; /* settings */
     uint64_t least_free_bytes; /* min_free_bytes, or less on a small file system */
     uint64_t free_bytes;       /* as last seen; UINT64_MAX: not known */
+    uint64_t promised_bytes;   /* of them, to timelines that are about to begin files */
     uint64_t wal_bytes;        /* of all timelines, as last seen */
     uint64_t fair_bytes;       /* the mean of those that have WAL */
     bool reserved, working;    /* the reserve is there; it is being made or given up */
 };
 
-/* At start-up: makes the reserve, or gives it up when there is no room. */
+/* Before anything else is written to the directory: gives up the reserve that the last process
+ * left, for the disk may have filled since. */
+LOCH_STATUS sk_limits_enter(struct sk_daemon *daemon);
+/* When the node's files are written: makes the reserve if there is room. */
 LOCH_STATUS sk_limits_start(struct sk_daemon *daemon);
-/* About once a second: looks at everything, holds and releases. */
+/* About once a second, before control files are written: looks at everything, holds and releases.
+ * While limits.working, the reserve is being given up (or made): control files can wait for that.
+ */
 void sk_limits_tick(struct sk_daemon *daemon);
 /* Before WAL of a timeline is taken: holds it if it is above a limit by now. True: held. */
 bool sk_limits_held(struct sk_timeline *tl);

@@ -3,7 +3,8 @@
  *
  * Group commit falls out of the order: while a sync is in flight WRITEs queue up; then one sealed
  * write and one fdatasync cover them all. Stores of different timelines work at the same time.
- * A failed write or sync is final: `failed` is called once, and the process must end.
+ * A failed write or sync is final: `failed` is called once, and the process must end. A cut that
+ * cannot be ends this store only (`uncut`).
  * Loop thread only, unless said otherwise. Events never run before the call that causes them
  * returns.
  */
@@ -26,6 +27,10 @@ struct sk_store_events {
     void (*truncated)(void *arg, uint64_t token, loch_lsn prev_lsn);
     void (*synced)(void *arg, uint64_t token, loch_lsn flush_lsn, loch_lsn prev_lsn);
     void (*failed)(void *arg, loch_status st);
+    /* A TRUNCATE that cannot be: it begins inside a record, or what is below is damaged. Nothing
+     * was changed on disk; the store carries out nothing more, and has to be opened anew. NULL:
+     * `failed` instead. */
+    void (*uncut)(void *arg, loch_status st);
 };
 
 /* Shared by all timelines; series may be NULL in tests. */
@@ -80,6 +85,9 @@ uint64_t sk_store_last_seq(const struct sk_store *store);
 size_t sk_store_file_count(const struct sk_store *store);
 /* What its WAL files take on disk, preallocation and spare files included. */
 uint64_t sk_store_disk_bytes(const struct sk_store *store);
+/* What files that are not there yet will take: for WAL that is queued, for `more` bytes of it, and
+ * for a file that is being preallocated. A multiple of the size of a file. */
+uint64_t sk_store_pending_bytes(const struct sk_store *store, size_t more);
 /* Where the oldest WAL on disk begins; its end when there is no file. */
 loch_lsn sk_store_first_lsn(const struct sk_store *store);
 /* The first LSN that would stay if all below `lsn` were trimmed: files are kept whole. */

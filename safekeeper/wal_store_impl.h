@@ -89,7 +89,8 @@ struct sk_store {
     uint64_t started_ns;
     struct sk_ahead ahead;
     struct sk_spares spares;
-    bool recycled; /* the newest file was a spare one: behind its end lies what it was before */
+    bool allocating; /* the newest file's room is being made */
+    bool recycled;   /* the newest file was a spare one: behind its end lies what it was before */
     struct sk_journal_client client;
     bool journaled; /* the write in flight */
     loch_lsn written, received;

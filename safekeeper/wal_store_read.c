@@ -145,6 +145,20 @@ uint64_t sk_store_disk_bytes(const struct sk_store *s)
     return sum;
 }
 
+uint64_t sk_store_pending_bytes(const struct sk_store *s, size_t more)
+{
+    const uint64_t used = s->writer == NULL
+                              ? s->file_bytes
+                              : loch_min_u64(loch_wal_writer_bytes(s->writer), s->file_bytes);
+    const uint64_t room = s->file_bytes - used + sk_store_spare_bytes(s);
+    const uint64_t due = s->queued + more;
+    uint64_t files = s->allocating;
+
+    if (due > room)
+        files += (due - room + s->file_bytes - 1) / s->file_bytes;
+    return files * s->file_bytes;
+}
+
 loch_lsn sk_store_first_lsn(const struct sk_store *s)
 {
     return s->files.count == 0 ? s->written : s->files.items[0].begin;

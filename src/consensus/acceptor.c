@@ -749,6 +749,7 @@ void loch_acceptor_look(const struct loch_acceptor *a, struct loch_acceptor_view
         .installed_term = installed_term(a),
         .term_start = term_start(a),
         .installing = a->install.token != 0,
+        .installing_conn = a->install.token != 0 ? a->install.conn : 0,
         .settled = a->install.token == 0 && a->vote.token == 0 && a->raise_token == 0,
         .min_compute_epoch = a->control.min_compute_epoch,
         .generation = a->durable_generation,

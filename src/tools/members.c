@@ -3,6 +3,7 @@
  * docs/protocol/consensus.md, "Changing the membership". */
 #include "commands.h"
 #include "console_client.h"
+#include "patience.h"
 
 #include "loch/consensus/membership.h"
 
@@ -10,10 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STEP_TIMEOUT_MS 120000
-#define PAUSE_MS        50u
-#define SAY_MS          2000u
-#define LIST_BYTES      2400u
+#define PAUSE_MS   50u
+#define LIST_BYTES 2400u
 
 /* What every safekeeper says of itself: the rows of SHOW MEMBER STATES, NULL when it is down. */
 struct survey {
@@ -302,13 +301,12 @@ static void states_of(const struct loch_cluster *c, const struct survey *s,
 static loch_status finish(const struct loch_cluster *c, const struct target *t,
                           const struct loch_membership *joint)
 {
-    const uint64_t until = loch_now_ms() + STEP_TIMEOUT_MS;
-    uint64_t say = loch_now_ms() + SAY_MS;
+    struct loch_patience patience = loch_patience_begin(loch_now_ms());
     const char *why = "";
     char rest[64];
 
     (void)snprintf(rest, sizeof rest, " FROM %" PRIu64, joint->generation);
-    while (loch_now_ms() < until) {
+    while (loch_now_ms() < patience.until_ms) {
         struct loch_member_state before[LOCH_MEMBERS_MAX], after[LOCH_MEMBERS_MAX];
         struct loch_membership ended = {0};
         struct survey s;
@@ -317,6 +315,7 @@ static loch_status finish(const struct loch_cluster *c, const struct target *t,
         survey_fini(&s);
         survey_take(c, t, &s);
         states_of(c, &s, joint, t->timeline, after);
+        loch_patience_see_new(&patience, loch_now_ms(), joint, after);
         if (loch_membership_may_finish(joint, before, after, &why)) {
             loch_status st = order(c, &s, t, "FINISH", rest, &ended);
             if (loch_is_ok(st))
@@ -327,17 +326,15 @@ static loch_status finish(const struct loch_cluster *c, const struct target *t,
         }
         tell(c, &s, t);
         survey_fini(&s);
-        if (loch_now_ms() > say) {
+        if (loch_patience_says(&patience, loch_now_ms()))
             loch_progress("timeline %.8s: waiting: %s", t->timeline, why);
-            say = loch_now_ms() + SAY_MS;
-        }
         loch_pause_ms(PAUSE_MS);
     }
     return LOCH_FAIL(LOCH_E_UNAVAILABLE,
-                     "timeline %s: the change is not over after %d s: %s. It is safe to leave it "
-                     "so; go on with `loch safekeeper settle`, or take it back with `loch "
+                     "timeline %s: the change has made no progress for %u s: %s. It is safe to "
+                     "leave it so; go on with `loch safekeeper settle`, or take it back with `loch "
                      "safekeeper abort`",
-                     t->timeline, STEP_TIMEOUT_MS / 1000, why);
+                     t->timeline, LOCH_PATIENCE_MS / 1000, why);
 }
 
 /* Any row of a safekeeper that has the timeline: what it is, and how far. */
@@ -359,16 +356,16 @@ static const json_t *best_row(const struct loch_cluster *c, const struct survey 
 /* Safekeeper i follows the others until it has what was committed when we began. */
 static loch_status catch_up(const struct loch_cluster *c, const struct target *t, int i)
 {
-    const uint64_t until = loch_now_ms() + STEP_TIMEOUT_MS;
-    uint64_t say = loch_now_ms() + SAY_MS;
+    struct loch_patience patience = loch_patience_begin(loch_now_ms());
     loch_lsn goal = 0;
 
-    while (loch_now_ms() < until) {
+    while (loch_now_ms() < patience.until_ms) {
         struct survey s;
         json_t *rows = NULL;
         survey_take(c, t, &s);
         const json_t *best = best_row(c, &s, t->timeline);
         const loch_lsn has = lsn_of(survey_row(&s, i, t->timeline), "flush_lsn");
+        loch_patience_see(&patience, loch_now_ms(), has);
         if (goal == 0 && best != NULL)
             goal = lsn_of(best, "commit_lsn");
         survey_fini(&s);
@@ -377,17 +374,15 @@ static loch_status catch_up(const struct loch_cluster *c, const struct target *t
         LOCH_TRY(loch_consolef(c, loch_port_safekeeper(c, i), &rows, "SHOW MEMBERS %s %s",
                                t->tenant, t->timeline));
         json_decref(rows);
-        if (loch_now_ms() > say) {
+        if (loch_patience_says(&patience, loch_now_ms()))
             loch_progress("timeline %.8s: safekeeper %d is at " LOCH_LSN_FMT " of " LOCH_LSN_FMT,
                           t->timeline, i + 1, LOCH_LSN_ARG(has), LOCH_LSN_ARG(goal));
-            say = loch_now_ms() + SAY_MS;
-        }
         loch_pause_ms(PAUSE_MS);
     }
     return LOCH_FAIL(LOCH_E_UNAVAILABLE,
-                     "timeline %s: safekeeper %d has not caught up after %d s; try again with "
-                     "`loch safekeeper settle`",
-                     t->timeline, i + 1, STEP_TIMEOUT_MS / 1000);
+                     "timeline %s: safekeeper %d has not caught up, and comes no nearer for %u s; "
+                     "try again with `loch safekeeper settle`",
+                     t->timeline, i + 1, LOCH_PATIENCE_MS / 1000);
 }
 
 /* Does the timeline live on without safekeeper i? A broken copy may be the only one, beside others

@@ -38,6 +38,15 @@ void loch_write_membership(struct loch_writer *w, const struct loch_membership *
     }
 }
 
+bool loch_member_address_valid(struct loch_slice address)
+{
+    for (size_t i = 0; i < address.len; i++) {
+        if (address.data[i] <= ' ' || address.data[i] > '~')
+            return false;
+    }
+    return address.len < LOCH_MEMBER_ADDRESS_BYTES;
+}
+
 static bool read_member(struct loch_reader *r, struct loch_member *out)
 {
     out->id = loch_read_id(r);
@@ -46,11 +55,8 @@ static bool read_member(struct loch_reader *r, struct loch_member *out)
     struct loch_slice address = loch_read_lp(r, LOCH_MEMBER_ADDRESS_BYTES - 1);
     if (address.len > 0)
         memcpy(out->address, address.data, address.len);
-    for (size_t i = 0; i < address.len; i++) {
-        if (address.data[i] <= ' ' || address.data[i] > '~')
-            return false;
-    }
-    return out->in >= LOCH_MEMBER_OLD && out->in <= LOCH_MEMBER_BOTH;
+    return loch_member_address_valid(address) && out->in >= LOCH_MEMBER_OLD &&
+           out->in <= LOCH_MEMBER_BOTH;
 }
 
 static loch_status read_members(struct loch_reader *r, struct loch_membership *m)

@@ -63,6 +63,27 @@ expect "the third has caught up" check
 cat "$dir/out"
 grep -q "recovering WAL" "$dir/sk3.log" && ok "it recovered from its peers" || bad "no recovery from peers"
 
+# ---- the peer that it recovers from is stopped, and holds its connection: another one gives the rest ----
+metric() { curl -sf "http://127.0.0.1:$((base + 20 + $1))/metrics" | sed -n "s/^loch_safekeeper_$2 //p"; }
+acknowledged() { od -An -tu8 -N8 "$dir/journal.$timeline" | tr -d ' '; }
+slay 3
+expect "two of three go on" run --seconds 60 --mib 300 --clients 64 --record 20000
+gave=$(metric 1 pulled_bytes_total)
+run --seconds 30 --clients 4 >"$dir/run" 2>&1 & running=$!
+up 3
+for _ in $(seq 4000); do got=$(metric 3 recovered_bytes_total); [ "${got:-0}" -gt 0 ] && break; sleep 0.005; done
+kill -STOP "${pid[3]}" # while we look who gives
+donor=2; [ "$(metric 1 pulled_bytes_total)" -gt "$gave" ] && donor=1
+kill -STOP "${pid[$donor]}"; kill -CONT "${pid[3]}"
+before=$(acknowledged) began=$SECONDS
+for _ in $(seq 600); do [ "$(acknowledged)" -gt "$before" ] && [ $((SECONDS - began)) -ge 1 ] && break; sleep 0.05; done
+[ "$(acknowledged)" -gt "$before" ] && [ "$(metric 3 recovered_bytes_total)" -gt "$got" ] &&
+    ok "donor $donor was stopped after ${got} bytes: commits go on after $((SECONDS - began)) s" || bad "a stopped donor holds commits up: $(tail -2 "$dir/sk3.log")"
+kill -CONT "${pid[$donor]}"
+epoch=$((epoch + 1)) # of the run in the background
+wait $running && ok "and the run ends well: $(grep commits "$dir/run")" || { bad "the run beside a stopped donor"; cat "$dir/run"; }
+expect "all logs match" check
+
 # ---- all killed at once ----
 run --seconds 3 --clients 16 >"$dir/run" 2>&1 & running=$!
 sleep 1; for i in 1 2 3; do slay $i; done

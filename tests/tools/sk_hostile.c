@@ -3,7 +3,8 @@
  * it.
  *
  * For each: the answer is the one that the table names, the timeline's directory holds the same
- * bytes as before, and the leader goes on at the very LSN, in the same WAL file. Prints "said TEXT"
+ * bytes as before, and the leader goes on at the very LSN, in the same WAL file (or, where it says
+ * so, in a new one after the timeline was opened anew). Prints "said TEXT"
  * for every reason that the safekeeper has to have logged, once. The safekeeper is the timeline's
  * only member, and its membership is of generation 1.
  *
@@ -14,6 +15,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 /* ---- what is said ---- */
 
@@ -24,6 +26,7 @@ struct hostile {
     void (*say)(struct tool *t);
     bool leads; /* on the leader's connection */
     bool cuts;  /* half a record was taken before: it goes */
+    bool parks; /* the timeline is read from disk again: everybody is cut off, and comes back */
     enum hears hears;
     enum loch_code code;
     const char *text; /* in the error, and in the log */
@@ -325,6 +328,17 @@ static void elected_below_commit(struct tool *t)
     elected(t, t->term + 1, h, 2);
 }
 
+/* Above what is committed and below what is synced, where no record ends. */
+static void elected_inside_a_record(struct tool *t)
+{
+    struct loch_term_history h = {0};
+
+    honest_must(t, loch_term_history_copy(&h, &t->history), "history");
+    honest_must(t, loch_term_history_add(&h, t->term + 1, t->gen.lsn - 16), "history");
+    elected(t, t->term + 1, h.entries, h.count);
+    loch_term_history_fini(&h);
+}
+
 static void elected_descending(struct tool *t)
 {
     struct loch_term_start h[] = {{0, t->start}, {t->term + 1, t->start - 8}};
@@ -548,7 +562,10 @@ static const struct hostile table[] = {
     LEADER(unknown_manager, CORRUPT, "resource manager"),
     LEADER(wrong_page, CORRUPT, "has magic"),
     LEADER(wrong_page_address, CORRUPT, "another page's address"),
-    {"half_a_record", half_a_record, true, true, AN_ERROR, LOCH_E_CORRUPT, "wrong CRC"},
+    {"half_a_record", half_a_record, .leads = true, .cuts = true, .hears = AN_ERROR,
+     .code = LOCH_E_CORRUPT, .text = "wrong CRC"},
+    {"elected_inside_a_record", elected_inside_a_record, .parks = true, .hears = AN_ERROR,
+     .code = LOCH_E_CORRUPT, .text = "cut where no record ends"},
 };
 
 /* ---- each case ---- */
@@ -609,6 +626,26 @@ static void hear(struct client *c, const struct hostile *h)
     }
 }
 
+/* The leader connects again until the timeline is there. */
+static void come_back(struct tool *t)
+{
+    const struct timespec pause = {.tv_nsec = 50000000};
+
+    honest_wait(t, &t->leader.closed);
+    for (unsigned tries = 0; tries < 400; tries++) {
+        honest_connect(&t->leader, honest_identity(t));
+        SEND(&t->leader, hello, honest_hello(t));
+        honest_wait(t, &t->leader.got);
+        if (t->leader.type == LOCH_WAL_HELLO_REPLY) {
+            honest_install(t, t->gen.lsn);
+            return;
+        }
+        honest_hang_up(&t->leader);
+        (void)nanosleep(&pause, NULL);
+    }
+    honest_die(t, "the timeline does not come back");
+}
+
 static void run_case(struct tool *t, const struct hostile *h)
 {
     struct client *c = h->leads ? &t->leader : &t->second;
@@ -623,14 +660,16 @@ static void run_case(struct tool *t, const struct hostile *h)
     if (!h->cuts && honest_sum(t, false) != before)
         honest_die(t, "something was changed on disk");
     honest_hang_up(&t->second);
-    if (t->leader.closed) {
+    if (h->parks) {
+        come_back(t);
+    } else if (t->leader.closed) {
         honest_connect(&t->leader, honest_identity(t));
         (void)honest_greet(&t->leader);
         honest_install(t, t->gen.lsn);
     }
     honest_write(t, true);
     /* What had been ordered before that record is done by now. */
-    if (!h->cuts && honest_sum(t, true) != names)
+    if (!h->cuts && !h->parks && honest_sum(t, true) != names)
         honest_die(t, "another file is there");
     (void)honest_greet(&t->leader); /* the commit has arrived */
     honest_hang_up(&t->leader);

@@ -209,7 +209,8 @@ struct loch_acceptor_view {
     uint64_t installed_term; /* last of the history; its installation is durable when !installing */
     loch_lsn term_start;
     bool installing;
-    bool settled; /* term and history are durable as they are shown */
+    uint64_t installing_conn; /* whose ELECTED it is; 0: none, or a peer's */
+    bool settled;             /* term and history are durable as they are shown */
     uint64_t min_compute_epoch;
     uint64_t generation; /* of the configuration that is durably known; 0: none */
     uint64_t log_term;   /* last term of the history cut to starts <= flush_lsn */

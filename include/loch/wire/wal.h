@@ -208,6 +208,9 @@ void loch_wal_pull_state_fini(struct loch_wal_pull_state *m);
 void loch_membership_fini(struct loch_membership *m);
 LOCH_STATUS loch_membership_copy(struct loch_membership *out, const struct loch_membership *m);
 void loch_write_membership(struct loch_writer *w, const struct loch_membership *m);
+/* Can it be a member's address: printable ASCII without a blank, shorter than
+ * LOCH_MEMBER_ADDRESS_BYTES? An empty one can. */
+bool loch_member_address_valid(struct loch_slice address);
 /* LOCH_E_CORRUPT when a member comes twice, a set is empty, or an address is not printable. */
 LOCH_STATUS loch_read_membership(struct loch_reader *r, struct loch_membership *out);
 

@@ -33,6 +33,7 @@ struct world {
     struct loch_buf read;
     struct wal_gen gen;
     struct sk_store_stats stats;
+    bool uncut;          /* a cut was refused; ends all waiting */
     bool faults, failed; /* faults: a failure is expected, and ends all waiting */
 };
 
@@ -101,14 +102,25 @@ static inline void world_failed(void *arg, loch_status st)
     loch_env_stop(w->env);
 }
 
+static inline void world_uncut(void *arg, loch_status st)
+{
+    struct world *w = arg;
+
+    assert_code(st, LOCH_E_CORRUPT);
+    assert_false(w->uncut); /* once */
+    w->uncut = true;
+    loch_env_stop(w->env);
+}
+
 static const struct sk_store_events world_events = {.persisted = world_persisted,
                                                     .truncated = world_truncated,
                                                     .synced = world_synced,
-                                                    .failed = world_failed};
+                                                    .failed = world_failed,
+                                                    .uncut = world_uncut};
 
 static inline void world_wait(struct world *w, uint64_t token)
 {
-    while (w->done_token < token && !w->failed)
+    while (w->done_token < token && !w->failed && !w->uncut)
         loch_env_run(w->env);
 }
 

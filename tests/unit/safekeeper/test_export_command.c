@@ -2,6 +2,7 @@
 #include "../unit.h"
 #include "export_command.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static struct sk_export_command parsed(const char *text)
@@ -28,6 +29,16 @@ static void known_commands(void **state)
     assert_int_equal(c.verb, SK_EXPORT_START);
     assert_int_equal(c.lsn, UINT64_C(0x12C000000));
     assert_int_equal(parsed("START_REPLICATION 0/1000000").lsn, 0x1000000);
+    static const char *const slots[] = {"logical_twin", "\"my logical slot\"", "\"a \"\" LOGICAL\"",
+                                        "\"0/5 TIMELINE 9\"", "\"\""};
+    for (size_t i = 0; i < sizeof slots / sizeof slots[0];
+         i++) { /* what a name contains is a name's */
+        char text[120];
+        (void)snprintf(text, sizeof text, "START_REPLICATION SLOT %s PHYSICAL 0/2000000", slots[i]);
+        c = parsed(text);
+        assert_int_equal(c.verb, SK_EXPORT_START);
+        assert_int_equal(c.lsn, 0x2000000);
+    }
 }
 
 static void refusals(void **state)
@@ -43,6 +54,9 @@ static void refusals(void **state)
                  {"START_REPLICATION 0/X", "42601"},
                  {"START_REPLICATION 123456789/0", "42601"},
                  {"START_REPLICATION SLOT s LOGICAL 0/0", "42601"},
+                 {"START_REPLICATION SLOT \"a b\" LOGICAL 0/0", "42601"},
+                 {"START_REPLICATION SLOT \"0/0", "42601"},
+                 {"START_REPLICATION SLOT", "42601"},
                  {"START_REPLICATION 0/0 TIMELINE 2", "58P01"}};
 
     (void)state;

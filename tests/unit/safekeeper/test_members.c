@@ -54,6 +54,37 @@ static void sealed_members_open(void **state)
     world_fini(&w);
 }
 
+/* What no reader would take is not sealed: it would stand there for ever. */
+static void unreadable_members_are_not_sealed(void **state)
+{
+    static const char *const addresses[] = {"127.0.0.1 7001", "127.0.0.1:7001\n",
+                                            "caf\xc3\xa9:7001"};
+    struct world w;
+    struct loch_objstore *store;
+    struct loch_membership m = {0};
+    struct loch_buf sealed = {0};
+    char dir[200];
+
+    (void)state;
+    world_init(&w, 1u << 20);
+    (void)snprintf(dir, sizeof dir, "%s/store", w.dir);
+    assert_ok(loch_objstore_open_local(w.env, dir, &store));
+    for (size_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++) {
+        struct sk_members_order order = order_of(SK_MEMBERS_FORM, 0);
+        (void)snprintf(order.to[1].address, sizeof order.to[1].address, "%s", addresses[i]);
+        assert_ok(loch_membership_first(order.to, 3, &m));
+        assert_code(sk_members_seal(&m, &w.sealer, &sealed), LOCH_E_INVALID);
+        assert_int_equal(sealed.len, 0);
+        loch_membership_fini(&m);
+        assert_code(sk_members_step(store, &w.sealer, &order, &m), LOCH_E_INVALID);
+    }
+    struct sk_members_order order = order_of(SK_MEMBERS_FORM, 0);
+    assert_ok(sk_members_step(store, &w.sealer, &order, &m)); /* nothing is in the way */
+    loch_membership_fini(&m);
+    loch_objstore_close(store);
+    world_fini(&w);
+}
+
 static void steps_are_taken_once(void **state)
 {
     struct world w;
@@ -107,6 +138,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sealed_members_open),
+        cmocka_unit_test(unreadable_members_are_not_sealed),
         cmocka_unit_test(steps_are_taken_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

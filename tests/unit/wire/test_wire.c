@@ -133,6 +133,14 @@ static void memberships(void **state)
         assert_code(loch_read_membership(&r, &copy), LOCH_E_CORRUPT);
     }
     loch_buf_fini(&buf);
+    char longest[LOCH_MEMBER_ADDRESS_BYTES];
+    memset(longest, 'x', sizeof longest);
+    assert_true(loch_member_address_valid(loch_slice_of(longest, sizeof longest - 1)));
+    assert_false(loch_member_address_valid(loch_slice_of(longest, sizeof longest)));
+    assert_true(loch_member_address_valid(loch_slice_of("[::1]:7001", 10)));
+    assert_false(loch_member_address_valid(loch_slice_of("a b:7001", 8)));
+    assert_false(loch_member_address_valid(loch_slice_of("a\x7f:1", 4)));
+    assert_false(loch_member_address_valid(loch_slice_of("\xc3\xa9:1", 4)));
 }
 
 static void wal_messages(void **state)
