@@ -41,7 +41,8 @@ loch_status loch_text_write(const char *path, const char *text, mode_t mode)
     char tmp[720];
     size_t len = strlen(text);
 
-    (void)snprintf(tmp, sizeof tmp, "%s.tmp", path);
+    /* another command may write the same file */
+    (void)snprintf(tmp, sizeof tmp, "%s.%d.tmp", path, (int)getpid());
     (void)unlink(tmp);
     int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     if (fd < 0)

@@ -130,7 +130,7 @@ static inline int loch_safekeeper_count(const struct loch_cluster *c)
 /* Is the process that D/run/NAME.json names still the one that was started? pid out when so. */
 bool loch_process_alive(const struct loch_cluster *c, const char *name, pid_t *pid);
 /* Starts argv detached, output to D/log/NAME.log, `input` (may be NULL) on descriptor 3, and notes
- * it in D/run/NAME.json. */
+ * it in D/run/NAME.json. When another command has started it meanwhile, *pid is that one. */
 LOCH_STATUS loch_process_start(const struct loch_cluster *c, const char *name,
                                const char *const *argv, const char *input, pid_t *pid);
 /* Sends the signal and waits until it is gone; LOCH_E_UNAVAILABLE after timeout_ms. Ok when it was

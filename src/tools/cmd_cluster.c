@@ -30,7 +30,7 @@ static loch_status copy_library(const struct loch_cluster *c, const char *name)
 
     (void)snprintf(from, sizeof from, "%s/../lib/%s", c->bin_dir, name);
     (void)snprintf(to, sizeof to, "%s/%s", c->lib_dir, name);
-    (void)snprintf(tmp, sizeof tmp, "%s.tmp", to);
+    (void)snprintf(tmp, sizeof tmp, "%s.%d.tmp", to, (int)getpid());
     int in = open(from, O_RDONLY | O_CLOEXEC);
     if (in < 0)
         return LOCH_FAIL(LOCH_E_NOT_FOUND, "%s is missing (%s): build it first", from,

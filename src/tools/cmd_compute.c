@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define READY_TIMEOUT_MS 60000
+#define DARK_TIMEOUT_MS  3000 /* a key that has just come back is with all daemons by then */
 #define STOP_TIMEOUT_MS  60000
 
 static void note_path(const struct loch_cluster *c, const char *name, char *path, size_t len)
@@ -211,10 +212,13 @@ static loch_status compute_define(struct loch_cluster *c, const struct loch_opti
 static loch_status write_agent_config(const struct loch_cluster *c, const json_t *note,
                                       const char *name, char *path, size_t len)
 {
+    char *text = NULL;
+    size_t text_len = 0;
+
     (void)snprintf(path, len, "%s/conf/compute-%s.ini", c->dir, name);
-    FILE *f = fopen(path, "we");
+    FILE *f = open_memstream(&text, &text_len);
     if (f == NULL)
-        return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %s", path);
     (void)fprintf(f, "[daemon]\ndir = %s\n\n", loch_field(note, "scratch"));
     (void)fprintf(f, "[compute]\nid = %s\nport = %d\nlib_dir = %s\n", loch_field(note, "id"),
                   json_int(note, "port"), c->lib_dir);
@@ -226,9 +230,10 @@ static loch_status write_agent_config(const struct loch_cluster *c, const json_t
     const char *settings = loch_field(note, "settings");
     if (settings[0] != '\0')
         (void)fprintf(f, "settings = %s\n", settings);
-    if (ferror(f) || fclose(f) != 0)
-        return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
-    return LOCH_OK;
+    const loch_status st = fclose(f) == 0 ? loch_text_write(path, text, 0600)
+                                          : LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %s", path);
+    free(text);
+    return st;
 }
 
 static loch_status start_agent(struct loch_cluster *c, const json_t *note, const char *name)
@@ -284,6 +289,7 @@ static bool answers(const char *url)
 static loch_status wait_ready(struct loch_cluster *c, const char *name, json_t **out)
 {
     uint64_t until = loch_now_ms() + READY_TIMEOUT_MS;
+    uint64_t dark_until = loch_now_ms() + DARK_TIMEOUT_MS;
     char proc[80];
     char tail[600];
     pid_t pid;
@@ -301,7 +307,9 @@ static loch_status wait_ready(struct loch_cluster *c, const char *name, json_t *
         const char *state = loch_field(shown, "state");
         const bool dark = strcmp(state, "revoked") == 0 || strcmp(state, "outage") == 0;
         json_decref(shown);
-        if (dark)
+        if (!dark)
+            dark_until = loch_now_ms() + DARK_TIMEOUT_MS;
+        else if (loch_now_ms() > dark_until)
             return LOCH_FAIL(LOCH_E_KEY_REVOKED,
                              "compute %s waits: its tenant's key is revoked or its key service "
                              "away (see loch key status); it comes back by itself",

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -100,8 +101,8 @@ static loch_status note_process(const struct loch_cluster *c, const char *name, 
     return st;
 }
 
-loch_status loch_process_start(const struct loch_cluster *c, const char *name,
-                               const char *const *argv, const char *input, pid_t *pid)
+static loch_status start_it(const struct loch_cluster *c, const char *name, const char *const *argv,
+                            const char *input, pid_t *pid)
 {
     char path[700];
     int pipe_fd[2] = {-1, -1};
@@ -136,6 +137,25 @@ loch_status loch_process_start(const struct loch_cluster *c, const char *name,
     }
     *pid = child;
     return note_process(c, name, child);
+}
+
+loch_status loch_process_start(const struct loch_cluster *c, const char *name,
+                               const char *const *argv, const char *input, pid_t *pid)
+{
+    char path[700];
+    loch_status st = LOCH_OK;
+
+    /* Two commands at once would start two, and know of one. */
+    (void)snprintf(path, sizeof path, "%s/run/%s.lock", c->dir, name);
+    const int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return LOCH_FAIL(LOCH_E_IO, "cannot open %s: %s", path, strerror(errno));
+    if (flock(fd, LOCK_EX) != 0)
+        st = LOCH_FAIL(LOCH_E_IO, "cannot lock %s: %s", path, strerror(errno));
+    else if (!loch_process_alive(c, name, pid))
+        st = start_it(c, name, argv, input, pid);
+    (void)close(fd);
+    return st;
 }
 
 loch_status loch_process_stop(const struct loch_cluster *c, const char *name, int signo,

@@ -124,4 +124,16 @@ grep -q "is there already, and is not a directory of ours" <<<"$said" || fail "t
 rmdir "$place"
 "$LOCH" up >/dev/null 2>&1 || true
 [ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "rows with a scratch of our own"
+
+# Five commands at once start one compute.
+"$LOCH" compute stop main >/dev/null
+starters=()
+for i in 1 2 3 4 5; do
+    "$LOCH" compute start main >"$WORK/start.$i" 2>&1 &
+    starters+=($!)
+done
+for s in "${starters[@]}"; do wait "$s" || fail "one of five starts: $(cat "$WORK"/start.*)"; done
+agents=$(pgrep -f -c "loch-compute --config $DIR/conf/compute-main.ini" || true)
+[ "$agents" = 1 ] || fail "five commands at once started $agents agents"
+[ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "rows after five starts"
 note "passed"
