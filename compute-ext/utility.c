@@ -17,7 +17,7 @@
 #include "unmade.h"
 
 #include "commands/dbcommands.h"
-#include "nodes/makefuncs.h"
+#include "commands/defrem.h"
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
 #include "tcop/utility.h"
@@ -37,7 +37,8 @@ static void refuse_tablespace(const CreateTableSpaceStmt *stmt)
                                   "compute.")));
 }
 
-/* A copy of the statement whose only strategy is wal_log. */
+/* A copy of the statement that says wal_log, the default, where it said file_copy. What is no
+ * strategy, or one too many, the server refuses. */
 static PlannedStmt *force_wal_log(const PlannedStmt *pstmt)
 {
     PlannedStmt *copy = (PlannedStmt *)copyObjectImpl(pstmt);
@@ -47,11 +48,10 @@ static PlannedStmt *force_wal_log(const PlannedStmt *pstmt)
     foreach (cell, stmt->options) {
         DefElem *option = lfirst_node(DefElem, cell);
 
-        if (strcmp(option->defname, "strategy") == 0)
-            stmt->options = foreach_delete_current(stmt->options, cell);
+        if (strcmp(option->defname, "strategy") == 0 && option->arg != NULL &&
+            pg_strcasecmp(defGetString(option), "file_copy") == 0)
+            option->arg = (Node *)makeString(pstrdup("wal_log"));
     }
-    stmt->options = lappend(stmt->options, makeDefElem(pstrdup("strategy"),
-                                                       (Node *)makeString(pstrdup("wal_log")), -1));
     return copy;
 }
 

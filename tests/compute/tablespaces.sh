@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Statements that ask whether a database holds anything in a tablespace, on a compute that began anew and has made no file
-# of it yet. Every answer is a stock server's, which is asked beside it.
+# of it yet; and how databases may be made. Every answer is a stock server's, which is asked beside it.
 . "$(dirname "$0")/../e2e/lib.sh"
 BIN=/usr/lib/postgresql/15/bin
 STOCK_PORT=$((PORT_BASE + 120))
@@ -81,5 +81,10 @@ begin
 both d "select count(*), sum(a) from t"
 both postgres "drop tablespace rows" "create tablespace empty location ''" "alter database d set tablespace pg_default" "drop tablespace rows"
 both d "select count(*), sum(a) from t"
+
+both postgres "create database x strategy nonsense"
+both postgres "create database x strategy wal_log strategy file_copy"
+both postgres "create database x strategy file_copy" "create database y template d strategy = wal_log" "create database w strategy 'FILE_COPY'"
+both y "select count(*), sum(a) from t"
 
 note "passed"
