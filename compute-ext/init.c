@@ -19,6 +19,7 @@
 #include "settings.h"
 #include "shared.h"
 #include "sizes.h"
+#include "slots.h"
 #include "stop_state.h"
 #include "throttle.h"
 #include "utility.h"
@@ -107,6 +108,7 @@ void _PG_init(void)
     loch_seam_install();
     if (loch_fix_on(sizes))
         loch_sizes_install();
+    loch_slots_install();
     loch_commit_guard_register();
     loch_utility_register();
     loch_auth_register();
