@@ -19,6 +19,7 @@
 #include "settings.h"
 #include "shared.h"
 #include "sizes.h"
+#include "slots.h"
 #include "stop_state.h"
 #include "throttle.h"
 #include "utility.h"
@@ -26,6 +27,7 @@
 #include "access/xlog.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "replication/walsender.h"
 #include "utils/guc.h"
 
 #include <stdlib.h>
@@ -79,6 +81,9 @@ static void require_server(void)
     if (DataChecksumsEnabled())
         refuse("clusters with data checksums are not supported",
                "Import the cluster into a Loch tenant, which converts it.");
+    if (max_wal_senders == 0)
+        refuse("max_wal_senders must not be 0: no commit would wait for the quorum",
+               "loch-compute sets it on the server's command line.");
     require_option("restart_after_crash", "off");
 }
 
@@ -107,6 +112,7 @@ void _PG_init(void)
     loch_seam_install();
     if (loch_fix_on(sizes))
         loch_sizes_install();
+    loch_slots_install();
     loch_commit_guard_register();
     loch_utility_register();
     loch_auth_register();

@@ -1,17 +1,14 @@
 /* Holds: pg_relation_size and its family, pg_database_size, pg_tablespace_size.
  *
  * utils/adt/dbsize.c stats the files of a relation. Files appear here on first use, so ours first
- * make them appear and then call the server's. The table of built-in functions (utils/fmgrtab.h) is
- * an exported constant array: its entries are replaced as the storage manager's switch is, and
- * nothing in the catalogs changes. */
+ * make them appear and then call the server's. */
 #include "sizes.h"
 
 #include "postgres.h"
 
+#include "builtin.h"
 #include "last_lsn.h"
 #include "page_client.h"
-#include "report.h"
-#include "settings.h"
 
 #include "access/heapam.h"
 #include "access/relation.h"
@@ -25,11 +22,8 @@
 #include "fmgr.h"
 #include "storage/smgr.h"
 #include "utils/fmgroids.h"
-#include "utils/fmgrtab.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
-
-#include "loch/pg/seam.h"
 
 static PGFunction stock_relation_size;
 static PGFunction stock_table_size;
@@ -166,30 +160,15 @@ static Datum tablespace_size_name(PG_FUNCTION_ARGS)
     PG_RETURN_INT64(tablespace_bytes(spc, DatumGetInt64(here)));
 }
 
-static void replace(Oid function, PGFunction ours, PGFunction *stock)
-{
-    uint16 index = fmgr_builtin_oid_index[function];
-    const FmgrBuiltin *entry;
-    void **place;
-    const void *pointer;
-
-    if (index == InvalidOidBuiltinMapping || fmgr_builtins[index].foid != function)
-        ereport(FATAL, (errmsg("loch: built-in function %u is not where it should be", function)));
-    entry = &fmgr_builtins[index];
-    *stock = entry->func;
-    memcpy(&pointer, &ours, sizeof pointer);
-    place = (void **)((uintptr_t)entry + offsetof(FmgrBuiltin, func));
-    loch_require(loch_seam_write(place, &pointer, 1), "replacing a size function");
-}
-
 void loch_sizes_install(void)
 {
-    replace(F_PG_RELATION_SIZE_REGCLASS_TEXT, relation_size, &stock_relation_size);
-    replace(F_PG_TABLE_SIZE, table_size, &stock_table_size);
-    replace(F_PG_INDEXES_SIZE, indexes_size, &stock_indexes_size);
-    replace(F_PG_TOTAL_RELATION_SIZE, total_size, &stock_total_size);
-    replace(F_PG_DATABASE_SIZE_OID, database_size_oid, &stock_database_size_oid);
-    replace(F_PG_DATABASE_SIZE_NAME, database_size_name, &stock_database_size_name);
-    replace(F_PG_TABLESPACE_SIZE_OID, tablespace_size_oid, &stock_tablespace_size_oid);
-    replace(F_PG_TABLESPACE_SIZE_NAME, tablespace_size_name, &stock_tablespace_size_name);
+    loch_builtin_replace(F_PG_RELATION_SIZE_REGCLASS_TEXT, relation_size, &stock_relation_size);
+    loch_builtin_replace(F_PG_TABLE_SIZE, table_size, &stock_table_size);
+    loch_builtin_replace(F_PG_INDEXES_SIZE, indexes_size, &stock_indexes_size);
+    loch_builtin_replace(F_PG_TOTAL_RELATION_SIZE, total_size, &stock_total_size);
+    loch_builtin_replace(F_PG_DATABASE_SIZE_OID, database_size_oid, &stock_database_size_oid);
+    loch_builtin_replace(F_PG_DATABASE_SIZE_NAME, database_size_name, &stock_database_size_name);
+    loch_builtin_replace(F_PG_TABLESPACE_SIZE_OID, tablespace_size_oid, &stock_tablespace_size_oid);
+    loch_builtin_replace(F_PG_TABLESPACE_SIZE_NAME, tablespace_size_name,
+                         &stock_tablespace_size_name);
 }

@@ -14,10 +14,12 @@
 #include "last_lsn.h"
 #include "settings.h"
 #include "shared.h"
+#include "unmade.h"
 
 #include "commands/dbcommands.h"
-#include "nodes/makefuncs.h"
+#include "commands/defrem.h"
 #include "nodes/parsenodes.h"
+#include "storage/ipc.h"
 #include "tcop/utility.h"
 
 #include <unistd.h>
@@ -35,7 +37,8 @@ static void refuse_tablespace(const CreateTableSpaceStmt *stmt)
                                   "compute.")));
 }
 
-/* A copy of the statement whose only strategy is wal_log. */
+/* A copy of the statement that says wal_log, the default, where it said file_copy. What is no
+ * strategy, or one too many, the server refuses. */
 static PlannedStmt *force_wal_log(const PlannedStmt *pstmt)
 {
     PlannedStmt *copy = (PlannedStmt *)copyObjectImpl(pstmt);
@@ -45,11 +48,10 @@ static PlannedStmt *force_wal_log(const PlannedStmt *pstmt)
     foreach (cell, stmt->options) {
         DefElem *option = lfirst_node(DefElem, cell);
 
-        if (strcmp(option->defname, "strategy") == 0)
-            stmt->options = foreach_delete_current(stmt->options, cell);
+        if (strcmp(option->defname, "strategy") == 0 && option->arg != NULL &&
+            pg_strcasecmp(defGetString(option), "file_copy") == 0)
+            option->arg = (Node *)makeString(pstrdup("wal_log"));
     }
-    stmt->options = lappend(stmt->options, makeDefElem(pstrdup("strategy"),
-                                                       (Node *)makeString(pstrdup("wal_log")), -1));
     return copy;
 }
 
@@ -137,6 +139,39 @@ static void run_database_change(PlannedStmt *pstmt, const char *query, bool read
     after_database_change(dropped);
 }
 
+static void run_statement(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+                          ProcessUtilityContext context, ParamListInfo params,
+                          QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+    if (changes_databases(nodeTag(pstmt->utilityStmt)))
+        run_database_change(pstmt, query, read_only_tree, context, params, env, dest, qc);
+    else if (finishes_prepared(pstmt->utilityStmt))
+        run_guarded(pstmt, query, read_only_tree, context, params, env, dest, qc);
+    else
+        run_next(pstmt, query, read_only_tree, context, params, env, dest, qc);
+}
+
+static void remove_stand_in(int code, Datum arg)
+{
+    (void)code;
+    (void)arg;
+    loch_unmade_remove();
+}
+
+/* Its stand-in goes even when the process ends here. */
+static void run_with_stand_in(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+                              ProcessUtilityContext context, ParamListInfo params,
+                              QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+    PG_ENSURE_ERROR_CLEANUP(remove_stand_in, (Datum)0);
+    {
+        loch_unmade_stand_in(pstmt->utilityStmt);
+        run_statement(pstmt, query, read_only_tree, context, params, env, dest, qc);
+    }
+    PG_END_ENSURE_ERROR_CLEANUP(remove_stand_in, (Datum)0);
+    loch_unmade_remove();
+}
+
 static void on_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
                        ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *env,
                        DestReceiver *dest, QueryCompletion *qc)
@@ -147,12 +182,10 @@ static void on_utility(PlannedStmt *pstmt, const char *query, bool read_only_tre
         refuse_tablespace((const CreateTableSpaceStmt *)pstmt->utilityStmt);
     if (tag == T_CreatedbStmt && loch_fix_on(createdb))
         pstmt = force_wal_log(pstmt);
-    if (changes_databases(tag))
-        run_database_change(pstmt, query, read_only_tree, context, params, env, dest, qc);
-    else if (finishes_prepared(pstmt->utilityStmt))
-        run_guarded(pstmt, query, read_only_tree, context, params, env, dest, qc);
+    if (loch_unmade_matters(pstmt->utilityStmt))
+        run_with_stand_in(pstmt, query, read_only_tree, context, params, env, dest, qc);
     else
-        run_next(pstmt, query, read_only_tree, context, params, env, dest, qc);
+        run_statement(pstmt, query, read_only_tree, context, params, env, dest, qc);
     if (tag == T_AlterSystemStmt)
         loch_config_files_wait();
 }

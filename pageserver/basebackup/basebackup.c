@@ -25,7 +25,7 @@ struct backup {
     const struct loch_basebackup_source *source;
     const struct loch_basebackup_request *request;
     struct tar tar;
-    struct loch_buf dirs; /* u32 spc, u32 db of each database directory in the stream */
+    struct loch_buf dirs; /* in the stream, u32 spc, u32 db of each; db 0: the tablespace's own */
 };
 
 static LOCH_STATUS scan_kind(struct backup *b, uint8_t kind, loch_view_scan_fn fn, void *arg)
@@ -115,20 +115,49 @@ static void database_path(uint32_t spc, uint32_t db, char out[static PATH_MAX_BY
         snprintf(out, PATH_MAX_BYTES, "pg_tblspc/%u/" TABLESPACE_VERSION_DIR "/%u", spc, db);
 }
 
-/* Once for each. A database's relations may lie in a tablespace where it has no key of its own. */
-static LOCH_STATUS put_database_dir(struct backup *b, uint32_t spc, uint32_t db)
+/* Whether the directory is still to be put; from now on it is not. */
+static LOCH_STATUS first_of_dir(struct backup *b, uint32_t spc, uint32_t db, bool *first)
 {
-    char path[PATH_MAX_BYTES];
     uint8_t pair[8];
 
+    *first = false;
     loch_put_u32(pair, spc);
     loch_put_u32(pair + 4, db);
     for (size_t i = b->dirs.len; i >= sizeof pair; i -= sizeof pair)
         if (memcmp(b->dirs.data + i - sizeof pair, pair, sizeof pair) == 0)
             return LOCH_OK;
     LOCH_TRY(loch_buf_append(&b->dirs, pair, sizeof pair));
-    database_path(spc, db, path);
+    *first = true;
+    return LOCH_OK;
+}
+
+/* The directories of an in-place tablespace, once for each. */
+static LOCH_STATUS put_tablespace_dir(struct backup *b, uint32_t spc)
+{
+    char path[PATH_MAX_BYTES];
+    bool first;
+
+    LOCH_TRY(first_of_dir(b, spc, 0, &first));
+    if (!first)
+        return LOCH_OK;
+    snprintf(path, sizeof path, "pg_tblspc/%u", spc);
+    LOCH_TRY(tar_dir(&b->tar, path));
+    snprintf(path, sizeof path, "pg_tblspc/%u/" TABLESPACE_VERSION_DIR, spc);
     return tar_dir(&b->tar, path);
+}
+
+/* Once for each. A database's relations may lie in a tablespace where it has no key of its own, and
+ * in one that was dropped: a tenant must start whatever its catalogs say. */
+static LOCH_STATUS put_database_dir(struct backup *b, uint32_t spc, uint32_t db)
+{
+    char path[PATH_MAX_BYTES];
+    bool first;
+
+    if (spc != PG_DEFAULT_SPC && spc != PG_GLOBAL_SPC)
+        LOCH_TRY(put_tablespace_dir(b, spc));
+    LOCH_TRY(first_of_dir(b, spc, db, &first));
+    database_path(spc, db, path);
+    return first ? tar_dir(&b->tar, path) : LOCH_OK;
 }
 
 static LOCH_STATUS put_database(void *arg, const struct loch_key *key, struct loch_slice value,
@@ -142,12 +171,8 @@ static LOCH_STATUS put_database(void *arg, const struct loch_key *key, struct lo
         return LOCH_OK; /* dropped */
     if (key->db == 0 && value.len > 1 && value.data[1] != '\0')
         return LOCH_FAIL(LOCH_E_UNSUPPORTED, "tablespace %u has a LOCATION", key->spc);
-    if (key->db == 0) { /* a tablespace; its key comes before those of the databases in it */
-        snprintf(path, sizeof path, "pg_tblspc/%u", key->spc);
-        LOCH_TRY(tar_dir(&b->tar, path));
-        snprintf(path, sizeof path, "pg_tblspc/%u/" TABLESPACE_VERSION_DIR, key->spc);
-        return tar_dir(&b->tar, path);
-    }
+    if (key->db == 0) /* a tablespace */
+        return put_tablespace_dir(b, key->spc);
     LOCH_TRY(put_database_dir(b, key->spc, key->db));
     database_path(key->spc, key->db, path);
     snprintf(file, sizeof file, "%s/PG_VERSION", path);

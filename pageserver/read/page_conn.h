@@ -56,7 +56,7 @@ struct page_request {
     uint8_t type; /* enum loch_page_type */
     uint64_t id;
     struct loch_page_at at;
-    struct loch_key key; /* GET: the page; REL_SIZE: the fork; DB_SIZE: spc and db */
+    struct loch_key key; /* GET: the page; REL_SIZE: the fork; DB_SIZE and REL_SIZE 0: spc, db */
     struct loch_waiter waiter;
     bool waiting;
     struct page_request *ready_next;

@@ -254,8 +254,10 @@ static loch_status add_size(void *arg, const struct loch_key *key, struct loch_s
 {
     struct page_request *r = arg;
     (void)version;
-    if (key->db == r->key.db && (r->key.spc == 0 || key->spc == r->key.spc) && value.len == 4)
+    if (key->db == r->key.db && (r->key.spc == 0 || key->spc == r->key.spc) && value.len == 4) {
+        r->exists = true;
         r->bytes += (uint64_t)loch_get_u32(value.data) * LOCH_PAGE_BYTES;
+    }
     return LOCH_OK;
 }
 
@@ -274,10 +276,10 @@ static loch_status read_request(struct page_request *r, struct loch_view *view)
 {
     struct loch_rel rel = {r->key.spc, r->key.db, r->key.rel};
     LOCH_TRY(loch_view_readable(view, r->lsn));
+    if (r->type == LOCH_PAGE_DB_SIZE || (r->type == LOCH_PAGE_REL_SIZE && rel.rel == 0))
+        return read_db_size(r, view);
     if (r->type == LOCH_PAGE_REL_SIZE)
         return loch_view_rel_size(view, &rel, r->key.fork, r->lsn, &r->exists, &r->blocks);
-    if (r->type == LOCH_PAGE_DB_SIZE)
-        return read_db_size(r, view);
     r->page = malloc(LOCH_PAGE_BYTES);
     if (r->page == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a page");

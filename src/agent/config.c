@@ -84,6 +84,7 @@ static const char *const reserved[] = {"fsync",
                                        "wal_level",
                                        "wal_log_hints",
                                        "dynamic_shared_memory_type",
+                                       "shared_memory_type",
                                        "wal_init_zero",
                                        "archive_mode",
                                        "restart_after_crash",
@@ -106,6 +107,31 @@ static const char *const reserved[] = {"fsync",
                                        "loch.start_lsn",
                                        "loch.read_only"};
 
+/* Users may raise these. With no walsender at all PostgreSQL lets no commit wait for the quorum. */
+static const char *const at_least[] = {"max_wal_senders", "max_replication_slots"};
+
+/* Read in base 0, as PostgreSQL does: 010 is 8. */
+static bool is_great_enough(const char *value)
+{
+    return strlen(value) < 10 && strspn(value, "0123456789") == strlen(value) &&
+           strtoul(value, NULL, 0) >= LOCH_AGENT_WAL_SENDERS;
+}
+
+static loch_status check_setting(const struct loch_agent_setting *s)
+{
+    for (size_t i = 0; i < sizeof reserved / sizeof reserved[0]; i++)
+        if (strcmp(s->name, reserved[i]) == 0)
+            return LOCH_FAIL(LOCH_E_INVALID, "[compute] settings: %s is set by the agent itself",
+                             s->name);
+    for (size_t i = 0; i < sizeof at_least / sizeof at_least[0]; i++)
+        if (strcmp(s->name, at_least[i]) == 0 && !is_great_enough(s->value))
+            return LOCH_FAIL(LOCH_E_INVALID,
+                             "[compute] settings: %s must be a number of at least %u, or left out: "
+                             "commits reach the quorum through a walsender and its slot",
+                             s->name, LOCH_AGENT_WAL_SENDERS);
+    return LOCH_OK;
+}
+
 static loch_status add_setting(struct loch_agent_config *c, const char *text)
 {
     const char *equals = strchr(text, '=');
@@ -123,13 +149,7 @@ static loch_status add_setting(struct loch_agent_config *c, const char *text)
     if (strspn(s->name, "abcdefghijklmnopqrstuvwxyz_.0123456789") != strlen(s->name))
         return LOCH_FAIL(LOCH_E_INVALID, "[compute] settings: \"%s\" is not a setting's name",
                          s->name);
-    bool ours = false;
-    for (size_t i = 0; i < sizeof reserved / sizeof reserved[0]; i++)
-        ours = ours || strcmp(s->name, reserved[i]) == 0;
-    if (ours)
-        return LOCH_FAIL(LOCH_E_INVALID, "[compute] settings: %s is set by the agent itself",
-                         s->name);
-    return LOCH_OK;
+    return check_setting(s);
 }
 
 static loch_status read_settings(struct loch_agent_config *c, const char *text)

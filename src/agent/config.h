@@ -9,6 +9,8 @@
 #include <sys/types.h>
 
 #define LOCH_AGENT_SETTINGS_MAX 64u
+/* max_wal_senders and max_replication_slots: PostgreSQL's own default, and the least. */
+#define LOCH_AGENT_WAL_SENDERS 10u
 
 struct loch_agent_setting {
     char *name, *value;

@@ -244,6 +244,7 @@ static void add_safety(struct args *a)
     set(a, "wal_log_hints=off");
     /* Files of the boot's directory, below the scratch: gone with it, however the server ends. */
     set(a, "dynamic_shared_memory_type=mmap");
+    set(a, "shared_memory_type=mmap"); /* gone with its processes; sysv's would outlive them */
     set(a, "archive_mode=off");
     set(a, "synchronous_standby_names=loch_proposer");
     /* A crash loses local pages that storage has: start again from there. */
@@ -290,8 +291,8 @@ static void build_args(struct args *a, const struct loch_postmaster *p, uint64_t
     set(a, "maintenance_io_concurrency=64");
     /* Writers are slowed long before that (loch.max_lag). */
     set(a, "max_slot_wal_keep_size=1GB");
-    set(a, "max_wal_senders=10");
-    set(a, "max_replication_slots=10");
+    set(a, "max_wal_senders=%u", LOCH_AGENT_WAL_SENDERS);
+    set(a, "max_replication_slots=%u", LOCH_AGENT_WAL_SENDERS);
     for (size_t i = 0; i < c->setting_count; i++)
         set(a, "%s=%s", c->settings[i].name, c->settings[i].value);
     if (c->read_only) {

@@ -65,6 +65,7 @@ fresh
 
 refused "wal_level=minimal" "wal_level must not be minimal" -c wal_level=minimal -c max_wal_senders=0
 refused "wal_level=logical" "logical" -c wal_level=logical
+refused "max_wal_senders=0" "max_wal_senders must not be 0" -c max_wal_senders=0
 refused "restart_after_crash=on" "restart_after_crash must be off" -c restart_after_crash=on
 refused "no credential" "no credential" --no-credential
 refused "bad tenant" "settings" -c loch.tenant=xyz

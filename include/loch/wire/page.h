@@ -78,7 +78,7 @@ struct loch_page_get_reply_packed {
 struct loch_page_rel_size {
     uint64_t request_id;
     struct loch_page_at at;
-    struct loch_rel rel;
+    struct loch_rel rel; /* relation 0: any of the database in the tablespace, any fork */
     uint8_t fork;
 };
 

@@ -199,6 +199,63 @@ static void test_backup_errors(void **state)
     assert_int_equal(end, 7);
 }
 
+/* ---- a relation where no tablespace is (any more) ---- */
+
+static LOCH_STATUS one_relation(void *arg, const struct loch_key *first, const struct loch_key *end,
+                                loch_lsn lsn, loch_view_scan_fn fn, void *fn_arg)
+{
+    static const uint8_t no_blocks[4];
+    const struct loch_key key = {.kind = LOCH_KEY_REL_SIZE, .spc = 16400, .db = 5, .rel = 9};
+
+    (void)arg;
+    (void)end;
+    if (first->kind != LOCH_KEY_REL_SIZE)
+        return LOCH_OK;
+    LOCH_TRY(fn(fn_arg, &key, loch_slice_of(no_blocks, 4), lsn));
+    return fn(fn_arg, &key, loch_slice_of(no_blocks, 4), lsn);
+}
+
+struct dirs_seen {
+    size_t count;
+    char names[4][64];
+};
+
+/* The stream comes in pieces of any size; a header of a directory below pg_tblspc in one. */
+static LOCH_STATUS note_dirs(void *arg, struct loch_slice bytes)
+{
+    struct dirs_seen *seen = arg;
+    const uint8_t *at = bytes.data;
+
+    while ((at = memmem(at, bytes.len - (size_t)(at - bytes.data), "pg_tblspc/1", 11)) != NULL) {
+        assert_true(seen->count < 4);
+        snprintf(seen->names[seen->count++], sizeof seen->names[0], "%s", (const char *)at);
+        at += 11;
+    }
+    return LOCH_OK;
+}
+
+static void test_directories_without_tablespace(void **state)
+{
+    struct loch_control control = {.system_id = 1,
+                                   .state = LOCH_DB_SHUTDOWNED,
+                                   .checkpoint = {.tli = 1, .prev_tli = 1},
+                                   .segment_bytes = 16u << 20,
+                                   .last_start = 0x1000028,
+                                   .last_end = 0x10000A0};
+    struct loch_basebackup_source source = {no_page, one_relation, NULL};
+    struct loch_basebackup_request request = {
+        .lsn = control.last_end, .prev_lsn = control.last_start, .control = &control, .time = 1};
+    struct dirs_seen seen = {0};
+    loch_lsn end;
+
+    (void)state;
+    assert_ok(loch_basebackup_send(&source, &request, note_dirs, &seen, &end));
+    assert_int_equal(seen.count, 3);
+    assert_string_equal(seen.names[0], "pg_tblspc/16400/");
+    assert_string_equal(seen.names[1], "pg_tblspc/16400/PG_15_202209061/");
+    assert_string_equal(seen.names[2], "pg_tblspc/16400/PG_15_202209061/5/");
+}
+
 static void put_text(const char *dir, const char *name, const char *text)
 {
     char path[256];
@@ -242,6 +299,7 @@ int main(void)
         cmocka_unit_test(test_aux_refuses),
         cmocka_unit_test(test_origins),
         cmocka_unit_test(test_backup_errors),
+        cmocka_unit_test(test_directories_without_tablespace),
         cmocka_unit_test(test_inspect_refuses),
         cmocka_unit_test(test_prepared_at_branch_point),
         cmocka_unit_test_setup_teardown(test_mark_of_forgotten, site_up, site_down),

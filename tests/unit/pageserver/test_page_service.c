@@ -710,8 +710,15 @@ static void absurd_numbers_get_exact_answers(void **state)
         assert_ok(loch_page_db_size_reply_decode(loch_buf_slice(&w->frames[0].payload), &m));
         assert_int_equal(m.bytes, i == 2 ? 3 * LOCH_PAGE_BYTES : 0);
     }
+    for (uint32_t db = 5; db <= 6; db++) { /* relation 0: any */
+        w->count = 0;
+        SEND(w, rel_size, {.request_id = 8, .at = latest, .rel = {1663, db, 0}});
+        run(w, 1);
+        assert_ok(loch_page_rel_size_reply_decode(loch_buf_slice(&w->frames[0].payload), &size));
+        assert_true(size.exists == (db == 5) && size.blocks == 0);
+    }
     w->count = 0;
-    SEND(w, rel_size, {.request_id = 8, .at = latest, .rel = rel, .fork = 200}); /* no message */
+    SEND(w, rel_size, {.request_id = 9, .at = latest, .rel = rel, .fork = 200}); /* no message */
     refused(w, LOCH_E_CORRUPT);
 }
 

@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Statements that ask whether a database holds anything in a tablespace, on a compute that began anew and has made no file
+# of it yet; and how databases may be made. Every answer is a stock server's, which is asked beside it.
+. "$(dirname "$0")/../e2e/lib.sh"
+BIN=/usr/lib/postgresql/15/bin
+STOCK_PORT=$((PORT_BASE + 120))
+as=()
+[ "$(id -u)" != 0 ] || as=(setpriv --reuid=postgres --regid=postgres --clear-groups)
+export PGOPTIONS="-c allow_in_place_tablespaces=on -c client_min_messages=warning"
+URL=
+
+stock() { psql -h "$WORK/stock" -p "$STOCK_PORT" -U postgres -d "$DB" -XAtq "$@" 2>&1 || true; }
+loch() { psql "${URL%/*}/$DB" -XAtq "$@" 2>&1 || true; }
+both() { # database, sql...: the same words from both
+    local DB=$1 wanted got args=() sql
+    shift
+    for sql in "$@"; do args+=(-c "$sql"); done
+    wanted=$(stock "${args[@]}")
+    got=$(loch "${args[@]}")
+    [ "$got" = "$wanted" ] || fail "$DB: $*: $got; stock: $wanted"
+    note "ok   $DB: $*: ${wanted//$'\n'/ }"
+}
+begin() {
+    "$LOCH" compute start main --set loch.cache_size=0,loch.unlogged_max_size=0 >/dev/null || fail "compute start"
+    URL=$(url)
+}
+
+up
+"$LOCH" compute stop main >/dev/null
+begin
+mkdir -m 0777 "$WORK/stock"
+"${as[@]}" "$BIN/initdb" -D "$WORK/stock/d" -U postgres -E UTF8 --locale C -A trust -N >/dev/null
+"${as[@]}" "$BIN/pg_ctl" -D "$WORK/stock/d" -w -l "$WORK/stock/log" \
+    -o "-p $STOCK_PORT -k $WORK/stock -c listen_addresses='' -c fsync=off" start >/dev/null || fail "the stock server"
+BACKGROUND+=("$(head -1 "$WORK/stock/d/postmaster.pid")")
+
+both postgres "create tablespace rows location ''" "create tablespace empty location ''" "create tablespace unlogged location ''" \
+    "create tablespace own location ''" "create tablespace unused location ''" "create role nobody"
+both postgres "create database d" "create database e" "create database u" "create database back tablespace own"
+both d "create table t(a int) tablespace rows" "insert into t select generate_series(1, 1000)"
+both e "create table z(a int) tablespace empty"
+both u "create unlogged table n(a int) tablespace unlogged" "insert into n values (1)"
+both back "create table p(a int primary key) tablespace pg_default" "insert into p select generate_series(1, 500)"
+
+ask_all() {
+    both postgres "alter database d set tablespace rows"
+    both postgres "set role nobody" "alter database d set tablespace rows"
+    both postgres "alter database e set tablespace empty"
+    both postgres "alter database u set tablespace unlogged"
+    both postgres "alter database back set tablespace pg_default"
+    both postgres "alter database back set tablespace own"
+    both postgres "create database c template d tablespace rows"
+    both postgres "create database c template e tablespace empty"
+    both postgres "create database c template back tablespace pg_default"
+    both postgres "drop tablespace rows"
+    both postgres "drop tablespace empty"
+    both postgres "drop tablespace unlogged"
+    both postgres "drop tablespace own"
+    both postgres "begin" "drop tablespace rows"
+    both postgres "drop tablespace nowhere" "drop tablespace if exists nowhere" "alter database nobody set tablespace rows"
+    both d "select count(*), sum(a) from t"
+    both e "select count(*) from z"
+    both back "select count(*), sum(a) from p" "set enable_seqscan = off" "select a from p where a = 77"
+}
+ask_all # its own files are there
+"$LOCH" compute stop main >/dev/null
+begin
+ask_all
+destroy_compute main
+begin
+ask_all
+left=$(find "$(field main pgdata)" -name 'loch.unmade.*')
+[ -z "$left" ] || fail "left behind: $left"
+
+# As the hints say: what is moved out of the way, or dropped, is in nobody's way.
+both d "alter table t set tablespace pg_default"
+both e "drop table z"
+both postgres "alter database d set tablespace rows" "drop tablespace empty" "drop tablespace unused"
+destroy_compute main
+begin
+both d "select count(*), sum(a) from t"
+both postgres "drop tablespace rows" "create tablespace empty location ''" "alter database d set tablespace pg_default" "drop tablespace rows"
+both d "select count(*), sum(a) from t"
+
+both postgres "create database x strategy nonsense"
+both postgres "create database x strategy wal_log strategy file_copy"
+both postgres "create database x strategy file_copy" "create database y template d strategy = wal_log" "create database w strategy 'FILE_COPY'"
+both y "select count(*), sum(a) from t"
+
+note "passed"
