@@ -12,6 +12,7 @@
 #include "loch/io/env.h"
 
 #include <jansson.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,8 +74,9 @@ static loch_status witness(const struct loch_credential_order *o, const char *na
                 : loch_witness_check(o->env, path, name, epoch, hash);
 }
 
-/* Advances the epoch; whoever loses a race takes the next number. */
-static loch_status epoch_take(const struct loch_credential_order *o, uint64_t *out)
+/* Under the timeline's lock: what was seen here is one file, which two would write in any order.
+ * Whoever loses a race against another process takes the next number. */
+static loch_status epoch_advance(const struct loch_credential_order *o, uint64_t *out)
 {
     char name[LOCH_OBJECT_NAME_MAX];
 
@@ -104,6 +106,18 @@ static loch_status epoch_take(const struct loch_credential_order *o, uint64_t *o
             return st;
     }
     return LOCH_FAIL(LOCH_E_UNAVAILABLE, "lost %d races for the next compute epoch", EPOCH_TRIES);
+}
+
+static loch_status epoch_take(const struct loch_credential_order *o, uint64_t *out)
+{
+    static pthread_mutex_t locks[] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
+                                      PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
+    pthread_mutex_t *lock = &locks[o->timeline.bytes[0] % (sizeof locks / sizeof locks[0])];
+
+    (void)pthread_mutex_lock(lock);
+    const loch_status st = epoch_advance(o, out);
+    (void)pthread_mutex_unlock(lock);
+    return st;
 }
 
 struct server {

@@ -136,4 +136,18 @@ for s in "${starters[@]}"; do wait "$s" || fail "one of five starts: $(cat "$WOR
 agents=$(pgrep -f -c "loch-compute --config $DIR/conf/compute-main.ini" || true)
 [ "$agents" = 1 ] || fail "five commands at once started $agents agents"
 [ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "rows after five starts"
+
+# Forty credentials of one branch at once: each is issued, each with an epoch of its own.
+askers=()
+for i in $(seq 40); do
+    psql "host=$DIR/run port=$((PORT_BASE + 10)) dbname=loch" -X -A -t -q -c "ISSUE CREDENTIAL main main $(printf '%032x' "$i")" >"$WORK/credential.$i" 2>&1 &
+    askers+=($!)
+done
+for a in "${askers[@]}"; do wait "$a" || fail "one of forty credentials: $(grep -h -v compute_epoch "$WORK"/credential.*)"; done
+epochs=$(grep -ho '"compute_epoch":[0-9]*' "$WORK"/credential.* | sort -u | wc -l)
+rm -f "$WORK"/credential.*
+[ "$epochs" = 40 ] || fail "forty credentials have $epochs epochs"
+destroy_compute main
+"$LOCH" compute start main >/dev/null || fail "compute start after forty credentials"
+[ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "rows after forty credentials"
 note "passed"
