@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #define SIM_STEPS      5000u
-#define SIM_CALM_STEPS 48000u
+#define SIM_CALM_STEPS 12000u
 
 uint64_t world_random(struct world *w)
 {
