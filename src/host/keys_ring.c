@@ -292,7 +292,7 @@ loch_status keys_ring_get(const struct loch_keys_options *o, const struct loch_i
     struct loch_slice body = {NULL, 0};
     struct loch_slice mac = {NULL, 0};
     uint8_t check[LOCH_KEYRING_MAC_BYTES];
-    char id[LOCH_ID_TEXT_BYTES];
+    char name[NAME_BYTES];
     loch_status st;
     struct keys_tenant *t = calloc(1, sizeof *t);
 
@@ -306,9 +306,8 @@ loch_status keys_ring_get(const struct loch_keys_options *o, const struct loch_i
     LOCH_TRY_OUT(st, keys_ring_open(o, t, ask, NULL));
     LOCH_TRY_OUT(st, mac_of(&t->ring, t, body, check));
     if (!loch_bytes_equal(check, mac.data, sizeof check)) {
-        st =
-            LOCH_FAIL(LOCH_E_CORRUPT, "tenants/%s/keyring has been altered: its MAC does not match",
-                      loch_id_format(tenant, id));
+        object_name(tenant, name);
+        st = LOCH_FAIL(LOCH_E_CORRUPT, "%s has been altered: its MAC does not match", name);
         goto out;
     }
     memcpy(t->mac, mac.data, sizeof t->mac);

@@ -15,9 +15,7 @@ q "CREATE TABLE t AS SELECT g FROM generate_series(1, 3000) g" ours
 "$LOCH" branch create own --tenant ours --kms-uri "file:$CMK" >/dev/null || fail "branch create --kms-uri"
 "$LOCH" compute start own --tenant ours --branch own >/dev/null || fail "compute start own"
 q "INSERT INTO t SELECT g FROM generate_series(3001, 5000) g" own
-tenant=$("$LOCH" tenant list --json | python3 -c '
-import json, sys
-print(next(t["tenant"] for t in json.load(sys.stdin) if t["name"] == "ours"))')
+tenant=$(tenant_of ours)
 show() { "$LOCH" branch show own --tenant ours --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0].get(sys.argv[1]) or "")' "$1"; }
 own=$(show timeline)
 DAEMONS="1 2 3 10"

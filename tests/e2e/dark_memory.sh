@@ -10,9 +10,7 @@ CMK=$WORK/ours.key
 head -c 32 /dev/urandom >"$CMK" && chmod 600 "$CMK"
 "$LOCH" tenant create ours --kms-uri "file:$CMK" >/dev/null || fail "tenant create"
 "$LOCH" compute start ours --tenant ours >/dev/null || fail "compute start"
-tenant=$("$LOCH" tenant list --json | python3 -c '
-import json, sys
-print(next(t["tenant"] for t in json.load(sys.stdin) if t["name"] == "ours"))')
+tenant=$(tenant_of ours)
 marker=$(head -c 12 /dev/urandom | od -An -tx1 | tr -d ' \n')
 lease() { psql "host=$DIR/run port=$((PORT_BASE + $1)) dbname=loch" -X -A -t -F '|' -c "SHOW LEASES" | grep "^$tenant" | cut -d'|' -f"$2"; }
 wiped() { for d in 1 2 3 10; do [ -n "$(lease "$d" 6)" ] || return 1; done; }

@@ -17,9 +17,7 @@ grep -hs "nosuch\|magic" "$DIR"/*/kms.pins && fail "a failed creation left a pin
 "$LOCH" compute start ours --tenant ours >/dev/null || fail "a compute of the tenant"
 q "CREATE TABLE t AS SELECT g FROM generate_series(1, 1000) g" ours
 q "CREATE TABLE t AS SELECT g FROM generate_series(1, 500) g" main
-id=$("$LOCH" tenant list --json | python3 -c '
-import json, sys
-print(next(t["tenant"] for t in json.load(sys.stdin) if t["name"] == "ours"))')
+id=$(tenant_of ours)
 [ "$(grep -l "^$id file:$CMK$" "$DIR"/{pageserver,safekeeper-1,safekeeper-2,safekeeper-3}/kms.pins | wc -l)" = 4 ] ||
     fail "not every daemon has the pin"
 grep -rqs "$id" "$DIR"/store/*pins* && fail "a pin stands in the store"

@@ -59,6 +59,13 @@ q() { psql "$(url "${2:-main}")" -X -A -t -q -v ON_ERROR_STOP=1 -c "$1"; }
 # json TEXT KEY
 json() { python3 -c 'import json, sys; print(json.loads(sys.argv[1])[sys.argv[2]])' "$1" "$2"; }
 
+# The id of the tenant with that name.
+tenant_of() {
+    "$LOCH" tenant list --json | python3 -c '
+import json, sys
+print(next(t["tenant"] for t in json.load(sys.stdin) if t["name"] == sys.argv[1]))' "$1"
+}
+
 daemon_pid() { sed -n 's/.*"pid": \([0-9]*\).*/\1/p' "$DIR/run/$1.json"; }
 
 # Every process of a compute: its agent, the postmaster and all of its children.

@@ -11,9 +11,7 @@ CMK=$WORK/kms/ours.key
 head -c 32 /dev/urandom >"$CMK" && chmod 600 "$CMK"
 "$LOCH" tenant create ours --kms-uri "file:$CMK" >/dev/null || fail "tenant create"
 "$LOCH" compute start ours --tenant ours >/dev/null || fail "compute start"
-tenant=$("$LOCH" tenant list --json | python3 -c '
-import json, sys
-print(next(t["tenant"] for t in json.load(sys.stdin) if t["name"] == "ours"))')
+tenant=$(tenant_of ours)
 marker=$(head -c 12 /dev/urandom | od -An -tx1 | tr -d ' \n')
 q "CREATE TABLE secret AS SELECT g, '$marker' AS note FROM generate_series(1, 5000) g" ours
 "$LEDGER" init --url "$(url ours)"

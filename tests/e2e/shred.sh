@@ -22,9 +22,7 @@ done
 id_of() { "$LOCH" branch show "$1" --tenant ours --json | sed -n 's/.*"timeline": "\([0-9a-f]*\)".*/\1/p'; }
 doomed=$(id_of doomed)
 main=$(id_of main)
-tenant=$("$LOCH" tenant list --json | python3 -c '
-import json, sys
-print(next(t["tenant"] for t in json.load(sys.stdin) if t["name"] == "ours"))')
+tenant=$(tenant_of ours)
 # Written out, so that there are layers; a branch of the doomed one stands in the way.
 psql "host=$DIR/run port=$((PORT_BASE + 10)) dbname=loch" -X -q -c "FLUSH $tenant $doomed" >/dev/null
 flushed() { ls "$DIR"/pageserver/tenants/*/timelines/"$doomed"/* >/dev/null 2>&1; }
@@ -50,7 +48,9 @@ token=$(json "${order:1:-1}" token)
 # Once they are due, a token serves for exactly what was ordered with it: not for a sibling, not for the tenant, nor the other way round.
 order=$("$LOCH" key shred tenant --tenant ours --json) || fail "key shred tenant"
 whole=$(json "${order:1:-1}" token)
-sleep 4
+when=$(json "${order:1:-1}" not_before)
+due() { [ "$(date -u +%s)" -gt "$(date -u -d "$when" +%s)" ]; }
+wait_until 20 due || fail "$when does not come"
 refused() { # TOKEN WORDS...: told whose token it is
     local said t=$1
     shift
