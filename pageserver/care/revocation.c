@@ -525,7 +525,8 @@ static bool is_coming(struct loch_pageserver *ps, const struct loch_tenant *t,
             return false;
         if (loch_served_timeline(s) != NULL)
             return coming;
-        if (loch_served_usable(s).code != LOCH_E_KMS_UNAVAILABLE ||
+        const enum loch_code why = loch_served_usable(s).code;
+        if ((why != LOCH_E_KMS_UNAVAILABLE && why != LOCH_E_KEY_REVOKED) ||
             !(loch_keys_opening(ps->keys, &t->id, &id) ||
               loch_is_ok(loch_keys_usable(ps->keys, &t->id, &id))))
             return false;
