@@ -46,6 +46,13 @@ static const struct loch_config_item items[] = {
          "Whether small appends of many busy timelines share a journal and its syncs (decision 014 "
          "says what speaks against it yet)."},
     {.section = "safekeeper",
+     .key = "journal_slow_us",
+     .type = LOCH_CONFIG_U64,
+     .value = "1500",
+     .min = 1,
+     .max = 60000000,
+     .help = "Mean time of a journal's records, in microseconds, above which it rests for 2 s."},
+    {.section = "safekeeper",
      .key = "timeline_limit",
      .type = LOCH_CONFIG_BYTES,
      .value = "16GiB",
@@ -608,6 +615,7 @@ loch_status sk_daemon_start(const struct loch_daemon *daemon, void **state)
     d->file_bytes = loch_config_u64(config, "safekeeper", "file_bytes");
     if (!loch_config_bool(config, "safekeeper", "journal"))
         d->journal_busy = UINT32_MAX;
+    d->journal_slow_ns = 1000 * loch_config_u64(config, "safekeeper", "journal_slow_us");
     d->limits = (struct sk_limits){
         .timeline_bytes = loch_config_u64(config, "safekeeper", "timeline_limit"),
         .node_bytes = loch_config_u64(config, "safekeeper", "node_limit"),

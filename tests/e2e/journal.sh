@@ -4,7 +4,8 @@
 # acknowledged is there. At last a journal that is missing: that safekeeper refuses to start, and says why.
 . "$(dirname "$0")/lib.sh"
 
-export LOCH_SAFEKEEPER_JOURNAL=on
+# It would rest while records take long: on a busy machine it does, and then nothing is tested.
+export LOCH_SAFEKEEPER_JOURNAL=on LOCH_SAFEKEEPER_JOURNAL_SLOW_US=60000000
 BRANCHES="main b1 b2 b3 b4"
 
 up
@@ -21,32 +22,37 @@ done
 
 loads=()
 for b in $BRANCHES; do
-    pgbench -n -f "$WORK/insert.sql" -c 4 -T 25 "$(url "$b")" >"$WORK/load-$b" 2>&1 &
+    pgbench -n -f "$WORK/insert.sql" -c 4 -T 300 "$(url "$b")" >"$WORK/load-$b" 2>&1 &
     loads+=("$!")
 done
 BACKGROUND+=("${loads[@]}")
-# A journal rests while the machine is slow: kill when one is in use.
+# Kill when a journal is in use.
 used() { grep -q "share a journal" "$DIR"/log/safekeeper-*.log; }
 wait_until 20 used || fail "no safekeeper has begun a journal"
 held() { grep -hoE 'the journal held [0-9]+' "$DIR"/log/safekeeper-*.log | awk '{ n += $4 } END { print n + 0 }'; }
 rounds=0
-while kill -0 "${loads[0]}" 2>/dev/null && { [ "$(held)" -eq 0 ] || [ "$rounds" -lt 2 ]; }; do
+while [ "$(held)" -eq 0 ] || [ "$rounds" -lt 2 ]; do
+    [ "$rounds" -lt 8 ] || fail "no journal held anything"
     names=safekeeper-1
     [ $((rounds % 2)) -eq 0 ] || names="safekeeper-1 safekeeper-2 safekeeper-3"
+    before=$(grep -c "share a journal" "$DIR/log/safekeeper-1.log" || true)
     for name in $names; do kill -9 "$(daemon_pid "$name")"; done
     up
     rounds=$((rounds + 1))
-    before=$(grep -c "share a journal" "$DIR/log/safekeeper-1.log" || true)
-    again() { [ "$(grep -c "share a journal" "$DIR/log/safekeeper-1.log")" -gt "$before" ] || ! kill -0 "${loads[0]}" 2>/dev/null; }
-    wait_until 25 again || fail "the journal is not used again"
+    again() { [ "$(grep -c "share a journal" "$DIR/log/safekeeper-1.log")" -gt "$before" ]; }
+    wait_until 60 again || fail "the journal is not used again"
 done
-for pid in "${loads[@]}"; do wait "$pid" || fail "a load ended with an error: $(cat "$WORK"/load-*)"; done
-[ "$rounds" -ge 2 ] || fail "the load ended after $rounds rounds"
-[ "$(held)" -gt 0 ] || fail "no journal held anything"
+# A load ends when its table has another name, and says how much was acknowledged.
+for b in $BRANCHES; do q "ALTER TABLE t RENAME TO u" "$b"; done
+for pid in "${loads[@]}"; do wait "$pid" || true; done
+for b in $BRANCHES; do
+    others=$(grep error "$WORK/load-$b" | grep -v -e 'relation "t" does not exist' -e 'Run was aborted' || true)
+    [ -z "$others" ] || fail "$b: a load ended with an error: $others"
+done
 note "$rounds rounds, the journals held $(held) appends"
 for b in $BRANCHES; do
     acked=$(sed -n 's/^number of transactions actually processed: \([0-9]*\).*/\1/p' "$WORK/load-$b")
-    rows=$(q "SELECT count(*) FROM t" "$b")
+    rows=$(q "SELECT count(*) FROM u" "$b")
     note "$b: $acked acknowledged, $rows there"
     [ "$rows" -ge "$acked" ] && [ "$rows" -le $((acked + 4)) ] || fail "$b: $acked acknowledged, $rows there"
 done
