@@ -50,27 +50,10 @@ static void steer(struct page_conn *conn)
     loch_stream_read(conn->stream, !pause);
 }
 
-static void send_frames(struct page_conn *conn, struct loch_buf *take_frames)
+static void sent(struct page_conn *conn)
 {
-    if (conn->stream == NULL || take_frames->len == 0 || conn->closing) {
-        loch_buf_fini(take_frames);
-        return;
-    }
-    loch_stream_send(conn->stream, take_frames);
     conn->clogged = conn->clogged || loch_stream_queued(conn->stream) >= QUEUED_MAX_BYTES;
     steer(conn);
-}
-
-void page_conn_send(struct page_conn *conn, struct loch_buf *take_frames)
-{
-    send_frames(conn, &conn->answers);
-    send_frames(conn, take_frames);
-}
-
-static void drop_view(struct page_conn *conn)
-{
-    loch_view_destroy(conn->view);
-    conn->view = NULL;
 }
 
 /* Takes back what was gathered from `mark` on; nothing of a page that was begun stays. */
@@ -81,11 +64,41 @@ static void drop_answers(struct page_conn *conn, size_t mark)
     conn->answers.len = mark;
 }
 
+/* The answers leave; their memory, or that of some before, is for the next. */
+static void send_answers(struct page_conn *conn)
+{
+    if (conn->answers.len == 0)
+        return;
+    if (conn->stream == NULL || conn->closing) {
+        drop_answers(conn, 0);
+        return;
+    }
+    loch_stream_trade(conn->stream, &conn->answers);
+    sent(conn);
+}
+
+void page_conn_send(struct page_conn *conn, struct loch_buf *take_frames)
+{
+    send_answers(conn);
+    if (conn->stream == NULL || take_frames->len == 0 || conn->closing) {
+        loch_buf_fini(take_frames);
+        return;
+    }
+    loch_stream_send(conn->stream, take_frames);
+    sent(conn);
+}
+
+static void drop_view(struct page_conn *conn)
+{
+    loch_view_destroy(conn->view);
+    conn->view = NULL;
+}
+
 static void on_given(void *arg)
 {
     struct page_conn *conn = arg;
     drop_view(conn);
-    send_frames(conn, &conn->answers);
+    send_answers(conn);
 }
 
 /* An error goes out first, if the peer still reads. */
@@ -528,7 +541,7 @@ static uint8_t *begin_answer(struct page_conn *conn, const struct loch_page_get 
 {
     loch_writer_init(w, &conn->answers);
     *mark = conn->answers.len;
-    if (conn->answers.cap == 0 && !loch_is_ok(loch_buf_reserve(&conn->answers, ANSWERS_BYTES)))
+    if (conn->answers.cap == 0 && !loch_is_ok(loch_buf_reserve(&conn->answers, ANSWER_BYTES)))
         return NULL;
     return loch_page_get_reply_begin(w, m->request_id, mark);
 }
@@ -566,7 +579,7 @@ static void end_answer(struct page_conn *conn, struct loch_writer *w, size_t mar
         loch_page_get_reply_end(w, mark, lsn);
     loch_metric_add(conn->ps->m_gets, 1);
     if (conn->answers.len > ANSWERS_BYTES - ANSWER_BYTES)
-        send_frames(conn, &conn->answers);
+        send_answers(conn);
 }
 
 /* A page that the cache has whole is answered at once, on the loop: no view, no hand-over to a

@@ -23,13 +23,17 @@
 #include <stdlib.h>
 
 #define INDEX_FORMAT 2u
+/* What is written at a time. */
+#define PIECE_BYTES ((size_t)1 << 20)
 
 struct loch_layer_builder {
     const struct loch_store *store;
     const struct loch_timeline_info *info;
     struct loch_layer_desc desc;
     struct loch_layer_writer *writer;
-    struct loch_buf file, frame, refs, runs;
+    struct loch_new_file *out; /* NULL: ended */
+    struct loch_buf file;      /* what is not in it yet */
+    struct loch_buf frame, refs, runs;
     uint32_t frame_count, run_count;
 };
 
@@ -57,6 +61,13 @@ LOCH_STATUS loch_layer_path(const struct loch_store *store, const struct loch_ti
     return LOCH_OK;
 }
 
+static loch_status write_out(struct loch_layer_builder *w)
+{
+    LOCH_TRY(loch_new_file_add(w->out, loch_buf_slice(&w->file)));
+    w->file.len = 0; /* sealed bytes: nothing to wipe */
+    return LOCH_OK;
+}
+
 static loch_status end_frame(struct loch_layer_builder *w)
 {
     if (w->frame.len == 0)
@@ -68,7 +79,7 @@ static loch_status end_frame(struct loch_layer_builder *w)
     LOCH_TRY(loch_buf_append(&w->refs, encoded, sizeof encoded));
     w->frame_count++;
     w->frame.len = 0;
-    return LOCH_OK;
+    return w->file.len >= PIECE_BYTES ? write_out(w) : LOCH_OK;
 }
 
 static void write_version(struct loch_writer *w, const struct loch_version *v)
@@ -134,7 +145,17 @@ static loch_status finish_file(struct loch_layer_builder *w, uint64_t *file_byte
     if (loch_is_ok(st))
         st = loch_layer_writer_finish(w->writer, loch_buf_slice(&index), &w->file, file_bytes);
     loch_buf_fini(&index);
-    return st;
+    return loch_is_ok(st) ? write_out(w) : st;
+}
+
+/* The file under its own name, with nothing in it yet. */
+static loch_status open_out(struct loch_layer_builder *w)
+{
+    char path[LOCH_LAYER_PATH_BYTES];
+    LOCH_TRY(loch_timeline_dir(w->store, &w->info->tenant, &w->info->timeline, path));
+    LOCH_TRY(loch_env_mkdirs(w->store->env, path));
+    LOCH_TRY(loch_layer_path(w->store, w->info, &w->desc, path));
+    return loch_env_new_file(w->store->env, path, &w->out);
 }
 
 LOCH_STATUS loch_layer_builder_create(const struct loch_store *store, struct loch_keys *keys,
@@ -166,6 +187,8 @@ LOCH_STATUS loch_layer_builder_create(const struct loch_store *store, struct loc
     if (loch_is_ok(st))
         st = loch_layer_writer_create(&place, &key, &options, &w->file, &w->writer);
     loch_wrap_key_fini(&key);
+    if (loch_is_ok(st))
+        st = open_out(w);
     if (!loch_is_ok(st)) {
         loch_layer_builder_destroy(w);
         return st;
@@ -174,15 +197,11 @@ LOCH_STATUS loch_layer_builder_create(const struct loch_store *store, struct loc
     return LOCH_OK;
 }
 
-LOCH_STATUS loch_layer_builder_expect(struct loch_layer_builder *w, size_t bytes)
-{
-    return loch_buf_reserve(&w->file, bytes);
-}
-
 void loch_layer_builder_destroy(struct loch_layer_builder *w)
 {
     if (w == NULL)
         return;
+    loch_new_file_abandon(w->out);
     loch_layer_writer_destroy(w->writer);
     loch_buf_fini(&w->file);
     loch_buf_fini(&w->frame);
@@ -229,19 +248,29 @@ LOCH_STATUS loch_layer_builder_add(struct loch_layer_builder *w, const struct lo
 
 uint64_t loch_layer_builder_bytes(const struct loch_layer_builder *w)
 {
-    return w->file.len + w->frame.len + w->refs.len + w->runs.len;
+    return loch_layer_writer_bytes(w->writer) + w->frame.len + w->refs.len + w->runs.len;
+}
+
+static loch_status copy_file(const struct loch_layer_builder *w)
+{
+    char path[LOCH_LAYER_PATH_BYTES];
+    struct loch_buf bytes = {0};
+    LOCH_TRY(loch_layer_path(w->store, w->info, &w->desc, path));
+    loch_status st = loch_env_read_file(w->store->env, path, w->desc.file_bytes, &bytes);
+    if (loch_is_ok(st))
+        st = loch_layer_copy_put(w->store, w->info, &w->desc, loch_buf_slice(&bytes));
+    loch_buf_fini(&bytes);
+    return st;
 }
 
 /* Durable, in the object store too where that is wanted. */
 static loch_status put_file(struct loch_layer_builder *w)
 {
-    char path[LOCH_LAYER_PATH_BYTES], why[300];
-    LOCH_TRY(loch_timeline_dir(w->store, &w->info->tenant, &w->info->timeline, path));
-    LOCH_TRY(loch_env_mkdirs(w->store->env, path));
-    LOCH_TRY(loch_layer_path(w->store, w->info, &w->desc, path));
-    loch_status st = loch_env_create_file(w->store->env, path, loch_buf_slice(&w->file));
+    char why[300];
+    loch_status st = loch_new_file_end(w->out);
+    w->out = NULL;
     if (loch_is_ok(st) && w->store->copies)
-        st = loch_layer_copy_put(w->store, w->info, &w->desc, loch_buf_slice(&w->file));
+        st = copy_file(w);
     if (loch_is_ok(st) || st.code == LOCH_E_EXISTS)
         return st;
     (void)snprintf(why, sizeof why, "%s", loch_error_text());

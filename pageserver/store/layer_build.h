@@ -22,8 +22,6 @@ LOCH_STATUS loch_layer_builder_create(const struct loch_store *store, struct loc
                                       const struct loch_timeline_info *info,
                                       const struct loch_layer_desc *desc,
                                       struct loch_layer_builder **out);
-/* A hint: how large the file may get. */
-LOCH_STATUS loch_layer_builder_expect(struct loch_layer_builder *builder, size_t bytes);
 /* Takes NULL. A file that was not finished leaves nothing. */
 void loch_layer_builder_destroy(struct loch_layer_builder *builder);
 /* The versions of one key, newest first, at least one; keys ascend. held: bytes of them that only

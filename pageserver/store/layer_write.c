@@ -21,7 +21,6 @@ struct part {
     const struct loch_imager *imager;
     const struct loch_mem_scan *scan;
     size_t begin, end; /* its keys */
-    size_t bytes;      /* of its versions in memory, about */
     struct loch_layer_desc desc;
     loch_status st;
     char why[300]; /* a failure's text is its thread's */
@@ -49,7 +48,6 @@ static loch_status write_keys(struct part *p)
                                             .end_lsn = loch_mem_layer_end_lsn(p->mem)}};
     loch_status st;
     LOCH_TRY_OUT(st, loch_layer_builder_create(p->store, p->keys, p->info, &desc, &builder));
-    LOCH_TRY_OUT(st, loch_layer_builder_expect(builder, p->bytes));
     for (size_t i = p->begin; i < p->end; i++)
         LOCH_TRY_OUT(st, write_one(p, builder, i));
     LOCH_TRY_OUT(st, loch_layer_builder_finish(builder, &p->desc));
@@ -130,8 +128,7 @@ LOCH_STATUS loch_layer_write_parts(const struct loch_store *store, struct loch_k
                                .imager = imagers != NULL ? &imagers[i] : NULL,
                                .scan = scan,
                                .begin = i > 0 ? ends[i - 1] : 0,
-                               .end = ends[i],
-                               .bytes = loch_mem_layer_bytes(mem) / parts};
+                               .end = ends[i]};
     }
     write_all(all, parts);
     LOCH_TRY_OUT(st, settle(all, parts));

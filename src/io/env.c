@@ -130,6 +130,29 @@ loch_status loch_env_create_file(struct loch_env *env, const char *path, struct 
     return env->ops->create_file(env, path, bytes);
 }
 
+loch_status loch_env_new_file(struct loch_env *env, const char *path, struct loch_new_file **out)
+{
+    if (env->ops->new_file == NULL)
+        return LOCH_FAIL(LOCH_E_UNSUPPORTED, "this world's files are made whole");
+    return env->ops->new_file(env, path, out);
+}
+
+loch_status loch_new_file_add(struct loch_new_file *file, struct loch_slice bytes)
+{
+    return file->env->ops->new_file_add(file, bytes);
+}
+
+loch_status loch_new_file_end(struct loch_new_file *file)
+{
+    return file->env->ops->new_file_end(file);
+}
+
+void loch_new_file_abandon(struct loch_new_file *file)
+{
+    if (file != NULL)
+        file->env->ops->new_file_abandon(file);
+}
+
 loch_status loch_env_fs_space(struct loch_env *env, const char *path, uint64_t *free_bytes,
                               uint64_t *all_bytes)
 {
@@ -275,6 +298,11 @@ struct loch_slice loch_stream_identity(const struct loch_stream *stream)
 void loch_stream_send(struct loch_stream *stream, struct loch_buf *take_frames)
 {
     stream->env->ops->stream_send(stream, take_frames);
+}
+
+void loch_stream_trade(struct loch_stream *stream, struct loch_buf *frames)
+{
+    stream->env->ops->stream_trade(stream, frames);
 }
 
 size_t loch_stream_queued(const struct loch_stream *stream)

@@ -96,6 +96,10 @@ LOCH_STATUS real_read_file(struct loch_env *env, const char *path, size_t max_by
                            struct loch_buf *out);
 LOCH_STATUS real_replace_file(struct loch_env *env, const char *path, struct loch_slice bytes);
 LOCH_STATUS real_create_file(struct loch_env *env, const char *path, struct loch_slice bytes);
+LOCH_STATUS real_new_file(struct loch_env *env, const char *path, struct loch_new_file **out);
+LOCH_STATUS real_new_file_add(struct loch_new_file *file, struct loch_slice bytes);
+LOCH_STATUS real_new_file_end(struct loch_new_file *file);
+void real_new_file_abandon(struct loch_new_file *file);
 LOCH_STATUS real_fs_space(struct loch_env *env, const char *path, uint64_t *free_bytes,
                           uint64_t *all_bytes);
 LOCH_STATUS real_patch_file(struct loch_env *env, const char *path, uint64_t offset,
@@ -118,6 +122,7 @@ LOCH_STATUS real_connect(struct loch_env *env, const char *address, struct loch_
 void real_on_refused(struct loch_env *env, loch_refused_fn fn, void *arg);
 struct loch_slice real_stream_identity(const struct loch_stream *stream);
 void real_stream_send(struct loch_stream *stream, struct loch_buf *take_frames);
+void real_stream_trade(struct loch_stream *stream, struct loch_buf *frames);
 size_t real_stream_queued(const struct loch_stream *stream);
 void real_stream_read(struct loch_stream *stream, bool on);
 void real_stream_close(struct loch_stream *stream);

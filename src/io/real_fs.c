@@ -14,6 +14,9 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+/* Of a file that is made piece by piece: so much goes to the disk at a time. */
+#define BEGIN_BYTES ((uint64_t)8 << 20)
+
 /* An injected fault looks like the failed call it stands for. */
 static bool faulted(void)
 {
@@ -120,7 +123,7 @@ loch_status real_read_file(struct loch_env *env, const char *path, size_t max_by
     return st;
 }
 
-static loch_status write_all(int fd, const char *path, struct loch_slice bytes)
+static loch_status write_bytes(int fd, const char *path, struct loch_slice bytes)
 {
     size_t done = 0;
 
@@ -132,27 +135,48 @@ static loch_status write_all(int fd, const char *path, struct loch_slice bytes)
             return io_failure("cannot write", path);
         done += (size_t)n;
     }
-    if (faulted() || fdatasync(fd) != 0)
-        return io_failure("cannot sync", path);
     return LOCH_OK;
 }
 
-/* Leaves a synced <path>.tmp; nothing of it on failure. */
-static loch_status write_tmp(const char *path, struct loch_slice bytes, char tmp[static PATH_MAX])
+static loch_status sync_data(int fd, const char *path)
+{
+    return faulted() || fdatasync(fd) != 0 ? io_failure("cannot sync", path) : LOCH_OK;
+}
+
+static loch_status write_all(int fd, const char *path, struct loch_slice bytes)
+{
+    LOCH_TRY(write_bytes(fd, path, bytes));
+    return sync_data(fd, path);
+}
+
+/* Opens <path>.tmp, empty. */
+static loch_status open_tmp(const char *path, char tmp[static PATH_MAX], int *fd)
 {
     int n = snprintf(tmp, PATH_MAX, "%s.tmp", path);
 
     if (n < 0 || n >= PATH_MAX)
         return LOCH_FAIL(LOCH_E_INVALID, "path too long: %.80s...", path);
-    int fd = open_path(tmp, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    if (fd < 0)
-        return io_failure("cannot create", tmp);
-    loch_status st = write_all(fd, tmp, bytes);
+    *fd = open_path(tmp, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    return *fd < 0 ? io_failure("cannot create", tmp) : LOCH_OK;
+}
+
+/* Nothing is left of it when `st` or the closing is a failure. */
+static loch_status close_tmp(const char *tmp, int fd, loch_status st)
+{
     if (close(fd) != 0 && loch_is_ok(st))
         st = io_failure("cannot close", tmp);
     if (!loch_is_ok(st))
         (void)unlink(tmp);
     return st;
+}
+
+/* Leaves a synced <path>.tmp; nothing of it on failure. */
+static loch_status write_tmp(const char *path, struct loch_slice bytes, char tmp[static PATH_MAX])
+{
+    int fd = -1;
+
+    LOCH_TRY(open_tmp(path, tmp, &fd));
+    return close_tmp(tmp, fd, write_all(fd, tmp, bytes));
 }
 
 loch_status real_replace_file(struct loch_env *env, const char *path, struct loch_slice bytes)
@@ -168,18 +192,98 @@ loch_status real_replace_file(struct loch_env *env, const char *path, struct loc
     return sync_parent(env, path);
 }
 
-loch_status real_create_file(struct loch_env *env, const char *path, struct loch_slice bytes)
+/* A synced tmp gets its name, which must be new. */
+static loch_status link_tmp(struct loch_env *env, const char *tmp, const char *path)
 {
-    char tmp[PATH_MAX];
     loch_status st = LOCH_OK;
 
-    LOCH_TRY(write_tmp(path, bytes, tmp));
     if (faulted() || link(tmp, path) != 0)
         st = errno == EEXIST ? LOCH_FAIL(LOCH_E_EXISTS, "%s exists", path)
                              : io_failure("cannot link to", path);
     (void)unlink(tmp);
     LOCH_TRY(st);
     return sync_parent(env, path);
+}
+
+loch_status real_create_file(struct loch_env *env, const char *path, struct loch_slice bytes)
+{
+    char tmp[PATH_MAX];
+
+    LOCH_TRY(write_tmp(path, bytes, tmp));
+    return link_tmp(env, tmp, path);
+}
+
+/* ---- piece by piece ---- */
+
+struct real_new_file {
+    struct loch_new_file base;
+    int fd;
+    uint64_t bytes, begun; /* written; of these, on their way to the disk */
+    char *path;
+    char tmp[PATH_MAX];
+};
+
+static struct real_new_file *real_new_file_of(struct loch_new_file *file)
+{
+    return (struct real_new_file *)file;
+}
+
+static void new_file_free(struct real_new_file *f)
+{
+    free(f->path);
+    free(f);
+}
+
+loch_status real_new_file(struct loch_env *env, const char *path, struct loch_new_file **out)
+{
+    struct real_new_file *f = calloc(1, sizeof *f);
+
+    if (f == NULL || (f->path = strdup(path)) == NULL) {
+        free(f);
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a file");
+    }
+    f->base.env = env;
+    loch_status st = open_tmp(path, f->tmp, &f->fd);
+    if (!loch_is_ok(st)) {
+        new_file_free(f);
+        return st;
+    }
+    *out = &f->base;
+    return LOCH_OK;
+}
+
+loch_status real_new_file_add(struct loch_new_file *file, struct loch_slice bytes)
+{
+    struct real_new_file *f = real_new_file_of(file);
+
+    LOCH_TRY(write_bytes(f->fd, f->tmp, bytes));
+    f->bytes += bytes.len;
+    if (f->bytes - f->begun >= BEGIN_BYTES) { /* only a hint: the sync at the end is what counts */
+        (void)sync_file_range(f->fd, (off_t)f->begun, (off_t)(f->bytes - f->begun),
+                              SYNC_FILE_RANGE_WRITE);
+        f->begun = f->bytes;
+    }
+    return LOCH_OK;
+}
+
+loch_status real_new_file_end(struct loch_new_file *file)
+{
+    struct real_new_file *f = real_new_file_of(file);
+    loch_status st = close_tmp(f->tmp, f->fd, sync_data(f->fd, f->tmp));
+
+    if (loch_is_ok(st))
+        st = link_tmp(f->base.env, f->tmp, f->path);
+    new_file_free(f);
+    return st;
+}
+
+void real_new_file_abandon(struct loch_new_file *file)
+{
+    struct real_new_file *f = real_new_file_of(file);
+
+    (void)close(f->fd);
+    (void)unlink(f->tmp);
+    new_file_free(f);
 }
 
 loch_status real_fs_space(struct loch_env *env, const char *path, uint64_t *free_bytes,

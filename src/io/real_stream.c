@@ -323,27 +323,27 @@ static void stream_flush(struct real_stream *s)
     }
 }
 
-void real_stream_send(struct loch_stream *stream, struct loch_buf *take_frames)
+/* Into the queue, with the queue's memory back where it is empty. */
+void real_stream_trade(struct loch_stream *stream, struct loch_buf *frames)
 {
     struct real_stream *s = real_stream_of(stream);
-    struct loch_buf frames = *take_frames;
 
-    *take_frames = (struct loch_buf){0};
-    if (s->state == STREAM_CLOSING || frames.len == 0) {
-        wipe_fini(&frames);
+    if (s->state == STREAM_CLOSING || frames->len == 0) {
+        wipe_consume(frames, frames->len);
         return;
     }
     /* Rather than copy much behind much, what is there goes first; the peer has it sooner, too. */
     if (s->state == STREAM_OPEN && unsealed(s) >= PUSH_BYTES && !push_out(s)) {
-        wipe_fini(&frames);
+        wipe_consume(frames, frames->len);
         return;
     }
-    if (unsealed(s) == 0) {
-        loch_buf_fini(&s->queue);
-        s->queue = frames;
+    if (unsealed(s) == 0) { /* sealed to the end: it is wiped, and its length 0 */
+        const struct loch_buf empty = s->queue;
+        s->queue = *frames;
+        *frames = empty;
     } else {
-        loch_status st = loch_buf_append(&s->queue, frames.data, frames.len);
-        wipe_fini(&frames);
+        loch_status st = loch_buf_append(&s->queue, frames->data, frames->len);
+        wipe_consume(frames, frames->len);
         if (!loch_is_ok(st)) {
             stream_end(s, st);
             return;
@@ -352,6 +352,12 @@ void real_stream_send(struct loch_stream *stream, struct loch_buf *take_frames)
     s->owes_drained = true;
     if (!s->in_flight)
         dirty_add(s);
+}
+
+void real_stream_send(struct loch_stream *stream, struct loch_buf *take_frames)
+{
+    real_stream_trade(stream, take_frames);
+    loch_buf_fini(take_frames); /* what came back */
 }
 
 size_t real_stream_queued(const struct loch_stream *stream)

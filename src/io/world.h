@@ -50,6 +50,12 @@ struct loch_world_ops {
     LOCH_STATUS(*list_dir)
     (struct loch_env *env, const char *path, bool (*fn)(void *arg, const char *name), void *arg);
 
+    /* NULL: no files piece by piece in that world */
+    LOCH_STATUS(*new_file)
+    (struct loch_env *env, const char *path, struct loch_new_file **out);
+    LOCH_STATUS (*new_file_add)(struct loch_new_file *file, struct loch_slice bytes);
+    LOCH_STATUS (*new_file_end)(struct loch_new_file *file);
+    void (*new_file_abandon)(struct loch_new_file *file);
     LOCH_STATUS(*fs_space)
     (struct loch_env *env, const char *path, uint64_t *free_bytes, uint64_t *all_bytes);
 
@@ -64,6 +70,7 @@ struct loch_world_ops {
     void (*on_refused)(struct loch_env *env, loch_refused_fn fn, void *arg);
     struct loch_slice (*stream_identity)(const struct loch_stream *stream);
     void (*stream_send)(struct loch_stream *stream, struct loch_buf *take_frames);
+    void (*stream_trade)(struct loch_stream *stream, struct loch_buf *frames);
     size_t (*stream_queued)(const struct loch_stream *stream);
     void (*stream_read)(struct loch_stream *stream, bool on);
     void (*stream_close)(struct loch_stream *stream);
@@ -89,6 +96,10 @@ struct loch_timer {
 };
 
 struct loch_file {
+    struct loch_env *env;
+};
+
+struct loch_new_file {
     struct loch_env *env;
 };
 

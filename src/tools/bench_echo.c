@@ -12,6 +12,8 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#define TOGETHER_BYTES (120u << 10) /* as the page service */
+
 static const char identity[] = "loch-bench echo";
 static uint8_t psk[LOCH_PSK_BYTES];
 static uint8_t page[LOCH_PAGE_BYTES];
@@ -23,40 +25,57 @@ static bool find_psk(void *arg, struct loch_slice who, struct loch_secret *out)
            loch_is_ok(loch_secret_from(out, psk, sizeof psk));
 }
 
+struct echo {
+    struct loch_stream *stream;
+    struct loch_buf answers; /* to the requests that came together */
+};
+
 static loch_status on_frame(void *arg, uint8_t type, struct loch_slice payload)
 {
+    struct echo *e = arg;
     struct loch_page_get m;
-    struct loch_buf buf = {0};
     struct loch_writer w;
 
     if (type != LOCH_PAGE_GET)
         return LOCH_FAIL(LOCH_E_INVALID, "only GET is answered");
     LOCH_TRY(loch_page_get_decode(payload, &m));
     const struct loch_page_get_reply reply = {m.request_id, 1, loch_slice_of(page, sizeof page)};
-    loch_writer_init(&w, &buf);
+    loch_writer_init(&w, &e->answers);
     loch_page_get_reply_encode(&w, &reply);
     LOCH_TRY(loch_writer_finish(&w));
-    loch_stream_send(*(struct loch_stream **)arg, &buf);
+    if (e->answers.len > TOGETHER_BYTES)
+        loch_stream_trade(e->stream, &e->answers);
     return LOCH_OK;
+}
+
+static void on_given(void *arg)
+{
+    struct echo *e = arg;
+
+    loch_stream_trade(e->stream, &e->answers);
 }
 
 static void on_closed(void *arg, loch_status st)
 {
+    struct echo *e = arg;
+
     (void)st;
-    free(arg);
+    loch_buf_fini(&e->answers);
+    free(e);
 }
 
-static const struct loch_stream_events events = {.frame = on_frame, .closed = on_closed};
+static const struct loch_stream_events events = {
+    .frame = on_frame, .closed = on_closed, .given = on_given};
 
 static void accepted(void *arg, struct loch_stream *stream)
 {
-    struct loch_stream **holder = malloc(sizeof(struct loch_stream *));
+    struct echo *e = calloc(1, sizeof *e);
 
     (void)arg;
-    if (holder == NULL)
+    if (e == NULL)
         _exit(1);
-    *holder = stream;
-    loch_stream_attach(stream, &events, holder);
+    e->stream = stream;
+    loch_stream_attach(stream, &events, e);
 }
 
 _Noreturn static void serve(const char *address)

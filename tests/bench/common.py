@@ -1,9 +1,11 @@
 """What the benchmarks that run a stock server beside a cluster share."""
+import json
 import os
 import pathlib
 import subprocess
 import sys
 import time
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("LOCH_BUILD", ROOT / "build"))
@@ -22,3 +24,40 @@ def as_postgres(argv):
     if os.geteuid() != 0:
         return [str(a) for a in argv]
     return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *map(str, argv)]
+
+
+class Cluster:
+    """A local cluster of ours in `folder`: three safekeepers, a pageserver, one compute."""
+
+    def __init__(self, folder, port_base):
+        self.dir, self.port_base, self.url = folder, port_base, None
+
+    def loch(self, *words):
+        return run([BUILD / "bin" / "loch", *words, "--dir", self.dir, "--port-base", self.port_base])
+
+    def start(self, settings):
+        """Up, with a compute that has these PostgreSQL settings."""
+        self.loch("up")
+        self.loch("compute", "stop", "main")
+        self.loch("compute", "start", "main", "--set", ",".join(f"{k}={v}" for k, v in settings.items()))
+        self.url = json.loads(self.loch("compute", "list", "--json"))[0]["url"]
+
+    def roots(self):
+        """Of its processes, those that it was started with."""
+        return [json.loads(p.read_text())["pid"] for p in (self.dir / "run").glob("*.json")]
+
+    def metrics(self, daemon):
+        """Values by name, those with several labels added up."""
+        conf = (self.dir / "conf" / f"{daemon}.ini").read_text()
+        where = next(line.split("=")[1].strip() for line in conf.splitlines() if line.startswith("metrics"))
+        values = {}
+        with urllib.request.urlopen(f"http://{where}/metrics", timeout=60) as page:
+            for line in page.read().decode().splitlines():
+                if line and not line.startswith("#"):
+                    name, value = line.rsplit(" ", 1)
+                    name = name.split("{")[0]
+                    values[name] = values.get(name, 0) + float(value)
+        return values
+
+    def stop(self):
+        self.loch("down", "--immediate", "--wipe")

@@ -23,7 +23,7 @@ import subprocess
 import tempfile
 import time
 
-from common import BIN, BUILD, as_postgres, note, run
+from common import BIN, Cluster, as_postgres, note, run
 
 SETTINGS = {"shared_buffers": "128MB", "checkpoint_timeout": "30s", "max_connections": "100",
             "autovacuum_naptime": "10s"}
@@ -111,26 +111,12 @@ class Stock:
             p.wait(60)
 
 
-class Loch:
-    """A local cluster: three safekeepers, a pageserver, one compute."""
-
+class Loch(Cluster):
     def __init__(self, work):
-        self.dir = work / "loch"
-
-    def loch(self, *words):
-        return run([BUILD / "bin" / "loch", *words, "--dir", self.dir, "--port-base", LOCH_PORT_BASE])
+        super().__init__(work / "loch", LOCH_PORT_BASE)
 
     def start(self):
-        self.loch("up")
-        self.loch("compute", "stop", "main")
-        self.loch("compute", "start", "main", "--set", ",".join(f"{k}={v}" for k, v in SETTINGS.items()))
-        self.url = json.loads(self.loch("compute", "list", "--json"))[0]["url"]
-
-    def roots(self):
-        return [json.loads(p.read_text())["pid"] for p in (self.dir / "run").glob("*.json")]
-
-    def stop(self):
-        self.loch("down", "--wipe")
+        super().start(SETTINGS)
 
 
 def sql(url, text):

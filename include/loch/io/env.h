@@ -17,6 +17,7 @@
 struct loch_env;
 struct loch_timer;
 struct loch_file;
+struct loch_new_file;
 struct loch_stream;
 struct loch_listener;
 struct loch_child;
@@ -86,6 +87,15 @@ LOCH_STATUS loch_env_read_file(struct loch_env *env, const char *path, size_t ma
 LOCH_STATUS loch_env_replace_file(struct loch_env *env, const char *path, struct loch_slice bytes);
 /* As above, but fails with LOCH_E_EXISTS (link(2)) when path exists. */
 LOCH_STATUS loch_env_create_file(struct loch_env *env, const char *path, struct loch_slice bytes);
+/* As loch_env_create_file, piece by piece: nothing stands under `path` before the end, and what was
+ * added is on its way to the disk meanwhile. LOCH_E_UNSUPPORTED in a world without. One thread at a
+ * time. */
+LOCH_STATUS loch_env_new_file(struct loch_env *env, const char *path, struct loch_new_file **out);
+LOCH_STATUS loch_new_file_add(struct loch_new_file *file, struct loch_slice bytes);
+/* Durable under its name, or gone; `file` is freed either way. */
+LOCH_STATUS loch_new_file_end(struct loch_new_file *file);
+/* Nothing of it is left. Takes NULL. */
+void loch_new_file_abandon(struct loch_new_file *file);
 /* Writes into a file that exists, at `offset`. */
 LOCH_STATUS loch_env_patch_file(struct loch_env *env, const char *path, uint64_t offset,
                                 struct loch_slice bytes);
@@ -146,6 +156,9 @@ void loch_stream_attach(struct loch_stream *stream, const struct loch_stream_eve
 struct loch_slice loch_stream_identity(const struct loch_stream *stream);
 /* Queues whole frames (one or more, already framed); takes the buffer. Never blocks. */
 void loch_stream_send(struct loch_stream *stream, struct loch_buf *take_frames);
+/* As loch_stream_send, but *frames stays the caller's: it comes back empty, perhaps with the memory
+ * of what was sent before, to be filled again. Nothing of what it held is left in it. */
+void loch_stream_trade(struct loch_stream *stream, struct loch_buf *frames);
 /* Bytes queued and not yet handed to the kernel: senders pause above their own limit. */
 size_t loch_stream_queued(const struct loch_stream *stream);
 /* Stops (false) or resumes (true) reading: backpressure. */

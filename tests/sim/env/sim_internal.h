@@ -108,6 +108,7 @@ LOCH_STATUS sim_connect(struct loch_env *env, const char *address, struct loch_t
                         uint64_t timeout_ms, loch_connected_fn connected, void *arg);
 struct loch_slice sim_stream_identity(const struct loch_stream *stream);
 void sim_stream_send(struct loch_stream *stream, struct loch_buf *take_frames);
+void sim_stream_trade(struct loch_stream *stream, struct loch_buf *frames);
 size_t sim_stream_queued(const struct loch_stream *stream);
 void sim_stream_read(struct loch_stream *stream, bool on);
 void sim_stream_close(struct loch_stream *stream);

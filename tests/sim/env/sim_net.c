@@ -189,18 +189,22 @@ static void flush_due(void *arg)
     }
 }
 
-void sim_stream_send(struct loch_stream *stream, struct loch_buf *take_frames)
+void sim_stream_trade(struct loch_stream *stream, struct loch_buf *frames)
 {
     struct sim_end *e = end_of(stream);
-    struct loch_buf frames = *take_frames;
 
-    *take_frames = (struct loch_buf){0};
     if (!e->closed && !e->close_due && e->process->alive) {
-        LOCH_ASSERT(loch_is_ok(loch_buf_append(&e->queue, frames.data, frames.len)));
+        LOCH_ASSERT(loch_is_ok(loch_buf_append(&e->queue, frames->data, frames->len)));
         e->owes_drained = true;
         sim_at(e->link->world, 0, e->process, flush_due, e, NULL);
     }
-    loch_buf_fini(&frames);
+    frames->len = 0;
+}
+
+void sim_stream_send(struct loch_stream *stream, struct loch_buf *take_frames)
+{
+    sim_stream_trade(stream, take_frames);
+    loch_buf_fini(take_frames);
 }
 
 size_t sim_stream_queued(const struct loch_stream *stream)

@@ -304,6 +304,7 @@ static const struct loch_world_ops sim_ops = {
     .connect = sim_connect,
     .stream_identity = sim_stream_identity,
     .stream_send = sim_stream_send,
+    .stream_trade = sim_stream_trade,
     .stream_queued = sim_stream_queued,
     .stream_read = sim_stream_read,
     .stream_close = sim_stream_close,

@@ -395,6 +395,89 @@ static void replace_faults(void **state)
     }
 }
 
+/* ---- files piece by piece ---- */
+
+static loch_status make_of_pieces(const char *path, const uint8_t *bytes, size_t len)
+{
+    const size_t piece = (size_t)1 << 20;
+    struct loch_new_file *file = NULL;
+    LOCH_TRY(loch_env_new_file(env, path, &file));
+    for (size_t at = 0; at < len; at += piece) {
+        loch_status st =
+            loch_new_file_add(file, loch_slice_of(bytes + at, len - at < piece ? len - at : piece));
+        assert_int_not_equal(access(path, F_OK), 0);
+        if (!loch_is_ok(st)) {
+            loch_new_file_abandon(file);
+            return st;
+        }
+    }
+    return loch_new_file_end(file);
+}
+
+/* Large enough for more than one of them to be sent to the disk ahead. */
+static void pieces(void **state)
+{
+    const size_t len = ((size_t)20 << 20) + 5;
+    uint8_t *bytes = malloc(len);
+    char path[128];
+    struct loch_buf got = {0};
+    struct loch_new_file *file = NULL;
+    (void)state;
+    assert_non_null(bytes);
+    for (size_t i = 0; i < len; i++)
+        bytes[i] = (uint8_t)(i * 2654435761u >> 24);
+    (void)snprintf(path, sizeof path, "%s", path_of("a"));
+    assert_ok(make_of_pieces(path, bytes, len));
+    assert_ok(loch_env_read_file(env, path, len, &got));
+    assert_int_equal(got.len, len);
+    assert_memory_equal(got.data, bytes, len);
+    loch_buf_fini(&got);
+    assert_int_not_equal(access(path_of("a.tmp"), F_OK), 0);
+    /* The name is taken: the file that is there stays. */
+    assert_ok(loch_env_new_file(env, path, &file));
+    assert_ok(loch_new_file_add(file, loch_slice_of("other", 5)));
+    assert_code(loch_new_file_end(file), LOCH_E_EXISTS);
+    assert_ok(loch_env_read_file(env, path, len, &got));
+    assert_int_equal(got.len, len);
+    loch_buf_fini(&got);
+    assert_ok(loch_env_new_file(env, path_of("b"), &file));
+    assert_ok(loch_new_file_add(file, loch_slice_of("never", 5)));
+    loch_new_file_abandon(file);
+    loch_new_file_abandon(NULL);
+    assert_int_not_equal(access(path_of("b"), F_OK), 0);
+    assert_int_not_equal(access(path_of("b.tmp"), F_OK), 0);
+    assert_ok(make_of_pieces(path_of("empty"), bytes, 0));
+    assert_int_equal(access(path_of("empty"), F_OK), 0);
+    assert_code(loch_env_new_file(env, path_of("none/a"), &file), LOCH_E_NOT_FOUND);
+    free(bytes);
+}
+
+/* Whichever step fails: there is no file, or all of it, and nothing beside it. */
+static void pieces_faults(void **state)
+{
+    static const uint8_t bytes[((size_t)3 << 20) + 1] = {7};
+    char path[128];
+    (void)state;
+    for (uint64_t n = 1;; n++) {
+        (void)snprintf(path, sizeof path, "%s/f%u", dir, (unsigned)n);
+        loch_io_fault_set(n, EIO);
+        loch_status st = make_of_pieces(path, bytes, sizeof bytes);
+        bool was_hit = loch_io_fault_count() >= n;
+        loch_io_fault_set(0, 0);
+        struct stat is;
+        const bool there = stat(path, &is) == 0;
+        (void)strcat(path, ".tmp");
+        assert_int_not_equal(access(path, F_OK), 0);
+        assert_true(!there || (size_t)is.st_size == sizeof bytes);
+        if (!was_hit) {
+            assert_ok(st);
+            assert_true(there && n > 7);
+            break;
+        }
+        assert_code(st, LOCH_E_IO);
+    }
+}
+
 static void create_faults(void **state)
 {
     (void)state;
@@ -491,6 +574,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(directories, begin_ring, end),
         cmocka_unit_test_setup_teardown(replace_async, begin_ring, end),
         cmocka_unit_test_setup_teardown(replace_faults, begin_ring, end),
+        cmocka_unit_test_setup_teardown(pieces, begin_ring, end),
+        cmocka_unit_test_setup_teardown(pieces_faults, begin_ring, end),
         cmocka_unit_test_setup_teardown(create_faults, begin_ring, end),
         cmocka_unit_test_setup_teardown(trees, begin_ring, end),
         cmocka_unit_test_setup_teardown(links_in_trees, begin_ring, end),

@@ -292,6 +292,41 @@ static void echo_many_frames(void **state)
     assert_ok(served_end);
 }
 
+/* A sender that keeps its buffer gets it back empty and wiped, with memory once there is some, and
+ * what it sent comes whole and in order. */
+static void traded_buffers(void **state)
+{
+    struct client c = {0};
+    struct loch_buf frames = {0};
+    uint8_t bytes[3000] = {0};
+    bool kept = false;
+    (void)state;
+    open_client(&c);
+    for (uint64_t i = 0; i < 300; i++) {
+        loch_put_u64(bytes, i);
+        memset(bytes + 8, 0xa5, sizeof bytes - 8);
+        frames_of(&frames, 1, bytes, sizeof bytes);
+        loch_stream_trade(c.stream, &frames);
+        assert_int_equal(frames.len, 0);
+        kept = kept || frames.cap > 0;
+        for (size_t at = 0; i % 2 == 0 && at + 8 <= frames.cap && at < sizeof bytes; at += 8)
+            assert_int_not_equal(loch_get_u64(frames.data + at), UINT64_C(0xa5a5a5a5a5a5a5a5));
+        c.stop_at = (unsigned)i + 1;
+        if (i % 3 == 0)
+            run_for(10000);
+    }
+    run_for(10000);
+    assert_int_equal(c.frames, 300);
+    assert_true(kept);
+    loch_stream_close(c.stream);
+    frames_of(&frames, 1, bytes, sizeof bytes);
+    loch_stream_trade(c.stream, &frames); /* after its end: nothing is sent, nothing is left */
+    assert_int_equal(frames.len, 0);
+    run_for(10000);
+    assert_int_equal(c.closed, 1);
+    loch_buf_fini(&frames);
+}
+
 static void echo_large_frames(void **state)
 {
     struct client c = {0};
@@ -712,6 +747,7 @@ int main(int argc, char **argv)
 #define T(name_) cmocka_unit_test_setup_teardown(name_, begin, end)
     const struct CMUnitTest tests[] = {
         T(echo_many_frames),
+        T(traded_buffers),
         T(echo_large_frames),
         T(many_connections),
         T(slow_reader),
