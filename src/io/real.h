@@ -58,6 +58,9 @@ struct real_env {
 
     struct real_stream *dirty; /* streams with something to do before the loop sleeps */
     uint8_t read_bytes[REAL_READ_BYTES];
+    /* Memory of streams that have nothing to send just now, for the next that has: what is to be
+     * sealed, and what was. Empty, and the first wiped. */
+    struct loch_buf spare_queue, spare_wire;
     uint64_t log_second; /* at most LOG_LINES lines on refused peers a second */
     unsigned log_lines;
     unsigned log_dropped;

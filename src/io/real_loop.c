@@ -399,5 +399,7 @@ void loch_env_real_destroy(struct loch_env *base)
     }
     LOCH_ASSERT(uv_loop_close(&env->loop) == 0);
     LOCH_ASSERT(pthread_mutex_destroy(&env->posts_lock) == 0);
+    loch_buf_fini(&env->spare_queue);
+    loch_buf_fini(&env->spare_wire);
     free(env);
 }

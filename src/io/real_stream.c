@@ -17,6 +17,7 @@
 
 #define SEAL_BYTES    (256u << 10) /* sealed at a time: bounds the second copy of a long queue */
 #define PUSH_BYTES    (64u << 10)  /* of one turn: more do not wait for its end */
+#define SPARE_BYTES   (512u << 10) /* more memory than that goes back to the heap */
 #define REFUSED_LINES 10u          /* log lines about refused peers a second */
 
 unsigned real_stream_dead_ms = 30000;
@@ -64,6 +65,25 @@ static void wipe_consume(struct loch_buf *buf, size_t n)
     loch_buf_consume(buf, n);
     if (n > 0)
         loch_wipe(buf->data + buf->len, was - buf->len);
+}
+
+/* ---- memory: a stream that rests has none ---- */
+static void give_back(struct loch_buf *spare, struct loch_buf *empty)
+{
+    if (spare->cap == 0 && empty->cap <= SPARE_BYTES) {
+        *spare = *empty;
+        *empty = (struct loch_buf){0};
+    } else {
+        loch_buf_fini(empty);
+    }
+}
+
+static void take_spare(struct loch_buf *spare, struct loch_buf *buf)
+{
+    if (buf->cap > 0)
+        return;
+    *buf = *spare;
+    *spare = (struct loch_buf){0};
 }
 
 /* ---- birth and death ---- */
@@ -226,6 +246,7 @@ static void written(uv_write_t *write, int status)
 
     s->in_flight = false;
     s->flight.len = 0;
+    give_back(&real_env_of(s->base.env)->spare_wire, &s->flight);
     if (s->state == STREAM_CLOSING)
         return;
     if (status != 0) {
@@ -250,12 +271,12 @@ static bool write_wire(struct real_stream *s)
     }
     if (n > 0)
         loch_buf_consume(&s->wire, (size_t)n);
-    if (s->wire.len == 0)
+    if (s->wire.len == 0) {
+        give_back(&real_env_of(s->base.env)->spare_wire, &s->wire);
         return true;
-    struct loch_buf empty = s->flight;
+    }
     s->flight = s->wire;
-    s->wire = empty;
-    s->wire.len = 0;
+    s->wire = (struct loch_buf){0};
     buf = uv_buf_init((char *)s->flight.data, (unsigned)s->flight.len);
     s->write.data = s;
     int rc = uv_write(&s->write, (uv_stream_t *)&s->tcp, &buf, 1, written);
@@ -278,14 +299,16 @@ static loch_status seal_some(struct real_stream *s)
 {
     size_t n = unsealed(s) < SEAL_BYTES ? unsealed(s) : SEAL_BYTES;
 
+    struct real_env *env = real_env_of(s->base.env);
+
+    take_spare(&env->spare_wire, &s->wire);
     LOCH_TRY(loch_tls_tick(s->tls, loch_env_now_ns(s->base.env), &s->wire));
     LOCH_TRY(loch_tls_send(s->tls, loch_slice_of(s->queue.data + s->queue_at, n), &s->wire));
     s->queue_at += n;
     if (unsealed(s) == 0) {
         wipe_consume(&s->queue, s->queue.len);
         s->queue_at = 0;
-        if (s->queue.cap > SEAL_BYTES)
-            loch_buf_fini(&s->queue);
+        give_back(&env->spare_queue, &s->queue);
     } else if (s->queue_at > s->queue.len / 2) {
         wipe_consume(&s->queue, s->queue_at);
         s->queue_at = 0;
@@ -337,10 +360,10 @@ void real_stream_trade(struct loch_stream *stream, struct loch_buf *frames)
         wipe_consume(frames, frames->len);
         return;
     }
-    if (unsealed(s) == 0) { /* sealed to the end: it is wiped, and its length 0 */
-        const struct loch_buf empty = s->queue;
+    if (unsealed(s) == 0) { /* and so it has no memory */
         s->queue = *frames;
-        *frames = empty;
+        *frames = (struct loch_buf){0};
+        take_spare(&real_env_of(s->base.env)->spare_queue, frames);
     } else {
         loch_status st = loch_buf_append(&s->queue, frames->data, frames->len);
         wipe_consume(frames, frames->len);

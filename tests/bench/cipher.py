@@ -6,8 +6,9 @@ usage: cipher.py prepare|measure|refuse|stop DIR BUILD BUILD_NULL [ROUNDS [SECON
 prepare   two clusters of their own below DIR, one of each build, with the same data
 measure   rounds, both builds one after the other in each: GetPage (loch-bench, pages from the pageserver's cache, and
           with its caches too small for anything: every read opens a layer's frame), the same pages read by a query (a
-          sequential scan by a compute that has no room for them) and commits (pgbench -N, 4 clients).
-          Medians, and the ratio of the builds; JSON on the last line
+          sequential scan by a compute that has no room for them) and commits (pgbench -N, 4 clients). And the system as
+          a whole: pgbench, 8 clients, transactions (tpcb-like), and selects by that compute, most of whose pages come
+          from the pageserver. Medians, and the ratio of the builds; JSON on the last line
 refuse    each build's pageserver is started on the other's data and has to serve none of it; its own serves it again
 stop      both are gone
 
@@ -80,18 +81,28 @@ def scanned(name):
     return 5 * int(sql(name, "SELECT pg_relation_size('t') / 8192")) / (time.monotonic() - begun)
 
 
+def pgbench(name, *args):
+    return subprocess.run(["pgbench", "-n", "-T", SECONDS, *args, url(name)], check=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, text=True).stdout
+
+
 def commits(name):
-    out = subprocess.run(["pgbench", "-n", "-N", "-c", "4", "-j", "1", "-T", SECONDS, url(name)], check=True,
-                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
-    return float(re.search(r"latency average = ([0-9.]+) ms", out)[1])
+    return float(re.search(r"latency average = ([0-9.]+) ms", pgbench(name, "-N", "-c", "4", "-j", "1"))[1])
+
+
+def per_second(name, script):
+    return float(re.search(r"tps = ([0-9.]+)", pgbench(name, "-b", script, "-c", "8", "-j", "2"))[1])
 
 
 def measure():
-    got = {"getpage_per_second": {}, "getpage_cold_per_second": {}, "pages_scanned_per_second": {}, "commit_latency_ms": {}}
+    got = {"getpage_per_second": {}, "getpage_cold_per_second": {}, "pages_scanned_per_second": {}, "commit_latency_ms": {},
+           "transactions_per_second": {}, "cold_selects_per_second": {}}
     for _ in range(ROUNDS):
         for build in ("cipher", "null"):
             for what, value in (("getpage_per_second", getpage(build)), ("getpage_cold_per_second", getpage(build + "-cold")),
-                                ("pages_scanned_per_second", scanned(build + "-cold")), ("commit_latency_ms", commits(build))):
+                                ("pages_scanned_per_second", scanned(build + "-cold")), ("commit_latency_ms", commits(build)),
+                                ("transactions_per_second", per_second(build, "tpcb-like")),
+                                ("cold_selects_per_second", per_second(build + "-cold", "select-only"))):
                 got[what].setdefault(build, []).append(value)
     result = {}
     for what, builds in got.items():

@@ -26,6 +26,15 @@ def as_postgres(argv):
     return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *map(str, argv)]
 
 
+def sql(url, text):
+    return run(["psql", url, "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", text]).strip()
+
+
+def lsn_number(lsn):
+    high, low = lsn.split("/")
+    return (int(high, 16) << 32) + int(low, 16)
+
+
 class Cluster:
     """A local cluster of ours in `folder`: three safekeepers, a pageserver, one compute."""
 
@@ -45,6 +54,15 @@ class Cluster:
     def roots(self):
         """Of its processes, those that it was started with."""
         return [json.loads(p.read_text())["pid"] for p in (self.dir / "run").glob("*.json")]
+
+    def console(self, command):
+        """Of the pageserver."""
+        return run(["psql", f"host={self.dir}/run port={self.port_base + 10} dbname=loch user=loch", "-XAtq", "-c", command])
+
+    def branch(self, name="main", tenant="main"):
+        """What `loch branch list` says of it, LSNs as numbers."""
+        row = next(b for b in json.loads(self.loch("branch", "list", "--tenant", tenant, "--json")) if b["name"] == name)
+        return {key: lsn_number(value) if key.endswith("lsn") and value else value for key, value in row.items()}
 
     def metrics(self, daemon):
         """Values by name, those with several labels added up."""

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """TPC-B side by side in one run: a stock PostgreSQL with three synchronous pg_receivewal (ANY 2 of 3) against a Loch
-cluster, on the same disk, one after the other. Prints one JSON object: transactions per second, p99 latency, WAL bytes,
+cluster, on the same disk, rounds in turn. Prints one JSON object: transactions per second, p99 latency, WAL bytes,
 bytes on the loopback and CPU seconds per transaction of each, and their ratios. Not a timed test: figures of a shared
 machine are quoted as ratios.
 
-    tests/bench/oltp.py [--scale 60] [--clients 16] [--seconds 180] [--rounds 1] [--warmup 15]
+    tests/bench/oltp.py [--scale 60] [--clients 16] [--seconds 60] [--rounds 3] [--warmup 15]
                         [--script tpcb-like|simple-update] [--protocol simple|prepared] [--mbit N]
 
 --mbit: all of it, clients included, in a network namespace of its own whose loopback carries N Mbit/s from the warm-up
@@ -23,7 +23,7 @@ import subprocess
 import tempfile
 import time
 
-from common import BIN, Cluster, as_postgres, note, run
+from common import BIN, Cluster, as_postgres, lsn_number, note, run, sql
 
 SETTINGS = {"shared_buffers": "128MB", "checkpoint_timeout": "30s", "max_connections": "100",
             "autovacuum_naptime": "10s"}
@@ -104,6 +104,9 @@ class Stock:
     def roots(self):
         return [p.pid for p in self.procs]
 
+    def settle(self):
+        """Its receivers sync what they have at each commit."""
+
     def stop(self):
         for p in reversed(self.procs):
             p.send_signal(signal.SIGINT)
@@ -118,9 +121,14 @@ class Loch(Cluster):
     def start(self):
         super().start(SETTINGS)
 
-
-def sql(url, text):
-    return run(["psql", url, "-X", "-A", "-t", "-q", "-c", text]).strip()
+    def settle(self):
+        """Until the pageserver has all of it in layers."""
+        lsn = sql(self.url, "SELECT pg_logical_emit_message(true, '', '')")
+        while self.branch()["last_record_lsn"] < lsn_number(lsn):
+            time.sleep(0.05)
+        self.console("FLUSH main main")
+        while self.branch()["disk_consistent_lsn"] < lsn_number(lsn):
+            time.sleep(0.05)
 
 
 def wal_bytes(url):
@@ -149,29 +157,45 @@ def measure(side, args, work):
             "cpu_ms_per_tx": round(cpu * 1000 / len(latency), 3)}
 
 
-def bench(side, args, work):
-    side.start()
+def settle(side):
+    """Nothing of a round is left for the other side's: all that was dirty is written."""
+    sql(side.url, "CHECKPOINT")
+    side.settle()
+
+
+def bench(sides, args, work):
+    """Both sides run; rounds in turn. The medians of each."""
+    rounds = {side: [] for side in sides}
+    started = []
     try:
-        note(f"{type(side).__name__}: loading scale {args.scale}")
-        run(["pgbench", "-i", "-q", "-s", args.scale, side.url])
-        sql(side.url, "CHECKPOINT")
+        for side in sides:
+            side.start()
+            started.append(side)
+            note(f"{type(side).__name__}: loading scale {args.scale}")
+            run(["pgbench", "-i", "-q", "-s", args.scale, side.url])
+            settle(side)
         if args.mbit:
             cap_link(args.mbit)
-        load(side, args, args.warmup)
-        rounds = []
+        for side in sides:
+            load(side, args, args.warmup)
+            settle(side)
         for n in range(args.rounds):
-            rounds.append(measure(side, args, work))
-            note(f"{type(side).__name__}: round {n + 1}: {rounds[-1]}")
-        return {k: statistics.median(r[k] for r in rounds) if rounds[0][k] is not None else None for k in rounds[0]}
+            for side in sides:
+                rounds[side].append(measure(side, args, work))
+                note(f"{type(side).__name__}: round {n + 1}: {rounds[side][-1]}")
+                settle(side)
     finally:
         if args.mbit:
             cap_link(0)
-        side.stop()
+        for side in started:
+            side.stop()
+    return [{k: statistics.median(r[k] for r in rows) if rows[0][k] is not None else None for k in rows[0]}
+            for rows in rounds.values()]
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("scale", 60), ("clients", 16), ("seconds", 180), ("rounds", 1), ("warmup", 15)):
+    for name, value in (("scale", 60), ("clients", 16), ("seconds", 60), ("rounds", 3), ("warmup", 15)):
         p.add_argument(f"--{name}", type=int, default=value)
     p.add_argument("--script", choices=("tpcb-like", "simple-update"), default="tpcb-like")
     p.add_argument("--protocol", choices=("simple", "prepared"), default="simple")
@@ -183,7 +207,7 @@ def main():
     work = pathlib.Path(tempfile.mkdtemp(prefix="loch-bench.", dir="/tmp"))
     os.chmod(work, 0o711)
     try:
-        stock, loch = bench(Stock(work), args, work), bench(Loch(work), args, work)
+        stock, loch = bench([Stock(work), Loch(work)], args, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     print(json.dumps({"scale": args.scale, "clients": args.clients, "seconds": args.seconds, "rounds": args.rounds,

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 
-from common import BIN, BUILD, as_postgres, note, run
+from common import BIN, BUILD, as_postgres, lsn_number, note, run
 
 SETTINGS = {"shared_buffers": "512MB", "autovacuum": "off", "max_wal_size": "20GB", "checkpoint_timeout": "1h",
             "max_locks_per_transaction": "1024", "max_files_per_process": "500"}
@@ -135,7 +135,7 @@ class Loch(Side):
         begun, first = time.monotonic(), None
         while True:
             row = next(b for b in json.loads(self.loch("branch", "list", "--json")) if b["name"] == "main")
-            lag = max(number(lsn) - number(row[column]), 0)
+            lag = max(lsn_number(lsn) - lsn_number(row[column]), 0)
             first = lag if first is None else first
             if lag == 0:
                 return first, round(time.monotonic() - begun, 2)
@@ -161,11 +161,6 @@ class Loch(Side):
             time.sleep(0.2)
             least = min(least, self.memory_kb())
         return least
-
-
-def number(lsn):
-    high, low = lsn.split("/")
-    return (int(high, 16) << 32) + int(low, 16)
 
 
 def each(side, first, count, batch, statement):
