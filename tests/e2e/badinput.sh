@@ -30,7 +30,7 @@ for port in (1, 2, 3, 10):
 PY
 q "INSERT INTO t VALUES (0)"
 [ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "rows"
-"$LOCH" status | grep -E 'safekeeper|pageserver' | grep -vq ' up ' && fail "a daemon did not survive garbage: $("$LOCH" status)"
+"$LOCH" status | grep -E 'safekeeper|pageserver' | sees -v ' up ' && fail "a daemon did not survive garbage: $("$LOCH" status)"
 note "garbage on every port: served on"
 
 said=$("$BUILD/bin/loch-pageserver" --config "$DIR/conf/pageserver.ini" 2>&1) && fail "a second pageserver started"
@@ -69,7 +69,7 @@ refused() { # NAME REASON: the safekeeper with these files
     local before after
     before=$(cd "$mine" && sha256sum ./*)
     "$LOCH" up >/dev/null 2>&1 || true
-    said() { tail -n +"$lines" "$DIR/log/safekeeper-1.log" | grep -q "$2"; }
+    said() { tail -n +"$lines" "$DIR/log/safekeeper-1.log" | sees "$2"; }
     wait_until 20 said "$@" || fail "$1 is not refused: $(tail -n 3 "$DIR/log/safekeeper-1.log")"
     "$LOCH" compute start main >/dev/null || fail "$1: two good safekeepers are a quorum"
     [ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "$1: rows"

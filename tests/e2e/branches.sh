@@ -62,7 +62,7 @@ for round in 1 2; do
         echo "r$round-$i" >>"$WORK/made"
     done &
     made() { [ "$(wc -l <"$WORK/made")" -ge 3 ]; }
-    wait_until 20 made || fail "no branch is made"
+    wait_until 60 made || fail "no branch is made"
     kill -9 "$(daemon_pid pageserver)"
     wait $!
     up
@@ -79,7 +79,7 @@ done
 # Those that were made at about the same time, and those that were found at a start, have manifests of their own soon.
 names() { "$LOCH" branch list --json | python3 -c 'import json, sys; print(*[r["name"] for r in json.load(sys.stdin)])'; }
 settled() { [ "$(find "$DIR"/store/tenants/*/timelines -name manifest | wc -l)" = "$(names | wc -w)" ]; }
-wait_until 30 settled || fail "branches without a manifest: $(find "$DIR"/store/tenants/*/timelines -name manifest | wc -l) of $(names)"
+wait_until 90 settled || fail "branches without a manifest: $(find "$DIR"/store/tenants/*/timelines -name manifest | wc -l) of $(names)"
 for branch in $("$LOCH" branch list --json | python3 -c 'import json, sys; print(*[r["name"] for r in json.load(sys.stdin) if r["name"][0] in "ry"])'); do
     "$LOCH" branch delete "$branch" || fail "delete $branch"
 done

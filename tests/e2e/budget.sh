@@ -41,7 +41,7 @@ round() {
         pids+=($!)
     done
     if [ -n "${1:-}" ]; then # in the middle: some of this round's WAL is in memory
-        wait_until 20 taken_in || fail "nothing of the round is ingested"
+        wait_until 60 taken_in || fail "nothing of the round is ingested"
         kill -9 "$(daemon_pid pageserver)"
         "$LOCH" up >/dev/null || fail "up again"
     fi
@@ -66,7 +66,7 @@ note "memory for layers: at most $most of $BOUND; $(metric early_flushes_total) 
 [ "$most" -ge $((BOUND / 2)) ] || fail "the test did not come near the bound"
 [ "$(metric early_flushes_total)" -ge 3 ] || fail "nothing was written early"
 rested() { [ "$(metric memory_layer_bytes)" -le $((BOUND * 3 / 4)) ]; }
-wait_until 20 rested || fail "$(metric memory_layer_bytes) bytes stay in memory"
+wait_until 60 rested || fail "$(metric memory_layer_bytes) bytes stay in memory"
 
 round killed
 wait_until 60 all_ingested || fail "WAL is not ingested after a kill"
@@ -82,6 +82,7 @@ export LOCH_PAGESERVER_CHECKPOINT=1s
 kill -9 "$(daemon_pid pageserver)"
 "$LOCH" up >/dev/null || fail "up with a short checkpoint"
 empty() { [ "$(metric memory_layer_bytes)" = 0 ]; }
+wait_until 60 all_ingested || fail "WAL is not ingested after a start" # before that nothing is in memory, either
 wait_until 60 empty || fail "$(metric memory_layer_bytes) bytes of before the kill are still in memory only"
 early=$(metric early_flushes_total) # what comes again after a kill may pass the bound
 q "INSERT INTO t VALUES (-1, 'late')"

@@ -33,7 +33,7 @@ def in_core(mode, inode, flags, wanted):
 def search(pid, pattern, everything):
     """Hits, and bytes searched."""
     with open(f"/proc/{pid}/coredump_filter") as f:
-        wanted = int(f.read(), 16)
+        wanted = int(f.read() or "0", 16)  # nothing: a zombie
     hits = size = 0
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as mem:
         for begin, end, mode, inode, flags in areas(pid):
@@ -61,8 +61,8 @@ def main():
             with open(f"/proc/{pid}/comm") as f:
                 name = f.read().strip()
             hits, size = search(pid, pattern.encode(), everything)
-        except FileNotFoundError:
-            continue
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended, maybe while it was searched
         total += hits
         print(f"{name} {pid}: {hits} hits in {size >> 10} KiB")
     sys.exit(3 if total else 0)

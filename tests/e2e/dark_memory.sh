@@ -36,6 +36,8 @@ search >"$WORK/before" && fail "no mark in any memory: the search is blind"
 [ "$(awk '$3 > 0' "$WORK/before" | wc -l)" = 5 ] || fail "not every daemon has marks: $(cat "$WORK/before")"
 mv "$CMK" "$CMK.away"
 wait_until 30 wiped || fail "not every daemon has wiped"
+agent_has_ended_it() { [ "$(field ours state)" = revoked ] && [ -z "$(field ours pgdata)" ]; } # its server and what it held
+wait_until 30 agent_has_ended_it || fail "the compute is $(field ours state), with $(field ours pgdata)"
 search >"$WORK/after" || fail "marked rows are left after the wipe: $(cat "$WORK/after") (before: $(cat "$WORK/before"))"
 [ "$(q "SELECT 1" main)" = 1 ] || fail "the neighbour"
 note "passed: $(awk '{s += $3} END {print s}' "$WORK/before") marks before, none after"

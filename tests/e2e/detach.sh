@@ -41,7 +41,7 @@ says "compute child runs on branch child" "$LOCH" branch detach child
 "$LOCH" compute stop main >/dev/null || fail "stop"
 says "branch child stands on main" "$LOCH" branch delete main
 "$LOCH" branch detach child || fail "detach"
-"$LOCH" branch show child --json | grep -q '"parent": null' || fail "child still has a parent"
+"$LOCH" branch show child --json | sees '"parent": null' || fail "child still has a parent"
 says "has no parent" "$LOCH" branch detach child
 "$LOCH" branch delete main || fail "the parent cannot be deleted"
 for round in "the deletion" "a crash of the pageserver"; do
@@ -49,7 +49,7 @@ for round in "the deletion" "a crash of the pageserver"; do
     [ "$(sum child)" = "$want_child" ] || fail "after $round child has $(sum child), not $want_child"
     [ "$(q "SELECT gid FROM pg_prepared_xacts" child)" = pending ] || fail "the prepared transaction is lost after $round"
     [ "$(q "SELECT count(*) FROM u" child)" = 0 ] || fail "the unlogged table after $round"
-    psql "$(url child | sed 's,/postgres$,/other,')" -XAtqc "SELECT count(*) > 50 FROM pg_class" | grep -qx t || fail "the other database after $round"
+    psql "$(url child | sed 's,/postgres$,/other,')" -XAtqc "SELECT count(*) > 50 FROM pg_class" | sees -x t || fail "the other database after $round"
     amcheck child
     "$LOCH" compute start grandchild --branch grandchild >/dev/null || fail "compute on the grandchild after $round"
     [ "$(sum grandchild)" = "$want" ] || fail "after $round grandchild has $(sum grandchild), not $want"

@@ -9,22 +9,24 @@ mkdir "$WORK/ledger"
 first_url=$(url)
 agent=$(daemon_pid compute-main)
 postmaster=$(head -1 "$(field main pgdata)/postmaster.pid")
-"$LEDGER" run --url "$first_url" --state "$WORK/ledger" --clients 8 --seconds 60 --stop-file "$WORK/stop" >"$WORK/run" &
+"$LEDGER" run --url "$first_url" --state "$WORK/ledger" --clients 8 --seconds 600 --stop-file "$WORK/stop" >"$WORK/run" &
 load=$!
 BACKGROUND+=("$load")
 busy() { [ "$(cat "$WORK"/ledger/client-* 2>/dev/null | wc -l)" -ge 500 ]; }
-wait_until 30 busy || fail "no load"
+wait_until 60 busy || fail "no load"
+watch_machine
 "$LOCH" compute start second --branch main >/dev/null &
 second=$!
 # From the election of the second on, the first may live for one second.
 elected() { grep -q . "$(scratch)/compute-second/agent.json" 2>/dev/null; }
-wait_until 20 elected || fail "the second compute does not start"
+wait_until 60 elected || fail "the second compute does not start"
 wait "$second" || fail "the second compute does not come up"
 begun=$(date +%s%N)
 gone() { dead "$agent" && dead "$postmaster"; }
-wait_until 2 gone || fail "the first compute still lives"
-note "the first was gone at most $((($(date +%s%N) - begun) / 1000000)) ms after the second answered"
-[ $((($(date +%s%N) - begun) / 1000000)) -le 1000 ] || fail "it took more than a second"
+wait_until 60 gone || fail "the first compute still lives"
+took=$((($(date +%s%N) - begun) / 1000000))
+note "the first was gone at most $took ms after the second answered; the machine's longest pause: $(pause_ms) ms"
+[ "$took" -le $((1000 + $(pause_ms))) ] || fail "it took more than a second"
 touch "$WORK/stop"
 wait "$load"
 note "load: $(cat "$WORK/run")"

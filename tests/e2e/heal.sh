@@ -28,7 +28,8 @@ main_dir=$(find "$DIR/pageserver" -type d -name "$(timeline main)" -path '*timel
 other_dir=$(find "$DIR/pageserver" -type d -name "$(timeline other)" -path '*timelines*')
 store=$(sed -n '/^\[store\]/,/^\[/s/^path = //p' "$DIR/conf/pageserver.ini")
 copies_of() { find "$store/tenants" -path "*/timelines/$1/layers/*.layer"; }
-[ "$(copies_of "$(timeline main)" | wc -l)" = "$(find "$main_dir" -name '*.layer' | wc -l)" ] || fail "not every layer has a copy"
+all_copied() { [ "$(copies_of "$(timeline main)" | wc -l)" = "$(find "$main_dir" -name '*.layer' | wc -l)" ]; } # unless one comes or goes
+wait_until 20 all_copied || fail "not every layer has a copy"
 
 # Flips a bit in every 64 KiB of the files named on stdin, behind the header and before the footer.
 flip() {
@@ -56,18 +57,18 @@ wait_until 30 healthy || fail "no file was healed; blocks: $(healed block)"
 note "flipped bits: $(healed block) blocks read from copies, $(healed file) files written anew, $(metric unhealed) without a copy"
 [ "$(healed block)" -ge 1 ] || fail "no block was read from a copy"
 console "CHECK LAYERS main main" >/dev/null || fail "CHECK LAYERS after healing"
-console "CHECK LAYERS main main" | grep -q '|0$' || fail "damage is left: $(console "CHECK LAYERS main main")"
+console "CHECK LAYERS main main" | sees '|0$' || fail "damage is left: $(console "CHECK LAYERS main main")"
 
 copies_of "$(timeline main)" | flip
 console "CHECK LAYERS main main" >/dev/null || fail "CHECK LAYERS with damaged copies"
 put_again() { [ "$(healed copy)" -ge 1 ]; } # the figures are set at each upkeep
-wait_until 10 put_again || fail "no copy was put again"
+wait_until 30 put_again || fail "no copy was put again"
 
 find "$main_dir" -name '*.layer' -delete
 again main
 [ "$(contents)" = "$sum" ] || fail "the table after the files were lost"
 note "lost files: $(healed file) came back"
-console "CHECK LAYERS main main" | grep -q '|0$' || fail "damage after the files came back"
+console "CHECK LAYERS main main" | sees '|0$' || fail "damage after the files came back"
 
 # Both damaged: exact, and only there.
 find "$other_dir" -name '*.layer' | flip
@@ -79,7 +80,7 @@ said=$(console "CHECK LAYERS main other" 2>&1) && fail "damage without a copy we
 grep -q '[.]layer: block [0-9]*: .*; and there is no good copy' <<<"$said" || fail "it says: $said"
 said=$({ timeout 60 "$LOCH" compute start other && contents other; } 2>&1) && fail "a damaged block was served: $said"
 counted() { [ "$(metric unhealed)" -ge 1 ]; }
-wait_until 10 counted || fail "what could not be healed is not counted"
+wait_until 30 counted || fail "what could not be healed is not counted"
 grep -q "tenant [0-9a-f]*, timeline $(timeline other), layer [0-9a-f]*, block [0-9]*: " <<<"$said" || fail "the block is not named: $said"
 [ "$(contents)" = "$sum" ] || fail "another branch is concerned"
 q "INSERT INTO t VALUES (-1, 'goes on')" || fail "another branch does not go on"

@@ -55,7 +55,7 @@ for _ in 1 2 3; do
     work
     merged() { merges=$(metric merges_total); [ "${merges:-0}" -gt 0 ]; }
     more() { work; merged; }
-    wait_until 60 more || fail "no merge after a restart"
+    wait_until 120 more || fail "no merge after a restart"
 done
 [ "$(sum)" = "3000|$((round * 3000))" ] || fail "rows of main: $(sum)"
 [ "$(sum kept)" = "$sum_branch" ] || fail "branch in the end: $(sum kept)"
@@ -65,7 +65,7 @@ done
 before=$(console "SHOW HISTORY" | awk -F'|' '$2 == "main" {print $8 " layers, " $10 " bytes"}')
 # It moves to a moment when something was flushed, noted every 10 s at most, once the leases of before the restart have run out.
 compacted() { work; console "COMPACT $tenant main" >/dev/null && [ "$(metric removed_bytes_total)" -gt 0 ]; }
-wait_until 60 compacted || fail "nothing was removed"
+wait_until 120 compacted || fail "nothing was removed"
 after=$(console "SHOW HISTORY" | awk -F'|' '$2 == "main" {print $8 " layers, " $10 " bytes"}')
 console "SHOW LAYERS $tenant main" | awk -F'|' '{print $2}' | sort | uniq -c | tr '\n' ' '
 note "COMPACT: $before became $after"
@@ -81,7 +81,7 @@ console "FLUSH $tenant main" >/dev/null
 "$LOCH" compute start warm --branch warm >/dev/null || fail "compute on warm"
 [ "$(q 'SELECT n FROM hot' warm)" = 20000 ] || fail "the hot row: $(q 'SELECT n FROM hot' warm)"
 told() { [ "$(metric read_records_most)" -gt 0 ]; } # the gauge is set at each upkeep
-wait_until 10 told || fail "no read applied a record"
+wait_until 30 told || fail "no read applied a record"
 most=$(metric read_records_most)
 [ "$most" -gt 0 ] && [ "$most" -le 32 ] || fail "a read applied $most records"
 note "the most that a read applied: $most records"

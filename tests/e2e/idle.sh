@@ -3,7 +3,7 @@
 # wakes it, whole: a compute, a branch, a console command. A CMK that was taken away meanwhile is noticed then.
 . "$(dirname "$0")/lib.sh"
 
-export LOCH_KMS_POLL=500ms LOCH_KMS_LEASE=1500ms LOCH_KMS_SETTLE=500ms LOCH_KMS_IDLE=3s LOCH_KMS_SHRED_DELAY=1s
+export LOCH_KMS_POLL=500ms LOCH_KMS_LEASE=4s LOCH_KMS_SETTLE=500ms LOCH_KMS_IDLE=3s LOCH_KMS_SHRED_DELAY=1s
 up
 mkdir "$WORK/ledger"
 CMK=$WORK/ours.key
@@ -16,10 +16,11 @@ ask() { psql "host=$DIR/run port=$((PORT_BASE + $1)) dbname=loch" -X -A -t -F '|
 lease() { ask "$1" "SHOW LEASES" | grep "^$tenant" | cut -d'|' -f"$2"; }
 every_lease_is() { for d in $DAEMONS; do [ "$(lease "$d" 2)" = "$1" ] || return 1; done; }
 decrypts() { echo $(($(for d in $DAEMONS; do lease "$d" 8; done | paste -sd+))); }
+wiped() { for d in $DAEMONS; do [ -n "$(lease "$d" 6)" ] || return 1; done; }
 asleep() {
     wait_until 60 every_lease_is asleep ||
         fail "$1: not every daemon sleeps: $(for d in $DAEMONS; do lease "$d" 2; done | xargs); $(ask 10 "SHOW TIMELINES" | grep "^$tenant")"
-    for d in $DAEMONS; do [ -n "$(lease "$d" 6)" ] || fail "$1: daemon $d sleeps but has not wiped"; done
+    wait_until 20 wiped || fail "$1: not every daemon that sleeps has wiped: $(for d in $DAEMONS; do lease "$d" 6; done | xargs)"
 }
 
 # Two tenants are copies of one initdb: what tells clusters apart, and lets people in, is not.
@@ -42,12 +43,12 @@ none_sleeps || fail "a tenant with a running compute sleeps: $(for d in $DAEMONS
 "$LOCH" compute stop ours >/dev/null || fail "compute stop"
 asleep "without a compute"
 curl -fs "http://127.0.0.1:$((PORT_BASE + 30))/metrics" | grep "^loch_key_state{tenant=\"$tenant\"} 5" >/dev/null || fail "metrics"
-"$LOCH" tenant list --json | grep -q '"asleep"' || fail "tenant list: $("$LOCH" tenant list)"
+"$LOCH" tenant list --json | sees '"asleep"' || fail "tenant list: $("$LOCH" tenant list)"
 curl -fs "http://127.0.0.1:$((PORT_BASE + 30))/healthz" >/dev/null || fail "healthz"
 for d in 21 22 23; do
     curl -fs "http://127.0.0.1:$((PORT_BASE + d))/healthz" >/dev/null || fail "a sleeping tenant counts as broken: healthz of $d"
 done
-ask 10 "SHOW STATUS" | grep -q '|0|up$' || fail "a sleeping tenant counts as broken: $(ask 10 "SHOW STATUS")"
+ask 10 "SHOW STATUS" | sees '|0|up$' || fail "a sleeping tenant counts as broken: $(ask 10 "SHOW STATUS")"
 before=$(decrypts)
 main_before=$(ask 10 "SHOW LEASES" | grep -v "^$tenant" | cut -d'|' -f8)
 main_asked() { [ "$(ask 10 "SHOW LEASES" | grep -v "^$tenant" | cut -d'|' -f8)" -ge $((main_before + 10)) ]; }
@@ -88,7 +89,7 @@ mv "$CMK" "$CMK.away"
 "$LOCH" compute start ours --tenant ours >"$WORK/start" 2>&1 && fail "a compute starts without the CMK"
 grep -q KEY_REVOKED "$WORK/start" || fail "the start says: $(cat "$WORK/start")"
 [ "$(lease 10 2)" = revoked ] || fail "the pageserver says $(lease 10 2)"
-"$LOCH" key receipt --tenant ours | grep -q ' wiped .* good' || fail "no receipt: $("$LOCH" key receipt --tenant ours)"
+"$LOCH" key receipt --tenant ours | sees ' wiped .* good' || fail "no receipt: $("$LOCH" key receipt --tenant ours)"
 mv "$CMK.away" "$CMK"
 back() { [ "$(lease 10 2)" = held ]; }
 wait_until 60 back || fail "not back: $(lease 10 2)"

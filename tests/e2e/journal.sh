@@ -22,13 +22,13 @@ done
 
 loads=()
 for b in $BRANCHES; do
-    pgbench -n -f "$WORK/insert.sql" -c 4 -T 300 "$(url "$b")" >"$WORK/load-$b" 2>&1 &
+    pgbench -n -f "$WORK/insert.sql" -c 4 -T 3600 "$(url "$b")" >"$WORK/load-$b" 2>&1 &
     loads+=("$!")
 done
 BACKGROUND+=("${loads[@]}")
 # Kill when a journal is in use.
 used() { grep -q "share a journal" "$DIR"/log/safekeeper-*.log; }
-wait_until 20 used || fail "no safekeeper has begun a journal"
+wait_until 60 used || fail "no safekeeper has begun a journal"
 held() { grep -hoE 'the journal held [0-9]+' "$DIR"/log/safekeeper-*.log | awk '{ n += $4 } END { print n + 0 }'; }
 rounds=0
 while [ "$(held)" -eq 0 ] || [ "$rounds" -lt 2 ]; do

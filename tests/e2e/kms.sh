@@ -10,7 +10,7 @@ head -c 32 /dev/urandom >"$CMK" && chmod 600 "$CMK"
 said=$("$LOCH" tenant create bad --kms-uri "file:$WORK/nosuch.key" 2>&1) && fail "a tenant under a CMK that is not there"
 grep -q 'nosuch.key is gone' <<<"$said" || fail "a missing CMK is called: $said"
 said=$("$LOCH" tenant create bad --kms-uri "magic:x" 2>&1) && fail "a tenant under an unknown provider"
-"$LOCH" tenant list --json | grep -q '"bad"' && fail "a failed creation left a tenant"
+"$LOCH" tenant list --json | sees '"bad"' && fail "a failed creation left a tenant"
 grep -hs "nosuch\|magic" "$DIR"/*/kms.pins && fail "a failed creation left a pin"
 
 "$LOCH" tenant create ours --kms-uri "file:$CMK" >/dev/null || fail "tenant create --kms-uri"
@@ -31,7 +31,7 @@ mv "$CMK" "$CMK.away"
 [ "$(q 'SELECT count(*) FROM t')" = 500 ] || fail "the other tenant's rows"
 said=$("$LOCH" compute start ours 2>&1) && fail "a compute started without the tenant's CMK"
 "$LOCH" compute stop ours >/dev/null
-"$LOCH" tenant list --json | grep -q 'the CMK file .* is gone' || fail "tenant list does not say why: $("$LOCH" tenant list)"
+"$LOCH" tenant list --json | sees 'the CMK file .* is gone' || fail "tenant list does not say why: $("$LOCH" tenant list)"
 note "dark: $(tail -1 <<<"$said" | cut -c1-160)"
 
 # A pin that is lost is asked for by name, and given again with one command.
@@ -52,9 +52,9 @@ rm "$DIR"/*/kms.pins
 rm "$DIR/safekeeper-2/kms.pins"
 "$LOCH" up >/dev/null 2>&1 || fail "up"
 grep -q "^$id file:$CMK$" "$DIR/safekeeper-2/kms.pins" || fail "a lost pin is not given again"
-"$LOCH" key pins --json | grep -q '"not customer-held"' || fail "key pins: $("$LOCH" key pins)"
+"$LOCH" key pins --json | sees '"not customer-held"' || fail "key pins: $("$LOCH" key pins)"
 
-"$LOCH" key check "file:$CMK" --json | grep -q '"result": "ok"' || fail "key check of a good CMK"
+"$LOCH" key check "file:$CMK" --json | sees '"result": "ok"' || fail "key check of a good CMK"
 said=$("$LOCH" key check "file:$CMK.nosuch" 2>&1) && fail "key check of a missing CMK"
 grep -q 'DENIED' <<<"$said" || fail "key check: $said"
 
@@ -67,7 +67,7 @@ owner init
 owner generate cmk
 printf '4711\n' >"$WORK/pin" && chmod 600 "$WORK/pin"
 HSM="pkcs11:token=loch;object=cmk?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:$WORK/pin"
-"$LOCH" key check "$HSM" | grep -q ' customer-held' || fail "key check of a token"
+"$LOCH" key check "$HSM" | sees ' customer-held' || fail "key check of a token"
 "$LOCH" down >/dev/null # the daemons are to have the owner's environment
 "$LOCH" up >/dev/null || fail "up"
 "$LOCH" tenant create hsm --kms-uri "$HSM" >/dev/null || fail "a tenant under a token's key"
@@ -80,7 +80,7 @@ owner disable cmk
 "$LOCH" compute start hsm >/dev/null 2>&1 && fail "a compute started under a disabled key"
 "$LOCH" compute stop hsm >/dev/null
 # SoftHSM now and then has no token while several processes open it: that is an outage, which passes.
-says_why() { "$LOCH" tenant list --json | grep -q 'CKR_KEY_FUNCTION_NOT_PERMITTED'; }
+says_why() { "$LOCH" tenant list --json | sees 'CKR_KEY_FUNCTION_NOT_PERMITTED'; }
 wait_until 60 says_why || fail "tenant list does not say why: $("$LOCH" tenant list)"
 [ "$(q 'SELECT count(*) FROM t' ours)" = 1000 ] || fail "the other tenant's rows"
 owner enable cmk

@@ -47,6 +47,9 @@ scratch() { sed -n 's/.*"scratch": "\(\/dev\/shm\/loch-[^"]*\)".*/\1/p' "$DIR/cl
 
 up() { "$LOCH" up --port-base "$PORT_BASE" >/dev/null || fail "loch up"; }
 
+# As grep -q, at the end of a pipeline: that one ends at the first hit, and whoever still writes fails of it (pipefail).
+sees() { grep "$@" >/dev/null; }
+
 # field NAME KEY: of `loch compute list`, for the compute NAME.
 field() {
     "$LOCH" compute list --json | python3 -c '
@@ -93,9 +96,9 @@ destroy_compute() {
 dead() { ! kill -0 "$1" 2>/dev/null || grep -qs '^State:.Z' "/proc/$1/status"; }
 
 wait_gone() {
-    local pid
+    local pid until=$((SECONDS + 60))
     for pid in "$@"; do
-        for _ in $(seq 500); do dead "$pid" && break; sleep 0.01; done
+        until dead "$pid" || [ "$SECONDS" -ge "$until" ]; do sleep 0.01; done
     done
 }
 
@@ -117,6 +120,33 @@ wait_until() {
         sleep 0.05
     done
 }
+
+# What the machine itself takes: from watch_machine on somebody sleeps 50 ms and writes 4 KiB durably, again and again;
+# pause_ms says how much longer than its sleep the longest of these rounds took. A bound in time that the product promises
+# holds for a machine that runs: it is compared with what was measured less the pauses of the machine.
+watch_machine() {
+    [ -z "${WATCHER:-}" ] || { kill "$WATCHER" && wait "$WATCHER" || true; } # anew
+    rm -f "$WORK/pause"
+    python3 -c '
+import os, sys, time
+fd = os.open(sys.argv[1] + ".probe", os.O_CREAT | os.O_WRONLY, 0o600)
+most = -1
+while True:
+    begun = time.monotonic()
+    time.sleep(0.05)
+    os.pwrite(fd, bytes(4096), 0)
+    os.fdatasync(fd)
+    took = max(0, int((time.monotonic() - begun) * 1000) - 50)
+    if took > most:
+        most = took
+        with open(sys.argv[1] + ".new", "w") as f:
+            print(most, file=f)
+        os.rename(sys.argv[1] + ".new", sys.argv[1])' "$WORK/pause" &
+    WATCHER=$!
+    BACKGROUND+=("$WATCHER")
+    wait_until 60 test -s "$WORK/pause" || fail "nobody watches the machine"
+}
+pause_ms() { sleep 0.1; cat "$WORK/pause"; } # a pause that has just ended is written down by then
 
 lsn_number() { echo $(((16#${1%/*} << 32) + 16#${1#*/})); }
 reached() { # LSN WANTED, where a page header may stand between the last record and the end of WAL

@@ -13,7 +13,7 @@ rows = [l.rstrip("\n").split("|") for l in sys.stdin]
 print(next(r for r in rows if r[1] == sys.argv[1])[rows[0].index(sys.argv[2])])' "$2" "$3"
 }
 timeline() { "$LOCH" branch list --json | python3 -c 'import json, sys; print(next(b for b in json.load(sys.stdin) if b["name"] == sys.argv[1])[sys.argv[2]])' "$1" "$2"; }
-held() { detail "$1" "$MAIN" detail | grep -q 'the limit is 96'; }
+held() { detail "$1" "$MAIN" detail | sees 'the limit is 96'; }
 metric() { curl -sf "http://127.0.0.1:$((PORT_BASE + 20 + $1))/metrics" | sed -n "s/^$2 //p"; }
 
 up
@@ -47,7 +47,7 @@ done
 note "the other branch made 200 commits meanwhile"
 
 rm "$DIR/store/tenants/$TENANT/timelines/$MAIN/wal"
-wait_until 120 dead $bulk || fail "main's writer still waits: $(detail 1 "$MAIN" detail)"
+wait_until 240 dead $bulk || fail "main's writer still waits: $(detail 1 "$MAIN" detail)"
 wait $bulk || fail "main's writer failed: $(tail -3 "$WORK/bulk")"
 [ "$(q 'SELECT count(*) FROM t')" = 500000 ] || fail "rows: $(q 'SELECT count(*) FROM t')"
 released() { ! held 1 && ! held 2 && ! held 3; }

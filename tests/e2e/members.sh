@@ -20,15 +20,17 @@ begin_load() {
     "$LEDGER" run --url "$(url)" --state "$WORK/ledger" --clients 4 --seconds 600 --stop-file "$WORK/stop" >"$WORK/load.json" &
     load=$!
     BACKGROUND+=("$load")
-    wait_until 20 test -s "$WORK/ledger/client-0" || fail "no transfer is acknowledged"
+    wait_until 60 test -s "$WORK/ledger/client-0" || fail "no transfer is acknowledged"
+    watch_machine
 }
 end_load() { # what happened, stall allowed in ms
     touch "$WORK/stop"
     wait "$load" || fail "the ledger failed: $(cat "$WORK/load.json")"
     note "$1: $(cat "$WORK/load.json")"
     [ "$(json "$(cat "$WORK/load.json")" errors)" = 0 ] || fail "errors under $1"
-    python3 -c 'import json,sys; sys.exit(json.loads(sys.argv[1])["longest_stall_ms"] > float(sys.argv[2]))' \
-        "$(cat "$WORK/load.json")" "$2" || fail "a commit was slower than $2 ms under $1"
+    # A change takes some durable writes one after the other, none of which may have been as quick as on a machine at rest.
+    [ "$(json "$(cat "$WORK/load.json")" longest_stall_ms)" -le $(($2 + 10 * $(pause_ms))) ] ||
+        fail "a commit was slower than $2 ms under $1; the machine's longest pause: $(pause_ms) ms"
     "$LEDGER" check --url "$(url)" --state "$WORK/ledger" --accounts 1000 || fail "the ledger after $1"
 }
 sk() { "$LOCH" safekeeper "$@" >"$WORK/sk.out" 2>&1 || fail "loch safekeeper $*: $(cat "$WORK/sk.out")"; }
@@ -46,16 +48,17 @@ begin_load
 agent=$(daemon_pid compute-main)
 kill -9 "$(daemon_pid safekeeper-1)"
 sk replace safekeeper-1 safekeeper-4
-members 4 | grep -q "127.0.0.1:$((PORT_BASE + 1))" && fail "the dead one is a member still"
+members 4 | sees "127.0.0.1:$((PORT_BASE + 1))" && fail "the dead one is a member still"
 [ "$(members 4 | wc -l)" = 3 ] || fail "members: $(members 4)"
 end_load "the replacement of a dead safekeeper" 2000
 [ "$(daemon_pid compute-main)" = "$agent" ] || fail "the compute was started anew"
-grep -q "3 safekeepers (generation 3)" "$DIR/log/compute-main.log" || fail "the compute did not follow"
+followed() { grep -q "3 safekeepers (generation 3)" "$DIR/log/compute-main.log"; }
+wait_until 20 followed || fail "the compute did not follow"
 
 # ---- the new one is the donor ----
 q "CREATE TABLE only_there AS SELECT generate_series(1, 2000) n"
 has_it() { reached "$(state_of 4 flush_lsn)" "$(q 'SELECT pg_current_wal_insert_lsn()')"; }
-wait_until 20 has_it || fail "the new safekeeper lags"
+wait_until 60 has_it || fail "the new safekeeper lags"
 for n in 2 3; do kill -9 "$(daemon_pid "safekeeper-$n")"; done
 destroy_compute main
 up
@@ -92,7 +95,7 @@ q "INSERT INTO only_there VALUES (2003)"
 up
 [ -n "$(state_of 3 member)" ] && [ "$(state_of 3 member)" != "$was" ] || fail "the lost member is back: $(states 3)"
 [ "$(members 1 | wc -l)" = 3 ] || fail "members after a lost disk: $(members 1)"
-members 1 | grep -q "$was" && fail "the lost member is a member still"
+members 1 | sees "$was" && fail "the lost member is a member still"
 
 # ---- without a compute; a branch made while one was down; a broken timeline ----
 "$LOCH" compute stop main
@@ -111,7 +114,8 @@ for n in 3 5; do
     printf 'damage' | dd of="$(control_of $n)" bs=1 seek=300 conv=notrunc 2>/dev/null
 done
 up
-for n in 3 5; do [ "$(state_of $n state)" = broken ] || fail "the damage is not seen: $(states $n)"; done
+state_is() { [ "$(state_of "$1" state)" = "$2" ]; } # a timeline is opened while the safekeeper answers already
+for n in 3 5; do wait_until 20 state_is $n broken || fail "the damage is not seen: $(states $n)"; done
 "$LOCH" safekeeper settle >"$WORK/out" 2>&1 && fail "two of three copies were thrown away"
 grep -q "no quorum" "$WORK/out" || fail "no cause is named: $(cat "$WORK/out")"
 for n in 3 5; do [ "$(state_of $n state)" = broken ] || fail "a broken copy is gone: $(states $n)"; done
@@ -121,13 +125,12 @@ wait_gone "$pid"
 rm "$(control_of 5)"
 mkdir "$(control_of 5)" # what cannot be read is not damaged: it waits
 up
-[ "$(state_of 5 state)" = waiting ] || fail "an unreadable file is damage: $(states 5)"
+wait_until 20 state_is 5 waiting || fail "an unreadable file is damage: $(states 5)"
 rmdir "$(control_of 5)"
 cp "$WORK/control" "$(control_of 5)"
-opened() { [ "$(state_of 5 state)" = active ]; }
-wait_until 20 opened || fail "it is not tried again: $(states 5)"
+wait_until 30 state_is 5 active || fail "it is not tried again: $(states 5)"
 sk settle
-[ "$(state_of 3 state)" = active ] || fail "the broken timeline is not replaced: $(states 3)"
+wait_until 20 state_is 3 active || fail "the broken timeline is not replaced: $(states 3)"
 "$LOCH" compute start main >/dev/null || fail "compute start"
 [ "$(q 'SELECT count(*) FROM only_there')" = 2003 ] || fail "rows are lost at the end"
 "$LEDGER" check --url "$(url)" --state "$WORK/ledger" --accounts 1000 || fail "the ledger at the end"

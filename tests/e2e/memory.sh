@@ -13,21 +13,21 @@ psql "$(url)" -X -q -c "SELECT count(*) FROM t" -c "SELECT pg_sleep(60)" >/dev/n
 BACKGROUND+=($!)
 workers() { pgrep -P "$(daemon_pid pageserver)"; }
 has_workers() { [ -n "$(workers)" ]; }
-wait_until 20 has_workers || fail "no redo worker is running"
+wait_until 60 has_workers || fail "no redo worker is running"
 backend() { pgrep -P "$(head -1 "$(field main pgdata)/postmaster.pid")" -f pg_sleep || pgrep -P "$(head -1 "$(field main pgdata)/postmaster.pid")" -f 'idle|SELECT'; }
 has_backend() { [ -n "$(backend)" ]; }
-wait_until 20 has_backend || fail "no backend is running"
+wait_until 60 has_backend || fail "no backend is running"
 
 n=0
 as_user=0
 for pid in $(daemon_pid safekeeper-1) $(daemon_pid safekeeper-2) $(daemon_pid safekeeper-3) $(daemon_pid pageserver) \
     $(compute_pids main) $(workers); do
     [ -d "/proc/$pid" ] || continue # a worker of PostgreSQL that has ended
-    grep -Eq '^Max core file size +0 +0 ' "/proc/$pid/limits" || fail "process $pid may dump core: $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+    grep -Eqs '^Max core file size +0 +0 ' "/proc/$pid/limits" || dead "$pid" || fail "process $pid may dump core: $(tr '\0' ' ' <"/proc/$pid/cmdline")"
     # The files of a process that is not dumpable belong to root, whoever it runs as.
-    uid=$(awk '/^Uid:/ {print $2}' "/proc/$pid/status")
+    uid=$(awk '/^Uid:/ {print $2}' "/proc/$pid/status" 2>/dev/null) || continue
     if [ "$uid" != 0 ]; then
-        [ "$(stat -c %u "/proc/$pid/environ")" = 0 ] || fail "process $pid is dumpable: $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+        [ "$(stat -c %u "/proc/$pid/environ" 2>/dev/null)" = 0 ] || dead "$pid" || fail "process $pid is dumpable: $(tr '\0' ' ' <"/proc/$pid/cmdline")"
         as_user=$((as_user + 1))
     fi
     n=$((n + 1))

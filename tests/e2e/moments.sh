@@ -22,6 +22,7 @@ up
 q "CREATE TABLE t (n bigserial, client int, at timestamptz DEFAULT clock_timestamp())"
 q "CHECKPOINT"
 "$LOCH" compute stop main >/dev/null || fail "compute stop"
+lsn_at "$(date -u +%FT%T.%6NZ)" >/dev/null || fail "no tip" # nothing is later than now: it waits until all is ingested
 tip() { [ "$(field_of last_record_lsn)" = "$base_lsn" ]; }
 base_lsn=$(field_of last_record_lsn)
 wait_until 20 tip || fail "the tip moves without a compute"

@@ -36,7 +36,8 @@ before=$(sum)
 "$LOCH" compute start main >/dev/null || fail "two good safekeepers are a quorum"
 [ "$(q 'SELECT count(*) FROM t')" = 1000 ] || fail "rows with a copied safekeeper"
 [ "$before" = "$(sum)" ] || fail "safekeeper 2 changed files that are not its own"
-grep -q 'another name or node' "$DIR/log/safekeeper-2.log" || fail "safekeeper 2 does not say what is wrong"
+refuses() { grep -q 'another name or node' "$DIR/log/safekeeper-2.log"; }
+wait_until 20 refuses || fail "safekeeper 2 does not say what is wrong"
 note "copied safekeeper: $(grep 'another name or node' "$DIR/log/safekeeper-2.log" | tail -1 | cut -c26-220)"
 "$LOCH" compute stop main >/dev/null
 "$LOCH" down >/dev/null

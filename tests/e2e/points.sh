@@ -43,7 +43,7 @@ destroy_compute look
 grep -q "stop it first" "$WORK/err" || fail "moving: $(cat "$WORK/err")"
 "$LOCH" compute stop look || fail "stop"
 [ "$(names)" = main ] || fail "its branch is left: $(names)"
-"$LOCH" compute list --json | grep -q '"look"' && fail "its note is left"
+"$LOCH" compute list --json | sees '"look"' && fail "its note is left"
 "$LOCH" compute start look --read-only --at "$then" >/dev/null || fail "read-only compute at a time"
 [ "$(q 'SELECT string_agg(at, $$,$$) FROM log' look)" = before ] || fail "the log at a time"
 "$LOCH" compute stop look >/dev/null || fail "stop"

@@ -21,7 +21,7 @@ psql "$(url)" -X -q -c "COMMIT PREPARED 'six'" >"$WORK/six" 2>&1 &
 six=$!
 BACKGROUND+=("$three" "$four" "$five" "$six")
 waiting() { [ "$(q "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")" -ge 4 ]; }
-wait_until 10 waiting || fail "the commits do not wait for the quorum"
+wait_until 60 waiting || fail "the commits do not wait for the quorum"
 q "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO t VALUES (4)%' AND pid <> pg_backend_pid()" >/dev/null
 q "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE (query LIKE 'COMMIT PREPARED%' OR query LIKE 'BEGIN; INSERT INTO t VALUES (5)%') AND pid <> pg_backend_pid()" >/dev/null
 q "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO t VALUES (3)%' AND pid <> pg_backend_pid()" >/dev/null
@@ -35,7 +35,7 @@ done
 note "commits hang without a quorum, through cancel and terminate"
 up
 ended() { ! kill -0 "$three" 2>/dev/null && ! kill -0 "$four" 2>/dev/null && ! kill -0 "$five" 2>/dev/null && ! kill -0 "$six" 2>/dev/null; }
-wait_until 20 ended || fail "the commits do not complete after the quorum is back"
+wait_until 60 ended || fail "the commits do not complete after the quorum is back"
 wait "$four" || fail "the cancelled commit failed: $(cat "$WORK/four")"
 [ ! -s "$WORK/four" ] || note "cancelled commit said: $(cat "$WORK/four")"
 [ "$(q "SELECT string_agg(n::text, ',' ORDER BY n) FROM t WHERE n <= 4")" = 1,2,3,4 ] || fail "rows: $(q 'TABLE t')"
@@ -55,7 +55,7 @@ from_donor=0
 for donor in 1 2 3 1 2 3; do
     for n in 1 2 3; do [ "$n" = "$donor" ] || kill -9 "$(daemon_pid "safekeeper-$n")"; done
     q "SET synchronous_commit = off; INSERT INTO t SELECT max(n) + g FROM t, generate_series(1, 50) g GROUP BY g"
-    wait_until 20 has_all "$donor" || fail "safekeeper $donor does not get the WAL"
+    wait_until 60 has_all "$donor" || fail "safekeeper $donor does not get the WAL"
     destroy_compute main
     begun=$(date +%s)
     up

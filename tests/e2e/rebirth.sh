@@ -9,18 +9,31 @@ LIMIT_MS=${2:-1000}
 up
 mkdir "$WORK/ledger"
 "$LEDGER" init --url "$(url)"
-ran=$("$LEDGER" run --url "$(url)" --state "$WORK/ledger" --clients 8 --seconds "$SECONDS_OF_LOAD")
+acked() { { cat "$WORK"/ledger/client-* 2>/dev/null || true; } | wc -l; }
+at_least() { [ "$(acked)" -ge "$1" ]; }
+"$LEDGER" run --url "$(url)" --state "$WORK/ledger" --clients 8 --seconds 3600 --stop-file "$WORK/stop" >"$WORK/run" &
+load=$!
+BACKGROUND+=("$load")
+begun=$SECONDS
+wait_until 150 at_least 500 || fail "hardly any progress"
+enough() { [ $((SECONDS - begun)) -ge "$SECONDS_OF_LOAD" ]; }
+wait_until $((SECONDS_OF_LOAD + 1)) enough || true
+touch "$WORK/stop"
+wait "$load"
+ran=$(cat "$WORK/run")
 note "load: $ran"
-[ "$(json "$ran" acked)" -ge 500 ] || fail "hardly any progress"
 [ "$(json "$ran" errors)" -eq 0 ] || fail "queries failed"
 
 # Killed while it works, not at rest.
-"$LEDGER" run --url "$(url)" --state "$WORK/ledger" --clients 8 --seconds 30 --stop-file "$WORK/stop" >"$WORK/run2" &
-sleep 3
+rm "$WORK/stop"
+"$LEDGER" run --url "$(url)" --state "$WORK/ledger" --clients 8 --seconds 3600 --stop-file "$WORK/stop" >"$WORK/run2" &
+load=$!
+BACKGROUND+=("$load")
+wait_until 60 at_least $(($(acked) + 100)) || fail "it does not go on"
 destroy_compute main
 "$LOCH" compute start main >/dev/null || fail "compute start after kill -9"
 touch "$WORK/stop"
-wait $!
+wait "$load"
 note "load across the kill: $(cat "$WORK/run2")"
 checked=$("$LEDGER" check --url "$(url)" --state "$WORK/ledger") || fail "ledger: $checked"
 note "check: $checked"

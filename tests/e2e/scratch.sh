@@ -38,7 +38,7 @@ up
 "$LOCH" compute start hsm --tenant hsm >/dev/null || fail "a compute on tmpfs"
 grep -q 'scratch .*: tmpfs' "$DIR/log/compute-hsm.log" || fail "tmpfs is not called so"
 for pid in $(compute_pids hsm); do
-    grep -q '^Max core file size *0 *0 ' "/proc/$pid/limits" || fail "process $pid may dump core"
+    grep -qs '^Max core file size *0 *0 ' "/proc/$pid/limits" || dead "$pid" || fail "process $pid may dump core"
 done
 "$LOCH" compute stop hsm >/dev/null
 

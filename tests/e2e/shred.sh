@@ -3,7 +3,7 @@
 # aside, cannot be opened any more; parent and sibling live on. Then a whole tenant.
 . "$(dirname "$0")/lib.sh"
 
-export LOCH_KMS_SHRED_DELAY=3s
+export LOCH_KMS_SHRED_DELAY=1h
 up
 new_key() { head -c 32 /dev/urandom >"$1" && chmod 600 "$1"; }
 mkdir "$WORK/kms"
@@ -24,8 +24,10 @@ doomed=$(id_of doomed)
 main=$(id_of main)
 tenant=$(tenant_of ours)
 # Written out, so that there are layers; a branch of the doomed one stands in the way.
-psql "host=$DIR/run port=$((PORT_BASE + 10)) dbname=loch" -X -q -c "FLUSH $tenant $doomed" >/dev/null
-flushed() { ls "$DIR"/pageserver/tenants/*/timelines/"$doomed"/* >/dev/null 2>&1; }
+flushed() { # a FLUSH writes what is ingested by then
+    ls "$DIR"/pageserver/tenants/*/timelines/"$doomed"/*.layer >/dev/null 2>&1 ||
+        { psql "host=$DIR/run port=$((PORT_BASE + 10)) dbname=loch" -X -q -c "FLUSH $tenant $doomed" >/dev/null && return 1; }
+}
 wait_until 30 flushed || fail "no layer of the branch"
 "$LOCH" key shred branch --branch main --tenant ours 2>/dev/null && fail "a parent with live children is shredded"
 
@@ -43,6 +45,13 @@ token=$(json "${order:1:-1}" token)
 "$LOCH" key shred branch --branch doomed --tenant ours --confirm "$token" 2>/dev/null && fail "shredded before its time"
 "$LOCH" key shred branch --branch doomed --tenant ours --confirm 0123 2>/dev/null && fail "shredded with another token"
 [ "$(q 'SELECT count(*) FROM of_doomed' doomed)" = 1000 ] || fail "an order alone destroys nothing"
+# From here on with a delay that ends soon; no order outlives the pageserver.
+export LOCH_KMS_SHRED_DELAY=1s
+kill -9 "$(daemon_pid pageserver)"
+up
+"$LOCH" key shred branch --branch doomed --tenant ours --confirm "$token" 2>/dev/null && fail "an order outlives the pageserver"
+order=$("$LOCH" key shred branch --branch doomed --tenant ours --json) || fail "key shred"
+token=$(json "${order:1:-1}" token)
 "$LOCH" compute stop doomed >/dev/null
 
 # Once they are due, a token serves for exactly what was ordered with it: not for a sibling, not for the tenant, nor the other way round.
@@ -81,13 +90,13 @@ mv "$WORK/kms.away" "$WORK/kms"
 mkdir "$DIR/store/tenants/$tenant/keyring.tmp"
 said=$(shred_doomed doomed) && fail "shredded without a new keyring"
 grep -q "repeat the command with --confirm $token --branch $doomed" <<<"$said" || fail "cut short, it says: $said"
-"$LOCH" branch list --tenant ours --json | grep -q "$doomed" && fail "the manifest is not what failed"
-"$LOCH" compute list | grep -q doomed && fail "the compute of a branch that is none any more is kept"
+"$LOCH" branch list --tenant ours --json | sees "$doomed" && fail "the manifest is not what failed"
+"$LOCH" compute list | sees doomed && fail "the compute of a branch that is none any more is kept"
 rmdir "$DIR/store/tenants/$tenant/keyring.tmp"
 "$LOCH" key verify-shredded "$doomed" --tenant ours >/dev/null 2>&1 && fail "its keys are there still"
 said=$(shred_doomed "$main") && fail "the token of a branch shreds another by its id"
 said=$(shred_doomed "$doomed") || fail "cut short, it cannot be repeated: $said"
-"$LOCH" tenant list | grep -q "removal failed" && fail "the tenant is broken still"
+"$LOCH" tenant list | sees "removal failed" && fail "the tenant is broken still"
 "$LOCH" key verify-shredded "$doomed" --tenant ours >/dev/null || fail "verify: $("$LOCH" key verify-shredded "$doomed" --tenant ours 2>&1)"
 # What is kept aside opens as long as the CMK that wrapped it lives, and the command says so.
 said=$("$LOCH" key verify-shredded "$doomed" --tenant ours --aside "$WORK/aside" 2>&1) && fail "the CMK still opens the copies"
