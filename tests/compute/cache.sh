@@ -4,7 +4,7 @@
 . "$(dirname "$0")/../e2e/lib.sh"
 
 URL=
-sql() { timeout 60 psql "$URL" -X -A -t -q -v ON_ERROR_STOP=1 "$@" | grep -v '^$' || true; }
+sql() { timeout 200 psql "$URL" -X -A -t -q -v ON_ERROR_STOP=1 "$@" | grep -v '^$' || true; }
 is() { [ "$2" = "$3" ] && note "ok   $1: $2" || fail "$1: $2 instead of $3"; }
 cache() { sql -c "select $1 from loch.cache"; }
 hits() { cache hits; }
@@ -12,7 +12,7 @@ used_at_most() { [ "$(cache used_bytes)" -le "$1" ]; }
 resize() { # MB
     sql -c "alter system set loch.cache_size = '$1MB'" -c "select pg_reload_conf()" >/dev/null
     in_force() { [ "$(cache 'size_bytes >> 20')" = "$1" ]; }
-    wait_until 20 in_force "$1" || fail "the size does not become $1 MB but $(cache size_bytes)"
+    wait_until 60 in_force "$1" || fail "the size does not become $1 MB but $(cache size_bytes)"
 }
 scan() { sql -c "select sum(v) from a"; }
 
@@ -62,7 +62,7 @@ after_error() { # WHAT TEXT
     is "$1: bytes left in the file" "$(stat -Lc %s "$file")" 0
     sql -c "select pg_reload_conf()" >/dev/null
     on() { [ "$(cache is_on)" = t ]; }
-    wait_until 20 on || fail "$1: the cache does not come back"
+    wait_until 60 on || fail "$1: the cache does not come back"
     is "$1: filled again" "$(scan)" 6000000
 }
 sql -c "select t.cache_fault(50, 5)" >/dev/null
@@ -155,6 +155,6 @@ sql -c "select bt_index_check(c, true) from unnest('{a_pkey,a_v}'::regclass[]) c
 # Larger than what was allowed for at the start.
 sql -c "alter system set loch.cache_size = '1GB'" -c "select pg_reload_conf()" >/dev/null
 limited() { grep -q 'loch.cache_size is limited to 256 MB' "$log"; }
-wait_until 20 limited || fail "the log does not say that the size is limited"
+wait_until 60 limited || fail "the log does not say that the size is limited"
 sql -F ' ' -c "select name, value from loch.stats where name ~ 'cache|read_remote'"
 note "passed"

@@ -66,6 +66,7 @@ DB=d2 expect "a relation in the tablespace its database has left" "9 101" "creat
 # A cancel while a read waits for a lagging pageserver: an ERROR, and the connection goes on in step.
 pids="$(daemon_pid safekeeper-1) $(daemon_pid safekeeper-2)"
 sql -c "create table lag(a int)" -c "insert into lag select generate_series(1, 1000)" -c "vacuum lag"
+caught_up # but for what comes now
 # shellcheck disable=SC2086
 kill -STOP $pids
 got=$(psql "$URL" -XAtq 2>&1 <<'Q' | tr '\n' ' '
@@ -101,20 +102,40 @@ expect "rows written meanwhile" "200001" "select count(*) from th"
 sql -c "alter system reset loch.max_lag" -c "select pg_reload_conf()" >/dev/null
 
 # A termination reaches a read that waits for a hanging pageserver. Both sessions know their catalogs before it hangs.
+session() { # NAME FD: psql in the background, fed through FD; what it says is in $WORK/NAME
+    mkfifo "$WORK/$1.in"
+    psql "$URL" -XAtq <"$WORK/$1.in" >"$WORK/$1" 2>&1 &
+    BACKGROUND+=("$!")
+    eval "exec $2>\"\$WORK/$1.in\""
+}
+answers() { grep -c 'that was it' "$WORK/$1" || true; }
+ask() { # FD NAME SQL: its answer, at most a minute later
+    local before
+    before=$(answers "$2")
+    answered() { [ "$(answers "$1")" -gt "$2" ]; }
+    printf '%s\n\\echo that was it\n' "$3" >&"$1"
+    wait_until 60 answered "$2" "$before" || fail "$2 does not answer: $(cat "$WORK/$2")"
+    grep -v 'that was it' "$WORK/$2" | tail -n 1
+}
+waits="select count(*) from pg_stat_activity where application_name = 'reader' and wait_event_type = 'Extension';"
 end_reader="select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'reader';"
-{ echo "set application_name = 'reader'; select count(*) from th;"; sleep 3; echo "select count(*) from th;"; sleep 1; } |
-    psql "$URL" -XAtq >"$WORK/terminated" 2>&1 &
-reader=$!
-{ echo "${end_reader/reader/nobody}"; sleep 4; echo "$end_reader"; sleep 1; } | psql "$URL" -XAtq >/dev/null 2>&1 &
-sleep 1.5
+session reader 8
+session ender 9
+ask 8 reader "set application_name = 'reader'; select count(*) from th;" >/dev/null
+ask 9 ender "$waits ${end_reader/reader/nobody}" >/dev/null
 sql -c "select t.evict('th')" >/dev/null
 kill -STOP "$stopped"
-(sleep 8; kill -CONT "$stopped") &
-resumed=$!
-sleep 5.5
-kill -0 "$resumed" && grep -q "terminating connection" "$WORK/terminated" && note "ok   termination of a waiting read" ||
-    fail "a waiting read is not terminated: $(cat "$WORK/terminated")"
-wait "$resumed" "$reader" || true
+(exec 8>&- 9>&-; sleep 100; kill -CONT "$stopped") >/dev/null 2>&1 & # should the test end before its time
+BACKGROUND+=("$!")
+echo "select count(*) from th;" >&8
+reader_waits() { [ "$(ask 9 ender "$waits")" = 1 ]; }
+wait_until 30 reader_waits || { kill -CONT "$stopped"; fail "the reader does not wait"; }
+ask 9 ender "$end_reader" >/dev/null
+terminated() { grep -q "terminating connection" "$WORK/reader"; }
+wait_until 30 terminated || { kill -CONT "$stopped"; fail "a waiting read is not terminated: $(cat "$WORK/reader")"; }
+note "ok   termination of a waiting read"
+kill -CONT "$stopped"
+exec 8>&- 9>&-
 
 # The pageserver goes away and comes back: queries wait, none fails.
 kill -9 "$(daemon_pid pageserver)"

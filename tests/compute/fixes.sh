@@ -1,7 +1,7 @@
 # Sourced by tests/compute/run: one function per fact of STOCK_POSTGRES. Each prints what it saw; `right` says what a
 # stock server would print. The runner runs each with its fix on (must be right) and off (must be wrong).
-# `sql` runs statements in one session; `lagging SECONDS` makes the pageserver lag for that long, by stopping two of the three
-# safekeepers: nothing is committed to the quorum, so sessions use synchronous_commit=off.
+# `sql` runs statements in one session; `lagging` makes the pageserver lag until a while after the session has made the file
+# LAST_READ, by stopping two of the three safekeepers: nothing is committed to the quorum, so sessions use synchronous_commit=off.
 
 right_cid=2000,1990,1989
 test_cid() {
@@ -129,15 +129,23 @@ delete from c where key >= kk(4000) and key < kk(4100);
 Q
     sql -c "set vacuum_cost_delay=10" -c "set vacuum_cost_limit=1" -c "set vacuum_cost_page_hit=1" -c "set vacuum_cost_page_miss=1" \
         -c "set vacuum_cost_page_dirty=0" -c "vacuum (index_cleanup on, truncate off) c" >/dev/null &
-    local vacuum=$! state=over
-    for _ in $(seq 400); do
-        [ "$(sql -c "select phase from pg_stat_progress_vacuum")" = "vacuuming indexes" ] && break
-        sleep 0.05
-    done
-    sleep 0.7
-    sql -c "insert into c select kk(k, 'z'||s) from generate_series(4000,4099,2) k, generate_series(1,3) s order by random()" \
-        -c "select t.evict('ci')" >/dev/null
-    [ "$(sql -c "select phase from pg_stat_progress_vacuum")" = "vacuuming indexes" ] && state=running
+    local vacuum=$! state
+    # In one session, for the vacuum does not wait: it has passed the pages that were free, and is not at those that are split.
+    state=$(sql <<'Q'
+do $$
+begin
+    for i in 1 .. 2000 loop
+        perform pg_stat_clear_snapshot();
+        exit when exists (select from pg_stat_progress_vacuum where phase = 'vacuuming indexes');
+        perform pg_sleep(0.02);
+    end loop;
+end $$;
+select pg_sleep(0.7) \g /dev/null
+insert into c select kk(k, 'z'||s) from generate_series(4000,4099,2) k, generate_series(1,3) s order by random();
+select t.evict('ci') \g /dev/null
+select case when exists (select from pg_stat_progress_vacuum where phase = 'vacuuming indexes') then 'running' else 'over' end;
+Q
+    )
     wait "$vacuum"
     sql <<'Q'
 insert into c select kk(900000+g) from generate_series(1,2000) g;
@@ -160,12 +168,13 @@ right_all_visible=999
 test_all_visible() {
     visible_table
     sql -c "select count(*) from v" -c "explain vacuum v" >/dev/null 2>&1
-    lagging 3
+    lagging
     sql <<'Q'
 set synchronous_commit=off;
 set enable_seqscan=off; set enable_bitmapscan=off;
 vacuum v;
 select t.evict('v');
+\! touch "$LAST_READ"
 delete from v where a = 5;
 select t.evict('v');
 select count(*) from v where a > 0;
@@ -179,12 +188,13 @@ test_vm() {
 set enable_seqscan=off; set enable_bitmapscan=off;
 select count(*) from v where a > 0;
 Q
-    lagging 3
+    lagging
     sql <<'Q'
 set synchronous_commit=off;
 set enable_seqscan=off; set enable_bitmapscan=off;
 delete from v where a = 5;
 select t.evict('v');
+\! touch "$LAST_READ"
 select count(*) from v where a > 0;
 Q
 }
@@ -248,10 +258,11 @@ test_paused_set() {
     local writer=$!
     wait_until 20 paused || { echo "not paused"; wait "$writer"; return 0; }
     sql -c "select txid_current()" >/dev/null
-    lagging 3
+    lagging
     sql -c "select t.resume()" >/dev/null
     wait "$writer" || true
     sql -c "select t.write_map('v')" -c "select t.evict('v')" >/dev/null
+    touch "$LAST_READ"
     counts
     sql -c "set synchronous_commit=off" -c "delete from v where a = 5" -c "select t.write_map('v')" >/dev/null
     counts
@@ -266,7 +277,7 @@ insert into tz select g, repeat('o',500) from generate_series(1,100) g;
 select t.evict('tz');
 select count(*) from tz \g /dev/null
 Q
-    lagging 3
+    lagging
     sql <<'Q'
 set synchronous_commit=off;
 delete from tz;
@@ -274,6 +285,7 @@ vacuum tz;
 select pg_relation_size('tz')/8192;
 select t.extend_zero('tz'), t.extend_zero('tz') \g /dev/null
 select t.evict('tz');
+\! touch "$LAST_READ"
 select count(*) from tz;
 Q
 }

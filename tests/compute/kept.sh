@@ -4,7 +4,7 @@
 . "$(dirname "$0")/../e2e/lib.sh"
 
 URL=
-sql() { timeout 60 psql "$URL" -X -A -t -q -v ON_ERROR_STOP=1 "$@" | grep -v '^$' || true; }
+sql() { timeout 200 psql "$URL" -X -A -t -q -v ON_ERROR_STOP=1 "$@" | grep -v '^$' || true; }
 is() { [ "$2" = "$3" ] && note "ok   $1: $2" || fail "$1: $2 instead of $3"; }
 start() { # SETTINGS
     "$LOCH" compute start "${2:-main}" --set "shared_buffers=4MB,autovacuum=off,max_prepared_transactions=4,allow_in_place_tablespaces=on$1" >/dev/null || fail "compute start"
@@ -43,6 +43,9 @@ create extension amcheck; create extension pg_freespacemap; create extension pag
 Q
 sql -c "begin" -c "insert into u(v, txt) values (-1, 'prepared')" -c "prepare transaction 'p'"
 for _ in 1 2 3; do sql -c "select count(*) from seen" >/dev/null; done
+# A session's statistics are told at its end, which psql does not wait for.
+alone() { [ "$(sql -c "select count(*) from pg_stat_activity where backend_type = 'client backend'")" = 1 ]; }
+wait_until 60 alone || fail "sessions do not end"
 contents="select (select count(*) || ' ' || sum(v) || ' ' || sum(hashtext(txt)) from u), (select count(*) from nothing), (select count(*) from there), (select count(*) from made_logged), (select count(*) from made_unlogged)"
 statistics="select seq_scan, n_tup_ins, n_live_tup from pg_stat_user_tables where relname = 'seen'"
 map="select count(*), sum(avail), max(avail), md5(string_agg(blkno || ':' || avail, ',' order by blkno)) from pg_freespace('room')"
@@ -139,8 +142,8 @@ begin_and_die() { # LOG_LINE SETTINGS: a server that lets nobody in, until its l
     rm -f "$(scratch)"/compute-main/*.log "$(scratch)"/compute-main/*/*.log # of the one before
     "$LOCH" compute start main --set "log_min_messages=debug1,loch.test_keep_stop_state=on,$2" >/dev/null 2>&1 &
     starting=$!
-    wait_until 60 logged "$1" || fail "no \"$1\" in the server's log"
-    wait_until 60 went_on || fail "the start does not reach storage"
+    wait_until 120 logged "$1" || fail "no \"$1\" in the server's log"
+    wait_until 120 went_on || fail "the start does not reach storage"
     destroy_compute main
     wait "$starting" && fail "somebody could log in" || true
 }

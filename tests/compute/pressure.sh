@@ -7,7 +7,7 @@ still=${1:-6}
 LIMIT_MB=32
 
 URL=
-sql() { timeout 60 psql "$URL" -X -A -t -q -v ON_ERROR_STOP=1 "$@" | grep -v '^$' || true; }
+sql() { timeout 200 psql "$URL" -X -A -t -q -v ON_ERROR_STOP=1 "$@" | grep -v '^$' || true; }
 is() { [ "$2" = "$3" ] && note "ok   $1: $2" || fail "$1: $2 instead of $3"; }
 lag_mb() { ask "select ingest_lag_bytes >> 20 from loch.lag"; }
 
@@ -43,9 +43,9 @@ for view in stats backend_stats cache lag safekeepers connections prefetch kept_
     [ "$(cat "$WORK/count")" -ge 1 ] || fail "loch.$view has no rows"
 done
 three() { [ "$(sql -c "select string_agg(number || state, ' ' order by number) from loch.safekeepers")" = "1streaming 2streaming 3streaming" ]; }
-wait_until 20 three || fail "the safekeepers: $(sql -c 'table loch.safekeepers')"
+wait_until 60 three || fail "the safekeepers: $(sql -c 'table loch.safekeepers')"
 caught_up() { [ "$(sql -c "select ingest_lag_bytes = 0 and commit_lag_bytes = 0 and writers_wait_us = 0 and pageserver_answered_at > now() - interval '5 s' from loch.lag")" = t ]; }
-wait_until 20 caught_up || fail "the lag: $(sql -c 'table loch.lag')"
+wait_until 60 caught_up || fail "the lag: $(sql -c 'table loch.lag')"
 is "last-written LSNs" "$(sql -c "insert into w(b) values ('x')" -c checkpoint -c "select loch.last_written_lsn('w') > loch.last_written_lsn('w', 4000)")" t
 sql -c "select count(*) from pg_attribute" -c "select count(*) from pg_depend" -c "select pages_read > 0 and average_read_us > 0 and longest_read_us >= last_read_us from loch.connections where pid = pg_backend_pid()" | tail -n 1 >"$WORK/own"
 is "one's own connection" "$(cat "$WORK/own")" t
@@ -64,14 +64,14 @@ set synchronous_commit = off;
 insert into w(b) select repeat(md5(g::text), 30) from generate_series(1, 300) g;
 Q
 writing() { # runs pgbench in the background
-    pgbench -n -c 3 -T 200 -P 1 -f "$WORK/write.sql" "$URL" >"$WORK/pgbench.log" 2>&1 &
+    pgbench -n -c 3 -T 3600 -P 1 -f "$WORK/write.sql" "$URL" >"$WORK/pgbench.log" 2>&1 &
     load=$!
     BACKGROUND+=("$load")
 }
 moved() { [ "$(grep -c '^progress' "$WORK/pgbench.log")" -ge "$1" ]; }
 rate() { sed -n 's/^progress: .*, \([0-9.]*\) tps.*/\1/p' "$WORK/pgbench.log" | tail -n 1 | cut -d. -f1; }
 writing
-wait_until 30 moved 2 || fail "pgbench does not begin"
+wait_until 60 moved 2 || fail "pgbench does not begin"
 before=$(rate)
 begin_asking
 look
@@ -88,8 +88,9 @@ while [ "$SECONDS" -lt "$until" ]; do
 done
 [ "$highest" -le $((LIMIT_MB * 2)) ] || fail "the lag grew to $highest MB with a limit of $LIMIT_MB MB"
 note "ok   the pageserver stood still for $still s; the lag stayed at $highest MB"
-why | grep -q 'the pageserver at .* does not answer' || fail "loch.lag does not say why: $(why)"
-wait_until 10 waiting || fail "no wait shows in pg_stat_activity"
+does_not_answer() { why | grep -q 'the pageserver at .* does not answer'; }
+wait_until 30 does_not_answer || fail "loch.lag does not say why: $(why)"
+wait_until 30 waiting || fail "no wait shows in pg_stat_activity"
 begun=$(date +%s%N)
 ask "set statement_timeout = 1500; insert into w(b) select repeat(md5(g::text), 30) from generate_series(1, 3000000) g" >"$WORK/cancelled" ||
     fail "a waiting writer is not cancelled"
@@ -110,7 +111,8 @@ keepers=("$(daemon_pid safekeeper-2)" "$(daemon_pid safekeeper-3)")
 kill -9 "${keepers[@]}"
 named() { grep -q 'writers wait: no WAL reaches the pageserver: safekeeper 2 at .* unreachable since .*; safekeeper 3 at' "$log"; }
 wait_until 60 named || fail "the log does not name the cause"
-is "who is missing" "$(sql -c "select string_agg(number || ' ' || state, ', ' order by number) from loch.safekeepers where state <> 'streaming'")" "2 unreachable, 3 unreachable"
+missing() { [ "$(sql -c "select string_agg(number || ' ' || state, ', ' order by number) from loch.safekeepers where state <> 'streaming'")" = "2 unreachable, 3 unreachable" ]; }
+wait_until 30 missing || fail "who is missing: $(sql -c 'table loch.safekeepers')"
 up
 wait_until 60 three || fail "the safekeepers do not come back"
 wait_until 60 within || fail "the lag is $(lag_mb) MB when the quorum is back"

@@ -4,7 +4,7 @@
 . "$(dirname "$0")/../e2e/lib.sh"
 
 URL=
-sql() { timeout 60 psql "$URL" -X -A -t -q -v ON_ERROR_STOP=1 "$@" | grep -v '^$' || true; }
+sql() { timeout 200 psql "$URL" -X -A -t -q -v ON_ERROR_STOP=1 "$@" | grep -v '^$' || true; }
 is() { [ "$2" = "$3" ] && note "ok   $1: $2" || fail "$1: $2 instead of $3"; }
 stat_of() { sql -c "select value from loch.stats where name = '$1'"; }
 start() { # SETTINGS
@@ -12,7 +12,9 @@ start() { # SETTINGS
     URL=$(url)
 }
 over() { [ "$(sql -c "select count(*) from pg_stat_activity where backend_type = 'loch prewarm'")" = 0 ]; }
+begun() { [ "$(stat_of prewarm_listed)" -gt 0 ]; }
 warm() {
+    wait_until 60 begun || fail "prewarming does not begin"
     wait_until 60 over || fail "prewarming does not end"
     is "every page listed is accounted for" "$(sql -c "select sum(case name when 'prewarm_listed' then value when 'prewarm_loaded' then -value when 'prewarm_left_out' then -value else 0 end) from loch.stats")" 0
 }

@@ -4,7 +4,7 @@
 . "$(dirname "$0")/../e2e/lib.sh"
 
 URL=
-sql() { timeout 60 psql "$URL" -X -A -t -q -v ON_ERROR_STOP=1 "$@" | grep -v '^$' || true; }
+sql() { timeout 200 psql "$URL" -X -A -t -q -v ON_ERROR_STOP=1 "$@" | grep -v '^$' || true; }
 # loch.stats is cluster-wide; one number of it
 stat_of() { sql -c "select value from loch.stats where name = '$1'"; }
 restart_compute() {
@@ -70,14 +70,16 @@ note "ok   $rounds rounds of every setting under $(sed -n 's/^tps = //p' "$WORK/
 sql -F ' ' -c "select name, value from loch.stats where name ~ 'read_ahead|read_remote'"
 [ "$(stat_of read_ahead_used)" -gt 100 ] || fail "read-ahead is hardly used"
 
-# Off means off.
-sql -c "alter system set loch.read_ahead = 0" -c "select pg_reload_conf()" >/dev/null
-sleep 0.5
+ahead=$(sql -c "show loch.read_ahead")
+# Off means off: nobody else reads while it is counted.
+alone() { [ "$(sql -c "select current_setting('loch.read_ahead'), current_setting('autovacuum'), count(*) from pg_stat_activity where backend_type = 'autovacuum worker'")" = "$1|off|0" ]; }
+sql -c "alter system set loch.read_ahead = 0" -c "alter system set autovacuum = off" -c "select pg_reload_conf()" >/dev/null
+wait_until 60 alone 0 || fail "loch.read_ahead = 0 is not taken up, or autovacuum does not end"
 before=$(stat_of read_ahead_sent)
 sql -c "select sum(v) from a" >/dev/null
 is "nothing is asked for ahead when off" "$(stat_of read_ahead_sent)" "$before"
 sql -c "alter system reset loch.read_ahead" -c "select pg_reload_conf()" >/dev/null
-sleep 0.5
+wait_until 60 alone "$ahead" || fail "loch.read_ahead is not reset"
 
 # A scan's pages come packed, or not at all where that is off; the rows are the same.
 packed() { curl -sf "http://127.0.0.1:$((PORT_BASE + 30))/metrics" | sed -n 's/^loch_pageserver_packed_answers_total //p'; }
@@ -91,7 +93,7 @@ wait_until 20 plain || fail "loch.packed_pages = off is not taken up"
 before=$(packed)
 is "a scan with packed pages, and without" "$(sql -c "$scan")" "$rows"
 is "none comes packed when off" "$(packed)" "$before"
-sql -c "alter system reset loch.packed_pages" -c "select pg_reload_conf()" >/dev/null
+sql -c "alter system reset loch.packed_pages" -c "alter system reset autovacuum" -c "select pg_reload_conf()" >/dev/null
 
 # Asked for and never read: bounded, and the process goes on.
 got=$(sql <<'Q' | tail -n 1
@@ -124,21 +126,34 @@ is "truncated and made again meanwhile" "$got" "350|7 t|300 "
 for ms in 1 2 3 5 8 13 20 30 40 60; do echo "set statement_timeout = $ms; select sum(v) from a; set statement_timeout = 0;
 select pg_prewarm('a', 'prefetch') > 600; set statement_timeout = $ms; select sum(hashtext(pad)) from a where id % 50 = 4;"; done >"$WORK/cancel.sql"
 echo "set statement_timeout = 0; select 'total', sum(v) from a;" >>"$WORK/cancel.sql"
-timeout 60 psql "$URL" -XAtq -f "$WORK/cancel.sql" >"$WORK/cancel.out" 2>&1 || true
+timeout 200 psql "$URL" -XAtq -f "$WORK/cancel.sql" >"$WORK/cancel.out" 2>&1 || true
 is "after $(grep -c 'canceling' "$WORK/cancel.out") cancels" "$(tail -n 1 "$WORK/cancel.out")" "total|2000000"
 
-# The pageserver dies in the middle of scans.
+# The pageserver dies in the middle of scans: they go on until it has died.
+done_pairs() { wc -l <"$WORK/pairs"; }
+scans_without_end() {
+    local sent=0
+    while [ ! -e "$WORK/died" ] || [ "$sent" -lt 8 ]; do
+        echo "set loch.read_ahead = 64; select sum(v) from a; set enable_seqscan = off; select sum(v) from a where id % 50 < 51; set enable_seqscan = on;"
+        echo "\\! echo >>'$WORK/pairs'"
+        sent=$((sent + 1))
+        while [ "$(done_pairs)" -lt $((sent - 1)) ] && [ ! -e "$WORK/over" ]; do sleep 0.01; done # one is always under way, and one waits
+    done
+    echo $((2 * sent)) >"$WORK/sent"
+}
 for _ in 1 2; do
-    (for _ in 1 2 3 4 5 6 7 8; do echo "set loch.read_ahead = 64; select sum(v) from a; set enable_seqscan = off; select sum(v) from a where id % 50 < 51; set enable_seqscan = on;"; done) |
-        sql >"$WORK/killed" 2>&1 &
+    rm -f "$WORK/died" "$WORK/over"
+    : >"$WORK/pairs"
+    scans_without_end | { sql; : >"$WORK/over"; } >"$WORK/killed" 2>&1 &
     waiting=$!
-    sleep 0.2
-    kill -0 "$waiting" || fail "the scans are over before the pageserver dies"
+    scanning() { [ "$(done_pairs)" -gt 0 ]; }
+    wait_until 60 scanning || fail "no scan is done"
     kill -9 "$(daemon_pid pageserver)"
+    : >"$WORK/died"
     sleep 0.5
     up
     wait "$waiting" || fail "a scan failed"
-    is "scans while the pageserver dies" "$(sort -u "$WORK/killed" | tr '\n' ' ')$(wc -l <"$WORK/killed")" "2000000 16"
+    is "scans while the pageserver dies" "$(sort -u "$WORK/killed" | tr '\n' ' ')$(wc -l <"$WORK/killed")" "2000000 $(cat "$WORK/sent")"
 done
 sql -F ' ' -c "select name, value from loch.stats where name ~ 'read_ahead|read_remote|reconnects'"
 got=$(sql -c "select sum(case when name = 'read_ahead_sent' then value else -value end) >= 0 from loch.stats where name ~ '^read_ahead_'")

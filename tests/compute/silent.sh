@@ -5,7 +5,7 @@
 
 up
 URL=$(url)
-sql() { timeout 30 psql "$URL" -X -A -t -q -v ON_ERROR_STOP=1 "$@"; }
+sql() { timeout 80 psql "$URL" -X -A -t -q -v ON_ERROR_STOP=1 "$@"; }
 sql -c "create table big as select g, repeat('b', 500) t from generate_series(1, 20000) g" \
     -c "create table warm (a int)" -c "create table cold (a int)" -c "create table cut (a int)" -c "insert into cut values (1)"
 destroy_compute main
@@ -20,11 +20,11 @@ pageserver=$(daemon_pid pageserver)
 LOG=$(field main pgdata)/../postgres.log
 kill -STOP "$pageserver"
 let_go() { kill -CONT "$pageserver" 2>/dev/null || true; }
-(sleep 90; kill -CONT "$pageserver" 2>/dev/null) >/dev/null 2>&1 & # should the test end before its time
+(sleep 150; kill -CONT "$pageserver" 2>/dev/null) >/dev/null 2>&1 & # should the test end before its time
 BACKGROUND+=($!)
 
 began=$SECONDS
-if ! timeout 20 psql "$URL" -X -q -v ON_ERROR_STOP=1 -c "drop table cold" >"$WORK/drop" 2>&1; then
+if ! timeout 40 psql "$URL" -X -q -v ON_ERROR_STOP=1 -c "drop table cold" >"$WORK/drop" 2>&1; then
     let_go
     fail "a table that was not touched here is not dropped: $(cat "$WORK/drop")"
 fi
@@ -33,10 +33,10 @@ note "dropped without asking, in $((SECONDS - began)) s"
 psql "$URL" -X -A -t -q -c "set application_name = 'reader'" -c "select sum(length(t)) from big" >"$WORK/reader" 2>&1 &
 reader=$!
 named() { grep -A1 "waiting for the pageserver" "$LOG" | grep -q "has not answered for"; }
-wait_until 30 named || { let_go; fail "the log does not say what is waited for"; }
+wait_until 40 named || { let_go; fail "the log does not say what is waited for"; }
 cancel_reader
 ended() { ! kill -0 "$reader" 2>/dev/null; }
-wait_until 10 ended || { let_go; fail "a cancelled statement goes on waiting"; }
+wait_until 30 ended || { let_go; fail "a cancelled statement goes on waiting"; }
 grep -q "cancel" "$WORK/reader" || { let_go; fail "the reader says: $(cat "$WORK/reader")"; }
 note "named in the log, and cancelled"
 

@@ -29,7 +29,7 @@ fresh() { # a start without a pageserver forgets pages: every one gets its own c
 start() { # options...: leaves $server, waits until it answers or is gone
     as_postgres python3 "$here/stock_start.py" "$lib" "$data" "$port" "$@" >"$work/log" 2>&1 &
     server=$!
-    for _ in $(seq 100); do
+    for _ in $(seq 600); do
         sql -c "select 1" >/dev/null 2>&1 && return 0
         kill -0 "$server" 2>/dev/null || { server=; return 1; }
         sleep 0.1
@@ -51,7 +51,7 @@ as_postgres "$bin/initdb" -D "$data" -U postgres --no-sync -A trust >/dev/null |
 as_postgres "$bin/postgres" -D "$data" -p "$port" -k "$data" -c listen_addresses= -c fsync=off \
     -c dynamic_library_path="$lib:\$libdir" >"$work/log" 2>&1 &
 server=$!
-for _ in $(seq 50); do sql -c "select 1" >/dev/null 2>&1 && break; sleep 0.1; done
+for _ in $(seq 600); do sql -c "select 1" >/dev/null 2>&1 && break; sleep 0.1; done
 sql -v ON_ERROR_STOP=1 -f "$lib/loch.sql"
 ok $? "loch.sql in an ordinary server"
 [ "$(sql -c 'create table t(a int)' -c 'insert into t select generate_series(1, 1000)' -c checkpoint \
@@ -89,13 +89,23 @@ grep -q "not supported on Loch" <(sql -c "create tablespace x location '$work'" 
 ok $? "a tablespace with a location is refused"
 
 # Commits wait for the quorum and nothing acknowledges them early.
+held() { sql -c "select pid from pg_stat_activity where wait_event='SyncRep' and application_name='$1'"; }
+hold() { # application: its backend, once that waits for the quorum
+    local back
+    for _ in $(seq 300); do
+        back=$(held "$1")
+        [ -z "$back" ] || break
+        sleep 0.1
+    done
+    echo "$back"
+}
 waits() { # name, sql, [PGOPTIONS]: the statement must not come back while there is no quorum
     local name=$1 statement=$2 pid back
     PGOPTIONS=${3:-} sql -c "set application_name='waiter'" -c "$statement" >"$work/out" 2>&1 &
     pid=$!
-    sleep 1.2
-    back=$(sql -c "select pid from pg_stat_activity where application_name='waiter' and wait_event='SyncRep'")
-    [ -n "$back" ]
+    back=$(hold waiter)
+    sleep 1.2 # longer than its time-out
+    [ -n "$back" ] && [ "$(held waiter)" = "$back" ]
     ok $? "$name: waits for the quorum"
     sql -c "select pg_cancel_backend($back)" -c "select pg_terminate_backend($back)" >/dev/null
     sleep 0.5
@@ -104,7 +114,7 @@ waits() { # name, sql, [PGOPTIONS]: the statement must not come back while there
     as_postgres "$bin/pg_receivewal" -D "$work" --synchronous --no-loop \
         -d "host=$data port=$port user=postgres application_name=loch_proposer" >"$work/receive" 2>&1 &
     local receiver=$!
-    for _ in $(seq 50); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+    for _ in $(seq 600); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
     ! kill -0 "$pid" 2>/dev/null
     ok $? "$name: comes back with the quorum"
     pkill -TERM -P "$receiver" 2>/dev/null
@@ -112,8 +122,8 @@ waits() { # name, sql, [PGOPTIONS]: the statement must not come back while there
     wait "$receiver" "$pid" 2>/dev/null
     rm -f "$work"/0000*
 }
-waits "insert" "insert into t values (1)" "-c statement_timeout=300"
-waits "synchronous_commit=local" "insert into t values (2)" "-c synchronous_commit=local -c statement_timeout=300"
+waits "insert" "insert into t values (1)" "-c statement_timeout=1000"
+waits "synchronous_commit=local" "insert into t values (2)" "-c synchronous_commit=local -c statement_timeout=1000"
 waits "synchronous_commit=remote_write" "insert into t values (2)" "-c synchronous_commit=remote_write"
 sql -c "set synchronous_commit=off" -c "insert into t values (3)" >/dev/null
 ok $? "synchronous_commit=off stays PostgreSQL's own trade"
@@ -132,9 +142,9 @@ early() { # name, fix, sql
     fresh
     start -c synchronous_standby_names=loch_proposer -c max_prepared_transactions=5 -c "loch.test_disable=$2" || return
     sql -c "set synchronous_commit=off" -c "begin" -c "insert into t values (6)" -c "prepare transaction 'c$2'"
-    timeout 5 psql -XAtq -h "$data" -p "$port" -U postgres -d postgres -c "$3" >"$work/out" 2>&1 &
+    timeout 60 psql -XAtq -h "$data" -p "$port" -U postgres -d postgres -c "$3" >"$work/out" 2>&1 &
     local pid=$!
-    sleep 1
+    hold psql >/dev/null
     sql -c "select pg_cancel_backend(pid) from pg_stat_activity where wait_event='SyncRep'" >/dev/null
     wait "$pid"
     grep -q "canceling wait for synchronous replication" "$work/out"
@@ -145,7 +155,7 @@ early "a cancelled commit" commit "insert into t values (7)"
 early "a cancelled COMMIT PREPARED" commit_prepared "commit prepared 'ccommit_prepared'"
 fresh
 start -c synchronous_standby_names=loch_proposer -c loch.test_disable=sync_level
-timeout 3 psql -XAtq -h "$data" -p "$port" -U postgres -d postgres -c "set synchronous_commit=local" -c "insert into t values (8)" >/dev/null
+timeout 30 psql -XAtq -h "$data" -p "$port" -U postgres -d postgres -c "set synchronous_commit=local" -c "insert into t values (8)" >/dev/null
 ok $? "negative: without 'sync_level' a local commit does not wait"
 stop
 

@@ -64,7 +64,9 @@ SQL
     refused "not shut down\|may be running" "$variant"
     # multixacts with two members
     sql -c "BEGIN; SELECT id FROM many WHERE id = 1 FOR SHARE; SELECT pg_sleep(1); COMMIT" >/dev/null &
-    sleep 0.3; sql -c "BEGIN; SELECT id FROM many WHERE id = 1 FOR SHARE; COMMIT" >/dev/null; wait $!
+    sleeper=$!
+    for _ in $(seq 400); do [ "$(sql -c "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")" = 0 ] || break; sleep 0.02; done
+    sql -c "BEGIN; SELECT id FROM many WHERE id = 1 FOR SHARE; COMMIT" >/dev/null; wait $sleeper
     sql -c "DELETE FROM light"  # the unlogged table comes back empty: dumps must agree
     dump >"$variant.before"
     stop "$variant"

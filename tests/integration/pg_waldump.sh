@@ -47,7 +47,8 @@ sql -c "create table m as select generate_series(1,50) a" -c "alter table m add 
 for i in 1 2 3; do
   sql -c "begin; select count(*) from (select 1 from m where a <= 40 for key share) s; select pg_sleep(0.6); commit" >/dev/null &
 done
-sleep 0.3; sql -c "begin; select count(*) from (select 1 from m for share) s; update m set a = a where false; commit" >/dev/null
+for _ in $(seq 400); do [ "$(sql -Atc "select count(*) from pg_stat_activity where wait_event = 'PgSleep'")" = 0 ] || break; sleep 0.02; done
+sql -c "begin; select count(*) from (select 1 from m for share) s; update m set a = a where false; commit" >/dev/null
 wait %1 %2 %3 2>/dev/null || wait
 sql -c "vacuum (freeze) m"
 stop

@@ -36,7 +36,7 @@ me=$(member_id 1 "$timeline")
 refused "an address that is not ASCII" "printable ASCII" console 1 "FORM MEMBERS $tenant $timeline $me@${node[1]}@café:1"
 refused "one with a blank" "" console 1 "FORM MEMBERS $tenant $timeline '$me@${node[1]}@127.0.0.1 1'"
 expect "the membership can still be formed" alone "$timeline"
-expect "and the timeline is written" proposer run "$timeline" "${one[@]}" --epoch 1 --seconds 1
+expect "and the timeline is written" proposer run "$timeline" "${one[@]}" --epoch 1 --seconds 120 --commits 100
 halt 1
 
 # ---- many timelines begin a file at once, and there is room for some ----
@@ -50,24 +50,21 @@ if mount -t tmpfs -o size=150m tmpfs "$dir/small" 2>/dev/null; then
         proposer setup "${tl[i]}" >/dev/null && create 1 "${tl[i]}" && alone "${tl[i]}" >/dev/null || bad "timeline $i"
     done
     for i in $(seq $many); do
-        proposer run "${tl[i]}" "${one[@]}" --epoch 1 --seconds 120 --mib 1 --clients 4 >"$dir/run.$i" 2>&1 &
-        pid[run$i]=$!
+        behind "$dir/run.$i" run "${tl[i]}" "${one[@]}" --epoch 1 --seconds 600 --mib 1 --clients 4
+        writer[i]=$running
     done
     held() { [ "$(console 1 "SHOW TIMELINES" | grep -c "disk is full.*make room")" -gt 0 ]; }
-    for _ in $(seq 400); do held && break; kill -0 "${pid[1]}" 2>/dev/null || break; sleep 0.05; done
-    held && ok "$(console 1 "SHOW TIMELINES" | grep -c "disk is full") of $many timelines wait" || { bad "nobody waits"; tail -3 "$dir/sk1.log"; }
+    wait_for 120 held && ok "$(console 1 "SHOW TIMELINES" | grep -c "disk is full") of $many timelines wait" || { bad "nobody waits"; tail -3 "$dir/sk1.log"; }
     left=$(df -m --output=avail "$dir/small" | tail -1 | tr -d ' ')
     [ "$left" -ge 9 ] && ok "$left MiB are free" || bad "only $left MiB are free"
     mount -o remount,size=600m "$dir/small"
     for i in $(seq $many); do
-        wait "${pid[run$i]}" || { bad "the writer of timeline $i"; tail -2 "$dir/run.$i"; }
-        unset "pid[run$i]"
+        join "${writer[i]}" || { bad "the writer of timeline $i"; tail -2 "$dir/run.$i"; }
     done
     kill -0 "${pid[1]}" 2>/dev/null && ok "the safekeeper lives, and with room all were written" || { bad "the safekeeper ended"; tail -3 "$dir/sk1.log"; }
 
     # ---- a disk that fills while it is down: what it has to write at a start takes the place of its reserve ----
-    for _ in $(seq 200); do [ -e "$dir/small/reserve" ] && break; sleep 0.05; done
-    [ -e "$dir/small/reserve" ] && ok "there is a reserve" || bad "no reserve"
+    wait_for 60 [ -e "$dir/small/reserve" ] && ok "there is a reserve" || bad "no reserve"
     halt 1
     dd if=/dev/zero of="$dir/small/filler" bs=1M >/dev/null 2>&1
     dd if=/dev/zero of="$dir/small/filler2" bs=4k >/dev/null 2>&1
@@ -75,9 +72,8 @@ if mount -t tmpfs -o size=150m tmpfs "$dir/small" 2>/dev/null; then
     up 1 "$dir/small.ini"; wait_up 1 && ok "it starts on a full disk" || tail -2 "$dir/sk1.log"
     [ -e "$dir/small/reserve" ] && bad "the reserve is still there"
     rm -f "$dir/small/filler" "$dir/small/filler2"
-    for _ in $(seq 200); do [ -e "$dir/small/reserve" ] && break; sleep 0.05; done
-    [ -e "$dir/small/reserve" ] && ok "and with room it has one again" || bad "no reserve"
-    expect "and takes WAL" proposer run "${tl[1]}" "${one[@]}" --epoch 2 --seconds 1
+    wait_for 60 [ -e "$dir/small/reserve" ] && ok "and with room it has one again" || bad "no reserve"
+    expect "and takes WAL" proposer run "${tl[1]}" "${one[@]}" --epoch 2 --seconds 120 --commits 100
     halt 1
     umount "$dir/small"
 else echo "skip  a full disk (cannot mount)"; fi

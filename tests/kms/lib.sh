@@ -19,9 +19,10 @@ kms_packages() {
 
 # kms_double FILE PORT LOG: starts it and waits; its pid in KMS_DOUBLE.
 kms_double() {
-    node "$1" "$2" >"$3" 2>&1 &
+    : >"$3" # what stands there is of another one
+    node "$1" "$2" >>"$3" 2>&1 &
     KMS_DOUBLE=$!
-    for _ in $(seq 400); do
+    for _ in $(seq 1200); do
         grep -q ready "$3" && return 0
         kill -0 "$KMS_DOUBLE" 2>/dev/null || break
         sleep 0.05

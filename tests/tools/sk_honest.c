@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WAIT_MS 10000u
+#define WAIT_MS 60000u
 
 _Noreturn void honest_die(const struct tool *t, const char *what)
 {

@@ -44,7 +44,7 @@ struct tool {
 _Noreturn void honest_die(const struct tool *t, const char *what);
 /* Dies unless st is OK. */
 void honest_must(const struct tool *t, loch_status st, const char *what);
-/* Runs the loop until the flag is set; dies after 10 s. */
+/* Runs the loop until the flag is set; dies after a minute. */
 void honest_wait(struct tool *t, const bool *flag);
 /* The timeline's compute, of t->epoch. */
 struct loch_psk_identity honest_identity(const struct tool *t);

@@ -3,15 +3,17 @@
  *
  *   setup  makes the CMK file, the tenant's keyring and the timeline's keys
  *   run    is elected, keeps `--clients` records outstanding for `--seconds`, or until `--mib` MiB
- *          of them are acknowledged; writes what it proposed into the truth file (offset = LSN -
- *          start) and the acknowledged LSN into the journal
+ *          or `--commits` of them are acknowledged, or SIGTERM comes; then tells every member what
+ *          is committed. Writes what it proposed into the truth file (offset = LSN - start) and
+ *          the acknowledged LSN into the journal
  *   check  pulls the WAL from every safekeeper given and compares it with the truth
  *   junk   sends frames that make no sense, under a valid credential
  *
  * --as-tenant, --as-timeline: the credential is of another tenant or timeline than the messages
  * say.
  *
- * Exit: 0 good, 1 usage or failure, 7 fenced, 9 acknowledged WAL is lost or differs.
+ * Exit: 0 good, 1 usage or failure, 7 fenced, 8 so much was not acknowledged in --seconds, 9
+ * acknowledged WAL is lost or differs.
  */
 #include "../unit/safekeeper/wal_gen.h"
 
@@ -27,10 +29,12 @@
 
 #include <fcntl.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #define EXIT_FENCED  7
+#define EXIT_FEWER   8
 #define EXIT_LOST    9
 #define WINDOW_BYTES (4u << 20)
 #define CLIENTS_MAX  4096
@@ -53,7 +57,7 @@ struct tool {
     const char *mode, *store_path, *kms_uri, *truth_path, *journal_path;
     struct loch_id cluster, tenant, timeline, compute, boot;
     struct loch_id as_tenant, as_timeline; /* of the credential, when it is another's */
-    uint64_t system_id, epoch, seconds, clients, record_bytes, most_bytes, recover_bytes;
+    uint64_t system_id, epoch, seconds, clients, record_bytes, most_bytes, most_commits;
     loch_lsn start_lsn, prev_lsn;
     uint32_t member_count;
     struct member members[LOCH_MEMBERS_MAX];
@@ -70,6 +74,8 @@ struct tool {
     int truth_fd, journal_fd;
     loch_lsn acked;
     uint64_t commits, started_ns, last_ack_ns, longest_stall_ns, ends_ns;
+    unsigned late_ticks; /* since the load has ended */
+    bool told_to_end;
     int exit_code;
 };
 
@@ -186,6 +192,12 @@ static void elected(struct tool *t)
     t->leading = false;
 }
 
+/* As much as the command line wants. */
+static bool is_enough(const struct tool *t)
+{
+    return t->commits * t->record_bytes >= t->most_bytes && t->commits >= t->most_commits;
+}
+
 static void committed(struct tool *t, loch_lsn lsn)
 {
     uint64_t at = loch_env_now_ns(t->env);
@@ -205,7 +217,7 @@ static void committed(struct tool *t, loch_lsn lsn)
         t->longest_stall_ns = at - t->last_ack_ns;
     t->last_ack_ns = at;
     t->leading = true;
-    if (t->most_bytes != 0 && t->commits * t->record_bytes >= t->most_bytes)
+    if (t->most_bytes + t->most_commits != 0 && is_enough(t))
         t->ends_ns = loch_min_u64(t->ends_ns, at);
 }
 
@@ -469,6 +481,33 @@ static void reconnect(struct member *m, uint64_t delay_ms)
 
 /* ---- modes ---- */
 
+static void end_load(void *arg)
+{
+    struct tool *t = arg;
+
+    t->told_to_end = true;
+    t->ends_ns = loch_min_u64(t->ends_ns, loch_env_now_ns(t->env));
+}
+
+/* The load is over: has the last commit_lsn got round? Counted in ticks, for between two of them
+ * the loop has listened, however late they come. Who does not answer is not waited for for ever. */
+static bool told_all(struct tool *t)
+{
+    struct loch_proposer_view view;
+    bool owes = false;
+
+    if (t->proposer == NULL)
+        return true;
+    t->late_ticks++;
+    loch_proposer_look(t->proposer, &view);
+    for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++) {
+        const struct loch_proposer_member_view *m = &view.members[i];
+        owes =
+            owes || (m->connected && m->installed && (m->recovering || m->sent_lsn > m->flush_lsn));
+    }
+    return t->late_ticks > 7 && (t->late_ticks > 50 || !(owes || view.news));
+}
+
 static void tick(void *arg)
 {
     struct tool *t = arg;
@@ -477,8 +516,7 @@ static void tick(void *arg)
 
     if (t->leading && t->outstanding > 0 && at - t->last_ack_ns > t->longest_stall_ns)
         t->longest_stall_ns = at - t->last_ack_ns;
-    /* A second more, so that the last commit_lsn gets round. */
-    if (at > t->ends_ns + (t->proposer != NULL ? UINT64_C(700000000) : 0)) {
+    if (at > t->ends_ns && told_all(t)) {
         if (strcmp(t->mode, "run") != 0) {
             (void)printf("timed out\n");
             stop(t, 1);
@@ -572,7 +610,10 @@ static int run(struct tool *t)
         reconnect(&t->members[i], 0);
     }
     must(loch_env_timer(t->env, 100, &timer, tick, t), "timer");
+    must(loch_env_on_signal(t->env, SIGTERM, end_load, t), "signal");
     loch_env_run(t->env);
+    if (t->exit_code == 0 && t->proposer != NULL && !t->told_to_end && !is_enough(t))
+        t->exit_code = EXIT_FEWER;
     (void)printf("commits %" PRIu64 " acknowledged " LOCH_LSN_FMT " longest_stall_ms %" PRIu64 "\n",
                  t->commits, LOCH_LSN_ARG(t->acked), t->longest_stall_ns / 1000000);
     (void)fflush(stdout);
@@ -611,15 +652,37 @@ static void check_options(const struct tool *t, bool has_mode)
     }
 }
 
+static bool number_option(struct tool *t, int c)
+{
+    const struct {
+        int c;
+        uint64_t *to;
+    } table[] = {{'e', &t->epoch},       {'y', &t->system_id},    {'n', &t->seconds},
+                 {'C', &t->clients},     {'r', &t->record_bytes}, {'M', &t->most_bytes},
+                 {'N', &t->most_commits}};
+
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        if (table[i].c != c)
+            continue;
+        *table[i].to = number(optarg) << (c == 'M' ? 20 : 0);
+        return true;
+    }
+    return false;
+}
+
 static void options(struct tool *t, int argc, char **argv)
 {
     static const struct option table[] = {
-        {"store", 1, NULL, 's'},       {"kms", 1, NULL, 'k'},      {"cluster", 1, NULL, 'c'},
-        {"tenant", 1, NULL, 't'},      {"timeline", 1, NULL, 'l'}, {"member", 1, NULL, 'm'},
-        {"epoch", 1, NULL, 'e'},       {"sysid", 1, NULL, 'y'},    {"start", 1, NULL, 'S'},
-        {"truth", 1, NULL, 'T'},       {"journal", 1, NULL, 'j'},  {"seconds", 1, NULL, 'n'},
-        {"clients", 1, NULL, 'C'},     {"record", 1, NULL, 'r'},   {"as-tenant", 1, NULL, 'A'},
-        {"as-timeline", 1, NULL, 'B'}, {"mib", 1, NULL, 'M'},      {NULL, 0, NULL, 0}};
+        {"store", 1, NULL, 's'},     {"kms", 1, NULL, 'k'},
+        {"cluster", 1, NULL, 'c'},   {"tenant", 1, NULL, 't'},
+        {"timeline", 1, NULL, 'l'},  {"member", 1, NULL, 'm'},
+        {"epoch", 1, NULL, 'e'},     {"sysid", 1, NULL, 'y'},
+        {"start", 1, NULL, 'S'},     {"truth", 1, NULL, 'T'},
+        {"journal", 1, NULL, 'j'},   {"seconds", 1, NULL, 'n'},
+        {"clients", 1, NULL, 'C'},   {"record", 1, NULL, 'r'},
+        {"as-tenant", 1, NULL, 'A'}, {"as-timeline", 1, NULL, 'B'},
+        {"mib", 1, NULL, 'M'},       {"commits", 1, NULL, 'N'},
+        {NULL, 0, NULL, 0}};
     int c;
 
     while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
@@ -642,12 +705,6 @@ static void options(struct tool *t, int argc, char **argv)
         case 'm':
             add_member(t, optarg);
             break;
-        case 'e':
-            t->epoch = number(optarg);
-            break;
-        case 'y':
-            t->system_id = number(optarg);
-            break;
         case 'S':
             must(loch_lsn_parse(optarg, &t->start_lsn), "start");
             break;
@@ -657,26 +714,15 @@ static void options(struct tool *t, int argc, char **argv)
         case 'j':
             t->journal_path = optarg;
             break;
-        case 'n':
-            t->seconds = number(optarg);
-            break;
-        case 'C':
-            t->clients = number(optarg);
-            break;
         case 'A':
             must(loch_id_parse(optarg, &t->as_tenant), "tenant");
             break;
         case 'B':
             must(loch_id_parse(optarg, &t->as_timeline), "timeline");
             break;
-        case 'r':
-            t->record_bytes = number(optarg);
-            break;
-        case 'M':
-            t->most_bytes = number(optarg) << 20;
-            break;
         default:
-            exit(1);
+            if (!number_option(t, c))
+                exit(1);
         }
     }
     check_options(t, optind < argc);

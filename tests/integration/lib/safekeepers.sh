@@ -23,6 +23,10 @@ expect() { # text command...: the command succeeds
     local text=$1; shift
     if "$@" >"$dir/out" 2>&1; then ok "$text"; else bad "$text"; tail -5 "$dir/out"; fi
 }
+wait_for() { # seconds command...: until it succeeds; 1 when it does not
+    local until=$((SECONDS + $1)); shift
+    until "$@"; do [ "$SECONDS" -lt "$until" ] || return 1; sleep 0.05; done
+}
 cleanup() {
     local i
     for i in "${!pid[@]}"; do [ -z "${pid[$i]}" ] || kill -9 "${pid[$i]}" 2>/dev/null; done
@@ -60,17 +64,13 @@ up() { # safekeeper [settings]
     pid[$1]=$!
 }
 wait_up() {
-    for _ in $(seq 400); do console "$1" "SHOW STATUS" >/dev/null 2>&1 && return 0; sleep 0.05; done
+    wait_for 120 console "$1" "SHOW STATUS" >/dev/null 2>&1 && return 0
     bad "safekeeper $1 did not come up"; tail -5 "$dir/sk$1.log"; return 1
 }
 state_of() { console "$1" "SHOW TIMELINES" 2>/dev/null | awk -F'|' -v t="$2" '$2 == t {print $3}'; }
 wait_open() { # safekeeper, timeline: until it is not opening any more
-    local state
-    for _ in $(seq 1000); do
-        state=$(state_of "$1" "$2")
-        [ -n "$state" ] && [ "$state" != opening ] && return 0; sleep 0.05
-    done
-    bad "timeline $2 of safekeeper $1 is '$state'"
+    is_open() { local state; state=$(state_of "$1" "$2"); [ -n "$state" ] && [ "$state" != opening ]; }
+    wait_for 120 is_open "$1" "$2" || bad "timeline $2 of safekeeper $1 is '$(state_of "$1" "$2")'"
 }
 slay() { kill -9 "${pid[$1]}" 2>/dev/null; wait "${pid[$1]}" 2>/dev/null; }
 halt() { kill "${pid[$1]}" 2>/dev/null; wait "${pid[$1]}" 2>/dev/null; }
@@ -87,11 +87,28 @@ form() { # timeline: all become its members
 create() { # safekeeper timeline [tenant]
     console "$1" "CREATE TIMELINE ${3:-$tenant} $2 START $start PREV $prev SYSID $sysid PGVERSION 150020 SEGMENT 16777216"
 }
-proposer() { # mode timeline options...
-    local mode=$1 tl=$2; shift 2
-    "$build/bin/sk_proposer" "$mode" --store "$dir/store" --kms "file:$dir/cmk.key" --cluster "$cluster" --tenant "$tenant" \
-        --timeline "$tl" --sysid "$sysid" --start "$start" --truth "$dir/truth.$tl" --journal "$dir/journal.$tl" "$@"
+words_for() { # mode timeline options...: sets words, the command
+    words=("$build/bin/sk_proposer" "$1" --store "$dir/store" --kms "file:$dir/cmk.key" --cluster "$cluster" --tenant "$tenant"
+        --timeline "$2" --sysid "$sysid" --start "$start" --truth "$dir/truth.$2" --journal "$dir/journal.$2" "${@:3}")
 }
+proposer() { local words; words_for "$@"; "${words[@]}"; }
+behind() { # output mode timeline options...: the same in the background, its pid in running
+    local words output=$1; shift
+    words_for "$@"
+    "${words[@]}" >"$output" 2>&1 &
+    running=$!
+    pid[proposer$running]=$running
+}
+join() { # pid: its exit code
+    local code=0
+    wait "$1" || code=$?
+    unset "pid[proposer$1]"
+    return $code
+}
+end_load() { kill "$1" 2>/dev/null; join "$1"; } # pid of a run: it tells every member what is committed, and ends well
+acknowledged() { local lsn; lsn=$(od -An -tu8 -N8 "$dir/journal.$1" 2>/dev/null | tr -d ' '); echo "${lsn:-0}"; }
+beyond() { [ "$(acknowledged "$1")" -gt "$2" ]; } # timeline LSN
+goes_on() { wait_for 120 beyond "$1" $(($(acknowledged "$1") + ${2:-0})); } # timeline [bytes]: more is acknowledged from now on
 one=(--member "${node[1]}=127.0.0.1:$((base + 1))")
 all=()
 for ((i = 1; i <= count; i++)); do all+=(--member "${node[i]}=127.0.0.1:$((base + i))"); done

@@ -96,11 +96,22 @@ static int setup(void **state)
     (void)snprintf(paths[0], sizeof paths[0], "%s/client.crt", dir);
     (void)snprintf(paths[1], sizeof paths[1], "%s/client.key", dir);
     (void)snprintf(paths[2], sizeof paths[2], "%s/client.crt", dir);
-    (void)snprintf(address, sizeof address, "127.0.0.1:%d", 20000 + (int)(getpid() % 10000));
     if (!loch_is_ok(loch_env_real_create(&env)))
         return -1;
-    struct loch_pgv3_options o = options();
-    return loch_is_ok(loch_pgv3_listen(&o, &port)) ? 0 : -1;
+    for (int tries = 0; tries < 20; tries++) { /* on a port that is free */
+        struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        socklen_t len = sizeof sa;
+        const int fd = socket(AF_INET, SOCK_STREAM, 0);
+        if (bind(fd, (struct sockaddr *)&sa, sizeof sa) != 0 ||
+            getsockname(fd, (struct sockaddr *)&sa, &len) != 0)
+            return -1;
+        (void)close(fd);
+        (void)snprintf(address, sizeof address, "127.0.0.1:%u", ntohs(sa.sin_port));
+        struct loch_pgv3_options o = options();
+        if (loch_is_ok(loch_pgv3_listen(&o, &port)))
+            return 0;
+    }
+    return -1;
 }
 
 static int teardown(void **state)

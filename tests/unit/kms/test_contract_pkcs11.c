@@ -77,7 +77,7 @@ static int down(void **state)
     char command[128];
 
     (void)state;
-    for (int i = 0; i < 300 && fault->started; i++)
+    for (int i = 0; i < 6000 && fault->started; i++)
         (void)nanosleep(&slice, NULL); /* a call that hung is ending */
     assert_false(fault->started);
     (void)snprintf(command, sizeof command, "rm -rf '%s'", dir);

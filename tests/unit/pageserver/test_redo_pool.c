@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -362,8 +363,9 @@ static void test_killed_and_hung_worker(void **state)
     assert_int_equal(kill(worker_pid(), SIGSTOP), 0);
     assert_ok(apply_image(&tenant_a, 4, page));
     assert_int_equal(page[100], 4);
-    assert_int_equal(stats_now().timed_out, 1);
-    assert_int_equal(stats_now().spawned, 3);
+    assert_in_range(stats_now().timed_out, 1,
+                    2); /* a machine that rests looks like one that hangs */
+    assert_int_equal(stats_now().spawned, 2 + stats_now().timed_out);
 }
 
 static void test_tenants_apart(void **state)
@@ -371,7 +373,7 @@ static void test_tenants_apart(void **state)
     uint8_t page[LOCH_PAGE_BYTES];
 
     (void)state;
-    make_pool(2, 0, 50);
+    make_pool(2, 0, 0);
     assert_ok(apply_image(&tenant_a, 1, page));
     assert_ok(apply_image(&tenant_b, 1, page));
     assert_int_equal(stats_now().spawned, 2); /* not a's worker for b */
@@ -380,6 +382,16 @@ static void test_tenants_apart(void **state)
     assert_int_equal(stats_now().workers, 1);
     assert_ok(apply_image(&tenant_b, 1, page));
     assert_int_equal(stats_now().spawned, 2);
+}
+
+static void test_idle_ones_end(void **state)
+{
+    uint8_t page[LOCH_PAGE_BYTES];
+
+    (void)state;
+    make_pool(2, 0, 50);
+    assert_ok(apply_image(&tenant_a, 1, page));
+    assert_int_equal(stats_now().workers, 1);
     usleep(80000);
     loch_redo_pool_reap(pool);
     assert_int_equal(stats_now().workers, 0);
@@ -437,13 +449,15 @@ static void test_threads(void **state)
     assert_true(stats_now().workers <= 3);
 }
 
+static atomic_bool renewed_enough;
+
 /* A branch of the tenant went dark: whoever asked for another's page gets it all the same. */
 static void *expect_pages(void *arg)
 {
     uint8_t page[LOCH_PAGE_BYTES];
     uintptr_t wrong = 0;
 
-    for (unsigned i = 0; i < 60; i++) {
+    for (unsigned i = 0; i < 60 || !atomic_load(&renewed_enough); i++) {
         const loch_status st = apply_image(arg, (uint8_t)i, page);
         wrong += !loch_is_ok(st) || page[100] != (uint8_t)i;
     }
@@ -461,21 +475,23 @@ static void test_renewed_under_requests(void **state)
     make_pool(2, 0, 0);
     assert_ok(apply_image(&tenant_a, 1, page));
     assert_ok(apply_image(&tenant_b, 1, page));
+    atomic_store(&renewed_enough, false);
     for (size_t i = 0; i < 3; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, expect_pages, &tenant), 0);
     for (int i = 0; i < 5; i++) {
         const uint64_t before = stats_now().spawned;
         loch_redo_pool_renew_tenant(pool, &tenant_a);
-        for (int k = 0; k < 2000 && stats_now().spawned == before; k++)
-            usleep(1000); /* one is at work again, or they are done */
+        for (int k = 0; k < 60000 && stats_now().spawned == before; k++)
+            usleep(1000); /* one is at work again */
     }
+    atomic_store(&renewed_enough, true);
     for (size_t i = 0; i < 3; i++) {
         pthread_join(threads[i], &wrong);
         assert_null(wrong);
     }
     assert_int_equal(stats_now().died, 0);
     assert_int_equal(stats_now().poisoned, 0);
-    assert_true(stats_now().spawned >= 4); /* the first two, and others in the place of a's */
+    assert_true(stats_now().spawned >= 2 + 5); /* the first two, and others in the place of a's */
     loch_redo_pool_renew_tenant(pool, &tenant_a);
     assert_int_equal(stats_now().workers, 1); /* b's */
 }
@@ -546,6 +562,7 @@ int main(void)
         TEST(test_record_that_kills),
         TEST(test_killed_and_hung_worker),
         TEST(test_tenants_apart),
+        TEST(test_idle_ones_end),
         TEST(test_global_limit),
         TEST(test_threads),
         TEST(test_renewed_under_requests),
