@@ -395,6 +395,10 @@ static void flush_done(void *arg)
         snprintf(why.text, sizeof why.text, "another pageserver has taken the timeline over (%s)",
                  job->result.text);
         break_down(s, &why);
+    } else if (job->result.st.code == LOCH_E_LIMIT) {
+        struct loch_failure why = job->result; /* it would be no smaller at the next try */
+        snprintf(why.text, sizeof why.text, "a layer cannot be written: %s", job->result.text);
+        break_down(s, &why);
     } else if (!loch_is_ok(job->result.st)) {
         LOCH_ERROR("a layer could not be written, will try again: %s", job->result.text);
         s->flush_failed = true;

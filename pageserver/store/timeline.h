@@ -105,7 +105,8 @@ bool loch_timeline_ready(const struct loch_timeline *t, loch_lsn lsn);
 
 /* ---- the writer's side ---- */
 /* A whole value: a page image (LOCH_PAGE_BYTES), or the bytes of any other key; empty means absent
- * from this LSN on. `lsn` must not be below that of an earlier put. LOCH_E_NO_MEMORY. */
+ * from this LSN on. `lsn` must not be below that of an earlier put. LOCH_E_NO_MEMORY; LOCH_E_LIMIT
+ * above LOCH_VERSION_MAX_BYTES (as with all puts). */
 LOCH_STATUS loch_timeline_put_value(struct loch_timeline *t, const struct loch_key *key,
                                     loch_lsn lsn, struct loch_slice bytes);
 

@@ -6,6 +6,7 @@
 #include "../pg/wal_writer.h"
 
 #include "ingest/ingest.h"
+#include "store/compact.h"
 #include "store/layer_set.h"
 
 #include "loch/pg/wal_record.h"
@@ -184,6 +185,71 @@ static void a_page_put_twice_is_counted_twice(void **state)
     loch_timeline_release(t);
 }
 
+/* Well below what a layer can hold, and above what a redo process takes. */
+static void a_record_too_long_for_a_page_ends_the_ingest(void **state)
+{
+    struct site *s = *state;
+    struct loch_ingest *ingest = NULL;
+    struct loch_timeline *t = begin(s, &ingest);
+    struct wal_writer w;
+    const uint32_t block = 6;
+    uint32_t len = 0;
+    uint8_t *body = body_of(&block, 1, 17u << 20, &len);
+    writer_init(&w, L, L - 100);
+    writer_record(&w, LOCH_RM_HEAP, 0, 700, len, body);
+    check_refused(ingest, t, &w, LOCH_E_LIMIT, "the Heap record (00) at 0/1002018: it has 17825");
+    free(body);
+    writer_fini(&w);
+    loch_ingest_destroy(ingest);
+    loch_timeline_release(t);
+}
+
+static void check_value(struct loch_timeline *t, const struct loch_key *key, struct loch_slice want)
+{
+    struct loch_view *view = NULL;
+    struct loch_buf value = {0};
+    bool found = false;
+    assert_ok(loch_view_create(t, &view));
+    assert_ok(loch_view_get(view, key, loch_timeline_last_record_lsn(t), &value, &found, NULL));
+    assert_true(found && value.len == want.len);
+    assert_memory_equal(value.data, want.data, want.len);
+    loch_buf_fini(&value);
+    loch_view_destroy(view);
+}
+
+/* A two-phase state file of more than four million subtransactions. */
+static void a_large_value_is_flushed_merged_and_read(void **state)
+{
+    enum { LEN = 17 << 20 };
+    struct site *s = *state;
+    struct loch_timeline *t = site_timeline(s, L, NULL);
+    const struct loch_key key = {.kind = LOCH_KEY_TWOPHASE, .rel = 700};
+    const struct loch_compaction all = {.file_bytes = 1u << 20, .everything = true};
+    struct loch_compaction_stats stats;
+    bool done = false;
+    uint8_t *value = malloc(LEN);
+    assert_non_null(value);
+    assert_ok(loch_random_bytes(value, LEN));
+    assert_ok(loch_timeline_commit(t, L - 100, loch_slice_of("control", 7)));
+    for (loch_lsn lsn = L + 64; lsn <= L + 128; lsn += 64) {
+        assert_ok(loch_timeline_put_value(t, &key, lsn, loch_slice_of(value, LEN)));
+        loch_timeline_advance(t, lsn, lsn - 64);
+        assert_ok(loch_timeline_freeze(t, loch_slice_of("control", 7)));
+        assert_ok(loch_timeline_flush(t));
+    }
+    t = site_reopen(s, t, NULL);
+    check_value(t, &key, loch_slice_of(value, LEN));
+    assert_ok(loch_timeline_compact(t, &all, &done, &stats));
+    assert_true(done);
+    t = site_reopen(s, t, NULL);
+    check_value(t, &key, loch_slice_of(value, LEN));
+    assert_code(
+        loch_timeline_put_value(t, &key, L + 192, loch_slice_of(value, LOCH_VERSION_MAX_BYTES + 1)),
+        LOCH_E_LIMIT);
+    free(value);
+    loch_timeline_release(t);
+}
+
 #define WITH_SITE(f) cmocka_unit_test_setup_teardown(f, site_up, site_down)
 
 int main(void)
@@ -192,6 +258,8 @@ int main(void)
         WITH_SITE(garbage_with_a_valid_crc_harms_nobody_else),
         WITH_SITE(a_page_named_twice_ends_the_ingest),
         WITH_SITE(a_page_put_twice_is_counted_twice),
+        WITH_SITE(a_record_too_long_for_a_page_ends_the_ingest),
+        WITH_SITE(a_large_value_is_flushed_merged_and_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
