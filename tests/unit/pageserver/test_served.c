@@ -172,12 +172,72 @@ static void a_layer_beyond_a_limit_stops_its_timeline_alone(void **state)
     assert_string_equal(loch_served_problem(w->served[1]), "");
 }
 
+struct told {
+    struct loch_waiter waiter;
+    loch_status st;
+    unsigned times;
+};
+
+static void tell(void *arg, loch_status st)
+{
+    struct told *told = arg;
+    told->times++;
+    told->st = st;
+}
+
+static void check_stands_with(struct world *w, unsigned i, const char *where)
+{
+    const char *problem = loch_served_problem(w->served[i]);
+    assert_non_null(strstr(problem, where));
+    assert_non_null(strstr(problem, "a layer cannot be written: "));
+}
+
+/* The parent ingests again what is not on disk yet, and does not come as far as the branch point:
+ * who waits for a branch of it hears so, and whoever comes later. */
+static void a_branch_whose_ancestor_stops_says_so(void **state)
+{
+    struct world *w = *state;
+    struct told old = {.times = 0}, young = {.times = 0};
+    struct loch_timeline *parent = serve(w, L, NULL);
+    struct loch_timeline *branch = serve(w, L + 64, parent);
+    (void)serve(w, L + 128, branch);
+    old.waiter = (struct loch_waiter){.lsn = L + 64, .fn = tell, .arg = &old};
+    young.waiter = (struct loch_waiter){.lsn = L + 200, .fn = tell, .arg = &young};
+    loch_served_wait(w->served[1], &old.waiter);
+    loch_served_wait(w->served[2], &young.waiter);
+    assert_string_equal(loch_served_problem(w->served[1]), "");
+    break_first(w);
+    assert_int_equal(old.times, 1);
+    assert_int_equal(young.times, 1);
+    assert_int_equal(old.st.code, LOCH_E_UNAVAILABLE);
+    assert_int_equal(young.st.code, LOCH_E_UNAVAILABLE);
+    for (unsigned i = 1; i < 3; i++)
+        check_stands_with(w, i, "what it stands on stops at 0/1000010, before 0/1000040: ");
+    (void)serve(w, L + 48, parent);
+    check_stands_with(w, 3, "what it stands on stops at 0/1000010, before 0/1000030: ");
+    assert_ok(loch_served_usable(w->served[3])); /* what is there can be read */
+}
+
+/* A branch below where its ancestor stopped has all that it stands on. */
+static void a_branch_that_has_all_goes_on(void **state)
+{
+    struct world *w = *state;
+    struct loch_timeline *parent = serve(w, L, NULL);
+    (void)serve(w, L, parent);
+    break_first(w);
+    put_and_flush(w, 1, L + 64);
+    run_until(w, second_is_written);
+    assert_string_equal(loch_served_problem(w->served[1]), "");
+}
+
 #define TEST(test_) cmocka_unit_test_setup_teardown(test_, world_up, world_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_layer_beyond_a_limit_stops_its_timeline_alone),
+        TEST(a_branch_whose_ancestor_stops_says_so),
+        TEST(a_branch_that_has_all_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
