@@ -490,24 +490,30 @@ bool loch_timeline_wants_freeze(const struct loch_timeline *t)
     return loch_mem_layer_bytes(t->open) >= t->store.open_layer_bytes;
 }
 
-/* Moves the open layer to the list of frozen ones; a fresh one takes its place. Lock held. */
+/* Moves the open layer to the list of frozen ones; a fresh one takes its place. After a failure all
+ * is as it was. Lock held. */
 static loch_status freeze_locked(struct loch_timeline *t, struct frozen *f,
                                  struct loch_mem_layer *fresh)
 {
     struct loch_mem_layer *closed = t->open;
-    loch_mem_layer_freeze(closed, t->last_record_lsn);
+    struct frozen **link = t->newest != NULL ? &t->newest->newer : &t->oldest;
+    struct loch_layer_set_parts parts = loch_timeline_parts(t);
     f->layer = closed;
     f->end_lsn = t->last_record_lsn;
     f->prev_lsn = t->prev_record_lsn;
-    if (t->newest != NULL)
-        t->newest->newer = f;
-    else
-        t->oldest = f;
-    t->newest = f;
+    *link = f;
     t->open = fresh;
+    loch_status st = loch_timeline_install(t, &parts);
+    if (!loch_is_ok(st)) {
+        *link = NULL;
+        t->open = closed;
+        f->layer = NULL;
+        return st;
+    }
+    loch_mem_layer_freeze(closed, t->last_record_lsn);
+    t->newest = f;
     t->frozen_bytes += loch_mem_layer_bytes(closed);
-    struct loch_layer_set_parts parts = loch_timeline_parts(t);
-    return loch_timeline_install(t, &parts);
+    return LOCH_OK;
 }
 
 LOCH_STATUS loch_timeline_freeze(struct loch_timeline *t, struct loch_slice control)
@@ -522,14 +528,15 @@ LOCH_STATUS loch_timeline_freeze(struct loch_timeline *t, struct loch_slice cont
     loch_status st = loch_buf_append(&f->control, control.data, control.len);
     if (loch_is_ok(st))
         st = loch_mem_layer_create(last, &fresh);
-    if (!loch_is_ok(st)) {
-        loch_buf_fini(&f->control);
-        free(f);
-        return st;
+    if (loch_is_ok(st)) {
+        pthread_mutex_lock(&t->lock);
+        st = freeze_locked(t, f, fresh);
+        pthread_mutex_unlock(&t->lock);
     }
-    pthread_mutex_lock(&t->lock);
-    st = freeze_locked(t, f, fresh);
-    pthread_mutex_unlock(&t->lock);
+    if (!loch_is_ok(st)) {
+        loch_mem_layer_release(fresh);
+        free_frozen(f);
+    }
     return st;
 }
 

@@ -129,7 +129,8 @@ void loch_timeline_advance(struct loch_timeline *t, loch_lsn end, loch_lsn start
  * record boundary it has just advanced to. */
 bool loch_timeline_wants_freeze(const struct loch_timeline *t);
 /* Closes the open layer at last_record_lsn; `control`: the control snapshot there (pg/control.h),
- * which the manifest keeps so that ingest can resume. No-op when nothing was put or advanced. */
+ * which the manifest keeps so that ingest can resume. No-op when nothing was put or advanced.
+ * LOCH_E_NO_MEMORY: all is as it was. */
 LOCH_STATUS loch_timeline_freeze(struct loch_timeline *t, struct loch_slice control);
 /* Memory held by frozen layers that wait to be written: ingest pauses above its limit. Any thread.
  */
