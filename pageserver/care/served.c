@@ -2,6 +2,7 @@
 #include "served_impl.h"
 
 #include "read/page_cache.h"
+#include "store/layer_set.h"
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
@@ -123,7 +124,7 @@ static void stop_gathering(struct loch_served *s)
 }
 
 /* Ingest cannot go on; what is there can still be read. */
-static void break_down(struct loch_served *s, const struct loch_failure *why)
+static void stand_still(struct loch_served *s, const struct loch_failure *why)
 {
     char id[LOCH_ID_TEXT_BYTES];
     s->problem_st = why->st;
@@ -138,6 +139,49 @@ static void break_down(struct loch_served *s, const struct loch_failure *why)
     s->pending.len = 0;
     note_memory(s);
     fail_waiters(s, loch_failure_raise(why));
+}
+
+/* A branch that waits for what an ancestor will never ingest has that one's problem. */
+static void heed_ancestors(struct loch_served *s)
+{
+    struct loch_timeline *t = s->timeline;
+    loch_lsn lsn = loch_timeline_last_record_lsn(t);
+    if (!s->waiting_parents || s->problem[0] != '\0' || s->stopping)
+        return;
+    for (;;) {
+        lsn = loch_ancestor_read_lsn(lsn, loch_timeline_info(t)->ancestor_lsn);
+        t = loch_timeline_parent(t);
+        if (t == NULL)
+            return;
+        const struct loch_served *above =
+            loch_served_find(s->ps, &s->tenant, &loch_timeline_info(t)->timeline);
+        if (above == NULL || above->problem[0] == '\0' || above->ingesting ||
+            loch_timeline_last_record_lsn(t) >= lsn)
+            continue;
+        struct loch_failure why;
+        loch_failure_set(&why, LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                                         "what it stands on stops at " LOCH_LSN_FMT
+                                         ", before " LOCH_LSN_FMT ": %s",
+                                         LOCH_LSN_ARG(loch_timeline_last_record_lsn(t)),
+                                         LOCH_LSN_ARG(lsn), above->problem));
+        stand_still(s, &why);
+        return;
+    }
+}
+
+static void tell_branches(struct loch_served *s)
+{
+    for (struct loch_served *each = s->ps->served; each != NULL; each = each->next) {
+        if (each->timeline != NULL && loch_id_equal(&each->tenant, &s->tenant))
+            heed_ancestors(each);
+    }
+}
+
+/* It stands still, and branches that wait for it do. */
+static void break_down(struct loch_served *s, const struct loch_failure *why)
+{
+    stand_still(s, why);
+    tell_branches(s);
 }
 
 /* ---- the end of work ---- */
@@ -275,6 +319,8 @@ static void ingest_done(void *arg)
         consider_stop(s);
     } else if (loch_is_ok(job->result.st)) {
         progressed(s);
+        if (s->problem[0] != '\0') /* it broke down meanwhile, and this was its last */
+            tell_branches(s);
         consider_flush(s);
         if (s->freeze_wanted)
             consider_ingest(s);
@@ -394,6 +440,10 @@ static void flush_done(void *arg)
         struct loch_failure why = job->result;
         snprintf(why.text, sizeof why.text, "another pageserver has taken the timeline over (%s)",
                  job->result.text);
+        break_down(s, &why);
+    } else if (job->result.st.code == LOCH_E_LIMIT) {
+        struct loch_failure why = job->result; /* it would be no smaller at the next try */
+        snprintf(why.text, sizeof why.text, "a layer cannot be written: %s", job->result.text);
         break_down(s, &why);
     } else if (!loch_is_ok(job->result.st)) {
         LOCH_ERROR("a layer could not be written, will try again: %s", job->result.text);
@@ -679,6 +729,7 @@ LOCH_STATUS loch_served_create(struct loch_pageserver *ps, struct loch_timeline 
         s->waiting_parents = true;
         s->parents = (struct loch_waiter){.lsn = here, .fn = parents_ready, .arg = s};
         loch_served_wait(s, &s->parents);
+        heed_ancestors(s);
     }
     *out = s;
     return LOCH_OK;

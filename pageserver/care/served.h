@@ -70,7 +70,8 @@ const struct loch_id *loch_served_tenant_id(const struct loch_served *served);
 const struct loch_id *loch_served_timeline_id(const struct loch_served *served);
 /* LOCH_OK when it can be read; else why not. */
 LOCH_STATUS loch_served_usable(const struct loch_served *served);
-/* Why it does not go on, or "" (also for one that still can be read). */
+/* Why it does not go on, or "" (also for one that still can be read). A branch that waits for what
+ * an ancestor will not ingest any more has that ancestor's. */
 const char *loch_served_problem(const struct loch_served *served);
 /* The safekeeper that WAL comes from, or NULL. */
 const char *loch_served_source(const struct loch_served *served);

@@ -2,8 +2,11 @@
  */
 #include "ingest_impl.h"
 
+#include "redo_pool/redo_protocol.h"
+
 #include "loch/base/check.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define PART_LEAST_BYTES ((size_t)16 << 10)
@@ -106,10 +109,23 @@ LOCH_STATUS loch_ingest_freeze(struct loch_ingest *ingest)
     return st;
 }
 
+/* What a page cannot be made from is not kept for it. Stock's records stay below: 33 references of
+ * 64 KiB and an image at most, and the rows that logical decoding adds are not logged here. */
+static loch_status check_length(const struct loch_wal_record *record)
+{
+    const uint32_t most = LOCH_REDO_FRAME_MAX - LOCH_REDO_REQUEST_BYTES - LOCH_REDO_RECORD_BYTES -
+                          LOCH_PAGE_BYTES - 8;
+    if (record->block_count == 0 || record->total_len <= most)
+        return LOCH_OK;
+    return LOCH_FAIL(LOCH_E_LIMIT, "it has %u bytes and changes pages, for which %u are the most",
+                     record->total_len, most);
+}
+
 static loch_status take_record(struct loch_ingest *ingest, const struct loch_wal_span *span)
 {
     struct loch_wal_record *record = &ingest->record;
     LOCH_TRY(loch_wal_record_decode(span->bytes, record));
+    LOCH_TRY(check_length(record));
     LOCH_TRY(loch_effects_derive(&ingest->effects, record, span->end, &ingest->control));
     LOCH_TRY(loch_ingest_apply(ingest, span));
     LOCH_TRY(loch_control_follow(&ingest->control, record, span->start, span->end, NULL));
@@ -119,6 +135,17 @@ static loch_status take_record(struct loch_ingest *ingest, const struct loch_wal
     if (loch_timeline_wants_freeze(ingest->timeline))
         LOCH_TRY(loch_ingest_freeze(ingest));
     return LOCH_OK;
+}
+
+/* Says which record it is. */
+static loch_status name_failure(const struct loch_ingest *ingest, const struct loch_wal_span *span,
+                                loch_status st)
+{
+    char what[100];
+    const char *rmgr = loch_rmgr_name(ingest->record.rmid);
+    (void)snprintf(what, sizeof what, "the %s record (%02X) at " LOCH_LSN_FMT,
+                   rmgr != NULL ? rmgr : "unknown", ingest->record.info, LOCH_LSN_ARG(span->start));
+    return loch_status_about(st, what);
 }
 
 LOCH_STATUS loch_ingest_feed(struct loch_ingest *ingest, struct loch_slice bytes)
@@ -140,7 +167,7 @@ LOCH_STATUS loch_ingest_feed(struct loch_ingest *ingest, struct loch_slice bytes
         loch_status st = take_record(ingest, &span);
         if (!loch_is_ok(st)) {
             ingest->failed = true;
-            return st;
+            return name_failure(ingest, &span, st);
         }
     }
     return LOCH_OK;

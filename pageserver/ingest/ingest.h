@@ -30,8 +30,10 @@ size_t loch_ingest_part_bytes(const struct loch_ingest *ingest);
 /* Forgets a record that arrived in part: the position goes back to last_record_lsn (a stream
  * broke). */
 LOCH_STATUS loch_ingest_rewind(struct loch_ingest *ingest);
-/* Takes all of `bytes`. LOCH_E_CORRUPT: not WAL, or a record that makes no sense here; the timeline
- * then stands at the record before it, and ingest can only be rewound or destroyed. */
+/* Takes all of `bytes`. LOCH_E_CORRUPT: not WAL, or a record that makes no sense here;
+ * LOCH_E_LIMIT: one that is too long for a page, or has too long a value (LOCH_VERSION_MAX_BYTES).
+ * The text names the record; the timeline then stands at the one before it, and ingest can only be
+ * rewound or destroyed. */
 LOCH_STATUS loch_ingest_feed(struct loch_ingest *ingest, struct loch_slice bytes);
 /* The control state at last_record_lsn. */
 void loch_ingest_control(const struct loch_ingest *ingest, struct loch_control *out);

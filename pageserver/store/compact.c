@@ -211,6 +211,8 @@ static loch_status commit(struct loch_timeline *t, const struct loch_merge *m)
         st = loch_timeline_install(t, &parts);
         pthread_mutex_unlock(&t->lock);
         LOCH_ASSERT(loch_is_ok(st)); /* pointers only: no going on without what is committed */
+    } else {
+        loch_timeline_doubt(t, m->files, m->file_count);
     }
     pthread_mutex_unlock(&t->commit);
     loch_layer_set_release(now);
@@ -261,7 +263,7 @@ static loch_status run(struct loch_timeline *t, struct loch_merge *m)
     }
     if (LOCH_STORE_MUTATED(OLD_FILES_FIRST))
         remove_merged(t, m);
-    LOCH_TRY(commit(t, m)); /* a put may have failed after it was done: its files stay */
+    LOCH_TRY(commit(t, m)); /* a put may have failed after it was done: its files stay for now */
     remove_merged(t, m);
     return LOCH_OK;
 }

@@ -2,8 +2,10 @@
  * what nobody can read any more, with images where chains are long.
  *
  * New files are durable before the manifest names them by conditional put; the old ones go after
- * that, and opening sweeps what a crash left. A flush may commit meanwhile; one compaction of a
- * timeline at a time. Reads go on: a view keeps the files that it shows.
+ * that, and opening sweeps what a crash left. Where the put failed, which may have been done all
+ * the same, the new ones go with the next put of the timeline that is done. A flush may commit
+ * meanwhile; one compaction of a timeline at a time. Reads go on: a view keeps the files that it
+ * shows.
  */
 #ifndef LOCH_PAGESERVER_STORE_COMPACT_H
 #define LOCH_PAGESERVER_STORE_COMPACT_H

@@ -19,11 +19,14 @@ static loch_status put_image(struct loch_timeline *t, const struct loch_imager *
     return loch_timeline_put_value(t, key, lsn, loch_slice_of(page, sizeof page));
 }
 
+/* What the put was told is asked again: a put that names a page twice is told it twice. */
 static loch_status look_below(struct loch_timeline *t, const struct loch_imager *imager,
                               const struct loch_key *key, struct loch_chain *chain)
 {
     struct loch_chain below = {0};
     bool known = false;
+    if (loch_mem_layer_chain(t->open, key, chain, &known) && known)
+        return LOCH_OK;
     LOCH_TRY(imager->below(imager->arg, key, loch_mem_layer_start_lsn(t->open), &below));
     loch_mem_layer_add_chain(t->open, key, &below);
     (void)loch_mem_layer_chain(t->open, key, chain, &known);

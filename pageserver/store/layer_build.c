@@ -19,10 +19,13 @@
 #include "loch/io/env.h"
 #include "loch/objstore/objstore.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define INDEX_FORMAT 2u
+static_assert(LOCH_VERSION_MAX_BYTES + 2 * LOCH_FRAME_CHAIN_BYTES <= LOCH_LAYER_FRAME_MAX_BYTES,
+              "the largest version fits behind what its frame may hold by then");
 /* What is written at a time. */
 #define PIECE_BYTES ((size_t)1 << 20)
 

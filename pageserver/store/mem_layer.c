@@ -296,8 +296,9 @@ LOCH_STATUS loch_mem_layer_put_chains(struct loch_mem_layer *layer, const struct
 {
     LOCH_ASSERT(layer->end_lsn == LOCH_LSN_MAX);
     LOCH_ASSERT(version->lsn >= layer->newest_lsn);
-    if (version->bytes.len > UINT32_MAX)
-        return LOCH_FAIL(LOCH_E_LIMIT, "a version of %zu bytes", version->bytes.len);
+    if (version->bytes.len > LOCH_VERSION_MAX_BYTES)
+        return LOCH_FAIL(LOCH_E_LIMIT, "it has a version of %zu bytes, and %zu are the most",
+                         version->bytes.len, LOCH_VERSION_MAX_BYTES);
     pthread_rwlock_wrlock(&layer->lock);
     layer->newest_lsn = version->lsn;
     loch_status st = put_locked(layer, keys, kinds, count, version, chains);

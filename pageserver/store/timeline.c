@@ -133,11 +133,30 @@ LOCH_STATUS loch_timeline_install(struct loch_timeline *t, struct loch_layer_set
     return LOCH_OK;
 }
 
+void loch_timeline_doubt(struct loch_timeline *t, struct loch_layer *const *files, size_t count)
+{
+    struct loch_layer_desc *list =
+        reallocarray(t->doubtful, t->doubtful_count + count + 1, sizeof *list);
+    if (list == NULL)
+        return;
+    for (size_t i = 0; i < count; i++)
+        list[t->doubtful_count++] = *loch_layer_desc(files[i]);
+    t->doubtful = list;
+}
+
+static loch_status put_next(struct loch_timeline *t, const struct loch_manifest *next)
+{
+    LOCH_TRY(loch_manifest_put(&t->store, t->keys, next, &t->etag));
+    while (t->doubtful_count > 0)
+        loch_layer_discard(&t->store, &t->info, &t->doubtful[--t->doubtful_count]);
+    return LOCH_OK;
+}
+
 LOCH_STATUS loch_timeline_put_manifest(struct loch_timeline *t, struct loch_manifest *next)
 {
     /* The parts of an import become known together. */
     if (next->disk_consistent_lsn >= next->info.start_lsn)
-        LOCH_TRY(loch_manifest_put(&t->store, t->keys, next, &t->etag));
+        LOCH_TRY(put_next(t, next));
     loch_manifest_fini(&t->manifest);
     t->manifest = *next;
     *next = (struct loch_manifest){0};
@@ -178,6 +197,8 @@ struct loch_timeline *loch_timeline_retain(struct loch_timeline *t)
 
 static void free_frozen(struct frozen *f)
 {
+    for (size_t i = 0; i < f->file_count; i++)
+        loch_layer_release(f->files[i]);
     loch_mem_layer_release(f->layer);
     loch_buf_fini(&f->control);
     free(f);
@@ -202,6 +223,7 @@ void loch_timeline_release(struct loch_timeline *t)
         loch_layer_set_release(t->set);
         loch_mem_layer_release(t->open);
         loch_manifest_fini(&t->manifest);
+        free(t->doubtful);
         pthread_mutex_destroy(&t->flush);
         pthread_mutex_destroy(&t->lock);
         pthread_mutex_destroy(&t->commit);
@@ -468,24 +490,30 @@ bool loch_timeline_wants_freeze(const struct loch_timeline *t)
     return loch_mem_layer_bytes(t->open) >= t->store.open_layer_bytes;
 }
 
-/* Moves the open layer to the list of frozen ones; a fresh one takes its place. Lock held. */
+/* Moves the open layer to the list of frozen ones; a fresh one takes its place. After a failure all
+ * is as it was. Lock held. */
 static loch_status freeze_locked(struct loch_timeline *t, struct frozen *f,
                                  struct loch_mem_layer *fresh)
 {
     struct loch_mem_layer *closed = t->open;
-    loch_mem_layer_freeze(closed, t->last_record_lsn);
+    struct frozen **link = t->newest != NULL ? &t->newest->newer : &t->oldest;
+    struct loch_layer_set_parts parts = loch_timeline_parts(t);
     f->layer = closed;
     f->end_lsn = t->last_record_lsn;
     f->prev_lsn = t->prev_record_lsn;
-    if (t->newest != NULL)
-        t->newest->newer = f;
-    else
-        t->oldest = f;
-    t->newest = f;
+    *link = f;
     t->open = fresh;
+    loch_status st = loch_timeline_install(t, &parts);
+    if (!loch_is_ok(st)) {
+        *link = NULL;
+        t->open = closed;
+        f->layer = NULL;
+        return st;
+    }
+    loch_mem_layer_freeze(closed, t->last_record_lsn);
+    t->newest = f;
     t->frozen_bytes += loch_mem_layer_bytes(closed);
-    struct loch_layer_set_parts parts = loch_timeline_parts(t);
-    return loch_timeline_install(t, &parts);
+    return LOCH_OK;
 }
 
 LOCH_STATUS loch_timeline_freeze(struct loch_timeline *t, struct loch_slice control)
@@ -500,43 +528,40 @@ LOCH_STATUS loch_timeline_freeze(struct loch_timeline *t, struct loch_slice cont
     loch_status st = loch_buf_append(&f->control, control.data, control.len);
     if (loch_is_ok(st))
         st = loch_mem_layer_create(last, &fresh);
-    if (!loch_is_ok(st)) {
-        loch_buf_fini(&f->control);
-        free(f);
-        return st;
+    if (loch_is_ok(st)) {
+        pthread_mutex_lock(&t->lock);
+        st = freeze_locked(t, f, fresh);
+        pthread_mutex_unlock(&t->lock);
     }
-    pthread_mutex_lock(&t->lock);
-    st = freeze_locked(t, f, fresh);
-    pthread_mutex_unlock(&t->lock);
+    if (!loch_is_ok(st)) {
+        loch_mem_layer_release(fresh);
+        free_frozen(f);
+    }
     return st;
 }
 
 /* ---- flushing ---- */
 
-/* What a flush makes of one frozen layer: a band of files, by key. */
-struct flushed {
-    struct loch_layer *files[LOCH_FLUSH_PARTS_MAX];
-    size_t count; /* 0: the frozen layer was empty */
-};
-
-/* Files that no manifest names: the next try writes others. Passes the failure on. */
-static loch_status discard_parts(struct loch_timeline *t, const struct loch_layer_desc *descs,
-                                 size_t count, loch_status why)
+/* Files that were written and not all opened, which no manifest names: the next try writes others.
+ * Passes the failure on. */
+static loch_status discard_parts(struct loch_timeline *t, struct frozen *f,
+                                 const struct loch_layer_desc *descs, size_t count, loch_status why)
 {
     char text[400];
     (void)snprintf(text, sizeof text, "%s", loch_error_text());
+    while (f->file_count > 0)
+        loch_layer_release(f->files[--f->file_count]);
     for (size_t i = 0; i < count; i++)
         loch_layer_discard(&t->store, &t->info, &descs[i]);
     return LOCH_FAIL(why.code, "%s", text);
 }
 
-static loch_status write_layers(struct loch_timeline *t, struct loch_mem_layer *mem,
-                                struct flushed *out)
+static loch_status write_layers(struct loch_timeline *t, struct frozen *f)
 {
     struct loch_view *views[LOCH_FLUSH_PARTS_MAX] = {0}; /* each for one thread */
     struct loch_imager imagers[LOCH_FLUSH_PARTS_MAX];
     struct loch_layer_desc descs[LOCH_FLUSH_PARTS_MAX];
-    const size_t parts = loch_layer_parts(&t->store, mem);
+    const size_t parts = loch_layer_parts(&t->store, f->layer);
     size_t count = 0;
     loch_status st;
     for (size_t i = 0; i < parts; i++) {
@@ -544,39 +569,39 @@ static loch_status write_layers(struct loch_timeline *t, struct loch_mem_layer *
         loch_imager_init(&imagers[i], views[i], t->store.image_records_max,
                          t->store.image_bytes_max);
     }
-    LOCH_TRY_OUT(st, loch_layer_write_parts(&t->store, t->keys, &t->info, mem, imagers, parts,
+    LOCH_TRY_OUT(st, loch_layer_write_parts(&t->store, t->keys, &t->info, f->layer, imagers, parts,
                                             descs, &count));
-    for (; out->count < count && loch_is_ok(st); out->count += loch_is_ok(st))
-        st = loch_layer_open(&t->store, t->keys, &t->info, &descs[out->count],
-                             &out->files[out->count]);
+    for (; f->file_count < count && loch_is_ok(st); f->file_count += loch_is_ok(st))
+        st = loch_layer_open(&t->store, t->keys, &t->info, &descs[f->file_count],
+                             &f->files[f->file_count]);
     if (!loch_is_ok(st))
-        st = discard_parts(t, descs, count, st);
+        st = discard_parts(t, f, descs, count, st);
 out:
     for (size_t i = 0; i < parts; i++)
         loch_view_destroy(views[i]);
     return st;
 }
 
-/* The manifest that names what was flushed too and stands at f's end. */
+/* The manifest that names f's files too and stands at its end. */
 static loch_status next_manifest(const struct loch_timeline *t, const struct frozen *f,
-                                 const struct flushed *flushed, struct loch_manifest *next)
+                                 struct loch_manifest *next)
 {
     LOCH_TRY(loch_manifest_copy(&t->manifest, next));
     next->info = t->info;
     next->disk_consistent_lsn = f->end_lsn;
     next->prev_lsn = f->prev_lsn;
     struct loch_layer_desc *layers =
-        reallocarray(next->layers, next->layer_count + flushed->count + 1, sizeof *layers);
+        reallocarray(next->layers, next->layer_count + f->file_count + 1, sizeof *layers);
     if (layers == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a manifest");
     next->layers = layers;
-    memmove(layers + flushed->count, layers, next->layer_count * sizeof *layers);
-    for (size_t i = 0; i < flushed->count; i++)
-        layers[i] = *loch_layer_desc(flushed->files[i]);
-    next->layer_count += (uint32_t)flushed->count;
-    if (flushed->count > 1 && LOCH_STORE_MUTATED(PART_FORGOTTEN))
-        memmove(layers + flushed->count - 1, layers + flushed->count,
-                (--next->layer_count - flushed->count + 1) * sizeof *layers);
+    memmove(layers + f->file_count, layers, next->layer_count * sizeof *layers);
+    for (size_t i = 0; i < f->file_count; i++)
+        layers[i] = *loch_layer_desc(f->files[i]);
+    next->layer_count += (uint32_t)f->file_count;
+    if (f->file_count > 1 && LOCH_STORE_MUTATED(PART_FORGOTTEN))
+        memmove(layers + f->file_count - 1, layers + f->file_count,
+                (--next->layer_count - f->file_count + 1) * sizeof *layers);
     next->mark_count =
         (uint32_t)loch_marks_add(next->marks, next->mark_count, f->end_lsn,
                                  loch_env_wall_us(t->store.env), MARK_GAP_US, next->cutoff.lsn);
@@ -585,17 +610,16 @@ static loch_status next_manifest(const struct loch_timeline *t, const struct fro
 }
 
 /* Takes the oldest frozen layer out and its files in; lock held. */
-static loch_status replace_locked(struct loch_timeline *t, struct frozen *f,
-                                  const struct flushed *flushed)
+static loch_status replace_locked(struct loch_timeline *t, const struct frozen *f)
 {
     struct loch_layer_set_parts parts = loch_timeline_parts(t);
     struct loch_layer **files =
-        calloc(parts.file_count + flushed->count + 1, sizeof(struct loch_layer *));
+        calloc(parts.file_count + f->file_count + 1, sizeof(struct loch_layer *));
     if (files == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of layers");
     size_t n = 0;
-    for (size_t i = 0; i < flushed->count; i++)
-        files[n++] = flushed->files[i];
+    for (size_t i = 0; i < f->file_count; i++)
+        files[n++] = f->files[i];
     for (size_t i = 0; i < parts.file_count; i++)
         files[n++] = parts.files[i];
     parts.files = files;
@@ -610,17 +634,16 @@ static loch_status replace_locked(struct loch_timeline *t, struct frozen *f,
     return st;
 }
 
-static loch_status commit_flush(struct loch_timeline *t, struct frozen *f,
-                                const struct flushed *flushed)
+static loch_status commit_flush(struct loch_timeline *t, struct frozen *f)
 {
     struct loch_manifest next = {0};
     pthread_mutex_lock(&t->commit);
-    loch_status st = next_manifest(t, f, flushed, &next);
+    loch_status st = next_manifest(t, f, &next);
     if (loch_is_ok(st))
         st = loch_timeline_put_manifest(t, &next);
     if (loch_is_ok(st)) {
         pthread_mutex_lock(&t->lock);
-        st = replace_locked(t, f, flushed);
+        st = replace_locked(t, f);
         pthread_mutex_unlock(&t->lock);
         LOCH_ASSERT(loch_is_ok(st)); /* pointers only: no going on without what is committed */
         free_frozen(f);
@@ -632,15 +655,10 @@ static loch_status commit_flush(struct loch_timeline *t, struct frozen *f,
 
 static loch_status flush_one(struct loch_timeline *t, struct frozen *f)
 {
-    struct flushed flushed = {.count = 0};
-    loch_status st = LOCH_OK;
-    if (loch_mem_layer_versions(f->layer) > 0)
-        st = write_layers(t, f->layer, &flushed);
-    if (loch_is_ok(st))
-        st = commit_flush(t, f, &flushed);
-    for (size_t i = 0; i < flushed.count; i++)
-        loch_layer_release(flushed.files[i]);
-    return st;
+    if (!f->written && loch_mem_layer_versions(f->layer) > 0)
+        LOCH_TRY(write_layers(t, f));
+    f->written = true;
+    return commit_flush(t, f);
 }
 
 LOCH_STATUS loch_timeline_flush(struct loch_timeline *t)

@@ -105,7 +105,8 @@ bool loch_timeline_ready(const struct loch_timeline *t, loch_lsn lsn);
 
 /* ---- the writer's side ---- */
 /* A whole value: a page image (LOCH_PAGE_BYTES), or the bytes of any other key; empty means absent
- * from this LSN on. `lsn` must not be below that of an earlier put. LOCH_E_NO_MEMORY. */
+ * from this LSN on. `lsn` must not be below that of an earlier put. LOCH_E_NO_MEMORY; LOCH_E_LIMIT
+ * above LOCH_VERSION_MAX_BYTES (as with all puts). */
 LOCH_STATUS loch_timeline_put_value(struct loch_timeline *t, const struct loch_key *key,
                                     loch_lsn lsn, struct loch_slice bytes);
 
@@ -128,7 +129,8 @@ void loch_timeline_advance(struct loch_timeline *t, loch_lsn end, loch_lsn start
  * record boundary it has just advanced to. */
 bool loch_timeline_wants_freeze(const struct loch_timeline *t);
 /* Closes the open layer at last_record_lsn; `control`: the control snapshot there (pg/control.h),
- * which the manifest keeps so that ingest can resume. No-op when nothing was put or advanced. */
+ * which the manifest keeps so that ingest can resume. No-op when nothing was put or advanced.
+ * LOCH_E_NO_MEMORY: all is as it was. */
 LOCH_STATUS loch_timeline_freeze(struct loch_timeline *t, struct loch_slice control);
 /* Memory held by frozen layers that wait to be written: ingest pauses above its limit. Any thread.
  */

@@ -20,6 +20,11 @@ struct frozen {
     loch_lsn end_lsn, prev_lsn;
     struct loch_buf control;
     struct frozen *newer;
+    /* The flush's: once written it is a band of files, by key, whose manifest is still to be put.
+     * A put that fails may have been done: the next one names the same files. */
+    bool written;
+    struct loch_layer *files[LOCH_FLUSH_PARTS_MAX];
+    size_t file_count; /* 0: it was empty */
 };
 
 struct loch_hold {
@@ -59,6 +64,10 @@ struct loch_timeline {
     pthread_mutex_t commit; /* guards the rest */
     struct loch_manifest manifest;
     struct loch_etag etag;
+    /* Files that a manifest named whose put failed, and may have been done: once another is put
+     * over the one before, it was not. */
+    struct loch_layer_desc *doubtful;
+    size_t doubtful_count;
 };
 
 /* The current list, to be changed and installed; lock held. */
@@ -67,6 +76,9 @@ struct loch_layer_set_parts loch_timeline_parts(const struct loch_timeline *t);
 LOCH_STATUS loch_timeline_install(struct loch_timeline *t, struct loch_layer_set_parts *parts);
 /* Puts `next` over the manifest; on success takes its contents. commit held. */
 LOCH_STATUS loch_timeline_put_manifest(struct loch_timeline *t, struct loch_manifest *next);
+/* Remembers files that a manifest names whose put failed; commit held. They go with the next put
+ * that is done, as far as there is memory to remember them; else at the next opening. */
+void loch_timeline_doubt(struct loch_timeline *t, struct loch_layer *const *files, size_t count);
 /* Leases end with their timeline. */
 void loch_timeline_free_leases(struct loch_timeline *t);
 

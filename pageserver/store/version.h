@@ -19,6 +19,9 @@ enum loch_version_kind {
     LOCH_VERSION_OP = 4           /* a small change this store applies itself (pg/effects.h) */
 };
 
+/* The most bytes of one version: such a one fills a frame (layer_build.h). */
+#define LOCH_VERSION_MAX_BYTES ((size_t)(256u << 20) - ((size_t)64 << 10))
+
 struct loch_version {
     loch_lsn lsn;       /* end of the record that made it */
     loch_lsn start_lsn; /* start of that record for the record kinds, else LOCH_LSN_NONE */

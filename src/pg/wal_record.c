@@ -64,6 +64,17 @@ static LOCH_STATUS decode_image_header(struct decoder *d, struct loch_wal_block 
     return LOCH_OK;
 }
 
+/* Stock never writes such a record (XLogRegisterBuffer asserts it), nor could its redo, which would
+ * lock the page twice, replay one. */
+static bool is_named_before(const struct loch_wal_record *record, const struct loch_wal_block *b)
+{
+    for (const struct loch_wal_block *o = record->blocks; o < b; o++)
+        if (o->block == b->block && o->fork == b->fork && o->rel.rel == b->rel.rel &&
+            o->rel.db == b->rel.db && o->rel.spc == b->rel.spc)
+            return true;
+    return false;
+}
+
 static LOCH_STATUS decode_block_header(struct decoder *d, struct loch_wal_record *out, uint8_t id)
 {
     struct loch_wal_block *b = &out->blocks[out->block_count];
@@ -97,6 +108,9 @@ static LOCH_STATUS decode_block_header(struct decoder *d, struct loch_wal_record
     b->block = loch_read_u32(&d->r);
     if (b->block == UINT32_MAX)
         return LOCH_FAIL(LOCH_E_CORRUPT, "block reference %u names no block", id);
+    if (is_named_before(out, b))
+        return LOCH_FAIL(LOCH_E_CORRUPT, "block %u of %u/%u/%u fork %u is named twice", b->block,
+                         b->rel.spc, b->rel.db, b->rel.rel, b->fork);
     b->image.len = image_len; /* the bytes stand behind all headers */
     b->data.len = data_len;
     d->promised += image_len + data_len;

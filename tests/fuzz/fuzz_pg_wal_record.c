@@ -1,5 +1,6 @@
 /* Any bytes as one record: decoded or refused; what decodes gives effects that apply to pages, and
- * the control machine takes it or refuses it and is then unchanged. Input: the record; its length
+ * the control machine takes it or refuses it and is then unchanged. No record that decodes names a
+ * page twice. Input: the record; its length
  * field is put right, and its resource manager brought into range three times out of four. */
 #include "fuzz.h"
 
@@ -34,6 +35,12 @@ static void use_effects(struct loch_effects *effects)
     }
 }
 
+static bool is_same_page(const struct loch_wal_block *a, const struct loch_wal_block *b)
+{
+    return a->rel.spc == b->rel.spc && a->rel.db == b->rel.db && a->rel.rel == b->rel.rel &&
+           a->fork == b->fork && a->block == b->block;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct loch_wal_record record;
@@ -56,6 +63,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (uint32_t i = 0; i < record.block_count; i++) {
             loch_status st = loch_wal_block_plain_image(&record.blocks[i], image);
             LOCH_ASSERT(loch_wal_record_block(&record, record.blocks[i].id) == &record.blocks[i]);
+            for (uint32_t k = 0; k < i; k++)
+                LOCH_ASSERT(!is_same_page(&record.blocks[k], &record.blocks[i]));
             (void)st;
         }
         if (loch_is_ok(loch_effects_derive(&effects, &record, 64, &control)))

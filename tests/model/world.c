@@ -182,6 +182,45 @@ static loch_status create_file(struct loch_env *env, const char *path, struct lo
     return st;
 }
 
+/* Gathered, and there from its end on. */
+struct new_file {
+    struct loch_new_file base;
+    struct loch_buf bytes;
+    char *path;
+};
+
+static void new_file_abandon(struct loch_new_file *file)
+{
+    struct new_file *f = (struct new_file *)(void *)file;
+    loch_buf_fini(&f->bytes);
+    free(f->path);
+    free(f);
+}
+
+static loch_status new_file(struct loch_env *env, const char *path, struct loch_new_file **out)
+{
+    struct new_file *f = calloc(1, sizeof *f);
+    LOCH_ASSERT(f != NULL);
+    f->base.env = env;
+    f->path = strdup(path);
+    LOCH_ASSERT(f->path != NULL);
+    *out = &f->base;
+    return LOCH_OK;
+}
+
+static loch_status new_file_add(struct loch_new_file *file, struct loch_slice bytes)
+{
+    return loch_buf_append(&((struct new_file *)(void *)file)->bytes, bytes.data, bytes.len);
+}
+
+static loch_status new_file_end(struct loch_new_file *file)
+{
+    const struct new_file *f = (const struct new_file *)(void *)file;
+    loch_status st = create_file(f->base.env, f->path, loch_buf_slice(&f->bytes));
+    new_file_abandon(file);
+    return st;
+}
+
 static loch_status read_file(struct loch_env *env, const char *path, size_t max_bytes,
                              struct loch_buf *out)
 {
@@ -260,6 +299,10 @@ static const struct loch_world_ops env_ops = {
     .file_size = file_size,
     .file_read = file_read,
     .create_file = create_file,
+    .new_file = new_file,
+    .new_file_add = new_file_add,
+    .new_file_end = new_file_end,
+    .new_file_abandon = new_file_abandon,
     .read_file = read_file,
     .replace_file = replace_file,
     .unlink = unlink_file,

@@ -14,7 +14,7 @@
 #include "loch/crypto/wrap.h"
 #include "loch/format/place.h"
 
-#define LOCH_LAYER_FRAME_MAX_BYTES (16u << 20) /* raw */
+#define LOCH_LAYER_FRAME_MAX_BYTES (256u << 20) /* raw */
 #define LOCH_LAYER_INDEX_MAX_BYTES (256u << 20)
 #define LOCH_LAYER_REF_BYTES       16u /* encoded */
 

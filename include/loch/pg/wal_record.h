@@ -1,7 +1,8 @@
 /* A whole PostgreSQL 15 WAL record taken apart: header, block references, images, main data.
  *
  * Everything borrows from the record's bytes. Any bytes may be given: what does not add up is
- * LOCH_E_CORRUPT. The CRC is the scanner's business and not checked here.
+ * LOCH_E_CORRUPT, also two references to one page. The CRC is the scanner's business and not
+ * checked here.
  *
  * Source: access/xlogrecord.h, DecodeXLogRecord of xlogreader.c.
  */
@@ -84,7 +85,8 @@ struct loch_wal_record {
     uint32_t toplevel_xid; /* 0: not stated */
     struct loch_slice main_data;
     uint32_t block_count;
-    struct loch_wal_block blocks[LOCH_WAL_MAX_BLOCKS]; /* in order of id, ids may have gaps */
+    struct loch_wal_block blocks[LOCH_WAL_MAX_BLOCKS]; /* in order of id, ids may have gaps; no
+                                                          page twice */
 };
 
 /* `bytes` is exactly one record. LOCH_E_CORRUPT; *out is then undefined. Any thread. */

@@ -72,6 +72,29 @@ static void test_decode(void **state)
     }
 }
 
+/* Fork, block and relation together are the page; the relation may be that of the one before. */
+static void test_a_page_named_twice(void **state)
+{
+    static const struct loch_rel other = {1663, 5, 16385};
+    struct loch_slice bytes;
+
+    (void)state;
+    build_begin(&b, LOCH_RM_HEAP, 0x20, 7);
+    build_block(&b, 0, rel, LOCH_FORK_MAIN, 9, 0, NULL, false);
+    build_block(&b, 1, rel, LOCH_FORK_MAIN, 8, 0x80, NULL, false);
+    build_block(&b, 2, rel, LOCH_FORK_VM, 9, 0x80, NULL, false);
+    build_block(&b, 3, other, LOCH_FORK_MAIN, 9, 0, NULL, false);
+    assert_ok(loch_wal_record_decode(build_end(&b, "main", 4), &rec));
+    build_fini(&b);
+    build_begin(&b, LOCH_RM_HEAP, 0x20, 7);
+    build_block(&b, 0, rel, LOCH_FORK_MAIN, 9, 0, NULL, false);
+    build_block(&b, 1, rel, LOCH_FORK_MAIN, 8, 0x80, NULL, false);
+    build_block(&b, 4, rel, LOCH_FORK_MAIN, 9, 0x80, NULL, false);
+    bytes = build_end(&b, "main", 4);
+    assert_code(loch_wal_record_decode(bytes, &rec), LOCH_E_CORRUPT);
+    assert_non_null(strstr(loch_error_text(), "block 9 of 1663/5/16384 fork 0 is named twice"));
+}
+
 static void test_holes(void **state)
 {
     static uint8_t page[8192];
@@ -449,6 +472,7 @@ int main(void)
 #define T(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_decode),
+        T(test_a_page_named_twice),
         T(test_holes),
         T(test_heap_update_clears),
         T(test_heap_registered_vm),

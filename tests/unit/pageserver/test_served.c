@@ -1,0 +1,243 @@
+/* Timelines in service: what stops one, and whom else. */
+#include "store_fixture.h"
+
+#include "care/served.h"
+#include "pageserver.h"
+
+#include "loch/host/metrics.h"
+#include "loch/pg/control.h"
+
+#define L           ((loch_lsn)0x1000000)
+#define SERVED_MAX  4u
+#define PATIENCE_MS 20000u
+
+struct world {
+    struct site *site;
+    struct loch_pageserver ps;
+    char dir[LOCH_LAYER_PATH_BYTES + 100]; /* the store's */
+    struct loch_served *served[SERVED_MAX];
+    unsigned count, stopped;
+    struct loch_timer *timer;
+    bool (*until)(struct world *w);
+};
+
+static int world_up(void **state)
+{
+    struct world *w = calloc(1, sizeof *w);
+    void *site = NULL;
+    assert_non_null(w);
+    site_up(&site);
+    w->site = site;
+    snprintf(w->dir, sizeof w->dir, "%s", w->site->pageserver);
+    w->site->store.dir = w->dir;
+    struct loch_pageserver *ps = &w->ps;
+    ps->env = w->site->env;
+    ps->keys = w->site->keys;
+    ps->store = w->site->store;
+    ps->cache = w->site->cache;
+    assert_ok(loch_metrics_create("test", &ps->metrics));
+    ps->m_records = ps->m_wal_bytes = ps->m_flushes =
+        loch_metrics_counter(ps->metrics, "c", "c", NULL, 0);
+    loch_memory_init(ps);
+    ps->config.memory_layers_bytes = (uint64_t)64 << 20;
+    ps->config.checkpoint_ms = 600000;
+    ps->config.node = ps->store.node;
+    ps->config.cluster = w->site->cluster;
+    ps->config.safekeeper_count = 1; /* where nobody listens */
+    snprintf(ps->config.safekeepers[0].address, sizeof ps->config.safekeepers[0].address,
+             "127.0.0.1:1");
+    assert_ok(loch_random_id(&ps->config.safekeepers[0].node));
+    *state = w;
+    return 0;
+}
+
+static void tick(void *arg)
+{
+    struct world *w = arg;
+    w->timer = NULL;
+    if (w->until(w))
+        loch_env_stop(w->site->env);
+    else
+        assert_ok(loch_env_timer(w->site->env, 2, &w->timer, tick, w));
+}
+
+static void expire(void *arg)
+{
+    (void)arg;
+    fail_msg("what was waited for did not come");
+}
+
+static void run_until(struct world *w, bool (*until)(struct world *w))
+{
+    struct loch_timer *limit = NULL;
+    w->until = until;
+    assert_ok(loch_env_timer(w->site->env, PATIENCE_MS, &limit, expire, w));
+    assert_ok(loch_env_timer(w->site->env, 1, &w->timer, tick, w));
+    loch_env_run(w->site->env);
+    loch_timer_cancel(limit);
+}
+
+static void stopped(void *arg)
+{
+    struct world *w = arg;
+    w->stopped++;
+}
+
+static bool all_stopped(struct world *w)
+{
+    return w->stopped == w->count;
+}
+
+static int world_down(void **state)
+{
+    struct world *w = *state;
+    void *site = w->site;
+    for (unsigned i = w->count; i > 0; i--)
+        loch_served_stop(w->served[i - 1], stopped, w);
+    run_until(w, all_stopped);
+    loch_metrics_destroy(w->ps.metrics);
+    free(w);
+    return site_down(&site);
+}
+
+/* One more in service, durable at `start`. */
+static struct loch_timeline *serve(struct world *w, loch_lsn start, struct loch_timeline *parent)
+{
+    struct loch_control control = {.segment_bytes = 16u << 20};
+    struct loch_buf bytes = {0};
+    struct loch_timeline *t = site_timeline(w->site, start, parent);
+    assert_true(w->count < SERVED_MAX);
+    assert_ok(loch_control_encode(&control, &bytes));
+    assert_ok(loch_timeline_commit(t, start - 8, loch_buf_slice(&bytes)));
+    loch_buf_fini(&bytes);
+    assert_ok(loch_served_create(&w->ps, t, &w->served[w->count]));
+    w->count++;
+    return t;
+}
+
+static void put_and_flush(struct world *w, unsigned i, loch_lsn lsn)
+{
+    const struct loch_key key = page_key(1);
+    uint8_t page[LOCH_PAGE_BYTES] = {1};
+    struct loch_timeline *t = loch_served_timeline(w->served[i]);
+    assert_ok(loch_timeline_put_value(t, &key, lsn, loch_slice_of(page, sizeof page)));
+    loch_timeline_advance(t, lsn, lsn - 8);
+    loch_served_flush_soon(w->served[i]);
+}
+
+static bool first_stands_still(struct world *w)
+{
+    return loch_served_problem(w->served[0])[0] != '\0';
+}
+
+static bool second_is_written(struct world *w)
+{
+    const struct loch_timeline *t = loch_served_timeline(w->served[1]);
+    return loch_timeline_disk_consistent_lsn(t) == L + 64 &&
+           loch_served_memory(w->served[1])->frozen == 0;
+}
+
+/* No layer file has a name in a directory whose path is this long. */
+static void break_first(struct world *w)
+{
+    memset(w->dir, 'x', sizeof w->dir - 1);
+    put_and_flush(w, 0, L + 16);
+    run_until(w, first_stands_still);
+    snprintf(w->dir, sizeof w->dir, "%s", w->site->pageserver);
+}
+
+/* What cannot be written holds up no other, neither by its tries nor by its memory. */
+static void a_layer_beyond_a_limit_stops_its_timeline_alone(void **state)
+{
+    struct world *w = *state;
+    struct loch_view *view = NULL;
+    struct loch_buf value = {0};
+    const struct loch_key key = {.kind = LOCH_KEY_CONTROL};
+    bool found = false;
+    struct loch_timeline *t = serve(w, L, NULL);
+    (void)serve(w, L, NULL);
+    break_first(w);
+    assert_non_null(strstr(loch_served_problem(w->served[0]), "a layer cannot be written: "));
+    assert_true(loch_served_memory(w->served[0])->lasting);
+    assert_true(loch_timeline_frozen_bytes(t) > 0);
+    assert_int_equal(w->ps.memory.leaving, 0);
+    assert_int_equal(w->ps.memory.writers, 0);
+    assert_ok(loch_view_create(t, &view));
+    assert_ok(loch_view_get(view, &key, L + 16, &value, &found, NULL));
+    assert_true(found);
+    loch_view_destroy(view);
+    loch_buf_fini(&value);
+    put_and_flush(w, 1, L + 64);
+    run_until(w, second_is_written);
+    assert_string_equal(loch_served_problem(w->served[1]), "");
+}
+
+struct told {
+    struct loch_waiter waiter;
+    loch_status st;
+    unsigned times;
+};
+
+static void tell(void *arg, loch_status st)
+{
+    struct told *told = arg;
+    told->times++;
+    told->st = st;
+}
+
+static void check_stands_with(struct world *w, unsigned i, const char *where)
+{
+    const char *problem = loch_served_problem(w->served[i]);
+    assert_non_null(strstr(problem, where));
+    assert_non_null(strstr(problem, "a layer cannot be written: "));
+}
+
+/* The parent ingests again what is not on disk yet, and does not come as far as the branch point:
+ * who waits for a branch of it hears so, and whoever comes later. */
+static void a_branch_whose_ancestor_stops_says_so(void **state)
+{
+    struct world *w = *state;
+    struct told old = {.times = 0}, young = {.times = 0};
+    struct loch_timeline *parent = serve(w, L, NULL);
+    struct loch_timeline *branch = serve(w, L + 64, parent);
+    (void)serve(w, L + 128, branch);
+    old.waiter = (struct loch_waiter){.lsn = L + 64, .fn = tell, .arg = &old};
+    young.waiter = (struct loch_waiter){.lsn = L + 200, .fn = tell, .arg = &young};
+    loch_served_wait(w->served[1], &old.waiter);
+    loch_served_wait(w->served[2], &young.waiter);
+    assert_string_equal(loch_served_problem(w->served[1]), "");
+    break_first(w);
+    assert_int_equal(old.times, 1);
+    assert_int_equal(young.times, 1);
+    assert_int_equal(old.st.code, LOCH_E_UNAVAILABLE);
+    assert_int_equal(young.st.code, LOCH_E_UNAVAILABLE);
+    for (unsigned i = 1; i < 3; i++)
+        check_stands_with(w, i, "what it stands on stops at 0/1000010, before 0/1000040: ");
+    (void)serve(w, L + 48, parent);
+    check_stands_with(w, 3, "what it stands on stops at 0/1000010, before 0/1000030: ");
+    assert_ok(loch_served_usable(w->served[3])); /* what is there can be read */
+}
+
+/* A branch below where its ancestor stopped has all that it stands on. */
+static void a_branch_that_has_all_goes_on(void **state)
+{
+    struct world *w = *state;
+    struct loch_timeline *parent = serve(w, L, NULL);
+    (void)serve(w, L, parent);
+    break_first(w);
+    put_and_flush(w, 1, L + 64);
+    run_until(w, second_is_written);
+    assert_string_equal(loch_served_problem(w->served[1]), "");
+}
+
+#define TEST(test_) cmocka_unit_test_setup_teardown(test_, world_up, world_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_layer_beyond_a_limit_stops_its_timeline_alone),
+        TEST(a_branch_whose_ancestor_stops_says_so),
+        TEST(a_branch_that_has_all_goes_on),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
