@@ -182,6 +182,52 @@ static loch_status create_file(struct loch_env *env, const char *path, struct lo
     return st;
 }
 
+struct new_file {
+    struct loch_new_file base;
+    struct loch_buf bytes;
+    char *path;
+};
+
+static struct new_file *of_new_file(struct loch_new_file *file)
+{
+    return (struct new_file *)(void *)file;
+}
+
+static loch_status new_file(struct loch_env *env, const char *path, struct loch_new_file **out)
+{
+    bool effect = false;
+    LOCH_TRY(operate(of_env(env), &effect));
+    struct new_file *f = calloc(1, sizeof *f);
+    LOCH_ASSERT(f != NULL);
+    f->base.env = env;
+    f->path = strdup(path);
+    *out = &f->base;
+    return LOCH_OK;
+}
+
+static loch_status new_file_add(struct loch_new_file *file, struct loch_slice bytes)
+{
+    bool effect = false;
+    LOCH_TRY(operate(of_env(file->env), &effect));
+    return loch_buf_append(&of_new_file(file)->bytes, bytes.data, bytes.len);
+}
+
+static void new_file_abandon(struct loch_new_file *file)
+{
+    struct new_file *f = of_new_file(file);
+    loch_buf_fini(&f->bytes);
+    free(f->path);
+    free(f);
+}
+
+static loch_status new_file_end(struct loch_new_file *file)
+{
+    struct new_file *f = of_new_file(file);
+    loch_status st = create_file(file->env, f->path, loch_buf_slice(&f->bytes));
+    new_file_abandon(file);
+    return st;
+}
+
 static loch_status read_file(struct loch_env *env, const char *path, size_t max_bytes,
                              struct loch_buf *out)
 {
@@ -260,6 +306,10 @@ static const struct loch_world_ops env_ops = {
     .file_size = file_size,
     .file_read = file_read,
     .create_file = create_file,
+    .new_file = new_file,
+    .new_file_add = new_file_add,
+    .new_file_end = new_file_end,
+    .new_file_abandon = new_file_abandon,
     .read_file = read_file,
     .replace_file = replace_file,
     .unlink = unlink_file,
