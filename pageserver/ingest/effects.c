@@ -87,8 +87,16 @@ static loch_status grow(struct loch_ingest *ingest, const struct loch_rel *rel, 
 static loch_status cut(struct loch_ingest *ingest, const struct loch_rel *rel, uint8_t fork,
                        loch_lsn lsn, uint32_t first)
 {
-    struct loch_key key = rel_key(LOCH_KEY_REL_CUT, rel, fork, 0);
-    return put_u32(ingest, &key, lsn, first);
+    const struct loch_key key = rel_key(LOCH_KEY_REL_CUT, rel, fork, 0);
+    struct loch_view *view = NULL;
+    struct loch_cut made = {0};
+    uint8_t bytes[LOCH_CUT_BYTES];
+    LOCH_TRY(loch_view_create(ingest->timeline, &view));
+    loch_status st = loch_cut_make(view, &key, lsn, first, &made);
+    loch_view_destroy(view);
+    LOCH_TRY(st);
+    const size_t len = loch_cut_encode(&made, bytes);
+    return loch_timeline_put_value(ingest->timeline, &key, lsn, loch_slice_of(bytes, len));
 }
 
 static loch_status rel_create(struct loch_ingest *ingest, const struct loch_effect *e, loch_lsn lsn)
