@@ -7,6 +7,7 @@
 #include "loch/pg/page.h"
 #include "loch/pg/slru.h"
 #include "loch/pg/vm.h"
+#include "loch/redo/redo.h"
 
 #include <stdlib.h>
 
@@ -157,16 +158,20 @@ static loch_status vm_op(struct loch_ingest *ingest, const struct loch_effect *e
 
 /* ---- pages ---- */
 
-/* An image as it stands is put as the page; what needs the redo process stays a record. */
+/* An image is put as the page, opened if it is compressed: the record may have as many as there are
+ * pages in it. One that does not open stays a record, which a read of that page says. */
 static loch_status put_image(struct loch_ingest *ingest, const struct loch_effect *e, loch_lsn lsn,
                              bool *done)
 {
     const struct loch_wal_block *block = loch_wal_record_block(&ingest->record, e->page.block_id);
     uint8_t page[LOCH_PAGE_BYTES];
     *done = false;
-    if (!e->page.is_image || block == NULL || block->compression != LOCH_WAL_PLAIN)
+    if (!e->page.is_image || block == NULL)
         return LOCH_OK;
-    LOCH_TRY(loch_wal_block_plain_image(block, page));
+    loch_status st = loch_redo_image(block, page);
+    if (st.code == LOCH_E_CORRUPT)
+        return LOCH_OK;
+    LOCH_TRY(st);
     if (!loch_page_is_new(page))
         loch_page_set_lsn(page, lsn);
     struct loch_key key = rel_key(LOCH_KEY_PAGE, &e->page.rel, e->page.fork, e->page.block);
