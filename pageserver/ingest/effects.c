@@ -341,12 +341,11 @@ static loch_status slru_op(struct loch_ingest *ingest, const struct loch_effect 
 static loch_status slru_cut(struct loch_ingest *ingest, const struct loch_effect *e, loch_lsn lsn)
 {
     struct loch_key key = {.kind = LOCH_KEY_SLRU_CUT, .rel = e->slru.slru};
-    uint8_t bytes[5];
-    loch_put_u32(bytes, e->slru.page);
-    bytes[4] = e->slru.cut_all ? 1 : 0;
+    uint8_t bytes[LOCH_SLRU_CUT_BYTES];
+    const size_t len = loch_slru_cut_encode(&e->slru.cut, bytes);
     for (size_t i = 0; i < SLRU_CACHE; i++)
         ingest->slru[i].used = false;
-    return loch_timeline_put_value(ingest->timeline, &key, lsn, loch_slice_of(bytes, sizeof bytes));
+    return loch_timeline_put_value(ingest->timeline, &key, lsn, loch_slice_of(bytes, len));
 }
 
 /* ---- the rest ---- */

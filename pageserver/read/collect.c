@@ -125,9 +125,9 @@ LOCH_STATUS loch_fork_page_floor(struct loch_view *view, const struct loch_fork_
 
 static loch_status slru_cut_hides(uint8_t slru, struct loch_slice value, uint32_t page, bool *hides)
 {
-    if (value.len != 5)
-        return LOCH_FAIL(LOCH_E_CORRUPT, "a cut of an SLRU of %zu bytes", value.len);
-    *hides = value.data[4] != 0 || loch_slru_page_is_cut(slru, page, loch_get_u32(value.data));
+    struct loch_slru_cut cut;
+    LOCH_TRY(loch_slru_cut_decode(value, &cut));
+    *hides = loch_slru_cut_hides(slru, &cut, page);
     return LOCH_OK;
 }
 
