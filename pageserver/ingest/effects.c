@@ -7,6 +7,7 @@
 #include "loch/pg/page.h"
 #include "loch/pg/slru.h"
 #include "loch/pg/vm.h"
+#include "loch/redo/redo.h"
 
 #include <stdlib.h>
 
@@ -87,8 +88,16 @@ static loch_status grow(struct loch_ingest *ingest, const struct loch_rel *rel, 
 static loch_status cut(struct loch_ingest *ingest, const struct loch_rel *rel, uint8_t fork,
                        loch_lsn lsn, uint32_t first)
 {
-    struct loch_key key = rel_key(LOCH_KEY_REL_CUT, rel, fork, 0);
-    return put_u32(ingest, &key, lsn, first);
+    const struct loch_key key = rel_key(LOCH_KEY_REL_CUT, rel, fork, 0);
+    struct loch_view *view = NULL;
+    struct loch_cut made = {0};
+    uint8_t bytes[LOCH_CUT_BYTES];
+    LOCH_TRY(loch_view_create(ingest->timeline, &view));
+    loch_status st = loch_cut_make(view, &key, lsn, first, &made);
+    loch_view_destroy(view);
+    LOCH_TRY(st);
+    const size_t len = loch_cut_encode(&made, bytes);
+    return loch_timeline_put_value(ingest->timeline, &key, lsn, loch_slice_of(bytes, len));
 }
 
 static loch_status rel_create(struct loch_ingest *ingest, const struct loch_effect *e, loch_lsn lsn)
@@ -149,16 +158,20 @@ static loch_status vm_op(struct loch_ingest *ingest, const struct loch_effect *e
 
 /* ---- pages ---- */
 
-/* An image as it stands is put as the page; what needs the redo process stays a record. */
+/* An image is put as the page, opened if it is compressed: the record may have as many as there are
+ * pages in it. One that does not open stays a record, which a read of that page says. */
 static loch_status put_image(struct loch_ingest *ingest, const struct loch_effect *e, loch_lsn lsn,
                              bool *done)
 {
     const struct loch_wal_block *block = loch_wal_record_block(&ingest->record, e->page.block_id);
     uint8_t page[LOCH_PAGE_BYTES];
     *done = false;
-    if (!e->page.is_image || block == NULL || block->compression != LOCH_WAL_PLAIN)
+    if (!e->page.is_image || block == NULL)
         return LOCH_OK;
-    LOCH_TRY(loch_wal_block_plain_image(block, page));
+    loch_status st = loch_redo_image(block, page);
+    if (st.code == LOCH_E_CORRUPT)
+        return LOCH_OK;
+    LOCH_TRY(st);
     if (!loch_page_is_new(page))
         loch_page_set_lsn(page, lsn);
     struct loch_key key = rel_key(LOCH_KEY_PAGE, &e->page.rel, e->page.fork, e->page.block);
@@ -328,12 +341,11 @@ static loch_status slru_op(struct loch_ingest *ingest, const struct loch_effect 
 static loch_status slru_cut(struct loch_ingest *ingest, const struct loch_effect *e, loch_lsn lsn)
 {
     struct loch_key key = {.kind = LOCH_KEY_SLRU_CUT, .rel = e->slru.slru};
-    uint8_t bytes[5];
-    loch_put_u32(bytes, e->slru.page);
-    bytes[4] = e->slru.cut_all ? 1 : 0;
+    uint8_t bytes[LOCH_SLRU_CUT_BYTES];
+    const size_t len = loch_slru_cut_encode(&e->slru.cut, bytes);
     for (size_t i = 0; i < SLRU_CACHE; i++)
         ingest->slru[i].used = false;
-    return loch_timeline_put_value(ingest->timeline, &key, lsn, loch_slice_of(bytes, sizeof bytes));
+    return loch_timeline_put_value(ingest->timeline, &key, lsn, loch_slice_of(bytes, len));
 }
 
 /* ---- the rest ---- */

@@ -3,6 +3,7 @@
 #define LOCH_PAGESERVER_INGEST_IMPL_H
 
 #include "ingest.h"
+#include "read/cuts.h"
 #include "read/view.h"
 #include "read/xact_time.h"
 #include "size_cache.h"

@@ -70,51 +70,32 @@ LOCH_STATUS loch_database_floor(struct loch_view *view, uint32_t spc, uint32_t d
     return loch_collect_value(view, &key, LOCH_LSN_NONE, lsn, NULL, &found, floor);
 }
 
-static loch_status read_cut(struct loch_slice value, uint32_t *first, bool *all)
+static struct loch_key cut_key(const struct loch_rel *rel, uint8_t fork)
 {
-    if (value.len != 4 && value.len != 5)
-        return LOCH_FAIL(LOCH_E_CORRUPT, "a cut of %zu bytes", value.len);
-    *first = loch_get_u32(value.data);
-    *all = value.len == 5 && value.data[4] != 0;
-    return LOCH_OK;
+    return (struct loch_key){
+        .kind = LOCH_KEY_REL_CUT, .fork = fork, .spc = rel->spc, .db = rel->db, .rel = rel->rel};
 }
 
-/* The newest cut within floor..lsn for which hides() is true. */
-static loch_status find_cut(struct loch_view *view, const struct loch_key *cut_key, loch_lsn low,
-                            loch_lsn lsn, uint32_t block, loch_lsn *floor)
+static loch_status floor_from(struct loch_view *view, const struct loch_key *key,
+                              const struct loch_cut *newest, loch_lsn low, uint32_t block,
+                              loch_lsn *floor)
 {
-    *floor = low;
-    for (;;) {
-        struct loch_buf value = {0};
-        bool found = false, all = false;
-        loch_lsn at = LOCH_LSN_NONE;
-        uint32_t first = 0;
-        loch_status st = loch_collect_value(view, cut_key, low, lsn, &value, &found, &at);
-        if (loch_is_ok(st) && found)
-            st = read_cut(loch_buf_slice(&value), &first, &all);
-        loch_buf_fini(&value);
-        LOCH_TRY(st);
-        if (!found)
-            return LOCH_OK;
-        bool hidden = cut_key->kind == LOCH_KEY_SLRU_CUT
-                          ? all || loch_slru_page_is_cut((uint8_t)cut_key->rel, block, first)
-                          : loch_cut_hides(first, block);
-        if (hidden) {
-            *floor = at;
-            return LOCH_OK;
-        }
-        if (at == LOCH_LSN_NONE)
-            return LOCH_OK;
-        lsn = at - 1;
-    }
+    struct loch_cut_step cut = {0};
+    bool found = false;
+    LOCH_TRY(loch_cut_find(view, key, newest, low, block, &cut, &found));
+    *floor = found ? cut.lsn : low;
+    return LOCH_OK;
 }
 
 LOCH_STATUS loch_page_floor(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
                             uint32_t block, loch_lsn lsn, loch_lsn db_floor, loch_lsn *floor)
 {
-    struct loch_key key = {
-        .kind = LOCH_KEY_REL_CUT, .fork = fork, .spc = rel->spc, .db = rel->db, .rel = rel->rel};
-    return find_cut(view, &key, db_floor, lsn, block, floor);
+    const struct loch_key key = cut_key(rel, fork);
+    struct loch_cut newest = {0};
+    bool found = false;
+    *floor = db_floor;
+    LOCH_TRY(loch_cut_newest(view, &key, db_floor, lsn, &newest, &found));
+    return found ? floor_from(view, &key, &newest, db_floor, block, floor) : LOCH_OK;
 }
 
 LOCH_STATUS loch_fork_at(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
@@ -122,22 +103,14 @@ LOCH_STATUS loch_fork_at(struct loch_view *view, const struct loch_rel *rel, uin
 {
     struct loch_fork_at at = {.rel = *rel, .fork = fork, .lsn = lsn};
     const struct loch_fork_at *known = &view->fork;
-    const struct loch_key cut_key = {
-        .kind = LOCH_KEY_REL_CUT, .fork = fork, .spc = rel->spc, .db = rel->db, .rel = rel->rel};
-    struct loch_buf value = {0};
-    bool all = false;
+    const struct loch_key key = cut_key(rel, fork);
     *out = known;
     if (known->lsn == lsn && lsn != LOCH_LSN_NONE && known->fork == fork &&
         known->rel.spc == rel->spc && known->rel.db == rel->db && known->rel.rel == rel->rel)
         return LOCH_OK;
     LOCH_TRY(loch_view_rel_size(view, rel, fork, lsn, &at.exists, &at.blocks));
     LOCH_TRY(loch_database_floor(view, rel->spc, rel->db, lsn, &at.db_floor));
-    loch_status st =
-        loch_collect_value(view, &cut_key, at.db_floor, lsn, &value, &at.cut, &at.cut_lsn);
-    if (loch_is_ok(st) && at.cut)
-        st = read_cut(loch_buf_slice(&value), &at.cut_first, &all);
-    loch_buf_fini(&value);
-    LOCH_TRY(st);
+    LOCH_TRY(loch_cut_newest(view, &key, at.db_floor, lsn, &at.cut, &at.is_cut));
     view->fork = at;
     return LOCH_OK;
 }
@@ -145,23 +118,40 @@ LOCH_STATUS loch_fork_at(struct loch_view *view, const struct loch_rel *rel, uin
 LOCH_STATUS loch_fork_page_floor(struct loch_view *view, const struct loch_fork_at *at,
                                  uint32_t block, loch_lsn *floor)
 {
+    const struct loch_key key = cut_key(&at->rel, at->fork);
     *floor = at->db_floor;
-    if (!at->cut)
-        return LOCH_OK;
-    if (loch_cut_hides(at->cut_first, block)) {
-        *floor = at->cut_lsn;
-        return LOCH_OK;
-    }
-    if (at->cut_lsn == LOCH_LSN_NONE)
-        return LOCH_OK;
-    return loch_page_floor(view, &at->rel, at->fork, block, at->cut_lsn - 1, at->db_floor, floor);
+    return at->is_cut ? floor_from(view, &key, &at->cut, at->db_floor, block, floor) : LOCH_OK;
 }
 
+static loch_status slru_cut_hides(uint8_t slru, struct loch_slice value, uint32_t page, bool *hides)
+{
+    struct loch_slru_cut cut;
+    LOCH_TRY(loch_slru_cut_decode(value, &cut));
+    *hides = loch_slru_cut_hides(slru, &cut, page);
+    return LOCH_OK;
+}
+
+/* They are few: PostgreSQL cuts an SLRU when a file of it can go. */
 LOCH_STATUS loch_slru_floor(struct loch_view *view, uint8_t slru, uint32_t page, loch_lsn lsn,
                             loch_lsn *floor)
 {
-    struct loch_key key = {.kind = LOCH_KEY_SLRU_CUT, .rel = slru};
-    return find_cut(view, &key, LOCH_LSN_NONE, lsn, page, floor);
+    const struct loch_key key = {.kind = LOCH_KEY_SLRU_CUT, .rel = slru};
+    bool found = true, hides = false;
+    *floor = LOCH_LSN_NONE;
+    for (;;) {
+        struct loch_buf value = {0};
+        loch_lsn at = LOCH_LSN_NONE;
+        loch_status st = loch_collect_value(view, &key, LOCH_LSN_NONE, lsn, &value, &found, &at);
+        if (loch_is_ok(st) && found)
+            st = slru_cut_hides(slru, loch_buf_slice(&value), page, &hides);
+        loch_buf_fini(&value);
+        LOCH_TRY(st);
+        if (found && hides)
+            *floor = at;
+        if (!found || hides || at == LOCH_LSN_NONE)
+            return LOCH_OK;
+        lsn = at - 1;
+    }
 }
 
 LOCH_STATUS loch_key_floor(struct loch_view *view, const struct loch_key *key, loch_lsn lsn,

@@ -2,6 +2,7 @@
 #ifndef LOCH_PAGESERVER_READ_COLLECT_H
 #define LOCH_PAGESERVER_READ_COLLECT_H
 
+#include "read/cuts.h"
 #include "read/view.h"
 #include "store/layer_set.h"
 #include "store/timeline.h"
@@ -15,9 +16,8 @@ struct loch_fork_at {
     bool exists;
     uint32_t blocks;
     loch_lsn db_floor;
-    bool cut; /* there is one at or below lsn; the newest: */
-    loch_lsn cut_lsn;
-    uint32_t cut_first;
+    bool is_cut; /* at or below lsn; the newest: */
+    struct loch_cut cut;
 };
 
 struct loch_view {
@@ -25,6 +25,7 @@ struct loch_view {
     struct loch_layer_set *set;
     loch_lsn last_record_lsn;
     uint64_t applied;             /* records, by the last reconstruction */
+    uint64_t cuts;                /* looked at, ever */
     bool at_once;                 /* fail rather than wait for a disk or another process */
     struct loch_passing *passing; /* not NULL: what is read is not wanted again soon */
     struct loch_fork_at fork;     /* the one asked about last: a view does not change */

@@ -8,6 +8,7 @@
 #include "loch/base/check.h"
 #include "loch/base/large.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -19,19 +20,27 @@
 #define KEYS_LEAST        16u
 #define TABLE_LEAST       64u
 #define NONE              UINT32_MAX
+/* The way to an old version passes over so many newer ones of its key at a time, and over the
+ * square of that: a step is a cache line, and nothing is touched for it when a version is put. */
+#define MARK_EVERY 64u
+#define KEYS_MOST  (1u << 28)
 
 struct node {
     loch_lsn lsn, start_lsn;
     const uint8_t *data;
     uint32_t len;
-    uint32_t older; /* node of the same key, or NONE */
-    uint32_t key;   /* index of it */
-    uint8_t kind;
+    uint32_t older;    /* node of the same key, or NONE */
+    uint32_t mark;     /* one further down, or NONE */
+    uint32_t key : 28; /* index of it */
+    uint32_t kind : 4;
 };
+static_assert(sizeof(struct node) == 40, "one for each version in memory");
 
 struct slot_key {
     struct loch_key key;
     uint32_t newest;
+    uint32_t count;       /* of its versions */
+    uint32_t mark, great; /* the newest of every MARK_EVERY, and of every square of it; or NONE */
     struct loch_chain chain; /* of the newest version */
     bool chain_known;        /* nothing below is missing in it */
 };
@@ -229,7 +238,8 @@ static loch_status reserve(struct loch_mem_layer *layer)
     }
     if (layer->key_count == layer->key_cap) {
         uint32_t cap = layer->key_cap == 0 ? KEYS_LEAST : layer->key_cap * 2;
-        struct slot_key *keys = cap == 0 ? NULL : reallocarray(layer->keys, cap, sizeof *keys);
+        struct slot_key *keys =
+            cap > KEYS_MOST ? NULL : reallocarray(layer->keys, cap, sizeof *keys);
         if (keys == NULL)
             return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %u keys", cap);
         count_bytes(layer, (cap - layer->key_cap) * sizeof *keys);
@@ -256,6 +266,18 @@ static void count_chain(struct slot_key *key, enum loch_version_kind kind, size_
     }
 }
 
+/* The node that the key's next one is to mark, which has index `node`. */
+static uint32_t take_mark(struct slot_key *key, uint32_t node)
+{
+    const uint32_t n = key->count++;
+    const uint32_t mark = n % (MARK_EVERY * MARK_EVERY) == 0 ? key->great : key->mark;
+    if (n % MARK_EVERY == 0)
+        key->mark = node;
+    if (n % (MARK_EVERY * MARK_EVERY) == 0)
+        key->great = node;
+    return mark;
+}
+
 static loch_status put_locked(struct loch_mem_layer *layer, const struct loch_key *keys,
                               const uint8_t *kinds, size_t count,
                               const struct loch_version *version, struct loch_mem_chain *chains)
@@ -268,7 +290,8 @@ static loch_status put_locked(struct loch_mem_layer *layer, const struct loch_ke
         uint32_t k = find_key(layer, &keys[i], &slot);
         if (k == NONE) {
             k = layer->key_count++;
-            layer->keys[k] = (struct slot_key){.key = keys[i], .newest = NONE};
+            layer->keys[k] =
+                (struct slot_key){.key = keys[i], .newest = NONE, .mark = NONE, .great = NONE};
             layer->table[slot] = k;
         }
         layer->nodes[layer->node_count] = (struct node){
@@ -277,8 +300,9 @@ static loch_status put_locked(struct loch_mem_layer *layer, const struct loch_ke
             .data = data,
             .len = (uint32_t)version->bytes.len,
             .older = layer->keys[k].newest,
-            .key = k,
-            .kind = kinds != NULL ? kinds[i] : (uint8_t)version->kind,
+            .mark = take_mark(&layer->keys[k], layer->node_count),
+            .key = k & (KEYS_MOST - 1),
+            .kind = (kinds != NULL ? kinds[i] : (uint32_t)version->kind) & 15u,
         };
         count_chain(&layer->keys[k], (enum loch_version_kind)layer->nodes[layer->node_count].kind,
                     version->bytes.len);
@@ -321,6 +345,19 @@ static struct loch_version node_version(const struct node *node)
                                  .bytes = loch_slice_of(node->data, node->len)};
 }
 
+/* The newest of the key's nodes at or below `lsn`. */
+static uint32_t find_node(const struct loch_mem_layer *layer, uint32_t newest, loch_lsn lsn,
+                          uint64_t *passed)
+{
+    const struct node *nodes = layer->nodes;
+    uint32_t n = newest;
+    for (; n != NONE && nodes[n].lsn > lsn; (*passed)++) {
+        const uint32_t mark = nodes[n].mark;
+        n = mark != NONE && nodes[mark].lsn > lsn ? mark : nodes[n].older;
+    }
+    return n;
+}
+
 static loch_status collect_locked(const struct loch_mem_layer *layer, const struct loch_key *key,
                                   loch_lsn floor, loch_lsn lsn, struct loch_versions *out,
                                   bool *base)
@@ -329,10 +366,9 @@ static loch_status collect_locked(const struct loch_mem_layer *layer, const stru
     uint32_t k = find_key(layer, key, &slot);
     if (k == NONE)
         return LOCH_OK;
-    for (uint32_t n = layer->keys[k].newest; n != NONE; n = layer->nodes[n].older) {
+    uint32_t n = find_node(layer, layer->keys[k].newest, lsn, &out->passed);
+    for (; n != NONE; n = layer->nodes[n].older) {
         const struct node *node = &layer->nodes[n];
-        if (node->lsn > lsn)
-            continue;
         if (node->lsn < floor)
             return LOCH_OK;
         struct loch_version v = node_version(node);

@@ -116,7 +116,7 @@ static loch_status take_key(struct walk *w, const struct loch_key *key, struct l
 
 /* ---- what stays ---- */
 
-/* A cut that hides every block needs no older one; any other does. */
+/* A cut that hides every block needs no older one; any other those that hide more. */
 static bool is_base(const struct loch_key *key, const struct loch_version *v)
 {
     if (LOCH_STORE_MUTATED(CUT_REMOVED))
@@ -138,9 +138,17 @@ static loch_status note_items(struct walk *w, const struct loch_key *key,
         w->items = items;
         w->item_cap = list->count;
     }
-    for (size_t i = 0; i < list->count; i++)
+    for (size_t i = 0; i < list->count; i++) {
+        const struct loch_slice bytes = list->items[i].bytes;
         w->items[i] = (struct loch_retain_item){.lsn = list->items[i].lsn,
                                                 .base = is_base(key, &list->items[i])};
+        if (key->kind != LOCH_KEY_REL_CUT || bytes.len < 4)
+            continue;
+        w->items[i].cut = true;
+        w->items[i].first = loch_get_u32(bytes.data);
+        if (LOCH_STORE_MUTATED(CUT_HELD_SHORT))
+            w->items[i].first = UINT32_MAX - w->items[i].first;
+    }
     return LOCH_OK;
 }
 
@@ -161,6 +169,8 @@ static loch_status retain(struct walk *w, const struct loch_key *key, struct loc
                           uint64_t *held)
 {
     const struct loch_retention *r = &w->merge->retention;
+    const bool unheld = LOCH_STORE_MUTATED(POINTS_IGNORED) ||
+                        (LOCH_STORE_MUTATED(CUT_NOT_HELD) && key->kind == LOCH_KEY_REL_CUT);
     size_t kept = 0;
     *held = 0;
     LOCH_TRY(note_items(w, key, list));
@@ -168,7 +178,7 @@ static loch_status retain(struct walk *w, const struct loch_key *key, struct loc
     if (!LOCH_STORE_MUTATED(BASE_REMOVED) &&
         !(LOCH_STORE_MUTATED(CUT_FORGOTTEN) && key->kind == LOCH_KEY_REL_CUT))
         LOCH_TRY(mark_read(w, key, list->count, r->cutoff, true));
-    for (size_t i = 0; i < r->point_count && !LOCH_STORE_MUTATED(POINTS_IGNORED); i++)
+    for (size_t i = 0; i < r->point_count && !unheld; i++)
         LOCH_TRY(mark_read(w, key, list->count, r->points[i], false));
     for (size_t i = 0; i < list->count; i++) {
         const struct loch_retain_item *item = &w->items[i];

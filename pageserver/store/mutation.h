@@ -11,6 +11,9 @@
     X(BASE_REMOVED, "base-removed", "a merge removes what stands under the window")                \
     X(CUT_REMOVED, "cut-removed", "a merge keeps the newest cut of a relation only")               \
     X(CUT_FORGOTTEN, "cut-forgotten", "a merge drops cuts below the cutoff")                       \
+    X(CUT_NOT_HELD, "cut-not-held", "a merge keeps cuts for reads at the cutoff alone")            \
+    X(CUT_HELD_SHORT, "cut-held-short", "a merge drops the cut that hides more")                   \
+    X(CUT_OVERLEAPT, "cut-overleapt", "a read leaps over the cut that hides the page")             \
     X(BRANCH_NOT_HELD, "branch-not-held", "a branch does not hold its branch point")               \
     X(LEASE_NOT_HELD, "lease-not-held", "the cutoff moves over leases")                            \
     X(POINTS_NOT_STORED, "points-not-stored", "held LSNs are not in the manifest")                 \

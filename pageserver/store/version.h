@@ -41,6 +41,7 @@ struct loch_versions {
     size_t frame_count, frame_cap;
     bool at_once;                 /* fail rather than wait for a disk */
     struct loch_passing *passing; /* NULL: frames come from the cache and stay there */
+    uint64_t passed;              /* newer versions looked at in memory, on the way to these */
 };
 
 /* True for a version that needs nothing older. */

@@ -29,11 +29,16 @@ void loch_retain_history(struct loch_retain_item *items, size_t count, loch_lsn 
 void loch_retain_read(struct loch_retain_item *items, size_t count, loch_lsn floor, loch_lsn lsn,
                       bool live)
 {
+    uint64_t covered = UINT64_MAX; /* blocks from here on, by newer cuts */
     for (size_t i = 0; i < count; i++) {
         if (items[i].lsn > lsn)
             continue;
         if (items[i].lsn < floor)
             return;
+        if (items[i].cut && items[i].first >= covered)
+            continue;
+        if (items[i].cut)
+            covered = items[i].first;
         items[i].keep = true;
         items[i].live = items[i].live || live;
         if (items[i].base)

@@ -30,8 +30,7 @@ LOCH_STATUS effect_add_rel(struct loch_effects *list, enum loch_effect_kind kind
 
 /* One ZERO op, one cut. */
 LOCH_STATUS effect_add_slru_zero(struct loch_effects *list, uint8_t slru, uint32_t page);
-LOCH_STATUS effect_add_slru_cut(struct loch_effects *list, uint8_t slru, uint32_t page,
-                                bool cut_all);
+LOCH_STATUS effect_add_slru_cut(struct loch_effects *list, uint8_t slru, struct loch_slru_cut cut);
 
 struct effect_source {
     const struct loch_wal_record *record;

@@ -127,15 +127,13 @@ LOCH_STATUS effect_add_slru_zero(struct loch_effects *list, uint8_t slru, uint32
     return effect_op_end_slru(list, &op, slru, page);
 }
 
-LOCH_STATUS effect_add_slru_cut(struct loch_effects *list, uint8_t slru, uint32_t page,
-                                bool cut_all)
+LOCH_STATUS effect_add_slru_cut(struct loch_effects *list, uint8_t slru, struct loch_slru_cut cut)
 {
     struct loch_effect *e = NULL;
 
     LOCH_TRY(effect_add(list, LOCH_EFFECT_SLRU_CUT, &e));
     e->slru.slru = slru;
-    e->slru.page = page;
-    e->slru.cut_all = cut_all;
+    e->slru.cut = cut;
     return LOCH_OK;
 }
 
@@ -201,7 +199,7 @@ static LOCH_STATUS effects_of_parameters(struct loch_effects *list, const struct
     if (after && !before)
         return effect_add_slru_zero(list, LOCH_SLRU_COMMIT_TS, xid / LOCH_XIDS_PER_COMMIT_TS_PAGE);
     if (!after && src->before->parameters.track_commit_timestamp)
-        return effect_add_slru_cut(list, LOCH_SLRU_COMMIT_TS, 0, true);
+        return effect_add_slru_cut(list, LOCH_SLRU_COMMIT_TS, (struct loch_slru_cut){.all = true});
     return LOCH_OK;
 }
 

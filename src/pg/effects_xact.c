@@ -153,6 +153,11 @@ static LOCH_STATUS want(const struct effect_source *src, size_t n, const uint8_t
     return LOCH_OK;
 }
 
+static LOCH_STATUS add_cut(struct loch_effects *list, uint8_t slru, uint32_t page)
+{
+    return effect_add_slru_cut(list, slru, (struct loch_slru_cut){.page = page});
+}
+
 LOCH_STATUS effects_of_clog(struct loch_effects *list, const struct effect_source *src)
 {
     const uint8_t *d = NULL;
@@ -162,7 +167,7 @@ LOCH_STATUS effects_of_clog(struct loch_effects *list, const struct effect_sourc
     case V15_CLOG_ZEROPAGE:
         return effect_add_slru_zero(list, LOCH_SLRU_XACT, loch_get_u32(d));
     case V15_CLOG_TRUNCATE:
-        return effect_add_slru_cut(list, LOCH_SLRU_XACT, loch_get_u32(d), false);
+        return add_cut(list, LOCH_SLRU_XACT, loch_get_u32(d));
     default:
         return unknown_kind(src->record);
     }
@@ -177,7 +182,7 @@ LOCH_STATUS effects_of_commit_ts(struct loch_effects *list, const struct effect_
     case V15_COMMIT_TS_ZEROPAGE:
         return effect_add_slru_zero(list, LOCH_SLRU_COMMIT_TS, loch_get_u32(d));
     case V15_COMMIT_TS_TRUNCATE:
-        return effect_add_slru_cut(list, LOCH_SLRU_COMMIT_TS, loch_get_u32(d), false);
+        return add_cut(list, LOCH_SLRU_COMMIT_TS, loch_get_u32(d));
     default:
         return unknown_kind(src->record);
     }
@@ -250,6 +255,18 @@ static LOCH_STATUS effects_of_create_id(struct loch_effects *list, const struct 
     return add_members(list, loch_get_u32(d + 4), count, d + 12);
 }
 
+/* Most truncations of multixacts free no file of members. */
+static LOCH_STATUS cut_members(struct loch_effects *list, uint32_t start, uint32_t end)
+{
+    const struct loch_slru_cut cut = {.page = end / LOCH_MEMBERS_PER_PAGE,
+                                      .ranged = true,
+                                      .start = start / LOCH_MEMBERS_PER_PAGE};
+
+    if (loch_slru_range_is_empty(cut.start, cut.page))
+        return LOCH_OK;
+    return effect_add_slru_cut(list, LOCH_SLRU_MULTI_MEMBERS, cut);
+}
+
 LOCH_STATUS effects_of_multixact(struct loch_effects *list, const struct effect_source *src)
 {
     uint32_t oldest;
@@ -265,13 +282,11 @@ LOCH_STATUS effects_of_multixact(struct loch_effects *list, const struct effect_
         return effects_of_create_id(list, src);
     case V15_MULTIXACT_TRUNCATE_ID:
         LOCH_TRY(want(src, 20, &d));
-        LOCH_TRY(effect_add_slru_cut(list, LOCH_SLRU_MULTI_MEMBERS,
-                                     loch_get_u32(d + 16) / LOCH_MEMBERS_PER_PAGE, false));
+        LOCH_TRY(cut_members(list, loch_get_u32(d + 12), loch_get_u32(d + 16)));
         /* One multixact back, as PostgreSQL does; 0 is skipped. */
         oldest = loch_get_u32(d + 8);
         oldest = oldest <= 1 ? UINT32_MAX : oldest - 1;
-        return effect_add_slru_cut(list, LOCH_SLRU_MULTI_OFFSETS, oldest / LOCH_OFFSETS_PER_PAGE,
-                                   false);
+        return add_cut(list, LOCH_SLRU_MULTI_OFFSETS, oldest / LOCH_OFFSETS_PER_PAGE);
     default:
         return unknown_kind(src->record);
     }

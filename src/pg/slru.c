@@ -172,3 +172,41 @@ bool loch_slru_page_is_cut(uint8_t slru, uint32_t page, uint32_t cut_page)
                page_precedes(slru, first, cut_page);
     return page_precedes(slru, first, cut_page) && page_precedes(slru, last, cut_page);
 }
+
+size_t loch_slru_cut_encode(const struct loch_slru_cut *cut,
+                            uint8_t out[static LOCH_SLRU_CUT_BYTES])
+{
+    loch_put_u32(out, cut->page);
+    out[4] = cut->all ? 1 : 0;
+    loch_put_u32(out + 5, cut->start);
+    return cut->ranged ? LOCH_SLRU_CUT_BYTES : 5;
+}
+
+LOCH_STATUS loch_slru_cut_decode(struct loch_slice value, struct loch_slru_cut *out)
+{
+    if (value.len != 5 && value.len != LOCH_SLRU_CUT_BYTES)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a cut of an SLRU of %zu bytes", value.len);
+    *out = (struct loch_slru_cut){.page = loch_get_u32(value.data),
+                                  .all = value.data[4] != 0,
+                                  .ranged = value.len == LOCH_SLRU_CUT_BYTES};
+    if (out->ranged)
+        out->start = loch_get_u32(value.data + 5);
+    return LOCH_OK;
+}
+
+bool loch_slru_range_is_empty(uint32_t start, uint32_t page)
+{
+    return start / LOCH_SLRU_PAGES_PER_SEGMENT == page / LOCH_SLRU_PAGES_PER_SEGMENT;
+}
+
+bool loch_slru_cut_hides(uint8_t slru, const struct loch_slru_cut *cut, uint32_t page)
+{
+    const uint32_t file = page / LOCH_SLRU_PAGES_PER_SEGMENT;
+    const uint32_t start = cut->start / LOCH_SLRU_PAGES_PER_SEGMENT;
+    const uint32_t end = cut->page / LOCH_SLRU_PAGES_PER_SEGMENT;
+
+    if (cut->all || !cut->ranged)
+        return cut->all || loch_slru_page_is_cut(slru, page, cut->page);
+    /* PerformMembersTruncation */
+    return start <= end ? file >= start && file < end : file >= start || file < end;
+}

@@ -206,8 +206,15 @@ def check_keyring_2(data):
     assert keyring_entries(data, 2) == TENANT_KEKS + branch + keys
 
 
+def check_cut(data):
+    first, next_lsn, next_first, next_depth, leap_lsn, leap_first, leap_depth = struct.unpack("<IQIIQII", data)
+    assert (first, next_first, next_depth, leap_first, leap_depth) == (0x01020304, 0x01020300, 7, 0x11, 3)
+    assert (next_lsn, leap_lsn) == (0x2122334455667788, 0x1122334455667788)
+
+
 for name, check in (("object", check_object), ("wal-archive", check_archive), ("wal", check_wal), ("layer", check_layer),
-                    ("layer-lz4", check_layer_lz4), ("keyring", check_keyring), ("keyring-2", check_keyring_2)):
+                    ("layer-lz4", check_layer_lz4), ("keyring", check_keyring), ("keyring-2", check_keyring_2),
+                    ("cut", check_cut)):
     with open(os.path.join(HERE, name + ".bin"), "rb") as f:
         check(f.read())
     print(name, "opens by its documents")

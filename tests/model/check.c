@@ -37,6 +37,19 @@ static void check_page(struct history *h, struct loch_view *view, const struct l
     model_count(h, line, &key, lsn);
 }
 
+/* What is hidden from a block, of those also that no relation here reaches. */
+static void check_floor(struct history *h, struct loch_view *view, const struct line *line,
+                        loch_lsn lsn)
+{
+    struct loch_key key = random_page(h);
+    loch_lsn floor = LOCH_LSN_NONE;
+    key.block = (uint32_t)roll(h, 16);
+    expect(h, loch_key_floor(view, &key, lsn, &floor), "floor", line, lsn);
+    if (floor != model_floor(line, &key, lsn))
+        violation(h, "of %u/%u fork %u block %u what is older than %llu is hidden at %llu", key.db,
+                  key.rel, key.fork, key.block, (unsigned long long)floor, (unsigned long long)lsn);
+}
+
 static void check_slru(struct history *h, struct loch_view *view, const struct line *line,
                        loch_lsn lsn)
 {
@@ -82,6 +95,7 @@ void check_line(struct history *h, struct line *line, unsigned reads)
         }
         for (unsigned k = 0; k < 3; k++)
             check_page(h, view, line, lsn);
+        check_floor(h, view, line, lsn);
         check_slru(h, view, line, lsn);
         h->reads++;
     }

@@ -2,6 +2,7 @@
  */
 #include "model.h"
 
+#include "read/cuts.h"
 #include "read/page_cache.h"
 #include "read/view.h"
 #include "store/compact.h"
@@ -88,18 +89,34 @@ static void write_slru(struct history *h, struct line *line, loch_lsn lsn)
     put(h, line, &key, lsn, true, op, sizeof op);
 }
 
+/* One in four as they were made before they knew of each other. */
+static void put_cut(struct history *h, struct line *line, const struct loch_key *key, loch_lsn lsn,
+                    uint32_t first)
+{
+    struct loch_cut cut = {.lsn = lsn, .first = first};
+    uint8_t bytes[LOCH_CUT_BYTES];
+    if (roll(h, 4) != 0) {
+        struct loch_view *view = NULL;
+        loch_status st = loch_view_create(line->timeline, &view);
+        if (loch_is_ok(st))
+            st = loch_cut_make(view, key, lsn, first, &cut);
+        loch_view_destroy(view);
+        if (!loch_is_ok(st) && !world_dead(h->world))
+            violation(h, "a cut cannot be made: %s", loch_error_text());
+    }
+    put(h, line, key, lsn, false, bytes, loch_cut_encode(&cut, bytes));
+}
+
 /* Truncates or drops a relation's fork; later pages make it grow or come again under its id. */
 static void cut_relation(struct history *h, struct line *line, loch_lsn lsn)
 {
     struct loch_key page = random_page(h), cut = page;
-    uint32_t blocks = 0, first = roll(h, 3) == 0 ? 0 : (uint32_t)roll(h, 3);
-    uint8_t bytes[4];
+    uint32_t blocks = 0, first = roll(h, 4) == 0 ? 0 : (uint32_t)roll(h, 1 + roll(h, 16));
     if (!model_size(line, &page, line->last, &blocks))
         return;
     cut.kind = LOCH_KEY_REL_CUT;
     cut.block = 0;
-    loch_put_u32(bytes, first);
-    put(h, line, &cut, lsn, false, bytes, sizeof bytes);
+    put_cut(h, line, &cut, lsn, first);
     if (first == 0 && roll(h, 2) == 0) {
         cut.kind = LOCH_KEY_REL_SIZE;
         put(h, line, &cut, lsn, false, NULL, 0);

@@ -85,6 +85,11 @@ static loch_lsn cut_floor(const struct line *line, const struct loch_key *page, 
     return floor;
 }
 
+loch_lsn model_floor(const struct line *line, const struct loch_key *page, loch_lsn lsn)
+{
+    return cut_floor(line, page, db_floor(line, page, lsn), lsn);
+}
+
 /* Replays entries of the key oldest first. */
 static bool replay(const struct line *line, const struct loch_key *key, loch_lsn floor,
                    loch_lsn lsn, uint8_t page[LOCH_PAGE_BYTES])
@@ -129,7 +134,7 @@ void model_page(const struct line *line, const struct loch_key *key, loch_lsn ls
     memset(page, 0, LOCH_PAGE_BYTES);
     if (!model_size(line, key, lsn, &blocks) || key->block >= blocks)
         return;
-    replay(line, key, cut_floor(line, key, db_floor(line, key, lsn), lsn), lsn, page);
+    replay(line, key, model_floor(line, key, lsn), lsn, page);
 }
 
 /* The fork was dropped at or below lsn, in the line or an ancestor. */

@@ -69,6 +69,8 @@ void note_entry(struct history *h, struct line *line, const struct loch_key *key
 void forget_line(struct line *line);
 bool model_size(const struct line *line, const struct loch_key *page, loch_lsn lsn,
                 uint32_t *blocks);
+/* What is older than this is hidden from the page at `lsn`: by its database, or a cut. */
+loch_lsn model_floor(const struct line *line, const struct loch_key *page, loch_lsn lsn);
 void model_page(const struct line *line, const struct loch_key *key, loch_lsn lsn,
                 uint8_t page[LOCH_PAGE_BYTES]);
 /* Counts what is special about a page that is read there. */

@@ -182,41 +182,48 @@ static loch_status create_file(struct loch_env *env, const char *path, struct lo
     return st;
 }
 
-/* Gathered, and there from its end on. */
 struct new_file {
     struct loch_new_file base;
     struct loch_buf bytes;
     char *path;
 };
 
-static void new_file_abandon(struct loch_new_file *file)
+static struct new_file *of_new_file(struct loch_new_file *file)
 {
-    struct new_file *f = (struct new_file *)(void *)file;
-    loch_buf_fini(&f->bytes);
-    free(f->path);
-    free(f);
+    return (struct new_file *)(void *)file;
 }
 
 static loch_status new_file(struct loch_env *env, const char *path, struct loch_new_file **out)
 {
+    bool effect = false;
+    LOCH_TRY(operate(of_env(env), &effect));
     struct new_file *f = calloc(1, sizeof *f);
     LOCH_ASSERT(f != NULL);
     f->base.env = env;
     f->path = strdup(path);
-    LOCH_ASSERT(f->path != NULL);
     *out = &f->base;
     return LOCH_OK;
 }
 
 static loch_status new_file_add(struct loch_new_file *file, struct loch_slice bytes)
 {
-    return loch_buf_append(&((struct new_file *)(void *)file)->bytes, bytes.data, bytes.len);
+    bool effect = false;
+    LOCH_TRY(operate(of_env(file->env), &effect));
+    return loch_buf_append(&of_new_file(file)->bytes, bytes.data, bytes.len);
+}
+
+static void new_file_abandon(struct loch_new_file *file)
+{
+    struct new_file *f = of_new_file(file);
+    loch_buf_fini(&f->bytes);
+    free(f->path);
+    free(f);
 }
 
 static loch_status new_file_end(struct loch_new_file *file)
 {
-    const struct new_file *f = (const struct new_file *)(void *)file;
-    loch_status st = create_file(f->base.env, f->path, loch_buf_slice(&f->bytes));
+    struct new_file *f = of_new_file(file);
+    loch_status st = create_file(file->env, f->path, loch_buf_slice(&f->bytes));
     new_file_abandon(file);
     return st;
 }

@@ -202,10 +202,10 @@ static void apply_page(const struct loch_effect *fx, const struct loch_wal_recor
         loch_page_set_lsn(e->page, end);
 }
 
-static void cut_slru(uint8_t s, uint32_t page, bool all)
+static void cut_slru(uint8_t s, const struct loch_slru_cut *cut)
 {
     for (uint32_t p = 0; p < SLRU_PAGES; p++)
-        if (slru[s][p] != NULL && (all || loch_slru_page_is_cut(s, p, page))) {
+        if (slru[s][p] != NULL && loch_slru_cut_hides(s, cut, p)) {
             free(slru[s][p]);
             slru[s][p] = NULL;
         }
@@ -257,7 +257,7 @@ static void apply(const struct loch_effect *fx, const struct loch_wal_record *re
         check(loch_slru_apply(fx->slru.op, slru[fx->slru.slru][fx->slru.page]), "SLRU op");
         break;
     case LOCH_EFFECT_SLRU_CUT:
-        cut_slru(fx->slru.slru, fx->slru.page, fx->slru.cut_all);
+        cut_slru(fx->slru.slru, &fx->slru.cut);
         break;
     case LOCH_EFFECT_RELMAP:
         for (size_t i = 0; i <= map_count; i++)

@@ -26,6 +26,9 @@ bool loch_retention_readable(const struct loch_retention *retention, loch_lsn ls
 struct loch_retain_item {
     loch_lsn lsn;
     bool base; /* needs nothing older: a value; for a cut: it hides everything older */
+    bool cut;  /* of a relation's fork: all from block `first` on, as newer ones at `first` or below
+                  do too */
+    uint32_t first;
     bool keep;
     bool history; /* kept because it lies above the cutoff */
     bool live;    /* kept for a read at the cutoff */
@@ -34,7 +37,8 @@ struct loch_retain_item {
 /* Marks everything above the cutoff. */
 void loch_retain_history(struct loch_retain_item *items, size_t count, loch_lsn cutoff);
 /* Marks what a read at `lsn` uses: from the newest at or below it down to the first base, nothing
- * below `floor` (what cuts hide at `lsn`). live: sets `live` too. */
+ * below `floor` (what cuts hide at `lsn`), and of cuts those that begin before all newer ones.
+ * live: sets `live` too. */
 void loch_retain_read(struct loch_retain_item *items, size_t count, loch_lsn floor, loch_lsn lsn,
                       bool live);
 

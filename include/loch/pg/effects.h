@@ -13,6 +13,7 @@
 #include "loch/base/types.h"
 #include "loch/pg/control.h"
 #include "loch/pg/key.h"
+#include "loch/pg/slru.h"
 #include "loch/pg/wal_record.h"
 
 #include <stdbool.h>
@@ -31,9 +32,9 @@ enum loch_effect_kind {
     LOCH_EFFECT_DB_DROP,   /* everything of (spc, db) goes away */
     LOCH_EFFECT_TABLESPACE_CREATE,
     LOCH_EFFECT_TABLESPACE_DROP,
-    LOCH_EFFECT_SLRU_OP,  /* op for slru.h on page (slru, page) */
-    LOCH_EFFECT_SLRU_CUT, /* files before `page` go away (loch_slru_page_is_cut); cut_all: all */
-    LOCH_EFFECT_RELMAP,   /* the whole pg_filenode.map of (spc, db) */
+    LOCH_EFFECT_SLRU_OP,      /* op for slru.h on page (slru, page) */
+    LOCH_EFFECT_SLRU_CUT,     /* files go away: `cut` says which */
+    LOCH_EFFECT_RELMAP,       /* the whole pg_filenode.map of (spc, db) */
     LOCH_EFFECT_TWOPHASE_PUT, /* state file of xid, ready to ship (CRC appended) */
     LOCH_EFFECT_TWOPHASE_DROP,
     LOCH_EFFECT_XACT_END,   /* a commit or abort, with its time */
@@ -72,10 +73,10 @@ struct loch_effect {
             struct loch_slice path; /* create: the location; empty for in-place */
         } tablespace;
         struct {
-            uint8_t slru; /* enum loch_slru */
-            bool cut_all;
-            uint32_t page;
+            uint8_t slru;  /* enum loch_slru */
+            uint32_t page; /* op */
             struct loch_slice op;
+            struct loch_slru_cut cut; /* cut */
         } slru;
         struct {
             uint32_t spc, db;

@@ -13,10 +13,12 @@
 enum loch_key_kind {
     LOCH_KEY_PAGE = 1,      /* spc db rel fork block: an 8 KiB page */
     LOCH_KEY_REL_SIZE = 2,  /* spc db rel fork: u32 blocks, or absent */
-    LOCH_KEY_REL_CUT = 3,   /* spc db rel fork: u32 first block cut (0: created or dropped) */
+    LOCH_KEY_REL_CUT = 3,   /* spc db rel fork: u32 first block cut (0: created or dropped), links
+                               (pageserver/read/cuts.h) */
     LOCH_KEY_DATABASE = 4,  /* spc db: u8 1 exists, 0 dropped */
     LOCH_KEY_SLRU_PAGE = 5, /* rel = enum loch_slru, block = page number */
-    LOCH_KEY_SLRU_CUT = 6,  /* rel = enum loch_slru: u32 first page kept, u8 1 all pages cut */
+    LOCH_KEY_SLRU_CUT = 6,  /* rel = enum loch_slru: u32 first page kept, u8 1 all pages cut, for
+                               members u32 first page cut */
     LOCH_KEY_RELMAP = 7,    /* spc db: the pg_filenode.map file (db 0: shared) */
     LOCH_KEY_TWOPHASE = 8,  /* rel = xid: the state file, or absent */
     LOCH_KEY_CONTROL = 9,   /* the control snapshot (pg/control.h) */

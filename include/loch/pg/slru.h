@@ -53,7 +53,28 @@ enum loch_xact_status loch_xact_page_status(const uint8_t page[static LOCH_PAGE_
                                             uint32_t xid);
 
 /* Whether a page goes away when PostgreSQL cuts the SLRU (enum loch_slru) at cut_page: it removes
- * whole files, all of whose pages lie before the cut on the circle of page numbers. */
+ * whole files, all of whose pages lie before the cut on the circle of page numbers. Members are cut
+ * by a range, since more than half of their circle may be in use: struct loch_slru_cut. */
 bool loch_slru_page_is_cut(uint8_t slru, uint32_t page, uint32_t cut_page);
+
+/* What one cut of an SLRU takes away, and its value in the store. */
+struct loch_slru_cut {
+    uint32_t page;  /* the first that is kept */
+    bool all;       /* every page */
+    bool ranged;    /* members: the files from that of `start` on, round the circle, to that of
+                       `page`, which stays; else what loch_slru_page_is_cut says of `page` */
+    uint32_t start; /* ranged */
+};
+
+#define LOCH_SLRU_CUT_BYTES 9u
+
+/* Returns how many bytes of `out` are the value. */
+size_t loch_slru_cut_encode(const struct loch_slru_cut *cut,
+                            uint8_t out[static LOCH_SLRU_CUT_BYTES]);
+/* LOCH_E_CORRUPT for bytes that are none. */
+LOCH_STATUS loch_slru_cut_decode(struct loch_slice value, struct loch_slru_cut *out);
+bool loch_slru_cut_hides(uint8_t slru, const struct loch_slru_cut *cut, uint32_t page);
+/* Whether a cut of members from `start` to `page` takes any file away. */
+bool loch_slru_range_is_empty(uint32_t start, uint32_t page);
 
 #endif

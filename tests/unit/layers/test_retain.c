@@ -126,6 +126,48 @@ static void what_is_readable_stays_equal(void **state)
     assert_true(removed > 6000); /* and it does remove */
 }
 
+#define BLOCKS 6u
+
+/* The cut that hides the block at `lsn`, or none. */
+static loch_lsn hides(const struct history *h, uint32_t block, loch_lsn lsn, bool kept_only)
+{
+    for (size_t i = 0; i < h->count; i++) {
+        const struct loch_retain_item *item = &h->items[i];
+        if (item->lsn <= lsn && item->lsn >= h->floors[lsn] && item->first <= block &&
+            (item->keep || !kept_only))
+            return item->lsn;
+    }
+    return LOCH_LSN_NONE;
+}
+
+/* What hides a block at a readable LSN stays, and no more than what is needed for one. */
+static void cuts_that_count_stay(void **state)
+{
+    (void)state;
+    state64 = 44;
+    for (unsigned round = 0; round < 3000; round++) {
+        struct history h;
+        loch_lsn points[2] = {roll(VERSIONS_MAX * 10), roll(VERSIONS_MAX * 10)};
+        struct loch_retention r = {.cutoff = roll(VERSIONS_MAX * 10), .points = points};
+        size_t below = 0;
+        make_history(&h);
+        for (size_t i = 0; i < h.count; i++) {
+            h.items[i].cut = true;
+            h.items[i].first = (uint32_t)roll(BLOCKS);
+            h.items[i].base = h.items[i].first == 0;
+        }
+        r.point_count = loch_retention_points(points, 2, r.cutoff);
+        apply_rule(&h, &r);
+        for (loch_lsn lsn = 0; lsn <= VERSIONS_MAX * 10 + 9; lsn++) {
+            for (uint32_t b = 0; b < BLOCKS && loch_retention_readable(&r, lsn); b++)
+                assert_int_equal(hides(&h, b, lsn, true), hides(&h, b, lsn, false));
+        }
+        for (size_t i = 0; i < h.count; i++)
+            below += h.items[i].keep && !h.items[i].history;
+        assert_true(below <= h.groups * BLOCKS * (r.point_count + 1));
+    }
+}
+
 static void broken_rules_are_noticed(void **state)
 {
     size_t no_points = 0, no_history = 0, no_base = 0;
@@ -211,11 +253,9 @@ static void marks_are_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(readable_lsns),
-        cmocka_unit_test(what_is_readable_stays_equal),
-        cmocka_unit_test(broken_rules_are_noticed),
-        cmocka_unit_test(points_below_the_cutoff),
-        cmocka_unit_test(the_window_is_time_and_bytes),
+        cmocka_unit_test(readable_lsns),           cmocka_unit_test(what_is_readable_stays_equal),
+        cmocka_unit_test(cuts_that_count_stay),    cmocka_unit_test(broken_rules_are_noticed),
+        cmocka_unit_test(points_below_the_cutoff), cmocka_unit_test(the_window_is_time_and_bytes),
         cmocka_unit_test(marks_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,6 +34,37 @@ static void mem_collects_down_to_the_base(void **state)
     loch_mem_layer_release(layer);
 }
 
+/* The way to an old version does not lead past all newer ones. */
+static void mem_finds_old_versions_soon(void **state)
+{
+    enum { VERSIONS = 50000 };
+    (void)state;
+    struct loch_mem_layer *layer = NULL;
+    struct loch_key key = page_key(7), other = page_key(8);
+    assert_ok(loch_mem_layer_create(1, &layer));
+    for (uint32_t i = 0; i < VERSIONS; i++) { /* LSNs 10, 10, 12, 12, ... */
+        mem_put(layer, &key, 10 + i / 2 * 2, LOCH_VERSION_VALUE, i % 2 == 0 ? "first" : "last");
+        if (i % 3 == 0)
+            mem_put(layer, &other, 10 + i / 2 * 2, LOCH_VERSION_RECORD, "other");
+    }
+    for (uint32_t i = 0; i < VERSIONS + 20; i++) {
+        struct loch_versions list = {0};
+        const loch_lsn lsn = i < 20 ? i : i - 10, wanted = lsn / 2 * 2;
+        bool base = false;
+        assert_ok(loch_mem_layer_collect(layer, &key, 0, lsn, &list, &base));
+        assert_int_equal(list.count, lsn >= 10);
+        assert_int_equal(base, lsn >= 10);
+        if (lsn >= 10) {
+            assert_int_equal(list.items[0].lsn,
+                             wanted < 10 + VERSIONS ? wanted : 10 + VERSIONS - 2);
+            assert_memory_equal(list.items[0].bytes.data, "last", 4);
+        }
+        assert_true(list.passed < 250);
+        loch_versions_fini(&list);
+    }
+    loch_mem_layer_release(layer);
+}
+
 /* Key by key, newest first, whatever the order of the puts. */
 static void mem_scan_has_all(void **state)
 {
@@ -265,6 +296,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mem_collects_down_to_the_base),
+        cmocka_unit_test(mem_finds_old_versions_soon),
         cmocka_unit_test(mem_scan_has_all),
         cmocka_unit_test(mem_put_tells_the_chains),
         cmocka_unit_test(mem_grows_and_lists_keys),

@@ -3,6 +3,8 @@
  * scans. The seed is printed on failure: LOCH_SEED=n runs one seed. */
 #include "store_fixture.h"
 
+#include "read/cuts.h"
+
 #include "loch/pg/page.h"
 #include "loch/pg/slru.h"
 #include "loch/pg/vm.h"
@@ -217,17 +219,30 @@ static void deed_slru(struct world *w, struct line *line, loch_lsn lsn)
     put(w, line, &key, lsn, true, op, sizeof op);
 }
 
+/* One in four as they were made before they knew of each other. */
+static void put_cut(struct world *w, struct line *line, const struct loch_key *key, loch_lsn lsn,
+                    uint32_t first)
+{
+    struct loch_cut cut = {.lsn = lsn, .first = first};
+    uint8_t bytes[LOCH_CUT_BYTES];
+    if (roll(w, 4) != 0) {
+        struct loch_view *view = NULL;
+        assert_ok(loch_view_create(line->timeline, &view));
+        assert_ok(loch_cut_make(view, key, lsn, first, &cut));
+        loch_view_destroy(view);
+    }
+    put(w, line, key, lsn, false, bytes, loch_cut_encode(&cut, bytes));
+}
+
 static void deed_relation(struct world *w, struct line *line, loch_lsn lsn)
 {
     struct loch_key page = random_page(w), cut = page;
-    uint32_t blocks = 0, first = roll(w, 2) == 0 ? 0 : (uint32_t)roll(w, 6);
-    uint8_t bytes[4];
+    uint32_t blocks = 0, first = roll(w, 4) == 0 ? 0 : (uint32_t)roll(w, 1 + roll(w, 20));
     if (!model_size(line, &page, line->last, &blocks))
         return;
     cut.kind = LOCH_KEY_REL_CUT;
     cut.block = 0;
-    loch_put_u32(bytes, first);
-    put(w, line, &cut, lsn, false, bytes, sizeof bytes);
+    put_cut(w, line, &cut, lsn, first);
     if (first == 0 && roll(w, 2) == 0) {
         cut.kind = LOCH_KEY_REL_SIZE;
         put(w, line, &cut, lsn, false, NULL, 0);
@@ -248,9 +263,9 @@ static void record(struct world *w, struct line *line)
 {
     loch_lsn lsn = line->last + 8 * (1 + roll(w, 5));
     uint64_t kind = roll(w, 100);
-    if (kind < 75)
+    if (kind < 70)
         deed_page(w, line, lsn);
-    else if (kind < 88)
+    else if (kind < 83)
         deed_slru(w, line, lsn);
     else if (kind < 98)
         deed_relation(w, line, lsn);

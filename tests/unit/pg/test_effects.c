@@ -348,6 +348,35 @@ static void test_multixact_wraps(void **state)
     assert_code(loch_effects_derive(&fx, &rec, 1, &control), LOCH_E_CORRUPT);
 }
 
+/* What PostgreSQL deletes of the members is from the old oldest to the new one, whole files. */
+static void test_multixact_truncate(void **state)
+{
+    uint8_t d[20] = {0};
+
+    (void)state;
+    loch_put_u32(d + 4, 1);
+    loch_put_u32(d + 8, 5001);
+    loch_put_u32(d + 12, UINT32_MAX - 100);
+    loch_put_u32(d + 16, 32 * 1636);
+    build_begin(&b, LOCH_RM_MULTIXACT, 0x30, 0);
+    derive(d, sizeof d);
+    assert_int_equal(fx.count, 2);
+    assert_int_equal(fx.items[0].slru.slru, LOCH_SLRU_MULTI_MEMBERS);
+    assert_true(fx.items[0].slru.cut.ranged);
+    assert_int_equal(fx.items[0].slru.cut.start, (UINT32_MAX - 100) / 1636);
+    assert_int_equal(fx.items[0].slru.cut.page, 32);
+    assert_int_equal(fx.items[1].slru.slru, LOCH_SLRU_MULTI_OFFSETS);
+    assert_false(fx.items[1].slru.cut.ranged);
+    assert_int_equal(fx.items[1].slru.cut.page, 5000 / 2048);
+    build_fini(&b);
+    loch_put_u32(d + 12, 0); /* in the same file: it stays */
+    loch_put_u32(d + 16, 32 * 1636 - 1);
+    build_begin(&b, LOCH_RM_MULTIXACT, 0x30, 0);
+    derive(d, sizeof d);
+    assert_int_equal(fx.count, 1);
+    assert_int_equal(fx.items[0].slru.slru, LOCH_SLRU_MULTI_OFFSETS);
+}
+
 static void test_truncate(void **state)
 {
     uint8_t d[20];
@@ -392,7 +421,7 @@ static void test_commit_ts_switch(void **state)
     build_begin(&b, LOCH_RM_XLOG, 0x60, 0);
     derive(d, sizeof d);
     assert_int_equal(fx.items[0].kind, LOCH_EFFECT_SLRU_CUT);
-    assert_true(fx.items[0].slru.cut_all);
+    assert_true(fx.items[0].slru.cut.all);
 }
 
 static void test_hints_and_images(void **state)
@@ -479,6 +508,7 @@ int main(void)
         T(test_heap_lock_and_visible),
         T(test_commit),
         T(test_multixact_wraps),
+        T(test_multixact_truncate),
         T(test_truncate),
         T(test_commit_ts_switch),
         T(test_hints_and_images),

@@ -60,6 +60,65 @@ static void test_slru_cuts(void **state)
     assert_true(loch_slru_page_is_cut(LOCH_SLRU_COMMIT_TS, 5244159, 3));
 }
 
+#define LAST_MEMBER_PAGE 2625285u /* of offset 2^32 - 1; its file is 82040 */
+
+static void test_member_ranges(void **state)
+{
+    /* more than half of the circle is in use: what lies half a circle before the end stays */
+    const struct loch_slru_cut one = {.page = 70, .ranged = true, .start = 33};
+    const struct loch_slru_cut wrap = {.page = 40, .ranged = true, .start = 82039u * 32 + 5};
+    const struct loch_slru_cut none = {.page = 63, .ranged = true, .start = 32};
+    const uint8_t s = LOCH_SLRU_MULTI_MEMBERS;
+
+    (void)state;
+    assert_false(loch_slru_cut_hides(s, &one, 31));
+    assert_true(loch_slru_cut_hides(s, &one, 32)); /* by files */
+    assert_true(loch_slru_cut_hides(s, &one, 63));
+    assert_false(loch_slru_cut_hides(s, &one, 64));
+    assert_false(loch_slru_cut_hides(s, &one, 0));
+    assert_false(loch_slru_cut_hides(s, &one, LAST_MEMBER_PAGE));
+    assert_false(loch_slru_cut_hides(s, &one, LAST_MEMBER_PAGE / 2 + 100));
+    assert_true(loch_slru_page_is_cut(s, LAST_MEMBER_PAGE / 2 + 100, 70)); /* as it was before */
+    assert_true(loch_slru_cut_hides(s, &wrap, 82039u * 32));
+    assert_true(loch_slru_cut_hides(s, &wrap, LAST_MEMBER_PAGE));
+    assert_true(loch_slru_cut_hides(s, &wrap, 0));
+    assert_true(loch_slru_cut_hides(s, &wrap, 31));
+    assert_false(loch_slru_cut_hides(s, &wrap, 32));
+    assert_false(loch_slru_cut_hides(s, &wrap, 82039u * 32 - 1));
+    assert_true(loch_slru_range_is_empty(32, 63));
+    assert_false(loch_slru_range_is_empty(63, 64));
+    for (uint32_t page = 0; page <= LAST_MEMBER_PAGE; page += 31)
+        assert_false(loch_slru_cut_hides(s, &none, page));
+}
+
+static void test_slru_cut_values(void **state)
+{
+    static const uint8_t ranged[] = {4, 3, 2, 1, 0, 8, 7, 6, 5};
+    static const uint8_t before[] = {40, 0, 0, 0, 0}, all[] = {0, 0, 0, 0, 1};
+    struct loch_slru_cut cut = {0};
+    uint8_t out[LOCH_SLRU_CUT_BYTES];
+
+    (void)state;
+    assert_ok(loch_slru_cut_decode(loch_slice_of(ranged, sizeof ranged), &cut));
+    assert_true(cut.ranged && !cut.all);
+    assert_int_equal(cut.page, 0x01020304);
+    assert_int_equal(cut.start, 0x05060708);
+    assert_int_equal(loch_slru_cut_encode(&cut, out), sizeof ranged);
+    assert_memory_equal(out, ranged, sizeof ranged);
+    assert_ok(loch_slru_cut_decode(loch_slice_of(before, sizeof before), &cut));
+    assert_false(cut.ranged || cut.all);
+    assert_true(loch_slru_cut_hides(LOCH_SLRU_MULTI_MEMBERS, &cut, 31)); /* as values of old do */
+    assert_false(loch_slru_cut_hides(LOCH_SLRU_MULTI_MEMBERS, &cut, 32));
+    assert_int_equal(loch_slru_cut_encode(&cut, out), sizeof before);
+    assert_ok(loch_slru_cut_decode(loch_slice_of(all, sizeof all), &cut));
+    assert_true(loch_slru_cut_hides(LOCH_SLRU_COMMIT_TS, &cut, 77777));
+    assert_int_equal(loch_slru_cut_encode(&cut, out), sizeof all);
+    assert_memory_equal(out, all, sizeof all);
+    for (size_t len = 0; len < sizeof ranged; len++)
+        if (len != 5)
+            assert_code(loch_slru_cut_decode(loch_slice_of(ranged, len), &cut), LOCH_E_CORRUPT);
+}
+
 static void vm_op(uint8_t *page, uint8_t kind, uint32_t block, uint8_t bits, loch_lsn lsn)
 {
     uint8_t op[6] = {kind};
@@ -420,6 +479,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_slru_ops),
         cmocka_unit_test(test_slru_cuts),
+        cmocka_unit_test(test_member_ranges),
+        cmocka_unit_test(test_slru_cut_values),
         cmocka_unit_test(test_vm_ops),
         cmocka_unit_test(test_tails),
         cmocka_unit_test(test_control_codec),
