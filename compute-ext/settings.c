@@ -114,6 +114,17 @@ static void define_prewarm(void)
                             512, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
 }
 
+/* The most is half of what the pageserver takes (pageserver.copy_max): a database may grow between
+ * the question and the copy. */
+static void define_move_limit(void)
+{
+    DefineCustomIntVariable("loch.move_database_max_size",
+                            "A larger database is not moved to another tablespace as a whole.",
+                            "What it has in the tablespace that it leaves counts.",
+                            &loch_settings.move_database_max_mb, 256, 0, 512, PGC_SUSET,
+                            GUC_UNIT_MB, NULL, NULL, NULL);
+}
+
 /* An eighth of the volume that the data directory lies on: several computes may share it, and WAL
  * and sorts need room. */
 static int default_cache_mb(void)
@@ -167,6 +178,7 @@ void loch_settings_define(void)
     DefineCustomBoolVariable("loch.read_only", "Every transaction is read-only.", NULL,
                              &loch_settings.read_only, false, PGC_POSTMASTER, 0, NULL, NULL, NULL);
     define_prewarm();
+    define_move_limit();
 #ifdef LOCH_TEST_SWITCHES
     define_test();
 #endif

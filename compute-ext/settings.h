@@ -33,6 +33,7 @@ struct loch_settings {
     bool prewarm;
     int prewarm_interval_s;
     int unlogged_max_mb;
+    int move_database_max_mb;
     char *test_disable;
     int test_cut_every;        /* answers from the pageserver, one of which is cut; 0: none */
     bool test_keep_stop_state; /* what a stop left is not used up, and nothing begins */

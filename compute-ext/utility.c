@@ -1,6 +1,7 @@
 /* Holds: the ProcessUtility hook.
  *
- * CREATE DATABASE is made to log (STRATEGY wal_log): a file copy would copy holes. After CREATE,
+ * CREATE DATABASE is made to log (STRATEGY wal_log): a file copy would copy holes. What is left
+ * that copies files, ALTER DATABASE ... SET TABLESPACE, has a limit (move_limit.c). After CREATE,
  * ALTER and DROP DATABASE every read must be newer than the statement, because files changed, and
  * file numbers became free, behind the storage manager's back. */
 #include "utility.h"
@@ -12,6 +13,7 @@
 #include "config_files.h"
 #include "known_absent.h"
 #include "last_lsn.h"
+#include "move_limit.h"
 #include "settings.h"
 #include "shared.h"
 #include "unmade.h"
@@ -180,6 +182,8 @@ static void on_utility(PlannedStmt *pstmt, const char *query, bool read_only_tre
 
     if (tag == T_CreateTableSpaceStmt)
         refuse_tablespace((const CreateTableSpaceStmt *)pstmt->utilityStmt);
+    if (tag == T_AlterDatabaseStmt)
+        loch_move_limit_check((const AlterDatabaseStmt *)pstmt->utilityStmt);
     if (tag == T_CreatedbStmt && loch_fix_on(createdb))
         pstmt = force_wal_log(pstmt);
     if (loch_unmade_matters(pstmt->utilityStmt))

@@ -23,6 +23,7 @@ struct loch_pageserver_config {
     const char *store_path, *kms_uri;
     uint64_t open_layer_bytes;    /* an open layer is frozen at this size */
     uint64_t memory_layers_bytes; /* all that is not written yet, over all timelines */
+    uint64_t copy_max_bytes;      /* of a database that is moved as a whole */
     uint64_t checkpoint_ms;       /* what is in memory for so long is written */
     uint64_t wait_lsn_ms;         /* for an LSN ahead of all WAL */
     uint64_t page_cache_bytes;

@@ -159,6 +159,7 @@ static loch_status open_engine(struct loch_pageserver *ps, const char *dir)
                                     .cache = ps->cache,
                                     .frames = ps->frames,
                                     .open_layer_bytes = ps->config.open_layer_bytes,
+                                    .copy_max_bytes = ps->config.copy_max_bytes,
                                     .image_records_max = (uint32_t)ps->config.image_records,
                                     .image_bytes_max = ps->config.image_bytes,
                                     .reads = &ps->reads,

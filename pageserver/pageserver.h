@@ -5,6 +5,7 @@
 #include "config.h"
 #include "care/memory.h"
 #include "read/redo_chain.h"
+#include "read/redo_turns.h"
 #include "store/layer_copy.h"
 #include "store/timeline.h"
 
@@ -41,6 +42,7 @@ struct loch_pageserver {
     struct loch_initdb_template *initdb; /* import/import.h */
     struct loch_redo_pool *redo;
     struct loch_redo_use redo_use;
+    struct loch_redo_turns redo_turns;
     struct loch_page_cache *cache;
     struct loch_frame_cache *frames;
     struct loch_store store;

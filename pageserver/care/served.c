@@ -236,6 +236,8 @@ static void stop_serving(struct loch_served *s, enum loch_code code, const char 
     LOCH_ASSERT(!s->stopping);
     s->stopping = true;
     served_hide(s);
+    if (s->ingest != NULL)
+        loch_ingest_end(s->ingest);
     s->stopped = done;
     s->stopped_arg = arg;
     loch_timer_cancel(s->timer);

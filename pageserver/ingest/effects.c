@@ -1,4 +1,4 @@
-/* What the effects of a WAL record do to the timeline's keys, and the database copy. */
+/* What the effects of a WAL record do to the timeline's keys. */
 #include "ingest_impl.h"
 
 #include "../basebackup/aux_file.h"
@@ -225,67 +225,6 @@ static loch_status put_database(struct loch_ingest *ingest, uint32_t spc, uint32
     return st;
 }
 
-struct db_copy {
-    struct loch_ingest *ingest;
-    struct loch_view *view;
-    uint32_t spc, db;
-    loch_lsn lsn;
-};
-
-static loch_status copy_value(void *arg, const struct loch_key *key, struct loch_slice value,
-                              loch_lsn version)
-{
-    struct db_copy *copy = arg;
-    (void)version;
-    struct loch_key to = *key;
-    to.spc = copy->spc;
-    to.db = copy->db;
-    return loch_timeline_put_value(copy->ingest->timeline, &to, copy->lsn, value);
-}
-
-static loch_status copy_relation(void *arg, const struct loch_key *key, struct loch_slice value,
-                                 loch_lsn version)
-{
-    struct db_copy *copy = arg;
-    struct loch_rel from = {key->spc, key->db, key->rel};
-    uint8_t page[LOCH_PAGE_BYTES];
-    if (value.len != 4)
-        return LOCH_FAIL(LOCH_E_CORRUPT, "a relation size of %zu bytes", value.len);
-    uint32_t blocks = loch_get_u32(value.data);
-    for (uint32_t block = 0; block < blocks; block++) {
-        LOCH_TRY(loch_view_page(copy->view, &from, key->fork, block, copy->lsn, page));
-        if (loch_page_is_zero(page))
-            continue;
-        struct loch_key to = *key;
-        to.kind = LOCH_KEY_PAGE;
-        to.spc = copy->spc;
-        to.db = copy->db;
-        to.block = block;
-        LOCH_TRY(loch_timeline_put_value(copy->ingest->timeline, &to, copy->lsn,
-                                         loch_slice_of(page, sizeof page)));
-        copy->ingest->stats.copied_pages++;
-    }
-    return copy_value(arg, key, value, version);
-}
-
-/* STRATEGY file_copy: the source's pages at this LSN become images of the new database's. */
-static loch_status db_copy(struct loch_ingest *ingest, const struct loch_effect *e, loch_lsn lsn)
-{
-    struct db_copy copy = {.ingest = ingest, .spc = e->db.spc, .db = e->db.db, .lsn = lsn};
-    struct loch_key size = {.kind = LOCH_KEY_REL_SIZE, .spc = e->db.src_spc, .db = e->db.src_db};
-    struct loch_key map = {.kind = LOCH_KEY_RELMAP, .spc = e->db.src_spc, .db = e->db.src_db};
-    struct loch_key size_end = size, map_end = map;
-    size_end.db++;
-    map_end.db++;
-    LOCH_TRY(put_database(ingest, e->db.spc, e->db.db, lsn, true, loch_slice_of(NULL, 0)));
-    LOCH_TRY(loch_view_create(ingest->timeline, &copy.view));
-    loch_status st = loch_view_scan(copy.view, &size, &size_end, lsn, copy_relation, &copy);
-    if (loch_is_ok(st))
-        st = loch_view_scan(copy.view, &map, &map_end, lsn, copy_value, &copy);
-    loch_view_destroy(copy.view);
-    return st;
-}
-
 /* ---- SLRUs ---- */
 
 /* The cached page, read from the store when it is not there. */
@@ -436,7 +375,8 @@ static loch_status apply_one(struct loch_ingest *ingest, const struct loch_effec
     case LOCH_EFFECT_DB_CREATE:
         return put_database(ingest, e->db.spc, e->db.db, lsn, true, loch_slice_of(NULL, 0));
     case LOCH_EFFECT_DB_COPY:
-        return db_copy(ingest, e, lsn);
+        LOCH_TRY(put_database(ingest, e->db.spc, e->db.db, lsn, true, loch_slice_of(NULL, 0)));
+        return loch_ingest_copy(ingest, e, lsn);
     case LOCH_EFFECT_DB_DROP:
         return put_database(ingest, e->db.spc, e->db.db, lsn, false, loch_slice_of(NULL, 0));
     case LOCH_EFFECT_TABLESPACE_CREATE:

@@ -121,20 +121,35 @@ static loch_status check_length(const struct loch_wal_record *record)
                      record->total_len, most);
 }
 
-static loch_status take_record(struct loch_ingest *ingest, const struct loch_wal_span *span)
+void loch_ingest_end(struct loch_ingest *ingest)
 {
-    struct loch_wal_record *record = &ingest->record;
-    LOCH_TRY(loch_wal_record_decode(span->bytes, record));
-    LOCH_TRY(check_length(record));
-    LOCH_TRY(loch_effects_derive(&ingest->effects, record, span->end, &ingest->control));
+    atomic_store_explicit(&ingest->ending, true, memory_order_relaxed);
+}
+
+static loch_status put_record(struct loch_ingest *ingest, const struct loch_wal_span *span)
+{
     LOCH_TRY(loch_ingest_apply(ingest, span));
-    LOCH_TRY(loch_control_follow(&ingest->control, record, span->start, span->end, NULL));
+    LOCH_TRY(loch_control_follow(&ingest->control, &ingest->record, span->start, span->end, NULL));
     LOCH_TRY(put_control(ingest, span->end));
     loch_timeline_advance(ingest->timeline, span->end, span->start);
     ingest->stats.records++;
     if (loch_timeline_wants_freeze(ingest->timeline))
         LOCH_TRY(loch_ingest_freeze(ingest));
     return LOCH_OK;
+}
+
+static loch_status take_record(struct loch_ingest *ingest, const struct loch_wal_span *span)
+{
+    struct loch_wal_record *record = &ingest->record;
+    LOCH_TRY(loch_wal_record_decode(span->bytes, record));
+    LOCH_TRY(check_length(record));
+    LOCH_TRY(loch_effects_derive(&ingest->effects, record, span->end, &ingest->control));
+    if (!loch_ingest_copies(ingest))
+        return put_record(ingest, span);
+    LOCH_TRY(loch_ingest_copy_begin(ingest));
+    loch_status st = put_record(ingest, span);
+    loch_ingest_copy_end(ingest, loch_is_ok(st));
+    return st;
 }
 
 /* Says which record it is. */
@@ -166,7 +181,8 @@ LOCH_STATUS loch_ingest_feed(struct loch_ingest *ingest, struct loch_slice bytes
         }
         loch_status st = take_record(ingest, &span);
         if (!loch_is_ok(st)) {
-            ingest->failed = true;
+            ingest->failed = !ingest->untouched;
+            ingest->untouched = false;
             return name_failure(ingest, &span, st);
         }
     }

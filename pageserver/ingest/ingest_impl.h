@@ -1,4 +1,5 @@
-/* Inside of ingest: shared by ingest.c (the stream) and effects.c (what effects do). Private. */
+/* Inside of ingest: shared by ingest.c (the stream), effects.c (what effects do) and db_copy.c.
+ * Private. */
 #ifndef LOCH_PAGESERVER_INGEST_IMPL_H
 #define LOCH_PAGESERVER_INGEST_IMPL_H
 
@@ -10,6 +11,8 @@
 
 #include "loch/pg/effects.h"
 #include "loch/pg/wal_scan.h"
+
+#include <stdatomic.h>
 
 #define SLRU_CACHE 8u
 
@@ -37,10 +40,23 @@ struct loch_ingest {
     bool xact_time_known;              /* looked up since the start */
     loch_lsn last_xact_end;            /* of the newest record that ended a transaction */
     bool failed;
+    bool untouched;     /* the record that failed has put nothing: it can be asked for again */
+    atomic_bool ending; /* nobody wants the rest of a long record any more */
     struct loch_ingest_stats stats;
 };
 
 /* Puts what the effects of ingest->record (start..end, `bytes`) say. */
 LOCH_STATUS loch_ingest_apply(struct loch_ingest *ingest, const struct loch_wal_span *span);
+
+/* db_copy.c: whether ingest->effects copy a database. */
+bool loch_ingest_copies(const struct loch_ingest *ingest);
+/* Before anything of such a record is put. LOCH_E_LIMIT: more than the store's copy_max_bytes.
+ * What else fails leaves the record untouched; else loch_ingest_copy_end has to follow. */
+LOCH_STATUS loch_ingest_copy_begin(struct loch_ingest *ingest);
+/* The pages and maps of the source at this LSN become those of the copy. LOCH_E_UNAVAILABLE: the
+ * ingest is ending. */
+LOCH_STATUS loch_ingest_copy(struct loch_ingest *ingest, const struct loch_effect *e, loch_lsn lsn);
+/* done: the timeline has advanced past the record, and what was copied is written now. */
+void loch_ingest_copy_end(struct loch_ingest *ingest, bool done);
 
 #endif

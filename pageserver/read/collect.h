@@ -27,6 +27,8 @@ struct loch_view {
     uint64_t applied;             /* records, by the last reconstruction */
     uint64_t cuts;                /* looked at, ever */
     bool at_once;                 /* fail rather than wait for a disk or another process */
+    bool natively;                /* fail rather than ask another process ... */
+    bool wants_redo;              /* ... which then was why it failed */
     struct loch_passing *passing; /* not NULL: what is read is not wanted again soon */
     struct loch_fork_at fork;     /* the one asked about last: a view does not change */
     struct loch_view *parent;     /* owned; NULL for a root */

@@ -23,6 +23,17 @@ struct page_scan {
     unsigned pack_rest; /* so many of its pages go as they are before one is packed again */
 };
 
+/* Requests in order, each in one queue at most. */
+struct page_queue {
+    struct page_request *first, *last;
+};
+
+/* A relation's fork of which pages took a redo process; so many more are taken to do so too. */
+struct page_likely {
+    struct loch_key key;
+    unsigned left;
+};
+
 struct page_conn {
     struct loch_pageserver *ps;
     struct loch_stream *stream; /* NULL once closed */
@@ -38,9 +49,12 @@ struct page_conn {
     uint64_t term;
     struct page_request *requests; /* all that are not answered */
     unsigned count;
-    struct page_request *ready,
-        **ready_end; /* their LSN is there; in order, linked by ready_next */
-    unsigned jobs;   /* pieces of pool work in flight */
+    struct page_queue ready; /* their LSN is there */
+    unsigned jobs;           /* pieces of pool work for them in flight */
+    struct page_queue redo;  /* they take a redo process; redo_turns.c */
+    struct page_conn *line_next, *line_prev;
+    bool in_line; /* for a turn: with something in `redo` */
+    struct page_likely likely;
     /* Of the frames that are being given, and gone when they all were: */
     struct loch_view *view; /* what answers at once read; or NULL */
     struct loch_buf answers;
@@ -59,12 +73,13 @@ struct page_request {
     struct loch_key key; /* GET: the page; REL_SIZE: the fork; DB_SIZE and REL_SIZE 0: spc, db */
     struct loch_waiter waiter;
     bool waiting;
-    struct page_request *ready_next;
+    struct page_request *queue_next;
     uint64_t began_ns;
     struct loch_view *view;
     loch_lsn lsn; /* read at */
     /* results */
     struct loch_failure result;
+    bool wants_redo; /* no result: it takes a redo process */
     uint8_t *page;
     bool exists;
     uint32_t blocks;
@@ -79,6 +94,41 @@ void page_conn_error(struct page_conn *conn, uint64_t request_id, loch_status st
 struct page_request *page_request_create(struct page_conn *conn, uint8_t type, uint64_t id);
 /* Answered: unlinks and frees; frees the connection too if it is closed and this was its last. */
 void page_request_destroy(struct page_request *request);
+
+static inline void page_queue_push(struct page_queue *queue, struct page_request *r)
+{
+    r->queue_next = NULL;
+    *(queue->last != NULL ? &queue->last->queue_next : &queue->first) = r;
+    queue->last = r;
+}
+
+/* NULL when it is empty. */
+static inline struct page_request *page_queue_pop(struct page_queue *queue)
+{
+    struct page_request *r = queue->first;
+    if (r != NULL)
+        queue->first = r->queue_next;
+    if (queue->first == NULL)
+        queue->last = NULL;
+    return r;
+}
+
+/* Begins one piece of pool work for the front of the ready requests, or in a turn for that of those
+ * that take a redo process; page_turn_end follows it. False: it could not, and all of them were
+ * answered so. */
+bool page_job_start(struct page_conn *conn, bool turn);
+
+/* redo_turns.c. Pool thread: reads what is asked for. Not in a turn: a page that takes a redo
+ * process fails, with wants_redo. */
+LOCH_STATUS page_request_read(struct page_request *r, struct loch_view *view, bool turn);
+/* It waits for a turn; the connection is open. */
+void page_turn_wait(struct page_request *r);
+void page_turn_end(struct loch_pageserver *ps, const struct loch_id *tenant);
+/* The connection has closed: what waits for a turn goes. */
+void page_turn_drop(struct page_conn *conn);
+/* Its page took a redo process; whether another's may be expected to. */
+void page_turn_learn(const struct page_request *r);
+bool page_turn_likely(const struct page_request *r);
 
 /* page_wait.c: a request of the connection has begun to wait for its LSN. */
 void page_wait_begin(struct page_conn *conn);

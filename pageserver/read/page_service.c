@@ -148,12 +148,9 @@ static void on_closed(void *arg, loch_status st)
     loch_passing_fini(&conn->passing);
     loch_served_watch_remove(&conn->watch);
     conn->held = true;
-    while (conn->ready != NULL) {
-        struct page_request *r = conn->ready;
-        conn->ready = r->ready_next;
+    for (struct page_request *r; (r = page_queue_pop(&conn->ready)) != NULL;)
         page_request_destroy(r);
-    }
-    conn->ready_end = &conn->ready;
+    page_turn_drop(conn);
     for (struct page_request *r = conn->requests, *next; r != NULL; r = next) {
         next = r->next;
         if (!r->waiting)
@@ -257,53 +254,18 @@ void page_request_destroy(struct page_request *r)
 /* One piece of pool work: several requests of a connection over one view. */
 struct page_job {
     struct page_conn *conn;
+    bool turn; /* it may ask a redo process */
     struct loch_view *view;
     size_t count;
     struct page_request *requests[JOB_REQUESTS_MAX];
 };
 
-static loch_status add_size(void *arg, const struct loch_key *key, struct loch_slice value,
-                            loch_lsn version)
-{
-    struct page_request *r = arg;
-    (void)version;
-    if (key->db == r->key.db && (r->key.spc == 0 || key->spc == r->key.spc) && value.len == 4) {
-        r->exists = true;
-        r->bytes += (uint64_t)loch_get_u32(value.data) * LOCH_PAGE_BYTES;
-    }
-    return LOCH_OK;
-}
-
-static loch_status read_db_size(struct page_request *r, struct loch_view *view)
-{
-    struct loch_key first = {.kind = LOCH_KEY_REL_SIZE, .spc = r->key.spc, .db = r->key.db};
-    struct loch_key end = {.kind = LOCH_KEY_REL_CUT};
-    if (r->key.spc == 0)
-        first.db = 0;
-    else if (r->key.db < UINT32_MAX)
-        end = (struct loch_key){.kind = first.kind, .spc = first.spc, .db = first.db + 1};
-    return loch_view_scan(view, &first, &end, r->lsn, add_size, r);
-}
-
-static loch_status read_request(struct page_request *r, struct loch_view *view)
-{
-    struct loch_rel rel = {r->key.spc, r->key.db, r->key.rel};
-    LOCH_TRY(loch_view_readable(view, r->lsn));
-    if (r->type == LOCH_PAGE_DB_SIZE || (r->type == LOCH_PAGE_REL_SIZE && rel.rel == 0))
-        return read_db_size(r, view);
-    if (r->type == LOCH_PAGE_REL_SIZE)
-        return loch_view_rel_size(view, &rel, r->key.fork, r->lsn, &r->exists, &r->blocks);
-    r->page = malloc(LOCH_PAGE_BYTES);
-    if (r->page == NULL)
-        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a page");
-    return loch_view_page(view, &rel, r->key.fork, r->key.block, r->lsn, r->page);
-}
-
 static void job_work(void *arg)
 {
     struct page_job *job = arg;
     for (size_t i = 0; i < job->count; i++)
-        loch_failure_set(&job->requests[i]->result, read_request(job->requests[i], job->view));
+        loch_failure_set(&job->requests[i]->result,
+                         page_request_read(job->requests[i], job->view, job->turn));
     loch_view_destroy(job->view);
 }
 
@@ -327,13 +289,19 @@ static void fail_request(struct page_request *r, loch_status st)
     page_request_destroy(r);
 }
 
-/* Appends the answer to the job's frames, or sends the error. */
+/* Appends the answer to the job's frames, or sends the error, or has the request read in a turn. */
 static void answer_request(struct page_request *r, struct loch_writer *w)
 {
     struct page_conn *conn = r->conn;
     loch_status st = loch_failure_raise(&r->result);
-    if (conn->served == NULL || conn->closing) { /* dropped or darkened: nothing leaves any more */
+    /* Dropped or darkened: nothing leaves any more. */
+    if (conn->served == NULL || conn->closing || conn->stream == NULL) {
         page_request_destroy(r);
+        return;
+    }
+    if (r->wants_redo) {
+        page_turn_learn(r);
+        page_turn_wait(r);
         return;
     }
     if (loch_is_ok(st))
@@ -356,7 +324,7 @@ static void job_done(void *arg)
     struct loch_buf buf = {0};
     struct loch_writer w;
     loch_writer_init(&w, &buf);
-    conn->jobs--;
+    conn->jobs -= !job->turn;
     conn->held = true;
     for (size_t i = 0; i < job->count; i++)
         answer_request(job->requests[i], &w);
@@ -364,6 +332,8 @@ static void job_done(void *arg)
         page_conn_send(conn, &buf);
     else if (conn->stream != NULL)
         loch_stream_close(conn->stream);
+    if (job->turn)
+        page_turn_end(conn->ps, &conn->identity.tenant);
     free(job);
     pump(conn);
     conn->held = false;
@@ -390,22 +360,19 @@ static bool is_before_all(const struct loch_timeline *t, loch_lsn lsn)
     return lsn < info->start_lsn && loch_id_is_none(&info->ancestor);
 }
 
-/* Takes the front of the ready requests into the job. */
-static void fill_job(struct page_conn *conn, struct page_job *job)
+/* Takes the front of the queue into the job. */
+static void fill_job(struct page_queue *queue, struct page_job *job)
 {
-    while (conn->ready != NULL && job->count < JOB_REQUESTS_MAX) {
-        struct page_request *r = conn->ready;
-        conn->ready = r->ready_next;
+    while (queue->first != NULL && job->count < JOB_REQUESTS_MAX) {
+        struct page_request *r = page_queue_pop(queue);
         r->lsn = read_lsn(job->view, &r->at);
         job->requests[job->count++] = r;
     }
-    if (conn->ready == NULL)
-        conn->ready_end = &conn->ready;
 }
 
-/* Begins one piece of work for the front of the ready requests. */
-static void start_job(struct page_conn *conn)
+bool page_job_start(struct page_conn *conn, bool turn)
 {
+    struct page_queue *queue = turn ? &conn->redo : &conn->ready;
     struct page_job *job = calloc(1, sizeof *job);
     loch_status st = LOCH_OK;
     if (job == NULL)
@@ -416,39 +383,39 @@ static void start_job(struct page_conn *conn)
         st = loch_view_create(loch_served_timeline(conn->served), &job->view);
     if (loch_is_ok(st)) {
         job->conn = conn;
-        fill_job(conn, job);
+        job->turn = turn;
+        fill_job(queue, job);
         st = loch_env_work(conn->ps->env, job_work, job_done, job);
         if (loch_is_ok(st)) {
-            conn->jobs++;
-            return;
+            conn->jobs += !turn;
+            return true;
         }
         for (size_t i = 0; i < job->count; i++)
             fail_request(job->requests[i], st);
         loch_view_destroy(job->view);
     }
     free(job);
-    while (conn->ready != NULL) {
-        struct page_request *r = conn->ready;
-        conn->ready = r->ready_next;
+    for (struct page_request *r; (r = page_queue_pop(queue)) != NULL;)
         fail_request(r, st);
-    }
-    conn->ready_end = &conn->ready;
+    return false;
 }
 
 /* Requests that arrive while two pieces of work run gather for the next: a burst costs few
  * wake-ups. */
 static void pump(struct page_conn *conn)
 {
-    while (conn->ready != NULL && conn->jobs < JOBS_MAX)
-        start_job(conn);
+    while (conn->ready.first != NULL && conn->jobs < JOBS_MAX)
+        (void)page_job_start(conn, false);
 }
 
 static void start_read(struct page_request *r)
 {
     struct page_conn *conn = r->conn;
-    r->ready_next = NULL;
-    *conn->ready_end = r;
-    conn->ready_end = &r->ready_next;
+    if (page_turn_likely(r)) {
+        page_turn_wait(r);
+        return;
+    }
+    page_queue_push(&conn->ready, r);
     pump(conn);
 }
 
@@ -792,7 +759,6 @@ void loch_page_service_accept(void *arg, struct loch_stream *stream)
     }
     conn->ps = ps;
     conn->stream = stream;
-    conn->ready_end = &conn->ready;
     conn->watch = (struct loch_served_watch){.term = on_term, .gone = on_gone, .arg = conn};
     loch_metric_move(ps->m_connections, 1);
     loch_stream_attach(stream, &events, conn);

@@ -54,8 +54,11 @@ LOCH_STATUS loch_page_build(struct loch_view *view, const struct loch_key *key,
             run++;
         if (run > 0) {
             bool fresh = v->kind == LOCH_VERSION_RECORD_INIT || !have_base;
-            LOCH_TRY((view->at_once ? loch_redo_chain_at_once : loch_redo_chain_apply)(
-                view->timeline, key, v - (run - 1), run, fresh, page));
+            bool alone = view->at_once || view->natively;
+            loch_status st = (alone ? loch_redo_chain_at_once : loch_redo_chain_apply)(
+                view->timeline, key, v - (run - 1), run, fresh, page);
+            view->wants_redo = alone && !loch_is_ok(st);
+            LOCH_TRY(st);
             left -= run;
         } else {
             if (v->kind == LOCH_VERSION_VALUE)

@@ -131,6 +131,18 @@ bool loch_view_page_at_once(struct loch_view *view, const struct loch_rel *rel, 
     return done;
 }
 
+LOCH_STATUS loch_view_page_natively(struct loch_view *view, const struct loch_rel *rel,
+                                    uint8_t fork, uint32_t block, loch_lsn lsn,
+                                    uint8_t out[static LOCH_PAGE_BYTES], bool *wants_redo)
+{
+    view->natively = true;
+    view->wants_redo = false;
+    loch_status st = loch_view_page(view, rel, fork, block, lsn, out);
+    view->natively = false;
+    *wants_redo = view->wants_redo;
+    return st;
+}
+
 LOCH_STATUS loch_view_rel_size(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
                                loch_lsn lsn, bool *exists, uint32_t *blocks)
 {

@@ -49,6 +49,12 @@ LOCH_STATUS loch_view_get(struct loch_view *view, const struct loch_key *key, lo
 bool loch_view_page_at_once(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
                             uint32_t block, loch_lsn lsn, uint8_t out[static LOCH_PAGE_BYTES]);
 
+/* As loch_view_page, but without a redo process. *wants_redo true: that was why it failed; ask
+ * loch_view_page. */
+LOCH_STATUS loch_view_page_natively(struct loch_view *view, const struct loch_rel *rel,
+                                    uint8_t fork, uint32_t block, loch_lsn lsn,
+                                    uint8_t out[static LOCH_PAGE_BYTES], bool *wants_redo);
+
 /* exists false: no such relation fork at lsn (blocks is 0 then). */
 LOCH_STATUS loch_view_rel_size(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
                                loch_lsn lsn, bool *exists, uint32_t *blocks);

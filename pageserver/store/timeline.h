@@ -54,12 +54,14 @@ struct loch_store {
     uint64_t image_bytes_max;   /* ... or so many bytes of them; 0: LOCH_IMAGE_* below */
     bool no_memory_images;      /* images at flushes and merges only */
     uint64_t lease_max_ms;      /* 0: LOCH_LEASE_MAX_MS */
+    uint64_t copy_max_bytes;    /* of a database that one record copies; 0: LOCH_COPY_MAX_BYTES */
 };
 
 #define LOCH_FLUSH_PARTS_MAX   8u
 #define LOCH_FLUSH_PART_BYTES  ((size_t)8 << 20)
 #define LOCH_IMAGE_RECORDS_MAX 32u
 #define LOCH_IMAGE_BYTES_MAX   (UINT64_C(16) << 10)
+#define LOCH_COPY_MAX_BYTES    (UINT64_C(1) << 30)
 
 /* Never changes after creation. */
 struct loch_timeline_info {

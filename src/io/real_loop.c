@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -323,12 +324,14 @@ static const struct loch_world_ops real_ops = {
 loch_status loch_env_real_create(struct loch_env **out)
 {
     struct real_env *env = calloc(1, sizeof *env);
+    char threads[12];
 
     if (env == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for the event loop");
     /* libuv reads this once, at the first piece of work. More than cores: the work waits for disks.
      */
-    (void)setenv("UV_THREADPOOL_SIZE", "8", 0);
+    (void)snprintf(threads, sizeof threads, "%u", LOCH_WORK_THREADS);
+    (void)setenv("UV_THREADPOOL_SIZE", threads, 0);
     /* A peer that is gone is an error of write(2), not the end of the process. */
     (void)signal(SIGPIPE, SIG_IGN);
     env->base.ops = &real_ops;

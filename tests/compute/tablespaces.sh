@@ -87,4 +87,25 @@ both postgres "create database x strategy wal_log strategy file_copy"
 both postgres "create database x strategy file_copy" "create database y template d strategy = wal_log" "create database w strategy 'FILE_COPY'"
 both y "select count(*), sum(a) from t"
 
+# One record moves a whole database, which the pageserver has to copy in memory: a large one is refused, with the way around it.
+both postgres "create database large"
+both large "create table t as select g a, repeat('x', 200) b from generate_series(1, 60000) g" # 14 MB, the templates' 7 beside them
+DB=postgres
+said=$(loch -c "set loch.move_database_max_size = '16MB'" -c "alter database large set tablespace own")
+case $said in
+*"ERROR:  database \"large\" is too large to be moved"*"loch.move_database_max_size is 16 MB"*"CREATE DATABASE ... TEMPLATE"*) note "ok   refused: ${said//$'\n'/ }" ;;
+*) fail "a large database is moved, or refused in other words: $said" ;;
+esac
+said=$(loch -c "set loch.move_database_max_size = '1GB'")
+[[ $said == *"outside the valid range"* ]] || fail "loch.move_database_max_size has no limit: $said"
+said=$(loch -c "set loch.move_database_max_size = 0" -c "alter database large set tablespace pg_default" -c "set role nobody" -c "alter database large set tablespace own")
+[[ $said == "ERROR:  must be owner of database large" ]] || fail "who does not own it, or moves it nowhere, is answered otherwise: $said"
+both postgres "create database larger template large tablespace own" "drop database large" "alter database larger rename to large"
+both large "select count(*), sum(a), sum(length(b)) from t"
+both postgres "alter database large set tablespace pg_default"
+both large "select count(*), sum(a), sum(length(b)) from t"
+destroy_compute main
+begin
+both large "select count(*), sum(a), sum(length(b)) from t"
+
 note "passed"

@@ -45,6 +45,8 @@ void loch_env_run(struct loch_env *env);
 void loch_env_stop(struct loch_env *env);
 /* From any thread: runs fn(arg) soon on the loop's thread, in order of posting. */
 void loch_env_post(struct loch_env *env, loch_call_fn fn, void *arg);
+/* Pool threads of the real world, unless UV_THREADPOOL_SIZE says otherwise. */
+#define LOCH_WORK_THREADS 8u
 /* Runs work(arg) on a pool thread, then done(arg) on the loop's thread. */
 LOCH_STATUS loch_env_work(struct loch_env *env, loch_call_fn work, loch_call_fn done, void *arg);
 /* Calls fn(arg) on the loop's thread at every such signal. */
