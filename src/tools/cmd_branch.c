@@ -266,7 +266,7 @@ loch_status loch_branch_make(struct loch_cluster *c, const struct loch_options *
                        "CREATE BRANCH %s %s FROM %s AT " LOCH_LSN_FMT "%s%s", tenant, name,
                        loch_field(parent, "timeline"), LOCH_LSN_ARG(at),
                        o->keep_prepared ? " PREPARED keep" : "", kms);
-    if (st.code == LOCH_E_INVALID)
+    if (st.code == LOCH_E_EXISTS)
         st = explain_there(c, tenant, name, st);
     LOCH_TRY_OUT(st, st);
     if (o->kms_uri != NULL) /* before any safekeeper reads its keys */
