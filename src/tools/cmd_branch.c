@@ -459,6 +459,26 @@ static loch_status branch_unarchive(struct loch_cluster *c, const char *tenant, 
     return st;
 }
 
+/* No branch has the old name: an earlier command may have been cut short between the pageserver's
+ * part and the computes' notes. Then the new name is there, and notes name the old one. */
+static loch_status renamed_before(struct loch_cluster *c, const struct loch_options *o,
+                                  const char *tenant, const char *name, loch_status why)
+{
+    char text[600];
+    json_t *row = NULL;
+    bool any = false;
+
+    (void)snprintf(text, sizeof text, "%s", loch_error_text());
+    const bool there = loch_is_ok(loch_branch_find(c, tenant, o->to, &row));
+    json_decref(row);
+    if (there)
+        LOCH_TRY(loch_attached_any(c, o->tenant ? o->tenant : "main", name, &any));
+    if (!any)
+        return LOCH_FAIL(why.code, "%s", text);
+    loch_progress("branch %s is there already: what is attached to %s goes along", o->to, name);
+    return LOCH_OK;
+}
+
 static loch_status branch_rename(struct loch_cluster *c, const struct loch_options *o,
                                  const char *tenant, const char *name)
 {
@@ -468,9 +488,12 @@ static loch_status branch_rename(struct loch_cluster *c, const struct loch_optio
     if (o->to == NULL)
         return LOCH_FAIL(LOCH_E_INVALID, "want: loch branch rename NAME NEW");
     LOCH_TRY(loch_name_check("branch", o->to));
-    LOCH_TRY(loch_branch_find(c, tenant, name, &row));
-    loch_status st = loch_consolef(c, loch_port_pageserver(c), &rows, "RENAME BRANCH %s %s TO %s",
-                                   tenant, loch_field(row, "timeline"), o->to);
+    loch_status st = loch_branch_find(c, tenant, name, &row);
+    if (loch_is_ok(st))
+        st = loch_consolef(c, loch_port_pageserver(c), &rows, "RENAME BRANCH %s %s TO %s", tenant,
+                           loch_field(row, "timeline"), o->to);
+    else if (st.code == LOCH_E_NOT_FOUND)
+        st = renamed_before(c, o, tenant, name, st);
     json_decref(rows);
     json_decref(row);
     LOCH_TRY(st);

@@ -133,17 +133,21 @@ LOCH_STATUS loch_compute_each(struct loch_cluster *c,
                               void *arg);
 /* The object `compute list` shows. The caller decrefs. */
 LOCH_STATUS loch_compute_describe(struct loch_cluster *c, const char *name, json_t **out);
-/* The computes whose branch that is (NULL: any of the tenant): an array of {name, branch, live}.
- * The caller decrefs. */
+/* The computes whose branch that is (NULL: any of the tenant, which goes by its name or its id): an
+ * array of {name, branch, live}. The caller decrefs. */
 LOCH_STATUS loch_attached(struct loch_cluster *c, const char *tenant, const char *branch,
                           json_t **out);
 /* Fails naming one of them that runs. */
 LOCH_STATUS loch_attached_refuse_live(const json_t *attached);
 /* Their branch is gone, and so are they. */
 void loch_attached_go(const struct loch_cluster *c, const json_t *attached);
-/* Attaches them to the branch `to` from their next start on. */
+/* Attaches them to the branch `to` from their next start on; read-only ones that look at the branch
+ * look at it by its new name. */
 LOCH_STATUS loch_attached_move(struct loch_cluster *c, const char *tenant, const char *branch,
                                const char *to);
+/* Whether any compute's note names the branch, as the one it stands on or looks at. */
+LOCH_STATUS loch_attached_any(struct loch_cluster *c, const char *tenant, const char *branch,
+                              bool *any);
 /* Nothing is known of a compute, which does not run, any more. */
 void loch_attached_forget(const struct loch_cluster *c, const char *name);
 /* Letters, digits, '-' and '_', 1 to 63 characters. */
