@@ -338,6 +338,11 @@ loch_status loch_branch_remove(struct loch_cluster *c, const char *tenant, const
     LOCH_TRY(loch_branch_find_gone(c, tenant, name, &row));
     loch_status st = loch_consolef(c, loch_port_pageserver(c), &rows, "DROP BRANCH %s %s", tenant,
                                    loch_field(row, "timeline"));
+    if (st.code == LOCH_E_NOT_FOUND) { /* of an earlier command, which may have told nobody else */
+        loch_progress("the pageserver has nothing left of %s: the safekeepers are told once more",
+                      name);
+        st = LOCH_OK;
+    }
     if (loch_is_ok(st))
         loch_timeline_forget(c, tenant, loch_field(row, "timeline"));
     else

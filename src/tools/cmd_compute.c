@@ -430,6 +430,7 @@ static loch_status read_only_define(struct loch_cluster *c, const struct loch_op
         json_object_set_new(note, "read_only", json_true());
         json_object_set_new(note, "of", json_string(o->branch ? o->branch : "main"));
         json_object_set(note, "lsn", json_object_get(branch, "start_lsn"));
+        json_object_set(note, "timeline", json_object_get(branch, "timeline"));
         st = loch_json_write(path, note, 0600);
     }
     if (!loch_is_ok(st))
