@@ -207,27 +207,38 @@ static loch_status take_back(struct loch_cluster *c, const char *tenant, const j
     return LOCH_FAIL(why.code, "%s", text);
 }
 
-/* True when all members answer, and none knows a membership of it: nobody has ever written it. */
-static bool is_unfinished(const struct loch_cluster *c, const char *tenant, const char *timeline)
+/* Whether safekeeper i, which answers, has never heard of a membership of the timeline. One that
+ * has the timeline but cannot say (its key is away, it is being opened, it is broken) may have. */
+static bool knows_no_members(const struct loch_cluster *c, int i, const char *tenant,
+                             const char *timeline)
 {
-    bool unfinished = true;
+    json_t *rows = NULL;
+    json_t *row;
+    size_t k;
 
+    if (!loch_is_ok(loch_consolef(c, loch_port_safekeeper(c, i), &rows,
+                                  "SHOW MEMBER STATES OF %s %s", tenant, timeline)))
+        return false;
+    bool none = true;
+    json_array_foreach(rows, k, row) none = none &&
+                                            strcmp(loch_field(row, "state"), "active") == 0 &&
+                                            strcmp(loch_field(row, "generation"), "0") == 0;
+    json_decref(rows);
+    return none;
+}
+
+bool loch_branch_unfinished(const struct loch_cluster *c, const char *tenant, const json_t *branch)
+{
+    const char *start = loch_field(branch, "start_lsn");
+
+    if (start[0] == '\0' || strcmp(start, loch_field(branch, "last_record_lsn")) != 0)
+        return false;
     LOCH_EACH_SAFEKEEPER(c, i)
     {
-        json_t *rows = NULL;
-        json_t *row;
-        size_t k;
-        if (!c->member[i])
-            continue;
-        if (!loch_is_ok(loch_consolef(c, loch_port_safekeeper(c, i), &rows,
-                                      "SHOW MEMBER STATES OF %s %s", tenant, timeline)))
-            unfinished = false;
-        json_array_foreach(rows, k, row) if (strcmp(loch_field(row, "timeline"), timeline) == 0 &&
-                                             strcmp(loch_field(row, "generation"), "0") != 0)
-            unfinished = false;
-        json_decref(rows);
+        if (c->member[i] && !knows_no_members(c, i, tenant, loch_field(branch, "timeline")))
+            return false;
     }
-    return unfinished;
+    return true;
 }
 
 /* One of that name is there: whether it is of use, or what a creation left that was cut short. */
@@ -239,7 +250,7 @@ static loch_status explain_there(const struct loch_cluster *c, const char *tenan
 
     (void)snprintf(text, sizeof text, "%s", loch_error_text());
     const bool unfinished = loch_is_ok(loch_branch_find(c, tenant, name, &row)) &&
-                            is_unfinished(c, tenant, loch_field(row, "timeline"));
+                            loch_branch_unfinished(c, tenant, row);
     json_decref(row);
     return LOCH_FAIL(why.code, "%s%s", text,
                      unfinished ? ", but no safekeeper keeps its WAL: its creation was cut short; "

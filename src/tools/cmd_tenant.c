@@ -68,6 +68,22 @@ static loch_status import_clause(const char *dir, char *out, size_t len)
     return LOCH_OK;
 }
 
+/* One of that name is there: whether it is of use, or what a creation left that was cut short (its
+ * password was in the answer that nobody got). */
+static loch_status explain_there(const struct loch_cluster *c, const char *name, const char *id)
+{
+    json_t *main = NULL;
+
+    const bool unfinished = loch_is_ok(loch_branch_find(c, id, "main", &main)) &&
+                            loch_field(main, "ancestor")[0] == '\0' &&
+                            loch_branch_unfinished(c, id, main);
+    json_decref(main);
+    return LOCH_FAIL(LOCH_E_EXISTS, "tenant \"%s\" is there already%s", name,
+                     unfinished ? ", but no safekeeper keeps its WAL: its creation was cut short; "
+                                  "`loch tenant delete` it, then create it again"
+                                : "");
+}
+
 static loch_status tenant_create(struct loch_cluster *c, const char *name,
                                  const struct loch_options *o)
 {
@@ -79,7 +95,7 @@ static loch_status tenant_create(struct loch_cluster *c, const char *name,
 
     LOCH_TRY(loch_name_check("tenant", name));
     if (loch_is_ok(loch_tenant_find(c, name, id)))
-        return LOCH_FAIL(LOCH_E_EXISTS, "tenant \"%s\" is there already", name);
+        return explain_there(c, name, id);
     LOCH_TRY(loch_kms_clause(kms_uri, kms, sizeof kms));
     LOCH_TRY(import_clause(o->import, import, sizeof import));
     if (o->import == NULL)
@@ -87,8 +103,14 @@ static loch_status tenant_create(struct loch_cluster *c, const char *name,
     else
         loch_progress("creating tenant %s from %s; %s/log/pageserver.log says how far it is", name,
                       o->import, c->dir);
-    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "CREATE TENANT %s%s%s", name, kms,
-                           import));
+    st =
+        loch_consolef(c, loch_port_pageserver(c), &rows, "CREATE TENANT %s%s%s", name, kms, import);
+    if (st.code == LOCH_E_EXISTS)
+        return LOCH_FAIL(LOCH_E_EXISTS,
+                         "tenant %s is being created, by a command that may have been cut short: "
+                         "when `loch tenant list` shows it, delete it and create it again",
+                         name);
+    LOCH_TRY(st);
     json_t *row = json_array_get(rows, 0);
     if (kms_uri != NULL)
         LOCH_TRY_OUT(st, loch_tenant_pin(c, loch_field(row, "tenant"), kms_uri));

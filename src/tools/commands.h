@@ -68,6 +68,11 @@ LOCH_STATUS loch_branch_find_gone(const struct loch_cluster *c, const char *tena
 LOCH_STATUS loch_branch_gone_hint(const struct loch_cluster *c, const char *tenant_id,
                                   const json_t *branch, const char *repeat, loch_status why,
                                   bool *gone);
+/* Whether the branch (a row of SHOW TIMELINES) is what a creation left that was cut short before
+ * the safekeepers heard of it: all members answer, none knows a membership of it, and it has
+ * nothing but what it began with. */
+bool loch_branch_unfinished(const struct loch_cluster *c, const char *tenant_id,
+                            const json_t *branch);
 /* LOCH_E_INVALID, naming who holds its keys, for a branch (its row and name) without a CMK of its
  * own.
  */

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Deletions that are cut short, or that a safekeeper does not hear of: afterwards `loch up` or `loch safekeeper settle` leaves
 # nothing of them anywhere, and nothing else is touched: not what is dark, not served, archived, nor what the pageserver cannot
-# say of.
+# say of. And creations of tenants that were cut short before any safekeeper heard of them.
 . "$(dirname "$0")/lib.sh"
 
 export LOCH_KMS_POLL=500ms LOCH_KMS_LEASE=1500ms LOCH_KMS_SETTLE=1s
@@ -17,9 +17,25 @@ kept_by() { [ "$(keepers "$1")" = "$2" ]; }
 stop() { kill -9 "$(daemon_pid "$1")"; wait_gone "$(daemon_pid "$1")"; }
 settle() { "$LOCH" safekeeper settle >"$WORK/settle" 2>&1; }
 
+# ---- the first `up` is cut short while the pageserver makes the tenant ----
+"$LOCH" up --port-base "$PORT_BASE" >"$WORK/up" 2>&1 &
+order=$!
+ordered() { grep -qs "CREATE TENANT main" "$DIR/log/pageserver.log"; }
+wait_until 60 ordered || fail "up makes no tenant: $(cat "$WORK/up")"
+kill -9 $order
+wait $order 2>/dev/null && fail "up was not cut short"
+made() { "$LOCH" tenant list 2>/dev/null | grep -q '^[0-9a-f]* *main '; }
+wait_until 60 made || fail "the pageserver does not go on: $("$LOCH" tenant list)"
+"$LOCH" up >"$WORK/up" 2>&1 && fail "up with a tenant that never works: $(cat "$WORK/up")"
+grep -q "cut short.*loch tenant delete main" "$WORK/up" || fail "no way out is named: $(cat "$WORK/up")"
+"$LOCH" tenant create main >"$WORK/out" 2>&1 && fail "main was created twice"
+grep -q "cut short" "$WORK/out" || fail "no cause is named: $(cat "$WORK/out")"
+"$LOCH" tenant delete main 2>"$WORK/out" || fail "the way out: $(cat "$WORK/out")"
 up
-q "CREATE TABLE t AS SELECT g FROM generate_series(1, 1000) g" || fail "rows"
+q "CREATE TABLE t AS SELECT g FROM generate_series(1, 1000) g" || fail "the first compute"
 TENANT=$(tenant_of main)
+note "a first up that was cut short"
+
 # ---- a safekeeper is down ----
 "$LOCH" branch create away >/dev/null || fail "branch create"
 away=$(id_of away)
