@@ -363,12 +363,15 @@ static void show_tenants(void *arg, struct loch_console_request *request)
     loch_console_columns(request, names, sizeof names / sizeof names[0]);
     for (struct loch_tenant *t = ps->tenants; t != NULL; t = t->next) {
         char id[LOCH_ID_TEXT_BYTES], count[TEXT_BYTES];
-        if (loch_id_is_none(&t->id) || (t->busy && t->manifest.count == 0))
-            continue; /* being created */
-        const char *values[] = {
-            loch_id_format(&t->id, id), t->manifest.name, text_u64(t->manifest.count, count),
-            state_word(ps, t, NULL, t->problem[0] == '\0' ? "active" : "broken"),
-            t->problem[0] == '\0' ? NULL : t->problem};
+        /* Being created; not one that is being opened again, whose timelines are not known yet. */
+        if (loch_id_is_none(&t->id) ||
+            (t->busy && t->manifest.count == 0 && !t->going && !t->dark && t->problem[0] == '\0'))
+            continue;
+        const char *otherwise = t->problem[0] == '\0' ? "active" : "broken";
+        const char *values[] = {loch_id_format(&t->id, id), t->manifest.name,
+                                text_u64(t->manifest.count, count),
+                                t->going ? "deleting" : state_word(ps, t, NULL, otherwise),
+                                t->problem[0] == '\0' ? NULL : t->problem};
         loch_console_row(request, values);
     }
     loch_console_done(request, NULL);

@@ -34,7 +34,7 @@ struct drop {
 static void finish(struct drop *d, loch_status st)
 {
     if (d->tenant != NULL)
-        d->tenant->busy = false;
+        d->tenant->busy = d->tenant->going = false;
     d->fn(d->arg, st);
     loch_tenant_manifest_fini(&d->manifest);
     free(d);
@@ -148,9 +148,11 @@ static void commit_done(void *arg)
 static void look_work(void *arg)
 {
     struct drop *d = arg;
-    if (!tenant_has_remains(d->ps, &d->tenant->id, &d->timeline))
-        loch_failure_set(&d->result,
-                         LOCH_FAIL(LOCH_E_NOT_FOUND, "the tenant has no such timeline"));
+    bool any = false;
+    loch_status st = tenant_look_for_remains(d->ps, &d->tenant->id, &d->timeline, &any);
+    if (loch_is_ok(st) && !any)
+        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "the tenant has no such timeline");
+    loch_failure_set(&d->result, st);
 }
 
 static void look_done(void *arg)
@@ -163,10 +165,14 @@ static void look_done(void *arg)
         finish(d, st);
 }
 
-/* Goes on with a drop that failed behind the manifest. A timeline to come has keys as well. */
+/* Goes on with a drop that failed behind the manifest. A timeline to come has keys as well. Whoever
+ * hears LOCH_E_NOT_FOUND drops the timeline's WAL: of a tenant whose manifest may not be known that
+ * is never said. */
 static loch_status begin_again(struct drop *d)
 {
     const struct loch_tenant_manifest *m = &d->tenant->manifest;
+    if (d->tenant->dark || m->name[0] == '\0')
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "which timelines the tenant has is not known now");
     for (uint32_t i = 0; i < m->spare_count; i++)
         if (loch_id_equal(&m->spares[i], &d->timeline))
             return LOCH_FAIL(LOCH_E_NOT_FOUND, "the tenant has no such timeline yet");
@@ -227,6 +233,7 @@ void loch_tenant_drop(struct loch_pageserver *ps, struct loch_tenant *tenant, lo
     struct drop *d = begin(ps, tenant, fn, arg);
     if (d == NULL)
         return;
+    tenant->going = true;
     d->stopping = 1; /* until all of them have been told */
     for (struct loch_served *s = ps->served, *next; s != NULL; s = next) {
         next = loch_served_next(s);

@@ -110,20 +110,22 @@ LOCH_STATUS tenant_remove_timeline(struct loch_pageserver *ps, const struct loch
     return remove_dir(ps, dir);
 }
 
-bool tenant_has_remains(struct loch_pageserver *ps, const struct loch_id *tenant,
-                        const struct loch_id *timeline)
+LOCH_STATUS tenant_look_for_remains(struct loch_pageserver *ps, const struct loch_id *tenant,
+                                    const struct loch_id *timeline, bool *out)
 {
     struct loch_keyring ring = {0};
     char dir[LOCH_LAYER_PATH_BYTES];
-    bool any =
-        loch_is_ok(loch_timeline_dir(&ps->store, tenant, timeline, dir)) && access(dir, F_OK) == 0;
+    LOCH_TRY(loch_timeline_dir(&ps->store, tenant, timeline, dir));
+    bool any = access(dir, F_OK) == 0;
     if (!any && !loch_is_ok(loch_keys_ring(ps->keys, tenant, &ring)))
-        return false;
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "what is left of the timeline cannot be told: the "
+                                             "tenant's keys are not known now");
     for (uint32_t i = 0; i < ring.count && !any; i++)
         any = loch_id_equal(&ring.entries[i].scope, timeline) &&
               ring.entries[i].state != LOCH_STATE_DESTROYED;
     loch_keyring_fini(&ring);
-    return any;
+    *out = any;
+    return LOCH_OK;
 }
 
 LOCH_STATUS tenant_remove_files(struct loch_pageserver *ps, const struct loch_id *tenant,

@@ -9,9 +9,9 @@
 LOCH_STATUS tenant_remove_timeline(struct loch_pageserver *ps, const struct loch_id *tenant,
                                    const struct loch_id *timeline);
 /* Whether the timeline has keys in the keyring held, or a directory: a removal that failed leaves
- * one or both. */
-bool tenant_has_remains(struct loch_pageserver *ps, const struct loch_id *tenant,
-                        const struct loch_id *timeline);
+ * one or both. LOCH_E_UNAVAILABLE when no keyring is held: nobody can say. */
+LOCH_STATUS tenant_look_for_remains(struct loch_pageserver *ps, const struct loch_id *tenant,
+                                    const struct loch_id *timeline, bool *any);
 /* Removes the local files of a timeline that is archived; one without an object of its size stays,
  * and is logged. */
 LOCH_STATUS tenant_remove_files(struct loch_pageserver *ps, const struct loch_id *tenant,

@@ -19,6 +19,7 @@ struct loch_tenant {
     struct loch_etag etag;
     bool busy;          /* a change is in progress */
     bool making_keys;   /* of its spare timelines */
+    bool going;         /* being dropped, as a whole */
     bool dark;          /* its key is gone: nothing enters service before it comes back */
     unsigned darkening; /* windings-down that are not over: old jobs may still write */
     char problem[400];  /* why it is not served, or "" */
@@ -100,7 +101,7 @@ void loch_branch_unarchive(struct loch_pageserver *ps, struct loch_tenant *tenan
                            const struct loch_id *timeline, loch_changed_fn fn, void *arg);
 /* LOCH_E_INVALID while it has branches of its own. While the key service does not answer it fails
  * and changes nothing; one that failed later, when no manifest names the timeline any more, is
- * gone on with. LOCH_E_NOT_FOUND: nothing is left of such a timeline. */
+ * gone on with. LOCH_E_NOT_FOUND: for certain, nothing is left of such a timeline. */
 void loch_branch_drop(struct loch_pageserver *ps, struct loch_tenant *tenant,
                       const struct loch_id *timeline, loch_changed_fn fn, void *arg);
 /* With all its timelines and its keyring: nothing of it can be read again. */

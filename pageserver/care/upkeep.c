@@ -464,18 +464,29 @@ static void answer_lost(struct loch_upkeep *u)
     }
 }
 
+/* One that cannot begin, as its tenant is broken, does not keep the others from their turn: the
+ * walk goes all around at most. The first such failure of a walk is logged, not each. */
 static void look_around(struct loch_upkeep *u)
 {
-    bool everything = false;
+    bool told = false;
+    size_t left = 0;
     if (u->job != NULL || u->stopping)
         return;
     answer_lost(u);
-    struct loch_served *s = next_patient(u, &everything);
-    if (s == NULL)
-        return;
-    u->after = *loch_served_timeline_id(s);
-    if (!loch_is_ok(begin_work(u, s, everything)))
-        loch_log_failure("upkeep cannot begin");
+    for (const struct loch_served *s = u->ps->served; s != NULL; s = loch_served_next(s))
+        left++;
+    for (; left > 0; left--) {
+        bool everything = false;
+        struct loch_served *s = next_patient(u, &everything);
+        if (s == NULL)
+            return;
+        u->after = *loch_served_timeline_id(s);
+        if (loch_is_ok(begin_work(u, s, everything)))
+            return;
+        if (!told)
+            loch_log_failure("upkeep cannot begin");
+        told = true;
+    }
 }
 
 /* Idle time's images are made out of layers. */

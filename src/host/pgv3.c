@@ -104,3 +104,11 @@ const char *loch_pgv3_sqlstate(enum loch_code code)
     }
     return "XX000";
 }
+
+enum loch_code loch_pgv3_code(const char *sqlstate)
+{
+    for (int code = LOCH_E_CORRUPT; sqlstate != NULL && code <= LOCH_E_LAST; code++)
+        if (strcmp(loch_pgv3_sqlstate((enum loch_code)code), sqlstate) == 0)
+            return (enum loch_code)code;
+    return LOCH_E_INVALID;
+}

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 struct search {
-    const char *tenant, *branch;
+    const char *tenant, *branch; /* tenant: its name or id */
     json_t *found;
 };
 
@@ -26,7 +26,8 @@ static loch_status look_at(struct loch_cluster *c, const char *name, void *arg)
 
     note_path(c, name, path);
     LOCH_TRY(loch_json_read(path, &note));
-    if (strcmp(loch_field(note, "tenant"), s->tenant) == 0 &&
+    if ((strcmp(loch_field(note, "tenant"), s->tenant) == 0 ||
+         strcmp(loch_field(note, "tenant_id"), s->tenant) == 0) &&
         (s->branch == NULL || strcmp(loch_field(note, "branch"), s->branch) == 0)) {
         (void)snprintf(process, sizeof process, "compute-%s", name);
         json_array_append_new(s->found, json_pack("{s:s, s:s, s:b}", "name", name, "branch",
@@ -78,30 +79,53 @@ void loch_attached_go(const struct loch_cluster *c, const json_t *attached)
     }
 }
 
+struct move {
+    const char *tenant, *branch;
+    const char *to; /* NULL: they are only counted */
+    int count;
+};
+
+/* A compute's note names its branch as `branch`, or as `of` when it is a read-only one, which
+ * stands on a branch of its own and looks at that. */
+static loch_status move_one(struct loch_cluster *c, const char *name, void *arg)
+{
+    static const char *const fields[] = {"branch", "of"};
+    struct move *m = arg;
+    char path[700];
+    json_t *note = NULL;
+    bool changed = false;
+    loch_status st = LOCH_OK;
+
+    note_path(c, name, path);
+    LOCH_TRY(loch_json_read(path, &note));
+    for (size_t i = 0; i < 2 && strcmp(loch_field(note, "tenant"), m->tenant) == 0; i++) {
+        if (strcmp(loch_field(note, fields[i]), m->branch) != 0)
+            continue;
+        m->count++;
+        changed = m->to != NULL;
+        if (changed)
+            json_object_set_new(note, fields[i], json_string(m->to));
+    }
+    if (changed)
+        st = loch_json_write(path, note, 0600);
+    json_decref(note);
+    return st;
+}
+
 loch_status loch_attached_move(struct loch_cluster *c, const char *tenant, const char *branch,
                                const char *to)
 {
-    json_t *list = NULL;
-    json_t *each;
-    size_t i;
-    loch_status st = LOCH_OK;
+    struct move m = {tenant, branch, to, 0};
+    return loch_compute_each(c, move_one, &m);
+}
 
-    LOCH_TRY(loch_attached(c, tenant, branch, &list));
-    json_array_foreach(list, i, each)
-    {
-        char path[700];
-        json_t *note = NULL;
-        note_path(c, loch_field(each, "name"), path);
-        LOCH_TRY_OUT(st, loch_json_read(path, &note));
-        json_object_set_new(note, "branch", json_string(to));
-        st = loch_json_write(path, note, 0600);
-        json_decref(note);
-        if (!loch_is_ok(st))
-            break;
-    }
-out:
-    json_decref(list);
-    return st;
+loch_status loch_attached_any(struct loch_cluster *c, const char *tenant, const char *branch,
+                              bool *any)
+{
+    struct move m = {tenant, branch, NULL, 0};
+    LOCH_TRY(loch_compute_each(c, move_one, &m));
+    *any = m.count > 0;
+    return LOCH_OK;
 }
 
 void loch_attached_forget(const struct loch_cluster *c, const char *name)

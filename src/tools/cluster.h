@@ -15,6 +15,7 @@
  *   D/log/NAME.log
  *   D/computes/NAME.json       what a compute is attached to
  *   D/secrets/TENANT           superuser passwords, 0600
+ *   D/deleting/TENANT-ID.json  a tenant's deletion that not all have heard of (cmd_tenant.c)
  *   SCRATCH/...                tmpfs: compute data directories, redo workers, libraries
  */
 #ifndef LOCH_TOOLS_CLUSTER_H

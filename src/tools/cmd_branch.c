@@ -207,27 +207,38 @@ static loch_status take_back(struct loch_cluster *c, const char *tenant, const j
     return LOCH_FAIL(why.code, "%s", text);
 }
 
-/* True when all members answer, and none knows a membership of it: nobody has ever written it. */
-static bool is_unfinished(const struct loch_cluster *c, const char *tenant, const char *timeline)
+/* Whether safekeeper i, which answers, has never heard of a membership of the timeline. One that
+ * has the timeline but cannot say (its key is away, it is being opened, it is broken) may have. */
+static bool knows_no_members(const struct loch_cluster *c, int i, const char *tenant,
+                             const char *timeline)
 {
-    bool unfinished = true;
+    json_t *rows = NULL;
+    json_t *row;
+    size_t k;
 
+    if (!loch_is_ok(loch_consolef(c, loch_port_safekeeper(c, i), &rows,
+                                  "SHOW MEMBER STATES OF %s %s", tenant, timeline)))
+        return false;
+    bool none = true;
+    json_array_foreach(rows, k, row) none = none &&
+                                            strcmp(loch_field(row, "state"), "active") == 0 &&
+                                            strcmp(loch_field(row, "generation"), "0") == 0;
+    json_decref(rows);
+    return none;
+}
+
+bool loch_branch_unfinished(const struct loch_cluster *c, const char *tenant, const json_t *branch)
+{
+    const char *start = loch_field(branch, "start_lsn");
+
+    if (start[0] == '\0' || strcmp(start, loch_field(branch, "last_record_lsn")) != 0)
+        return false;
     LOCH_EACH_SAFEKEEPER(c, i)
     {
-        json_t *rows = NULL;
-        json_t *row;
-        size_t k;
-        if (!c->member[i])
-            continue;
-        if (!loch_is_ok(loch_consolef(c, loch_port_safekeeper(c, i), &rows,
-                                      "SHOW MEMBER STATES OF %s %s", tenant, timeline)))
-            unfinished = false;
-        json_array_foreach(rows, k, row) if (strcmp(loch_field(row, "timeline"), timeline) == 0 &&
-                                             strcmp(loch_field(row, "generation"), "0") != 0)
-            unfinished = false;
-        json_decref(rows);
+        if (c->member[i] && !knows_no_members(c, i, tenant, loch_field(branch, "timeline")))
+            return false;
     }
-    return unfinished;
+    return true;
 }
 
 /* One of that name is there: whether it is of use, or what a creation left that was cut short. */
@@ -239,7 +250,7 @@ static loch_status explain_there(const struct loch_cluster *c, const char *tenan
 
     (void)snprintf(text, sizeof text, "%s", loch_error_text());
     const bool unfinished = loch_is_ok(loch_branch_find(c, tenant, name, &row)) &&
-                            is_unfinished(c, tenant, loch_field(row, "timeline"));
+                            loch_branch_unfinished(c, tenant, row);
     json_decref(row);
     return LOCH_FAIL(why.code, "%s%s", text,
                      unfinished ? ", but no safekeeper keeps its WAL: its creation was cut short; "
@@ -266,7 +277,7 @@ loch_status loch_branch_make(struct loch_cluster *c, const struct loch_options *
                        "CREATE BRANCH %s %s FROM %s AT " LOCH_LSN_FMT "%s%s", tenant, name,
                        loch_field(parent, "timeline"), LOCH_LSN_ARG(at),
                        o->keep_prepared ? " PREPARED keep" : "", kms);
-    if (st.code == LOCH_E_INVALID)
+    if (st.code == LOCH_E_EXISTS)
         st = explain_there(c, tenant, name, st);
     LOCH_TRY_OUT(st, st);
     if (o->kms_uri != NULL) /* before any safekeeper reads its keys */
@@ -338,6 +349,11 @@ loch_status loch_branch_remove(struct loch_cluster *c, const char *tenant, const
     LOCH_TRY(loch_branch_find_gone(c, tenant, name, &row));
     loch_status st = loch_consolef(c, loch_port_pageserver(c), &rows, "DROP BRANCH %s %s", tenant,
                                    loch_field(row, "timeline"));
+    if (st.code == LOCH_E_NOT_FOUND) { /* of an earlier command, which may have told nobody else */
+        loch_progress("the pageserver has nothing left of %s: the safekeepers are told once more",
+                      name);
+        st = LOCH_OK;
+    }
     if (loch_is_ok(st))
         loch_timeline_forget(c, tenant, loch_field(row, "timeline"));
     else
@@ -459,6 +475,26 @@ static loch_status branch_unarchive(struct loch_cluster *c, const char *tenant, 
     return st;
 }
 
+/* No branch has the old name: an earlier command may have been cut short between the pageserver's
+ * part and the computes' notes. Then the new name is there, and notes name the old one. */
+static loch_status renamed_before(struct loch_cluster *c, const struct loch_options *o,
+                                  const char *tenant, const char *name, loch_status why)
+{
+    char text[600];
+    json_t *row = NULL;
+    bool any = false;
+
+    (void)snprintf(text, sizeof text, "%s", loch_error_text());
+    const bool there = loch_is_ok(loch_branch_find(c, tenant, o->to, &row));
+    json_decref(row);
+    if (there)
+        LOCH_TRY(loch_attached_any(c, o->tenant ? o->tenant : "main", name, &any));
+    if (!any)
+        return LOCH_FAIL(why.code, "%s", text);
+    loch_progress("branch %s is there already: what is attached to %s goes along", o->to, name);
+    return LOCH_OK;
+}
+
 static loch_status branch_rename(struct loch_cluster *c, const struct loch_options *o,
                                  const char *tenant, const char *name)
 {
@@ -468,9 +504,12 @@ static loch_status branch_rename(struct loch_cluster *c, const struct loch_optio
     if (o->to == NULL)
         return LOCH_FAIL(LOCH_E_INVALID, "want: loch branch rename NAME NEW");
     LOCH_TRY(loch_name_check("branch", o->to));
-    LOCH_TRY(loch_branch_find(c, tenant, name, &row));
-    loch_status st = loch_consolef(c, loch_port_pageserver(c), &rows, "RENAME BRANCH %s %s TO %s",
-                                   tenant, loch_field(row, "timeline"), o->to);
+    loch_status st = loch_branch_find(c, tenant, name, &row);
+    if (loch_is_ok(st))
+        st = loch_consolef(c, loch_port_pageserver(c), &rows, "RENAME BRANCH %s %s TO %s", tenant,
+                           loch_field(row, "timeline"), o->to);
+    else if (st.code == LOCH_E_NOT_FOUND)
+        st = renamed_before(c, o, tenant, name, st);
     json_decref(rows);
     json_decref(row);
     LOCH_TRY(st);

@@ -202,6 +202,8 @@ static loch_status first_tenant(struct loch_cluster *c, const char *listen)
     json_decref(rows);
     struct loch_options o = {.listen = listen};
     if (none)
+        LOCH_TRY(loch_safekeepers_empty(c)); /* else it is not a new cluster */
+    if (none)
         LOCH_TRY(loch_cmd_tenant(c, &o, "create", "main"));
     (void)snprintf(path, sizeof path, "%s/computes/main.json", c->dir);
     if (none || access(path, F_OK) != 0) {

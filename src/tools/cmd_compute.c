@@ -160,7 +160,6 @@ static loch_status choose_port(struct loch_cluster *c, int wanted, int *out)
                      first);
 }
 
-/* Makes the note of a compute that is not known yet. */
 static loch_status refuse_archived(const json_t *branch)
 {
     if (strcmp(loch_field(branch, "state"), "archived") != 0)
@@ -170,6 +169,30 @@ static loch_status refuse_archived(const json_t *branch)
                      loch_field(branch, "name"), loch_field(branch, "name"));
 }
 
+/* No server could ever start there: nobody would take its WAL. */
+static loch_status refuse_unfinished(const struct loch_cluster *c, const char *tenant,
+                                     const char *tenant_id, const json_t *branch)
+{
+    const char *name = loch_field(branch, "name");
+    const bool root = loch_field(branch, "ancestor")[0] == '\0';
+
+    if (!loch_branch_unfinished(c, tenant_id, branch))
+        return LOCH_OK;
+    if (root)
+        return LOCH_FAIL(
+            LOCH_E_UNAVAILABLE,
+            "the creation of tenant %s was cut short: no safekeeper keeps its WAL, and "
+            "nothing was ever written to it; `loch tenant delete %s`, then create it "
+            "again (the first one: loch up)",
+            tenant, tenant);
+    return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                     "the creation of branch %s was cut short: no safekeeper keeps its WAL, and "
+                     "nothing was ever written to it; `loch branch delete %s --tenant %s`, then "
+                     "create it again",
+                     name, name, tenant);
+}
+
+/* Makes the note of a compute that is not known yet. */
 static loch_status compute_define(struct loch_cluster *c, const struct loch_options *o,
                                   const char *name)
 {
@@ -185,6 +208,8 @@ static loch_status compute_define(struct loch_cluster *c, const struct loch_opti
     LOCH_TRY(loch_tenant_find(c, tenant, tenant_id));
     LOCH_TRY(loch_branch_find(c, tenant_id, o->branch ? o->branch : "main", &branch));
     loch_status st = refuse_archived(branch);
+    if (loch_is_ok(st))
+        st = refuse_unfinished(c, tenant, tenant_id, branch);
     if (loch_is_ok(st))
         st = choose_port(c, o->port, &port);
     if (!loch_is_ok(st)) {
@@ -430,6 +455,7 @@ static loch_status read_only_define(struct loch_cluster *c, const struct loch_op
         json_object_set_new(note, "read_only", json_true());
         json_object_set_new(note, "of", json_string(o->branch ? o->branch : "main"));
         json_object_set(note, "lsn", json_object_get(branch, "start_lsn"));
+        json_object_set(note, "timeline", json_object_get(branch, "timeline"));
         st = loch_json_write(path, note, 0600);
     }
     if (!loch_is_ok(st))

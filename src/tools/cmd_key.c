@@ -72,7 +72,7 @@ void loch_tenant_unpin(const struct loch_cluster *c, const char *tenant_id)
 {
     char command[64];
     (void)snprintf(command, sizeof command, "UNPIN TENANT %s", tenant_id);
-    loch_safekeepers_told(c, command);
+    (void)loch_safekeepers_told(c, command);
 }
 
 static bool has_pin(const json_t *pins, const json_t *wanted)

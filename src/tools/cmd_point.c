@@ -2,7 +2,8 @@
  *
  * A read-only compute has a branch of its own at its point, as a stock server writes WAL even when
  * nobody writes data; that branch, and so whatever was written, goes when the compute is stopped.
- * Its note says so: {"read_only": true, "of": the branch looked at, "lsn": the point}. */
+ * Its note says so: {"read_only": true, "of": the branch looked at, "lsn": the point, "timeline":
+ * the id of its own branch}. */
 #include "commands.h"
 #include "console_client.h"
 
@@ -82,8 +83,11 @@ loch_status loch_read_only_end(struct loch_cluster *c, const char *compute, cons
 
     loch_status st = loch_tenant_find(c, loch_field(note, "tenant"), tenant);
     if (loch_is_ok(st)) {
+        const char *timeline = loch_field(note, "timeline");
         st = loch_branch_remove(c, tenant, loch_field(note, "branch"));
-        gone = st.code == LOCH_E_NOT_FOUND; /* an earlier stop came that far */
+        if (st.code == LOCH_E_NOT_FOUND && timeline[0] != '\0') /* an earlier stop came that far, */
+            st = loch_branch_remove(c, tenant, timeline);       /* but perhaps no further */
+        gone = st.code == LOCH_E_NOT_FOUND;
     } else if (st.code == LOCH_E_NOT_FOUND) {
         gone = !tenant_there(c, loch_field(note, "tenant_id"));
         st = gone ? st : LOCH_FAIL(LOCH_E_UNAVAILABLE, "its tenant's key is not to be had");

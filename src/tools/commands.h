@@ -68,13 +68,19 @@ LOCH_STATUS loch_branch_find_gone(const struct loch_cluster *c, const char *tena
 LOCH_STATUS loch_branch_gone_hint(const struct loch_cluster *c, const char *tenant_id,
                                   const json_t *branch, const char *repeat, loch_status why,
                                   bool *gone);
+/* Whether the branch (a row of SHOW TIMELINES) is what a creation left that was cut short before
+ * the safekeepers heard of it: all members answer, none knows a membership of it, and it has
+ * nothing but what it began with. */
+bool loch_branch_unfinished(const struct loch_cluster *c, const char *tenant_id,
+                            const json_t *branch);
 /* LOCH_E_INVALID, naming who holds its keys, for a branch (its row and name) without a CMK of its
  * own.
  */
 LOCH_STATUS loch_branch_own_cmk(const json_t *row, const char *name);
 /* Brings every timeline's membership to the cluster's members: makes the timeline where it is
- * missing, lets it catch up, and changes the membership. What is down is left for later; with
- * `strict` that is a failure, and a quorum of the members must answer. */
+ * missing, lets it catch up, and changes the membership; what was deleted is dropped first. What is
+ * down is left for later; with `strict` that is a failure, and a quorum of the members must answer.
+ * A timeline that fails does not stop the others: the first one's failure comes at the end. */
 LOCH_STATUS loch_members_settle(struct loch_cluster *c, bool strict);
 /* Ends changes that are under way in the members from before them. */
 LOCH_STATUS loch_members_abort(struct loch_cluster *c);
@@ -83,15 +89,27 @@ LOCH_STATUS loch_members_reachable(const struct loch_cluster *c);
 /* Fails unless it is certain that no timeline has a member on safekeeper n: n itself has none, or
  * every timeline's membership could be read. */
 LOCH_STATUS loch_members_may_go(const struct loch_cluster *c, int n);
+/* Drops what safekeepers keep of timelines that are proven to be deleted (leftovers.c), saying so.
+ * What cannot be proven, or done, is a warning at most. */
+void loch_leftovers_drop(struct loch_cluster *c);
+/* LOCH_E_UNAVAILABLE, saying what, when a safekeeper that answers keeps WAL. */
+LOCH_STATUS loch_safekeepers_empty(const struct loch_cluster *c);
+/* Every timeline there is, from who knows them all: rows of SHOW TIMELINES. LOCH_E_UNAVAILABLE when
+ * those of a tenant are not known now. The caller decrefs. */
+LOCH_STATUS loch_timelines_known(const struct loch_cluster *c, json_t **out);
+/* Deletions of tenants that were ordered and cut short: gone on with when the pageserver, asked
+ * now, has no such tenant; forgotten when it has. */
+void loch_deletions_finish(struct loch_cluster *c);
 LOCH_STATUS loch_safekeeper_start(struct loch_cluster *c, int n);
 LOCH_STATUS loch_safekeeper_stop(struct loch_cluster *c, int n);
 /* Tells every member of a new timeline, and forms its membership of those that took it; at least a
  * quorum must. */
 LOCH_STATUS loch_timeline_announce(const struct loch_cluster *c, const json_t *row);
 /* Every safekeeper is given the command; one that does not answer, or refuses it, is named, not
- * waited for. */
-void loch_safekeepers_told(const struct loch_cluster *c, const char *command);
-/* Every safekeeper forgets the timeline; one that does not answer is named, not waited for. */
+ * waited for. False: there is such a one. */
+bool loch_safekeepers_told(const struct loch_cluster *c, const char *command);
+/* Every safekeeper forgets the timeline; one that does not answer is named, not waited for: it
+ * drops it at the next `loch up` (leftovers.c). */
 void loch_timeline_forget(const struct loch_cluster *c, const char *tenant, const char *timeline);
 /* After it: the safekeepers forget the keys and the CMK of a branch that had its own, and no more
  * ask for it. */
@@ -104,7 +122,8 @@ LOCH_STATUS loch_branch_point(const struct loch_cluster *c, const json_t *branch
  * answers. The caller decrefs. */
 LOCH_STATUS loch_branch_make(struct loch_cluster *c, const struct loch_options *o, const char *name,
                              json_t **out);
-/* Drops it everywhere; LOCH_E_NOT_FOUND. */
+/* Drops it everywhere; LOCH_E_NOT_FOUND. By its id also when the pageserver has nothing of it any
+ * more: then the safekeepers are told once more. */
 LOCH_STATUS loch_branch_remove(struct loch_cluster *c, const char *tenant_id, const char *name);
 /* The branch as it was at o->at under its own name; what it was stays under a dated one. */
 LOCH_STATUS loch_branch_restore(struct loch_cluster *c, const struct loch_options *o,
@@ -133,17 +152,21 @@ LOCH_STATUS loch_compute_each(struct loch_cluster *c,
                               void *arg);
 /* The object `compute list` shows. The caller decrefs. */
 LOCH_STATUS loch_compute_describe(struct loch_cluster *c, const char *name, json_t **out);
-/* The computes whose branch that is (NULL: any of the tenant): an array of {name, branch, live}.
- * The caller decrefs. */
+/* The computes whose branch that is (NULL: any of the tenant, which goes by its name or its id): an
+ * array of {name, branch, live}. The caller decrefs. */
 LOCH_STATUS loch_attached(struct loch_cluster *c, const char *tenant, const char *branch,
                           json_t **out);
 /* Fails naming one of them that runs. */
 LOCH_STATUS loch_attached_refuse_live(const json_t *attached);
 /* Their branch is gone, and so are they. */
 void loch_attached_go(const struct loch_cluster *c, const json_t *attached);
-/* Attaches them to the branch `to` from their next start on. */
+/* Attaches them to the branch `to` from their next start on; read-only ones that look at the branch
+ * look at it by its new name. */
 LOCH_STATUS loch_attached_move(struct loch_cluster *c, const char *tenant, const char *branch,
                                const char *to);
+/* Whether any compute's note names the branch, as the one it stands on or looks at. */
+LOCH_STATUS loch_attached_any(struct loch_cluster *c, const char *tenant, const char *branch,
+                              bool *any);
 /* Nothing is known of a compute, which does not run, any more. */
 void loch_attached_forget(const struct loch_cluster *c, const char *name);
 /* Letters, digits, '-' and '_', 1 to 63 characters. */

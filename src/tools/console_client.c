@@ -1,6 +1,8 @@
 /* Holds: the libpq client of the daemons' consoles. */
 #include "console_client.h"
 
+#include "loch/host/pgv3.h"
+
 #include <libpq-fe.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -56,8 +58,9 @@ loch_status loch_console(const struct loch_cluster *c, int port, const char *com
         *rows = rows_of(res);
     } else {
         const char *why = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
-        st = LOCH_FAIL(why ? LOCH_E_INVALID : LOCH_E_UNAVAILABLE, "%s",
-                       one_line(why ? why : PQerrorMessage(conn), text, sizeof text));
+        const enum loch_code code =
+            why ? loch_pgv3_code(PQresultErrorField(res, PG_DIAG_SQLSTATE)) : LOCH_E_UNAVAILABLE;
+        st = LOCH_FAIL(code, "%s", one_line(why ? why : PQerrorMessage(conn), text, sizeof text));
     }
     PQclear(res);
     PQfinish(conn);

@@ -5,8 +5,9 @@
 #include "cluster.h"
 
 /* Runs one console command of the daemon whose console has `port`; *rows is an array of objects
- * with the columns' names. LOCH_E_UNAVAILABLE when the daemon does not answer, LOCH_E_INVALID with
- * the daemon's own words when it refuses. The caller decrefs *rows. */
+ * with the columns' names. LOCH_E_UNAVAILABLE when the daemon does not answer; the daemon's own
+ * code (as loch_pgv3_code reads it) and words when it refuses: LOCH_E_UNAVAILABLE there, too, is
+ * what may pass. The caller decrefs *rows. */
 LOCH_STATUS loch_console(const struct loch_cluster *c, int port, const char *command,
                          json_t **rows);
 LOCH_STATUS loch_consolef(const struct loch_cluster *c, int port, json_t **rows, const char *fmt,

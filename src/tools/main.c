@@ -21,7 +21,7 @@ static const char usage[] =
     "                            host names; `up` then starts the computes only\n"
     "  down [--wipe]             stop everything; --wipe also deletes the cluster's directory\n"
     "  status                    what runs\n"
-    "  tenant create NAME [--kms-uri URI] [--import DATADIR] | list | show NAME | delete NAME\n"
+    "  tenant create NAME [--kms-uri URI] [--import DATADIR] | list | show NAME | delete NAME|ID\n"
     "  branch create NAME [--tenant T] [--from main] [--at LSN|TIME] [--keep-prepared]\n"
     "                            [--kms-uri URI]: with a CMK of its own\n"
     "         list | show NAME | delete NAME | rename NAME NEW\n"
@@ -70,7 +70,9 @@ static const char usage[] =
     "  --port-base N    first of the cluster's 100 ports, used when it is made (default 20100)\n"
     "  --json           results as JSON\n"
     "  --help           this text\n"
-    "  --version        the version\n";
+    "  --version        the version\n"
+    "\n"
+    "Exit code: 0 done, 2 not understood or not allowed as it is, 1 anything else.\n";
 
 enum {
     OPT_DIR = 256,

@@ -619,6 +619,8 @@ static loch_status for_each(struct loch_cluster *c, const json_t *known, each_fn
 struct settling {
     bool strict;
     const struct survey *all; /* of all timelines, before anything was done */
+    loch_status st;           /* strict: of the first that failed */
+    char why[600];
 };
 
 /* Everybody who is to have it has it and is asleep, and nobody else has it: there is nothing to do
@@ -640,16 +642,23 @@ static bool is_at_rest(const struct loch_cluster *c, const struct survey *all,
 
 static loch_status settle_one(struct loch_cluster *c, const struct target *t, void *arg)
 {
-    const struct settling *settling = arg;
+    struct settling *settling = arg;
     bool over = !settling->strict && is_at_rest(c, settling->all, t);
+    const uint64_t began_ms = loch_now_ms();
 
     while (!over) {
-        loch_status st = step(c, t, settling->strict, &over);
-        if (!loch_is_ok(st) && !settling->strict) { /* `up` goes on: what runs, runs */
-            loch_progress("warning: timeline %.8s: %s", t->timeline, loch_error_text());
-            return LOCH_OK;
+        const loch_status st = step(c, t, settling->strict, &over);
+        if (loch_is_ok(st))
+            continue;
+        /* what was waited for in vain, the others would wait for as long */
+        if (settling->strict && loch_now_ms() - began_ms >= LOCH_PATIENCE_MS)
+            return st;
+        if (settling->strict && loch_is_ok(settling->st)) {
+            settling->st = st;
+            (void)snprintf(settling->why, sizeof settling->why, "%s", loch_error_text());
         }
-        LOCH_TRY(st);
+        loch_progress("warning: timeline %.8s: %s", t->timeline, loch_error_text());
+        return LOCH_OK; /* the others are not the worse for it, and what runs, runs */
     }
     return LOCH_OK;
 }
@@ -660,10 +669,13 @@ loch_status loch_members_settle(struct loch_cluster *c, bool strict)
 
     if (strict)
         LOCH_TRY(loch_members_reachable(c));
+    loch_leftovers_drop(c);
     survey_take(c, NULL, &all);
-    struct settling settling = {strict, &all};
+    struct settling settling = {.strict = strict, .all = &all, .st = LOCH_OK};
     loch_status st = for_each(c, NULL, settle_one, &settling);
     survey_fini(&all);
+    if (loch_is_ok(st) && !loch_is_ok(settling.st))
+        return LOCH_FAIL(settling.st.code, "%s", settling.why);
     return st;
 }
 
@@ -711,6 +723,7 @@ loch_status loch_members_abort(struct loch_cluster *c)
     survey_fini(&s);
     if (answer == 0)
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "no safekeeper answers: start them (loch up)");
+    loch_leftovers_drop(c);
     LOCH_TRY(for_each(c, NULL, abort_one, &aborted));
     loch_progress("%d changes taken back", aborted);
     return loch_cluster_save(c);
@@ -736,27 +749,6 @@ static loch_status count_one(struct loch_cluster *c, const struct target *t, voi
     return st;
 }
 
-/* Every timeline there is, from who knows them all. */
-static loch_status all_timelines(const struct loch_cluster *c, json_t **out)
-{
-    json_t *tenants = NULL;
-    json_t *row;
-    size_t i;
-    loch_status st = LOCH_OK;
-
-    LOCH_TRY(loch_console(c, loch_port_pageserver(c), "SHOW TENANTS", &tenants));
-    json_array_foreach(tenants, i, row)
-    {
-        if (loch_is_ok(st) && strcmp(loch_field(row, "state"), "active") != 0 &&
-            number(row, "timelines") == 0)
-            st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "tenant %s is %s: nobody knows its timelines now",
-                           loch_field(row, "tenant"), loch_field(row, "state"));
-    }
-    json_decref(tenants);
-    LOCH_TRY(st);
-    return loch_console(c, loch_port_pageserver(c), "SHOW TIMELINES", out);
-}
-
 loch_status loch_members_may_go(const struct loch_cluster *c, int n)
 {
     struct counting counting = {.node = &c->safekeeper_node[n]};
@@ -771,11 +763,12 @@ loch_status loch_members_may_go(const struct loch_cluster *c, int n)
                          "safekeeper-%d keeps the WAL: put another in its place first (loch "
                          "safekeeper replace)",
                          n + 1);
+    loch_leftovers_drop(&copy);
     survey_take(c, NULL, &s);
     const bool empty = s.rows[n] != NULL && json_array_size(s.rows[n]) == 0;
     survey_fini(&s);
     if (!empty)
-        st = all_timelines(c, &known);
+        st = loch_timelines_known(c, &known);
     if (loch_is_ok(st))
         st = for_each(&copy, known, count_one, &counting);
     json_decref(known);

@@ -90,6 +90,20 @@ timeline=$(shown kept timeline)
 says "there is no branch" "$LOCH" branch show kept
 says "already" "$LOCH" branch rename better main
 says "a name is a letter" "$LOCH" branch rename better 1st
+says "there is no branch" "$LOCH" branch rename kept better # which went through, notes and all
+"$LOCH" branch create main >/dev/null 2>&1 && code=0 || code=$?
+[ $code = 1 ] || fail "what the pageserver refuses ended with code $code"
+"$LOCH" branch create 'no name' >/dev/null 2>&1 && code=0 || code=$?
+[ $code = 2 ] || fail "what nobody understands ended with code $code"
+# Cut short behind the pageserver's part: the same command goes on.
+"$LOCH" compute start look --read-only --branch better >/dev/null || fail "a read-only compute"
+psql "host=$DIR/run port=$((PORT_BASE + 10)) dbname=loch" -Xq -c "RENAME BRANCH main $timeline TO best" || fail "rename by hand"
+"$LOCH" branch rename better best 2>"$WORK/out" || fail "a rename that was cut short is not gone on with: $(cat "$WORK/out")"
+[ "$(field kept branch)" = best ] && [ "$(field look branch)" = best ] || fail "computes after it: $("$LOCH" compute list)"
+says "there is no branch" "$LOCH" branch rename better best
+"$LOCH" branch rename best better || fail "rename back"
+[ "$(field kept branch)" = better ] && [ "$(field look branch)" = better ] || fail "computes after the way back: $("$LOCH" compute list)"
+"$LOCH" compute stop look >/dev/null || fail "stop look"
 kill -9 "$(daemon_pid pageserver)"
 up
 [ "$(shown better timeline)" = "$timeline" ] || fail "the new name is lost"

@@ -22,6 +22,10 @@ void loch_pgv3_error(struct loch_writer *w, const char *severity, const char *sq
                      const char *text, const char *hint);
 void loch_pgv3_ready(struct loch_writer *w);
 const char *loch_pgv3_sqlstate(enum loch_code code);
+/* The code that an error's SQLSTATE stands for. Two codes share a SQLSTATE in two cases: then the
+ * plainer one (LOCH_E_DENIED, LOCH_E_UNAVAILABLE). NULL, or none of ours: LOCH_E_INVALID, as what
+ * has no code of ours is a command that is not understood. */
+enum loch_code loch_pgv3_code(const char *sqlstate);
 
 /* ---- the port ---- */
 #define LOCH_PGV3_MESSAGE_MAX_BYTES (64u << 10)

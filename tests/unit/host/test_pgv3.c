@@ -247,12 +247,27 @@ static void unusable_settings(void **state)
     loch_pgv3_close(NULL);
 }
 
+static void codes_come_back(void **state)
+{
+    (void)state;
+    for (int i = LOCH_E_CORRUPT; i <= LOCH_E_LAST; i++) {
+        const enum loch_code code = loch_pgv3_code(loch_pgv3_sqlstate((enum loch_code)i));
+        const enum loch_code want = i == LOCH_E_KEY_REVOKED       ? LOCH_E_DENIED
+                                    : i == LOCH_E_KMS_UNAVAILABLE ? LOCH_E_UNAVAILABLE
+                                                                  : (enum loch_code)i;
+        assert_int_equal(code, want);
+    }
+    assert_int_equal(loch_pgv3_code("42601"), LOCH_E_INVALID); /* no such command */
+    assert_int_equal(loch_pgv3_code("00000"), LOCH_E_INVALID); /* no error has it */
+    assert_int_equal(loch_pgv3_code(""), LOCH_E_INVALID);
+    assert_int_equal(loch_pgv3_code(NULL), LOCH_E_INVALID);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(libpq_speaks),
-        cmocka_unit_test(cut_ends_at_once),
-        cmocka_unit_test(garbage_ends),
+        cmocka_unit_test(codes_come_back),   cmocka_unit_test(libpq_speaks),
+        cmocka_unit_test(cut_ends_at_once),  cmocka_unit_test(garbage_ends),
         cmocka_unit_test(unusable_settings),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,4 +1,4 @@
-/* Upkeep of a timeline with damage that nothing can heal. */
+/* Upkeep of a timeline with damage that nothing can heal; beside a tenant that is broken. */
 #include "store_fixture.h"
 
 #include "care/served.h"
@@ -154,9 +154,45 @@ static void what_cannot_be_healed_does_not_stop_the_rest(void **state)
     assert_int_equal(loch_timeline_cutoff(w->timeline, &when), L); /* history moved on */
 }
 
+/* Two timelines of a tenant whose removal failed, before (in the walk) the one that is well. */
+static void a_broken_tenant_does_not_keep_others_waiting(void **state)
+{
+    struct world *w = *state;
+    const struct loch_id good = loch_timeline_info(w->timeline)->timeline;
+    struct loch_tenant broken = {.problem = "its removal failed: no"};
+    struct loch_served *served[2] = {0};
+    const struct loch_id sound = w->site->tenant;
+    struct loch_timeline *well = w->timeline;
+    assert_ok(loch_random_id(&broken.id));
+    assert_ok(loch_keys_tenant_create(w->site->keys, &broken.id));
+    assert_ok(loch_tenant_enlist(&w->ps, &broken));
+    w->site->tenant = broken.id;
+    for (size_t i = 0; i < 2; i++) {
+        write_layer(w);
+        assert_ok(loch_served_create(&w->ps, w->timeline, &served[i]));
+    }
+    w->site->tenant = sound;
+    w->timeline = well;
+    for (size_t i = 0; i < 2; i++) /* their turn comes before the good one's: they are newer */
+        assert_true(loch_upkeep_due(w->ps.upkeep, served[i]));
+    w->code = LOCH_E_UNAVAILABLE;
+    assert_ok(loch_upkeep_order(w->ps.upkeep, &sound, &good, answered, w));
+    alarm(60);
+    loch_env_run(w->site->env);
+    alarm(0);
+    assert_int_equal(w->code, LOCH_E_OK);
+    for (size_t i = 0; i < 2; i++) {
+        loch_served_stop(served[i], stop_loop, w);
+        loch_env_run(w->site->env);
+    }
+    loch_tenant_delist(&w->ps, &broken);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_broken_tenant_does_not_keep_others_waiting, world_up,
+                                        world_down),
         cmocka_unit_test_setup_teardown(what_cannot_be_healed_does_not_stop_the_rest, world_up,
                                         world_down),
     };
