@@ -11,10 +11,11 @@
  *   D/conf/NAME.ini            one per daemon and compute
  *   D/store/                   the object store (local back-end)
  *   D/safekeeper-N/ D/pageserver/   the daemons' data
- *   D/run/NAME.json            pid and start time; D/run/.s.PGSQL.PORT the consoles
+ *   D/run/NAME.json            pid and start time, NAME.lock; D/run/.s.PGSQL.PORT the consoles
  *   D/log/NAME.log
  *   D/computes/NAME.json       what a compute is attached to
  *   D/secrets/TENANT           superuser passwords, 0600
+ *   D/audit-heads.json         what the last `loch key audit verify` saw
  *   SCRATCH/...                tmpfs: compute data directories, redo workers, libraries
  */
 #ifndef LOCH_TOOLS_CLUSTER_H
@@ -58,7 +59,8 @@ LOCH_STATUS loch_cluster_save(const struct loch_cluster *c);
 /* Another safekeeper, in the first free place; not a member of anything yet. */
 LOCH_STATUS loch_cluster_add_safekeeper(struct loch_cluster *c, int *n);
 /* Makes the directory, ids, key and configuration of a new cluster. hosts: "SK1,SK2,SK3,PAGESERVER"
- * when something else starts the daemons, or NULL. */
+ * when something else starts the daemons, or NULL. LOCH_E_EXISTS when the directory has anything
+ * else in it (directory.h); what a creation that was cut short left is gone on with. */
 LOCH_STATUS loch_cluster_create(struct loch_cluster *c, const char *hosts);
 
 static inline int loch_port_safekeeper(const struct loch_cluster *c, int n)

@@ -1,8 +1,7 @@
 /* Holds: up, down, status. */
 #include "commands.h"
 #include "console_client.h"
-
-#include "loch/io/tree.h"
+#include "directory.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -47,27 +46,11 @@ static loch_status copy_library(const struct loch_cluster *c, const char *name)
     return LOCH_OK;
 }
 
-/* The scratch's place is open to everybody: one that another user made first is not used. */
-static loch_status own_scratch(const struct loch_cluster *c)
-{
-    struct stat st;
-
-    LOCH_TRY(loch_mkdir(c->scratch, 0711));
-    if (lstat(c->scratch, &st) != 0)
-        return LOCH_FAIL(LOCH_E_IO, "%s: %s", c->scratch, strerror(errno));
-    if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022) != 0)
-        return LOCH_FAIL(LOCH_E_INVALID,
-                         "%s is there already, and is not a directory of ours that only we may "
-                         "write: see whose it is and remove it",
-                         c->scratch);
-    return LOCH_OK;
-}
-
 static loch_status prepare_scratch(const struct loch_cluster *c)
 {
     char path[200];
 
-    LOCH_TRY(own_scratch(c));
+    LOCH_TRY(loch_scratch_own(c));
     if (c->elsewhere)
         return LOCH_OK;
     LOCH_TRY(loch_mkdir(c->lib_dir, 0755));
@@ -329,6 +312,17 @@ loch_status loch_safekeeper_stop(struct loch_cluster *c, int n)
     return loch_process_stop(c, name, SIGTERM, STOP_TIMEOUT_MS);
 }
 
+static loch_status wipe(const struct loch_cluster *c)
+{
+    char left[LOCH_DIR_LEFT_BYTES];
+
+    loch_progress("deleting %s", c->dir);
+    LOCH_TRY(loch_dir_wipe(c, left));
+    if (left[0] != '\0')
+        loch_progress("left in %s, for it is not the cluster's: %s", c->dir, left);
+    return LOCH_OK;
+}
+
 loch_status loch_cmd_down(struct loch_cluster *c, const struct loch_options *o)
 {
     char name[32];
@@ -339,7 +333,7 @@ loch_status loch_cmd_down(struct loch_cluster *c, const struct loch_options *o)
     LOCH_TRY(loch_compute_each(c, take_down_one, &copy));
     if (c->elsewhere) {
         loch_progress("the computes are stopped; the daemons are for whoever starts them to stop");
-        return loch_remove_tree(c->scratch);
+        return loch_scratch_remove(c);
     }
     loch_progress("stopping the pageserver and the safekeepers");
     LOCH_TRY(loch_process_stop(c, "pageserver", SIGTERM, STOP_TIMEOUT_MS));
@@ -348,12 +342,8 @@ loch_status loch_cmd_down(struct loch_cluster *c, const struct loch_options *o)
         (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
         LOCH_TRY(loch_process_stop(c, name, SIGTERM, STOP_TIMEOUT_MS));
     }
-    LOCH_TRY(loch_remove_tree(c->scratch));
-    if (o->wipe) {
-        loch_progress("deleting %s", c->dir);
-        return loch_remove_tree(c->dir);
-    }
-    return LOCH_OK;
+    LOCH_TRY(loch_scratch_remove(c));
+    return o->wipe ? wipe(c) : LOCH_OK;
 }
 
 static void add_process(const struct loch_cluster *c, json_t *rows, const char *name, int port)

@@ -287,6 +287,16 @@ static loch_status set_option(struct loch_cluster *c, struct loch_options *o, in
     }
 }
 
+/* `.` is no name that a directory could be removed by. */
+static void cut_dots(char *dir)
+{
+    for (size_t len = strlen(dir); len > 1; len = strlen(dir)) {
+        if (dir[len - 1] != '/' && strcmp(dir + len - 2, "/.") != 0)
+            return;
+        dir[len - 1] = '\0';
+    }
+}
+
 static loch_status default_dir(struct loch_cluster *c)
 {
     char full[PATH_MAX];
@@ -306,6 +316,7 @@ static loch_status default_dir(struct loch_cluster *c)
             return LOCH_FAIL(LOCH_E_INVALID, "--dir is too long");
         memcpy(c->dir, full, strlen(full) + 1);
     }
+    cut_dots(c->dir);
     ssize_t n = readlink("/proc/self/exe", full, sizeof full - 1);
     if (n <= 0)
         return LOCH_FAIL(LOCH_E_IO, "cannot tell where this program lies (/proc not mounted?)");

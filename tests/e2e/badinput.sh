@@ -1,7 +1,17 @@
 #!/usr/bin/env bash
-# Garbage on every port, a second daemon on the same directory, a wrong key, a flipped byte in stored files:
-# a clear refusal, nothing overwritten, and the cluster serves on.
+# Garbage on every port, a second daemon on the same directory, a wrong key, a flipped byte in stored files, somebody
+# else's directory: a clear refusal, nothing overwritten, and the cluster serves on.
 . "$(dirname "$0")/lib.sh"
+
+# A directory with something else in it is not taken, nor one whose path cannot be written down.
+mkdir "$WORK/project" && echo mine >"$WORK/project/README"
+said=$(cd "$WORK/project" && "$LOCH" up --dir . --port-base "$PORT_BASE" 2>&1) && fail "a cluster in somebody's directory"
+grep -q "$WORK/project is not empty (README)" <<<"$said" || fail "the refusal: $said"
+[ "$(ls -A "$WORK/project")" = README ] || fail "a refused up left something: $(ls -A "$WORK/project")"
+for path in "a,b" "a ;b"; do
+    said=$("$LOCH" up --dir "$WORK/$path" --port-base "$PORT_BASE" 2>&1) && fail "a cluster in '$path'"
+    grep -q "choose a --dir without" <<<"$said" || fail "the refusal of '$path': $said"
+done
 
 up
 q "CREATE TABLE t AS SELECT g FROM generate_series(1, 1000) g"
@@ -150,4 +160,11 @@ rm -f "$WORK"/credential.*
 destroy_compute main
 "$LOCH" compute start main >/dev/null || fail "compute start after forty credentials"
 [ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "rows after forty credentials"
+
+# A wipe takes what the cluster made, and names the rest.
+echo mine >"$DIR/README"
+place=$(scratch)
+said=$(cd "$DIR" && "$LOCH" down --wipe --dir . 2>&1) || fail "down --wipe: $said"
+grep -q "left in $DIR, .*: README$" <<<"$said" || fail "down --wipe says: $said"
+[ "$(ls -A "$DIR")" = README ] && [ ! -e "$place" ] || fail "after a wipe: $(ls -A "$DIR" "$place")"
 note "passed"
