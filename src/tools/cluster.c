@@ -33,7 +33,7 @@ loch_status loch_mkdir(const char *path, mode_t mode)
             return LOCH_FAIL(LOCH_E_IO, "cannot make %s: %s", part, strerror(errno));
         *p = '/';
     }
-    if (mkdir(part, mode) != 0 && errno != EEXIST)
+    if (mkdir(part, mode) == 0 ? chmod(part, mode) != 0 : errno != EEXIST)
         return LOCH_FAIL(LOCH_E_IO, "cannot make %s: %s", part, strerror(errno));
     return LOCH_OK;
 }

@@ -147,6 +147,8 @@ LOCH_STATUS loch_json_write(const char *path, const json_t *value, mode_t mode);
 /* LOCH_E_NOT_FOUND when there is none. The caller decrefs *out. */
 LOCH_STATUS loch_json_read(const char *path, json_t **out);
 LOCH_STATUS loch_text_write(const char *path, const char *text, mode_t mode);
+/* Makes a directory with exactly that mode, whatever the umask, and its parents; one that is there
+ * is left as it is. */
 LOCH_STATUS loch_mkdir(const char *path, mode_t mode);
 
 /* ---- waiting ---- */

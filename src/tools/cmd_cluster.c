@@ -53,9 +53,9 @@ static loch_status prepare_scratch(const struct loch_cluster *c)
     LOCH_TRY(loch_scratch_own(c));
     if (c->elsewhere)
         return LOCH_OK;
-    LOCH_TRY(loch_mkdir(c->lib_dir, 0755));
+    LOCH_TRY(loch_scratch_part(c, c->lib_dir, 0755));
     (void)snprintf(path, sizeof path, "%s/pageserver", c->scratch);
-    LOCH_TRY(loch_mkdir(path, 0711));
+    LOCH_TRY(loch_scratch_part(c, path, 0711));
     LOCH_TRY(copy_library(c, "loch.so"));
     LOCH_TRY(copy_library(c, "loch_redo.so"));
     return copy_library(c, "loch.sql");

@@ -2,6 +2,7 @@
  * while it runs, an agent (loch-compute) whose state file lies in the compute's scratch. */
 #include "commands.h"
 #include "console_client.h"
+#include "directory.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -248,7 +249,8 @@ static loch_status start_agent(struct loch_cluster *c, const json_t *note, const
     pid_t pid;
 
     LOCH_TRY(write_agent_config(c, note, name, config, sizeof config));
-    LOCH_TRY(loch_mkdir(loch_field(note, "scratch"), 0711));
+    LOCH_TRY(loch_scratch_own(c));
+    LOCH_TRY(loch_scratch_part(c, loch_field(note, "scratch"), 0711));
     LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "ISSUE CREDENTIAL %s %s %s",
                            loch_field(note, "tenant_id"), loch_field(note, "branch"),
                            loch_field(note, "id")));

@@ -344,6 +344,18 @@ loch_status loch_scratch_own(const struct loch_cluster *c)
                          "%s is there already, and is not a directory of ours that only we may "
                          "write: see whose it is and remove it",
                          c->scratch);
+    if (chmod(c->scratch, 0711) != 0)
+        return LOCH_FAIL(LOCH_E_IO, "%s: %s", c->scratch, strerror(errno));
+    return LOCH_OK;
+}
+
+loch_status loch_scratch_part(const struct loch_cluster *c, const char *path, mode_t mode)
+{
+    const size_t len = strlen(c->scratch);
+
+    LOCH_TRY(loch_mkdir(path, mode));
+    if (strncmp(path, c->scratch, len) == 0 && path[len] == '/' && chmod(path, mode) != 0)
+        return LOCH_FAIL(LOCH_E_IO, "%s: %s", path, strerror(errno));
     return LOCH_OK;
 }
 

@@ -13,7 +13,7 @@ for path in "a,b" "a ;b"; do
     grep -q "choose a --dir without" <<<"$said" || fail "the refusal of '$path': $said"
 done
 
-up
+(umask 077 && up) # PostgreSQL's user passes all the same
 q "CREATE TABLE t AS SELECT g FROM generate_series(1, 1000) g"
 for port in 1 2 3 10 21 22 23 30; do
     for kind in random tls zeros; do
@@ -132,6 +132,7 @@ mkdir -m 0777 "$place"
 said=$("$LOCH" up 2>&1) && fail "a scratch that others may write is used"
 grep -q "is there already, and is not a directory of ours" <<<"$said" || fail "the refusal: $said"
 rmdir "$place"
+mkdir -m 0700 "$place" "$place/lib" "$place/pageserver" # ours, as an up under another umask left it
 "$LOCH" up >/dev/null 2>&1 || true
 [ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "rows with a scratch of our own"
 

@@ -1,4 +1,5 @@
-/* A cluster's directory and scratch: where one may be made, and what a wipe removes. */
+/* A cluster's directory and scratch: where one may be made, what a wipe removes, and the modes of
+ * what is made, whatever the umask. */
 #include "../unit.h"
 #include "directory.h"
 
@@ -51,6 +52,14 @@ static bool there(const char *name)
 {
     struct stat st;
     return lstat(path_of(name), &st) == 0;
+}
+
+static unsigned mode_of(const char *path)
+{
+    struct stat st;
+
+    assert_int_equal(stat(path, &st), 0);
+    return st.st_mode & 07777;
 }
 
 static struct loch_cluster cluster(void)
@@ -184,6 +193,44 @@ static void paths_that_cannot_be_written_down(void **state)
     assert_code(loch_dir_check_path(longest), LOCH_E_LIMIT);
 }
 
+/* `before`: an earlier start made the scratch, and what is in it, for its owner alone. */
+static void check_modes(mode_t mask, bool before)
+{
+    struct loch_cluster c = cluster();
+    char left[LOCH_DIR_LEFT_BYTES];
+    char path[200];
+    const mode_t was = umask(mask);
+
+    assert_ok(loch_cluster_create(&c, HOSTS));
+    (void)snprintf(c.scratch, sizeof c.scratch, "/dev/shm/loch-test-%d", (int)getpid());
+    (void)snprintf(path, sizeof path, "%s/part", c.scratch);
+    if (before)
+        assert_int_equal(mkdir(c.scratch, 0700) + mkdir(path, 0700), 0);
+    assert_ok(loch_scratch_own(&c));
+    assert_ok(loch_scratch_part(&c, path, 0755));
+    (void)umask(was);
+    assert_int_equal(mode_of(path_of("d")), 0700);
+    assert_int_equal(mode_of(path_of("d/secrets")), 0700);
+    assert_int_equal(mode_of(path_of("d/computes")), 0700);
+    assert_int_equal(mode_of(path_of("d/cmk.key")) & 0177, 0);
+    assert_int_equal(mode_of(path_of("d/cluster.json")) & 0177, 0);
+    assert_int_equal(mode_of(c.scratch), 0711);
+    assert_int_equal(mode_of(path), 0755);
+    assert_ok(loch_scratch_remove(&c));
+    assert_int_not_equal(access(c.scratch, F_OK), 0);
+    assert_ok(loch_scratch_remove(&c)); /* nothing there */
+    assert_ok(loch_dir_wipe(&c, left));
+}
+
+static void modes_do_not_depend_on_the_umask(void **state)
+{
+    (void)state;
+    check_modes(0, false);
+    check_modes(027, false);
+    check_modes(077, false);
+    check_modes(022, true);
+}
+
 static void only_our_scratch_is_removed(void **state)
 {
     struct loch_cluster c = cluster();
@@ -213,6 +260,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(one_that_was_cut_short, setup, teardown),
         cmocka_unit_test_setup_teardown(only_its_own_is_wiped, setup, teardown),
         cmocka_unit_test(paths_that_cannot_be_written_down),
+        cmocka_unit_test_setup_teardown(modes_do_not_depend_on_the_umask, setup, teardown),
         cmocka_unit_test_setup_teardown(only_our_scratch_is_removed, setup, teardown)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
