@@ -285,13 +285,45 @@ loch_status loch_cmd_up(struct loch_cluster *c, const struct loch_options *o)
     return loch_is_ok(failure.st) ? LOCH_OK : LOCH_FAIL(failure.st.code, "%s", failure.why);
 }
 
+struct taking_down {
+    bool immediate;
+    uint64_t until_ms; /* clean stops may take so long, all together; 0: each its own time */
+    char living[300];  /* the first that could not be stopped */
+};
+
+/* One that cannot be stopped does not keep the others up. */
 static loch_status take_down_one(struct loch_cluster *c, const char *name, void *arg)
 {
-    const struct loch_options *o = arg;
+    struct taking_down *t = arg;
+    const uint64_t now = loch_now_ms();
+    int timeout_ms = LOCH_COMPUTE_STOP_MS;
+    pid_t pid = 0;
 
-    if (!loch_is_ok(loch_compute_take_down(c, name, o->immediate)))
-        loch_progress("warning: compute %s: %s", name, loch_error_text());
+    if (t->until_ms != 0)
+        timeout_ms = t->until_ms > now ? (int)(t->until_ms - now) : 0;
+    if (loch_is_ok(loch_compute_end(c, name, t->immediate, timeout_ms, &pid)))
+        return LOCH_OK;
+    loch_progress("warning: compute %s: %s", name, loch_error_text());
+    if (pid != 0 && t->living[0] == '\0')
+        (void)snprintf(t->living, sizeof t->living, "compute %s (pid %d)", name, (int)pid);
     return LOCH_OK;
+}
+
+/* The computes' files, and what knows of their processes, are removed only when none lives. */
+static loch_status take_computes_down(struct loch_cluster *c, const struct loch_options *o)
+{
+    struct taking_down t = {.immediate = o->immediate};
+
+    if (o->timeout_s > 0)
+        t.until_ms = loch_now_ms() + (uint64_t)o->timeout_s * 1000;
+    LOCH_TRY(loch_compute_each(c, take_down_one, &t));
+    if (t.living[0] == '\0')
+        return LOCH_OK;
+    return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                     "%s is still there after a hard stop: %s, and nothing was removed. See what "
+                     "keeps it (is it T or D in ps?), end it (kill -CONT, kill -9), repeat this",
+                     t.living,
+                     c->elsewhere ? "its files are in use" : "the daemons run on for its sake");
 }
 
 loch_status loch_safekeeper_start(struct loch_cluster *c, int n)
@@ -326,11 +358,10 @@ static loch_status wipe(const struct loch_cluster *c)
 loch_status loch_cmd_down(struct loch_cluster *c, const struct loch_options *o)
 {
     char name[32];
-    struct loch_options copy = *o;
 
     if (o->wipe)
         LOCH_TRY(loch_cluster_ours(c, "stop them, then delete the directory"));
-    LOCH_TRY(loch_compute_each(c, take_down_one, &copy));
+    LOCH_TRY(take_computes_down(c, o));
     if (c->elsewhere) {
         loch_progress("the computes are stopped; the daemons are for whoever starts them to stop");
         return loch_scratch_remove(c);

@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #define READY_TIMEOUT_MS 60000
-#define DARK_TIMEOUT_MS  3000 /* a key that has just come back is with all daemons by then */
-#define STOP_TIMEOUT_MS  60000
+#define DARK_TIMEOUT_MS  3000  /* a key that has just come back is with all daemons by then */
+#define HARD_TIMEOUT_MS  15000 /* the agent kills a server that does not heed it after 5 s */
 
 static void note_path(const struct loch_cluster *c, const char *name, char *path, size_t len)
 {
@@ -374,12 +374,12 @@ loch_status loch_compute_want(struct loch_cluster *c, const char *name, bool wan
     return st;
 }
 
-loch_status loch_compute_take_down(struct loch_cluster *c, const char *name, bool immediate)
+static loch_status take_down(struct loch_cluster *c, const char *name, bool immediate,
+                             int timeout_ms)
 {
     char proc[80];
-    pid_t pid;
-
     char path[700];
+    pid_t pid;
     json_t *note = NULL;
     loch_status st = LOCH_OK;
 
@@ -388,11 +388,32 @@ loch_status loch_compute_take_down(struct loch_cluster *c, const char *name, boo
     process_name(name, proc);
     if (loch_process_alive(c, proc, &pid)) {
         loch_progress("stopping compute %s", name);
-        st = loch_process_stop(c, proc, immediate ? SIGQUIT : SIGTERM, STOP_TIMEOUT_MS);
+        st = loch_process_stop(c, proc, immediate ? SIGQUIT : SIGTERM, timeout_ms);
     }
     if (loch_is_ok(st) && json_is_true(json_object_get(note, "read_only")))
         st = loch_read_only_end(c, name, note);
     json_decref(note);
+    return st;
+}
+
+loch_status loch_compute_take_down(struct loch_cluster *c, const char *name, bool immediate)
+{
+    return take_down(c, name, immediate, LOCH_COMPUTE_STOP_MS);
+}
+
+loch_status loch_compute_end(struct loch_cluster *c, const char *name, bool immediate,
+                             int timeout_ms, pid_t *living)
+{
+    char proc[80];
+    pid_t pid = 0;
+
+    process_name(name, proc);
+    loch_status st = take_down(c, name, immediate, immediate ? LOCH_COMPUTE_STOP_MS : timeout_ms);
+    if (!immediate && !loch_is_ok(st) && loch_process_alive(c, proc, &pid)) {
+        loch_progress("warning: %s: it is stopped hard now", loch_error_text());
+        st = take_down(c, name, true, HARD_TIMEOUT_MS);
+    }
+    *living = !loch_is_ok(st) && loch_process_alive(c, proc, &pid) ? pid : 0;
     return st;
 }
 
@@ -538,7 +559,8 @@ loch_status loch_cmd_compute(struct loch_cluster *c, const struct loch_options *
     if (strcmp(verb, "stop") == 0) {
         LOCH_TRY(loch_name_check("compute", name));
         LOCH_TRY(loch_compute_want(c, name, false, NULL));
-        return loch_compute_take_down(c, name, o->immediate);
+        return take_down(c, name, o->immediate,
+                         o->timeout_s > 0 ? o->timeout_s * 1000 : LOCH_COMPUTE_STOP_MS);
     }
     return LOCH_FAIL(LOCH_E_INVALID, "want: loch compute start|stop|list [NAME]");
 }
