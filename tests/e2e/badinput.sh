@@ -148,6 +148,26 @@ agents=$(pgrep -f -c "loch-compute --config $DIR/conf/compute-main.ini" || true)
 [ "$agents" = 1 ] || fail "five commands at once started $agents agents"
 [ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "rows after five starts"
 
+# Six computes at once have a port each. One that is stopped takes another, if it is nobody's.
+starters=()
+for i in 1 2 3 4 5 6; do "$LOCH" branch create "b$i" >/dev/null || fail "branch create"; done
+for i in 1 2 3 4 5 6; do
+    "$LOCH" compute start "c$i" --branch "b$i" >"$WORK/start.$i" 2>&1 &
+    starters+=($!)
+done
+for s in "${starters[@]}"; do wait "$s" || fail "one of six computes: $(cat "$WORK"/start.*)"; done
+ports=$("$LOCH" compute list --json | grep -o '"port": [0-9]*' | sort -u | wc -l)
+[ "$ports" = 7 ] || fail "seven computes have $ports ports"
+moved() { "$LOCH" compute start c1 --port "$1" >/dev/null 2>"$WORK/err"; }
+moved $((PORT_BASE + 77)) && fail "another port for a compute that runs"
+grep -q "stop it first" "$WORK/err" || fail "another port: $(cat "$WORK/err")"
+for i in 1 2 3 4 5 6; do "$LOCH" compute stop "c$i" >/dev/null 2>&1 || fail "compute stop"; done
+moved $((PORT_BASE + 40)) && fail "another compute's port"
+grep -q "is another compute's" "$WORK/err" || fail "another compute's port: $(cat "$WORK/err")"
+moved $((PORT_BASE + 77)) || fail "another port: $(cat "$WORK/err")"
+[ "$(field c1 port)" = $((PORT_BASE + 77)) ] && [ "$(q 'SELECT count(*) FROM t' c1)" = 1001 ] || fail "rows at another port"
+"$LOCH" compute stop c1 >/dev/null 2>&1
+
 # Forty credentials of one branch at once: each is issued, each with an epoch of its own.
 askers=()
 for i in $(seq 40); do
