@@ -2,6 +2,8 @@
  */
 #include "cluster.h"
 
+#include "directory.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +33,7 @@ loch_status loch_mkdir(const char *path, mode_t mode)
             return LOCH_FAIL(LOCH_E_IO, "cannot make %s: %s", part, strerror(errno));
         *p = '/';
     }
-    if (mkdir(part, mode) != 0 && errno != EEXIST)
+    if (mkdir(part, mode) == 0 ? chmod(part, mode) != 0 : errno != EEXIST)
         return LOCH_FAIL(LOCH_E_IO, "cannot make %s: %s", part, strerror(errno));
     return LOCH_OK;
 }
@@ -258,20 +260,24 @@ static loch_status random_id(struct loch_id *id)
     return LOCH_OK;
 }
 
+/* One that is there is whole. The directory's lock is held. */
 static loch_status write_key(const struct loch_cluster *c)
 {
     char path[700];
+    char tmp[720];
     uint8_t key[32];
 
     (void)snprintf(path, sizeof path, "%s/cmk.key", c->dir);
+    (void)snprintf(tmp, sizeof tmp, "%s.tmp", path);
     if (getrandom(key, sizeof key, 0) != (ssize_t)sizeof key)
         return LOCH_FAIL(LOCH_E_IO, "no random bytes: %s", strerror(errno));
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    (void)unlink(tmp);
+    int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     bool ok = fd >= 0 && write(fd, key, sizeof key) == (ssize_t)sizeof key && fsync(fd) == 0;
     explicit_bzero(key, sizeof key);
     if (fd >= 0)
         (void)close(fd);
-    if (!ok)
+    if (!ok || rename(tmp, path) != 0)
         return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
     return LOCH_OK;
 }
@@ -362,17 +368,6 @@ static loch_status write_configs(const struct loch_cluster *c)
     return close_file(f, path);
 }
 
-/* D must be short enough for unix sockets below it: 107 bytes, "/run/.s.PGSQL.12345". */
-static loch_status check_dir(const struct loch_cluster *c)
-{
-    if (strlen(c->dir) + strlen("/run/.s.PGSQL.12345") > 107)
-        return LOCH_FAIL(LOCH_E_LIMIT,
-                         "%s is too long a path for unix sockets: choose a --dir of "
-                         "at most 88 characters",
-                         c->dir);
-    return LOCH_OK;
-}
-
 static json_t *hosts_json(const struct loch_cluster *c)
 {
     json_t *hosts = json_object();
@@ -412,15 +407,26 @@ loch_status loch_cluster_save(const struct loch_cluster *c)
     return st;
 }
 
+/* The directory's lock is held: of two that make a cluster there one finds the other's. */
+static loch_status fill_dir(const struct loch_cluster *c)
+{
+    bool has_key = false;
+
+    LOCH_TRY(loch_dir_check_new(c, &has_key));
+    LOCH_TRY(loch_dir_make_parts(c));
+    if (c->kms_uri == NULL && !has_key)
+        LOCH_TRY(write_key(c));
+    return loch_cluster_save(c);
+}
+
 loch_status loch_cluster_create(struct loch_cluster *c, const char *hosts)
 {
-    static const char *const parts[] = {
-        "",        "conf",       "store",        "run",          "log",         "computes",
-        "secrets", "pageserver", "safekeeper-1", "safekeeper-2", "safekeeper-3"};
-    char path[700];
     char text[LOCH_ID_TEXT_BYTES];
+    bool has_key = false;
+    int lock = -1;
 
-    LOCH_TRY(check_dir(c));
+    LOCH_TRY(loch_dir_check_path(c->dir));
+    LOCH_TRY(loch_dir_check_new(c, &has_key));
     LOCH_TRY(take_hosts(c, hosts));
     LOCH_TRY(random_id(&c->id));
     LOCH_TRY(random_id(&c->pageserver_node));
@@ -435,19 +441,11 @@ loch_status loch_cluster_create(struct loch_cluster *c, const char *hosts)
         LOCH_TRY(check_ports(c));
         LOCH_TRY(check_scratch(c));
     }
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        (void)snprintf(path, sizeof path, "%s%s%s", c->dir, parts[i][0] ? "/" : "", parts[i]);
-        LOCH_TRY(loch_mkdir(path, 0700));
-    }
-    (void)snprintf(path, sizeof path, "%s/cmk.key", c->dir);
-    if (access(path, F_OK) == 0)
-        return LOCH_FAIL(LOCH_E_EXISTS,
-                         "%s is there but cluster.json is not: this directory is half "
-                         "a cluster; nothing was changed",
-                         path);
-    if (c->kms_uri == NULL)
-        LOCH_TRY(write_key(c));
-    return loch_cluster_save(c);
+    LOCH_TRY(loch_mkdir(c->dir, 0700));
+    LOCH_TRY(loch_dir_lock(c->dir, &lock));
+    const loch_status st = fill_dir(c);
+    (void)close(lock);
+    return st;
 }
 
 loch_status loch_cluster_add_safekeeper(struct loch_cluster *c, int *n)

@@ -11,11 +11,12 @@
  *   D/conf/NAME.ini            one per daemon and compute
  *   D/store/                   the object store (local back-end)
  *   D/safekeeper-N/ D/pageserver/   the daemons' data
- *   D/run/NAME.json            pid and start time; D/run/.s.PGSQL.PORT the consoles
+ *   D/run/NAME.json            pid and start time, NAME.lock; D/run/.s.PGSQL.PORT the consoles
  *   D/log/NAME.log
  *   D/computes/NAME.json       what a compute is attached to
  *   D/secrets/TENANT           superuser passwords, 0600
  *   D/deleting/TENANT-ID.json  a tenant's deletion that not all have heard of (cmd_tenant.c)
+ *   D/audit-heads.json         what the last `loch key audit verify` saw
  *   SCRATCH/...                tmpfs: compute data directories, redo workers, libraries
  */
 #ifndef LOCH_TOOLS_CLUSTER_H
@@ -59,7 +60,8 @@ LOCH_STATUS loch_cluster_save(const struct loch_cluster *c);
 /* Another safekeeper, in the first free place; not a member of anything yet. */
 LOCH_STATUS loch_cluster_add_safekeeper(struct loch_cluster *c, int *n);
 /* Makes the directory, ids, key and configuration of a new cluster. hosts: "SK1,SK2,SK3,PAGESERVER"
- * when something else starts the daemons, or NULL. */
+ * when something else starts the daemons, or NULL. LOCH_E_EXISTS when the directory has anything
+ * else in it (directory.h); what a creation that was cut short left is gone on with. */
 LOCH_STATUS loch_cluster_create(struct loch_cluster *c, const char *hosts);
 
 static inline int loch_port_safekeeper(const struct loch_cluster *c, int n)
@@ -146,6 +148,8 @@ LOCH_STATUS loch_json_write(const char *path, const json_t *value, mode_t mode);
 /* LOCH_E_NOT_FOUND when there is none. The caller decrefs *out. */
 LOCH_STATUS loch_json_read(const char *path, json_t **out);
 LOCH_STATUS loch_text_write(const char *path, const char *text, mode_t mode);
+/* Makes a directory with exactly that mode, whatever the umask, and its parents; one that is there
+ * is left as it is. */
 LOCH_STATUS loch_mkdir(const char *path, mode_t mode);
 
 /* ---- waiting ---- */

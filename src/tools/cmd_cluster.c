@@ -1,8 +1,7 @@
 /* Holds: up, down, status. */
 #include "commands.h"
 #include "console_client.h"
-
-#include "loch/io/tree.h"
+#include "directory.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -47,32 +46,16 @@ static loch_status copy_library(const struct loch_cluster *c, const char *name)
     return LOCH_OK;
 }
 
-/* The scratch's place is open to everybody: one that another user made first is not used. */
-static loch_status own_scratch(const struct loch_cluster *c)
-{
-    struct stat st;
-
-    LOCH_TRY(loch_mkdir(c->scratch, 0711));
-    if (lstat(c->scratch, &st) != 0)
-        return LOCH_FAIL(LOCH_E_IO, "%s: %s", c->scratch, strerror(errno));
-    if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022) != 0)
-        return LOCH_FAIL(LOCH_E_INVALID,
-                         "%s is there already, and is not a directory of ours that only we may "
-                         "write: see whose it is and remove it",
-                         c->scratch);
-    return LOCH_OK;
-}
-
 static loch_status prepare_scratch(const struct loch_cluster *c)
 {
     char path[200];
 
-    LOCH_TRY(own_scratch(c));
+    LOCH_TRY(loch_scratch_own(c));
     if (c->elsewhere)
         return LOCH_OK;
-    LOCH_TRY(loch_mkdir(c->lib_dir, 0755));
+    LOCH_TRY(loch_scratch_part(c, c->lib_dir, 0755));
     (void)snprintf(path, sizeof path, "%s/pageserver", c->scratch);
-    LOCH_TRY(loch_mkdir(path, 0711));
+    LOCH_TRY(loch_scratch_part(c, path, 0711));
     LOCH_TRY(copy_library(c, "loch.so"));
     LOCH_TRY(copy_library(c, "loch_redo.so"));
     return copy_library(c, "loch.sql");
@@ -304,13 +287,45 @@ loch_status loch_cmd_up(struct loch_cluster *c, const struct loch_options *o)
     return loch_is_ok(failure.st) ? LOCH_OK : LOCH_FAIL(failure.st.code, "%s", failure.why);
 }
 
+struct taking_down {
+    bool immediate;
+    uint64_t until_ms; /* clean stops may take so long, all together; 0: each its own time */
+    char living[300];  /* the first that could not be stopped */
+};
+
+/* One that cannot be stopped does not keep the others up. */
 static loch_status take_down_one(struct loch_cluster *c, const char *name, void *arg)
 {
-    const struct loch_options *o = arg;
+    struct taking_down *t = arg;
+    const uint64_t now = loch_now_ms();
+    int timeout_ms = LOCH_COMPUTE_STOP_MS;
+    pid_t pid = 0;
 
-    if (!loch_is_ok(loch_compute_take_down(c, name, o->immediate)))
-        loch_progress("warning: compute %s: %s", name, loch_error_text());
+    if (t->until_ms != 0)
+        timeout_ms = t->until_ms > now ? (int)(t->until_ms - now) : 0;
+    if (loch_is_ok(loch_compute_end(c, name, t->immediate, timeout_ms, &pid)))
+        return LOCH_OK;
+    loch_progress("warning: compute %s: %s", name, loch_error_text());
+    if (pid != 0 && t->living[0] == '\0')
+        (void)snprintf(t->living, sizeof t->living, "compute %s (pid %d)", name, (int)pid);
     return LOCH_OK;
+}
+
+/* The computes' files, and what knows of their processes, are removed only when none lives. */
+static loch_status take_computes_down(struct loch_cluster *c, const struct loch_options *o)
+{
+    struct taking_down t = {.immediate = o->immediate};
+
+    if (o->timeout_s > 0)
+        t.until_ms = loch_now_ms() + (uint64_t)o->timeout_s * 1000;
+    LOCH_TRY(loch_compute_each(c, take_down_one, &t));
+    if (t.living[0] == '\0')
+        return LOCH_OK;
+    return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                     "%s is still there after a hard stop: %s, and nothing was removed. See what "
+                     "keeps it (is it T or D in ps?), end it (kill -CONT, kill -9), repeat this",
+                     t.living,
+                     c->elsewhere ? "its files are in use" : "the daemons run on for its sake");
 }
 
 loch_status loch_safekeeper_start(struct loch_cluster *c, int n)
@@ -331,17 +346,27 @@ loch_status loch_safekeeper_stop(struct loch_cluster *c, int n)
     return loch_process_stop(c, name, SIGTERM, STOP_TIMEOUT_MS);
 }
 
+static loch_status wipe(const struct loch_cluster *c)
+{
+    char left[LOCH_DIR_LEFT_BYTES];
+
+    loch_progress("deleting %s", c->dir);
+    LOCH_TRY(loch_dir_wipe(c, left));
+    if (left[0] != '\0')
+        loch_progress("left in %s, for it is not the cluster's: %s", c->dir, left);
+    return LOCH_OK;
+}
+
 loch_status loch_cmd_down(struct loch_cluster *c, const struct loch_options *o)
 {
     char name[32];
-    struct loch_options copy = *o;
 
     if (o->wipe)
         LOCH_TRY(loch_cluster_ours(c, "stop them, then delete the directory"));
-    LOCH_TRY(loch_compute_each(c, take_down_one, &copy));
+    LOCH_TRY(take_computes_down(c, o));
     if (c->elsewhere) {
         loch_progress("the computes are stopped; the daemons are for whoever starts them to stop");
-        return loch_remove_tree(c->scratch);
+        return loch_scratch_remove(c);
     }
     loch_progress("stopping the pageserver and the safekeepers");
     LOCH_TRY(loch_process_stop(c, "pageserver", SIGTERM, STOP_TIMEOUT_MS));
@@ -350,12 +375,8 @@ loch_status loch_cmd_down(struct loch_cluster *c, const struct loch_options *o)
         (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
         LOCH_TRY(loch_process_stop(c, name, SIGTERM, STOP_TIMEOUT_MS));
     }
-    LOCH_TRY(loch_remove_tree(c->scratch));
-    if (o->wipe) {
-        loch_progress("deleting %s", c->dir);
-        return loch_remove_tree(c->dir);
-    }
-    return LOCH_OK;
+    LOCH_TRY(loch_scratch_remove(c));
+    return o->wipe ? wipe(c) : LOCH_OK;
 }
 
 static void add_process(const struct loch_cluster *c, json_t *rows, const char *name, int port)

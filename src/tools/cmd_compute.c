@@ -2,6 +2,7 @@
  * while it runs, an agent (loch-compute) whose state file lies in the compute's scratch. */
 #include "commands.h"
 #include "console_client.h"
+#include "directory.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -14,8 +15,8 @@
 #include <unistd.h>
 
 #define READY_TIMEOUT_MS 60000
-#define DARK_TIMEOUT_MS  3000 /* a key that has just come back is with all daemons by then */
-#define STOP_TIMEOUT_MS  60000
+#define DARK_TIMEOUT_MS  3000  /* a key that has just come back is with all daemons by then */
+#define HARD_TIMEOUT_MS  15000 /* the agent kills a server that does not heed it after 5 s */
 
 static void note_path(const struct loch_cluster *c, const char *name, char *path, size_t len)
 {
@@ -192,17 +193,103 @@ static loch_status refuse_unfinished(const struct loch_cluster *c, const char *t
                      name, name, tenant);
 }
 
-/* Makes the note of a compute that is not known yet. */
-static loch_status compute_define(struct loch_cluster *c, const struct loch_options *o,
-                                  const char *name)
+/* What is asked of a compute that is known already must be what it is; but for the port, which
+ * is looked at by move_port. */
+static loch_status check_same(const struct loch_options *o, const char *path, const char *name)
+{
+    json_t *note = NULL;
+
+    LOCH_TRY(loch_json_read(path, &note));
+    bool read_only = json_is_true(json_object_get(note, "read_only"));
+    const char *branch = loch_field(note, read_only ? "of" : "branch");
+    bool same = (!o->branch || strcmp(o->branch, branch) == 0) &&
+                (!o->tenant || strcmp(o->tenant, loch_field(note, "tenant")) == 0) &&
+                (!o->listen || strcmp(o->listen, loch_field(note, "listen")) == 0) &&
+                (!o->read_only || read_only) && o->at == NULL;
+    json_decref(note);
+    if (!same)
+        return LOCH_FAIL(LOCH_E_INVALID,
+                         "compute %s is attached to another tenant, branch, point "
+                         "or address (see loch compute list): choose another name%s",
+                         name, read_only ? ", or stop it first" : "");
+    return LOCH_OK;
+}
+
+/* Another port for a compute that is known already. The lock of the notes is held. */
+static loch_status move_port(struct loch_cluster *c, const struct loch_options *o, const char *path,
+                             const char *name)
+{
+    char proc[80];
+    json_t *note = NULL;
+    loch_status st = LOCH_OK;
+    pid_t pid;
+    int port = 0;
+
+    LOCH_TRY(loch_json_read(path, &note));
+    if (o->port == 0 || o->port == json_int(note, "port"))
+        goto out;
+    process_name(name, proc);
+    if (loch_process_alive(c, proc, &pid)) {
+        st = LOCH_FAIL(LOCH_E_INVALID,
+                       "compute %s runs on port %d: stop it first, another --port is taken at its "
+                       "next start",
+                       name, json_int(note, "port"));
+        goto out;
+    }
+    LOCH_TRY_OUT(st, choose_port(c, o->port, &port));
+    json_object_set_new(note, "port", json_integer(port));
+    st = loch_json_write(path, note, 0600);
+out:
+    json_decref(note);
+    return st;
+}
+
+/* Writes the note of a compute that is not known yet. The lock of the notes is held, for nobody
+ * else is to choose the same port, or the same name. */
+static loch_status write_note(struct loch_cluster *c, const struct loch_options *o,
+                              const char *name, const char *tenant_id, const char *branch)
 {
     char path[700];
-    char tenant_id[33];
     char id_text[LOCH_ID_TEXT_BYTES];
     char scratch[300];
     struct loch_id id;
-    json_t *branch = NULL;
     int port = 0;
+
+    note_path(c, name, path, sizeof path);
+    if (access(path, F_OK) == 0) { /* another command was faster */
+        LOCH_TRY(check_same(o, path, name));
+        return move_port(c, o, path, name);
+    }
+    LOCH_TRY(choose_port(c, o->port, &port));
+    if (getrandom(id.bytes, sizeof id.bytes, 0) != (ssize_t)sizeof id.bytes)
+        return LOCH_FAIL(LOCH_E_IO, "no random bytes: %s", strerror(errno));
+    (void)snprintf(scratch, sizeof scratch, "%s/compute-%s", c->scratch, name);
+    json_t *note = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:b}", "name", name, "id",
+                             loch_id_format(&id, id_text), "tenant", o->tenant ? o->tenant : "main",
+                             "tenant_id", tenant_id, "branch", branch, "port", port, "scratch",
+                             scratch, "wanted", 1);
+    if (o->listen != NULL)
+        json_object_set_new(note, "listen", json_string(o->listen));
+    const loch_status st = loch_json_write(path, note, 0600);
+    json_decref(note);
+    return st;
+}
+
+/* Computes are defined, and change their port, one after another. */
+static loch_status lock_notes(const struct loch_cluster *c, int *fd)
+{
+    char path[700];
+
+    (void)snprintf(path, sizeof path, "%s/computes", c->dir);
+    return loch_dir_lock(path, fd);
+}
+
+static loch_status compute_define(struct loch_cluster *c, const struct loch_options *o,
+                                  const char *name)
+{
+    char tenant_id[33];
+    json_t *branch = NULL;
+    int lock = -1;
     const char *tenant = o->tenant ? o->tenant : "main";
 
     LOCH_TRY(loch_tenant_find(c, tenant, tenant_id));
@@ -211,25 +298,11 @@ static loch_status compute_define(struct loch_cluster *c, const struct loch_opti
     if (loch_is_ok(st))
         st = refuse_unfinished(c, tenant, tenant_id, branch);
     if (loch_is_ok(st))
-        st = choose_port(c, o->port, &port);
-    if (!loch_is_ok(st)) {
-        json_decref(branch);
-        return st;
+        st = lock_notes(c, &lock);
+    if (loch_is_ok(st)) {
+        st = write_note(c, o, name, tenant_id, loch_field(branch, "name"));
+        (void)close(lock);
     }
-    if (getrandom(id.bytes, sizeof id.bytes, 0) != (ssize_t)sizeof id.bytes) {
-        json_decref(branch);
-        return LOCH_FAIL(LOCH_E_IO, "no random bytes: %s", strerror(errno));
-    }
-    (void)snprintf(scratch, sizeof scratch, "%s/compute-%s", c->scratch, name);
-    json_t *note =
-        json_pack("{s:s, s:s, s:s, s:s, s:O, s:i, s:s, s:b}", "name", name, "id",
-                  loch_id_format(&id, id_text), "tenant", tenant, "tenant_id", tenant_id, "branch",
-                  json_object_get(branch, "name"), "port", port, "scratch", scratch, "wanted", 1);
-    if (o->listen != NULL)
-        json_object_set_new(note, "listen", json_string(o->listen));
-    note_path(c, name, path, sizeof path);
-    st = loch_json_write(path, note, 0600);
-    json_decref(note);
     json_decref(branch);
     return st;
 }
@@ -273,7 +346,8 @@ static loch_status start_agent(struct loch_cluster *c, const json_t *note, const
     pid_t pid;
 
     LOCH_TRY(write_agent_config(c, note, name, config, sizeof config));
-    LOCH_TRY(loch_mkdir(loch_field(note, "scratch"), 0711));
+    LOCH_TRY(loch_scratch_own(c));
+    LOCH_TRY(loch_scratch_part(c, loch_field(note, "scratch"), 0711));
     LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "ISSUE CREDENTIAL %s %s %s",
                            loch_field(note, "tenant_id"), loch_field(note, "branch"),
                            loch_field(note, "id")));
@@ -397,12 +471,12 @@ loch_status loch_compute_want(struct loch_cluster *c, const char *name, bool wan
     return st;
 }
 
-loch_status loch_compute_take_down(struct loch_cluster *c, const char *name, bool immediate)
+static loch_status take_down(struct loch_cluster *c, const char *name, bool immediate,
+                             int timeout_ms)
 {
     char proc[80];
-    pid_t pid;
-
     char path[700];
+    pid_t pid;
     json_t *note = NULL;
     loch_status st = LOCH_OK;
 
@@ -411,11 +485,32 @@ loch_status loch_compute_take_down(struct loch_cluster *c, const char *name, boo
     process_name(name, proc);
     if (loch_process_alive(c, proc, &pid)) {
         loch_progress("stopping compute %s", name);
-        st = loch_process_stop(c, proc, immediate ? SIGQUIT : SIGTERM, STOP_TIMEOUT_MS);
+        st = loch_process_stop(c, proc, immediate ? SIGQUIT : SIGTERM, timeout_ms);
     }
     if (loch_is_ok(st) && json_is_true(json_object_get(note, "read_only")))
         st = loch_read_only_end(c, name, note);
     json_decref(note);
+    return st;
+}
+
+loch_status loch_compute_take_down(struct loch_cluster *c, const char *name, bool immediate)
+{
+    return take_down(c, name, immediate, LOCH_COMPUTE_STOP_MS);
+}
+
+loch_status loch_compute_end(struct loch_cluster *c, const char *name, bool immediate,
+                             int timeout_ms, pid_t *living)
+{
+    char proc[80];
+    pid_t pid = 0;
+
+    process_name(name, proc);
+    loch_status st = take_down(c, name, immediate, immediate ? LOCH_COMPUTE_STOP_MS : timeout_ms);
+    if (!immediate && !loch_is_ok(st) && loch_process_alive(c, proc, &pid)) {
+        loch_progress("warning: %s: it is stopped hard now", loch_error_text());
+        st = take_down(c, name, true, HARD_TIMEOUT_MS);
+    }
+    *living = !loch_is_ok(st) && loch_process_alive(c, proc, &pid) ? pid : 0;
     return st;
 }
 
@@ -465,26 +560,18 @@ static loch_status read_only_define(struct loch_cluster *c, const struct loch_op
     return st;
 }
 
-/* What is asked of a compute that is known already must be what it is. */
-static loch_status check_same(const struct loch_options *o, const char *path, const char *name)
+static loch_status check_known(struct loch_cluster *c, const struct loch_options *o,
+                               const char *path, const char *name)
 {
-    json_t *note = NULL;
+    int lock = -1;
 
-    LOCH_TRY(loch_json_read(path, &note));
-    bool read_only = json_is_true(json_object_get(note, "read_only"));
-    const char *branch = loch_field(note, read_only ? "of" : "branch");
-    bool same = (!o->branch || strcmp(o->branch, branch) == 0) &&
-                (!o->tenant || strcmp(o->tenant, loch_field(note, "tenant")) == 0) &&
-                (o->port == 0 || o->port == json_int(note, "port")) &&
-                (!o->listen || strcmp(o->listen, loch_field(note, "listen")) == 0) &&
-                (!o->read_only || read_only) && o->at == NULL;
-    json_decref(note);
-    if (!same)
-        return LOCH_FAIL(LOCH_E_INVALID,
-                         "compute %s is attached to another tenant, branch, point, "
-                         "port or address (see loch compute list): choose another name%s",
-                         name, read_only ? ", or stop it first" : "");
-    return LOCH_OK;
+    LOCH_TRY(check_same(o, path, name));
+    if (o->port == 0)
+        return LOCH_OK;
+    LOCH_TRY(lock_notes(c, &lock));
+    const loch_status st = move_port(c, o, path, name);
+    (void)close(lock);
+    return st;
 }
 
 /* Before anything is noted: `up` is not to try again what cannot be. */
@@ -518,7 +605,7 @@ static loch_status compute_start(struct loch_cluster *c, const struct loch_optio
                          "(loch branch create NAME --at ...) and start a compute on it");
     note_path(c, name, path, sizeof path);
     if (access(path, F_OK) == 0)
-        LOCH_TRY(check_same(o, path, name));
+        LOCH_TRY(check_known(c, o, path, name));
     else
         LOCH_TRY(o->read_only ? read_only_define(c, o, name) : compute_define(c, o, name));
     LOCH_TRY(refuse_archived_branch(c, path));
@@ -562,7 +649,8 @@ loch_status loch_cmd_compute(struct loch_cluster *c, const struct loch_options *
     if (strcmp(verb, "stop") == 0) {
         LOCH_TRY(loch_name_check("compute", name));
         LOCH_TRY(loch_compute_want(c, name, false, NULL));
-        return loch_compute_take_down(c, name, o->immediate);
+        return take_down(c, name, o->immediate,
+                         o->timeout_s > 0 ? o->timeout_s * 1000 : LOCH_COMPUTE_STOP_MS);
     }
     return LOCH_FAIL(LOCH_E_INVALID, "want: loch compute start|stop|list [NAME]");
 }

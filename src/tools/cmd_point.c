@@ -12,6 +12,8 @@
 #include <sys/random.h>
 #include <time.h>
 
+#define LOOK_TIMEOUT_MS 10000 /* for the pageserver to be back */
+
 static const char *tenant_name(const struct loch_options *o)
 {
     return o->tenant ? o->tenant : "main";
@@ -101,52 +103,61 @@ loch_status loch_read_only_end(struct loch_cluster *c, const char *compute, cons
 
 /* ---- restore ---- */
 
-static loch_status each_live(struct loch_cluster *c, const json_t *attached, bool up)
+static bool is_live(const json_t *each)
+{
+    return json_is_true(json_object_get(each, "live"));
+}
+
+static loch_status stop_live(struct loch_cluster *c, const json_t *attached)
 {
     json_t *each;
     size_t i;
 
     json_array_foreach(attached, i, each)
     {
-        const char *name = loch_field(each, "name");
-        json_t *shown = NULL;
-        if (!json_is_true(json_object_get(each, "live")))
-            continue;
-        if (up)
-            loch_progress("starting compute %s on the restored branch", name);
-        LOCH_TRY(up ? loch_compute_bring_up(c, name, &shown)
-                    : loch_compute_take_down(c, name, false));
-        json_decref(shown);
+        if (is_live(each))
+            LOCH_TRY(loch_compute_take_down(c, loch_field(each, "name"), false));
     }
     return LOCH_OK;
 }
 
-/* They stand on the branch as it was. */
-static void start_again(struct loch_cluster *c, const json_t *attached)
+/* Starts those that ran. One that does not start does not keep the others down: what the first
+ * one says is the failure. */
+static loch_status start_live(struct loch_cluster *c, const json_t *attached, const char *where)
 {
     json_t *each;
     size_t i;
+    loch_status first = LOCH_OK;
+    char why[600] = "";
 
     json_array_foreach(attached, i, each)
     {
         const char *name = loch_field(each, "name");
         json_t *shown = NULL;
-        if (!json_is_true(json_object_get(each, "live")))
+        if (!is_live(each))
             continue;
-        loch_progress("starting compute %s again", name);
-        if (!loch_is_ok(loch_compute_bring_up(c, name, &shown)))
-            loch_progress("warning: compute %s: %s", name, loch_error_text());
+        loch_progress("starting compute %s %s", name, where);
+        const loch_status st = loch_compute_bring_up(c, name, &shown);
         json_decref(shown);
+        if (loch_is_ok(st))
+            continue;
+        loch_progress("warning: compute %s: %s", name, loch_error_text());
+        if (loch_is_ok(first))
+            (void)snprintf(why, sizeof why, "compute %s: %s", name, loch_error_text());
+        first = loch_is_ok(first) ? st : first;
     }
+    return loch_is_ok(first) ? first : LOCH_FAIL(first.code, "%s", why);
 }
 
+/* *asked: the exchange was ordered; whether it was made, if this fails, the answer says. */
 static loch_status swap_names(struct loch_cluster *c, const char *tenant, const char *branch,
-                              const char *kept, const json_t *restored)
+                              const char *kept, const json_t *restored, bool *asked)
 {
     json_t *old = NULL;
     json_t *rows = NULL;
 
     LOCH_TRY(loch_branch_find(c, tenant, branch, &old));
+    *asked = true;
     loch_status st = loch_consolef(
         c, loch_port_pageserver(c), &rows, "RENAME BRANCH %s %s TO %s NAME TAKEN BY %s", tenant,
         loch_field(old, "timeline"), kept, loch_field(restored, "timeline"));
@@ -155,44 +166,98 @@ static loch_status swap_names(struct loch_cluster *c, const char *tenant, const 
     return st;
 }
 
+enum outcome { AS_IT_WAS, RESTORED, UNKNOWN };
+
+/* Which timeline carries the name, after an exchange whose answer was lost. */
+static enum outcome look(struct loch_cluster *c, const char *tenant, const char *branch,
+                         const json_t *restored)
+{
+    json_t *row = NULL;
+
+    if (!loch_is_ok(loch_console_wait(c, "pageserver", loch_port_pageserver(c), LOOK_TIMEOUT_MS)) ||
+        !loch_is_ok(loch_branch_find(c, tenant, branch, &row)))
+        return UNKNOWN;
+    const bool swapped = strcmp(loch_field(row, "timeline"), loch_field(restored, "timeline")) == 0;
+    json_decref(row);
+    return swapped ? RESTORED : AS_IT_WAS;
+}
+
+struct restore {
+    struct loch_cluster *c;
+    const char *tenant, *branch;
+    char name[64], kept[64]; /* the new branch's until the exchange, the old one's after it */
+    json_t *attached, *restored;
+};
+
+/* The exchange of names, with the computes stopped. When it is not made they are started again. */
+static loch_status exchange(struct restore *r)
+{
+    char why[600];
+    bool asked = false;
+    enum outcome outcome = AS_IT_WAS;
+
+    loch_status st = stop_live(r->c, r->attached);
+    if (loch_is_ok(st))
+        st = swap_names(r->c, r->tenant, r->branch, r->kept, r->restored, &asked);
+    if (loch_is_ok(st))
+        return st;
+    (void)snprintf(why, sizeof why, "%s", loch_error_text());
+    if (asked)
+        outcome = look(r->c, r->tenant, r->branch, r->restored);
+    if (outcome == RESTORED) {
+        loch_progress("warning: the answer was lost (%s), but the names are exchanged", why);
+        return LOCH_OK;
+    }
+    (void)start_live(r->c, r->attached, "again");
+    if (outcome == UNKNOWN)
+        return LOCH_FAIL(st.code,
+                         "%s; whether branch %s is restored is not known: when the pageserver "
+                         "answers, it is if `loch branch show %s` says timeline %s; else branch %s "
+                         "stays beside (loch branch delete %s)",
+                         why, r->branch, r->branch, loch_field(r->restored, "timeline"), r->name,
+                         r->name);
+    loch_progress("nothing is restored; branch %s stays beside (loch branch delete %s)", r->name,
+                  r->name);
+    return LOCH_FAIL(st.code, "%s", why);
+}
+
+static void show_restored(const struct restore *r)
+{
+    json_t *shown = json_pack("[{s:s, s:O, s:O, s:s}]", "branch", r->branch, "timeline",
+                              json_object_get(r->restored, "timeline"), "lsn",
+                              json_object_get(r->restored, "start_lsn"), "kept_as", r->kept);
+    loch_print_rows(r->c, shown);
+    json_decref(shown);
+}
+
 /* Whatever goes wrong before the names are swapped, the branch is as it was; afterwards its
  * computes find the restored timeline under its name at their next start. */
 loch_status loch_branch_restore(struct loch_cluster *c, const struct loch_options *o,
                                 const char *tenant, const char *branch)
 {
-    char restored_name[64], kept[64], why[600];
-    json_t *attached = NULL;
-    json_t *restored = NULL;
+    struct restore r = {.c = c, .tenant = tenant, .branch = branch};
     struct loch_options at = *o;
     loch_status st;
 
     if (o->at == NULL)
         return LOCH_FAIL(LOCH_E_INVALID, "want: loch branch restore NAME --at LSN|TIME");
     at.from = branch;
-    dated_name(branch, "restored", restored_name);
-    dated_name(branch, "before-restore", kept);
-    LOCH_TRY(loch_attached(c, tenant_name(o), branch, &attached));
-    LOCH_TRY_OUT(st, loch_branch_make(c, &at, restored_name, &restored));
-    st = each_live(c, attached, false);
-    if (loch_is_ok(st))
-        st = swap_names(c, tenant, branch, kept, restored);
+    dated_name(branch, "restored", r.name);
+    dated_name(branch, "before-restore", r.kept);
+    LOCH_TRY(loch_attached(c, tenant_name(o), branch, &r.attached));
+    LOCH_TRY_OUT(st, loch_branch_make(c, &at, r.name, &r.restored));
+    LOCH_TRY_OUT(st, exchange(&r));
+    loch_progress("what branch %s was is branch %s now", branch, r.kept);
+    st = start_live(c, r.attached, "on the restored branch");
+    show_restored(&r);
     if (!loch_is_ok(st)) {
+        char why[600];
         (void)snprintf(why, sizeof why, "%s", loch_error_text());
-        start_again(c, attached);
-        st = LOCH_FAIL(st.code, "%s", why);
-        loch_progress("nothing is restored; branch %s stays beside (loch branch delete %s)",
-                      restored_name, restored_name);
-        goto out;
+        st = LOCH_FAIL(st.code, "branch %s is restored, but not all of its computes run: %s",
+                       branch, why);
     }
-    loch_progress("what branch %s was is branch %s now", branch, kept);
-    LOCH_TRY_OUT(st, each_live(c, attached, true));
-    json_t *shown = json_pack("[{s:s, s:O, s:O, s:s}]", "branch", branch, "timeline",
-                              json_object_get(restored, "timeline"), "lsn",
-                              json_object_get(restored, "start_lsn"), "kept_as", kept);
-    loch_print_rows(c, shown);
-    json_decref(shown);
 out:
-    json_decref(attached);
-    json_decref(restored);
+    json_decref(r.attached);
+    json_decref(r.restored);
     return st;
 }

@@ -14,6 +14,7 @@ struct loch_options {
     const char *hosts, *listen;
     const char *to; /* the fourth word: a new name */
     int port;
+    int timeout_s; /* for clean stops */
     bool immediate, read_only, wipe, keep_prepared;
 };
 
@@ -145,6 +146,11 @@ LOCH_STATUS loch_compute_want(struct loch_cluster *c, const char *name, bool wan
                               const char *settings);
 /* Stops it; ok when it does not run. */
 LOCH_STATUS loch_compute_take_down(struct loch_cluster *c, const char *name, bool immediate);
+#define LOCH_COMPUTE_STOP_MS 60000
+/* The same, a clean stop in timeout_ms, after which it is stopped hard; *living is its process when
+ * it is there all the same, else 0. */
+LOCH_STATUS loch_compute_end(struct loch_cluster *c, const char *name, bool immediate,
+                             int timeout_ms, pid_t *living);
 /* Calls fn for every D/computes/NAME.json. */
 LOCH_STATUS loch_compute_each(struct loch_cluster *c,
                               loch_status (*fn)(struct loch_cluster *c, const char *name,

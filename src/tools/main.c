@@ -19,7 +19,11 @@ static const char usage[] =
     "  init --hosts SK,SK,SK,PS  makes a cluster's directory for daemons that something else\n"
     "                            starts (containers, service units) and that are reached by these\n"
     "                            host names; `up` then starts the computes only\n"
-    "  down [--wipe]             stop everything; --wipe also deletes the cluster's directory\n"
+    "  down [--wipe] [--immediate] [--timeout SECONDS]\n"
+    "                            stop everything; computes that do not stop cleanly in time (each\n"
+    "                            in 60 s, or all in SECONDS) are stopped hard; --wipe also "
+    "deletes\n"
+    "                            what the cluster has in its directory\n"
     "  status                    what runs\n"
     "  tenant create NAME [--kms-uri URI] [--import DATADIR] | list | show NAME | delete NAME|ID\n"
     "  branch create NAME [--tenant T] [--from main] [--at LSN|TIME] [--keep-prepared]\n"
@@ -52,8 +56,8 @@ static const char usage[] =
     "wiped\n"
     "  key audit verify          every record of every daemon's audit log: signature and chain\n"
     "  compute start|stop|list [NAME=main] [--tenant T] [--branch B] [--port P] [--immediate]\n"
-    "                            [--set name=value[,name=value...]] [--listen "
-    "ADDRESSES=127.0.0.1]\n"
+    "                            [--timeout SECONDS] [--set name=value[,name=value...]]\n"
+    "                            [--listen ADDRESSES=127.0.0.1]\n"
     "  compute start NAME --read-only [--at LSN|TIME] [--branch B]   looks at the past; gone\n"
     "                            with its branch when it is stopped\n"
     "  safekeeper list           who keeps the WAL, and how far each is\n"
@@ -85,6 +89,7 @@ enum {
     OPT_FROM,
     OPT_AT,
     OPT_PORT,
+    OPT_TIMEOUT,
     OPT_IMMEDIATE,
     OPT_READ_ONLY,
     OPT_WIPE,
@@ -110,6 +115,7 @@ static const struct option long_options[] = {
     {"from", required_argument, NULL, OPT_FROM},
     {"at", required_argument, NULL, OPT_AT},
     {"port", required_argument, NULL, OPT_PORT},
+    {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"immediate", no_argument, NULL, OPT_IMMEDIATE},
     {"read-only", no_argument, NULL, OPT_READ_ONLY},
     {"wipe", no_argument, NULL, OPT_WIPE},
@@ -215,6 +221,17 @@ static loch_status parse_port(const char *text, int *out)
     return LOCH_OK;
 }
 
+static loch_status parse_timeout(const char *text, int *out)
+{
+    char *end;
+    long v = strtol(text, &end, 10);
+
+    if (*text == '\0' || *end != '\0' || v < 1 || v > 86400)
+        return LOCH_FAIL(LOCH_E_INVALID, "\"%s\" is not a number of seconds (1 to 86400)", text);
+    *out = (int)v;
+    return LOCH_OK;
+}
+
 /* Where the text of an option goes; NULL: it has none, or is not kept as it is. */
 static const char **text_option(struct loch_options *o, int opt)
 {
@@ -269,6 +286,8 @@ static loch_status set_option(struct loch_cluster *c, struct loch_options *o, in
         return LOCH_OK;
     case OPT_PORT:
         return parse_port(optarg, &o->port);
+    case OPT_TIMEOUT:
+        return parse_timeout(optarg, &o->timeout_s);
     case OPT_JSON:
         c->json = true;
         return LOCH_OK;
@@ -286,6 +305,16 @@ static loch_status set_option(struct loch_cluster *c, struct loch_options *o, in
         return LOCH_OK;
     default:
         return LOCH_FAIL(LOCH_E_INVALID, "unknown option; see loch --help");
+    }
+}
+
+/* `.` is no name that a directory could be removed by. */
+static void cut_dots(char *dir)
+{
+    for (size_t len = strlen(dir); len > 1; len = strlen(dir)) {
+        if (dir[len - 1] != '/' && strcmp(dir + len - 2, "/.") != 0)
+            return;
+        dir[len - 1] = '\0';
     }
 }
 
@@ -308,6 +337,7 @@ static loch_status default_dir(struct loch_cluster *c)
             return LOCH_FAIL(LOCH_E_INVALID, "--dir is too long");
         memcpy(c->dir, full, strlen(full) + 1);
     }
+    cut_dots(c->dir);
     ssize_t n = readlink("/proc/self/exe", full, sizeof full - 1);
     if (n <= 0)
         return LOCH_FAIL(LOCH_E_IO, "cannot tell where this program lies (/proc not mounted?)");

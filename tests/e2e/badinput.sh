@@ -1,9 +1,19 @@
 #!/usr/bin/env bash
-# Garbage on every port, a second daemon on the same directory, a wrong key, a flipped byte in stored files:
-# a clear refusal, nothing overwritten, and the cluster serves on.
+# Garbage on every port, a second daemon on the same directory, a wrong key, a flipped byte in stored files, somebody
+# else's directory: a clear refusal, nothing overwritten, and the cluster serves on.
 . "$(dirname "$0")/lib.sh"
 
-up
+# A directory with something else in it is not taken, nor one whose path cannot be written down.
+mkdir "$WORK/project" && echo mine >"$WORK/project/README"
+said=$(cd "$WORK/project" && "$LOCH" up --dir . --port-base "$PORT_BASE" 2>&1) && fail "a cluster in somebody's directory"
+grep -q "$WORK/project is not empty (README)" <<<"$said" || fail "the refusal: $said"
+[ "$(ls -A "$WORK/project")" = README ] || fail "a refused up left something: $(ls -A "$WORK/project")"
+for path in "a,b" "a ;b"; do
+    said=$("$LOCH" up --dir "$WORK/$path" --port-base "$PORT_BASE" 2>&1) && fail "a cluster in '$path'"
+    grep -q "choose a --dir without" <<<"$said" || fail "the refusal of '$path': $said"
+done
+
+(umask 077 && up) # PostgreSQL's user passes all the same
 q "CREATE TABLE t AS SELECT g FROM generate_series(1, 1000) g"
 for port in 1 2 3 10 21 22 23 30; do
     for kind in random tls zeros; do
@@ -122,6 +132,7 @@ mkdir -m 0777 "$place"
 said=$("$LOCH" up 2>&1) && fail "a scratch that others may write is used"
 grep -q "is there already, and is not a directory of ours" <<<"$said" || fail "the refusal: $said"
 rmdir "$place"
+mkdir -m 0700 "$place" "$place/lib" "$place/pageserver" # ours, as an up under another umask left it
 "$LOCH" up >/dev/null 2>&1 || true
 [ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "rows with a scratch of our own"
 
@@ -137,6 +148,26 @@ agents=$(pgrep -f -c "loch-compute --config $DIR/conf/compute-main.ini" || true)
 [ "$agents" = 1 ] || fail "five commands at once started $agents agents"
 [ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "rows after five starts"
 
+# Six computes at once have a port each. One that is stopped takes another, if it is nobody's.
+starters=()
+for i in 1 2 3 4 5 6; do "$LOCH" branch create "b$i" >/dev/null || fail "branch create"; done
+for i in 1 2 3 4 5 6; do
+    "$LOCH" compute start "c$i" --branch "b$i" >"$WORK/start.$i" 2>&1 &
+    starters+=($!)
+done
+for s in "${starters[@]}"; do wait "$s" || fail "one of six computes: $(cat "$WORK"/start.*)"; done
+ports=$("$LOCH" compute list --json | grep -o '"port": [0-9]*' | sort -u | wc -l)
+[ "$ports" = 7 ] || fail "seven computes have $ports ports"
+moved() { "$LOCH" compute start c1 --port "$1" >/dev/null 2>"$WORK/err"; }
+moved $((PORT_BASE + 77)) && fail "another port for a compute that runs"
+grep -q "stop it first" "$WORK/err" || fail "another port: $(cat "$WORK/err")"
+for i in 1 2 3 4 5 6; do "$LOCH" compute stop "c$i" >/dev/null 2>&1 || fail "compute stop"; done
+moved $((PORT_BASE + 40)) && fail "another compute's port"
+grep -q "is another compute's" "$WORK/err" || fail "another compute's port: $(cat "$WORK/err")"
+moved $((PORT_BASE + 77)) || fail "another port: $(cat "$WORK/err")"
+[ "$(field c1 port)" = $((PORT_BASE + 77)) ] && [ "$(q 'SELECT count(*) FROM t' c1)" = 1001 ] || fail "rows at another port"
+"$LOCH" compute stop c1 >/dev/null 2>&1
+
 # Forty credentials of one branch at once: each is issued, each with an epoch of its own.
 askers=()
 for i in $(seq 40); do
@@ -150,4 +181,11 @@ rm -f "$WORK"/credential.*
 destroy_compute main
 "$LOCH" compute start main >/dev/null || fail "compute start after forty credentials"
 [ "$(q 'SELECT count(*) FROM t')" = 1001 ] || fail "rows after forty credentials"
+
+# A wipe takes what the cluster made, and names the rest.
+echo mine >"$DIR/README"
+place=$(scratch)
+said=$(cd "$DIR" && "$LOCH" down --wipe --dir . 2>&1) || fail "down --wipe: $said"
+grep -q "left in $DIR, .*: README$" <<<"$said" || fail "down --wipe says: $said"
+[ "$(ls -A "$DIR")" = README ] && [ ! -e "$place" ] || fail "after a wipe: $(ls -A "$DIR" "$place")"
 note "passed"

@@ -72,6 +72,69 @@ up
 [ "$(q 'SELECT count(*) FROM t' old)|$(q 'SELECT string_agg(at, $$,$$) FROM log' old)" = "0|before,after" ] || fail "what was kept"
 amcheck
 
+# The answer to the exchange of names gets lost, and the compute does not start: restored all the same, and said so.
+cat >"$WORK/lose.py" <<'PY'
+"""A console in front of another one, that loses the answer to RENAME BRANCH and the connection with it."""
+import asyncio, os, sys
+path = sys.argv[1]
+
+async def serve(reader, writer):
+    there, back = await asyncio.open_unix_connection(path + ".real")
+    asked = False
+
+    async def up():
+        nonlocal asked
+        while data := await reader.read(1 << 16):
+            asked = asked or b"RENAME BRANCH" in data
+            back.write(data)
+        back.close()
+
+    async def down():
+        while data := await there.read(1 << 16):
+            if asked:
+                break
+            writer.write(data)
+        writer.close()
+
+    await asyncio.gather(up(), down())
+
+async def main():
+    os.rename(path, path + ".real")
+    async with await asyncio.start_unix_server(serve, path) as server:
+        await server.serve_forever()
+
+asyncio.run(main())
+PY
+set_scratch() { # DIR, of the compute main
+    python3 - "$DIR/computes/main.json" "$1" <<'PY'
+import json, sys
+note = json.load(open(sys.argv[1]))
+print(note["scratch"])
+note["scratch"] = sys.argv[2]
+json.dump(note, open(sys.argv[1], "w"))
+PY
+}
+console=$DIR/run/.s.PGSQL.$((PORT_BASE + 10))
+python3 "$WORK/lose.py" "$console" 2>/dev/null &
+loser=$!
+BACKGROUND+=("$loser")
+answers() { [ -e "$console.real" ] && "$LOCH" branch list >/dev/null 2>&1; }
+wait_until 20 answers || fail "no console in front of the console"
+was=$(set_scratch "$console") # no directory
+"$LOCH" branch restore main --at "$at" --json >"$WORK/out" 2>"$WORK/err" && fail "a compute that does not start is no failure"
+restored_at=$(date +%s)
+kill "$loser"
+mv "$console.real" "$console"
+set_scratch "$was" >/dev/null
+grep -q "the answer was lost" "$WORK/err" || fail "the lost answer: $(cat "$WORK/err")"
+grep -q "branch main is restored, but not all of its computes run: compute main" "$WORK/err" || fail "the compute: $(cat "$WORK/err")"
+second=$(python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["kept_as"])' <"$WORK/out") || fail "no result: $(cat "$WORK/out")"
+[ "$(names)" = "$(printf '%s\n' main "$kept" "$second" | sort | paste -sd' ')" ] || fail "branches after the lost answer: $(names)"
+"$LOCH" compute start main >/dev/null || fail "compute start"
+[ "$(q 'SELECT count(*), sum(v) FROM t')|$(q 'SELECT count(*) FROM log')" = "5000|0|0" ] || fail "rows after the lost answer"
+next_second() { [ "$(date +%s)" -gt "$restored_at" ]; } # the names of what is kept have a second's precision
+wait_until 5 next_second
+
 # Again, while no compute runs; a point that is not there changes nothing.
 "$LOCH" compute stop main >/dev/null
 before=$(names)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Two safekeepers down: commits hang and acknowledge nothing, a cancel neither; one back: they complete.
+# Two safekeepers down: commits hang and acknowledge nothing, a cancel neither; one back: they complete. A compute that
+# cannot stop cleanly is stopped hard by `down`, which removes nothing under one that lives.
 . "$(dirname "$0")/lib.sh"
 
 up
@@ -66,4 +67,36 @@ for donor in 1 2 3 1 2 3; do
     rows=$have
 done
 [ "$from_donor" -gt 0 ] || fail "the one with the newest WAL was never asked"
+
+# A compute that nothing ends: what it uses, and what knows of it, stays.
+agent=$(daemon_pid compute-main)
+place=$(scratch)
+pgdata=$(field main pgdata)
+kill -STOP "$agent"
+"$LOCH" down --wipe --timeout 1 2>"$WORK/err" && fail "down goes on though a compute lives"
+grep -q "compute main (pid $agent) is still there" "$WORK/err" || fail "down says: $(cat "$WORK/err")"
+[ -d "$pgdata" ] && [ "$(daemon_pid compute-main)" = "$agent" ] && [ -e "$DIR/cmk.key" ] || fail "something was removed under a compute"
+[ "$("$LOCH" status | grep -E 'safekeeper|pageserver' | grep -c ' up ')" = 4 ] || fail "not all daemons run on: $("$LOCH" status)"
+kill -CONT "$agent" # the stops that it was sent wait for it
+wait_gone "$agent"
+"$LOCH" compute start main >/dev/null || fail "compute start"
+[ "$(q "SELECT count(*) FROM t")" = "$rows" ] || fail "rows after a hard stop"
+
+# Without a quorum there is no clean stop: a hard one, and only then the files go.
+agent=$(daemon_pid compute-main)
+postmaster=$(head -1 "$(field main pgdata)/postmaster.pid")
+stopped=$(daemon_pid safekeeper-1 && daemon_pid safekeeper-2)
+# shellcheck disable=SC2086
+kill -STOP $stopped
+"$LOCH" down --timeout 1 2>"$WORK/err" &
+down=$!
+wait_gone "$agent"
+# shellcheck disable=SC2086
+kill -CONT $stopped # they are being stopped, too
+wait "$down" || fail "down without a quorum: $(cat "$WORK/err")"
+grep -q "it is stopped hard now" "$WORK/err" || fail "a clean stop without a quorum: $(cat "$WORK/err")"
+dead "$agent" && dead "$postmaster" || fail "a compute lives on after down"
+[ ! -e "$place" ] || fail "down left the scratch"
+up
+[ "$(q "SELECT count(*) FROM t")" = "$rows" ] || fail "rows after down without a quorum"
 note "passed"
