@@ -25,6 +25,10 @@ LOCH_STATUS import_path(const char *data_dir, const char *relative,
 /* Reads a whole regular file of at most `max` bytes into *out (replaced). LOCH_E_NOT_FOUND. */
 LOCH_STATUS import_read_file(const char *data_dir, const char *relative, size_t max,
                              struct loch_buf *out);
+/* Opens a regular file for reading, not through a symbolic link and without waiting for anybody:
+ * the path may have become another thing since it was listed. LOCH_E_NOT_FOUND, LOCH_E_INVALID: no
+ * regular file, LOCH_E_IO. The caller closes *fd. */
+LOCH_STATUS import_open(const char *path, int *fd, uint64_t *bytes);
 /* Calls fn for each entry of the directory but "." and "..", unsorted. LOCH_E_NOT_FOUND. */
 LOCH_STATUS import_each(const char *data_dir, const char *relative,
                         LOCH_STATUS (*fn)(void *arg, const char *name, const struct stat *st),

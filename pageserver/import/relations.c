@@ -140,6 +140,13 @@ static LOCH_STATUS put_page(const struct listing *list, const struct file *file,
         return LOCH_OK; /* a block without a version below the relation's end reads as zeros */
     if (!loch_page_is_plausible(page))
         return LOCH_FAIL(LOCH_E_CORRUPT, "%s: block %u has no valid page header", path, block);
+    if (list->import->facts->had_checksums &&
+        loch_page_checksum(page) != loch_page_checksum_for(page, block))
+        return LOCH_FAIL(
+            LOCH_E_CORRUPT,
+            "%s: block %u of the relation has checksum %u, its contents make %u: it is "
+            "damaged",
+            path, block, loch_page_checksum(page), loch_page_checksum_for(page, block));
     loch_page_set_checksum(page, 0);
     list->import->stats->pages++;
     return list->import->put(list->import->arg, &key, loch_slice_of(page, LOCH_PAGE_BYTES));
@@ -174,14 +181,16 @@ static LOCH_STATUS put_blocks(const struct listing *list, const struct file *fil
 static LOCH_STATUS put_file(const struct listing *list, const struct file *file)
 {
     char path[IMPORT_PATH_MAX];
+    uint64_t bytes;
     loch_status st;
     int fd;
 
     file_name(list, file, path);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return LOCH_FAIL(LOCH_E_IO, "%s: %s", path, strerror(errno));
-    st = put_blocks(list, file, fd, path);
+    LOCH_TRY(import_open(path, &fd, &bytes));
+    if (bytes != file->size)
+        st = LOCH_FAIL(LOCH_E_INVALID, "%s: its size changed while the directory was read", path);
+    else
+        st = put_blocks(list, file, fd, path);
     close(fd);
     list->import->stats->files++;
     return st;

@@ -36,6 +36,7 @@ psql -h "$WORK/stock" -p "$STOCK_PORT" -U postgres -d postgres -Xqc "CREATE DATA
 stock "SET client_min_messages = error; CREATE UNLOGGED TABLE fleeting AS SELECT 1; CREATE SEQUENCE numbers; SELECT nextval('numbers');
        CREATE TABLE blobs AS SELECT g, (SELECT string_agg(md5((g * i)::text), '') FROM generate_series(1, 200) i) FROM generate_series(1, 500) g;
        CREATE INDEX ON blobs USING gin (to_tsvector('simple', string_agg)); SELECT lo_from_bytea(4711, 'large'); DELETE FROM blobs WHERE g % 3 = 0" >/dev/null
+relation=$(stock "SELECT pg_relation_filepath('pgbench_accounts')")
 dump -h "$WORK/stock" -p "$STOCK_PORT" -U postgres >"$WORK/before"
 
 refused "a server may be running" "$LOCH" tenant create shop --import "$WORK/stock/in"
@@ -49,6 +50,14 @@ stock_stop
 "$LOCH" tenant create shop --import "$WORK/stock/in" >/dev/null || fail "import"
 (cd "$WORK/stock/in" && find . -type f -exec sha256sum {} + | sort) | cmp -s - "$WORK/files" || fail "the import changed its directory"
 refused "there already" "$LOCH" tenant create shop --import "$WORK/stock/in"
+# A damaged page of a cluster with checksums is not sealed as a good one.
+damaged=$WORK/stock/in/$relation
+byte() { dd if="$damaged" bs=1 skip=20000 count=1 status=none; }
+put_byte() { dd of="$damaged" bs=1 seek=20000 count=1 conv=notrunc status=none; }
+byte >"$WORK/byte"
+tr '\000-\377' '\001-\377\000' <"$WORK/byte" | put_byte
+refused "$relation: block 2 of the relation has checksum" "$LOCH" tenant create damaged --import "$WORK/stock/in"
+put_byte <"$WORK/byte"
 "$LOCH" compute start shop --tenant shop >/dev/null || fail "compute of the imported tenant"
 port=$(field shop port)
 url="host=127.0.0.1 port=$port user=postgres password=secret"

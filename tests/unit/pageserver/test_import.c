@@ -68,6 +68,9 @@ struct world {
     struct loch_import_facts facts;
     struct loch_import_stats stats;
     uint32_t size, pages; /* of relation 9 */
+    uint16_t checksum;    /* of the last page that was put */
+    const char *swap;     /* becomes a FIFO, or a link, when the relation's size is known */
+    bool link;
 };
 
 static void path_of(const struct world *w, const char *name, char path[static 300])
@@ -86,8 +89,8 @@ static void put_bytes(const struct world *w, const char *name, const void *bytes
     assert_int_equal(fclose(f), 0);
 }
 
-/* A file of `count` pages. */
-static void put_pages(const struct world *w, const char *name, uint32_t count)
+/* A file of `count` pages; with the checksums of blocks from `first` on, or without any. */
+static void put_pages(const struct world *w, const char *name, uint32_t count, uint32_t first)
 {
     uint8_t pages[4 * LOCH_PAGE_BYTES];
 
@@ -95,6 +98,8 @@ static void put_pages(const struct world *w, const char *name, uint32_t count)
         uint8_t *page = pages + (size_t)i * LOCH_PAGE_BYTES;
         loch_page_init(page, 0);
         memset(page + 4000, 'a' + (int)i, 100);
+        if (w->facts.had_checksums)
+            loch_page_set_checksum(page, loch_page_checksum_for(page, first + i));
     }
     put_bytes(w, name, pages, (size_t)count * LOCH_PAGE_BYTES);
 }
@@ -145,13 +150,21 @@ static int world_down(void **state)
 static LOCH_STATUS take(void *arg, const struct loch_key *key, struct loch_slice value)
 {
     struct world *w = arg;
+    char path[300], to[300];
 
     if (key->rel != 9)
         return LOCH_OK;
     if (key->kind == LOCH_KEY_REL_SIZE) {
         w->size = loch_get_u32(value.data);
+        if (w->swap != NULL) {
+            path_of(w, w->swap, path);
+            path_of(w, "PG_VERSION", to);
+            assert_int_equal(unlink(path), 0);
+            assert_int_equal(w->link ? symlink(to, path) : mkfifo(path, 0600), 0);
+        }
     } else if (key->kind == LOCH_KEY_PAGE) {
         w->pages++;
+        w->checksum = loch_page_checksum(value.data);
     }
     return LOCH_OK;
 }
@@ -167,7 +180,7 @@ static void test_truncated(void **state)
 {
     struct world *w = *state;
 
-    put_pages(w, "base/5/9", 3);
+    put_pages(w, "base/5/9", 3, 0);
     put_bytes(w, "base/5/9.1", "", 0);
     put_bytes(w, "base/5/9.2", "", 0);
     assert_ok(import(w));
@@ -177,8 +190,65 @@ static void test_truncated(void **state)
     assert_ok(import(w));
     assert_int_equal(w->size, 0);
     assert_int_equal(w->pages, 0);
-    put_pages(w, "base/5/9.2", 1);
+    put_pages(w, "base/5/9.2", 1, 262144);
     assert_code(import(w), LOCH_E_CORRUPT);
+}
+
+/* ---- checksums ---- */
+
+static void flip(const struct world *w, const char *name, long at)
+{
+    char path[300];
+
+    path_of(w, name, path);
+    FILE *f = fopen(path, "r+");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, at, SEEK_SET), 0);
+    const int was = fgetc(f);
+    assert_int_equal(fseek(f, at, SEEK_SET), 0);
+    assert_int_equal(fputc(was ^ 1, f), was ^ 1);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void test_checksums(void **state)
+{
+    static const uint8_t zeros[2 * LOCH_PAGE_BYTES];
+    struct world *w = *state;
+
+    w->facts.had_checksums = true;
+    put_pages(w, "base/5/9", 3, 0);
+    put_bytes(w, "base/5/9_vm", zeros, sizeof zeros);
+    assert_ok(import(w));
+    assert_int_equal(w->pages, 3);
+    assert_int_equal(w->checksum, 0);
+    flip(w, "base/5/9", 2 * 8192 + 6000);
+    assert_code(import(w), LOCH_E_CORRUPT);
+    assert_non_null(strstr(loch_error_text(), "base/5/9: block 2 "));
+    w->facts.had_checksums = false; /* nobody can tell */
+    assert_ok(import(w));
+    w->facts.had_checksums = true;
+    put_pages(w, "base/5/9", 3, 1); /* each of them another block's */
+    assert_code(import(w), LOCH_E_CORRUPT);
+}
+
+/* ---- what is no file any more when it is opened ---- */
+
+static void test_swapped(void **state)
+{
+    struct world *w = *state;
+
+    alarm(60); /* a FIFO that is waited for */
+    w->swap = "base/5/9";
+    put_pages(w, "base/5/9", 3, 0);
+    assert_code(import(w), LOCH_E_INVALID);
+    char path[300];
+    path_of(w, "base/5/9", path);
+    assert_int_equal(unlink(path), 0);
+    put_pages(w, "base/5/9", 3, 0);
+    w->link = true;
+    assert_code(import(w), LOCH_E_IO);
+    assert_int_equal(w->pages, 0);
+    alarm(0);
 }
 
 int main(void)
@@ -186,6 +256,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fork_size),
         cmocka_unit_test_setup_teardown(test_truncated, world_up, world_down),
+        cmocka_unit_test_setup_teardown(test_checksums, world_up, world_down),
+        cmocka_unit_test_setup_teardown(test_swapped, world_up, world_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
