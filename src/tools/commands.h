@@ -14,7 +14,7 @@ struct loch_options {
     const char *hosts, *listen;
     const char *to; /* the fourth word: a new name */
     int port;
-    bool immediate, read_only, wipe, keep_prepared;
+    bool immediate, read_only, wipe, keep_prepared, rollback_prepared;
 };
 
 LOCH_STATUS loch_cmd_init(struct loch_cluster *c, const struct loch_options *o);

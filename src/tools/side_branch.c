@@ -26,7 +26,7 @@ static loch_status take_credential(const struct loch_cluster *c, struct loch_sid
 
 loch_status loch_side_branch_make(const struct loch_cluster *c, const char *what,
                                   const char *tenant, const char *from, loch_lsn at,
-                                  struct loch_side_branch *out)
+                                  bool keep_prepared, struct loch_side_branch *out)
 {
     struct loch_side_branch b = {0};
     json_t *rows = NULL;
@@ -39,8 +39,8 @@ loch_status loch_side_branch_make(const struct loch_cluster *c, const char *what
     (void)snprintf(b.name, sizeof b.name, "%.50s-%08" PRIx32, what, random);
     if (at != LOCH_LSN_NONE)
         (void)snprintf(clause, sizeof clause, " AT " LOCH_LSN_FMT, LOCH_LSN_ARG(at));
-    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "CREATE BRANCH %s %s FROM %s%s",
-                           b.tenant, b.name, from, clause));
+    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "CREATE BRANCH %s %s FROM %s%s%s",
+                           b.tenant, b.name, from, clause, keep_prepared ? " PREPARED keep" : ""));
     loch_status st = loch_lsn_parse(loch_field(json_array_get(rows, 0), "start_lsn"), &b.lsn);
     json_decref(rows);
     if (loch_is_ok(st))

@@ -13,10 +13,11 @@ struct loch_side_branch {
 };
 
 /* Of `from` (a name or an id) at `at`; LOCH_LSN_NONE: at what is ingested. Its name begins with
- * `what`. On failure nothing is left. */
+ * `what`. Transactions that are prepared there are rolled back in it unless keep_prepared. On
+ * failure nothing is left. */
 LOCH_STATUS loch_side_branch_make(const struct loch_cluster *c, const char *what,
                                   const char *tenant, const char *from, loch_lsn at,
-                                  struct loch_side_branch *out);
+                                  bool keep_prepared, struct loch_side_branch *out);
 /* Says on standard error when it cannot be dropped. */
 void loch_side_branch_drop(const struct loch_cluster *c, struct loch_side_branch *b);
 
