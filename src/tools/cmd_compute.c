@@ -160,7 +160,6 @@ static loch_status choose_port(struct loch_cluster *c, int wanted, int *out)
                      first);
 }
 
-/* Makes the note of a compute that is not known yet. */
 static loch_status refuse_archived(const json_t *branch)
 {
     if (strcmp(loch_field(branch, "state"), "archived") != 0)
@@ -170,8 +169,10 @@ static loch_status refuse_archived(const json_t *branch)
                      loch_field(branch, "name"), loch_field(branch, "name"));
 }
 
+/* Makes the note of a compute that is not known yet; with what is in `more` (may be NULL) from the
+ * beginning. */
 static loch_status compute_define(struct loch_cluster *c, const struct loch_options *o,
-                                  const char *name)
+                                  const char *name, json_t *more)
 {
     char path[700];
     char tenant_id[33];
@@ -202,6 +203,8 @@ static loch_status compute_define(struct loch_cluster *c, const struct loch_opti
                   json_object_get(branch, "name"), "port", port, "scratch", scratch, "wanted", 1);
     if (o->listen != NULL)
         json_object_set_new(note, "listen", json_string(o->listen));
+    if (more != NULL)
+        json_object_update(note, more);
     note_path(c, name, path, sizeof path);
     st = loch_json_write(path, note, 0600);
     json_decref(note);
@@ -394,9 +397,9 @@ loch_status loch_compute_take_down(struct loch_cluster *c, const char *name, boo
     return st;
 }
 
-/* It could not be defined: nobody would ever remove its branch. */
+/* It could not be defined: its branch goes. */
 static loch_status read_only_undo(struct loch_cluster *c, const struct loch_options *on,
-                                  const char *name, loch_status cause)
+                                  const char *name, struct loch_side_note *side, loch_status cause)
 {
     char tenant[33];
     char why[600];
@@ -405,9 +408,14 @@ static loch_status read_only_undo(struct loch_cluster *c, const struct loch_opti
     loch_status st = loch_tenant_find(c, on->tenant ? on->tenant : "main", tenant);
     if (loch_is_ok(st))
         st = loch_branch_remove(c, tenant, on->branch);
-    if (!loch_is_ok(st))
-        loch_progress("warning: branch %s stays: %s", on->branch, loch_error_text());
     loch_attached_forget(c, name);
+    if (loch_is_ok(st)) {
+        loch_side_note_end(side);
+    } else {
+        loch_progress("warning: branch %s stays until the next `loch up`: %s", on->branch,
+                      loch_error_text());
+        loch_side_note_leave(side);
+    }
     return LOCH_FAIL(cause.code, "%s", why);
 }
 
@@ -415,26 +423,22 @@ static loch_status read_only_undo(struct loch_cluster *c, const struct loch_opti
 static loch_status read_only_define(struct loch_cluster *c, const struct loch_options *o,
                                     const char *name)
 {
-    char path[700];
+    struct loch_side_note side;
     json_t *branch = NULL;
-    json_t *note = NULL;
     struct loch_options on = *o;
 
-    LOCH_TRY(loch_read_only_branch(c, o, name, &branch));
+    LOCH_TRY(loch_read_only_branch(c, o, name, &side, &branch));
     on.branch = loch_field(branch, "name");
-    loch_status st = compute_define(c, &on, name);
-    note_path(c, name, path, sizeof path);
+    json_t *more =
+        json_pack("{s:b, s:s, s:O}", "read_only", 1, "of", o->branch ? o->branch : "main", "lsn",
+                  json_object_get(branch, "start_lsn"));
+    loch_status st = more != NULL ? compute_define(c, &on, name, more)
+                                  : LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %s", name);
     if (loch_is_ok(st))
-        st = loch_json_read(path, &note);
-    if (loch_is_ok(st)) {
-        json_object_set_new(note, "read_only", json_true());
-        json_object_set_new(note, "of", json_string(o->branch ? o->branch : "main"));
-        json_object_set(note, "lsn", json_object_get(branch, "start_lsn"));
-        st = loch_json_write(path, note, 0600);
-    }
-    if (!loch_is_ok(st))
-        st = read_only_undo(c, &on, name, st);
-    json_decref(note);
+        loch_side_note_end(&side);
+    else
+        st = read_only_undo(c, &on, name, &side, st);
+    json_decref(more);
     json_decref(branch);
     return st;
 }
@@ -494,7 +498,7 @@ static loch_status compute_start(struct loch_cluster *c, const struct loch_optio
     if (access(path, F_OK) == 0)
         LOCH_TRY(check_same(o, path, name));
     else
-        LOCH_TRY(o->read_only ? read_only_define(c, o, name) : compute_define(c, o, name));
+        LOCH_TRY(o->read_only ? read_only_define(c, o, name) : compute_define(c, o, name, NULL));
     LOCH_TRY(refuse_archived_branch(c, path));
     process_name(name, proc);
     const bool late = o->extra != NULL && loch_process_alive(c, proc, &pid);

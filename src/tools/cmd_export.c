@@ -146,8 +146,6 @@ static loch_status fetch(struct export *e)
                                                 .lsn = e->side.lsn,
                                                 .dir = e->dir,
                                                 .full = true};
-    LOCH_TRY(loch_env_on_signal(e->env, SIGINT, interrupted, e));
-    LOCH_TRY(loch_env_on_signal(e->env, SIGTERM, interrupted, e));
     LOCH_TRY(loch_env_timer(e->env, PROGRESS_MS, &e->progress, tell, e));
     loch_status st = loch_basebackup_fetch(&order, &e->base, clear, done, e);
     if (loch_is_ok(st)) {
@@ -240,6 +238,20 @@ out:
 
 /* ---- the command ---- */
 
+/* Before there is a branch to be dropped. What is ignored, as under nohup, stays so. */
+static loch_status watch_signals(struct export *e)
+{
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
+        struct sigaction was;
+        if (sigaction(signals[i], NULL, &was) == 0 && was.sa_handler == SIG_IGN)
+            continue;
+        LOCH_TRY(loch_env_on_signal(e->env, signals[i], interrupted, e));
+    }
+    return LOCH_OK;
+}
+
 static loch_status fetch_side(struct loch_cluster *c, struct export *e, const char *tenant,
                               const json_t *branch, loch_lsn lsn, bool keep_prepared)
 {
@@ -265,7 +277,9 @@ static loch_status export_at(struct loch_cluster *c, struct export *e, const cha
                              const json_t *branch, loch_lsn lsn, bool keep_prepared)
 {
     LOCH_TRY(loch_env_real_create(&e->env));
-    const loch_status st = fetch_side(c, e, tenant, branch, lsn, keep_prepared);
+    loch_status st = watch_signals(e);
+    if (loch_is_ok(st))
+        st = fetch_side(c, e, tenant, branch, lsn, keep_prepared);
     loch_env_real_destroy(e->env);
     LOCH_TRY(st);
     json_t *shown = json_pack("[{s:s, s:o, s:s, s:i}]", "branch", loch_field(branch, "name"), "lsn",

@@ -102,6 +102,44 @@ stock_start "$WORK/stock/tip"
 [ "$(stock "SELECT count(*) FROM pg_prepared_xacts")" = 0 ] || fail "--rollback-prepared kept one"
 [ "$(stock "SELECT (SELECT sum(bbalance) FROM pgbench_branches) = (SELECT sum(abalance) FROM pgbench_accounts), (SELECT count(*) FROM t)")" = "t|0" ] || fail "the tip's sums"
 stock_stop
+
+# An export that is ended takes its branch with it; one that is killed leaves it to the next `up`, which leaves a running one's alone.
+exports() { "$LOCH" branch list --tenant shop --json | grep -o '"name": "export-main-[^"]*"' || true; }
+noted() { compgen -G "$DIR/run/export-main-*.side" >/dev/null; }
+begin_export() { # in steps, until its note is there
+    rm -rf "$WORK/stock/part"
+    "$LOCH" branch export main --tenant shop --to "$WORK/stock/part" >"$WORK/said" 2>&1 &
+    exporting=$!
+    until noted; do dead "$exporting" && fail "an export without a note: $(cat "$WORK/said")"; done
+    kill -STOP "$exporting"
+}
+for signal in HUP TERM; do
+    begin_export
+    kill -s "$signal" "$exporting"
+    kill -CONT "$exporting"
+    wait "$exporting" && fail "an export that got SIG$signal ended well"
+    grep -q "interrupted" "$WORK/said" || fail "SIG$signal: $(cat "$WORK/said")"
+    [ -z "$(exports)" ] || fail "SIG$signal left $(exports)"
+    noted && fail "SIG$signal left a note"
+done
+begin_export
+while [ -z "$(exports)" ]; do # its branch is made between two looks
+    kill -CONT "$exporting"; sleep 0.01; kill -STOP "$exporting"
+    dead "$exporting" && fail "an export that was to be killed ended: $(cat "$WORK/said")"
+done
+"$LOCH" up >/dev/null 2>"$WORK/err" || fail "up beside an export"
+[ -n "$(exports)" ] || fail "up removed a running export's branch: $(cat "$WORK/err")"
+grep -q "export-" "$WORK/err" && fail "up names a running export's branch: $(cat "$WORK/err")"
+kill -9 "$exporting"
+wait "$exporting" 2>/dev/null && fail "killed, and well"
+"$LOCH" branch create export-mine-0123abcd --tenant shop >/dev/null || fail "branch"
+"$LOCH" up >/dev/null 2>"$WORK/err" || fail "up after a killed export"
+[ "$(exports)" = "" ] || fail "a killed export's branch stays: $(cat "$WORK/err")"
+noted && fail "a killed export's note stays"
+read -ra delete < <(grep -o "loch branch delete export-mine-0123abcd --tenant shop" "$WORK/err") || fail "a branch that only looks so is not named: $(cat "$WORK/err")"
+"$LOCH" "${delete[@]:1}" >/dev/null || fail "the command that up names"
+note "exports that end early leave nothing"
+
 # Out and in again.
 "$LOCH" tenant create again --import "$WORK/stock/out" >/dev/null || fail "the export is imported"
 "$LOCH" compute start again --tenant again >/dev/null || fail "compute of the export"
