@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,19 +19,25 @@ LOCH_STATUS import_path(const char *data_dir, const char *relative,
     return LOCH_OK;
 }
 
-static LOCH_STATUS read_all(int fd, const char *path, size_t max, struct loch_buf *out)
+LOCH_STATUS import_open(const char *path, int *fd, uint64_t *bytes)
 {
     struct stat st;
-    size_t want;
+    int opened = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 
-    if (fstat(fd, &st) != 0)
-        return LOCH_FAIL(LOCH_E_IO, "%s: %s", path, strerror(errno));
-    if (!S_ISREG(st.st_mode))
+    if (opened < 0)
+        return LOCH_FAIL(errno == ENOENT ? LOCH_E_NOT_FOUND : LOCH_E_IO, "%s: %s", path,
+                         strerror(errno));
+    if (fstat(opened, &st) != 0 || !S_ISREG(st.st_mode)) {
+        close(opened);
         return LOCH_FAIL(LOCH_E_INVALID, "%s is not a regular file", path);
-    if ((uint64_t)st.st_size > max)
-        return LOCH_FAIL(LOCH_E_LIMIT, "%s has %lld bytes, at most %zu are taken", path,
-                         (long long)st.st_size, max);
-    want = (size_t)st.st_size;
+    }
+    *fd = opened;
+    *bytes = (uint64_t)st.st_size;
+    return LOCH_OK;
+}
+
+static LOCH_STATUS read_all(int fd, const char *path, size_t want, struct loch_buf *out)
+{
     out->len = 0;
     LOCH_TRY(loch_buf_reserve(out, want + 1));
     while (out->len < want) {
@@ -50,15 +57,17 @@ LOCH_STATUS import_read_file(const char *data_dir, const char *relative, size_t 
                              struct loch_buf *out)
 {
     char path[IMPORT_PATH_MAX];
+    uint64_t bytes;
     loch_status st;
     int fd;
 
     LOCH_TRY(import_path(data_dir, relative, path));
-    fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0)
-        return LOCH_FAIL(errno == ENOENT ? LOCH_E_NOT_FOUND : LOCH_E_IO, "%s: %s", path,
-                         strerror(errno));
-    st = read_all(fd, path, max, out);
+    LOCH_TRY(import_open(path, &fd, &bytes));
+    if (bytes > max)
+        st = LOCH_FAIL(LOCH_E_LIMIT, "%s has %" PRIu64 " bytes, at most %zu are taken", path, bytes,
+                       max);
+    else
+        st = read_all(fd, path, (size_t)bytes, out);
     close(fd);
     return st;
 }

@@ -41,8 +41,9 @@ struct loch_import_stats {
 
 /* Puts every page, size, SLRU page, map, two-phase state, origin and auxiliary file. FSM forks are
  * left out (never WAL-logged, they would go stale), and of unlogged relations all but the init
- * fork. LOCH_E_CORRUPT: a page whose header PostgreSQL would refuse, a file of a wrong size.
- * LOCH_E_INVALID: a file that has no place in a data directory. */
+ * fork. LOCH_E_CORRUPT: a page whose header, or checksum where the directory has them, PostgreSQL
+ * would refuse, a file of a wrong size. LOCH_E_INVALID: a file that has no place in a data
+ * directory, or changed meanwhile. */
 LOCH_STATUS loch_import_put(const char *data_dir, const struct loch_import_facts *facts,
                             loch_import_put_fn put, void *arg, struct loch_import_stats *stats);
 

@@ -16,9 +16,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SEGMENT_BLOCKS 131072u
+#define SEGMENT_BLOCKS (IMPORT_SEGMENT_BYTES / LOCH_PAGE_BYTES)
 #define READ_BLOCKS    32u
-#define MAX_FILE_BYTES ((uint64_t)SEGMENT_BLOCKS * LOCH_PAGE_BYTES)
 
 struct file {
     uint32_t rel, segment;
@@ -100,7 +99,7 @@ static LOCH_STATUS take_entry(void *arg, const char *name, const struct stat *st
         return LOCH_FAIL(LOCH_E_INVALID, "%s/%s/%s has no place in a data directory",
                          list->import->data_dir, list->relative, name);
     file.size = (uint64_t)st->st_size;
-    if (file.size % LOCH_PAGE_BYTES != 0 || file.size > MAX_FILE_BYTES)
+    if (file.size % LOCH_PAGE_BYTES != 0 || file.size > IMPORT_SEGMENT_BYTES)
         return LOCH_FAIL(LOCH_E_CORRUPT, "%s/%s/%s has %llu bytes: not whole pages of a segment",
                          list->import->data_dir, list->relative, name,
                          (unsigned long long)file.size);
@@ -141,6 +140,13 @@ static LOCH_STATUS put_page(const struct listing *list, const struct file *file,
         return LOCH_OK; /* a block without a version below the relation's end reads as zeros */
     if (!loch_page_is_plausible(page))
         return LOCH_FAIL(LOCH_E_CORRUPT, "%s: block %u has no valid page header", path, block);
+    if (list->import->facts->had_checksums &&
+        loch_page_checksum(page) != loch_page_checksum_for(page, block))
+        return LOCH_FAIL(
+            LOCH_E_CORRUPT,
+            "%s: block %u of the relation has checksum %u, its contents make %u: it is "
+            "damaged",
+            path, block, loch_page_checksum(page), loch_page_checksum_for(page, block));
     loch_page_set_checksum(page, 0);
     list->import->stats->pages++;
     return list->import->put(list->import->arg, &key, loch_slice_of(page, LOCH_PAGE_BYTES));
@@ -165,7 +171,7 @@ static LOCH_STATUS put_blocks(const struct listing *list, const struct file *fil
             break;
         }
         for (uint32_t i = 0; i < n && loch_is_ok(st); i++)
-            st = put_page(list, file, file->segment * SEGMENT_BLOCKS + block + i,
+            st = put_page(list, file, file->segment * (uint32_t)SEGMENT_BLOCKS + block + i,
                           pages + (size_t)i * LOCH_PAGE_BYTES, path);
     }
     free(pages);
@@ -175,17 +181,31 @@ static LOCH_STATUS put_blocks(const struct listing *list, const struct file *fil
 static LOCH_STATUS put_file(const struct listing *list, const struct file *file)
 {
     char path[IMPORT_PATH_MAX];
+    uint64_t bytes;
     loch_status st;
     int fd;
 
     file_name(list, file, path);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return LOCH_FAIL(LOCH_E_IO, "%s: %s", path, strerror(errno));
-    st = put_blocks(list, file, fd, path);
+    LOCH_TRY(import_open(path, &fd, &bytes));
+    if (bytes != file->size)
+        st = LOCH_FAIL(LOCH_E_INVALID, "%s: its size changed while the directory was read", path);
+    else
+        st = put_blocks(list, file, fd, path);
     close(fd);
     list->import->stats->files++;
     return st;
+}
+
+bool import_fork_size_add(struct import_fork_size *fork, uint32_t segment, uint64_t bytes)
+{
+    if (!fork->ended && segment == fork->segments) {
+        fork->bytes += bytes;
+        fork->segments++;
+        fork->ended = bytes < IMPORT_SEGMENT_BYTES;
+        return true;
+    }
+    fork->ended = true;
+    return fork->segments > 0 && bytes == 0;
 }
 
 /* One fork: `count` files, segments in order. */
@@ -196,24 +216,17 @@ static LOCH_STATUS put_fork(const struct listing *list, const struct file *files
                            .spc = list->spc,
                            .db = list->db,
                            .rel = files[0].rel};
+    struct import_fork_size fork = {0};
     uint8_t size[4];
-    uint64_t blocks = 0;
 
-    for (size_t i = 0; i < count; i++) {
-        bool last = i + 1 == count;
-        if (files[i].segment != i || (!last && files[i].size != MAX_FILE_BYTES)) {
-            /* After a truncation empty segments stay behind the shortened one. */
-            if (files[i].segment == i && files[i].size == 0)
-                continue;
+    for (size_t i = 0; i < count; i++)
+        if (!import_fork_size_add(&fork, files[i].segment, files[i].size))
             return LOCH_FAIL(LOCH_E_CORRUPT, "%s/%s/%u: its segment files do not join",
                              list->import->data_dir, list->relative, files[i].rel);
-        }
-        blocks = ((uint64_t)i * MAX_FILE_BYTES + files[i].size) / LOCH_PAGE_BYTES;
-    }
-    if (blocks >= UINT32_MAX)
+    if (fork.bytes / LOCH_PAGE_BYTES >= UINT32_MAX)
         return LOCH_FAIL(LOCH_E_CORRUPT, "%s/%s/%u: too many blocks", list->import->data_dir,
                          list->relative, files[0].rel);
-    loch_put_u32(size, (uint32_t)blocks);
+    loch_put_u32(size, (uint32_t)(fork.bytes / LOCH_PAGE_BYTES));
     LOCH_TRY(list->import->put(list->import->arg, &key, loch_slice_of(size, sizeof size)));
     for (size_t i = 0; i < count; i++)
         LOCH_TRY(put_file(list, &files[i]));

@@ -32,8 +32,8 @@ size_t loch_ingest_part_bytes(const struct loch_ingest *ingest);
 LOCH_STATUS loch_ingest_rewind(struct loch_ingest *ingest);
 /* Takes all of `bytes`. LOCH_E_CORRUPT: not WAL, or a record that makes no sense here;
  * LOCH_E_LIMIT: one that is too long for a page, has too long a value (LOCH_VERSION_MAX_BYTES), or
- * copies a database of more than the store's copy_max_bytes. The text names the record; the timeline
- * then stands at the one before it, and ingest can only be rewound or destroyed. */
+ * copies a database of more than the store's copy_max_bytes. The text names the record; the
+ * timeline then stands at the one before it, and ingest can only be rewound or destroyed. */
 LOCH_STATUS loch_ingest_feed(struct loch_ingest *ingest, struct loch_slice bytes);
 /* Any thread: a feed that copies a database fails soon, with LOCH_E_UNAVAILABLE and nothing of the
  * record to be seen. What can be done then is loch_ingest_destroy, after the feed. */

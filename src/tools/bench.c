@@ -506,8 +506,8 @@ static loch_status run(struct bench *b)
         return LOCH_FAIL(LOCH_E_INVALID, "unknown mode \"%s\"; see loch-bench --help", b->mode);
     LOCH_TRY(parse_relation(b));
     LOCH_TRY(loch_cluster_load(&b->cluster));
-    LOCH_TRY(
-        loch_side_branch_make(&b->cluster, "bench", b->tenant, b->branch, LOCH_LSN_NONE, &b->side));
+    LOCH_TRY(loch_side_branch_make(&b->cluster, "bench", b->tenant, b->branch, LOCH_LSN_NONE, false,
+                                   &b->side));
     loch_status st = measure(b, &result);
     if (loch_is_ok(st))
         print_result(b, result);

@@ -12,6 +12,7 @@
  *   D/store/                   the object store (local back-end)
  *   D/safekeeper-N/ D/pageserver/   the daemons' data
  *   D/run/NAME.json            pid and start time, NAME.lock; D/run/.s.PGSQL.PORT the consoles
+ *   D/run/BRANCH.side          a branch that a running command made for itself (side_branch.h)
  *   D/log/NAME.log
  *   D/computes/NAME.json       what a compute is attached to
  *   D/secrets/TENANT           superuser passwords, 0600

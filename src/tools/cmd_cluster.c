@@ -278,6 +278,7 @@ loch_status loch_cmd_up(struct loch_cluster *c, const struct loch_options *o)
     LOCH_TRY(wait_daemon(c, "pageserver", "loch-pageserver", loch_port_pageserver(c),
                          mine[LOCH_SAFEKEEPERS_MAX]));
     loch_pins_repair(c);
+    loch_side_sweep(c);
     c->quiet = true;
     LOCH_TRY(loch_members_settle(c, false));
     LOCH_TRY(first_tenant(c, o->listen));

@@ -244,10 +244,12 @@ out:
     return st;
 }
 
-/* Writes the note of a compute that is not known yet. The lock of the notes is held, for nobody
- * else is to choose the same port, or the same name. */
+/* Writes the note of a compute that is not known yet, with what is in `more` (may be NULL) from the
+ * beginning. The lock of the notes is held, for nobody else is to choose the same port, or the same
+ * name. */
 static loch_status write_note(struct loch_cluster *c, const struct loch_options *o,
-                              const char *name, const char *tenant_id, const char *branch)
+                              const char *name, const char *tenant_id, const char *branch,
+                              json_t *more)
 {
     char path[700];
     char id_text[LOCH_ID_TEXT_BYTES];
@@ -270,6 +272,8 @@ static loch_status write_note(struct loch_cluster *c, const struct loch_options 
                              scratch, "wanted", 1);
     if (o->listen != NULL)
         json_object_set_new(note, "listen", json_string(o->listen));
+    if (more != NULL)
+        json_object_update(note, more);
     const loch_status st = loch_json_write(path, note, 0600);
     json_decref(note);
     return st;
@@ -285,7 +289,7 @@ static loch_status lock_notes(const struct loch_cluster *c, int *fd)
 }
 
 static loch_status compute_define(struct loch_cluster *c, const struct loch_options *o,
-                                  const char *name)
+                                  const char *name, json_t *more)
 {
     char tenant_id[33];
     json_t *branch = NULL;
@@ -300,7 +304,7 @@ static loch_status compute_define(struct loch_cluster *c, const struct loch_opti
     if (loch_is_ok(st))
         st = lock_notes(c, &lock);
     if (loch_is_ok(st)) {
-        st = write_note(c, o, name, tenant_id, loch_field(branch, "name"));
+        st = write_note(c, o, name, tenant_id, loch_field(branch, "name"), more);
         (void)close(lock);
     }
     json_decref(branch);
@@ -514,9 +518,9 @@ loch_status loch_compute_end(struct loch_cluster *c, const char *name, bool imme
     return st;
 }
 
-/* It could not be defined: nobody would ever remove its branch. */
+/* It could not be defined: its branch goes. */
 static loch_status read_only_undo(struct loch_cluster *c, const struct loch_options *on,
-                                  const char *name, loch_status cause)
+                                  const char *name, struct loch_side_note *side, loch_status cause)
 {
     char tenant[33];
     char why[600];
@@ -525,9 +529,14 @@ static loch_status read_only_undo(struct loch_cluster *c, const struct loch_opti
     loch_status st = loch_tenant_find(c, on->tenant ? on->tenant : "main", tenant);
     if (loch_is_ok(st))
         st = loch_branch_remove(c, tenant, on->branch);
-    if (!loch_is_ok(st))
-        loch_progress("warning: branch %s stays: %s", on->branch, loch_error_text());
     loch_attached_forget(c, name);
+    if (loch_is_ok(st)) {
+        loch_side_note_end(side);
+    } else {
+        loch_progress("warning: branch %s stays until the next `loch up`: %s", on->branch,
+                      loch_error_text());
+        loch_side_note_leave(side);
+    }
     return LOCH_FAIL(cause.code, "%s", why);
 }
 
@@ -535,27 +544,22 @@ static loch_status read_only_undo(struct loch_cluster *c, const struct loch_opti
 static loch_status read_only_define(struct loch_cluster *c, const struct loch_options *o,
                                     const char *name)
 {
-    char path[700];
+    struct loch_side_note side;
     json_t *branch = NULL;
-    json_t *note = NULL;
     struct loch_options on = *o;
 
-    LOCH_TRY(loch_read_only_branch(c, o, name, &branch));
+    LOCH_TRY(loch_read_only_branch(c, o, name, &side, &branch));
     on.branch = loch_field(branch, "name");
-    loch_status st = compute_define(c, &on, name);
-    note_path(c, name, path, sizeof path);
+    json_t *more = json_pack(
+        "{s:b, s:s, s:O, s:O}", "read_only", 1, "of", o->branch ? o->branch : "main", "lsn",
+        json_object_get(branch, "start_lsn"), "timeline", json_object_get(branch, "timeline"));
+    loch_status st = more != NULL ? compute_define(c, &on, name, more)
+                                  : LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %s", name);
     if (loch_is_ok(st))
-        st = loch_json_read(path, &note);
-    if (loch_is_ok(st)) {
-        json_object_set_new(note, "read_only", json_true());
-        json_object_set_new(note, "of", json_string(o->branch ? o->branch : "main"));
-        json_object_set(note, "lsn", json_object_get(branch, "start_lsn"));
-        json_object_set(note, "timeline", json_object_get(branch, "timeline"));
-        st = loch_json_write(path, note, 0600);
-    }
-    if (!loch_is_ok(st))
-        st = read_only_undo(c, &on, name, st);
-    json_decref(note);
+        loch_side_note_end(&side);
+    else
+        st = read_only_undo(c, &on, name, &side, st);
+    json_decref(more);
     json_decref(branch);
     return st;
 }
@@ -607,7 +611,7 @@ static loch_status compute_start(struct loch_cluster *c, const struct loch_optio
     if (access(path, F_OK) == 0)
         LOCH_TRY(check_known(c, o, path, name));
     else
-        LOCH_TRY(o->read_only ? read_only_define(c, o, name) : compute_define(c, o, name));
+        LOCH_TRY(o->read_only ? read_only_define(c, o, name) : compute_define(c, o, name, NULL));
     LOCH_TRY(refuse_archived_branch(c, path));
     process_name(name, proc);
     const bool late = o->extra != NULL && loch_process_alive(c, proc, &pid);

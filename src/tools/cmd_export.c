@@ -5,6 +5,8 @@
 #include "console_client.h"
 #include "side_branch.h"
 
+#include "loch/pg/control.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +27,7 @@ struct export
     struct loch_basebackup *base;
     struct loch_timer *progress;
     const char *dir;
+    uint32_t prepared;   /* transactions that came along */
     enum loch_code code; /* how it went, and why */
     char why[500];
     bool made_dir, ended;
@@ -143,8 +146,6 @@ static loch_status fetch(struct export *e)
                                                 .lsn = e->side.lsn,
                                                 .dir = e->dir,
                                                 .full = true};
-    LOCH_TRY(loch_env_on_signal(e->env, SIGINT, interrupted, e));
-    LOCH_TRY(loch_env_on_signal(e->env, SIGTERM, interrupted, e));
     LOCH_TRY(loch_env_timer(e->env, PROGRESS_MS, &e->progress, tell, e));
     loch_status st = loch_basebackup_fetch(&order, &e->base, clear, done, e);
     if (loch_is_ok(st)) {
@@ -155,35 +156,135 @@ static loch_status fetch(struct export *e)
         loch_progress("  %" PRIu64 " MiB, to be synced", loch_basebackup_received(e->base) >> 20);
     loch_timer_cancel(e->progress);
     loch_basebackup_destroy(e->base);
-    return loch_is_ok(st) ? sync_files(e->dir) : st;
+    return st;
+}
+
+/* ---- what was prepared ---- */
+
+static loch_status read_control(int dir_fd, struct loch_control *out)
+{
+    uint8_t file[LOCH_PG_CONTROL_FILE_BYTES];
+    int fd = openat(dir_fd, "global/pg_control", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    const ssize_t n = fd >= 0 ? read(fd, file, sizeof file) : -1;
+
+    if (fd >= 0)
+        (void)close(fd);
+    if (n != (ssize_t)sizeof file)
+        return LOCH_FAIL(LOCH_E_IO, "global/pg_control cannot be read");
+    return loch_control_parse(loch_slice_of(file, sizeof file), out);
+}
+
+/* Behind what ALTER SYSTEM has set: the last word counts. */
+static loch_status write_setting(const struct export *e, int dir_fd, uint32_t max_prepared)
+{
+    static const char name[] = "postgresql.auto.conf";
+    char text[200];
+    const int len = snprintf(text, sizeof text,
+                             "\n# by the export: for the prepared transactions that came along\n"
+                             "max_prepared_transactions = %u\n",
+                             max_prepared);
+    int fd = openat(dir_fd, name, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    loch_status st = LOCH_OK;
+
+    if (fd < 0 || write(fd, text, (size_t)len) != len ||
+        (e->agent.uid != 0 && fchown(fd, e->agent.uid, e->agent.gid) != 0))
+        st = LOCH_FAIL(LOCH_E_IO, "%s/%s: %s", e->dir, name, strerror(errno));
+    if (fd >= 0)
+        (void)close(fd);
+    return st;
+}
+
+static loch_status count_prepared(int dir_fd, uint32_t *count)
+{
+    const int fd = openat(dir_fd, "pg_twophase", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    struct dirent *entry;
+
+    if (dir == NULL) {
+        if (fd >= 0)
+            (void)close(fd);
+        return LOCH_FAIL(LOCH_E_IO, "pg_twophase cannot be read: %s", strerror(errno));
+    }
+    while ((entry = readdir(dir)) != NULL)
+        *count += entry->d_name[0] != '.';
+    (void)closedir(dir);
+    return LOCH_OK;
+}
+
+/* A server with fewer max_prepared_transactions than there are would refuse to start: it gets as
+ * many as the branch's own ran with, which --set may have given it. */
+static loch_status settle_prepared(struct export *e)
+{
+    struct loch_control control;
+    const int fd = open(e->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (fd < 0)
+        return LOCH_FAIL(LOCH_E_IO, "%s: %s", e->dir, strerror(errno));
+    loch_status st = count_prepared(fd, &e->prepared);
+    if (!loch_is_ok(st) || e->prepared == 0)
+        goto out;
+    LOCH_TRY_OUT(st, read_control(fd, &control));
+    uint32_t most = control.parameters.max_prepared_xacts;
+    if (most < e->prepared)
+        most = e->prepared;
+    LOCH_TRY_OUT(st, write_setting(e, fd, most));
+    loch_progress("prepared transactions that came along: %u (pg_prepared_xacts); "
+                  "postgresql.auto.conf sets max_prepared_transactions = %u for them",
+                  e->prepared, most);
+out:
+    (void)close(fd);
+    return st;
 }
 
 /* ---- the command ---- */
 
-static loch_status fetch_all(struct export *e)
+/* Before there is a branch to be dropped. What is ignored, as under nohup, stays so. */
+static loch_status watch_signals(struct export *e)
 {
-    LOCH_TRY(loch_env_real_create(&e->env));
-    const loch_status st = fetch(e);
-    loch_env_real_destroy(e->env);
-    return st;
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
+        struct sigaction was;
+        if (sigaction(signals[i], NULL, &was) == 0 && was.sa_handler == SIG_IGN)
+            continue;
+        LOCH_TRY(loch_env_on_signal(e->env, signals[i], interrupted, e));
+    }
+    return LOCH_OK;
 }
 
-static loch_status export_at(struct loch_cluster *c, struct export *e, const char *tenant,
-                             const json_t *branch, loch_lsn lsn)
+static loch_status fetch_side(struct loch_cluster *c, struct export *e, const char *tenant,
+                              const json_t *branch, loch_lsn lsn, bool keep_prepared)
 {
     const char *name = loch_field(branch, "name");
     char what[64];
 
     (void)snprintf(what, sizeof what, "export-%.40s", name);
-    LOCH_TRY(loch_side_branch_make(c, what, tenant, loch_field(branch, "timeline"), lsn, &e->side));
+    LOCH_TRY(loch_side_branch_make(c, what, tenant, loch_field(branch, "timeline"), lsn,
+                                   keep_prepared, &e->side));
     loch_progress("exporting branch %s at " LOCH_LSN_FMT " to %s, unencrypted", name,
                   LOCH_LSN_ARG(e->side.lsn), e->dir);
-    note(e, fetch_all(e));
+    loch_status st = fetch(e);
+    if (loch_is_ok(st))
+        st = settle_prepared(e);
+    if (loch_is_ok(st))
+        st = sync_files(e->dir);
+    note(e, st);
     loch_side_branch_drop(c, &e->side);
-    LOCH_TRY(noted(e));
-    json_t *shown =
-        json_pack("[{s:s, s:o, s:s}]", "branch", name, "lsn",
-                  json_sprintf(LOCH_LSN_FMT, LOCH_LSN_ARG(e->side.lsn)), "directory", e->dir);
+    return noted(e);
+}
+
+static loch_status export_at(struct loch_cluster *c, struct export *e, const char *tenant,
+                             const json_t *branch, loch_lsn lsn, bool keep_prepared)
+{
+    LOCH_TRY(loch_env_real_create(&e->env));
+    loch_status st = watch_signals(e);
+    if (loch_is_ok(st))
+        st = fetch_side(c, e, tenant, branch, lsn, keep_prepared);
+    loch_env_real_destroy(e->env);
+    LOCH_TRY(st);
+    json_t *shown = json_pack("[{s:s, s:o, s:s, s:i}]", "branch", loch_field(branch, "name"), "lsn",
+                              json_sprintf(LOCH_LSN_FMT, LOCH_LSN_ARG(e->side.lsn)), "directory",
+                              e->dir, "prepared", (int)e->prepared);
     loch_print_rows(c, shown);
     json_decref(shown);
     return LOCH_OK;
@@ -208,7 +309,7 @@ loch_status loch_branch_export(struct loch_cluster *c, const struct loch_options
     if (loch_is_ok(st))
         st = prepare_dir(&e);
     if (loch_is_ok(st))
-        st = export_at(c, &e, tenant, branch, lsn);
+        st = export_at(c, &e, tenant, branch, lsn, !o->rollback_prepared);
     if (!loch_is_ok(st) && e.made_dir)
         (void)rmdir(e.dir); /* when nothing is in it */
     json_decref(branch);

@@ -34,7 +34,7 @@ static void dated_name(const char *branch, const char *what, char name[64])
 /* ---- read-only computes ---- */
 
 loch_status loch_read_only_branch(struct loch_cluster *c, const struct loch_options *o,
-                                  const char *compute, json_t **branch)
+                                  const char *compute, struct loch_side_note *side, json_t **branch)
 {
     uint32_t random;
     char name[64];
@@ -45,7 +45,11 @@ loch_status loch_read_only_branch(struct loch_cluster *c, const struct loch_opti
     (void)snprintf(name, sizeof name, "read-only-%.30s-%08x", compute, random);
     at.from = o->branch;
     at.keep_prepared = false;
-    return loch_branch_make(c, &at, name, branch);
+    LOCH_TRY(loch_side_note_take(c, tenant_name(o), name, side));
+    const loch_status st = loch_branch_make(c, &at, name, branch);
+    if (!loch_is_ok(st))
+        loch_side_note_leave(side);
+    return st;
 }
 
 /* A dark tenant goes by its id only. */

@@ -4,6 +4,7 @@
 #define LOCH_TOOLS_COMMANDS_H
 
 #include "cluster.h"
+#include "side_branch.h"
 
 /* Options every command shares, as parsed; NULL or 0 when not given. */
 struct loch_options {
@@ -15,7 +16,7 @@ struct loch_options {
     const char *to; /* the fourth word: a new name */
     int port;
     int timeout_s; /* for clean stops */
-    bool immediate, read_only, wipe, keep_prepared;
+    bool immediate, read_only, wipe, keep_prepared, rollback_prepared;
 };
 
 LOCH_STATUS loch_cmd_init(struct loch_cluster *c, const struct loch_options *o);
@@ -132,11 +133,16 @@ LOCH_STATUS loch_branch_restore(struct loch_cluster *c, const struct loch_option
 /* The branch at o->at as a data directory at o->into, for a stock PostgreSQL (cmd_export.c). */
 LOCH_STATUS loch_branch_export(struct loch_cluster *c, const struct loch_options *o,
                                const char *tenant_id, const char *name);
+/* Removes branches that a command made for itself and was killed before it could remove them, and
+ * names those that only look so. What fails is a warning (side_sweep.c). */
+void loch_side_sweep(struct loch_cluster *c);
 /* Its layers as a picture (SVG) on standard output; --json: as rows. */
 LOCH_STATUS loch_branch_map(struct loch_cluster *c, const char *tenant_id, const char *name);
-/* The branch of its own that a read-only compute gets, of o->branch at o->at. */
+/* The branch of its own that a read-only compute gets, of o->branch at o->at. Its note is the
+ * caller's to end when the compute has one. */
 LOCH_STATUS loch_read_only_branch(struct loch_cluster *c, const struct loch_options *o,
-                                  const char *compute, json_t **branch);
+                                  const char *compute, struct loch_side_note *side,
+                                  json_t **branch);
 /* A read-only compute has stopped: its branch and its note go. */
 LOCH_STATUS loch_read_only_end(struct loch_cluster *c, const char *compute, const json_t *note);
 /* Starts (or waits for) a compute that has D/computes/NAME.json. */

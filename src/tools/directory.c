@@ -36,7 +36,7 @@ static bool is_part(const char *name)
 }
 
 /* Made when it is wanted. */
-static const char *const later[] = {"audit-heads.json"};
+static const char *const later[] = {"audit-heads.json", "deleting"};
 
 static bool ends_in(const char *name, const char *end)
 {

@@ -33,7 +33,8 @@ static const char usage[] =
     "         restore NAME --at LSN|TIME  as it was then; what it is stays under a dated name\n"
     "         detach NAME                 from its parent: a copy of what they share\n"
     "         archive|unarchive NAME      to the object store alone, and back\n"
-    "         export NAME --to DIR [--at LSN|TIME]   a data directory for a stock PostgreSQL\n"
+    "         export NAME --to DIR [--at LSN|TIME] [--rollback-prepared]   a data directory for a\n"
+    "                            stock PostgreSQL\n"
     "         map NAME >FILE.svg          a picture of its layers: LSNs by keys\n"
     "         time NAME --at LSN          when a transaction had ended by then\n"
     "  key check URI             a round trip through a key service, and what is wrong with it\n"
@@ -98,6 +99,7 @@ enum {
     OPT_CONFIRM,
     OPT_ASIDE,
     OPT_KEEP_PREPARED,
+    OPT_ROLLBACK_PREPARED,
     OPT_IMPORT,
     OPT_TO,
     OPT_HOSTS,
@@ -120,6 +122,7 @@ static const struct option long_options[] = {
     {"read-only", no_argument, NULL, OPT_READ_ONLY},
     {"wipe", no_argument, NULL, OPT_WIPE},
     {"keep-prepared", no_argument, NULL, OPT_KEEP_PREPARED},
+    {"rollback-prepared", no_argument, NULL, OPT_ROLLBACK_PREPARED},
     {"set", required_argument, NULL, OPT_SET},
     {"kms-uri", required_argument, NULL, OPT_KMS_URI},
     {"confirm", required_argument, NULL, OPT_CONFIRM},
@@ -300,6 +303,9 @@ static loch_status set_option(struct loch_cluster *c, struct loch_options *o, in
     case OPT_KEEP_PREPARED:
         o->keep_prepared = true;
         return LOCH_OK;
+    case OPT_ROLLBACK_PREPARED:
+        o->rollback_prepared = true;
+        return LOCH_OK;
     case OPT_WIPE:
         o->wipe = true;
         return LOCH_OK;
@@ -350,6 +356,22 @@ static loch_status default_dir(struct loch_cluster *c)
     return LOCH_OK;
 }
 
+/* Where a choice about prepared transactions would be passed over in silence, it is refused. */
+static loch_status check_prepared(const struct loch_options *o, const char *command,
+                                  const char *verb)
+{
+    const bool makes = strcmp(command, "branch") == 0 &&
+                       (strcmp(verb, "create") == 0 || strcmp(verb, "restore") == 0 ||
+                        strcmp(verb, "export") == 0);
+
+    if (o->keep_prepared && o->rollback_prepared)
+        return LOCH_FAIL(LOCH_E_INVALID, "want one of --keep-prepared and --rollback-prepared");
+    if ((o->keep_prepared || o->rollback_prepared) && !makes)
+        return LOCH_FAIL(LOCH_E_INVALID, "--keep-prepared and --rollback-prepared are for `loch "
+                                         "branch create`, `restore` and `export`");
+    return LOCH_OK;
+}
+
 static loch_status dispatch(struct loch_cluster *c, struct loch_options *o, int count, char **words)
 {
     const char *verb = count > 1 ? words[1] : "";
@@ -360,6 +382,7 @@ static loch_status dispatch(struct loch_cluster *c, struct loch_options *o, int 
     if (count > 4 ||
         (count == 4 && strcmp(verb, "rename") != 0 && strcmp(words[0], "safekeeper") != 0))
         return LOCH_FAIL(LOCH_E_INVALID, "too many words after \"%s\"", words[2]);
+    LOCH_TRY(check_prepared(o, words[0], verb));
     if (strcmp(words[0], "init") == 0)
         return loch_cmd_init(c, o);
     if (strcmp(words[0], "up") == 0)

@@ -56,6 +56,19 @@ kill -9 "$(daemon_pid pageserver)"
 [ "$("$LOCH" compute stop look --json 2>"$WORK/err")" = "[]" ] || fail "stop without a pageserver: $(cat "$WORK/err")"
 up
 [ "$(names)" = main ] || fail "the branch did not go at the next up: $(names)"
+# Its note says from the beginning that it only looks; killed before there is one, its branch goes at the next up.
+"$LOCH" compute start look --read-only >/dev/null 2>&1 &
+late=$((SECONDS + 60)) # nothing else is started in the loop: the note is wanted as it is at first
+until { mapfile -t first <"$DIR/computes/look.json"; } 2>/dev/null; do [ "$SECONDS" -lt "$late" ] || fail "no note of a read-only compute"; done
+[[ "${first[*]}" == *'"read_only": true'* ]] || fail "a note that lets it write: ${first[*]}"
+wait $! || fail "read-only compute beside"
+compgen -G "$DIR/run/*.side" >/dev/null && fail "the note of its branch stays beside the compute's"
+"$LOCH" compute stop look >/dev/null || fail "stop"
+"$LOCH" branch create read-only-look-0123abcd >/dev/null || fail "branch"
+printf '{"tenant": "main", "branch": "read-only-look-0123abcd"}' >"$DIR/run/read-only-look-0123abcd.side"
+up
+[ "$(names)" = main ] || fail "a branch whose maker was killed stays: $(names)"
+compgen -G "$DIR/run/*.side" >/dev/null && fail "its note stays"
 
 # Restored while its compute runs: the same name, the same compute, the rows of then.
 restored=$("$LOCH" branch restore main --at "$then" --json) || fail "restore"

@@ -25,6 +25,9 @@ bool loch_page_is_zero(const uint8_t page[static LOCH_PAGE_BYTES]);
 bool loch_page_is_plausible(const uint8_t page[static LOCH_PAGE_BYTES]);
 uint16_t loch_page_checksum(const uint8_t page[static LOCH_PAGE_BYTES]);
 void loch_page_set_checksum(uint8_t page[static LOCH_PAGE_BYTES], uint16_t checksum);
+/* What PostgreSQL with data checksums would store in it (never 0), were the page that block of its
+ * fork; what is stored does not matter. Blocks are counted over all segments. */
+uint16_t loch_page_checksum_for(const uint8_t page[static LOCH_PAGE_BYTES], uint32_t block);
 /* An empty page of PostgreSQL's PageInit(page, BLCKSZ, special_bytes). */
 void loch_page_init(uint8_t page[static LOCH_PAGE_BYTES], uint16_t special_bytes);
 
