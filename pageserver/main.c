@@ -184,6 +184,7 @@ static void release(struct loch_pageserver *ps)
     loch_id_map_fini(&ps->served_map);
     loch_initdb_template_destroy(ps->initdb);
     loch_redo_pool_destroy(ps->redo);
+    loch_buf_fini(&ps->spare_answers);
     loch_page_cache_destroy(ps->cache);
     loch_frame_cache_destroy(ps->frames);
     loch_tls_server_destroy(ps->tls);

@@ -38,6 +38,7 @@ struct loch_pageserver {
     struct loch_shred *shreds;    /* care/shred.h */
     struct loch_leases *leases;   /* NULL in tests */
     struct loch_objstore *objstore;
+    struct loch_buf spare_answers;       /* page_service.c: memory for answers, empty and wiped */
     const char *scratch;                 /* below the configured one, of this process alone */
     struct loch_initdb_template *initdb; /* import/import.h */
     struct loch_redo_pool *redo;

@@ -97,8 +97,15 @@ static void drop_view(struct page_conn *conn)
 static void on_given(void *arg)
 {
     struct page_conn *conn = arg;
+    struct loch_pageserver *ps = conn->ps;
     drop_view(conn);
     send_answers(conn);
+    if (conn->answers.len == 0 && ps->spare_answers.cap == 0) { /* for whoever is next */
+        ps->spare_answers = conn->answers;
+        conn->answers = (struct loch_buf){0};
+    } else if (conn->answers.len == 0) {
+        loch_buf_fini(&conn->answers);
+    }
 }
 
 /* An error goes out first, if the peer still reads. */
@@ -506,6 +513,10 @@ static loch_status on_hello(struct page_conn *conn, struct loch_slice payload)
 static uint8_t *begin_answer(struct page_conn *conn, const struct loch_page_get *m,
                              struct loch_writer *w, size_t *mark)
 {
+    if (conn->answers.cap == 0) {
+        conn->answers = conn->ps->spare_answers;
+        conn->ps->spare_answers = (struct loch_buf){0};
+    }
     loch_writer_init(w, &conn->answers);
     *mark = conn->answers.len;
     if (conn->answers.cap == 0 && !loch_is_ok(loch_buf_reserve(&conn->answers, ANSWER_BYTES)))
