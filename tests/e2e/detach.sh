@@ -23,8 +23,8 @@ q "CREATE UNLOGGED TABLE u (n int PRIMARY KEY)"
 q "CREATE DATABASE other"
 q "DELETE FROM t WHERE n % 7 = 0"
 q "VACUUM t"
+early=$(date -u +%FT%T.%6NZ) # the parent's last transaction is later, in whatever second
 q "UPDATE t SET v = 'new ' || v WHERE n % 11 = 0"
-early=$(date -u +%FT%T.%6NZ)
 q "BEGIN; INSERT INTO t VALUES (-9, 'pending'); PREPARE TRANSACTION 'pending'"
 "$LOCH" branch create child --keep-prepared >/dev/null || fail "branch"
 q "ROLLBACK PREPARED 'pending'"
