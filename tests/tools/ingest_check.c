@@ -245,6 +245,16 @@ static bool is_unlogged(const struct loch_rel *rel)
     return exists;
 }
 
+/* A file may end in pages that were never logged: of zeros, or of a visibility map in which no bit
+ * was ever set, which a server begins without WAL. */
+static bool says_nothing(uint8_t fork, const uint8_t page[LOCH_PAGE_BYTES])
+{
+    static const uint8_t zeros[LOCH_PAGE_BYTES];
+    return loch_page_is_zero(page) ||
+           (fork == LOCH_FORK_VM && memcmp(page + LOCH_PG_PAGE_HEADER_BYTES, zeros,
+                                           LOCH_PAGE_BYTES - LOCH_PG_PAGE_HEADER_BYTES) == 0);
+}
+
 static void compare_file(const char *path, const struct loch_rel *rel, uint8_t fork,
                          uint32_t segment)
 {
@@ -256,8 +266,7 @@ static void compare_file(const char *path, const struct loch_rel *rel, uint8_t f
     CHECK(loch_view_rel_size(w.view, rel, fork, w.lsn, &exists, &blocks));
     int fd = open(path, O_RDONLY);
     while (fd >= 0 && read(fd, theirs, sizeof theirs) == sizeof theirs) {
-        /* A file may end in pages that were never logged. */
-        if (block < blocks || !loch_page_is_zero(theirs)) {
+        if (block < blocks || !says_nothing(fork, theirs)) {
             if (block >= blocks && w.sizes++ < 20)
                 printf("SIZE %s: block %u is not there (%s, %u blocks)\n", path, block,
                        exists ? "exists" : "absent", blocks);
