@@ -96,7 +96,8 @@ static loch_status real_timer(struct loch_env *env, uint64_t delay_ms, struct lo
     LOCH_ASSERT(uv_timer_init(&real->loop, &t->uv) == 0);
     t->uv.data = &t->owner;
     uv_update_time(&real->loop);
-    LOCH_ASSERT(uv_timer_start(&t->uv, timer_fired, delay_ms, 0) == 0);
+    if (!real->dying) /* else work that ends now would go on for ever, one timer after another */
+        LOCH_ASSERT(uv_timer_start(&t->uv, timer_fired, delay_ms, 0) == 0);
     *out = &t->base;
     return LOCH_OK;
 }
@@ -394,6 +395,8 @@ void loch_env_real_destroy(struct loch_env *base)
     env->dying = true;
     uv_walk(&env->loop, end_handle, env);
     (void)uv_run(&env->loop, UV_RUN_DEFAULT); /* until handles are closed and pool work is done */
+    uv_walk(&env->loop, end_handle, env);     /* timers that the ends of such work have made */
+    (void)uv_run(&env->loop, UV_RUN_DEFAULT);
     real_ring_close(env);
     for (struct real_post *p = env->posts; p != NULL;) {
         struct real_post *next = p->next;

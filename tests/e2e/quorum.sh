@@ -77,8 +77,9 @@ kill -STOP "$agent"
 grep -q "compute main (pid $agent) is still there" "$WORK/err" || fail "down says: $(cat "$WORK/err")"
 [ -d "$pgdata" ] && [ "$(daemon_pid compute-main)" = "$agent" ] && [ -e "$DIR/cmk.key" ] || fail "something was removed under a compute"
 [ "$("$LOCH" status | grep -E 'safekeeper|pageserver' | grep -c ' up ')" = 4 ] || fail "not all daemons run on: $("$LOCH" status)"
-kill -CONT "$agent" # the stops that it was sent wait for it
-wait_gone "$agent"
+postmaster=$(head -1 "$pgdata/postmaster.pid")
+kill -9 "$agent" # as down says
+wait_gone "$agent" "$postmaster"
 "$LOCH" compute start main >/dev/null || fail "compute start"
 [ "$(q "SELECT count(*) FROM t")" = "$rows" ] || fail "rows after a hard stop"
 

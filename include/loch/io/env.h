@@ -201,9 +201,9 @@ void loch_child_kill(struct loch_child *child, int signo);
 
 /* ---- the real world ---- */
 LOCH_STATUS loch_env_real_create(struct loch_env **out);
-/* Waits for file operations and pool work in flight (their callbacks run); then streams, timers and
- * watches that are still there end without events, posts that did not run are dropped. Takes NULL.
- */
+/* Waits for file operations and pool work in flight (their callbacks run; timers they make do not
+ * fire); then streams, timers and watches that are still there end without events, posts that did
+ * not run are dropped. Takes NULL. */
 void loch_env_real_destroy(struct loch_env *env);
 
 #endif

@@ -131,6 +131,46 @@ static void pool_work(void **state)
     assert_string_equal(trail, "!");
 }
 
+/* Work that is under way at the loop's end, and that makes a timer for its next turn each time. */
+struct upkeep {
+    struct loch_timer *timer;
+    unsigned turns;
+};
+
+static void upkeep_work(void *arg)
+{
+    (void)arg;
+    (void)usleep(1000);
+}
+
+static void upkeep_done(void *arg);
+
+static void upkeep_turn(void *arg)
+{
+    struct upkeep *u = arg;
+
+    u->turns++;
+    if (u->turns > 5)
+        fail_msg("the loop does not end");
+    assert_ok(loch_env_work(env, upkeep_work, upkeep_done, u));
+}
+
+static void upkeep_done(void *arg)
+{
+    struct upkeep *u = arg;
+    assert_ok(loch_env_timer(env, 1, &u->timer, upkeep_turn, u));
+}
+
+static void an_end_under_work(void **state)
+{
+    struct upkeep u = {0};
+    (void)state;
+    assert_ok(loch_env_real_create(&env));
+    assert_ok(loch_env_work(env, upkeep_work, upkeep_done, &u));
+    loch_env_real_destroy(env);
+    assert_int_equal(u.turns, 0);
+}
+
 static void signals(void **state)
 {
     static char stop = '!';
@@ -321,6 +361,7 @@ int main(void)
         T(spawn_missing_program),
         T(spawn_descriptors_and_ids),
         T(spawn_kill),
+        cmocka_unit_test(an_end_under_work),
         cmocka_unit_test(dies_with_parent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
