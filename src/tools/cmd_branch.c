@@ -9,6 +9,9 @@
 
 #define TIP_WAIT_MS        5000
 #define INSERT_AHEAD_BYTES 16384
+/* A creation whose safekeepers have heard of no membership for so long was cut short. */
+#define UNFINISHED_MS      5000
+#define UNFINISHED_LOOK_MS 50
 
 loch_status loch_branch_find(const struct loch_cluster *c, const char *tenant_id, const char *name,
                              json_t **row)
@@ -227,18 +230,32 @@ static bool knows_no_members(const struct loch_cluster *c, int i, const char *te
     return none;
 }
 
+static bool nobody_has_members(const struct loch_cluster *c, const char *tenant,
+                               const char *timeline)
+{
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
+        if (c->member[i] && !knows_no_members(c, i, tenant, timeline))
+            return false;
+    }
+    return true;
+}
+
+/* A creation that is under way looks the same for a moment: safekeepers say what they have durably.
+ */
 bool loch_branch_unfinished(const struct loch_cluster *c, const char *tenant, const json_t *branch)
 {
     const char *start = loch_field(branch, "start_lsn");
 
     if (start[0] == '\0' || strcmp(start, loch_field(branch, "last_record_lsn")) != 0)
         return false;
-    LOCH_EACH_SAFEKEEPER(c, i)
-    {
-        if (c->member[i] && !knows_no_members(c, i, tenant, loch_field(branch, "timeline")))
-            return false;
+    for (int waited_ms = 0; nobody_has_members(c, tenant, loch_field(branch, "timeline"));
+         waited_ms += UNFINISHED_LOOK_MS) {
+        if (waited_ms >= UNFINISHED_MS)
+            return true;
+        loch_pause_ms(UNFINISHED_LOOK_MS);
     }
-    return true;
+    return false;
 }
 
 /* One of that name is there: whether it is of use, or what a creation left that was cut short. */

@@ -272,6 +272,7 @@ static inline int world_down(void **state)
     loch_tls_client_destroy(w->tls);
     loch_tls_server_destroy(w->ps.tls);
     loch_metrics_destroy(w->ps.metrics);
+    loch_buf_fini(&w->ps.spare_answers);
     for (size_t i = 0; i < FRAMES_MAX; i++)
         loch_buf_fini(&w->frames[i].payload);
     free(w);
