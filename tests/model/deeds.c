@@ -146,6 +146,7 @@ static void record(struct history *h, struct line *line)
     else
         make_database(h, line, lsn);
     loch_timeline_advance(line->timeline, lsn, line->last);
+    note_reached(h, line, lsn);
     line->last = lsn;
 }
 

@@ -24,11 +24,22 @@ void note_entry(struct history *h, struct line *line, const struct loch_key *key
         memcpy(e->bytes, bytes, len);
 }
 
+void note_reached(const struct history *h, struct line *line, loch_lsn lsn)
+{
+    if (line->reached_count == line->reached_cap) {
+        line->reached_cap = line->reached_cap == 0 ? 256 : line->reached_cap * 2;
+        line->reached = reallocarray(line->reached, line->reached_cap, sizeof *line->reached);
+        LOCH_ASSERT(line->reached != NULL);
+    }
+    line->reached[line->reached_count++] = (struct reached){lsn, h->now_us};
+}
+
 void forget_line(struct line *line)
 {
     for (size_t i = 0; i < line->count; i++)
         free(line->entries[i].bytes);
     free(line->entries);
+    free(line->reached);
     loch_buf_fini(&line->birth);
     struct loch_id id = line->id;
     *line = (struct line){.id = id};
@@ -179,9 +190,9 @@ static loch_lsn window_start(const struct history *h, const struct line *line)
     int64_t since = h->now_us - (int64_t)WINDOW_S * 1000000;
     loch_lsn by_time = line->start;
     loch_lsn by_bytes = line->last > WINDOW_BYTES ? line->last - WINDOW_BYTES : 0;
-    for (size_t i = 0; i < line->count; i++) {
-        if (line->entries[i].time_us <= since)
-            by_time = line->entries[i].lsn;
+    for (size_t i = 0; i < line->reached_count; i++) {
+        if (line->reached[i].time_us <= since)
+            by_time = line->reached[i].lsn;
     }
     return by_time < by_bytes ? by_time : by_bytes;
 }

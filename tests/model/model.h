@@ -25,6 +25,12 @@ struct entry {
     size_t len;
 };
 
+/* When a record ended, whether it put anything or not. */
+struct reached {
+    loch_lsn lsn;
+    int64_t time_us;
+};
+
 struct line { /* a timeline and all that was put into it */
     bool used;
     struct loch_id id;
@@ -34,6 +40,8 @@ struct line { /* a timeline and all that was put into it */
     struct loch_buf birth; /* as its tenant's manifest has it */
     struct entry *entries;
     size_t count, cap;
+    struct reached *reached;
+    size_t reached_count, reached_cap;
 };
 
 struct lease {
@@ -66,6 +74,7 @@ struct line *random_line(struct history *h);
 /* ---- model.c: what was put, and what a read must give ---- */
 void note_entry(struct history *h, struct line *line, const struct loch_key *key, loch_lsn lsn,
                 bool op, const void *bytes, size_t len);
+void note_reached(const struct history *h, struct line *line, loch_lsn lsn);
 void forget_line(struct line *line);
 bool model_size(const struct line *line, const struct loch_key *page, loch_lsn lsn,
                 uint32_t *blocks);
