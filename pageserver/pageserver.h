@@ -12,6 +12,7 @@
 #include "loch/base/id_map.h"
 #include "loch/base/status.h"
 
+struct basebackup;
 struct loch_audit;
 struct loch_env;
 struct loch_initdb_template;
@@ -44,6 +45,7 @@ struct loch_pageserver {
     struct loch_redo_pool *redo;
     struct loch_redo_use redo_use;
     struct loch_redo_turns redo_turns;
+    struct basebackup *backups; /* read/basebackup_stream.c: under way or in line, oldest first */
     struct loch_page_cache *cache;
     struct loch_frame_cache *frames;
     struct loch_store store;

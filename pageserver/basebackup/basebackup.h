@@ -4,8 +4,8 @@
  * Normal mode, for a compute with the extension: everything small and all of global/ (the catalogs
  * that walsender authentication reads must never need the pageserver); other relations' files are
  * absent, the extension fetches their pages. Full mode: every relation; a stock server starts on it
- * alone. In both, unlogged relations get their init fork and a copy of it as main. Blocking: pool
- * thread.
+ * alone. In both, unlogged relations get their init fork and a copy of it as main. Blocking: not on
+ * the loop.
  */
 #ifndef LOCH_PAGESERVER_BASEBACKUP_H
 #define LOCH_PAGESERVER_BASEBACKUP_H

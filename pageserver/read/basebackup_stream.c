@@ -1,24 +1,34 @@
-/* A basebackup over a connection: the control state at its LSN is found, then a pool thread makes
- * the tar stream and posts it to the loop in frames, never more than a few MiB ahead of the socket.
+/* A basebackup over a connection: the control state at its LSN is found, then a thread of its own
+ * makes the tar stream and posts it to the loop in frames, never more than a few MiB ahead of the
+ * socket. Of its own, because it waits for whoever receives: pool threads are everybody's.
  */
 #include "page_conn.h"
 
 #include "basebackup/basebackup.h"
 
 #include "loch/base/check.h"
+#include "loch/base/stack.h"
+#include "loch/host/keys.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
-#include <time.h>
 #include <string.h>
+#include <time.h>
 
-#define AHEAD_MAX_BYTES    ((size_t)8 << 20)
+/* At a time; the others stand in line. */
+#define THREADS_MAX        32u
+#define TENANT_THREADS_MAX 8u
+#define AHEAD_MAX_BYTES    ((size_t)2 << 20)
 #define HISTORY_TIMEOUT_MS 60000u
 #define STALL_MAX_S        60u
 
 struct basebackup {
     struct page_request *request;
+    struct basebackup *next, **link; /* in the pageserver's list; link NULL: not yet in it */
+    bool running;                    /* on `thread`; else in line for one */
+    pthread_t thread;
     struct loch_env *env;
     struct loch_page_basebackup wanted;
     struct loch_history *history;
@@ -44,22 +54,32 @@ static void destroy(struct basebackup *b)
 {
     struct page_request *request = b->request;
     request->conn->backup = NULL;
+    if (b->link != NULL) {
+        *b->link = b->next;
+        if (b->next != NULL)
+            b->next->link = b->link;
+    }
     pthread_mutex_destroy(&b->lock);
     pthread_cond_destroy(&b->changed);
     free(b);
     page_request_destroy(request);
 }
 
-/* On the loop: hands posted frames to the socket. */
+/* On the loop: hands posted frames to the socket. The lease may have run out since it began. */
 static void deliver(void *arg)
 {
     struct posted_frames *p = arg;
     struct basebackup *b = p->backup;
     struct page_conn *conn = b->request->conn;
-    page_conn_send(conn, &p->frames);
+    if (conn->stream != NULL && !conn->closing) {
+        loch_status st = page_conn_usable(conn);
+        if (!loch_is_ok(st))
+            page_conn_error(conn, 0, st);
+    }
+    page_conn_send(conn, &p->frames); /* not if it closes */
     pthread_mutex_lock(&b->lock);
     b->posted -= p->len;
-    b->aborted = b->aborted || conn->stream == NULL;
+    b->aborted = b->aborted || conn->stream == NULL || conn->closing;
     b->full = conn->stream != NULL && loch_stream_queued(conn->stream) > AHEAD_MAX_BYTES;
     pthread_cond_signal(&b->changed);
     pthread_mutex_unlock(&b->lock);
@@ -80,6 +100,8 @@ void page_basebackup_moved(struct page_conn *conn)
         struct loch_history *history = b->history;
         b->history = NULL;
         loch_history_cancel(history);
+        destroy(b);
+    } else if (conn->stream == NULL && b->link != NULL && !b->running) {
         destroy(b);
     }
 }
@@ -105,8 +127,7 @@ static loch_status encode_part(struct loch_buf *frames, uint64_t request_id,
     return loch_writer_finish(&w);
 }
 
-/* Lock held. False when the socket took nothing for too long: the pool thread is wanted elsewhere.
- */
+/* Lock held. False when the socket took nothing for too long: others may stand in line. */
 static bool wait_for_room(struct basebackup *b)
 {
     struct timespec until;
@@ -119,7 +140,7 @@ static bool wait_for_room(struct basebackup *b)
     return true;
 }
 
-/* On the pool thread: takes the next bytes of the tar stream. */
+/* On the thread: takes the next bytes of the tar stream. */
 static loch_status write_bytes(void *arg, struct loch_slice bytes)
 {
     struct basebackup *b = arg;
@@ -147,9 +168,8 @@ static loch_status write_bytes(void *arg, struct loch_slice bytes)
     return st;
 }
 
-static void backup_work(void *arg)
+static void backup_work(struct basebackup *b)
 {
-    struct basebackup *b = arg;
     struct loch_basebackup_source source = loch_basebackup_view_source(b->request->view);
     struct loch_basebackup_request request = {.lsn = b->point.lsn,
                                               .prev_lsn = b->point.prev_lsn,
@@ -166,12 +186,15 @@ static void backup_work(void *arg)
     b->request->view = NULL;
 }
 
-/* Runs behind every delivery: posts and the end of work come to the loop in order, but not among
- * each other, so the end is posted too. */
+static void next_in_line(struct loch_pageserver *ps);
+
+/* Posted by the thread as its last step, so behind every delivery. */
 static void backup_end(void *arg)
 {
     struct basebackup *b = arg;
     struct page_conn *conn = b->request->conn;
+    struct loch_pageserver *ps = conn->ps;
+    LOCH_ASSERT(pthread_join(b->thread, NULL) == 0);
     loch_status st = loch_failure_raise(&b->result);
     LOCH_ASSERT(b->posted == 0);
     if (loch_is_ok(st)) {
@@ -183,16 +206,22 @@ static void backup_end(void *arg)
         st = loch_writer_finish(&w);
         page_conn_send(conn, &buf);
     }
-    if (!loch_is_ok(st) && conn->stream != NULL)
+    if (!loch_is_ok(st) && conn->stream != NULL && !conn->closing)
         page_conn_error(conn, b->wanted.request_id, st);
     destroy(b);
+    next_in_line(ps);
 }
 
-static void backup_done(void *arg)
+static void *backup_thread(void *arg)
 {
     struct basebackup *b = arg;
+    backup_work(b);
+    loch_stack_wipe();
     loch_env_post(b->env, backup_end, b);
+    return NULL;
 }
+
+/* ---- threads, and the line for them ---- */
 
 static void fail(struct basebackup *b, loch_status st)
 {
@@ -200,10 +229,77 @@ static void fail(struct basebackup *b, loch_status st)
     destroy(b);
 }
 
+/* Signals are the loop's. */
+static loch_status start_thread(struct basebackup *b)
+{
+    sigset_t all, before;
+    (void)sigfillset(&all);
+    LOCH_ASSERT(pthread_sigmask(SIG_SETMASK, &all, &before) == 0);
+    b->running = pthread_create(&b->thread, NULL, backup_thread, b) == 0;
+    LOCH_ASSERT(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
+    return b->running ? LOCH_OK : LOCH_FAIL(LOCH_E_NO_MEMORY, "no thread for a basebackup");
+}
+
+static void start(struct basebackup *b)
+{
+    struct page_conn *conn = b->request->conn;
+    loch_status st = LOCH_OK;
+    if (conn->served == NULL)
+        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "the timeline is no longer served here");
+    if (loch_is_ok(st))
+        st = loch_view_create(loch_served_timeline(conn->served), &b->request->view);
+    if (loch_is_ok(st))
+        st = loch_view_readable(b->request->view, b->point.lsn);
+    b->time = loch_env_wall_us(b->env) / 1000000;
+    if (loch_is_ok(st))
+        st = start_thread(b);
+    if (!loch_is_ok(st)) {
+        loch_view_destroy(b->request->view);
+        b->request->view = NULL;
+        fail(b, st);
+    }
+}
+
+/* tenant NULL: of all. */
+static unsigned count_running(const struct loch_pageserver *ps, const struct loch_id *tenant)
+{
+    unsigned n = 0;
+    for (const struct basebackup *b = ps->backups; b != NULL; b = b->next)
+        n += b->running && /* NOLINT(clang-analyzer-unix.Malloc): destroy unlinks */
+             (tenant == NULL || loch_id_equal(&b->request->conn->identity.tenant, tenant));
+    return n;
+}
+
+/* The first in line whose tenant may have another thread; NULL: none. */
+static struct basebackup *first_in_line(const struct loch_pageserver *ps)
+{
+    struct basebackup *b = count_running(ps, NULL) < THREADS_MAX ? ps->backups : NULL;
+    for (; b != NULL; b = b->next)
+        if (!b->running && /* NOLINT(clang-analyzer-unix.Malloc): destroy unlinks */
+            count_running(ps, &b->request->conn->identity.tenant) < TENANT_THREADS_MAX)
+            break;
+    return b;
+}
+
+static void next_in_line(struct loch_pageserver *ps)
+{
+    for (struct basebackup *b; (b = first_in_line(ps)) != NULL;)
+        start(b);
+}
+
+static void join_line(struct loch_pageserver *ps, struct basebackup *b)
+{
+    struct basebackup **end = &ps->backups;
+    while (*end != NULL)
+        end = &(*end)->next;
+    b->link = end;
+    *end = b;
+    next_in_line(ps);
+}
+
 static void found(void *arg, loch_status st, const struct loch_history_point *point)
 {
     struct basebackup *b = arg;
-    struct page_conn *conn = b->request->conn;
     b->history = NULL;
     if (loch_is_ok(st) && point->lsn != b->wanted.lsn)
         st =
@@ -214,28 +310,14 @@ static void found(void *arg, loch_status st, const struct loch_history_point *po
         st = LOCH_FAIL(LOCH_E_INVALID,
                        "the record that ends at " LOCH_LSN_FMT " starts at " LOCH_LSN_FMT
                        ", not " LOCH_LSN_FMT,
-                       LOCH_LSN_ARG(point->lsn), LOCH_LSN_ARG(point->prev_lsn),
+                       LOCH_LSN_ARG(b->wanted.lsn), LOCH_LSN_ARG(point->prev_lsn),
                        LOCH_LSN_ARG(b->wanted.prev_lsn));
-    if (loch_is_ok(st) && conn->served == NULL)
-        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "the timeline is no longer served here");
-    if (loch_is_ok(st))
-        st = loch_view_create(loch_served_timeline(conn->served), &b->request->view);
-    if (loch_is_ok(st))
-        st = loch_view_readable(b->request->view, point->lsn);
     if (!loch_is_ok(st)) {
-        loch_view_destroy(b->request->view);
-        b->request->view = NULL;
         fail(b, st);
         return;
     }
     b->point = *point;
-    b->time = loch_env_wall_us(b->env) / 1000000;
-    st = loch_env_work(b->env, backup_work, backup_done, b);
-    if (!loch_is_ok(st)) {
-        loch_view_destroy(b->request->view);
-        b->request->view = NULL;
-        fail(b, st);
-    }
+    join_line(b->request->conn->ps, b);
 }
 
 void page_basebackup(struct page_conn *conn, const struct loch_page_basebackup *m)

@@ -90,6 +90,8 @@ struct page_request {
 void page_conn_send(struct page_conn *conn, struct loch_buf *take_frames);
 /* An error answer; request_id 0 concerns the whole connection, which is then closed. */
 void page_conn_error(struct page_conn *conn, uint64_t request_id, loch_status st);
+/* LOCH_E_UNAVAILABLE while a lease on the keys has run out; the connection is greeted. */
+LOCH_STATUS page_conn_usable(const struct page_conn *conn);
 /* Links a request; *out NULL and an error sent when there is no memory. */
 struct page_request *page_request_create(struct page_conn *conn, uint8_t type, uint64_t id);
 /* Answered: unlinks and frees; frees the connection too if it is closed and this was its last. */

@@ -180,14 +180,20 @@ static void on_drained(void *arg)
         loch_stream_close(conn->stream);
 }
 
+/* A revocation closes connections itself; here a lease waits for its next Decrypt. */
+loch_status page_conn_usable(const struct page_conn *conn)
+{
+    if (!loch_is_ok(loch_keys_usable(conn->ps->keys, &conn->identity.tenant,
+                                     loch_served_timeline_id(conn->served))))
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s", loch_error_text());
+    return LOCH_OK;
+}
+
 /* LOCH_E_STALE when a newer compute is known; LOCH_E_UNAVAILABLE while a lease has run out. */
 static loch_status check_fresh(const struct page_conn *conn)
 {
     uint64_t term = loch_served_term(conn->served), epoch = loch_served_min_epoch(conn->served);
-    /* A revocation closes connections itself; here a lease waits for its next Decrypt. */
-    if (!loch_is_ok(loch_keys_usable(conn->ps->keys, &conn->identity.tenant,
-                                     loch_served_timeline_id(conn->served))))
-        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s", loch_error_text());
+    LOCH_TRY(page_conn_usable(conn));
     if (conn->term != 0 && conn->term < term)
         return LOCH_FAIL(LOCH_E_STALE, "a compute of term %" PRIu64 " asks, but %" PRIu64 " began",
                          conn->term, term);

@@ -181,10 +181,16 @@ static inline void hang_up(struct world *w)
 
 /* ---- the server ---- */
 
+static const struct loch_control world_control = {.system_id = 7,
+                                                  .state = LOCH_DB_SHUTDOWNED,
+                                                  .checkpoint = {.tli = 1, .prev_tli = 1},
+                                                  .segment_bytes = 16u << 20,
+                                                  .last_start = L - 100,
+                                                  .last_end = L};
+
 static inline int world_up(void **state)
 {
     struct world *w = calloc(1, sizeof *w);
-    struct loch_control control = {.segment_bytes = 16u << 20};
     struct loch_buf bytes = {0};
     uint8_t page[LOCH_PAGE_BYTES], size[4] = {3, 0, 0, 0};
     void *site = NULL;
@@ -199,7 +205,7 @@ static inline int world_up(void **state)
     key.kind = LOCH_KEY_PAGE;
     key.block = 1;
     assert_ok(loch_timeline_put_value(w->timeline, &key, L, loch_slice_of(page, sizeof page)));
-    assert_ok(loch_control_encode(&control, &bytes));
+    assert_ok(loch_control_encode(&world_control, &bytes));
     assert_ok(loch_timeline_commit(w->timeline, L - 100, loch_buf_slice(&bytes)));
     loch_buf_fini(&bytes);
 
