@@ -150,8 +150,9 @@ loch_status loch_metrics_serve(struct loch_metrics *metrics, const char *address
     LOCH_TRY(open_listener(address, &fd));
     metrics->port = port_of(fd);
     metrics->http =
-        MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ITC, 0, NULL, NULL, serve,
-                         metrics, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, 64u,
+        /* AUTO: without it, it is select(2), which knows no descriptor above 1,023. */
+        MHD_start_daemon(MHD_USE_AUTO_INTERNAL_THREAD | MHD_USE_ITC, 0, NULL, NULL, serve, metrics,
+                         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, 64u,
                          MHD_OPTION_CONNECTION_TIMEOUT, 10u, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
                          (size_t)32768, MHD_OPTION_END);
     if (metrics->http == NULL) {

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -171,6 +172,30 @@ static void over_http(void **state)
     assert_non_null(strstr(GET("/metrics"), "200 OK"));
 }
 
+/* A daemon has a descriptor for every open layer: more than select(2) can name. */
+static void over_http_with_many_descriptors(void **state)
+{
+    enum { MANY = 1200 };
+    static int fds[MANY];
+    struct rlimit limit;
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    if (limit.rlim_max < MANY + 100)
+        skip();
+    const struct rlimit before = limit;
+    limit.rlim_cur = MANY + 100 > limit.rlim_cur ? MANY + 100 : limit.rlim_cur;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_ok(loch_metrics_serve(metrics, "127.0.0.1:0"));
+    loch_metrics_health(metrics, true, "fine");
+    for (int i = 0; i < MANY; i++)
+        assert_true((fds[i] = dup(STDERR_FILENO)) >= 0);
+    assert_non_null(strstr(GET("/healthz"), "200 OK"));
+    assert_non_null(strstr(GET("/metrics"), "200 OK"));
+    for (int i = 0; i < MANY; i++)
+        (void)close(fds[i]);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 static void port_in_use(void **state)
 {
     struct loch_metrics *other = NULL;
@@ -186,7 +211,9 @@ static void port_in_use(void **state)
 int main(void)
 {
 #define T(name_) cmocka_unit_test_setup_teardown(name_, begin, end)
-    const struct CMUnitTest tests[] = {T(text_form), T(histogram), T(too_many),
-                                       T(threads),   T(over_http), T(port_in_use)};
+    const struct CMUnitTest tests[] = {T(text_form),  T(histogram),
+                                       T(too_many),   T(threads),
+                                       T(over_http),  T(over_http_with_many_descriptors),
+                                       T(port_in_use)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
