@@ -223,7 +223,8 @@ static void pump(struct sk_export *e)
             send_wal(e, loch_slice_of(page + skip, len - skip));
             continue;
         }
-        if (!loch_is_ok(next_piece(e, e->tl->seen_commit, &piece))) {
+        if (!loch_is_ok(sk_timeline_lease(e->tl)) ||
+            !loch_is_ok(next_piece(e, e->tl->seen_commit, &piece))) {
             finish(e, "FATAL", "58000", loch_error_text());
             return;
         }

@@ -161,6 +161,7 @@ static loch_status next_piece(struct sk_conn *conn, loch_lsn upto, struct loch_s
 
 static loch_status pump(struct sk_conn *conn)
 {
+    LOCH_TRY(sk_timeline_lease(conn->timeline));
     if (conn->state_due)
         LOCH_TRY(send_state(conn));
     while (!conn->reading && loch_stream_queued(conn->stream) < QUEUE_BYTES) {

@@ -55,6 +55,13 @@ loch_status sk_timeline_check(const struct sk_timeline *tl)
     return LOCH_FAIL(LOCH_E_NOT_FOUND, "timeline %s is being dropped", tl->timeline_text);
 }
 
+loch_status sk_timeline_lease(const struct sk_timeline *tl)
+{
+    if (!loch_is_ok(loch_keys_usable(tl->daemon->keys, &tl->tenant, &tl->timeline)))
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s", loch_error_text());
+    return LOCH_OK;
+}
+
 /* ---- effects ---- */
 
 /* A key that may not be used any more is no failure of the disk: the timeline is parked. */

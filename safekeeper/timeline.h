@@ -105,6 +105,9 @@ bool sk_timeline_wakes(const struct sk_timeline *tl);
 void sk_timeline_tick(struct sk_timeline *tl);
 /* Fails unless ACTIVE, saying why. */
 LOCH_STATUS sk_timeline_check(const struct sk_timeline *tl);
+/* LOCH_E_UNAVAILABLE while the lease on its keys has run out: nothing of it may leave. (A
+ * revocation ends its connections itself.) */
+LOCH_STATUS sk_timeline_lease(const struct sk_timeline *tl);
 const char *sk_state_name(enum sk_state state);
 
 /* ---- events; ACTIVE only ---- */
