@@ -89,7 +89,7 @@ struct sk_daemon {
     size_t archive_turn;             /* index of the timeline to look at first */
     struct sk_conn *conns;           /* all connections, a list */
     size_t conn_count;
-    struct sk_refusals refusals; /* of connections, in the log */
+    struct loch_refusals refusals; /* of connections, in the log */
     struct loch_metrics *metrics;
     struct sk_stats stats;
     struct sk_looks looks;
