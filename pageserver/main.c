@@ -179,6 +179,7 @@ static void release(struct loch_pageserver *ps)
         LOCH_INFO("stopped while the key service had not answered");
         _exit(0);
     }
+    loch_page_service_end(ps);
     loch_upkeep_destroy(ps->upkeep);
     loch_tenants_close(ps);
     loch_id_map_fini(&ps->served_map);

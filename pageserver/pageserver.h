@@ -11,6 +11,7 @@
 
 #include "loch/base/id_map.h"
 #include "loch/base/status.h"
+#include "loch/host/refusals.h"
 
 struct basebackup;
 struct loch_audit;
@@ -61,7 +62,11 @@ struct loch_pageserver {
     struct loch_memory memory;
     unsigned settling; /* first flushes of branches, in flight */
     bool stopping;
-    size_t requests; /* of all connections, not yet answered */
+    struct page_conn *conns; /* of the page port; read/page_limits.c */
+    size_t conn_count;
+    struct loch_timer *conn_tick;
+    struct loch_refusals refusals; /* of requests and connections, in the log */
+    size_t requests;               /* of all connections, not yet answered */
 
     struct loch_metric *m_branch_seconds, *m_get_seconds, *m_wait_seconds, *m_gets, *m_cached,
         *m_at_once, *m_packed, *m_errors, *m_connections;

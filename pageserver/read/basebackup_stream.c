@@ -93,7 +93,7 @@ void page_basebackup_moved(struct page_conn *conn)
         return;
     pthread_mutex_lock(&b->lock);
     b->full = false;
-    b->aborted = b->aborted || conn->stream == NULL;
+    b->aborted = b->aborted || conn->stream == NULL || conn->closing;
     pthread_cond_signal(&b->changed);
     pthread_mutex_unlock(&b->lock);
     if (conn->stream == NULL && b->history != NULL) {

@@ -36,7 +36,9 @@ struct page_likely {
 
 struct page_conn {
     struct loch_pageserver *ps;
-    struct loch_stream *stream; /* NULL once closed */
+    struct page_conn *next, **link; /* in the pageserver's list */
+    uint64_t since_ns;              /* when it came, or began to close */
+    struct loch_stream *stream;     /* NULL once closed */
     struct loch_psk_identity identity;
     struct loch_served *served; /* after HELLO; NULL when it is gone */
     struct loch_served_watch watch;
@@ -132,6 +134,16 @@ void page_turn_drop(struct page_conn *conn);
 void page_turn_learn(const struct page_request *r);
 bool page_turn_likely(const struct page_request *r);
 
+/* page_limits.c. False: there are too many connections; the peer was told so and is gone. */
+bool page_limits_admit(struct loch_pageserver *ps, const struct loch_id *tenant,
+                       struct loch_stream *stream);
+/* From when the connection is there until it is freed: one that does not greet, or does not take
+ * its last word, is closed. */
+void page_limits_begin(struct page_conn *conn);
+void page_limits_end(struct page_conn *conn);
+/* A line in the log about what a peer was refused, at most a few hundred a minute. */
+void page_limits_say(struct loch_pageserver *ps, const char *text);
+
 /* page_wait.c: a request of the connection has begun to wait for its LSN. */
 void page_wait_begin(struct page_conn *conn);
 /* The connection has closed. */
@@ -139,7 +151,7 @@ void page_wait_end(struct page_conn *conn);
 
 /* basebackup_stream.c */
 void page_basebackup(struct page_conn *conn, const struct loch_page_basebackup *m);
-/* The socket drained, or the connection closed. */
+/* The socket drained, or the connection closes or has closed. */
 void page_basebackup_moved(struct page_conn *conn);
 
 #endif

@@ -112,6 +112,8 @@ static void on_given(void *arg)
 static void close_soon(struct page_conn *conn)
 {
     conn->closing = true;
+    conn->since_ns = loch_env_now_ns(conn->ps->env);
+    page_basebackup_moved(conn); /* nothing of it leaves any more */
     if (conn->stream != NULL && loch_stream_queued(conn->stream) == 0)
         loch_stream_close(conn->stream);
 }
@@ -128,7 +130,7 @@ void page_conn_error(struct page_conn *conn, uint64_t request_id, loch_status st
     loch_page_error_encode(&w, &m);
     loch_metric_add(conn->ps->m_errors, 1);
     if (request_id == 0 || st.code != LOCH_E_STALE)
-        LOCH_WARN("page service: %s", text);
+        page_limits_say(conn->ps, text);
     page_conn_send(conn, &buf);
     if (request_id == 0)
         close_soon(conn);
@@ -139,7 +141,7 @@ static void consider_free(struct page_conn *conn)
     if (conn->stream != NULL || conn->requests != NULL || conn->held)
         return;
     loch_served_watch_remove(&conn->watch);
-    loch_metric_move(conn->ps->m_connections, -1);
+    page_limits_end(conn);
     free(conn);
 }
 
@@ -774,9 +776,13 @@ void loch_page_service_accept(void *arg, struct loch_stream *stream)
         loch_stream_close(stream);
         return;
     }
+    if (!page_limits_admit(ps, &conn->identity.tenant, stream)) {
+        free(conn);
+        return;
+    }
     conn->ps = ps;
     conn->stream = stream;
     conn->watch = (struct loch_served_watch){.term = on_term, .gone = on_gone, .arg = conn};
-    loch_metric_move(ps->m_connections, 1);
+    page_limits_begin(conn);
     loch_stream_attach(stream, &events, conn);
 }

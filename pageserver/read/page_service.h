@@ -8,9 +8,13 @@
 #ifndef LOCH_PAGESERVER_READ_PAGE_SERVICE_H
 #define LOCH_PAGESERVER_READ_PAGE_SERVICE_H
 
+struct loch_pageserver;
 struct loch_stream;
 
 /* loch_accept_fn for the page port's listener; arg is struct loch_pageserver. */
 void loch_page_service_accept(void *arg, struct loch_stream *stream);
+
+/* Before `ps` is freed: no timer of the page port comes any more. */
+void loch_page_service_end(struct loch_pageserver *ps);
 
 #endif

@@ -170,6 +170,16 @@ static inline struct loch_page_error error_of(struct world *w, unsigned i)
     return m;
 }
 
+/* Until it is so, or too long. */
+#define LONG_MS 50000u /* below what a receiver of a basebackup may take nothing for */
+#define RUN_UNTIL(w_, condition_)                                                                  \
+    do {                                                                                           \
+        const uint64_t until_ = loch_env_now_ns((w_)->site->env) + LONG_MS * UINT64_C(1000000);    \
+        while (!(condition_) && loch_env_now_ns((w_)->site->env) < until_)                         \
+            run_ms((w_), 5);                                                                       \
+        assert_true(condition_);                                                                   \
+    } while (0)
+
 static inline void hang_up(struct world *w)
 {
     if (w->stream != NULL)
@@ -273,6 +283,7 @@ static inline int world_down(void **state)
     while (!w->stopped)
         run(w, FRAMES_MAX + 1);
     loch_listener_close(w->ps.listener);
+    loch_page_service_end(&w->ps);
     run_ms(w, 20);
     assert_int_equal(w->ps.requests, 0);
     loch_tls_client_destroy(w->tls);

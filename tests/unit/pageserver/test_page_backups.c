@@ -1,8 +1,7 @@
 /* Basebackups over the page port, and receivers of them that do not read. */
 #include "page_world.h"
 
-#define LONG_MS 50000u /* below what a receiver may take nothing for */
-#define BLOCKS  4096u  /* 32 MB: more than sockets hold */
+#define BLOCKS 4096u /* 32 MB: more than sockets hold */
 
 struct receiver {
     struct world *world;
@@ -52,15 +51,6 @@ static void ask(struct world *w, struct receiver *r, bool reads)
     SEND(w, basebackup, {.request_id = 1, .lsn = L, .flags = LOCH_BASEBACKUP_FULL});
     w->stream = NULL;
 }
-
-/* Until it is so, or too long. */
-#define RUN_UNTIL(w_, condition_)                                                                  \
-    do {                                                                                           \
-        const uint64_t until_ = loch_env_now_ns((w_)->site->env) + LONG_MS * UINT64_C(1000000);    \
-        while (!(condition_) && loch_env_now_ns((w_)->site->env) < until_)                         \
-            run_ms((w_), 5);                                                                       \
-        assert_true(condition_);                                                                   \
-    } while (0)
 
 static void put_much(struct world *w)
 {
