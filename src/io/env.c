@@ -320,6 +320,11 @@ void loch_stream_close(struct loch_stream *stream)
     stream->env->ops->stream_close(stream);
 }
 
+void loch_stream_cut(struct loch_stream *stream)
+{
+    stream->env->ops->stream_cut(stream);
+}
+
 loch_status loch_env_watch_fd(struct loch_env *env, int fd, int events, struct loch_watch **out,
                               void (*ready)(void *arg, int events), void *arg)
 {

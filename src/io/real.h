@@ -129,6 +129,7 @@ void real_stream_trade(struct loch_stream *stream, struct loch_buf *frames);
 size_t real_stream_queued(const struct loch_stream *stream);
 void real_stream_read(struct loch_stream *stream, bool on);
 void real_stream_close(struct loch_stream *stream);
+void real_stream_cut(struct loch_stream *stream);
 
 /* real_child.c */
 LOCH_STATUS real_watch_fd(struct loch_env *env, int fd, int events, struct loch_watch **out,

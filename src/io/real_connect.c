@@ -1,7 +1,8 @@
 /* Holds: how streams come to be: listening, connecting, the handshake's limits.
  *
  * Invariants: no frame is read from a peer that is not authenticated; at most GREETINGS_MAX
- * connections of a listener are in that state, each for at most HANDSHAKE_MS.
+ * connections of a listener are in that state, each for at most HANDSHAKE_MS; one more ends the
+ * oldest of them.
  */
 #include "real_stream.h"
 
@@ -86,6 +87,18 @@ static void timed_out(uv_timer_t *timer)
 }
 
 /* ---- server ---- */
+/* Whoever greets is done in a moment: what has been at it longest says nothing, and whoever comes
+ * now must not suffer for it. */
+static void end_oldest_greeting(struct real_listener *l)
+{
+    struct real_stream *s = l->greetings; /* the newest */
+
+    while (s->next_greeting != NULL)
+        s = s->next_greeting;
+    stream_log_refused(s, "too many connections that are not yet authenticated");
+    stream_end(s, LOCH_OK);
+}
+
 static void accept_one(struct real_listener *l)
 {
     struct real_env *env = real_env_of(l->base.env);
@@ -105,11 +118,8 @@ static void accept_one(struct real_listener *l)
         return;
     }
     format_peer((struct sockaddr *)&sa, s->peer);
-    if (l->greeting_count >= GREETINGS_MAX) {
-        stream_log_refused(s, "too many connections that are not yet authenticated");
-        stream_end(s, LOCH_OK);
-        return;
-    }
+    if (l->greeting_count >= GREETINGS_MAX)
+        end_oldest_greeting(l);
     loch_status st = loch_tls_accept(l->tls, &s->tls);
     if (!loch_is_ok(st)) {
         stream_log_refused(s, loch_error_text());

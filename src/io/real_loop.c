@@ -314,6 +314,7 @@ static const struct loch_world_ops real_ops = {
     .stream_queued = real_stream_queued,
     .stream_read = real_stream_read,
     .stream_close = real_stream_close,
+    .stream_cut = real_stream_cut,
     .watch_fd = real_watch_fd,
     .watch_change = real_watch_change,
     .watch_stop = real_watch_stop,

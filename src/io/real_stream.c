@@ -10,9 +10,11 @@
 #include "loch/base/log.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #define SEAL_BYTES    (256u << 10) /* sealed at a time: bounds the second copy of a long queue */
@@ -117,6 +119,16 @@ static void handle_closed(uv_handle_t *handle)
     stream_handle_gone(((struct real_owner *)handle->data)->self);
 }
 
+/* Bytes that the kernel has not sent: the peer's window, or the network's, is full. */
+static bool has_unsent(const struct real_stream *s)
+{
+    uv_os_fd_t fd;
+    int bytes = 0;
+
+    return uv_fileno((const uv_handle_t *)&s->tcp, &fd) == 0 &&
+           ioctl(fd, SIOCOUTQNSD, &bytes) == 0 && bytes > 0;
+}
+
 void stream_end(struct real_stream *s, loch_status st)
 {
     bool was_open = s->state == STREAM_OPEN;
@@ -141,7 +153,8 @@ void stream_end(struct real_stream *s, loch_status st)
     }
     if (s->is_resolving)
         (void)uv_cancel((uv_req_t *)&s->resolving);
-    uv_close((uv_handle_t *)&s->tcp, handle_closed);
+    if (!s->is_cut || !has_unsent(s) || uv_tcp_close_reset(&s->tcp, handle_closed) != 0)
+        uv_close((uv_handle_t *)&s->tcp, handle_closed);
     uv_close((uv_handle_t *)&s->timer, handle_closed);
 }
 
@@ -553,4 +566,12 @@ struct loch_slice real_stream_identity(const struct loch_stream *stream)
 void real_stream_close(struct loch_stream *stream)
 {
     stream_end(real_stream_of(stream), LOCH_OK);
+}
+
+void real_stream_cut(struct loch_stream *stream)
+{
+    struct real_stream *s = real_stream_of(stream);
+
+    s->is_cut = true;
+    stream_end(s, LOCH_OK);
 }

@@ -53,6 +53,7 @@ struct real_stream {
     uv_write_t write;
     bool in_flight;
     bool owes_drained;
+    bool is_cut; /* what the kernel could not send is not to leave later */
 
     bool is_dirty;
     struct real_stream *next_dirty, **prev_dirty;

@@ -74,6 +74,7 @@ struct loch_world_ops {
     size_t (*stream_queued)(const struct loch_stream *stream);
     void (*stream_read)(struct loch_stream *stream, bool on);
     void (*stream_close)(struct loch_stream *stream);
+    void (*stream_cut)(struct loch_stream *stream);
 
     LOCH_STATUS(*watch_fd)
     (struct loch_env *env, int fd, int events, struct loch_watch **out,

@@ -167,6 +167,9 @@ size_t loch_stream_queued(const struct loch_stream *stream);
 void loch_stream_read(struct loch_stream *stream, bool on);
 /* Idempotent. What is queued is offered to the kernel once and not waited for. `closed` follows. */
 void loch_stream_close(struct loch_stream *stream);
+/* The same, but what the kernel has taken and cannot send at once, because the peer does not read,
+ * never leaves: then the connection is reset. A peer that reads gets all of it. */
+void loch_stream_cut(struct loch_stream *stream);
 
 /* ---- descriptors and children ---- */
 struct loch_watch;

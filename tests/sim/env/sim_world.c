@@ -308,6 +308,7 @@ static const struct loch_world_ops sim_ops = {
     .stream_queued = sim_stream_queued,
     .stream_read = sim_stream_read,
     .stream_close = sim_stream_close,
+    .stream_cut = sim_stream_close, /* its kernel holds nothing back */
 };
 
 /* ---- worlds and nodes ---- */
