@@ -479,7 +479,7 @@ void sk_service_cut(struct sk_timeline *tl, enum loch_code code, const char *tex
             continue;
         sk_conn_refuse(c, code, text);
         if (!c->gone)
-            loch_stream_close(c->stream);
+            loch_stream_cut(c->stream);
     }
 }
 

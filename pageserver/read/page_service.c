@@ -222,7 +222,7 @@ static void on_gone(void *arg, loch_status st)
     /* What is queued behind a peer that does not read must not leave later. */
     if ((st.code == LOCH_E_KEY_REVOKED || st.code == LOCH_E_KMS_UNAVAILABLE) &&
         conn->stream != NULL)
-        loch_stream_close(conn->stream);
+        loch_stream_cut(conn->stream);
 }
 
 /* ---- requests ---- */

@@ -2,6 +2,8 @@
 #include "flush.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 bool loch_host_flush(int fd, struct loch_buf *out)
@@ -20,4 +22,13 @@ bool loch_host_flush(int fd, struct loch_buf *out)
     }
     loch_buf_consume(out, at);
     return true;
+}
+
+void loch_host_cut(int fd)
+{
+    const struct linger at_once = {.l_onoff = 1};
+    int bytes = 0;
+
+    if (ioctl(fd, SIOCOUTQNSD, &bytes) == 0 && bytes > 0)
+        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 }

@@ -10,4 +10,8 @@
  * connection is broken. */
 bool loch_host_flush(int fd, struct loch_buf *out);
 
+/* Before close(fd): what the kernel has taken and could not send, because the peer does not read,
+ * never leaves. */
+void loch_host_cut(int fd);
+
 #endif

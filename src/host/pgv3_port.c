@@ -336,6 +336,7 @@ void loch_pgv3_finish(struct loch_pgv3_conn *c)
 
 void loch_pgv3_cut(struct loch_pgv3_conn *c)
 {
+    loch_host_cut(c->fd);
     c->dead = true;
     if (c->depth == 0)
         conn_free(c);

@@ -1,5 +1,8 @@
 /* PostgreSQL's protocol on a port: libpq with certificates, clear text, garbage, unusable files. */
+#include "../kernel_queue.h"
 #include "../unit.h"
+
+#include "flush.h"
 
 #include "loch/host/pgv3.h"
 
@@ -229,6 +232,40 @@ static void garbage_ends(void **state)
     assert_int_equal(begun, 0);
 }
 
+/* A socket whose peer does not read, filled; closed after loch_host_cut or without it. Whether the
+ * kernel goes on with what it has of it. */
+static bool goes_on(bool cut_first)
+{
+    static const uint8_t bytes[64u << 10];
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof sa;
+    const int listener = socket(AF_INET, SOCK_STREAM, 0);
+    const int peer = socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_int_equal(bind(listener, (struct sockaddr *)&sa, sizeof sa), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&sa, &len), 0);
+    assert_int_equal(connect(peer, (struct sockaddr *)&sa, sizeof sa), 0);
+    const int fd = accept(listener, NULL, NULL);
+    assert_true(fd >= 0);
+    while (send(fd, bytes, sizeof bytes, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
+        ;
+    if (cut_first)
+        loch_host_cut(fd);
+    (void)close(fd);
+    const bool on = kernel_has_bytes_from(ntohs(sa.sin_port));
+    (void)close(peer);
+    (void)close(listener);
+    return on;
+}
+
+static void a_cut_leaves_the_kernel_nothing(void **state)
+{
+    (void)state;
+    assert_true(goes_on(false));
+    assert_false(goes_on(true));
+}
+
 static void unusable_settings(void **state)
 {
     struct loch_pgv3_port *other = NULL;
@@ -268,7 +305,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(codes_come_back),   cmocka_unit_test(libpq_speaks),
         cmocka_unit_test(cut_ends_at_once),  cmocka_unit_test(garbage_ends),
-        cmocka_unit_test(unusable_settings),
+        cmocka_unit_test(unusable_settings), cmocka_unit_test(a_cut_leaves_the_kernel_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,6 +1,7 @@
 /* What the page port bears: lines in the log, connections, and how long one may be of no use. */
 #include "page_world.h"
 
+#include "../kernel_queue.h"
 #include "read/page_limits.h"
 
 #include <fcntl.h>
@@ -157,27 +158,68 @@ static void who_does_not_greet_is_closed(void **state)
     hang_up(w);
 }
 
-/* A timeline that is no longer served ends its connections, also those that take nothing. */
-static void who_does_not_take_its_last_word_is_closed(void **state)
+/* Asks for more than the kernel holds, and takes none of it. */
+static void clog(struct world *w, struct loch_stream *stream)
 {
-    enum { MANY = 6000 }; /* 48 MB: more than sockets hold */
-    struct world *w = *state;
+    enum { MANY = 6000 }; /* 48 MB */
     int64_t before, taken = 0;
-    greet(w, RIGHTS);
-    loch_stream_read(w->stream, false);
+    w->stream = stream;
+    loch_stream_read(stream, false);
+    hello(w, 3);
     for (uint64_t i = 1; i <= MANY; i++)
         SEND(w, get, {i, latest, {1663, 5, 9}, 0, 1});
+    w->stream = NULL;
     do {
         before = taken;
         run_ms(w, 100);
         taken = loch_metric_value(w->ps.m_gets);
     } while (taken == 0 || taken > before);
+}
+
+/* A timeline that is no longer served ends its connections, also those that take nothing. */
+static void who_does_not_take_its_last_word_is_closed(void **state)
+{
+    struct world *w = *state;
+    struct kept k;
+    connects(w, &k);
+    clog(w, k.stream);
     loch_served_stop(w->served, stopped, w);
-    RUN_UNTIL(w, w->ps.conn_count == 0);
-    RUN_UNTIL(w, w->stopped);
-    w->counts_only = true;
-    loch_stream_read(w->stream, true);
-    RUN_UNTIL(w, w->closed);
+    RUN_UNTIL(w, w->ps.conn_count == 0 && w->stopped);
+    loch_stream_read(k.stream, true);
+    RUN_UNTIL(w, k.closed);
+}
+
+/* Asks until the peer's kernel takes no more; nothing that was asked is unread here, else closing
+ * alone would reset. */
+static void fill(struct world *w, struct loch_stream *stream, uint16_t port)
+{
+    int64_t asked = loch_metric_value(w->ps.m_gets);
+    w->stream = stream;
+    loch_stream_read(stream, false);
+    hello(w, 3);
+    do {
+        for (uint64_t i = 1; i <= 64; i++)
+            SEND(w, get, {i, latest, {1663, 5, 9}, 0, 1});
+        asked += 64;
+        RUN_UNTIL(w, loch_metric_value(w->ps.m_gets) == asked && w->ps.requests == 0);
+        run_ms(w, 20);
+    } while (!kernel_has_bytes_from(port));
+    w->stream = NULL;
+}
+
+/* Pages that the kernel took before the key was gone do not leave after. */
+static void who_does_not_read_is_reset_in_the_dark(void **state)
+{
+    struct world *w = *state;
+    struct kept k;
+    const uint16_t port = (uint16_t)strtoul(strchr(w->address, ':') + 1, NULL, 10);
+    connects(w, &k);
+    fill(w, k.stream, port);
+    loch_served_darken(w->served, LOCH_E_KEY_REVOKED, "denied", stopped, w);
+    RUN_UNTIL(w, w->ps.conn_count == 0 && w->stopped);
+    assert_false(kernel_has_bytes_from(port));
+    loch_stream_read(k.stream, true);
+    RUN_UNTIL(w, k.closed);
 }
 
 #define TEST(test_) cmocka_unit_test_setup_teardown(test_, world_up, world_down)
@@ -189,6 +231,7 @@ int main(void)
         TEST(a_tenant_has_its_share_of_connections),
         TEST(who_does_not_greet_is_closed),
         TEST(who_does_not_take_its_last_word_is_closed),
+        TEST(who_does_not_read_is_reset_in_the_dark),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
