@@ -25,7 +25,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CONNS_MAX     64u
+#define CONNS_MAX     64u /* greeted; of one client a quarter while half are there */
+#define GREETINGS_MAX 64u /* not yet greeted; one more ends the oldest */
 #define READ_BYTES    (32u << 10)
 #define GREETING_NS   UINT64_C(10000000000)
 #define CODE_SSL      80877103u
@@ -56,7 +57,7 @@ struct loch_pgv3_port {
     int fd;
     struct loch_watch *watch;
     struct loch_pgv3_conn *conns;
-    size_t conn_count;
+    size_t conn_count, open_count;
 };
 
 static uint32_t be32(const uint8_t *p)
@@ -66,8 +67,10 @@ static uint32_t be32(const uint8_t *p)
 
 static void conn_free(struct loch_pgv3_conn *c)
 {
-    if (c->state == OPEN)
+    if (c->state == OPEN) {
+        c->port->open_count--;
         c->port->o.events->closed(c->owner);
+    }
     loch_timer_cancel(c->timer);
     loch_watch_stop(c->watch);
     (void)close(c->fd);
@@ -167,6 +170,23 @@ static void greet(struct loch_pgv3_conn *c)
     loch_buf_fini(&out);
 }
 
+static loch_status check_room(const struct loch_pgv3_conn *conn)
+{
+    const struct loch_pgv3_port *port = conn->port;
+    size_t same = 0;
+
+    for (const struct loch_pgv3_conn *c = port->conns; c != NULL; c = c->next)
+        same += c->state == OPEN && strcmp(c->peer, conn->peer) == 0;
+    if (port->open_count >= CONNS_MAX)
+        return LOCH_FAIL(LOCH_E_LIMIT, "this port serves %u clients and takes no more", CONNS_MAX);
+    if (port->open_count >= CONNS_MAX / 2 && same >= CONNS_MAX / 4)
+        return LOCH_FAIL(LOCH_E_LIMIT,
+                         "the certificate has %zu connections here, its share while others are "
+                         "served",
+                         same);
+    return LOCH_OK;
+}
+
 /* True when a startup packet was taken. */
 static bool take_startup(struct loch_pgv3_conn *c)
 {
@@ -187,7 +207,9 @@ static bool take_startup(struct loch_pgv3_conn *c)
     if (!loch_is_ok(loch_buf_append(&c->params, c->in.data + 8, len - 8)))
         c->dead = true;
     loch_buf_consume(&c->in, len);
-    loch_status st = c->port->o.events->begin(c->port->o.arg, c, &c->owner);
+    loch_status st = check_room(c);
+    if (loch_is_ok(st))
+        st = c->port->o.events->begin(c->port->o.arg, c, &c->owner);
     if (!loch_is_ok(st)) {
         char text[400];
         (void)snprintf(text, sizeof text, "%s", loch_error_text());
@@ -196,6 +218,7 @@ static bool take_startup(struct loch_pgv3_conn *c)
         return false;
     }
     c->state = OPEN;
+    c->port->open_count++;
     loch_timer_cancel(c->timer);
     c->timer = NULL;
     greet(c);
@@ -344,15 +367,27 @@ void loch_pgv3_cut(struct loch_pgv3_conn *c)
 
 /* ---- the port ---- */
 
+/* Whoever greets is done in a moment: what has been at it longest must keep nobody out. */
+static void end_oldest_greeting(struct loch_pgv3_port *port)
+{
+    struct loch_pgv3_conn *oldest = NULL;
+
+    for (struct loch_pgv3_conn *c = port->conns; c != NULL; c = c->next) /* the newest first */
+        if (c->state != OPEN)
+            oldest = c;
+    LOCH_ASSERT(oldest != NULL);
+    conn_free(oldest);
+}
+
 static void accept_one(struct loch_pgv3_port *port, int fd)
 {
     struct loch_pgv3_conn *c = calloc(1, sizeof *c);
     int one = 1;
 
-    if (c == NULL || port->conn_count >= CONNS_MAX) {
-        LOCH_WARN("too many clients of PostgreSQL's protocol (at most %u)", CONNS_MAX);
+    if (c == NULL)
         goto refuse;
-    }
+    if (port->conn_count - port->open_count >= GREETINGS_MAX)
+        end_oldest_greeting(port);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     c->port = port;
     c->fd = fd;

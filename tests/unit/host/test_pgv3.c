@@ -195,6 +195,56 @@ static void cut_ends_at_once(void **state)
     assert_int_equal(closes, 2);
 }
 
+/* More than may greet at a time, and who comes then is served. */
+static void *with_silent_peers(void *arg)
+{
+    enum { MANY = 70 };
+    struct sockaddr_in sa = {.sin_family = AF_INET,
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                             .sin_port = htons((uint16_t)atoi(strchr(address, ':') + 1))};
+    int fds[MANY];
+    bool all = true;
+
+    for (int i = 0; i < MANY; i++) {
+        fds[i] = socket(AF_INET, SOCK_STREAM, 0);
+        all = all && connect(fds[i], (const struct sockaddr *)&sa, sizeof sa) == 0;
+    }
+    void *failed = with_libpq(arg);
+    for (int i = 0; i < MANY; i++)
+        (void)close(fds[i]);
+    return all ? failed : arg;
+}
+
+/* As many as one certificate may have while half of all are taken: the next is told so. */
+static void *with_many_clients(void *arg)
+{
+    enum { HALF = 32 };
+    PGconn *conns[HALF];
+    char conninfo[700];
+    bool all = true;
+
+    (void)snprintf(conninfo, sizeof conninfo,
+                   "host=127.0.0.1 port=%s user=friend sslmode=require sslcert=%s/client.crt "
+                   "sslkey=%s/client.key replication=true connect_timeout=100",
+                   strchr(address, ':') + 1, dir, dir);
+    for (int i = 0; i < HALF; i++) {
+        conns[i] = PQconnectdb(conninfo);
+        all = all && PQstatus(conns[i]) == CONNECTION_OK;
+    }
+    void *failed = with_libpq(arg);
+    for (int i = 0; i < HALF; i++)
+        PQfinish(conns[i]);
+    return all ? failed : arg;
+}
+
+static void nobody_keeps_others_out(void **state)
+{
+    (void)state;
+    serve(with_silent_peers, (const char *[]){"friend", "require", "say this", "say this"});
+    serve(with_many_clients, (const char *[]){"friend", "require", "its share", ""});
+    serve(with_libpq, (const char *[]){"friend", "require", "say this", "say this"});
+}
+
 /* Sends raw bytes and reads until the end. */
 static void *raw(void *arg)
 {
@@ -303,9 +353,13 @@ static void codes_come_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(codes_come_back),   cmocka_unit_test(libpq_speaks),
-        cmocka_unit_test(cut_ends_at_once),  cmocka_unit_test(garbage_ends),
-        cmocka_unit_test(unusable_settings), cmocka_unit_test(a_cut_leaves_the_kernel_nothing),
+        cmocka_unit_test(codes_come_back),
+        cmocka_unit_test(libpq_speaks),
+        cmocka_unit_test(cut_ends_at_once),
+        cmocka_unit_test(garbage_ends),
+        cmocka_unit_test(nobody_keeps_others_out),
+        cmocka_unit_test(unusable_settings),
+        cmocka_unit_test(a_cut_leaves_the_kernel_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
