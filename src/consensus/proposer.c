@@ -324,8 +324,8 @@ static loch_status send_append(struct loch_proposer *p, struct loch_proposer_now
                      .begin = begin,
                      .commit_lsn = p->commit_lsn}};
     m->told_commit = p->commit_lsn;
-    /* A bare commit_lsn is not answered. */
-    return push_send(p, now, i, &message, len > 0 || !news, out);
+    /* A bare commit_lsn is not answered, but where it tells of a gap. */
+    return push_send(p, now, i, &message, len > 0 || !news || m->recovering, out);
 }
 
 /* What a member has written is no longer under way. */
