@@ -393,6 +393,29 @@ static void silence_closes_who_recovers(void **state)
     loch_proposer_destroy(p);
 }
 
+/* What lies beyond the epoch's terms no safekeeper would grant. */
+static void an_epoch_ends_with_its_terms(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer_config c = config();
+    const uint64_t last = TERM + (UINT64_C(1) << LOCH_TERM_EPOCH_SHIFT) - 1;
+    struct loch_proposer *p = NULL;
+
+    c.highest_term = last - 1;
+    assert_ok(loch_proposer_create(&c, &p));
+    greet(p, 0, 1, &e);
+    greet(p, 1, 1, &e);
+    assert_int_equal(e.items[0].message.u.vote.term, last);
+    e.count = 0;
+    assert_ok(loch_proposer_tick(p, at(600), &e));
+    assert_int_equal(e.count, 1);
+    assert_int_equal(e.items[0].kind, LOCH_PROPOSER_FENCED);
+    assert_int_equal(look(p).state, LOCH_PROPOSER_IS_FENCED);
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
+}
+
 static void heartbeats_and_wrong_nodes(void **state)
 {
     (void)state;
@@ -516,6 +539,7 @@ int main(void)
         cmocka_unit_test(fenced_is_final),
         cmocka_unit_test(silence_closes_and_votes_are_tried_again),
         cmocka_unit_test(silence_closes_who_recovers),
+        cmocka_unit_test(an_epoch_ends_with_its_terms),
         cmocka_unit_test(heartbeats_and_wrong_nodes),
         cmocka_unit_test(impossible_configs_are_refused),
         cmocka_unit_test(a_leader_goes_by_the_newest_configuration),
