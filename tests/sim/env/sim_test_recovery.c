@@ -1,7 +1,8 @@
 /* Recovery from peers, directed: three whole safekeepers in the simulated world, told by hand what
  * a leader would say. A donor that goes silent in the middle is left for the next long before its
- * stream is reset; a peer whose history cannot be is followed once, in vain; and of many timelines
- * that look around at once only so many do.
+ * stream is reset; a peer whose history cannot be is followed once, in vain; of many timelines that
+ * look around at once only so many do; one that is held looks all the same, and what its donor has
+ * for it does not pile up there.
  */
 #include "../unit.h"
 #include "service.h"
@@ -237,9 +238,8 @@ static int64_t given(uint32_t i)
     return loch_metric_value(w.sks[i].d->stats.pulled_bytes);
 }
 
-static void a_silent_donor_is_left(void **state)
+static void all_lead(void)
 {
-    (void)state;
     setup(1);
     for (uint32_t i = 0; i < SAFEKEEPERS; i++) {
         sk_start(&w.sks[i]);
@@ -250,6 +250,12 @@ static void a_silent_donor_is_left(void **state)
     sim_world_run(w.sim, 10 * SECOND_US);
     for (uint32_t i = 0; i < SAFEKEEPERS; i++)
         lead(&w.sks[i]);
+}
+
+static void a_silent_donor_is_left(void **state)
+{
+    (void)state;
+    all_lead();
     const loch_lsn all = write_to_two();
     while (flush_of(&w.sks[2]) < START_LSN + WAL_BYTES / 4)
         assert_true(sim_world_step(w.sim));
@@ -364,11 +370,80 @@ static void only_so_many_look_at_a_time(void **state)
     teardown();
 }
 
+/* With some WAL, and over its limit. */
+static void hold(const struct safekeeper *s)
+{
+    struct loch_buf wal = {0};
+    struct wal_gen gen;
+
+    wal_gen_init(&gen, START_LSN, START_PREV, SYSTEM_ID, 42); /* as write_to_two's begins */
+    (void)wal_gen_record(&gen, &wal, 8000);
+    append(s, START_LSN, loch_buf_slice(&wal));
+    loch_buf_fini(&wal);
+    s->d->limits.timeline_bytes = 1;
+    sim_world_run(w.sim, 3 * SECOND_US);
+    assert_true(timeline_on(s, 0)->hold[0] != '\0');
+}
+
+static struct sk_conn *follower_of(const struct safekeeper *s)
+{
+    for (struct sk_conn *c = s->d->conns; c != NULL; c = c->next)
+        if (c->kind == SK_CONN_PULL && c->mode == LOCH_PULL_FLUSHED && !c->gone)
+            return c;
+    return NULL;
+}
+
+static void who_is_held_is_not_told_without_end(void **state)
+{
+    const struct safekeeper *donor = NULL;
+
+    (void)state;
+    all_lead();
+    hold(&w.sks[2]);
+    const loch_lsn all = write_to_two();
+    sim_world_run(w.sim, 5 * SECOND_US);
+    for (uint32_t i = 0; i < 2; i++)
+        if (follower_of(&w.sks[i]) != NULL)
+            donor = &w.sks[i];
+    assert_non_null(donor);
+    for (int i = 0; i < 30000; i++) /* as with every commit */
+        sk_sender_kick(timeline_on(donor, 0), true);
+    assert_true(loch_stream_queued(follower_of(donor)->stream) < (2u << 20));
+    assert_true(follower_of(donor)->state_due);
+    assert_true(flush_of(&w.sks[2]) < all);
+    w.sks[2].d->limits.timeline_bytes = 0;
+    const uint64_t began_us = sim_world_now_us(w.sim);
+    while (flush_of(&w.sks[2]) < all) {
+        assert_true(sim_world_now_us(w.sim) - began_us < 12 * SECOND_US);
+        assert_true(sim_world_step(w.sim));
+    }
+    teardown();
+}
+
+static void who_is_held_looks(void **state)
+{
+    struct safekeeper *s = &w.sks[0];
+
+    (void)state;
+    all_lead();
+    hold(s);
+    sk_timeline_gone(timeline_on(s, 0), CONN);
+    sk_recovery_look(timeline_on(s, 0));
+    assert_false(sk_recovery_idle(timeline_on(s, 0)));
+    sim_world_run(w.sim, 5 * SECOND_US);
+    assert_true(timeline_on(s, 0)->hold[0] != '\0');
+    assert_true(sk_recovery_idle(timeline_on(s, 0)));
+    assert_int_equal(s->d->looks.count, 0);
+    teardown();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(a_silent_donor_is_left),
                                        cmocka_unit_test(a_history_that_cannot_be_is_not_followed),
-                                       cmocka_unit_test(only_so_many_look_at_a_time)};
+                                       cmocka_unit_test(only_so_many_look_at_a_time),
+                                       cmocka_unit_test(who_is_held_is_not_told_without_end),
+                                       cmocka_unit_test(who_is_held_looks)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
