@@ -28,6 +28,7 @@
     X(HOT_FORGOTTEN, "hot-forgotten", "chains in memory are not bounded")                          \
     X(ROOM_FORGOTTEN, "room-forgotten", "flushes leave a page's chain no room to grow")            \
     X(FROZEN_FORGOTTEN, "frozen-forgotten", "a page in a layer that is to be flushed is fresh")    \
+    X(ANCESTOR_FORGOTTEN, "ancestor-forgotten", "a merge reads ancestors that lack WAL")           \
     X(CHAIN_FORGOTTEN, "chain-forgotten", "older layers' records are not counted")
 
 enum loch_store_mutation {
