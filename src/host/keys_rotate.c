@@ -286,17 +286,18 @@ loch_status loch_keys_rotate(struct loch_keys *keys, const struct loch_id *tenan
                              const struct loch_id *branch, enum loch_rotation what,
                              struct loch_rotation_report *out)
 {
+    struct keys_work work;
     struct loch_rotation_report report = {0};
     loch_status st = LOCH_OK;
 
-    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
+    keys_change_begin(keys, &work, tenant);
     for (int i = 0; i < CHANGE_TRIES; i++) {
         report = (struct loch_rotation_report){0};
         st = rotate(keys, tenant, branch, what, &report);
         if (st.code != LOCH_E_STALE)
             break;
     }
-    (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
+    keys_change_end(keys, &work);
     LOCH_TRY(st);
     report.generation = loch_keys_generation(keys, tenant);
     note_rotation(keys, tenant, branch, what, &report);
@@ -306,9 +307,11 @@ loch_status loch_keys_rotate(struct loch_keys *keys, const struct loch_id *tenan
 
 loch_status loch_keys_settle(struct loch_keys *keys, const struct loch_id *tenant)
 {
-    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
+    struct keys_work work;
+
+    keys_change_begin(keys, &work, tenant);
     const loch_status st = keys_settle(keys, tenant, &none);
-    (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
+    keys_change_end(keys, &work);
     return st;
 }
 

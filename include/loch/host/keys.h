@@ -157,6 +157,10 @@ LOCH_STATUS loch_keys_prove(struct loch_keys *keys, const struct loch_id *tenant
                             const struct loch_id *branch);
 void loch_keys_permit(struct loch_keys *keys, const struct loch_id *tenant,
                       const struct loch_id *branch, uint64_t until_ns);
+/* Whether a load or a change is under way that began before the block, and so may hold opened keys
+ * of the tenant, or of what the branch's CMK holds. None begins while they are blocked. */
+bool loch_keys_at_work(struct loch_keys *keys, const struct loch_id *tenant,
+                       const struct loch_id *branch);
 /* Wipes every opened key of the tenant, or of what the branch's CMK holds; all uses fail with
  * `code` and `why` until a restore. With the tenant the permits of its branches end. */
 void loch_keys_block(struct loch_keys *keys, const struct loch_id *tenant,
