@@ -642,6 +642,15 @@ static const struct opened_key *wire_key(const struct keys_tenant *t, uint32_t e
     return NULL;
 }
 
+bool loch_keys_epoch_lives(struct loch_keys *keys, const struct loch_id *tenant, uint32_t epoch)
+{
+    reading(keys);
+    const struct keys_tenant *t = keys_tenant_find(keys, tenant);
+    const bool lives = t == NULL || wire_key(t, epoch) != NULL; /* not known: no keys are used */
+    release(keys);
+    return lives;
+}
+
 /* Under lock. A client that knows of a later epoch than we do has it from a daemon that is further.
  */
 static void note_later_epoch(struct loch_keys *keys, const struct keys_tenant *t, uint32_t epoch)

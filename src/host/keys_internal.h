@@ -244,6 +244,9 @@ LOCH_STATUS keys_ring_forget_timeline(const struct loch_keys_options *o,
  * them. */
 LOCH_STATUS keys_ring_rewrap(const struct keys_tenant *t, struct loch_keyring *next,
                              uint32_t *rewrapped);
+/* In `next`, a successor of t: every PENDING key that is opened becomes ACTIVE; what a branch's
+ * closed CMK holds waits. Wire epochs before the last two end. *any: whether there was one. */
+LOCH_STATUS keys_ring_enliven(const struct keys_tenant *t, struct loch_keyring *next, bool *any);
 /* Puts a successor of t in which every PENDING key that is opened is ACTIVE, and TKs are wrapped as
  * they should be. The same codes. */
 LOCH_STATUS keys_ring_activate(const struct loch_keys_options *o, const struct keys_tenant *t,

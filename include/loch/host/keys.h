@@ -114,10 +114,12 @@ bool loch_keys_is_retired(struct loch_keys *keys, const struct loch_id *tenant,
 
 /* ---- rotation; pageserver only, blocks ---- */
 enum loch_rotation {
-    LOCH_ROTATE_CMK = 1, /* every KEK wrapped anew by the tenant's (last pinned) CMK */
-    LOCH_ROTATE_KEK,     /* a new version of each KEK, every TK wrapped anew below it */
-    LOCH_ROTATE_TK,      /* a new version of each timeline key, for new files from now on */
-    LOCH_ROTATE_WIRE     /* a new wire epoch, PENDING: loch_keys_settle when servers have it */
+    LOCH_ROTATE_CMK = 1,  /* every KEK wrapped anew by the tenant's (last pinned) CMK */
+    LOCH_ROTATE_KEK,      /* a new version of each KEK, every TK wrapped anew below it */
+    LOCH_ROTATE_TK,       /* a new version of each timeline key, for new files from now on */
+    LOCH_ROTATE_WIRE,     /* a new wire epoch, PENDING: loch_keys_settle when servers have it */
+    LOCH_ROTATE_WIRE_ANEW /* two at once, PENDING: with their settling every epoch of before ends,
+                             and nobody who proves one of those is handed the new ones */
 };
 struct loch_rotation_report {
     uint32_t made, rewrapped; /* versions */
@@ -189,6 +191,9 @@ struct loch_keys_permit_view {
 LOCH_STATUS loch_keys_permits(struct loch_keys *keys, struct loch_keys_permit_view **out,
                               size_t *count);
 
+/* Whether connections under that wire epoch may go on: false once it has ended, however long ago
+ * they were made. */
+bool loch_keys_epoch_lives(struct loch_keys *keys, const struct loch_id *tenant, uint32_t epoch);
 /* The PSK for an identity whose tenant is loaded. An identity's wire_epoch 0 is replaced by the
  * tenant's active one. The identity must be of this cluster. */
 LOCH_STATUS loch_keys_psk(struct loch_keys *keys, struct loch_psk_identity *identity,
