@@ -564,6 +564,11 @@ void sk_service_tick(struct sk_daemon *daemon)
     for (struct sk_conn *c = daemon->conns; c != NULL; c = c->next) {
         if (c->gone)
             continue;
+        if (keys_changed &&
+            !loch_keys_epoch_lives(daemon->keys, &c->identity.tenant, c->identity.wire_epoch)) {
+            loch_stream_close(c->stream); /* it comes again with a newer key, if it has one */
+            continue;
+        }
         if (keys_changed)
             sk_conn_renew(c);
         if ((c->kind == SK_CONN_NEW && now - c->since_ns > FIRST_FRAME_NS) ||
