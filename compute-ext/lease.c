@@ -1,5 +1,6 @@
 /* Holds: the mapped lease. Checked at the start of every statement and at every page that comes
- * from outside of shared buffers. */
+ * from outside of shared buffers; and the throttle's worker looks at it all the time, for what runs
+ * on without either: a sort, a COPY, a WAL sender, a session that waits. */
 #include "lease.h"
 
 #include "postgres.h"
@@ -8,6 +9,7 @@
 #include "miscadmin.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -17,14 +19,30 @@
 static const _Atomic uint64 *until_ns; /* NULL: nobody keeps a lease */
 static ExecutorStart_hook_type previous_start;
 
-void loch_lease_check(void)
+static bool is_over(void)
 {
     struct timespec now;
 
     if (until_ns == NULL || clock_gettime(CLOCK_BOOTTIME, &now) != 0)
+        return false;
+    return (uint64)now.tv_sec * 1000000000u + (uint64)now.tv_nsec >=
+           atomic_load_explicit(until_ns, memory_order_relaxed);
+}
+
+void loch_lease_watch(void)
+{
+    if (!is_over())
         return;
-    if ((uint64)now.tv_sec * 1000000000u + (uint64)now.tv_nsec <
-        atomic_load_explicit(until_ns, memory_order_relaxed))
+    ereport(LOG,
+            (errmsg("loch: the lease on the tenant's key has run out: the server ends at once")));
+    /* A commit that waits for the quorum, say, ends by nothing less. */
+    if (kill(PostmasterPid, SIGQUIT) != 0)
+        ereport(LOG, (errmsg("loch: cannot end the server: %m")));
+}
+
+void loch_lease_check(void)
+{
+    if (!is_over())
         return;
     ereport(FATAL,
             (errcode(ERRCODE_CANNOT_CONNECT_NOW),

@@ -7,5 +7,7 @@
 void loch_lease_register(void);
 /* Ends this process (FATAL) when the lease has run out. Tens of nanoseconds. */
 void loch_lease_check(void);
+/* Ends the whole server when it has, as an immediate shutdown. */
+void loch_lease_watch(void);
 
 #endif

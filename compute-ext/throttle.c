@@ -1,4 +1,4 @@
-/* Holds: the worker that watches the lag, and the sleep.
+/* Holds: the worker that watches the lag and the lease, and the sleep.
  *
  * The only callback a stock server gives us inside CHECK_FOR_INTERRUPTS is this: a worker emits
  * PROCSIGNAL_BARRIER_SMGRRELEASE, every process absorbs it at its next safe point by closing its
@@ -14,6 +14,7 @@
 #include "config_files.h"
 #include "free_space.h"
 #include "lag.h"
+#include "lease.h"
 #include "local_cache.h"
 #include "page_client.h"
 #include "page_key.h"
@@ -148,6 +149,7 @@ static void look(void)
 /* Also while the pageserver is away. */
 static void between_waits(void)
 {
+    loch_lease_watch();
     loch_page_key_look();
     loch_config_files_look();
     press();
@@ -184,6 +186,7 @@ void loch_throttle_main(Datum arg)
                         PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
         CHECK_FOR_INTERRUPTS();
+        loch_lease_watch();
         if (ConfigReloadPending) {
             ConfigReloadPending = false;
             ProcessConfigFile(PGC_SIGHUP);

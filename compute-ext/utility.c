@@ -13,6 +13,7 @@
 #include "config_files.h"
 #include "known_absent.h"
 #include "last_lsn.h"
+#include "lease.h"
 #include "move_limit.h"
 #include "settings.h"
 #include "shared.h"
@@ -180,6 +181,7 @@ static void on_utility(PlannedStmt *pstmt, const char *query, bool read_only_tre
 {
     NodeTag tag = nodeTag(pstmt->utilityStmt);
 
+    loch_lease_check(); /* a FETCH or a COPY may find all it wants in shared buffers */
     if (tag == T_CreateTableSpaceStmt)
         refuse_tablespace((const CreateTableSpaceStmt *)pstmt->utilityStmt);
     if (tag == T_AlterDatabaseStmt)

@@ -1,7 +1,8 @@
 /* Holds: the PSKs that computes are handed over the WAL stream: for members that joined after the
  * credential was made, and for all of their servers after the wire epoch has moved on.
  * Invariant: a compute gets nothing that its proven identity does not entitle it to: its own boot's
- * PSKs, for its own timeline and epoch. */
+ * PSKs, for its own timeline and epoch; and nothing when it proved itself with a wire key that has
+ * ended: somebody else may know that. */
 #include "service.h"
 
 #include "loch/base/log.h"
@@ -29,6 +30,8 @@ static loch_status make(const struct sk_conn *conn, enum loch_role role, const s
 {
     struct loch_psk_identity id = conn->identity;
 
+    if (!loch_keys_epoch_lives(conn->daemon->keys, &id.tenant, id.wire_epoch))
+        return LOCH_FAIL(LOCH_E_DENIED, "the connection's wire epoch has ended");
     id.server_role = (uint8_t)role;
     id.server_node = *node;
     id.rights = role == LOCH_ROLE_PAGESERVER ? LOCH_RIGHT_PAGES | LOCH_RIGHT_BASEBACKUP
@@ -102,6 +105,8 @@ void sk_conn_renew(struct sk_conn *conn)
         conn->timeline->state != SK_ACTIVE || loch_id_is_none(&conn->pageserver))
         return;
     loch_acceptor_look(conn->timeline->acceptor, &view);
+    if (conn->identity.compute_epoch < view.min_compute_epoch)
+        return; /* fenced */
     struct made *pages = &made[LOCH_MEMBERS_MAX];
     loch_status st = make(conn, LOCH_ROLE_PAGESERVER, &conn->pageserver, pages, &epoch);
     if (!loch_is_ok(st) || epoch <= conn->told_epoch)

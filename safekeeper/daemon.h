@@ -19,10 +19,11 @@
 #include "loch/objstore/objstore.h"
 #include "loch/wire/wal.h"
 
-#define SK_PEERS_MAX       LOCH_MEMBERS_MAX
-#define SK_CONNECTIONS_MAX 4096u
-#define SK_TIMELINES_MAX   16384u
-#define SK_LOOKS_MAX       32u /* timelines that ask their peers how they stand, at a time */
+#define SK_PEERS_MAX               LOCH_MEMBERS_MAX
+#define SK_CONNECTIONS_MAX         4096u
+#define SK_COMPUTE_CONNECTIONS_MAX 8u /* of one; it needs one */
+#define SK_TIMELINES_MAX           16384u
+#define SK_LOOKS_MAX               32u /* timelines that look at their peers at a time */
 
 struct sk_timeline;
 struct sk_conn;

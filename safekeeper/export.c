@@ -546,6 +546,7 @@ void sk_export_tick(struct sk_daemon *d)
     uint64_t now = loch_env_now_ns(d->env);
 
     for (struct sk_export *e = d->exports; e != NULL; e = e->next)
-        if (e->streaming && e->tl != NULL && now - e->said_ns >= KEEPALIVE_NS)
+        if (e->streaming && e->tl != NULL && now - e->said_ns >= KEEPALIVE_NS &&
+            loch_pgv3_queued(e->conn) < QUEUE_BYTES)
             keepalive(e);
 }

@@ -102,6 +102,12 @@ static bool has_reason(const struct sk_recovery *r)
     return r->wanted || r->look_left > 0;
 }
 
+/* A look brings no WAL: its answer is read whatever waits, or it would keep its turn. */
+static bool is_kept_from_reading(const struct sk_recovery *r)
+{
+    return !r->looking && (r->tl->paused || r->tl->hold[0] != '\0');
+}
+
 /* ---- turns to look ---- */
 
 static void leave_line(struct sk_recovery *r)
@@ -337,7 +343,7 @@ static void connected(void *arg, loch_status st, struct loch_stream *stream)
     st = loch_writer_finish(&w);
     if (!loch_is_ok(st))
         sk_daemon_fail_stop("cannot ask a peer", st);
-    if (r->tl->paused || r->tl->hold[0] != '\0')
+    if (is_kept_from_reading(r))
         loch_stream_read(stream, false);
     loch_stream_send(stream, &out);
 }
@@ -469,7 +475,7 @@ void sk_recovery_pause(struct sk_timeline *tl, bool paused)
     struct sk_recovery *r = tl->recovery;
 
     if (r != NULL && r->stream != NULL)
-        loch_stream_read(r->stream, !paused);
+        loch_stream_read(r->stream, !paused || r->looking);
 }
 
 /* Has the peer said nothing for too long, or sent nothing of what it has? */
@@ -477,7 +483,7 @@ static bool is_silent(struct sk_recovery *r, uint64_t now_ns)
 {
     struct loch_acceptor_view view;
 
-    if (r->tl->paused || r->tl->hold[0] != '\0') { /* it is we who do not read */
+    if (is_kept_from_reading(r)) { /* it is we who do not read */
         r->heard_ns = r->wal_ns = now_ns;
         return false;
     }

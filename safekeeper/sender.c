@@ -162,7 +162,8 @@ static loch_status next_piece(struct sk_conn *conn, loch_lsn upto, struct loch_s
 static loch_status pump(struct sk_conn *conn)
 {
     LOCH_TRY(sk_timeline_lease(conn->timeline));
-    if (conn->state_due)
+    /* For whom does not read it stays due: `drained` comes back to it. */
+    if (conn->state_due && loch_stream_queued(conn->stream) < QUEUE_BYTES)
         LOCH_TRY(send_state(conn));
     while (!conn->reading && loch_stream_queued(conn->stream) < QUEUE_BYTES) {
         struct loch_slice piece;

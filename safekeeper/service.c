@@ -12,6 +12,7 @@
 #define FIRST_FRAME_NS    UINT64_C(10000000000) /* a connection that says nothing is closed */
 #define CLOSING_NS        UINT64_C(5000000000)  /* a refused peer that does not read likewise */
 #define REPLIES_MAX_BYTES (8u << 20)            /* a proposer that does not read its replies */
+#define MANY              "the compute has connected again, and again: its oldest connection ends"
 
 void sk_conn_free(struct sk_conn *conn)
 {
@@ -341,6 +342,31 @@ static void ignore_closed(void *arg, loch_status st)
 
 static const struct loch_stream_events no_events = {.frame = ignore_frame, .closed = ignore_closed};
 
+static bool is_same_compute(const struct loch_psk_identity *a, const struct loch_psk_identity *b)
+{
+    return a->client_role == LOCH_ROLE_COMPUTE && b->client_role == LOCH_ROLE_COMPUTE &&
+           loch_id_equal(&a->tenant, &b->tenant) && loch_id_equal(&a->timeline, &b->timeline) &&
+           loch_id_equal(&a->client_id, &b->client_id) && a->compute_epoch == b->compute_epoch;
+}
+
+/* A compute comes again: beyond so many its oldest connections end, or one credential could have
+ * all that there are. Those of another epoch are another compute's: who was fenced cannot disturb
+ * the leader. */
+static void end_oldest(const struct sk_conn *newest)
+{
+    struct sk_daemon *daemon = newest->daemon;
+    uint32_t count = 0;
+
+    for (struct sk_conn *c = daemon->conns; c != NULL; c = c->next) { /* the newest first */
+        if (c->gone || c->closing || !is_same_compute(&c->identity, &newest->identity) ||
+            ++count <= SK_COMPUTE_CONNECTIONS_MAX)
+            continue;
+        log_refused(c, LOCH_E_LIMIT, MANY);
+        sk_conn_refuse(c, LOCH_E_LIMIT, MANY);
+        loch_stream_close(c->stream);
+    }
+}
+
 void sk_service_accept(void *arg, struct loch_stream *stream)
 {
     struct sk_daemon *daemon = arg;
@@ -367,6 +393,7 @@ void sk_service_accept(void *arg, struct loch_stream *stream)
     daemon->conn_count++;
     loch_metric_move(daemon->stats.connections, 1);
     loch_stream_attach(stream, &events, conn);
+    end_oldest(conn);
 }
 
 /* ---- what a timeline tells its proposers ---- */
@@ -537,6 +564,11 @@ void sk_service_tick(struct sk_daemon *daemon)
     for (struct sk_conn *c = daemon->conns; c != NULL; c = c->next) {
         if (c->gone)
             continue;
+        if (keys_changed &&
+            !loch_keys_epoch_lives(daemon->keys, &c->identity.tenant, c->identity.wire_epoch)) {
+            loch_stream_close(c->stream); /* it comes again with a newer key, if it has one */
+            continue;
+        }
         if (keys_changed)
             sk_conn_renew(c);
         if ((c->kind == SK_CONN_NEW && now - c->since_ns > FIRST_FRAME_NS) ||

@@ -8,6 +8,7 @@
  * what stands on it are not served meanwhile, so nothing else writes the manifest. */
 #include "tenants.h"
 
+#include "basebackup/basebackup.h"
 #include "read/page_cache.h"
 #include "read/view.h"
 #include "served.h"
@@ -52,6 +53,7 @@ struct copy {
     struct loch_view *view;
     const struct loch_timeline_info *info;
     loch_lsn at, below; /* read there; written with that LSN */
+    loch_lsn forgotten; /* transactions prepared up to there are not seen at `at` */
     struct loch_mem_layer *mem;
     struct loch_layer_desc *layers; /* written, ascending by key */
     uint32_t layer_count;
@@ -95,6 +97,14 @@ static loch_status copy_value(void *arg, const struct loch_key *key, struct loch
     return put(arg, key, value);
 }
 
+/* All is written with one LSN: what stood below a mark that forgets, and the mark, stay behind. */
+static loch_status copy_prepared(void *arg, const struct loch_key *key, struct loch_slice value,
+                                 loch_lsn version)
+{
+    struct copy *c = arg;
+    return key->rel == 0 || version <= c->forgotten ? LOCH_OK : put(c, key, value);
+}
+
 /* The pages of a relation's fork; zeros stay what is not there. */
 static loch_status copy_pages(void *arg, const struct loch_key *key, struct loch_slice value,
                               loch_lsn version)
@@ -131,9 +141,11 @@ static loch_status copy_all(struct copy *c)
     static const enum loch_key_kind kinds[] = {
         LOCH_KEY_REL_SIZE, LOCH_KEY_DATABASE, LOCH_KEY_SLRU_PAGE, LOCH_KEY_RELMAP,
         LOCH_KEY_TWOPHASE, LOCH_KEY_AUX_FILE, LOCH_KEY_XACT_TIME, LOCH_KEY_ORIGIN};
+    LOCH_TRY(loch_basebackup_forgotten_until(c->view, c->at, &c->forgotten));
     LOCH_TRY(scan_kind(c, LOCH_KEY_REL_SIZE, copy_pages));
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-        LOCH_TRY(scan_kind(c, kinds[i], copy_value));
+        LOCH_TRY(
+            scan_kind(c, kinds[i], kinds[i] == LOCH_KEY_TWOPHASE ? copy_prepared : copy_value));
     return write_layer(c);
 }
 

@@ -396,7 +396,8 @@ static bool wants_work(struct loch_upkeep *u, const struct loch_served *s, bool 
     *everything = p != NULL && p->ordered;
     if (*everything)
         return true;
-    if (loch_served_problem(s)[0] != '\0' || (p != NULL && p->rests_until_ns > now))
+    if (loch_served_problem(s)[0] != '\0' || (p != NULL && p->rests_until_ns > now) ||
+        !loch_timeline_ready(t, loch_timeline_last_record_lsn(t))) /* an ancestor ingests again */
         return false;
     const int64_t wall_us = loch_env_wall_us(ps->env);
     return loch_timeline_backlog(t, &settings) > 0 ||

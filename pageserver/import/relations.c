@@ -147,6 +147,15 @@ static LOCH_STATUS put_page(const struct listing *list, const struct file *file,
             "%s: block %u of the relation has checksum %u, its contents make %u: it is "
             "damaged",
             path, block, loch_page_checksum(page), loch_page_checksum_for(page, block));
+    if (loch_page_lsn(page) > list->import->facts->start_lsn)
+        return LOCH_FAIL(LOCH_E_CORRUPT,
+                         "%s: block %u was changed at " LOCH_LSN_FMT
+                         ", but the cluster's WAL ends at " LOCH_LSN_FMT
+                         ": it would miss changes to come; pg_resetwal -l past that LSN, start and "
+                         "stop the server, "
+                         "then import it",
+                         path, block, LOCH_LSN_ARG(loch_page_lsn(page)),
+                         LOCH_LSN_ARG(list->import->facts->start_lsn));
     loch_page_set_checksum(page, 0);
     list->import->stats->pages++;
     return list->import->put(list->import->arg, &key, loch_slice_of(page, LOCH_PAGE_BYTES));

@@ -38,6 +38,31 @@ static loch_status count_ancestor(struct loch_view *view, const struct loch_key 
     return st;
 }
 
+static void add_chain(struct loch_chain *out, const struct loch_chain *older)
+{
+    out->records = (uint32_t)loch_min_u64(UINT32_MAX, (uint64_t)out->records + older->records);
+    out->bytes = (uint32_t)loch_min_u64(UINT32_MAX, (uint64_t)out->bytes + older->bytes);
+}
+
+/* Adds what files say, or else the ancestor. */
+static loch_status below_memory(struct loch_view *view, const struct loch_key *key, loch_lsn lsn,
+                                struct loch_chain *out)
+{
+    const struct loch_layer_set *set = view->set;
+    struct loch_chain chain = {0};
+    bool found = false;
+    for (size_t b = 0; b < set->band_count && !found; b++) {
+        if (set->bands[b].end_lsn > lsn)
+            continue;
+        struct loch_layer *layer = loch_layer_set_find(set, b, key);
+        found = layer != NULL && loch_layer_chain(layer, key, &chain);
+    }
+    if (!found && view->parent != NULL)
+        LOCH_TRY(count_ancestor(view, key, &chain));
+    add_chain(out, &chain);
+    return LOCH_OK;
+}
+
 static loch_status below(void *arg, const struct loch_key *key, loch_lsn lsn,
                          struct loch_chain *out)
 {
@@ -45,19 +70,16 @@ static loch_status below(void *arg, const struct loch_key *key, loch_lsn lsn,
     const struct loch_layer_set *set = view->set;
     *out = (struct loch_chain){0};
     for (size_t i = 0; i < set->mem_count; i++) {
+        struct loch_chain chain = {0};
         bool known = false;
-        if (loch_mem_layer_end_lsn(set->mem[i]) <= lsn &&
-            loch_mem_layer_chain(set->mem[i], key, out, &known))
-            return LOCH_OK; /* the writer told it what was below, before it was frozen */
-    }
-    for (size_t b = 0; b < set->band_count; b++) {
-        if (set->bands[b].end_lsn > lsn)
+        if (loch_mem_layer_end_lsn(set->mem[i]) > lsn ||
+            !loch_mem_layer_chain(set->mem[i], key, &chain, &known))
             continue;
-        struct loch_layer *layer = loch_layer_set_find(set, b, key);
-        if (layer != NULL && loch_layer_chain(layer, key, out))
+        add_chain(out, &chain);
+        if (known)
             return LOCH_OK;
     }
-    return view->parent != NULL ? count_ancestor(view, key, out) : LOCH_OK;
+    return below_memory(view, key, lsn, out);
 }
 
 /* A page that cannot be made keeps its records; only memory is a reason to stop. */

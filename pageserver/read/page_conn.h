@@ -10,6 +10,7 @@
 #include "store/version.h"
 
 #include "loch/crypto/psk.h"
+#include "loch/host/keys.h"
 #include "loch/io/env.h"
 #include "loch/wire/page.h"
 
@@ -49,6 +50,7 @@ struct page_conn {
     bool clogged; /* its answers wait for the kernel */
     bool held;    /* not to be freed now */
     uint64_t term;
+    uint64_t keys_seen;            /* loch_keys_changes when its wire epoch was looked at last */
     struct page_request *requests; /* all that are not answered */
     unsigned count;
     struct page_queue ready; /* their LSN is there */
@@ -96,6 +98,18 @@ void page_conn_error(struct page_conn *conn, uint64_t request_id, loch_status st
 LOCH_STATUS page_conn_usable(const struct page_conn *conn);
 /* Links a request; *out NULL and an error sent when there is no memory. */
 struct page_request *page_request_create(struct page_conn *conn, uint8_t type, uint64_t id);
+/* Whether its wire epoch has not ended. Keys are looked through only when they have changed. */
+static inline bool page_conn_epoch_lives(struct page_conn *conn)
+{
+    const uint64_t changes = loch_keys_changes(conn->ps->keys);
+    if (conn->keys_seen == changes)
+        return true;
+    if (!loch_keys_epoch_lives(conn->ps->keys, &conn->identity.tenant, conn->identity.wire_epoch))
+        return false;
+    conn->keys_seen = changes;
+    return true;
+}
+
 /* Answered: unlinks and frees; frees the connection too if it is closed and this was its last. */
 void page_request_destroy(struct page_request *request);
 

@@ -192,10 +192,12 @@ loch_status page_conn_usable(const struct page_conn *conn)
 }
 
 /* LOCH_E_STALE when a newer compute is known; LOCH_E_UNAVAILABLE while a lease has run out. */
-static loch_status check_fresh(const struct page_conn *conn)
+static loch_status check_fresh(struct page_conn *conn)
 {
     uint64_t term = loch_served_term(conn->served), epoch = loch_served_min_epoch(conn->served);
     LOCH_TRY(page_conn_usable(conn));
+    if (!page_conn_epoch_lives(conn))
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the connection's wire epoch has ended: connect anew");
     if (conn->term != 0 && conn->term < term)
         return LOCH_FAIL(LOCH_E_STALE, "a compute of term %" PRIu64 " asks, but %" PRIu64 " began",
                          conn->term, term);

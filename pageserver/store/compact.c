@@ -247,6 +247,12 @@ static loch_status run(struct loch_timeline *t, struct loch_merge *m)
     struct loch_view *view = NULL;
     struct loch_imager imager;
     LOCH_TRY(loch_view_create(t, &view));
+    if (!loch_view_ready(view, loch_view_last_record_lsn(view)) &&
+        !LOCH_STORE_MUTATED(ANCESTOR_FORGOTTEN)) {
+        loch_view_destroy(view);
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "an ancestor has not ingested up to the branch point "
+                                             "again: images would lack what it lacks");
+    }
     loch_imager_init(&imager, view, t->store.image_records_max, t->store.image_bytes_max);
     if (m->idle) {
         imager.tip_max = m->compaction->idle_records;

@@ -1,5 +1,7 @@
-/* Chains in memory. The first change of a page in a layer asks the older layers, by their indexes,
- * how long its chain is there; from then on it is counted. */
+/* Chains in memory. What a page's chain is in older layers is asked of their indexes once, when its
+ * part in the open layer has used the room that flushes leave (LOCH_CHAIN_ROOM); from then on it is
+ * counted. Most pages change a few times only, and are never asked about: such a look costs as much
+ * as all else that is done with a record. */
 #include "hot.h"
 
 #include "mutation.h"
@@ -33,6 +35,30 @@ static loch_status look_below(struct loch_timeline *t, const struct loch_imager 
     return LOCH_OK;
 }
 
+/* Flushes have left the page that room: it is in no layer that is not flushed yet, nor an
+ * ancestor's, which is read at any LSN. */
+static bool is_fresh(struct loch_timeline *t, const struct loch_key *key)
+{
+    loch_lsn last;
+    struct loch_layer_set *set = loch_timeline_layers(t, &last);
+    struct loch_chain chain;
+    bool known, there = false;
+    for (size_t i = 1; i < set->mem_count && !there && !LOCH_STORE_MUTATED(FROZEN_FORGOTTEN); i++)
+        there = loch_mem_layer_chain(set->mem[i], key, &chain, &known);
+    loch_layer_set_release(set);
+    return !there && loch_timeline_parent(t) == NULL;
+}
+
+/* Whether older layers need not be asked yet. What is there is older than the open layer: the
+ * page's first change there decides. */
+static bool has_room(struct loch_timeline *t, const struct loch_key *key,
+                     const struct loch_chain *chain)
+{
+    return chain->records <= LOCH_CHAIN_ROOM(t->store.image_records_max) &&
+           chain->bytes <= LOCH_CHAIN_ROOM(t->store.image_bytes_max) &&
+           (chain->records > 1 || is_fresh(t, key));
+}
+
 LOCH_STATUS loch_timeline_bound_chain(struct loch_timeline *t, const struct loch_key *key,
                                       loch_lsn lsn, const struct loch_mem_chain *at)
 {
@@ -46,6 +72,8 @@ LOCH_STATUS loch_timeline_bound_chain(struct loch_timeline *t, const struct loch
     /* a page that could get no image is tried again now and then, not at every record */
     if (known && (!loch_image_wanted(chain.records, chain.bytes, most, bytes) ||
                   (chain.records > most + 1 && chain.records % most != 0)))
+        return LOCH_OK;
+    if (!known && has_room(t, key, &chain))
         return LOCH_OK;
     struct loch_view *view = NULL;
     struct loch_imager imager;

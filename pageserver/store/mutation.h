@@ -26,6 +26,9 @@
     X(BANDS_REVERSED, "bands-reversed", "a merge takes the oldest band for the newest")            \
     X(IMAGE_OVER_CUT, "image-over-cut", "an image carries what a cut hides")                       \
     X(HOT_FORGOTTEN, "hot-forgotten", "chains in memory are not bounded")                          \
+    X(ROOM_FORGOTTEN, "room-forgotten", "flushes leave a page's chain no room to grow")            \
+    X(FROZEN_FORGOTTEN, "frozen-forgotten", "a page in a layer that is to be flushed is fresh")    \
+    X(ANCESTOR_FORGOTTEN, "ancestor-forgotten", "a merge reads ancestors that lack WAL")           \
     X(CHAIN_FORGOTTEN, "chain-forgotten", "older layers' records are not counted")
 
 enum loch_store_mutation {

@@ -100,8 +100,9 @@ static loch_status add_image(struct walk *w, size_t i)
 /* The newest version gets an image that older ones of its length would not. */
 static bool wanted_at_tip(const struct walk *w, size_t i)
 {
-    const uint32_t most = w->imager->tip_max;
-    return most > 0 && i == 0 && w->chain.records > most;
+    const struct loch_imager *im = w->imager;
+    return i == 0 && ((im->tip_max > 0 && w->chain.records > im->tip_max) ||
+                      (im->tip_bytes > 0 && w->chain.bytes > im->tip_bytes));
 }
 
 static loch_status walk_all(struct walk *w)

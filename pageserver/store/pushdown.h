@@ -10,8 +10,9 @@ struct loch_imager {
     void *arg;
     uint32_t records_max; /* what a read may apply on top of an image */
     uint64_t bytes_max;   /* or so many bytes of records, whatever comes first */
-    uint32_t tip_max;     /* the same for the newest version alone: idle time's images; 0: none */
-    uint64_t *tip_images; /* counts them; may be NULL */
+    uint32_t tip_max;     /* the same for the newest version alone; 0: no other than records_max */
+    uint64_t tip_bytes;   /* 0: no other than bytes_max */
+    uint64_t *tip_images; /* counts those that only tip_* asked for; may be NULL */
     /* What a read of the key at `lsn` applies, out of layers that end at or below it; none where
      * that cannot be read. Fails for want of memory alone. */
     LOCH_STATUS(*below)

@@ -556,6 +556,15 @@ static loch_status discard_parts(struct loch_timeline *t, struct frozen *f,
     return LOCH_FAIL(why.code, "%s", text);
 }
 
+/* For what is put before anybody asks how long a chain is (hot.c). */
+static void leave_room(struct loch_imager *imager)
+{
+    if (LOCH_STORE_MUTATED(ROOM_FORGOTTEN))
+        return;
+    imager->tip_max = imager->records_max - LOCH_CHAIN_ROOM(imager->records_max);
+    imager->tip_bytes = imager->bytes_max - LOCH_CHAIN_ROOM(imager->bytes_max);
+}
+
 static loch_status write_layers(struct loch_timeline *t, struct frozen *f)
 {
     struct loch_view *views[LOCH_FLUSH_PARTS_MAX] = {0}; /* each for one thread */
@@ -568,6 +577,7 @@ static loch_status write_layers(struct loch_timeline *t, struct frozen *f)
         LOCH_TRY_OUT(st, loch_view_create(t, &views[i]));
         loch_imager_init(&imagers[i], views[i], t->store.image_records_max,
                          t->store.image_bytes_max);
+        leave_room(&imagers[i]);
     }
     LOCH_TRY_OUT(st, loch_layer_write_parts(&t->store, t->keys, &t->info, f->layer, imagers, parts,
                                             descs, &count));

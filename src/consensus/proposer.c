@@ -213,10 +213,17 @@ static bool quorum_voted(const struct loch_proposer *p)
 static loch_status start_election(struct loch_proposer *p, struct loch_proposer_now now,
                                   struct loch_proposer_effects *out)
 {
+    const uint64_t epoch = p->config.compute_epoch;
+    const uint64_t term = loch_max_u64(p->highest_term + 1, epoch << LOCH_TERM_EPOCH_SHIFT);
+
     drop_votes(p);
+    /* A safekeeper refuses terms beyond the epoch's: only a new epoch has some left. */
+    if (term >> LOCH_TERM_EPOCH_SHIFT > epoch && !LOCH_MUTATED(EPOCH_FORGOTTEN) &&
+        !LOCH_MUTATED(NO_FENCING))
+        return become_fenced(p, LOCH_MEMBERS_MAX,
+                             "the terms of its compute epoch are used up: start it again", out);
     p->state = LOCH_PROPOSER_VOTING;
-    p->term = loch_max_u64(p->highest_term + 1, p->config.compute_epoch << LOCH_TERM_EPOCH_SHIFT);
-    p->highest_term = p->term;
+    p->term = p->highest_term = term;
     p->vote_deadline_ms =
         now.ms + p->config.election_timeout_ms + now.random % p->config.election_timeout_ms;
     for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++) {
@@ -324,8 +331,8 @@ static loch_status send_append(struct loch_proposer *p, struct loch_proposer_now
                      .begin = begin,
                      .commit_lsn = p->commit_lsn}};
     m->told_commit = p->commit_lsn;
-    /* A bare commit_lsn is not answered. */
-    return push_send(p, now, i, &message, len > 0 || !news, out);
+    /* A bare commit_lsn is not answered, but where it tells of a gap. */
+    return push_send(p, now, i, &message, len > 0 || !news || m->recovering, out);
 }
 
 /* What a member has written is no longer under way. */

@@ -194,7 +194,7 @@ struct receipt {
     char branch[LOCH_ID_TEXT_BYTES]; /* "": the tenant's own key */
     struct loch_audit_copy *out;
     size_t max, count;
-    bool lost;
+    bool lost, back; /* ever; and opened since */
 };
 
 /* Records of a branch's key are branch_<event>, and name it in what they say. */
@@ -220,9 +220,13 @@ static void take_for_receipt(void *arg, const struct loch_audit_record *r)
         return;
     if (c->branch[0] != '\0')
         event += 7;
+    if (strcmp(event, "granted") == 0 || strcmp(event, "opened") == 0)
+        c->back = true;
     if (strcmp(event, "revoked") == 0 || strcmp(event, "outage") == 0) {
+        if (c->back || !c->lost) /* else another reason for what is wiped: the proof is before it */
+            c->count = 0;
         c->lost = true;
-        c->count = 0;
+        c->back = false;
     }
     if (!c->lost || c->count == c->max)
         return;

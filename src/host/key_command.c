@@ -126,7 +126,7 @@ static void done(void *arg)
 
 static loch_status what_of(const struct loch_console_request *request, enum loch_rotation *out)
 {
-    static const char *const words[] = {"cmk", "kek", "tk", "wire"};
+    static const char *const words[] = {"cmk", "kek", "tk", "wire", "wire-anew"};
     const char *word = loch_console_arg(request, "what");
 
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
@@ -135,7 +135,8 @@ static loch_status what_of(const struct loch_console_request *request, enum loch
             return LOCH_OK;
         }
     }
-    return LOCH_FAIL(LOCH_E_INVALID, "\"%s\" is no kind of key: want cmk, kek, tk or wire", word);
+    return LOCH_FAIL(LOCH_E_INVALID,
+                     "\"%s\" is no kind of key: want cmk, kek, tk, wire or wire-anew", word);
 }
 
 static loch_status begin(struct loch_env *env, struct loch_keys *keys,

@@ -33,6 +33,7 @@ loch_status loch_keys_create(const struct loch_keys_options *options, struct loc
     }
     for (size_t i = 0; i < KEYS_CHANGE_LOCKS; i++)
         LOCH_ASSERT(pthread_mutex_init(&keys->change[i], NULL) == 0);
+    LOCH_ASSERT(pthread_mutex_init(&keys->work_lock, NULL) == 0);
     *out = keys;
     return LOCH_OK;
 }
@@ -52,6 +53,7 @@ void loch_keys_destroy(struct loch_keys *keys)
     (void)pthread_rwlock_destroy(&keys->lock);
     for (size_t i = 0; i < KEYS_CHANGE_LOCKS; i++)
         (void)pthread_mutex_destroy(&keys->change[i]);
+    (void)pthread_mutex_destroy(&keys->work_lock);
     free(keys);
 }
 
@@ -295,15 +297,17 @@ static void note_timeline(struct loch_keys *keys, const struct loch_id *tenant,
 
 loch_status loch_keys_tenant_create(struct loch_keys *keys, const struct loch_id *tenant)
 {
+    struct keys_work work;
+
     LOCH_ASSERT(!loch_id_is_none(tenant));
-    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
+    keys_change_begin(keys, &work, tenant);
     loch_status st = keys_ring_create(&keys->o, tenant);
     if (loch_is_ok(st))
         st = keys_settle(keys, tenant, &none);
     if (loch_is_ok(st))
         loch_audit_note(keys->o.audit, tenant, "tenant_created", "KEKs and K_wire, CMK %s",
                         loch_kms_uri(loch_kms_for(keys->o.kms, tenant, NULL)));
-    (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
+    keys_change_end(keys, &work);
     return st;
 }
 
@@ -348,9 +352,11 @@ static loch_status load_noted(struct loch_keys *keys, const struct loch_id *tena
 
 loch_status loch_keys_tenant_load(struct loch_keys *keys, const struct loch_id *tenant)
 {
-    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
+    struct keys_work work;
+
+    keys_change_begin(keys, &work, tenant);
     const loch_status st = load_noted(keys, tenant);
-    (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
+    keys_change_end(keys, &work);
     return st;
 }
 
@@ -365,15 +371,16 @@ static uint64_t loads_of(struct loch_keys *keys, const struct loch_id *tenant)
 
 loch_status loch_keys_tenant_need(struct loch_keys *keys, const struct loch_id *tenant)
 {
+    struct keys_work work;
     const uint64_t before = loads_of(keys, tenant);
     loch_status st = LOCH_OK;
 
-    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
+    keys_change_begin(keys, &work, tenant);
     if (loads_of(keys, tenant) == before)
         st = load_noted(keys, tenant);
     else
         st = keys_check_open(keys, tenant);
-    (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
+    keys_change_end(keys, &work);
     return st;
 }
 
@@ -395,11 +402,12 @@ static loch_status add_and_note(struct loch_keys *keys, const struct loch_id *te
                                 const struct loch_id *timelines, size_t count,
                                 const struct loch_id *lock)
 {
+    struct keys_work work;
     loch_status st = LOCH_OK;
 
     for (size_t i = 0; i < count; i++)
         LOCH_ASSERT(!loch_id_is_none(&timelines[i]));
-    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
+    keys_change_begin(keys, &work, tenant);
     for (int i = 0; i < CHANGE_TRIES; i++) {
         st = add_timelines(keys, tenant, timelines, count, lock);
         if (st.code != LOCH_E_STALE)
@@ -407,7 +415,7 @@ static loch_status add_and_note(struct loch_keys *keys, const struct loch_id *te
     }
     for (size_t i = 0; i < count; i++)
         note_timeline(keys, tenant, &timelines[i], "timeline_added", st);
-    (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
+    keys_change_end(keys, &work);
     return st;
 }
 
@@ -472,17 +480,18 @@ static loch_status forget_timeline(struct loch_keys *keys, const struct loch_id 
 loch_status loch_keys_forget_timeline(struct loch_keys *keys, const struct loch_id *tenant,
                                       const struct loch_id *timeline)
 {
+    struct keys_work work;
     loch_status st = LOCH_OK;
 
     LOCH_ASSERT(!loch_id_is_none(timeline));
-    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
+    keys_change_begin(keys, &work, tenant);
     for (int i = 0; i < CHANGE_TRIES; i++) {
         st = forget_timeline(keys, tenant, timeline);
         if (st.code != LOCH_E_STALE)
             break;
     }
     note_timeline(keys, tenant, timeline, "timeline_destroyed", st);
-    (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
+    keys_change_end(keys, &work);
     return st;
 }
 
@@ -631,6 +640,15 @@ static const struct opened_key *wire_key(const struct keys_tenant *t, uint32_t e
             return k;
     }
     return NULL;
+}
+
+bool loch_keys_epoch_lives(struct loch_keys *keys, const struct loch_id *tenant, uint32_t epoch)
+{
+    reading(keys);
+    const struct keys_tenant *t = keys_tenant_find(keys, tenant);
+    const bool lives = t == NULL || wire_key(t, epoch) != NULL; /* not known: no keys are used */
+    release(keys);
+    return lives;
 }
 
 /* Under lock. A client that knows of a later epoch than we do has it from a daemon that is further.

@@ -73,9 +73,18 @@ struct keys_refusal {
 };
 #define KEYS_REFUSALS_KEPT 64u
 
+/* A load or change under way, on its thread's stack: it may hold opened keys that no wipe reaches.
+ */
+struct keys_work {
+    struct loch_id tenant, branch; /* none: of the whole tenant */
+    struct keys_work *next, **prev;
+};
+
 struct loch_keys {
     struct loch_keys_options o;
     pthread_rwlock_t lock;
+    pthread_mutex_t work_lock;
+    struct keys_work *work; /* under work_lock */
     /* By tenant, so that the slow key service of one does not hold up another. */
     pthread_mutex_t change[KEYS_CHANGE_LOCKS];
     struct keys_tenant **tenants; /* under lock, as all of these */
@@ -131,6 +140,15 @@ LOCH_STATUS keys_permit_note(struct loch_keys *keys, const struct loch_id *tenan
 void keys_permit_grant(const struct loch_keys *keys, struct keys_permit *p, uint64_t started_ns);
 /* The lock that one change of the tenant's keyring at a time holds. */
 pthread_mutex_t *keys_change_lock(struct loch_keys *keys, const struct loch_id *tenant);
+/* Around all that may hold opened keys, before it looks whether they are blocked
+ * (loch_keys_at_work); `work` is the caller's. Not around a restore: it is the leases' own. */
+void keys_work_begin(struct loch_keys *keys, struct keys_work *work, const struct loch_id *tenant,
+                     const struct loch_id *branch);
+void keys_work_end(struct loch_keys *keys, struct keys_work *work);
+/* The same, of the whole tenant, with its change lock. */
+void keys_change_begin(struct loch_keys *keys, struct keys_work *work,
+                       const struct loch_id *tenant);
+void keys_change_end(struct loch_keys *keys, struct keys_work *work);
 void keys_permit_forget(struct loch_keys *keys, const struct loch_id *tenant);
 /* Wipes what was unwrapped; the keyring and its hash stay, so that no older one is taken later. */
 void keys_tenant_wipe(struct keys_tenant *t);
@@ -226,6 +244,9 @@ LOCH_STATUS keys_ring_forget_timeline(const struct loch_keys_options *o,
  * them. */
 LOCH_STATUS keys_ring_rewrap(const struct keys_tenant *t, struct loch_keyring *next,
                              uint32_t *rewrapped);
+/* In `next`, a successor of t: every PENDING key that is opened becomes ACTIVE; what a branch's
+ * closed CMK holds waits. Wire epochs before the last two end. *any: whether there was one. */
+LOCH_STATUS keys_ring_enliven(const struct keys_tenant *t, struct loch_keyring *next, bool *any);
 /* Puts a successor of t in which every PENDING key that is opened is ACTIVE, and TKs are wrapped as
  * they should be. The same codes. */
 LOCH_STATUS keys_ring_activate(const struct loch_keys_options *o, const struct keys_tenant *t,

@@ -2,6 +2,7 @@
  * stand in the way of every use of a key; a daemon that keeps no leases never fails them. */
 #include "keys_internal.h"
 #include "loch/base/check.h"
+#include "loch/base/stack.h"
 #include "loch/io/env.h"
 
 #include <stdio.h>
@@ -62,6 +63,57 @@ static void lock(struct loch_keys *keys, bool write)
 static void unlock(struct loch_keys *keys)
 {
     (void)pthread_rwlock_unlock(&keys->lock);
+}
+
+/* ---- what is under way ---- */
+
+void keys_work_begin(struct loch_keys *keys, struct keys_work *work, const struct loch_id *tenant,
+                     const struct loch_id *branch)
+{
+    *work = (struct keys_work){.tenant = *tenant, .branch = *branch};
+    (void)pthread_mutex_lock(&keys->work_lock);
+    work->next = keys->work;
+    work->prev = &keys->work;
+    if (work->next != NULL)
+        work->next->prev = &work->next;
+    keys->work = work;
+    (void)pthread_mutex_unlock(&keys->work_lock);
+}
+
+void keys_work_end(struct loch_keys *keys, struct keys_work *work)
+{
+    loch_stack_wipe();
+    (void)pthread_mutex_lock(&keys->work_lock);
+    *work->prev = work->next;
+    if (work->next != NULL)
+        work->next->prev = work->prev;
+    (void)pthread_mutex_unlock(&keys->work_lock);
+}
+
+void keys_change_begin(struct loch_keys *keys, struct keys_work *work, const struct loch_id *tenant)
+{
+    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
+    keys_work_begin(keys, work, tenant, &none);
+}
+
+void keys_change_end(struct loch_keys *keys, struct keys_work *work)
+{
+    keys_work_end(keys, work);
+    (void)pthread_mutex_unlock(keys_change_lock(keys, &work->tenant));
+}
+
+bool loch_keys_at_work(struct loch_keys *keys, const struct loch_id *tenant,
+                       const struct loch_id *branch)
+{
+    bool any = false;
+
+    (void)pthread_mutex_lock(&keys->work_lock);
+    for (const struct keys_work *w = keys->work; w != NULL && !any; w = w->next)
+        any = loch_id_equal(&w->tenant, tenant) &&
+              (loch_id_is_none(branch) || loch_id_is_none(&w->branch) ||
+               loch_id_equal(&w->branch, branch));
+    (void)pthread_mutex_unlock(&keys->work_lock);
+    return any;
 }
 
 /* Under lock. The tenant's keys, or those that the branch's CMK holds. */

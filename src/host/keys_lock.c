@@ -237,11 +237,18 @@ loch_status keys_lock_prove(struct loch_keys *keys, const struct loch_id *tenant
                             const struct loch_id *branch)
 {
     struct loch_keyring ring = {0};
+    struct keys_work work;
+    loch_status st = LOCH_OK;
 
-    if (wants_opening(keys, tenant, branch, false))
-        return keys_lock_open(keys, tenant, branch, keys_now_ns(keys), false);
+    keys_work_begin(keys, &work, tenant, branch);
+    const bool opens = wants_opening(keys, tenant, branch, false);
+    if (opens)
+        st = keys_lock_open(keys, tenant, branch, keys_now_ns(keys), false);
+    keys_work_end(keys, &work);
+    if (opens)
+        return st;
     LOCH_TRY(loch_keys_ring(keys, tenant, &ring));
-    const loch_status st = keys_ring_prove(&keys->o, &ring, branch);
+    st = keys_ring_prove(&keys->o, &ring, branch);
     loch_keyring_fini(&ring);
     return st;
 }
@@ -250,10 +257,29 @@ loch_status loch_keys_open_lock(struct loch_keys *keys, const struct loch_id *te
                                 const struct loch_id *timeline)
 {
     const struct loch_id branch = loch_keys_lock(keys, tenant, timeline);
+    struct keys_work work;
+    loch_status st = LOCH_OK;
 
-    if (loch_id_is_none(&branch) || !wants_opening(keys, tenant, &branch, true))
+    if (loch_id_is_none(&branch))
         return LOCH_OK;
-    return keys_lock_open(keys, tenant, &branch, keys_now_ns(keys), true);
+    keys_work_begin(keys, &work, tenant, &branch);
+    if (wants_opening(keys, tenant, &branch, true))
+        st = keys_lock_open(keys, tenant, &branch, keys_now_ns(keys), true);
+    keys_work_end(keys, &work);
+    return st;
+}
+
+/* False: it was wanted, and failed. */
+static bool open_new(struct loch_keys *keys, const struct loch_id *tenant,
+                     const struct loch_id *branch)
+{
+    struct keys_work work;
+
+    keys_work_begin(keys, &work, tenant, branch);
+    const bool good = !wants_opening(keys, tenant, branch, false) ||
+                      loch_is_ok(keys_lock_open(keys, tenant, branch, keys_now_ns(keys), false));
+    keys_work_end(keys, &work);
+    return good;
 }
 
 void loch_keys_open_news(struct loch_keys *keys, const struct loch_id *tenant)
@@ -265,10 +291,9 @@ void loch_keys_open_news(struct loch_keys *keys, const struct loch_id *tenant)
     for (uint32_t i = 0; i < ring.count; i++) {
         const struct loch_keyring_entry *e = &ring.entries[i];
         if (e->level != LOCH_LEVEL_KEK || loch_id_is_none(&e->scope) ||
-            e->purpose != LOCH_PURPOSE_PAGE || e->state != LOCH_STATE_ACTIVE ||
-            !wants_opening(keys, tenant, &e->scope, false))
+            e->purpose != LOCH_PURPOSE_PAGE || e->state != LOCH_STATE_ACTIVE)
             continue;
-        if (!loch_is_ok(keys_lock_open(keys, tenant, &e->scope, keys_now_ns(keys), false)))
+        if (!open_new(keys, tenant, &e->scope))
             break; /* one that does not answer is enough to wait for: their leases ask them */
     }
     loch_keyring_fini(&ring);

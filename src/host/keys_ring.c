@@ -590,14 +590,7 @@ loch_status keys_ring_activate(const struct loch_keys_options *o, const struct k
 
     *changed = false;
     LOCH_TRY(keys_ring_successor(t, &next));
-    for (uint32_t i = 0; i < next.count; i++) {
-        if (next.entries[i].state != LOCH_STATE_PENDING ||
-            keys_ring_secret(t, &next.entries[i].key_id, next.entries[i].version) == NULL)
-            continue;
-        LOCH_TRY_OUT(
-            st, loch_keyring_activate(&next, &next.entries[i].key_id, next.entries[i].version));
-        *changed = true;
-    }
+    LOCH_TRY_OUT(st, keys_ring_enliven(t, &next, changed));
     /* of a rotation that was cut off behind its KEKs */
     LOCH_TRY_OUT(st, keys_ring_rewrap(t, &next, &rewrapped));
     *changed = *changed || rewrapped > 0;

@@ -5,7 +5,7 @@
  *   CMK   one keyring: the same KEKs, wrapped anew
  *   KEK   PENDING versions; then ACTIVE, and every TK wrapped anew below them
  *   TK    PENDING versions; then ACTIVE
- *   WIRE  a PENDING version; ACTIVE by loch_keys_settle, when the servers know it
+ *   WIRE  a PENDING version (anew: two); ACTIVE by loch_keys_settle, when the servers know it
  */
 #include "keys_internal.h"
 #include "loch/base/check.h"
@@ -124,29 +124,34 @@ loch_status keys_ring_rewrap(const struct keys_tenant *t, struct loch_keyring *n
     return LOCH_OK;
 }
 
-/* What a branch's closed CMK holds waits: only what was unwrapped anew comes to life. */
-static loch_status activate_all(const struct keys_tenant *t, struct loch_keyring *next)
-{
-    for (uint32_t i = 0; i < next->count; i++)
-        if (next->entries[i].state == LOCH_STATE_PENDING &&
-            keys_ring_secret(t, &next->entries[i].key_id, next->entries[i].version) != NULL)
-            LOCH_TRY(
-                loch_keyring_activate(next, &next->entries[i].key_id, next->entries[i].version));
-    return LOCH_OK;
-}
-
 /* ---- TK and wire ---- */
 
 /* Two epochs live at a time: one older than the active one opens no connection any more. */
-static loch_status end_old_epochs(struct loch_keyring *next)
+static loch_status end_epochs_before(struct loch_keyring *next, uint32_t version)
 {
     for (uint32_t i = 0; i < next->count; i++) {
         const struct loch_keyring_entry *e = &next->entries[i];
         if (e->level == LOCH_LEVEL_TK && e->purpose == LOCH_PURPOSE_WIRE &&
-            e->state == LOCH_STATE_RETIRED)
+            e->state == LOCH_STATE_RETIRED && e->version < version)
             LOCH_TRY(loch_keyring_destroy_version(next, &e->key_id, e->version));
     }
     return LOCH_OK;
+}
+
+loch_status keys_ring_enliven(const struct keys_tenant *t, struct loch_keyring *next, bool *any)
+{
+    uint32_t epoch = 0;
+
+    for (uint32_t i = 0; i < next->count; i++) {
+        const struct loch_keyring_entry *e = &next->entries[i];
+        if (e->state != LOCH_STATE_PENDING || keys_ring_secret(t, &e->key_id, e->version) == NULL)
+            continue;
+        LOCH_TRY(loch_keyring_activate(next, &e->key_id, e->version));
+        *any = true;
+        if (e->level == LOCH_LEVEL_TK && e->purpose == LOCH_PURPOSE_WIRE)
+            epoch = e->version;
+    }
+    return epoch == 0 ? LOCH_OK : end_epochs_before(next, epoch - 1);
 }
 
 static loch_status make_tks(const struct keys_tenant *t, struct loch_keyring *next, bool wire,
@@ -189,6 +194,7 @@ static loch_status step(struct loch_keys *keys, const struct loch_id *tenant,
 {
     struct keys_tenant *t = NULL;
     struct loch_keyring next = {0};
+    bool any = false;
     loch_status st;
 
     LOCH_TRY(keys_check_open(keys, tenant));
@@ -205,12 +211,12 @@ static loch_status step(struct loch_keys *keys, const struct loch_id *tenant,
         st = make_tks(t, &next, false, branch, report);
         break;
     case STEP_WIRE:
-        st = end_old_epochs(&next);
+        st = end_epochs_before(&next, UINT32_MAX);
         if (loch_is_ok(st))
             st = make_tks(t, &next, true, &none, report);
         break;
     case STEP_ACTIVATE:
-        st = activate_all(t, &next);
+        st = keys_ring_enliven(t, &next, &any);
         if (loch_is_ok(st))
             st = keys_ring_rewrap(t, &next, &report->rewrapped);
         break;
@@ -228,7 +234,7 @@ static loch_status check_branch(struct loch_keys *keys, const struct loch_id *te
 {
     if (loch_id_is_none(branch))
         return LOCH_OK;
-    if (what == LOCH_ROTATE_WIRE)
+    if (what == LOCH_ROTATE_WIRE || what == LOCH_ROTATE_WIRE_ANEW)
         return LOCH_FAIL(LOCH_E_INVALID, "wire keys are the tenant's, not a branch's");
     const struct loch_id lock = loch_keys_lock(keys, tenant, branch);
     if (!loch_id_equal(&lock, branch))
@@ -258,6 +264,10 @@ static loch_status rotate(struct loch_keys *keys, const struct loch_id *tenant,
     case LOCH_ROTATE_WIRE:
         LOCH_TRY(step(keys, tenant, branch, STEP_WIRE, report));
         break;
+    case LOCH_ROTATE_WIRE_ANEW:
+        LOCH_TRY(step(keys, tenant, branch, STEP_WIRE, report));
+        LOCH_TRY(step(keys, tenant, branch, STEP_WIRE, report));
+        break;
     }
     return keys_load(keys, tenant, branch);
 }
@@ -267,8 +277,8 @@ static void note_rotation(struct loch_keys *keys, const struct loch_id *tenant,
                           const struct loch_id *branch, enum loch_rotation what,
                           const struct loch_rotation_report *r)
 {
-    static const char *const events[] = {"rotated_cmk", "rotated_kek", "rotated_tk",
-                                         "rotated_wire"};
+    static const char *const events[] = {"rotated_cmk", "rotated_kek", "rotated_tk", "rotated_wire",
+                                         "rotated_wire_anew"};
     const bool whole = loch_id_is_none(branch);
     char id[LOCH_ID_TEXT_BYTES], event[40], of[LOCH_ID_TEXT_BYTES + 16] = "";
 
@@ -286,17 +296,18 @@ loch_status loch_keys_rotate(struct loch_keys *keys, const struct loch_id *tenan
                              const struct loch_id *branch, enum loch_rotation what,
                              struct loch_rotation_report *out)
 {
+    struct keys_work work;
     struct loch_rotation_report report = {0};
     loch_status st = LOCH_OK;
 
-    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
+    keys_change_begin(keys, &work, tenant);
     for (int i = 0; i < CHANGE_TRIES; i++) {
         report = (struct loch_rotation_report){0};
         st = rotate(keys, tenant, branch, what, &report);
         if (st.code != LOCH_E_STALE)
             break;
     }
-    (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
+    keys_change_end(keys, &work);
     LOCH_TRY(st);
     report.generation = loch_keys_generation(keys, tenant);
     note_rotation(keys, tenant, branch, what, &report);
@@ -306,9 +317,11 @@ loch_status loch_keys_rotate(struct loch_keys *keys, const struct loch_id *tenan
 
 loch_status loch_keys_settle(struct loch_keys *keys, const struct loch_id *tenant)
 {
-    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
+    struct keys_work work;
+
+    keys_change_begin(keys, &work, tenant);
     const loch_status st = keys_settle(keys, tenant, &none);
-    (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
+    keys_change_end(keys, &work);
     return st;
 }
 

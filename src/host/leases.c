@@ -37,6 +37,7 @@ struct entry {
     bool seen;
     uint64_t serial; /* a probe is of this entry, and not of one before it */
     bool owes;       /* it was told to go dark, and has not said that all is wiped */
+    bool swept;      /* but for loads of its keys that are under way, it is */
     struct loch_metric *m_state;
 };
 
@@ -358,6 +359,7 @@ static void carry_out(struct loch_leases *l, struct entry *e, unsigned effects)
         e->since_us = loch_env_wall_us(l->o.env);
     if (effects & LOCH_LEASE_WIPE) {
         e->owes = true;
+        e->swept = false;
         e->wiped_us = 0;
         e->relight_ns = 0;
         if (e->lease.state == LOCH_LEASE_ASLEEP)
@@ -520,6 +522,20 @@ static unsigned consider_sleep(struct loch_leases *l, struct entry *e, uint64_t 
     return effects;
 }
 
+/* Once no load is under way any more: such a one may hold keys that it opened before the block. */
+static void say_wiped(struct loch_leases *l, struct entry *e)
+{
+    if (!e->owes || !e->swept || loch_keys_at_work(l->o.keys, &e->tenant, &e->branch))
+        return;
+    e->owes = false;
+    loch_stack_wipe(); /* the loop's: it handled rows, too */
+    e->wiped_us = loch_env_wall_us(l->o.env);
+    note(l, e, "wiped",
+         loch_id_is_none(&e->branch)
+             ? "no plaintext of the tenant is left in this process, its connections are closed"
+             : "no plaintext under its CMK is left in this process, its connections are closed");
+}
+
 static void tick(void *arg)
 {
     struct loch_leases *l = arg;
@@ -537,6 +553,9 @@ static void tick(void *arg)
             loch_lease_ask(&e->lease);
         carry_out(l, e, loch_lease_tick(&e->lease, now_ns));
         carry_out(l, e, consider_sleep(l, e, now_ns));
+        if (e->swept && e->lease.state == LOCH_LEASE_HELD)
+            e->owes = false; /* its keys are back before it could be said */
+        say_wiped(l, e);
         if (e->relight_ns != 0 && now_ns >= e->relight_ns && e->lease.state == LOCH_LEASE_HELD) {
             e->relight_ns = 0;
             l->o.light(l->o.arg, &e->tenant, &e->branch);
@@ -551,13 +570,8 @@ void loch_leases_wiped(struct loch_leases *l, const struct loch_id *tenant,
 
     if (e == NULL || !e->owes)
         return;
-    e->owes = false;
-    loch_stack_wipe(); /* the loop's: it handled rows, too */
-    e->wiped_us = loch_env_wall_us(l->o.env);
-    note(l, e, "wiped",
-         loch_id_is_none(branch)
-             ? "no plaintext of the tenant is left in this process, its connections are closed"
-             : "no plaintext under its CMK is left in this process, its connections are closed");
+    e->swept = true;
+    say_wiped(l, e);
 }
 
 void loch_leases_relight(struct loch_leases *l, const struct loch_id *tenant,

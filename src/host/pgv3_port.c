@@ -32,6 +32,8 @@
 #define CODE_SSL      80877103u
 #define CODE_GSSENC   80877104u
 #define PEM_MAX_BYTES (1u << 20)
+/* Behind so much nothing more is taken from a client that does not read. Owners send less. */
+#define QUEUE_MAX_BYTES (2u << 20)
 
 enum state { WANT_TLS, HANDSHAKE, STARTUP, OPEN };
 
@@ -225,6 +227,12 @@ static bool take_startup(struct loch_pgv3_conn *c)
     return true;
 }
 
+/* It has not read what it asked for: it is not heard, and not read from, until it has. */
+static bool is_deaf(const struct loch_pgv3_conn *c)
+{
+    return c->state == OPEN && c->wire.len > QUEUE_MAX_BYTES;
+}
+
 static bool take_message(struct loch_pgv3_conn *c)
 {
     if (c->in.len < 5)
@@ -247,6 +255,25 @@ static bool take_message(struct loch_pgv3_conn *c)
 
 /* ---- a connection's steps ---- */
 
+/* True when what waits is more than may be answered now. */
+static bool take_all(struct loch_pgv3_conn *c)
+{
+    bool more = true;
+
+    while (more && !c->dead && !c->last_word && !is_deaf(c) &&
+           (c->state == STARTUP || c->state == OPEN))
+        more = c->state == STARTUP ? take_startup(c) : take_message(c);
+    return is_deaf(c);
+}
+
+static void watch(struct loch_pgv3_conn *c, bool writes)
+{
+    const int events = (is_deaf(c) ? 0 : LOCH_READABLE) | (writes ? LOCH_WRITABLE : 0);
+
+    if (!loch_is_ok(loch_watch_change(c->watch, events)))
+        c->dead = true;
+}
+
 static void conn_step(struct loch_pgv3_conn *c)
 {
     bool more = true;
@@ -256,18 +283,19 @@ static void conn_step(struct loch_pgv3_conn *c)
     c->depth++;
     if (c->state == WANT_TLS && !c->dead)
         take_request(c);
-    while (more && !c->dead && !c->last_word && (c->state == STARTUP || c->state == OPEN))
-        more = c->state == STARTUP ? take_startup(c) : take_message(c);
-    if (!c->dead)
-        conn_write(c);
+    while (more && !c->dead) {
+        more = take_all(c);
+        if (!c->dead)
+            conn_write(c);
+        more = more && !is_deaf(c);
+    }
     while (!c->dead && c->wire.len == 0 && c->owes_drained && c->state == OPEN && !c->last_word) {
         c->owes_drained = false;
         c->port->o.events->drained(c->owner);
         conn_write(c);
     }
-    if (!c->dead && !loch_is_ok(loch_watch_change(
-                        c->watch, LOCH_READABLE | (c->wire.len > 0 ? LOCH_WRITABLE : 0))))
-        c->dead = true;
+    if (!c->dead)
+        watch(c, c->wire.len > 0);
     c->depth--;
     if (c->dead)
         conn_free(c);
@@ -341,8 +369,8 @@ void loch_pgv3_send(struct loch_pgv3_conn *c, struct loch_buf *take_bytes)
     loch_buf_fini(take_bytes);
     if (c->depth == 0 && !c->dead)
         conn_write(c);
-    if (c->depth == 0 && !loch_is_ok(loch_watch_change(c->watch, LOCH_READABLE | LOCH_WRITABLE)))
-        c->dead = true; /* noticed at its next step */
+    if (c->depth == 0)
+        watch(c, true); /* a failure is noticed at its next step */
 }
 
 size_t loch_pgv3_queued(const struct loch_pgv3_conn *c)
@@ -353,8 +381,7 @@ size_t loch_pgv3_queued(const struct loch_pgv3_conn *c)
 void loch_pgv3_finish(struct loch_pgv3_conn *c)
 {
     c->last_word = true;
-    if (!loch_is_ok(loch_watch_change(c->watch, LOCH_READABLE | LOCH_WRITABLE)))
-        c->dead = true;
+    watch(c, true);
 }
 
 void loch_pgv3_cut(struct loch_pgv3_conn *c)

@@ -25,13 +25,14 @@
 
 struct module {
     char *path;
-    void *handle;
-    CK_FUNCTION_LIST *f;
-    unsigned users;
+    unsigned users; /* under modules_lock, as `next`; who is one may touch the rest */
     struct module *next;
+    pthread_mutex_t lock; /* held while it is loaded, started and ended: it may hang in that */
+    void *handle;         /* what follows: under lock; NULL: it is not started */
+    CK_FUNCTION_LIST *f;
 };
 
-static pthread_mutex_t modules_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t modules_lock = PTHREAD_MUTEX_INITIALIZER; /* held for moments only */
 static struct module *modules;
 
 static loch_status module_start(const char *path, void *handle, CK_FUNCTION_LIST **out)
@@ -53,35 +54,69 @@ static loch_status module_start(const char *path, void *handle, CK_FUNCTION_LIST
     return LOCH_OK;
 }
 
-/* Under modules_lock. */
-static loch_status module_load(const char *path, struct module **out)
+/* Under its lock. */
+static loch_status module_load(struct module *m)
+{
+    CK_FUNCTION_LIST *f = NULL;
+    void *handle = dlopen(m->path, RTLD_NOW | RTLD_LOCAL);
+
+    if (handle == NULL)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the PKCS#11 module does not load: %s", dlerror());
+    const loch_status st = module_start(m->path, handle, &f);
+    if (!loch_is_ok(st)) {
+        (void)dlclose(handle);
+        return st;
+    }
+    m->handle = handle;
+    m->f = f;
+    return LOCH_OK;
+}
+
+static struct module *module_make(const char *path)
 {
     struct module *m = calloc(1, sizeof *m);
-    loch_status st;
 
     if (m == NULL)
-        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a PKCS#11 module");
+        return NULL;
     m->path = strdup(path);
     if (m->path == NULL) {
-        st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a PKCS#11 module");
-        goto out;
+        free(m);
+        return NULL;
     }
-    m->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (m->handle == NULL) {
-        st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "the PKCS#11 module does not load: %s", dlerror());
-        goto out;
-    }
-    LOCH_TRY_OUT(st, module_start(path, m->handle, &m->f));
+    LOCH_ASSERT(pthread_mutex_init(&m->lock, NULL) == 0);
     m->next = modules;
     modules = m;
-    *out = m;
-    return LOCH_OK;
-out:
-    if (m->handle != NULL)
+    return m;
+}
+
+static void module_give(struct module *m)
+{
+    if (m == NULL)
+        return;
+    (void)pthread_mutex_lock(&m->lock);
+    (void)pthread_mutex_lock(&modules_lock);
+    const bool last = --m->users == 0;
+    (void)pthread_mutex_unlock(&modules_lock);
+    if (last && m->f != NULL) {
+        (void)m->f->C_Finalize(NULL);
         (void)dlclose(m->handle);
+        m->f = NULL;
+        m->handle = NULL;
+    }
+    (void)pthread_mutex_lock(&modules_lock);
+    struct module **link = &modules;
+    while (last && *link != m)
+        link = &(*link)->next;
+    const bool gone = last && m->users == 0; /* else somebody waits for it, to start it anew */
+    if (gone)
+        *link = m->next;
+    (void)pthread_mutex_unlock(&modules_lock);
+    (void)pthread_mutex_unlock(&m->lock);
+    if (!gone)
+        return;
+    (void)pthread_mutex_destroy(&m->lock);
     free(m->path);
     free(m);
-    return st;
 }
 
 static loch_status module_take(const char *path, struct module **out)
@@ -93,31 +128,21 @@ static loch_status module_take(const char *path, struct module **out)
     for (m = modules; m != NULL && strcmp(m->path, path) != 0;)
         m = m->next;
     if (m == NULL)
-        st = module_load(path, &m);
-    if (loch_is_ok(st)) {
+        m = module_make(path);
+    if (m != NULL)
         m->users++;
-        *out = m;
-    }
     (void)pthread_mutex_unlock(&modules_lock);
-    return st;
-}
-
-static void module_give(struct module *m)
-{
     if (m == NULL)
-        return;
-    (void)pthread_mutex_lock(&modules_lock);
-    if (--m->users == 0) {
-        struct module **link = &modules;
-        while (*link != m)
-            link = &(*link)->next;
-        *link = m->next;
-        (void)m->f->C_Finalize(NULL);
-        (void)dlclose(m->handle);
-        free(m->path);
-        free(m);
-    }
-    (void)pthread_mutex_unlock(&modules_lock);
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a PKCS#11 module");
+    (void)pthread_mutex_lock(&m->lock);
+    if (m->f == NULL)
+        st = module_load(m);
+    (void)pthread_mutex_unlock(&m->lock);
+    if (loch_is_ok(st))
+        *out = m;
+    else
+        module_give(m);
+    return st;
 }
 
 /* ---- what answers mean ---- */

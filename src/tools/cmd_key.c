@@ -316,7 +316,7 @@ static loch_status rotate(const struct loch_cluster *c, const char *tenant, cons
     json_t *row = json_array_get(rows, 0);
     (void)snprintf(generation, sizeof generation, "%s", loch_field(row, "generation"));
     struct holders held = reload_all(c, tenant, generation);
-    if (strcmp(what, "wire") == 0 && held.members < loch_quorum(c)) {
+    if (strncmp(what, "wire", 4) == 0 && held.members < loch_quorum(c)) {
         st = LOCH_FAIL(LOCH_E_UNAVAILABLE,
                        "only %d of the safekeepers that keep the WAL know the new wire epoch, %d "
                        "must (and %d others do): it stays pending; run this again when they are up",
@@ -368,12 +368,13 @@ static loch_status key_rotate(struct loch_cluster *c, const struct loch_options 
                               const char *what)
 {
     static const char usage[] =
-        "want: loch key rotate cmk|kek|tk|wire [--tenant T] [--branch B] [--kms-uri URI]";
+        "want: loch key rotate cmk|kek|tk|wire|wire-anew [--tenant T] [--branch B] [--kms-uri URI]";
     char id[33];
     bool everywhere;
 
-    if (what == NULL || (strcmp(what, "cmk") != 0 && strcmp(what, "kek") != 0 &&
-                         strcmp(what, "tk") != 0 && strcmp(what, "wire") != 0))
+    if (what == NULL ||
+        (strcmp(what, "cmk") != 0 && strcmp(what, "kek") != 0 && strcmp(what, "tk") != 0 &&
+         strcmp(what, "wire") != 0 && strcmp(what, "wire-anew") != 0))
         return LOCH_FAIL(LOCH_E_INVALID, "%s", usage);
     if (o->kms_uri != NULL && strcmp(what, "cmk") != 0)
         return LOCH_FAIL(LOCH_E_INVALID, "--kms-uri goes with rotate cmk: %s", usage);

@@ -42,7 +42,7 @@ static const char usage[] =
     "  key pin TENANT --kms-uri URI   where a tenant's CMK lies, told to every daemon\n"
     "  key status [--tenant T]   whether the tenant's key may be used, in every daemon\n"
     "  key list [--tenant T]     every version of its keys: state, parent, CMK\n"
-    "  key rotate cmk|kek|tk|wire [--tenant T] [--branch B] [--kms-uri URI]\n"
+    "  key rotate cmk|kek|tk|wire|wire-anew [--tenant T] [--branch B] [--kms-uri URI]\n"
     "                            online; no data is rewritten; cmk with a URI moves to that CMK\n"
     "  key progress [--tenant T] layers that lie under retired timeline keys until upkeep has\n"
     "                            written them anew\n"

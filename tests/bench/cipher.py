@@ -8,7 +8,8 @@ measure   rounds, both builds one after the other in each: GetPage (loch-bench, 
           with its caches too small for anything: every read opens a layer's frame), the same pages read by a query (a
           sequential scan by a compute that has no room for them) and commits (pgbench -N, 4 clients). And the system as
           a whole: pgbench, 8 clients, transactions (tpcb-like), and selects by that compute, most of whose pages come
-          from the pageserver. Medians, and the ratio of the builds; JSON on the last line
+          from the pageserver; with the CPU that all of a cluster's processes take for each. What it costs is the median over
+          the rounds of one build beside the other (which is first changes from round to round); JSON on the last line
 refuse    each build's pageserver is started on the other's data and has to serve none of it; its own serves it again
 stop      both are gone
 
@@ -16,6 +17,7 @@ A build without cipher: cmake -S . -B build-null -G Ninja -DLOCH_NULL_CIPHER=ON
 """
 import json
 import os
+import pathlib
 import re
 import select
 import signal
@@ -24,8 +26,10 @@ import subprocess
 import sys
 import time
 
+from common import cpu_seconds
+
 COMMAND, DIR, *BUILDS = sys.argv[1:5]
-ROUNDS = int(sys.argv[5]) if len(sys.argv) > 5 else 3
+ROUNDS = int(sys.argv[5]) if len(sys.argv) > 5 else 5
 SECONDS = sys.argv[6] if len(sys.argv) > 6 else "5"
 BASE = int(os.environ.get("LOCH_TEST_PORT_BASE", "22000"))
 # name: build, environment of its daemons
@@ -90,26 +94,40 @@ def commits(name):
     return float(re.search(r"latency average = ([0-9.]+) ms", pgbench(name, "-N", "-c", "4", "-j", "1"))[1])
 
 
-def per_second(name, script):
-    return float(re.search(r"tps = ([0-9.]+)", pgbench(name, "-b", script, "-c", "8", "-j", "2"))[1])
+def cpu(name):
+    """Seconds, of all its processes."""
+    return cpu_seconds(json.loads(p.read_text())["pid"] for p in (pathlib.Path(DIR) / name / "run").glob("*.json"))
+
+
+def whole(name, script):
+    """Transactions a second, and CPU milliseconds of each."""
+    before = cpu(name)
+    said = pgbench(name, "-b", script, "-c", "8", "-j", "2")
+    done = int(re.search(r"transactions actually processed: ([0-9]+)", said)[1])
+    return float(re.search(r"tps = ([0-9.]+)", said)[1]), (cpu(name) - before) * 1000 / done
+
+
+def measure_one(build):
+    transactions, transaction_cpu = whole(build, "tpcb-like")
+    selects, select_cpu = whole(build + "-cold", "select-only")
+    return {"getpage_per_second": getpage(build), "getpage_cold_per_second": getpage(build + "-cold"),
+            "pages_scanned_per_second": scanned(build + "-cold"), "commit_latency_ms": commits(build),
+            "transactions_per_second": transactions, "transaction_cpu_ms": transaction_cpu,
+            "cold_selects_per_second": selects, "cold_select_cpu_ms": select_cpu}
 
 
 def measure():
-    got = {"getpage_per_second": {}, "getpage_cold_per_second": {}, "pages_scanned_per_second": {}, "commit_latency_ms": {},
-           "transactions_per_second": {}, "cold_selects_per_second": {}}
-    for _ in range(ROUNDS):
-        for build in ("cipher", "null"):
-            for what, value in (("getpage_per_second", getpage(build)), ("getpage_cold_per_second", getpage(build + "-cold")),
-                                ("pages_scanned_per_second", scanned(build + "-cold")), ("commit_latency_ms", commits(build)),
-                                ("transactions_per_second", per_second(build, "tpcb-like")),
-                                ("cold_selects_per_second", per_second(build + "-cold", "select-only"))):
-                got[what].setdefault(build, []).append(value)
+    rounds = []
+    for i in range(ROUNDS):
+        order = ("cipher", "null") if i % 2 == 0 else ("null", "cipher")
+        rounds.append({build: measure_one(build) for build in order})
     result = {}
-    for what, builds in got.items():
-        cipher, null = (statistics.median(builds[b]) for b in ("cipher", "null"))
-        cost = null / cipher - 1 if "second" in what else cipher / null - 1
-        result[what] = {"cipher": cipher, "null": null, "cost_percent": round(100 * cost, 1), "rounds": builds}
-        print(f"{what}: {cipher:.2f} with, {null:.2f} without: costs {100 * cost:.1f} %")
+    for what in rounds[0]["cipher"]:
+        costs = [r["null"][what] / r["cipher"][what] if what.endswith("second") else r["cipher"][what] / r["null"][what] for r in rounds]
+        cipher, null = (statistics.median(r[b][what] for r in rounds) for b in ("cipher", "null"))
+        percent = round(100 * (statistics.median(costs) - 1), 1)
+        result[what] = {"cipher": cipher, "null": null, "cost_percent": percent, "rounds_percent": [round(100 * (c - 1), 1) for c in costs]}
+        print(f"{what}: {cipher:.3f} with, {null:.3f} without: costs {percent} %")
     print(json.dumps(result))
 
 

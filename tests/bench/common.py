@@ -1,4 +1,5 @@
 """What the benchmarks that run a stock server beside a cluster share."""
+import glob
 import json
 import os
 import pathlib
@@ -33,6 +34,25 @@ def sql(url, text):
 def lsn_number(lsn):
     high, low = lsn.split("/")
     return (int(high, 16) << 32) + int(low, 16)
+
+
+def cpu_seconds(roots):
+    """User and system time of the processes and all their descendants, reaped ones included."""
+    ticks, children = {}, {}
+    for stat in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            text = pathlib.Path(stat).read_text()
+        except OSError:
+            continue
+        pid, rest = int(text.split(" ", 1)[0]), text.rpartition(")")[2].split()
+        children.setdefault(int(rest[1]), []).append(pid)
+        ticks[pid] = sum(map(int, rest[11:15]))
+    total, todo = 0, list(roots)
+    while todo:
+        pid = todo.pop()
+        total += ticks.get(pid, 0)
+        todo += children.get(pid, [])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 class Cluster:

@@ -1,15 +1,16 @@
 #!/bin/bash
 # Ingest of WAL beside a stock server that replays the same WAL, and beside a sealed sequential write of it: JSON lines.
-# usage: ingest_bench.sh [BUILD_DIR] [PORT] [SCALE]
+# usage: ingest_bench.sh [BUILD_DIR] [PORT] [SCALE] [TRANSACTIONS]
 #
-# Two stretches of WAL as a compute writes it (full_page_writes = off): `pgbench` on tables of SCALE, and a bulk load (COPY, an
-# index). The replay is a stock server's archive recovery with its settings as initdb makes them, from WAL in its pg_wal, by
+# Two stretches of WAL as a compute writes it (full_page_writes = off): TRANSACTIONS of `pgbench` on tables of SCALE, and a bulk
+# load (COPY, an index). TRANSACTIONS: enough for several layers, or no layer is written while the next one fills. The replay is a stock server's archive recovery with its settings as initdb makes them, from WAL in its pg_wal, by
 # what it logs itself ("redo done ... elapsed"); its page cache is warm, as the ingest's.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "${1:-$here/../../build}" && pwd)
 port=${2:-21620}
 scale=${3:-20}
+transactions=${4:-300000}
 bin=/usr/lib/postgresql/15/bin
 work=$(mktemp -d "${TMPDIR:-/tmp}/ingest-bench-XXXXXX")
 chmod 755 "$work"
@@ -105,7 +106,7 @@ base() { # NAME
 }
 base base-1
 ctl data start
-"${as[@]}" "$bin/pgbench" -c 4 -t 15000 -M prepared -h "$work" -p "$port" -U postgres postgres >/dev/null 2>&1
+"${as[@]}" "$bin/pgbench" -c 4 -t $((transactions / 4)) -M prepared -h "$work" -p "$port" -U postgres postgres >/dev/null 2>&1
 measure pgbench base-1
 rm -rf data base-1 wal-pgbench
 fresh

@@ -11,7 +11,6 @@ machine are quoted as ratios.
 on (needs root). link_share says how much of that was used: well below 1, something else was the limit.
 """
 import argparse
-import glob
 import json
 import os
 import pathlib
@@ -23,7 +22,7 @@ import subprocess
 import tempfile
 import time
 
-from common import BIN, Cluster, as_postgres, lsn_number, note, run, sql
+from common import BIN, Cluster, as_postgres, cpu_seconds, lsn_number, note, run, sql
 
 SETTINGS = {"shared_buffers": "128MB", "checkpoint_timeout": "30s", "max_connections": "100",
             "autovacuum_naptime": "10s"}
@@ -45,25 +44,6 @@ def cap_link(mbit):
 
 def link_bytes():
     return int(pathlib.Path("/proc/net/dev").read_text().split("lo:")[1].split()[8])
-
-
-def cpu_seconds(roots):
-    """User and system time of the processes and all their descendants, reaped ones included."""
-    ticks, children = {}, {}
-    for stat in glob.glob("/proc/[0-9]*/stat"):
-        try:
-            text = pathlib.Path(stat).read_text()
-        except OSError:
-            continue
-        pid, rest = int(text.split(" ", 1)[0]), text.rpartition(")")[2].split()
-        children.setdefault(int(rest[1]), []).append(pid)
-        ticks[pid] = sum(map(int, rest[11:15]))
-    total, todo = 0, list(roots)
-    while todo:
-        pid = todo.pop()
-        total += ticks.get(pid, 0)
-        todo += children.get(pid, [])
-    return total / os.sysconf("SC_CLK_TCK")
 
 
 class Stock:

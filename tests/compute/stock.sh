@@ -159,5 +159,59 @@ timeout 30 psql -XAtq -h "$data" -p "$port" -U postgres -d postgres -c "set sync
 ok $? "negative: without 'sync_level' a local commit does not wait"
 stop
 
+# The lease that the agent renews in a file: when it does not, the server ends, with what runs in it.
+lease() { # seconds from now on; written over, as the agent does
+    [ -e "$work/lease" ] || : >"$work/lease"
+    python3 - "$work/lease" "$1" <<'P'
+import struct, sys, time
+with open(sys.argv[1], "r+b") as f:
+    f.write(struct.pack("<Q", time.clock_gettime_ns(time.CLOCK_BOOTTIME) + int(sys.argv[2]) * 10**9))
+P
+}
+until_true() { # WORDS...: within a minute
+    for _ in $(seq 600); do "$@" && return 0; sleep 0.1; done
+    return 1
+}
+ended() { ! kill -0 "$server" 2>/dev/null; }
+says() { grep -q "$1" "$work/out"; }
+fresh
+lease 3600
+start
+ok $? "a server with a lease"
+mkfifo "$work/in"
+psql -XAtq -h "$data" -p "$port" -U postgres -d postgres <"$work/in" >"$work/out" 2>&1 &
+session=$!
+exec 9>"$work/in"
+printf '%s;' "begin; declare c cursor for select 'row ' || g from generate_series(1, 1000) g; fetch 1 from c" >&9
+echo >&9
+until_true says "row 1"
+ok $? "a cursor under a lease"
+watcher=$(pgrep -P "$(head -1 "$data/postmaster.pid")" -f "loch throttle")
+kill -STOP "$watcher" # so that the session meets the check of its own
+lease -1
+echo "fetch 1 from c;" >&9
+until_true says "lease on the tenant's key has run out"
+ok $? "a FETCH after the lease is refused"
+says "row 2" && ok 1 "a row after the lease"
+kill -CONT "$watcher"
+exec 9>&-
+until_true ended
+ok $? "the server ends after its lease"
+wait "$session" "$server" 2>/dev/null
+server=
+fresh
+lease 3600
+start
+sql -c "select pg_sleep(3600)" >"$work/out" 2>&1 &
+session=$!
+asleep() { [ -n "$(sql -c "select 1 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active' and wait_event = 'PgSleep'")" ]; }
+until_true asleep
+lease -1
+until_true ended
+ok $? "a statement that runs ends with the lease"
+wait "$session" "$server" 2>/dev/null
+server=
+rm -f "$work/lease"
+
 echo "stock: $passed passed, $failed failed"
 [ "$failed" = 0 ]

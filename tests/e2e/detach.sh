@@ -78,6 +78,16 @@ kept=$("$LOCH" branch restore child --at "$tip" --json | python3 -c 'import json
 "$LOCH" compute start child >/dev/null || fail "compute on the restored, detached branch"
 [ "$(q "SELECT sum(n) FROM grown" child)" = 42 ] || fail "rows of the restored branch"
 [ "$("$LOCH" branch list --json | grep -c '"name"')" = 1 ] || fail "branches left"
+# What it forgot of its parent's prepared transactions does not take away what was prepared on it since.
+"$LOCH" compute stop child >/dev/null && "$LOCH" compute start child --set max_prepared_transactions=5 >/dev/null || fail "compute start"
+q "BEGIN; INSERT INTO grown VALUES (7); PREPARE TRANSACTION 'late'" child
+"$LOCH" branch create kept --from child --keep-prepared >/dev/null || fail "branch with what is prepared"
+"$LOCH" branch detach kept || fail "detach of a branch of a branch that forgot"
+"$LOCH" compute start kept --branch kept --set max_prepared_transactions=5 >/dev/null || fail "compute on it"
+q "COMMIT PREPARED 'late'" kept
+[ "$(q "SELECT sum(n) FROM grown" kept)" = 49 ] || fail "what was prepared is lost"
+"$LOCH" compute stop kept >/dev/null && "$LOCH" branch delete kept || fail "delete"
+q "ROLLBACK PREPARED 'late'" child
 # The picture of its layers is one: an image of all that was copied, and something of its own.
 "$LOCH" branch map child >"$WORK/map.svg" || fail "branch map"
 python3 - "$WORK/map.svg" <<'PY' || fail "the picture: $(head -c 600 "$WORK/map.svg")"

@@ -72,12 +72,12 @@ done
 agent=$(daemon_pid compute-main)
 place=$(scratch)
 pgdata=$(field main pgdata)
+postmaster=$(head -1 "$pgdata/postmaster.pid") # it ends by itself, too, once its lease is over
 kill -STOP "$agent"
 "$LOCH" down --wipe --timeout 1 2>"$WORK/err" && fail "down goes on though a compute lives"
 grep -q "compute main (pid $agent) is still there" "$WORK/err" || fail "down says: $(cat "$WORK/err")"
 [ -d "$pgdata" ] && [ "$(daemon_pid compute-main)" = "$agent" ] && [ -e "$DIR/cmk.key" ] || fail "something was removed under a compute"
 [ "$("$LOCH" status | grep -E 'safekeeper|pageserver' | grep -c ' up ')" = 4 ] || fail "not all daemons run on: $("$LOCH" status)"
-postmaster=$(head -1 "$pgdata/postmaster.pid")
 kill -9 "$agent" # as down says
 wait_gone "$agent" "$postmaster"
 "$LOCH" compute start main >/dev/null || fail "compute start"

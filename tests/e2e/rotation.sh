@@ -105,6 +105,21 @@ note "load: $(cat "$WORK/ran")"
 "$LOCH" up >/dev/null 2>&1 || fail "up"
 "$LOCH" compute start ours >/dev/null || fail "compute start"
 checked=$("$LEDGER" check --url "$(url ours)" --state "$WORK/ledger") || fail "ledger: $checked"
+
+# Two wire epochs at once, handed to nobody: who holds one of before, as this compute does, is cut off and stays so; the
+# other tenant's goes on. A start has a new credential.
+epoch=$(field ours wire_epoch)
+server=$(head -1 "$(field ours pgdata)/postmaster.pid")
+other=$(head -1 "$(field main pgdata)/postmaster.pid")
+"$LOCH" key rotate wire-anew --tenant ours >/dev/null || fail "rotate wire-anew"
+wait_until 120 dead "$server" || fail "the compute goes on with a wire key that has ended"
+[ "$(field ours wire_epoch)" = "$epoch" ] || fail "the compute was handed epoch $(field ours wire_epoch)"
+dead "$other" && fail "the other tenant's compute ended, too"
+"$LOCH" compute stop ours --immediate >/dev/null || fail "compute stop"
+"$LOCH" compute start ours >/dev/null || fail "compute start"
+[ "$(field ours wire_epoch)" = $((epoch + 2)) ] || fail "a new credential is of wire epoch $(field ours wire_epoch)"
+checked=$("$LEDGER" check --url "$(url ours)" --state "$WORK/ledger") || fail "ledger: $checked"
+note "wire epoch $epoch ended at once, $((epoch + 2)) began"
 "$LOCH" compute stop ours >/dev/null
 "$LOCH" compute stop main >/dev/null
 

@@ -185,28 +185,63 @@ static void ingest_again(struct history *h, struct line *line)
         violation(h, "timeline %d came back with more than it was given", (int)(line - h->lines));
 }
 
+/* Ancestors first: what a branch puts may read them. */
+static size_t in_order(struct history *h, struct line *order[LINES_MAX])
+{
+    size_t n = 0;
+    for (size_t i = 0; i < LINES_MAX; i++) {
+        if (h->lines[i].used && h->lines[i].parent == NULL)
+            order[n++] = &h->lines[i];
+    }
+    for (size_t done = 0; done < n; done++) {
+        for (size_t i = 0; i < LINES_MAX; i++) {
+            if (h->lines[i].used && h->lines[i].parent == order[done])
+                order[n++] = &h->lines[i];
+        }
+    }
+    return n;
+}
+
+/* Idle time before any WAL has come: what stands on an ancestor that lacks some has to wait. */
+static void merge_early(struct history *h, struct line *line)
+{
+    const struct loch_compaction c = {
+        .settings = {.fan_in = 2, .band_bytes = 20000, .base_percent = 30},
+        .file_bytes = 20000,
+        .idle_records = 1,
+        .idle_bytes = 100000};
+    struct loch_compaction_stats stats = {0};
+    bool done = false;
+    const loch_status st = loch_timeline_compact(line->timeline, &c, &done, &stats);
+    if (!loch_is_ok(st) && st.code != LOCH_E_UNAVAILABLE)
+        violation(h, "a merge after a start fails: %s", loch_error_text());
+    h->merges += done;
+}
+
 static void reborn(struct history *h)
 {
+    struct line *order[LINES_MAX];
     release_lines(h);
     loch_page_cache_destroy(h->store.cache);
     world_revive(h->world);
     h->crashes++;
     if (!loch_is_ok(loch_page_cache_create((size_t)1 << 18, &h->store.cache)))
         violation(h, "no memory");
-    for (size_t done = 0; done < LINES_MAX; done++) { /* ancestors first */
-        for (size_t i = 0; i < LINES_MAX; i++) {
-            struct line *line = &h->lines[i];
-            if (!line->used || line->timeline != NULL ||
-                (line->parent != NULL && line->parent->timeline == NULL))
-                continue;
-            struct loch_timeline *parent = line->parent != NULL ? line->parent->timeline : NULL;
-            if (!loch_is_ok(loch_timeline_open_born(&h->store, h->keys, &h->tenant, &line->id,
-                                                    parent, loch_buf_slice(&line->birth),
-                                                    &line->timeline)))
-                violation(h, "timeline %d does not open: %s", (int)i, loch_error_text());
-            ingest_again(h, line);
-        }
+    const size_t count = in_order(h, order);
+    for (size_t i = 0; i < count; i++) {
+        struct line *line = order[i];
+        struct loch_timeline *parent = line->parent != NULL ? line->parent->timeline : NULL;
+        if (!loch_is_ok(loch_timeline_open_born(&h->store, h->keys, &h->tenant, &line->id, parent,
+                                                loch_buf_slice(&line->birth), &line->timeline)))
+            violation(h, "timeline %d does not open: %s", (int)(line - h->lines),
+                      loch_error_text());
     }
+    for (size_t i = 0; i < count; i++) {
+        if (h->seed % 3 != 0 && roll(h, 2) == 0)
+            merge_early(h, order[i]);
+    }
+    for (size_t i = 0; i < count; i++)
+        ingest_again(h, order[i]);
     for (size_t i = 0; i < LEASES_MAX; i++) { /* before anything is collected */
         struct lease *lease = &h->leases[i];
         char holder[16];
@@ -237,9 +272,13 @@ static loch_status flush_now(struct line *line)
     return loch_is_ok(st) ? loch_timeline_flush(line->timeline) : st;
 }
 
+/* A layer may lie frozen while the next one fills. */
 static void flush(struct history *h, struct line *line)
 {
-    if (survived(h, flush_now(line), "a flush"))
+    const loch_status st = roll(h, 3) == 0
+                               ? loch_timeline_freeze(line->timeline, loch_slice_of("c", 1))
+                               : flush_now(line);
+    if (survived(h, st, "a flush"))
         check_bound(h, line);
 }
 

@@ -11,7 +11,7 @@
 
 #define LINES_MAX    5u
 #define LEASES_MAX   3u
-#define RECORDS_MAX  3u /* images are pushed down at such chains */
+#define RECORDS_MAX  4u /* images are pushed down at such chains */
 #define WINDOW_S     150u
 #define WINDOW_BYTES 300u
 #define START_LSN    1000u

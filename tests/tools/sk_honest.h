@@ -74,13 +74,14 @@ void honest_open(struct tool *t);
 
 #define SEND(c_, name_, ...)                                                                       \
     do {                                                                                           \
+        struct client *const client_ = (c_); /* once: it may connect */                            \
         const struct loch_wal_##name_ message_ = __VA_ARGS__;                                      \
         struct loch_buf buf_ = {0};                                                                \
         struct loch_writer writer_;                                                                \
         loch_writer_init(&writer_, &buf_);                                                         \
         loch_wal_##name_##_encode(&writer_, &message_);                                            \
-        honest_must((c_)->tool, loch_writer_finish(&writer_), "encode");                           \
-        honest_send((c_), &buf_);                                                                  \
+        honest_must(client_->tool, loch_writer_finish(&writer_), "encode");                        \
+        honest_send(client_, &buf_);                                                               \
     } while (0)
 
 #endif

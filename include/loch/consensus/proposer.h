@@ -26,8 +26,9 @@
  * anew with back-off; `text` says why. ELECTED   loch_proposer_look tells term, L, history, donor.
  * Appends may be proposed from L on, once COMMIT(L) has come and a server has been started there.
  *   COMMIT    `lsn` is committed: report it to the walsender at once.
- *   FENCED    another leader or epoch has taken over: stop answering the walsender,
- * kill PostgreSQL, exit. Final.
+ *   FENCED    another leader or epoch has taken over, or there is nothing left to be elected with
+ * (terms of the epoch, terms in the history): stop answering the walsender, kill PostgreSQL, exit.
+ * Final.
  *   MEMBERS   the configuration has changed: loch_proposer_look tells who sits in which slot now.
  * Connections of slots whose member is another one are closed, members without one are connected
  * to. A member that stays keeps its slot and its connection.
@@ -82,7 +83,7 @@ struct loch_proposer_message {
 
 struct loch_proposer_effect {
     enum loch_proposer_effect_kind kind;
-    uint32_t member;  /* SEND, CLOSE, FENCED: its slot */
+    uint32_t member;  /* SEND, CLOSE, FENCED: its slot; LOCH_MEMBERS_MAX: nobody's doing */
     loch_lsn lsn;     /* COMMIT */
     const char *text; /* CLOSE, FENCED: static text */
     struct loch_proposer_message message;

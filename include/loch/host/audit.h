@@ -50,8 +50,9 @@ LOCH_STATUS loch_audit_verify(const char *dir,
                               void (*fn)(void *arg, const struct loch_audit_record *record),
                               void *arg, struct loch_audit_summary *out);
 /* The records about the tenant, or (branch not none) about that branch's own key, since that key
- * was last lost (revoked or outage), at most `max`, the bodies and signatures copied: what proves
- * when this node was told and when it had wiped. LOCH_E_NOT_FOUND: it never was. Blocks. */
+ * was last lost (revoked or outage; one that follows the other without a grant between them is the
+ * same loss), at most `max`, the bodies and signatures copied: what proves when this node was told
+ * and when it had wiped. LOCH_E_NOT_FOUND: it never was. Blocks. */
 struct loch_audit_copy {
     char body[LOCH_AUDIT_LINE_MAX_BYTES];
     uint8_t signature[LOCH_SIGNATURE_BYTES];

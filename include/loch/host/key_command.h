@@ -14,7 +14,7 @@ struct loch_keys;
 #define LOCH_RELOAD_KEYS_HELP  "Reads the tenant's keyring again and names its generation."
 #define LOCH_ROTATE_KEY_WORDS  "ROTATE KEY <tenant> <what> [BRANCH <branch>]"
 #define LOCH_ROTATE_KEY_HELP                                                                       \
-    "cmk, kek, tk or wire: new versions or wraps, online; of what a branch's own CMK holds."
+    "cmk, kek, tk, wire or wire-anew: new versions or wraps; of what a branch's own CMK holds."
 #define LOCH_ACTIVATE_WORDS "ACTIVATE KEYS <tenant>"
 #define LOCH_ACTIVATE_HELP  "Pending versions become active."
 

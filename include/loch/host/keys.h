@@ -114,10 +114,12 @@ bool loch_keys_is_retired(struct loch_keys *keys, const struct loch_id *tenant,
 
 /* ---- rotation; pageserver only, blocks ---- */
 enum loch_rotation {
-    LOCH_ROTATE_CMK = 1, /* every KEK wrapped anew by the tenant's (last pinned) CMK */
-    LOCH_ROTATE_KEK,     /* a new version of each KEK, every TK wrapped anew below it */
-    LOCH_ROTATE_TK,      /* a new version of each timeline key, for new files from now on */
-    LOCH_ROTATE_WIRE     /* a new wire epoch, PENDING: loch_keys_settle when servers have it */
+    LOCH_ROTATE_CMK = 1,  /* every KEK wrapped anew by the tenant's (last pinned) CMK */
+    LOCH_ROTATE_KEK,      /* a new version of each KEK, every TK wrapped anew below it */
+    LOCH_ROTATE_TK,       /* a new version of each timeline key, for new files from now on */
+    LOCH_ROTATE_WIRE,     /* a new wire epoch, PENDING: loch_keys_settle when servers have it */
+    LOCH_ROTATE_WIRE_ANEW /* two at once, PENDING: with their settling every epoch of before ends,
+                             and nobody who proves one of those is handed the new ones */
 };
 struct loch_rotation_report {
     uint32_t made, rewrapped; /* versions */
@@ -157,6 +159,10 @@ LOCH_STATUS loch_keys_prove(struct loch_keys *keys, const struct loch_id *tenant
                             const struct loch_id *branch);
 void loch_keys_permit(struct loch_keys *keys, const struct loch_id *tenant,
                       const struct loch_id *branch, uint64_t until_ns);
+/* Whether a load or a change is under way that began before the block, and so may hold opened keys
+ * of the tenant, or of what the branch's CMK holds. None begins while they are blocked. */
+bool loch_keys_at_work(struct loch_keys *keys, const struct loch_id *tenant,
+                       const struct loch_id *branch);
 /* Wipes every opened key of the tenant, or of what the branch's CMK holds; all uses fail with
  * `code` and `why` until a restore. With the tenant the permits of its branches end. */
 void loch_keys_block(struct loch_keys *keys, const struct loch_id *tenant,
@@ -185,6 +191,9 @@ struct loch_keys_permit_view {
 LOCH_STATUS loch_keys_permits(struct loch_keys *keys, struct loch_keys_permit_view **out,
                               size_t *count);
 
+/* Whether connections under that wire epoch may go on: false once it has ended, however long ago
+ * they were made. */
+bool loch_keys_epoch_lives(struct loch_keys *keys, const struct loch_id *tenant, uint32_t epoch);
 /* The PSK for an identity whose tenant is loaded. An identity's wire_epoch 0 is replaced by the
  * tenant's active one. The identity must be of this cluster. */
 LOCH_STATUS loch_keys_psk(struct loch_keys *keys, struct loch_psk_identity *identity,

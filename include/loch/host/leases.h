@@ -83,7 +83,8 @@ LOCH_STATUS loch_leases_create(const struct loch_leases_options *options, struct
 /* Ends the polling, after the loop has ended. True when all of it is gone; false: a thread still
  * waits for the KMS after two seconds: the caller ends the process as it is. Takes NULL. */
 bool loch_leases_destroy(struct loch_leases *leases);
-/* After `dark`: this process holds no plaintext of the tenant any more. */
+/* After `dark`: this process holds no plaintext of the tenant any more, but for what loads of its
+ * keys have opened that began before: `wiped` is noted when those have ended, too. */
 void loch_leases_wiped(struct loch_leases *leases, const struct loch_id *tenant,
                        const struct loch_id *branch);
 /* After `light` could not be followed, or not in full; or after a start that could not: `light` is

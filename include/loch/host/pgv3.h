@@ -3,7 +3,8 @@
  *
  * A connection is told to its owner when TLS stands, the certificate is proven and the startup
  * packet has come; from then on the owner speaks. What a peer sends is bounded before it is kept;
- * whoever errs against the protocol, or asks for no TLS, is closed. Loop's thread.
+ * one that does not read its answers is not heard until it has; whoever errs against the protocol,
+ * or asks for no TLS, is closed. Loop's thread.
  */
 #ifndef LOCH_HOST_PGV3_H
 #define LOCH_HOST_PGV3_H

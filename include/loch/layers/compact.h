@@ -58,6 +58,10 @@ struct loch_compact_plan loch_compact_next(const struct loch_band *bands, size_t
 struct loch_compact_plan loch_compact_idle(const struct loch_band *bands, size_t count,
                                            const bool *long_chains, uint64_t bytes);
 
+/* Flushes leave so much of either of a page's limits unused at its newest version: so much its
+ * chain may grow by in the next layer before anybody asks the older ones how long it is there. */
+#define LOCH_CHAIN_ROOM(max_) ((max_) / 4)
+
 /* Whether a page whose last `records` records of `bytes` bytes stand on no image gets one. */
 static inline bool loch_image_wanted(uint32_t records, uint64_t bytes, uint32_t records_max,
                                      uint64_t bytes_max)

@@ -1,7 +1,9 @@
-/* Recovery from peers, directed: three whole safekeepers in the simulated world, told by hand what
- * a leader would say. A donor that goes silent in the middle is left for the next long before its
- * stream is reset; a peer whose history cannot be is followed once, in vain; and of many timelines
- * that look around at once only so many do.
+/* Recovery from peers, and who else connects, directed: three whole safekeepers in the simulated
+ * world, told by hand what a leader would say. A donor that goes silent in the middle is left for
+ * the next long before its stream is reset; a peer whose history cannot be is followed once, in
+ * vain; of many timelines that look around at once only so many do; one that is held looks all the
+ * same, and what its donor has for it does not pile up there; a compute has only so many
+ * connections.
  */
 #include "../unit.h"
 #include "service.h"
@@ -237,9 +239,8 @@ static int64_t given(uint32_t i)
     return loch_metric_value(w.sks[i].d->stats.pulled_bytes);
 }
 
-static void a_silent_donor_is_left(void **state)
+static void all_lead(void)
 {
-    (void)state;
     setup(1);
     for (uint32_t i = 0; i < SAFEKEEPERS; i++) {
         sk_start(&w.sks[i]);
@@ -250,6 +251,12 @@ static void a_silent_donor_is_left(void **state)
     sim_world_run(w.sim, 10 * SECOND_US);
     for (uint32_t i = 0; i < SAFEKEEPERS; i++)
         lead(&w.sks[i]);
+}
+
+static void a_silent_donor_is_left(void **state)
+{
+    (void)state;
+    all_lead();
     const loch_lsn all = write_to_two();
     while (flush_of(&w.sks[2]) < START_LSN + WAL_BYTES / 4)
         assert_true(sim_world_step(w.sim));
@@ -364,11 +371,171 @@ static void only_so_many_look_at_a_time(void **state)
     teardown();
 }
 
+/* With some WAL, and over its limit. */
+static void hold(const struct safekeeper *s)
+{
+    struct loch_buf wal = {0};
+    struct wal_gen gen;
+
+    wal_gen_init(&gen, START_LSN, START_PREV, SYSTEM_ID, 42); /* as write_to_two's begins */
+    (void)wal_gen_record(&gen, &wal, 8000);
+    append(s, START_LSN, loch_buf_slice(&wal));
+    loch_buf_fini(&wal);
+    s->d->limits.timeline_bytes = 1;
+    sim_world_run(w.sim, 3 * SECOND_US);
+    assert_true(timeline_on(s, 0)->hold[0] != '\0');
+}
+
+static struct sk_conn *follower_of(const struct safekeeper *s)
+{
+    for (struct sk_conn *c = s->d->conns; c != NULL; c = c->next)
+        if (c->kind == SK_CONN_PULL && c->mode == LOCH_PULL_FLUSHED && !c->gone)
+            return c;
+    return NULL;
+}
+
+static void who_is_held_is_not_told_without_end(void **state)
+{
+    const struct safekeeper *donor = NULL;
+
+    (void)state;
+    all_lead();
+    hold(&w.sks[2]);
+    const loch_lsn all = write_to_two();
+    sim_world_run(w.sim, 5 * SECOND_US);
+    for (uint32_t i = 0; i < 2; i++)
+        if (follower_of(&w.sks[i]) != NULL)
+            donor = &w.sks[i];
+    assert_non_null(donor);
+    for (int i = 0; i < 30000; i++) /* as with every commit */
+        sk_sender_kick(timeline_on(donor, 0), true);
+    assert_true(loch_stream_queued(follower_of(donor)->stream) < (2u << 20));
+    assert_true(follower_of(donor)->state_due);
+    assert_true(flush_of(&w.sks[2]) < all);
+    w.sks[2].d->limits.timeline_bytes = 0;
+    const uint64_t began_us = sim_world_now_us(w.sim);
+    while (flush_of(&w.sks[2]) < all) {
+        assert_true(sim_world_now_us(w.sim) - began_us < 12 * SECOND_US);
+        assert_true(sim_world_step(w.sim));
+    }
+    teardown();
+}
+
+static void who_is_held_looks(void **state)
+{
+    struct safekeeper *s = &w.sks[0];
+
+    (void)state;
+    all_lead();
+    hold(s);
+    sk_timeline_gone(timeline_on(s, 0), CONN);
+    sk_recovery_look(timeline_on(s, 0));
+    assert_false(sk_recovery_idle(timeline_on(s, 0)));
+    sim_world_run(w.sim, 5 * SECOND_US);
+    assert_true(timeline_on(s, 0)->hold[0] != '\0');
+    assert_true(sk_recovery_idle(timeline_on(s, 0)));
+    assert_int_equal(s->d->looks.count, 0);
+    teardown();
+}
+
+/* ---- computes that connect ---- */
+
+struct caller {
+    struct loch_tls_client *tls;
+    struct loch_stream *stream; /* NULL: not yet, or no longer */
+};
+
+static loch_status caller_frame(void *arg, uint8_t type, struct loch_slice payload)
+{
+    (void)arg;
+    (void)payload;
+    assert_int_equal(type, LOCH_WAL_ERROR);
+    return LOCH_OK;
+}
+
+static void caller_closed(void *arg, loch_status st)
+{
+    (void)st;
+    ((struct caller *)arg)->stream = NULL;
+}
+
+static const struct loch_stream_events caller_events = {.frame = caller_frame,
+                                                        .closed = caller_closed};
+
+static void caller_connected(void *arg, loch_status st, struct loch_stream *stream)
+{
+    struct caller *c = arg;
+
+    assert_ok(st);
+    loch_tls_client_destroy(c->tls);
+    c->stream = stream;
+    loch_stream_attach(stream, &caller_events, c);
+}
+
+/* A connection of the compute of this epoch to the first safekeeper. */
+static void call(struct caller *c, struct loch_env *env, struct loch_keys *keys, uint64_t epoch)
+{
+    struct loch_psk_identity id = {.version = 1,
+                                   .client_role = LOCH_ROLE_COMPUTE,
+                                   .server_role = LOCH_ROLE_SAFEKEEPER,
+                                   .rights = LOCH_RIGHT_WAL_PUSH,
+                                   .cluster = cluster,
+                                   .tenant = tenant,
+                                   .timeline = timeline_of(0),
+                                   .client_id = {{7}},
+                                   .client_boot = {{8}},
+                                   .server_node = w.sks[0].id,
+                                   .compute_epoch = epoch};
+    struct loch_secret psk = {0};
+    struct loch_buf encoded = {0};
+
+    assert_ok(loch_keys_psk(keys, &id, &psk));
+    assert_ok(loch_psk_identity_encode(&id, &encoded));
+    assert_ok(loch_tls_client_create(loch_buf_slice(&encoded), &psk, &c->tls));
+    assert_ok(loch_env_connect(env, w.sks[0].address, c->tls, 500, caller_connected, c));
+    loch_secret_fini(&psk);
+    loch_buf_fini(&encoded);
+    sim_world_run(w.sim, SECOND_US / 20);
+    assert_non_null(c->stream);
+}
+
+static void a_compute_has_only_so_many_connections(void **state)
+{
+    struct caller others[2] = {{0}};
+    struct caller callers[40] = {{0}};
+    const uint32_t count = sizeof callers / sizeof callers[0];
+
+    (void)state;
+    setup(1);
+    sk_start(&w.sks[0]);
+    create(&w.sks[0], 0);
+    sim_world_run(w.sim, SECOND_US);
+    struct sim_node *node = sim_node_create(w.sim, "compute");
+    struct loch_env *env = sim_node_start(node);
+    struct loch_keys *keys = open_keys(NULL, LOCH_ROLE_TOOL);
+    assert_ok(loch_keys_tenant_load(keys, &tenant));
+    call(&others[0], env, keys, 1); /* computes before it and after it */
+    call(&others[1], env, keys, 3);
+    for (uint32_t i = 0; i < count; i++) {
+        call(&callers[i], env, keys, 2);
+        assert_true(w.sks[0].d->conn_count <= 2 + SK_COMPUTE_CONNECTIONS_MAX);
+    }
+    for (uint32_t i = 0; i < count; i++) /* the newest stay */
+        assert_true((callers[i].stream != NULL) == (i >= count - SK_COMPUTE_CONNECTIONS_MAX));
+    assert_true(others[0].stream != NULL && others[1].stream != NULL);
+    sim_node_kill(node);
+    loch_keys_destroy(keys);
+    teardown();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(a_silent_donor_is_left),
                                        cmocka_unit_test(a_history_that_cannot_be_is_not_followed),
-                                       cmocka_unit_test(only_so_many_look_at_a_time)};
+                                       cmocka_unit_test(only_so_many_look_at_a_time),
+                                       cmocka_unit_test(who_is_held_is_not_told_without_end),
+                                       cmocka_unit_test(who_is_held_looks),
+                                       cmocka_unit_test(a_compute_has_only_so_many_connections)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -358,6 +358,64 @@ static void silence_closes_and_votes_are_tried_again(void **state)
     loch_proposer_destroy(p);
 }
 
+/* One that recovers answers each word of where the window begins, however busy the others are. */
+static void silence_closes_who_recovers(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer *p = leader(&e);
+    loch_lsn end = L;
+    uint64_t ms = 10;
+
+    greet(p, 2, 2, &e);
+    installed(p, 0, 900, &e); /* below the window: it recovers from its peers */
+    installed(p, 1, L, &e);
+    installed(p, 2, L, &e);
+    for (; ms < 5000 && look(p).members[0].connected; ms += 50) {
+        e.count = 0;
+        end += 100;
+        assert_ok(loch_proposer_wal(p, at(ms), L, end, &e));
+        if (ms < 2500) /* the last word before it hangs */
+            acked(p, 0, 900, 900, &e);
+        acked(p, 1, end, end, &e);
+        acked(p, 2, end, end, &e);
+        assert_int_equal(look(p).commit_lsn, end);
+        assert_true(look(p).members[0].recovering);
+        e.count = 0;
+        assert_ok(loch_proposer_tell(p, at(ms), &e));
+        assert_ok(loch_proposer_tick(p, at(ms), &e));
+    }
+    assert_true(ms > 2500 + 1000);
+    assert_true(ms < 2500 + 1200);
+    assert_int_equal(count_of(&e, LOCH_PROPOSER_CLOSE), 1);
+    assert_true(look(p).members[1].connected && look(p).members[2].connected);
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
+}
+
+/* What lies beyond the epoch's terms no safekeeper would grant. */
+static void an_epoch_ends_with_its_terms(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer_config c = config();
+    const uint64_t last = TERM + (UINT64_C(1) << LOCH_TERM_EPOCH_SHIFT) - 1;
+    struct loch_proposer *p = NULL;
+
+    c.highest_term = last - 1;
+    assert_ok(loch_proposer_create(&c, &p));
+    greet(p, 0, 1, &e);
+    greet(p, 1, 1, &e);
+    assert_int_equal(e.items[0].message.u.vote.term, last);
+    e.count = 0;
+    assert_ok(loch_proposer_tick(p, at(600), &e));
+    assert_int_equal(e.count, 1);
+    assert_int_equal(e.items[0].kind, LOCH_PROPOSER_FENCED);
+    assert_int_equal(look(p).state, LOCH_PROPOSER_IS_FENCED);
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
+}
+
 static void heartbeats_and_wrong_nodes(void **state)
 {
     (void)state;
@@ -480,6 +538,8 @@ int main(void)
         cmocka_unit_test(news_is_told_to_the_idle),
         cmocka_unit_test(fenced_is_final),
         cmocka_unit_test(silence_closes_and_votes_are_tried_again),
+        cmocka_unit_test(silence_closes_who_recovers),
+        cmocka_unit_test(an_epoch_ends_with_its_terms),
         cmocka_unit_test(heartbeats_and_wrong_nodes),
         cmocka_unit_test(impossible_configs_are_refused),
         cmocka_unit_test(a_leader_goes_by_the_newest_configuration),

@@ -273,6 +273,39 @@ static void receipts(void **state)
                 LOCH_E_NOT_FOUND);
 }
 
+/* An outage that becomes a denial, and a start while it is denied, are the same loss: its wipe
+ * stays in the receipt. Another loss, after a grant, begins a new one. */
+static void a_loss_has_several_reasons(void **state)
+{
+    static const char *const events[] = {"outage", "wiped", "revoked", "revoked"};
+    struct site *s = *state;
+    struct loch_audit *a = NULL;
+    struct loch_audit_copy copies[8];
+    char id[LOCH_ID_TEXT_BYTES], name[40];
+    size_t count = 0;
+
+    (void)loch_id_format(&s->other, id);
+    for (int again = 0; again < 2; again++) {
+        assert_ok(loch_audit_open(s->dir, "test", &s->node, &a));
+        loch_audit_note(a, &s->tenant, again ? "granted" : "opened", "%s", "");
+        loch_audit_note(a, &s->tenant, "branch_granted", "branch %s: ", id);
+        for (size_t i = 0; i < sizeof events / sizeof events[0]; i++) {
+            (void)snprintf(name, sizeof name, "branch_%s", events[i]);
+            loch_audit_note(a, &s->tenant, events[i], "turn %d", again);
+            loch_audit_note(a, &s->tenant, name, "branch %s: turn %d", id, again);
+        }
+        loch_audit_close(a);
+        for (int of_branch = 0; of_branch < 2; of_branch++) {
+            assert_ok(loch_audit_receipt(s->dir, &s->tenant, of_branch ? &s->other : &none, copies,
+                                         8, &count));
+            assert_int_equal(count, of_branch ? 4 : 8);
+            assert_non_null(strstr(copies[0].body, of_branch ? "branch_outage" : "\"outage\""));
+            assert_non_null(strstr(copies[of_branch ? 1 : 2].body, "wiped"));
+            assert_non_null(strstr(copies[0].body, again ? "turn 1" : "turn 0"));
+        }
+    }
+}
+
 static void bad_lines_are_refused(void **state)
 {
     static const char *const bad[] = {"", "{}", "no json at all, and no signature either"};
@@ -317,6 +350,7 @@ int main(void)
         SITE(lines_cannot_be_moved_left_out_or_forged),
         SITE(a_torn_line_is_cut_off),
         SITE(receipts),
+        SITE(a_loss_has_several_reasons),
         SITE(bad_lines_are_refused),
         cmocka_unit_test(golden_log),
     };

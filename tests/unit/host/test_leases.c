@@ -5,11 +5,15 @@
 #include "loch/base/buf.h"
 #include "loch/base/id_map.h"
 #include "loch/crypto/random.h"
+#include "loch/host/audit.h"
 #include "loch/host/keys.h"
 #include "loch/host/leases.h"
 #include "loch/kms/kms.h"
 #include "loch/objstore/objstore.h"
 
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -28,10 +32,11 @@ struct site {
     struct loch_keys *keys;
     struct loch_metrics *metrics;
     struct loch_leases *leases;
+    struct loch_audit *audit;
     struct loch_lease_settings settings;
     struct loch_id cluster, node, tenant, timeline;
     struct loch_id branch, dark_branch, lit_branch; /* the branch with a CMK; who was told last */
-    int darkened, lit;
+    int darkened, lit, looks;
     uint64_t idle_ms;
     bool busy;
     int64_t mark;
@@ -100,6 +105,7 @@ static int site_down(void **state)
     char command[128];
 
     assert_true(loch_leases_destroy(s->leases));
+    loch_audit_close(s->audit);
     loch_keys_destroy(s->keys);
     loch_metrics_destroy(s->metrics);
     loch_objstore_close(s->store);
@@ -149,6 +155,7 @@ static void keep(struct site *s)
     const struct loch_leases_options o = {.env = s->env,
                                           .keys = s->keys,
                                           .metrics = s->metrics,
+                                          .audit = s->audit,
                                           .settings = s->settings,
                                           .idle_ms = s->idle_ms,
                                           .busy = is_busy,
@@ -450,6 +457,79 @@ static void a_lock_that_is_opened_by_hand(void **state)
     assert_false(loch_keys_has(s->keys, &s->tenant, &child));
 }
 
+static void *load(void *arg)
+{
+    struct site *s = arg;
+
+    assert_false(loch_is_ok(loch_keys_tenant_load(s->keys, &s->tenant)));
+    return NULL;
+}
+
+static void see_wiped(void *arg, const struct loch_audit_record *record)
+{
+    if (strcmp(record->event, "wiped") == 0)
+        ++*(int *)arg;
+}
+
+static int wipes(const struct site *s)
+{
+    struct loch_audit_summary sum;
+    int n = 0;
+
+    assert_ok(loch_audit_verify(s->dir, see_wiped, &n, &sum));
+    return n;
+}
+
+static bool looked_on(struct site *s)
+{
+    return ++s->looks >= 20;
+}
+static bool has_wiped(struct site *s)
+{
+    return wipes(s) == 1;
+}
+
+/* A load that began before the denial may hold what it has opened so far: nothing is wiped before
+ * it has ended. */
+static void a_load_under_way_is_waited_for(void **state)
+{
+    struct site *s = *state;
+    char id[LOCH_ID_TEXT_BYTES], ring[200];
+    pthread_t loader;
+
+    assert_ok(loch_audit_open(s->dir, "test", &s->node, &s->audit));
+    assert_ok(loch_keys_tenant_create(s->keys, &s->tenant));
+    keep(s);
+    s->mark = granted(s);
+    run_until(s, is_polled_since);
+
+    /* A store that does not answer. */
+    (void)snprintf(ring, sizeof ring, "%s/store/tenants/%s/keyring", s->dir,
+                   loch_id_format(&s->tenant, id));
+    assert_int_equal(unlink(ring), 0);
+    assert_int_equal(mkfifo(ring, 0600), 0);
+    assert_int_equal(pthread_create(&loader, NULL, load, s), 0);
+    while (!loch_keys_at_work(s->keys, &s->tenant, &none))
+        (void)sched_yield();
+    assert_true(loch_keys_at_work(s->keys, &s->tenant, &s->timeline)); /* any branch's, too */
+    assert_false(loch_keys_at_work(s->keys, &s->timeline, &none));
+
+    assert_int_equal(rename(s->cmk, s->cmk_away), 0);
+    run_until(s, went_dark);
+    assert_int_equal(wipes(s), 0);
+    run_until(s, looked_on);
+    assert_int_equal(wipes(s), 0);
+
+    const int answer = open(ring, O_RDWR | O_CLOEXEC); /* to whoever reads it from now on */
+    assert_true(answer >= 0);
+    assert_int_equal(pthread_join(loader, NULL), 0);
+    assert_false(loch_keys_at_work(s->keys, &s->tenant, &none));
+    run_until(s, has_wiped);
+    assert_true(loch_leases_destroy(s->leases)); /* its probes may read, too */
+    s->leases = NULL;
+    (void)close(answer);
+}
+
 /* Who comes with a later epoch than is known has it from a daemon that is further. */
 static void behind_a_client(struct site *s, const struct loch_psk_identity *known)
 {
@@ -652,6 +732,7 @@ int main(void)
         SITE(a_branch_goes_dark_alone),
         SITE(a_load_asks_no_branch),
         SITE(a_lock_that_is_opened_by_hand),
+        SITE(a_load_under_way_is_waited_for),
         SITE(a_start_without_the_cmk_is_closed_and_recovers),
         SITE(permits_and_blocks),
         SITE(keys_without_a_lease_are_not_used),

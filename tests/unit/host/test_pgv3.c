@@ -8,11 +8,17 @@
 
 #include <arpa/inet.h>
 #include <libpq-fe.h>
+#include <openssl/ssl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define QUEUE_MAX_BYTES (2u << 20) /* the port's own */
+#define MUCH_BYTES      (256u << 10)
+#define MUCH_COUNT      64u
 
 static struct loch_env *env;
 static struct loch_pgv3_port *port;
@@ -20,6 +26,7 @@ static char dir[64];
 static char address[32];
 static char paths[3][128]; /* certificate, key, authority */
 static unsigned begun, messages, closes;
+static size_t most_queued; /* when a message came */
 
 static loch_status begin(void *arg, struct loch_pgv3_conn *conn, void **state)
 {
@@ -38,6 +45,20 @@ static void cut(void *state)
     loch_pgv3_cut(state);
 }
 
+static void send_much(struct loch_pgv3_conn *conn)
+{
+    static const uint8_t zeros[MUCH_BYTES];
+    struct loch_buf out = {0};
+    struct loch_writer w;
+
+    loch_writer_init(&w, &out);
+    size_t mark = loch_pgv3_begin(&w, 'd');
+    loch_write_bytes(&w, zeros, sizeof zeros);
+    loch_pgv3_end(&w, mark);
+    assert_ok(loch_writer_finish(&w));
+    loch_pgv3_send(conn, &out);
+}
+
 static void message(void *state, char type, struct loch_slice body)
 {
     struct loch_buf out = {0};
@@ -45,6 +66,12 @@ static void message(void *state, char type, struct loch_slice body)
 
     messages++;
     assert_int_equal(type, 'Q');
+    if (loch_pgv3_queued(state) > most_queued)
+        most_queued = loch_pgv3_queued(state);
+    if (strcmp((const char *)body.data, "much") == 0) {
+        send_much(state);
+        return;
+    }
     if (strcmp((const char *)body.data, "cut later") == 0)
         loch_env_post(env, cut, state);
     if (strcmp((const char *)body.data, "cut now") == 0)
@@ -245,6 +272,51 @@ static void nobody_keeps_others_out(void **state)
     serve(with_libpq, (const char *[]){"friend", "require", "say this", "say this"});
 }
 
+/* Asks for a lot in one go, and only then reads. */
+static void *much_at_once(void *arg)
+{
+    static const uint8_t question[] = {'Q', 0, 0, 0, 9, 'm', 'u', 'c', 'h', 0};
+    static uint8_t bytes[MUCH_COUNT * sizeof question];
+    char conninfo[700];
+    char answer[65536];
+    size_t left = (size_t)MUCH_COUNT * (5 + MUCH_BYTES);
+    bool ok = false;
+
+    for (size_t i = 0; i < MUCH_COUNT; i++)
+        memcpy(bytes + i * sizeof question, question, sizeof question);
+    (void)snprintf(conninfo, sizeof conninfo,
+                   "host=127.0.0.1 port=%s user=friend sslmode=require sslcert=%s/client.crt "
+                   "sslkey=%s/client.key replication=true connect_timeout=10",
+                   strchr(address, ':') + 1, dir, dir);
+    PGconn *conn = PQconnectdb(conninfo);
+    SSL *ssl = PQsslStruct(conn, "OpenSSL");
+    if (ssl != NULL && SSL_write(ssl, bytes, sizeof bytes) == (int)sizeof bytes) {
+        while (left > 0) {
+            struct pollfd readable = {.fd = PQsocket(conn), .events = POLLIN};
+            const int n = SSL_read(ssl, answer, sizeof answer);
+            if (n > 0)
+                left -= (size_t)n < left ? (size_t)n : left;
+            else if (SSL_get_error(ssl, n) != SSL_ERROR_WANT_READ || poll(&readable, 1, 60000) <= 0)
+                break;
+        }
+        ok = left == 0;
+    }
+    PQfinish(conn);
+    loch_env_post(env, stop_loop, env);
+    return ok ? NULL : arg;
+}
+
+static void who_does_not_read_is_not_heard(void **state)
+{
+    (void)state;
+    messages = 0;
+    most_queued = 0;
+    serve(much_at_once, dir);
+    assert_int_equal(messages, MUCH_COUNT); /* all are answered, in time */
+    assert_true(most_queued > 0);
+    assert_true(most_queued <= QUEUE_MAX_BYTES);
+}
+
 /* Sends raw bytes and reads until the end. */
 static void *raw(void *arg)
 {
@@ -360,6 +432,7 @@ int main(void)
         cmocka_unit_test(nobody_keeps_others_out),
         cmocka_unit_test(unusable_settings),
         cmocka_unit_test(a_cut_leaves_the_kernel_nothing),
+        cmocka_unit_test(who_does_not_read_is_not_heard),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -390,6 +390,38 @@ static void wire_epochs(void **state)
     loch_secret_fini(&psk);
 }
 
+/* Two epochs at once: those of before end with the settling, the new ones nobody had before. */
+static void wire_anew(void **state)
+{
+    struct site *s = *state;
+    struct loch_rotation_report r;
+    struct loch_secret psk = {0};
+
+    assert_true(loch_keys_epoch_lives(s->keys, &s->tenant, 1));
+    assert_false(loch_keys_epoch_lives(s->keys, &s->tenant, 2));
+    assert_false(loch_keys_epoch_lives(s->keys, &s->tenant, 0));
+    assert_true(loch_keys_epoch_lives(s->keys, &s->node, 7)); /* no tenant of ours */
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_WIRE, &r));
+    assert_ok(loch_keys_settle(s->keys, &s->tenant));
+    assert_true(loch_keys_epoch_lives(s->keys, &s->tenant, 1));
+
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_WIRE_ANEW, &r));
+    assert_int_equal(r.made, 2);
+    struct loch_psk_identity id = identity(s, 0);
+    assert_ok(loch_keys_psk(s->keys, &id, &psk));
+    loch_secret_fini(&psk);
+    assert_int_equal(id.wire_epoch, 2); /* until servers know the new ones */
+    assert_ok(loch_keys_settle(s->keys, &s->tenant));
+    for (uint32_t epoch = 1; epoch <= 4; epoch++)
+        assert_int_equal(loch_keys_epoch_lives(s->keys, &s->tenant, epoch), epoch > 2);
+    id = identity(s, 0);
+    assert_ok(loch_keys_psk(s->keys, &id, &psk));
+    loch_secret_fini(&psk);
+    assert_int_equal(id.wire_epoch, 4);
+    assert_code(loch_keys_rotate(s->keys, &s->tenant, &s->node, LOCH_ROTATE_WIRE_ANEW, &r),
+                LOCH_E_INVALID);
+}
+
 /* Cut off after its first keyring: PENDING versions are there; the next rotation, or any other
  * change, brings them to life, and nothing that was sealed is lost. */
 static void an_interrupted_rotation_is_finished(void **state)
@@ -477,6 +509,7 @@ int main(void)
         SITE(a_branch_with_its_own_cmk),
         SITE(a_branch_that_was_cut_off_blocks_nobody),
         SITE(wire_epochs),
+        SITE(wire_anew),
         SITE(an_interrupted_rotation_is_finished),
         SITE(an_older_keyring_is_refused_after_a_restart),
     };

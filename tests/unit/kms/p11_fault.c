@@ -25,6 +25,13 @@ static void be_slow(void)
 
 static CK_RV initialize(void *args)
 {
+    const struct timespec slice = {0, 10000000};
+
+    while (p11_fault_switches.hang_start) {
+        p11_fault_switches.hangs = true;
+        (void)nanosleep(&slice, NULL);
+    }
+    p11_fault_switches.hangs = false;
     const CK_RV rv = real->C_Initialize(args);
 
     p11_fault_switches.started = rv == CKR_OK;

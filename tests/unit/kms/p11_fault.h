@@ -13,6 +13,8 @@ struct p11_fault {
     bool token_chooses_iv;    /* C_EncryptInit writes an IV of its own over the caller's */
     _Atomic unsigned slow_ms; /* before C_Decrypt and C_Encrypt; 0 ends those that wait */
     unsigned long logins;     /* counted: C_Login calls */
+    _Atomic bool hang_start;  /* C_Initialize waits while it is set */
+    _Atomic bool hangs;       /* it does */
     _Atomic bool started;     /* between C_Initialize and C_Finalize */
 };
 

@@ -6,6 +6,7 @@
 
 #include <dlfcn.h>
 #include <p11-kit/pkcs11.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -234,6 +235,41 @@ static void a_vanished_token_is_no_verdict(void **state)
     wrapped_down(&w);
 }
 
+static void *check(void *arg)
+{
+    (void)loch_kms_check(arg, NULL, NULL).code; /* how it ends, the clock says */
+    return NULL;
+}
+
+/* One module hangs as it starts: the tokens of another have not to wait for it. */
+static void a_module_that_hangs_holds_up_no_other(void **state)
+{
+    const struct timespec slice = {0, 10000000};
+    struct loch_kms *hung = NULL, *good = NULL;
+    char good_uri[1024];
+    pthread_t thread;
+
+    (void)state;
+    (void)snprintf(good_uri, sizeof good_uri,
+                   "pkcs11:token=loch;object=cmk-1?module-path=/usr/lib/softhsm/libsofthsm2.so"
+                   "&pin-source=file:%s",
+                   pin_file);
+    assert_ok(loch_kms_open(uri, NULL, &hung));
+    assert_ok(loch_kms_open(good_uri, NULL, &good));
+    fault->hang_start = true;
+    assert_int_equal(pthread_create(&thread, NULL, check, hung), 0);
+    while (!fault->hangs)
+        (void)nanosleep(&slice, NULL);
+    const loch_status st = loch_kms_check(good, NULL, NULL);
+    const bool still = fault->hangs;
+    fault->hang_start = false;
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_ok(st);
+    assert_true(still);
+    loch_kms_close(hung);
+    loch_kms_close(good);
+}
+
 static void bad_uris_are_refused(void **state)
 {
     static const char *const bad[] = {
@@ -274,6 +310,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_pin_from_the_environment, up, down),
         cmocka_unit_test_setup_teardown(a_token_may_choose_the_iv, up, down),
         cmocka_unit_test_setup_teardown(a_vanished_token_is_no_verdict, up, down),
+        cmocka_unit_test_setup_teardown(a_module_that_hangs_holds_up_no_other, up, down),
         cmocka_unit_test(bad_uris_are_refused),
     };
     void *handle = dlopen(LOCH_P11_FAULT_DIR "/p11_fault.so", RTLD_NOW);

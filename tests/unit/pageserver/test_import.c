@@ -231,6 +231,24 @@ static void test_checksums(void **state)
     assert_code(import(w), LOCH_E_CORRUPT);
 }
 
+/* ---- changed later than the WAL ends ---- */
+
+static void test_later(void **state)
+{
+    struct world *w = *state;
+    uint8_t page[LOCH_PAGE_BYTES];
+
+    loch_page_init(page, 0);
+    w->facts.start_lsn = 0x2000;
+    loch_page_set_lsn(page, 0x2000);
+    put_bytes(w, "base/5/9", page, sizeof page);
+    assert_ok(import(w));
+    loch_page_set_lsn(page, 0x2008);
+    put_bytes(w, "base/5/9", page, sizeof page);
+    assert_code(import(w), LOCH_E_CORRUPT);
+    assert_non_null(strstr(loch_error_text(), "base/5/9: block 0 was changed at 0/2008"));
+}
+
 /* ---- what is no file any more when it is opened ---- */
 
 static void test_swapped(void **state)
@@ -257,6 +275,7 @@ int main(void)
         cmocka_unit_test(test_fork_size),
         cmocka_unit_test_setup_teardown(test_truncated, world_up, world_down),
         cmocka_unit_test_setup_teardown(test_checksums, world_up, world_down),
+        cmocka_unit_test_setup_teardown(test_later, world_up, world_down),
         cmocka_unit_test_setup_teardown(test_swapped, world_up, world_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

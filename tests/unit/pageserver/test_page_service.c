@@ -469,6 +469,33 @@ static void greetings_are_checked(void **state)
     refused(w, LOCH_E_DENIED);
 }
 
+/* One that lives on under a retired epoch does so until that has ended. */
+static void a_connection_ends_with_its_wire_epoch(void **state)
+{
+    struct world *w = *state;
+    struct loch_keys *keys = w->site->keys;
+    struct loch_rotation_report r;
+    static const struct loch_rel rel = {1663, 5, 9};
+    static const struct loch_id none;
+
+    greet(w, RIGHTS);
+    assert_ok(loch_keys_rotate(keys, &w->site->tenant, &none, LOCH_ROTATE_WIRE, &r));
+    assert_ok(loch_keys_settle(keys, &w->site->tenant));
+    SEND(w, get, {.request_id = 1, .at = latest, .rel = rel, .block = 1});
+    run(w, 1);
+    assert_int_equal(w->frames[0].type, LOCH_PAGE_GET_REPLY);
+    w->count = 0;
+    assert_ok(loch_keys_rotate(keys, &w->site->tenant, &none, LOCH_ROTATE_WIRE_ANEW, &r));
+    assert_ok(loch_keys_settle(keys, &w->site->tenant));
+    SEND(w, get, {.request_id = 2, .at = latest, .rel = rel, .block = 1});
+    run(w, 1);
+    const struct loch_page_error m = error_of(w, 0);
+    assert_int_equal(m.code, LOCH_E_UNAVAILABLE);
+    assert_int_equal(m.request_id, 0);
+    while (!w->closed)
+        run(w, FRAMES_MAX);
+}
+
 static void a_dropped_timeline_closes_its_connections(void **state)
 {
     struct world *w = *state;
@@ -511,6 +538,7 @@ int main(void)
         TEST(an_lsn_in_the_future_gets_an_answer),
         TEST(absurd_numbers_get_exact_answers),
         TEST(greetings_are_checked),
+        TEST(a_connection_ends_with_its_wire_epoch),
         TEST(a_dropped_timeline_closes_its_connections),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
