@@ -2,7 +2,6 @@
 #ifndef LOCH_SAFEKEEPER_DAEMON_H
 #define LOCH_SAFEKEEPER_DAEMON_H
 
-#include "refusals.h"
 #include "wal_limits.h"
 #include "wal_store.h"
 
@@ -12,8 +11,9 @@
 #include "loch/host/daemon.h"
 #include "loch/host/keys.h"
 #include "loch/host/leases.h"
-#include "loch/host/refused.h"
 #include "loch/host/metrics.h"
+#include "loch/host/refusals.h"
+#include "loch/host/refused.h"
 #include "loch/io/env.h"
 #include "loch/kms/kms.h"
 #include "loch/objstore/objstore.h"

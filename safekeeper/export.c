@@ -59,7 +59,7 @@ static void finish(struct sk_export *e, const char *severity, const char *sqlsta
     if (e->conn == NULL)
         return;
     (void)snprintf(line, sizeof line, "export: %s", text);
-    if (sk_refusals_news(&e->daemon->refusals, line, loch_env_now_ns(e->daemon->env)))
+    if (loch_refusals_news(&e->daemon->refusals, line, loch_env_now_ns(e->daemon->env)))
         LOCH_WARN("%s", line);
     loch_writer_init(&w, &out);
     loch_pgv3_error(&w, severity, sqlstate, text, NULL);

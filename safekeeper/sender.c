@@ -84,7 +84,7 @@ static void log_unread(struct sk_conn *conn)
 
     (void)snprintf(text, sizeof text, "timeline %s: cannot read WAL: %s",
                    conn->timeline->timeline_text, loch_error_text());
-    if (sk_refusals_news(&conn->daemon->refusals, text, loch_env_now_ns(conn->daemon->env)))
+    if (loch_refusals_news(&conn->daemon->refusals, text, loch_env_now_ns(conn->daemon->env)))
         LOCH_ERROR("%s", text);
 }
 

@@ -29,7 +29,7 @@ void sk_conn_free(struct sk_conn *conn)
 /* Once, however often it comes. */
 static void log_refusal(struct sk_daemon *daemon, const char *text)
 {
-    if (sk_refusals_news(&daemon->refusals, text, loch_env_now_ns(daemon->env)))
+    if (loch_refusals_news(&daemon->refusals, text, loch_env_now_ns(daemon->env)))
         LOCH_INFO("%s", text);
 }
 
@@ -558,7 +558,7 @@ void sk_service_tick(struct sk_daemon *daemon)
     const char *text;
     uint32_t more;
 
-    while (sk_refusals_over(&daemon->refusals, now, &text, &more))
+    while (loch_refusals_over(&daemon->refusals, now, &text, &more))
         LOCH_INFO("%" PRIu32 " more within a minute: %s", more, text);
     daemon->keys_seen = changes;
     for (struct sk_conn *c = daemon->conns; c != NULL; c = c->next) {
