@@ -174,6 +174,12 @@ static bool is_quiet(const struct loch_pageserver *ps, struct loch_timeline *t)
     return loch_timeline_quiet_ns(t, loch_env_now_ns(ps->env)) / 1000000 >= ps->config.idle_ms;
 }
 
+/* Not while an ancestor ingests again: images would lack what it lacks. Once true, for good. */
+static bool may_merge(const struct loch_timeline *t)
+{
+    return loch_timeline_ready(t, loch_timeline_last_record_lsn(t));
+}
+
 /* On the pool thread, between keys. */
 static loch_status pace(void *arg)
 {
@@ -211,6 +217,8 @@ static loch_status collect_and_merge(struct job *job)
     if (job->may_collect)
         LOCH_TRY(loch_timeline_advance_cutoff(job->timeline, &window, loch_env_wall_us(ps->env),
                                               job->points, job->point_count, &job->moved));
+    if (!job->everything && !may_merge(job->timeline)) /* an order is told why not */
+        return LOCH_OK;
     struct loch_compaction c = {.settings = settings_of(ps),
                                 .file_bytes = ps->config.layer_bytes,
                                 .key_bytes =
@@ -383,6 +391,14 @@ static loch_status begin_work(struct loch_upkeep *u, struct loch_served *s, bool
 
 /* ---- whose turn it is ---- */
 
+static bool wants_merge(const struct loch_pageserver *ps, struct loch_timeline *t)
+{
+    const struct loch_compact_settings settings = settings_of(ps);
+    return loch_timeline_backlog(t, &settings) > 0 ||
+           (is_quiet(ps, t) &&
+            loch_timeline_idle_backlog(t, (uint32_t)ps->config.idle_records, idle_bytes(ps)) > 0);
+}
+
 /* soon: or will want it when the leases are settled. */
 static bool wants_work(struct loch_upkeep *u, const struct loch_served *s, bool soon,
                        bool *everything)
@@ -390,20 +406,15 @@ static bool wants_work(struct loch_upkeep *u, const struct loch_served *s, bool 
     struct loch_pageserver *ps = u->ps;
     const struct patient *p = find_patient(u, loch_served_timeline_id(s));
     struct loch_timeline *t = loch_served_timeline(s);
-    const struct loch_compact_settings settings = settings_of(ps);
     const struct loch_pitr_window window = window_of(ps);
     uint64_t now = loch_env_now_ns(ps->env);
     *everything = p != NULL && p->ordered;
     if (*everything)
         return true;
-    if (loch_served_problem(s)[0] != '\0' || (p != NULL && p->rests_until_ns > now) ||
-        !loch_timeline_ready(t, loch_timeline_last_record_lsn(t))) /* an ancestor ingests again */
+    if (loch_served_problem(s)[0] != '\0' || (p != NULL && p->rests_until_ns > now))
         return false;
     const int64_t wall_us = loch_env_wall_us(ps->env);
-    return loch_timeline_backlog(t, &settings) > 0 ||
-           (may_heal(u, p) && loch_timeline_is_harmed(t)) ||
-           (is_quiet(ps, t) &&
-            loch_timeline_idle_backlog(t, (uint32_t)ps->config.idle_records, idle_bytes(ps)) > 0) ||
+    return (may_merge(t) && wants_merge(ps, t)) || (may_heal(u, p) && loch_timeline_is_harmed(t)) ||
            (soon ? loch_timeline_cutoff_waits(t, &window, wall_us)
                  : loch_timeline_cutoff_due(t, &window, wall_us));
 }
@@ -672,6 +683,9 @@ static loch_status place_order(
     if (s == NULL || u->stopping)
         return LOCH_FAIL(LOCH_E_NOT_FOUND, "the timeline is not served here");
     LOCH_TRY(loch_served_usable(s));
+    if (!check && !may_merge(loch_served_timeline(s)))
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "an ancestor of the timeline is still reading its WAL "
+                                             "again: nothing can be merged until then");
     struct patient *p = patient_of(u, tenant, timeline);
     if (p == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for an order");

@@ -29,12 +29,13 @@ struct loch_upkeep_report {
 };
 /* Moves the cutoff and merges all layers of the timeline into one band, as the next piece of work,
  * whatever the breaker says; then calls fn (later, once). LOCH_E_NOT_FOUND; LOCH_E_UNAVAILABLE: one
- * such order of the timeline waits already. */
+ * such order of the timeline waits already, or an ancestor has not ingested up to the branch point
+ * again. */
 LOCH_STATUS loch_upkeep_order(
     struct loch_upkeep *upkeep, const struct loch_id *tenant, const struct loch_id *timeline,
     void (*fn)(void *arg, loch_status st, const struct loch_upkeep_report *report), void *arg);
-/* Opens every block of its layers and of their copies, and heals the one from the other. Else as
- * above; LOCH_E_CORRUPT: neither is good. */
+/* Opens every block of its layers and of their copies, and heals the one from the other; needs
+ * no ancestor. Else as above; LOCH_E_CORRUPT: neither is good. */
 LOCH_STATUS loch_upkeep_check(
     struct loch_upkeep *upkeep, const struct loch_id *tenant, const struct loch_id *timeline,
     void (*fn)(void *arg, loch_status st, const struct loch_upkeep_report *report), void *arg);

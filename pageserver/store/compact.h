@@ -40,7 +40,8 @@ struct loch_compaction_stats {
 /* Does the next merge, if there is one (*done); when there is none, the oldest band with a file
  * under a retired key is written anew. Blocks: pool thread. LOCH_E_STALE, LOCH_E_EXISTS: another
  * pageserver writes the timeline; LOCH_E_CORRUPT names the block; LOCH_E_LIMIT names the key whose
- * history is too long to be loaded: nothing was read then. */
+ * history is too long to be loaded: nothing was read then; LOCH_E_UNAVAILABLE: an ancestor has not
+ * ingested up to the branch point again (loch_timeline_ready). */
 LOCH_STATUS loch_timeline_compact(struct loch_timeline *t, const struct loch_compaction *compaction,
                                   bool *done, struct loch_compaction_stats *stats);
 /* What the timeline's files hold now. Any thread, cheap. */

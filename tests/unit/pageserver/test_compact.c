@@ -439,6 +439,49 @@ static void a_corrupt_ancestor_stops_no_ingest(void **state)
     loch_timeline_release(parent);
 }
 
+/* An image made without what the ancestor has not ingested again would lack it for good. */
+static void nothing_is_merged_before_ancestors_are_back(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *parent = site_timeline(s, 1000, NULL);
+    struct loch_compaction idle = plain;
+    struct loch_compaction_stats stats = {0};
+    struct loch_key key = page_key(0);
+    uint8_t page[LOCH_PAGE_BYTES] = {0};
+    bool done = false;
+    s->store.image_records_max = 32;
+    s->store.image_bytes_max = 16u << 10;
+    idle.settings.fan_in = 100;
+    idle.idle_records = 4;
+    idle.idle_bytes = 1u << 20;
+    assert_ok(loch_timeline_put_value(parent, &key, 1000, loch_slice_of(page, sizeof page)));
+    assert_ok(loch_timeline_commit(parent, 900, loch_slice_of("c", 1)));
+    put_op(parent, 1100);
+    loch_timeline_advance(parent, 1100, 1000); /* in memory only */
+    struct loch_timeline *t = site_timeline(s, 1100, parent);
+    const struct loch_id id = loch_timeline_info(t)->timeline;
+    assert_ok(loch_timeline_commit(t, 1000, loch_slice_of("c", 1)));
+    put_ops(t, 2000, 8);
+    loch_timeline_release(t);
+    parent = site_reopen(s, parent, NULL);
+    assert_ok(loch_timeline_open(&s->store, s->keys, &s->tenant, &id, parent, &t));
+    const size_t files = files_on_disk(s, t);
+    assert_true(loch_timeline_idle_backlog(t, idle.idle_records, idle.idle_bytes) > 0);
+    assert_code(loch_timeline_compact(t, &idle, &done, &stats), LOCH_E_UNAVAILABLE);
+    idle.everything = true;
+    assert_code(loch_timeline_compact(t, &idle, &done, &stats), LOCH_E_UNAVAILABLE);
+    idle.everything = false;
+    assert_false(done);
+    assert_int_equal(files_on_disk(s, t), files);
+    put_op(parent, 1100);
+    loch_timeline_advance(parent, 1100, 1000);
+    assert_ok(loch_timeline_compact(t, &idle, &done, &stats));
+    assert_true(done);
+    assert_int_equal(stats.idle_images, 1);
+    loch_timeline_release(t);
+    loch_timeline_release(parent);
+}
+
 static void what_is_past_goes_and_held_lsns_stay(void **state)
 {
     struct site *s = *state;
@@ -500,6 +543,7 @@ int main(void)
         WITH_SITE(chains_are_counted_across_the_branch_point),
         WITH_SITE(a_corrupt_ancestor_stops_no_ingest),
         WITH_SITE(idle_time_makes_images_once),
+        WITH_SITE(nothing_is_merged_before_ancestors_are_back),
         WITH_SITE(what_is_past_goes_and_held_lsns_stay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* Upkeep of a timeline with damage that nothing can heal; beside a tenant that is broken. */
+/* Upkeep of a timeline with damage that nothing can heal; beside a tenant that is broken; of a
+ * branch whose ancestor ingests again. */
 #include "store_fixture.h"
 
 #include "care/served.h"
@@ -27,20 +28,39 @@ struct world {
     char text[400];
 };
 
-static void write_layer(struct world *w)
+static void put_pages(struct loch_timeline *t, loch_lsn lsn)
 {
-    struct loch_control control = {.segment_bytes = 16u << 20};
-    struct loch_buf bytes = {0};
     uint8_t page[LOCH_PAGE_BYTES];
-    w->timeline = site_timeline(w->site, L, NULL);
     for (uint32_t block = 0; block < BLOCKS; block++) {
         struct loch_key key = page_key(block);
         assert_ok(loch_random_bytes(page, sizeof page));
-        assert_ok(loch_timeline_put_value(w->timeline, &key, L, loch_slice_of(page, sizeof page)));
+        assert_ok(loch_timeline_put_value(t, &key, lsn, loch_slice_of(page, sizeof page)));
     }
+}
+
+/* A timeline of so many layers. */
+static struct loch_timeline *write_layers(struct world *w, loch_lsn start,
+                                          struct loch_timeline *parent, unsigned layers)
+{
+    struct loch_control control = {.segment_bytes = 16u << 20};
+    struct loch_buf bytes = {0};
+    struct loch_timeline *t = site_timeline(w->site, start, parent);
+    put_pages(t, start);
     assert_ok(loch_control_encode(&control, &bytes));
-    assert_ok(loch_timeline_commit(w->timeline, L - 100, loch_buf_slice(&bytes)));
+    assert_ok(loch_timeline_commit(t, start - 100, loch_buf_slice(&bytes)));
+    for (unsigned i = 1; i < layers; i++) {
+        put_pages(t, start + 8 * i);
+        loch_timeline_advance(t, start + 8 * i, start + 8 * (i - 1));
+        assert_ok(loch_timeline_freeze(t, loch_buf_slice(&bytes)));
+        assert_ok(loch_timeline_flush(t));
+    }
     loch_buf_fini(&bytes);
+    return t;
+}
+
+static void write_layer(struct world *w)
+{
+    w->timeline = write_layers(w, L, NULL, 1);
 }
 
 static void make_pageserver(struct world *w)
@@ -122,7 +142,7 @@ static void damage(struct world *w)
         const struct loch_key key = page_key(block);
         struct loch_versions list = {0};
         bool base = false;
-        loch_status st = loch_layer_collect(set->files[0], &key, 0, L, &list, &base);
+        loch_status st = loch_layer_collect(set->files[0], &key, 0, 2 * L, &list, &base);
         assert_true(loch_is_ok(st) || st.code == LOCH_E_CORRUPT);
         loch_versions_fini(&list);
     }
@@ -188,6 +208,79 @@ static void a_broken_tenant_does_not_keep_others_waiting(void **state)
     loch_tenant_delist(&w->ps, &broken);
 }
 
+/* ---- a branch whose ancestor ingests again ---- */
+
+struct family {
+    struct loch_timeline *parent, *child; /* borrowed */
+    struct loch_served *served[2];
+};
+
+/* After a restart: the parent has lost what it had in memory, up to the branch point. */
+static struct family orphaned(struct world *w)
+{
+    struct loch_timeline *parent = write_layers(w, L, NULL, 1);
+    loch_timeline_advance(parent, L + 1000, L + 900);
+    struct loch_timeline *child = write_layers(w, L + 1000, parent, 5);
+    const struct loch_id id = loch_timeline_info(child)->timeline;
+    loch_timeline_release(child);
+    parent = site_reopen(w->site, parent, NULL);
+    assert_ok(
+        loch_timeline_open(&w->site->store, w->site->keys, &w->site->tenant, &id, parent, &child));
+    struct family f = {.parent = parent, .child = child};
+    w->ps.config.history_ms = (uint64_t)7 * 86400 * 1000; /* no cutoff is due */
+    w->ps.config.history_bytes = (uint64_t)1 << 40;
+    assert_ok(loch_served_create(&w->ps, parent, &f.served[0]));
+    assert_ok(loch_served_create(&w->ps, child, &f.served[1]));
+    return f;
+}
+
+static void stop_family(struct world *w, struct family *f)
+{
+    for (size_t i = 2; i-- > 0;) {
+        loch_served_stop(f->served[i], stop_loop, w);
+        loch_env_run(w->site->env);
+    }
+}
+
+static void merges_wait_for_ancestors(void **state)
+{
+    struct world *w = *state;
+    struct family f = orphaned(w);
+    const struct loch_id id = loch_timeline_info(f.child)->timeline;
+    assert_false(loch_upkeep_due(w->ps.upkeep, f.served[1]));
+    for (unsigned i = 0; i < 4; i++) /* told, and no breaker opens */
+        assert_code(loch_upkeep_order(w->ps.upkeep, &w->site->tenant, &id, answered, w),
+                    LOCH_E_UNAVAILABLE);
+    assert_non_null(strstr(loch_error_text(), "reading its WAL again"));
+    assert_string_equal(loch_upkeep_problem(w->ps.upkeep, &id), "");
+    loch_timeline_advance(f.parent, L + 1000, L + 900);
+    assert_true(loch_upkeep_due(w->ps.upkeep, f.served[1]));
+    w->code = LOCH_E_UNAVAILABLE;
+    assert_ok(loch_upkeep_order(w->ps.upkeep, &w->site->tenant, &id, answered, w));
+    loch_env_run(w->site->env);
+    assert_int_equal(w->code, LOCH_E_OK);
+    stop_family(w, &f);
+}
+
+static void healing_waits_for_no_ancestor(void **state)
+{
+    struct world *w = *state;
+    struct loch_timeline *well = w->timeline;
+    struct family f = orphaned(w);
+    const struct loch_id id = loch_timeline_info(f.child)->timeline;
+    w->code = LOCH_E_UNAVAILABLE;
+    assert_ok(loch_upkeep_check(w->ps.upkeep, &w->site->tenant, &id, answered, w));
+    loch_env_run(w->site->env);
+    assert_int_equal(w->code, LOCH_E_OK);
+    assert_false(loch_upkeep_due(w->ps.upkeep, f.served[1]));
+    w->timeline = f.child;
+    damage(w);
+    w->timeline = well;
+    assert_true(loch_timeline_is_harmed(f.child));
+    assert_true(loch_upkeep_due(w->ps.upkeep, f.served[1]));
+    stop_family(w, &f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -195,6 +288,8 @@ int main(void)
                                         world_down),
         cmocka_unit_test_setup_teardown(what_cannot_be_healed_does_not_stop_the_rest, world_up,
                                         world_down),
+        cmocka_unit_test_setup_teardown(merges_wait_for_ancestors, world_up, world_down),
+        cmocka_unit_test_setup_teardown(healing_waits_for_no_ancestor, world_up, world_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
