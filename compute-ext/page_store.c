@@ -69,9 +69,10 @@ static void store_create(SMgrRelation reln, ForkNumber fork, bool is_redo)
         loch_init_fork_made();
     loch_absent_remove(rnode, fork);
     if (fork == MAIN_FORKNUM) {
-        loch_absent_add(rnode, LOCH_FORK_BIT(FSM_FORKNUM) | LOCH_FORK_BIT(VISIBILITYMAP_FORKNUM) |
-                                   LOCH_FORK_BIT(INIT_FORKNUM));
-        loch_absent_born(rnode, loch_insert_lsn());
+        loch_absent_born(rnode,
+                         LOCH_FORK_BIT(FSM_FORKNUM) | LOCH_FORK_BIT(VISIBILITYMAP_FORKNUM) |
+                             LOCH_FORK_BIT(INIT_FORKNUM),
+                         loch_insert_lsn());
         loch_free_space_forget(rnode);
     }
     if (loch_fix_on(truncate))
