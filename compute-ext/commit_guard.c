@@ -106,6 +106,11 @@ void loch_commit_guard_close(void)
     hold_signals();
 }
 
+bool loch_commit_guard_decided(void)
+{
+    return guarding && !undecided;
+}
+
 static void on_transaction(XactEvent event, void *arg)
 {
     (void)arg;

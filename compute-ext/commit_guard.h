@@ -22,5 +22,7 @@ void loch_commit_guard_end(void);
  * transaction still goes on. */
 bool loch_commit_guard_open(void);
 void loch_commit_guard_close(void);
+/* In a statement that ends a prepared transaction; where interrupts are held, past its record. */
+bool loch_commit_guard_decided(void);
 
 #endif

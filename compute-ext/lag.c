@@ -12,6 +12,7 @@
 
 #include "fmgr.h"
 #include "funcapi.h"
+#include "replication/slot.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
 #include "storage/fd.h"
@@ -79,6 +80,23 @@ uint64 loch_lag_ingested(void)
 uint64 loch_lag_persisted(void)
 {
     return behind(&loch_shared->pageserver.disk_consistent_lsn);
+}
+
+uint64 loch_lag_kept(void)
+{
+    XLogRecPtr here = loch_insert_lsn(), oldest = here;
+
+    LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+    for (int i = 0; i < max_replication_slots; i++) {
+        ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+
+        SpinLockAcquire(&slot->mutex);
+        if (slot->in_use && slot->data.restart_lsn != InvalidXLogRecPtr)
+            oldest = Min(oldest, slot->data.restart_lsn);
+        SpinLockRelease(&slot->mutex);
+    }
+    LWLockRelease(ReplicationSlotControlLock);
+    return here - oldest;
 }
 
 XLogRecPtr loch_lag_commit_lsn(void)

@@ -14,6 +14,8 @@ void loch_lag_note(const struct loch_page_status_reply *status);
  * not answer stays where it was last seen. */
 uint64 loch_lag_ingested(void);
 uint64 loch_lag_persisted(void);
+/* Bytes of WAL that the server has to keep for replication slots: what the quorum has not got. */
+uint64 loch_lag_kept(void);
 /* Where the quorum is, as the walsender knows; InvalidXLogRecPtr when nobody streams. */
 XLogRecPtr loch_lag_commit_lsn(void);
 /* Why the pageserver is behind, in words: who is missing, since when. */

@@ -7,6 +7,7 @@
 #include "page_store.h"
 
 #include "cid_overlay.h"
+#include "commit_guard.h"
 #include "free_space.h"
 #include "kept.h"
 #include "known_absent.h"
@@ -68,21 +69,23 @@ static void store_create(SMgrRelation reln, ForkNumber fork, bool is_redo)
         loch_init_fork_made();
     loch_absent_remove(rnode, fork);
     if (fork == MAIN_FORKNUM) {
-        loch_absent_add(rnode, LOCH_FORK_BIT(FSM_FORKNUM) | LOCH_FORK_BIT(VISIBILITYMAP_FORKNUM) |
-                                   LOCH_FORK_BIT(INIT_FORKNUM));
-        loch_absent_born(rnode, loch_insert_lsn());
+        loch_absent_born(rnode,
+                         LOCH_FORK_BIT(FSM_FORKNUM) | LOCH_FORK_BIT(VISIBILITYMAP_FORKNUM) |
+                             LOCH_FORK_BIT(INIT_FORKNUM),
+                         loch_insert_lsn());
         loch_free_space_forget(rnode);
     }
     if (loch_fix_on(truncate))
         loch_last_lsn_raise_fork(rnode, fork, loch_insert_lsn());
 }
 
-/* A transaction that has ended asks which forks of what it drops may have pages in memory: of one
- * without a file here there are none, and neither a wait nor an ERROR may come any more. */
+/* A transaction that has ended (in COMMIT PREPARED as well) asks which forks of what it drops may
+ * have pages in memory: of one without a file here there are none, and neither a wait nor an ERROR
+ * may come any more. */
 static bool is_past_its_end(void)
 {
     return !RecoveryInProgress() && IsUnderPostmaster && InterruptHoldoffCount > 0 &&
-           !IsTransactionState();
+           (!IsTransactionState() || loch_commit_guard_decided());
 }
 
 static bool store_exists(SMgrRelation reln, ForkNumber fork)

@@ -60,13 +60,19 @@ struct loch_process *loch_own_process(void)
     return own;
 }
 
+/* Room for those that are never forgotten, one for each process. */
+static long absent_most(void)
+{
+    return (long)LOCH_ABSENT_MAX + (long)loch_process_count();
+}
+
 static void request_memory(void)
 {
     if (previous_request != NULL)
         previous_request();
     RequestAddinShmemSpace(sizeof(struct loch_shared));
     RequestAddinShmemSpace(hash_estimate_size(LOCH_OVERLAY_MAX, sizeof(struct cid_overlay)));
-    RequestAddinShmemSpace(hash_estimate_size(LOCH_ABSENT_MAX, sizeof(struct known_absent)));
+    RequestAddinShmemSpace(hash_estimate_size(absent_most(), sizeof(struct known_absent)));
     RequestAddinShmemSpace(loch_process_count() * sizeof(struct loch_process));
     RequestAddinShmemSpace(loch_cache_shared_bytes());
     RequestAddinShmemSpace(loch_free_space_shared_bytes());
@@ -113,7 +119,7 @@ static void make_memory(void)
         init_shared(s);
     loch_overlay_table = init_table("loch command ids", LOCH_OVERLAY_MAX,
                                     sizeof(struct cid_overlay_key), sizeof(struct cid_overlay));
-    loch_absent_table = init_table("loch absent forks", LOCH_ABSENT_MAX, sizeof(RelFileNode),
+    loch_absent_table = init_table("loch absent forks", absent_most(), sizeof(RelFileNode),
                                    sizeof(struct known_absent));
     loch_processes = ShmemInitStruct("loch processes",
                                      loch_process_count() * sizeof(struct loch_process), &found);

@@ -7,6 +7,7 @@
 
 #include "port/atomics.h"
 #include "storage/lwlock.h"
+#include "storage/relfilenode.h"
 #include "utils/hsearch.h"
 
 #define LOCH_COUNTERS(X)                                                                           \
@@ -73,6 +74,7 @@ struct loch_process {
     pg_atomic_uint64 connected_at; /* TimestampTz; 0: not connected to the pageserver */
     pg_atomic_uint64 last_read_us, longest_read_us;
     pg_atomic_uint64 counters[LOCH_COUNTER_COUNT];
+    RelFileNode making; /* its last new relation, or its predecessor's; under loch_absent_lock */
 };
 
 /* What the pageserver said last, and when. */

@@ -7,14 +7,20 @@
 #ifdef LOCH_TEST_SWITCHES
 
 #include "cache_file.h"
+#include "known_absent.h"
 #include "last_lsn.h"
 #include "local_cache.h"
 #include "settings.h"
+#include "shared.h"
 
 #include "access/relation.h"
+#include "access/transam.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_class.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "storage/bufpage.h"
 #include "storage/smgr.h"
 #include "utils/pg_lsn.h"
 #include "utils/rel.h"
@@ -23,6 +29,7 @@ PG_FUNCTION_INFO_V1(loch_test_evict);
 PG_FUNCTION_INFO_V1(loch_test_extend_zero);
 PG_FUNCTION_INFO_V1(loch_test_last_lsn);
 PG_FUNCTION_INFO_V1(loch_test_use_file_number);
+PG_FUNCTION_INFO_V1(loch_test_copy_amid_forgetting);
 PG_FUNCTION_INFO_V1(loch_test_cache_fault);
 PG_FUNCTION_INFO_V1(loch_test_cache_damage);
 PG_FUNCTION_INFO_V1(loch_test_cache_counter);
@@ -30,6 +37,7 @@ PGDLLEXPORT Datum loch_test_evict(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_extend_zero(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_last_lsn(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_use_file_number(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum loch_test_copy_amid_forgetting(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_cache_fault(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_cache_damage(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_cache_counter(PG_FUNCTION_ARGS);
@@ -75,6 +83,28 @@ Datum loch_test_use_file_number(PG_FUNCTION_ARGS)
     RelFileNode rnode = {MyDatabaseTableSpace, MyDatabaseId, PG_GETARG_OID(0)};
 
     smgrcreate(smgropen(rnode, InvalidBackendId), MAIN_FORKNUM, false);
+    PG_RETURN_VOID();
+}
+
+/* Copies a page into a new relation, as a move of an unlogged index does before it makes the init
+ * fork, while others change databases, and ask for more than can be remembered. */
+Datum loch_test_copy_amid_forgetting(PG_FUNCTION_ARGS)
+{
+    RelFileNode rnode = {MyDatabaseTableSpace, MyDatabaseId,
+                         GetNewRelFileNode(MyDatabaseTableSpace, NULL, RELPERSISTENCE_UNLOGGED)};
+    SMgrRelation reln = smgropen(rnode, InvalidBackendId);
+    XLogRecPtr before = loch_insert_lsn() - 1;
+    PGAlignedBlock page;
+
+    (void)fcinfo;
+    smgrcreate(reln, MAIN_FORKNUM, false);
+    loch_absent_clear();
+    for (uint32 i = 0; i < LOCH_ABSENT_MAX; i++)
+        loch_absent_add((RelFileNode){MyDatabaseTableSpace, 1, FirstNormalObjectId + i},
+                        LOCH_FORK_BIT(FSM_FORKNUM));
+    PageInit((Page)page.data, BLCKSZ, 0);
+    PageSetLSN((Page)page.data, before);
+    smgrextend(reln, MAIN_FORKNUM, 0, page.data, false);
     PG_RETURN_VOID();
 }
 

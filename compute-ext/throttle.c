@@ -25,6 +25,7 @@
 #include "wait.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "executor/instrument.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -60,7 +61,8 @@ void loch_throttle_maybe_sleep(void)
      * page others may want the same page: the round stays for the next safe point. */
     if (loch_wait_under_way() || loch_shared == NULL || InterruptHoldoffCount > 0 ||
         CritSectionCount > 0 || watching || !IsTransactionState() ||
-        (MyBackendType != B_BACKEND && MyBackendType != B_BG_WORKER))
+        (MyBackendType != B_BACKEND && MyBackendType != B_BG_WORKER &&
+         MyBackendType != B_AUTOVAC_WORKER))
         return;
     round = pg_atomic_read_u64(&loch_shared->throttle_round);
     if (pg_atomic_read_u64(&loch_shared->throttle_us) == 0 || round == round_seen)
@@ -123,12 +125,20 @@ static void say_why(bool stopped, bool over)
                             loch_lag_ingested() / 1024, loch_lag_persisted() / 1024)));
 }
 
+/* Short of max_slot_wal_keep_size: past it the next checkpoint drops the agent's slot, and with it
+ * the server's only way to the quorum. 0: there is no such limit. */
+static int slot_limit_kb(void)
+{
+    return (int)Min((int64)Max(max_slot_wal_keep_size_mb, 0) * 768, INT_MAX);
+}
+
 /* By what is known now. */
 static void press(void)
 {
     uint64 us = Max(sleep_us(loch_lag_ingested(), loch_settings.max_lag_kb),
                     sleep_us(loch_lag_persisted(), loch_settings.max_persist_lag_kb));
 
+    us = Max(us, sleep_us(loch_lag_kept(), slot_limit_kb()));
     pg_atomic_write_u64(&loch_shared->throttle_us, us);
     say_why(us == SLEEP_MOST_US, us == 0);
     if (us == 0)

@@ -289,7 +289,7 @@ static void build_args(struct args *a, const struct loch_postmaster *p, uint64_t
     /* Reading ahead costs a request here, not a seek. */
     set(a, "effective_io_concurrency=64");
     set(a, "maintenance_io_concurrency=64");
-    /* Writers are slowed long before that (loch.max_lag). */
+    /* Writers are slowed before that (loch.max_lag, and whatever that is, at three quarters). */
     set(a, "max_slot_wal_keep_size=1GB");
     set(a, "max_wal_senders=%u", LOCH_AGENT_WAL_SENDERS);
     set(a, "max_replication_slots=%u", LOCH_AGENT_WAL_SENDERS);

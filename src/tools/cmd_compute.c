@@ -3,6 +3,7 @@
 #include "commands.h"
 #include "console_client.h"
 #include "directory.h"
+#include "listen.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -71,6 +72,7 @@ static void make_url(const struct loch_cluster *c, const json_t *note, char *url
 {
     char path[700];
     char password[128] = "";
+    char host[LOCH_LISTEN_HOST_BYTES];
 
     (void)snprintf(path, sizeof path, "%s/secrets/%s", c->dir, loch_field(note, "tenant"));
     FILE *f = fopen(path, "re");
@@ -80,15 +82,16 @@ static void make_url(const struct loch_cluster *c, const json_t *note, char *url
         (void)fclose(f);
     }
     /* An imported tenant's passwords are its users' own. */
-    (void)snprintf(url, len, "postgresql://postgres%s%s@127.0.0.1:%d/postgres",
-                   password[0] != '\0' ? ":" : "", password, json_int(note, "port"));
+    loch_listen_host(loch_field(note, "listen"), host);
+    (void)snprintf(url, len, "postgresql://postgres%s%s@%s:%d/postgres",
+                   password[0] != '\0' ? ":" : "", password, host, json_int(note, "port"));
 }
 
 loch_status loch_compute_describe(struct loch_cluster *c, const char *name, json_t **out)
 {
     char path[700];
     char proc[80];
-    char url[400];
+    char url[500];
     json_t *note = NULL;
     json_t *agent = NULL;
     pid_t pid = 0;

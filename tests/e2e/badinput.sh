@@ -167,6 +167,10 @@ grep -q "is another compute's" "$WORK/err" || fail "another compute's port: $(ca
 moved $((PORT_BASE + 77)) || fail "another port: $(cat "$WORK/err")"
 [ "$(field c1 port)" = $((PORT_BASE + 77)) ] && [ "$(q 'SELECT count(*) FROM t' c1)" = 1001 ] || fail "rows at another port"
 "$LOCH" compute stop c1 >/dev/null 2>&1
+# One that does not listen on 127.0.0.1 is reached where it does.
+"$LOCH" compute start far --branch b1 --listen 127.0.0.2 >/dev/null 2>"$WORK/err" || fail "a compute that listens elsewhere: $(cat "$WORK/err")"
+[ "$(q 'SELECT count(*) FROM t' far)" = 1001 ] || fail "rows at another address"
+"$LOCH" compute stop far >/dev/null 2>&1
 
 # Forty credentials of one branch at once: each is issued, each with an epoch of its own.
 askers=()
