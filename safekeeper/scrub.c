@@ -1,5 +1,6 @@
 /* Holds: the slow check of old WAL files. Invariants: one file at a time, with pauses of several
- * times what it took; a file that a truncation took away meanwhile is no damage. */
+ * times what it took; a file that a truncation or a trim took away meanwhile is no damage, nor is
+ * one that cannot be read for now. */
 #include "scrub.h"
 
 #include "loch/base/check.h"
@@ -9,14 +10,17 @@
 
 #define PAUSE_TIMES  3u /* a file's time is a quarter of the whole at most */
 #define PAUSE_MAX_MS 1000u
+#define RETRY_MS     10000u
 
 struct sk_scrub {
     struct sk_timeline *tl;
     struct sk_wal_files files;
     size_t index;
-    uint64_t cuts, began_ns;
+    uint64_t cuts; /* when the list was made */
+    uint64_t began_ns;
     struct loch_timer *timer;
     bool working, stopped;
+    bool said; /* that a file could not be checked */
     struct sk_failure failure;
 };
 
@@ -46,13 +50,28 @@ static void begin(void *arg)
         return;
     }
     s->began_ns = loch_env_now_ns(s->tl->daemon->env);
-    s->cuts = sk_store_cuts(s->tl->store);
     if (!loch_is_ok(loch_env_work(s->tl->daemon->env, work, done, s))) {
         loch_log_failure("cannot check WAL files");
         finish(s);
         return;
     }
     s->working = true;
+}
+
+static void go_on(struct sk_scrub *s, uint64_t ms)
+{
+    if (!loch_is_ok(loch_env_timer(s->tl->daemon->env, ms, &s->timer, begin, s)))
+        finish(s);
+}
+
+/* The file is no worse for it. Said once. */
+static void retry(struct sk_scrub *s)
+{
+    if (!s->said)
+        LOCH_WARN("timeline %s: an old WAL file cannot be checked now, tried again: %s",
+                  s->tl->timeline_text, loch_error_text());
+    s->said = true;
+    go_on(s, RETRY_MS);
 }
 
 static void done(void *arg)
@@ -63,25 +82,25 @@ static void done(void *arg)
 
     s->working = false;
     loch_status st = sk_failure_raise(&s->failure);
+    if (s->stopped || s->cuts != sk_store_cuts(tl->store)) {
+        finish(s); /* after a cut the next start goes on */
+        return;
+    }
     if ((st.code == LOCH_E_NOT_FOUND || st.code == LOCH_E_CORRUPT) &&
         s->files.items[s->index].begin < sk_store_first_lsn(tl->store))
         st = LOCH_OK; /* trimmed meanwhile, and perhaps another file by now */
-    if (st.code == LOCH_E_KEY_REVOKED || st.code == LOCH_E_KMS_UNAVAILABLE) {
-        s->stopped = true; /* the next opening begins anew */
-    } else if (!s->stopped && !loch_is_ok(st) && s->cuts == sk_store_cuts(tl->store)) {
-        sk_timeline_break(tl, loch_error_text());
-        s->stopped = true;
+    if (sk_is_shortage(st)) {
+        retry(s);
+        return;
     }
-    s->index++;
-    if (s->stopped ||
-        s->cuts != sk_store_cuts(tl->store)) { /* after a cut the next start goes on */
+    if (!loch_is_ok(st)) { /* the next opening begins anew, with keys */
+        if (st.code != LOCH_E_KEY_REVOKED && st.code != LOCH_E_KMS_UNAVAILABLE)
+            sk_timeline_break(tl, loch_error_text());
         finish(s);
         return;
     }
-    st = loch_env_timer(tl->daemon->env, loch_min_u64(took_ms * PAUSE_TIMES, PAUSE_MAX_MS),
-                        &s->timer, begin, s);
-    if (!loch_is_ok(st))
-        finish(s);
+    s->index++;
+    go_on(s, loch_min_u64(took_ms * PAUSE_TIMES, PAUSE_MAX_MS));
 }
 
 loch_status sk_scrub_start(struct sk_timeline *tl)
@@ -93,6 +112,7 @@ loch_status sk_scrub_start(struct sk_timeline *tl)
     if (s == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory to check WAL files");
     s->tl = tl;
+    s->cuts = sk_store_cuts(tl->store);
     LOCH_TRY_OUT(st, sk_store_files(tl->store, &s->files));
     LOCH_TRY_OUT(st, loch_env_timer(tl->daemon->env, PAUSE_MAX_MS, &s->timer, begin, s));
     tl->scrub = s;

@@ -6,7 +6,7 @@
 #include "timeline.h"
 
 /* A restart checks the newest files before it serves; this checks the others after. Damage breaks
- * the timeline. */
+ * the timeline; a file that the system could not read is tried again. */
 LOCH_STATUS sk_scrub_start(struct sk_timeline *tl);
 /* No further file is begun. */
 void sk_scrub_stop(struct sk_timeline *tl);

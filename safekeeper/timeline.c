@@ -62,6 +62,12 @@ loch_status sk_timeline_lease(const struct sk_timeline *tl)
     return LOCH_OK;
 }
 
+bool sk_is_shortage(loch_status st)
+{
+    return st.code == LOCH_E_IO || st.code == LOCH_E_LIMIT || st.code == LOCH_E_NO_MEMORY ||
+           st.code == LOCH_E_UNAVAILABLE;
+}
+
 /* ---- effects ---- */
 
 /* A key that may not be used any more is no failure of the disk: the timeline is parked. */
@@ -694,8 +700,7 @@ static void answer(struct sk_timeline *tl, loch_status st)
 static bool may_pass(const struct open_job *job, loch_status st)
 {
     return job->keys_failed || st.code == LOCH_E_UNSUPPORTED || st.code == LOCH_E_KEY_REVOKED ||
-           st.code == LOCH_E_KMS_UNAVAILABLE || st.code == LOCH_E_IO || st.code == LOCH_E_LIMIT ||
-           st.code == LOCH_E_NO_MEMORY || st.code == LOCH_E_UNAVAILABLE;
+           st.code == LOCH_E_KMS_UNAVAILABLE || sk_is_shortage(st);
 }
 
 /* Its keys may have gone while it was opened: then it was passed over. */

@@ -109,6 +109,9 @@ LOCH_STATUS sk_timeline_check(const struct sk_timeline *tl);
  * revocation ends its connections itself.) */
 LOCH_STATUS sk_timeline_lease(const struct sk_timeline *tl);
 const char *sk_state_name(enum sk_state state);
+/* The system is short of something (descriptors, memory, a readable sector): what could not be read
+ * is not damaged as far as anybody knows. */
+bool sk_is_shortage(loch_status st);
 
 /* ---- events; ACTIVE only ---- */
 void sk_timeline_hello(struct sk_timeline *tl, struct loch_acceptor_from from,

@@ -238,11 +238,12 @@ loch_status sk_begin_start(struct sk_store *s, struct loch_wal_begin begin, bool
         job->old_seq = job->seq - 1;
         job->old_bytes = loch_wal_writer_bytes(s->writer);
     }
-    LOCH_TRY_OUT(st, sk_wal_files_copy(&job->before, &s->files));
+    LOCH_TRY_OUT(st, sk_store_files(s, &job->before));
     LOCH_TRY_OUT(st, sk_wal_files_copy(&after, &s->files));
     LOCH_TRY_OUT(st, sk_wal_files_add(&after, job->seq, begin.start_lsn, &job->gone));
     LOCH_TRY_OUT(st, loch_env_work(s->sealer.env, begin_work, begin_done, job));
     s->busy = true;
+    s->cuts += truncation; /* files go before it is adopted */
     job = NULL;
 out:
     sk_wal_files_fini(&after);

@@ -167,8 +167,10 @@ loch_status sk_wal_read(const char *dir, const struct sk_sealer *sealer,
         upto = loch_min_u64(upto, files->items[i].begin);
     LOCH_TRY(sk_wal_open(dir, sealer, files->items[i - 1].seq, &opened));
     struct collect c = {.next = from, .upto = upto, .max = max, .out = out, .start_len = out->len};
-    loch_status st = loch_wal_scan_file(opened.reader, opened.bytes, sk_wal_read_at, opened.file, 0,
-                                        &scan, collect, &c);
+    /* What lies behind may be given back meanwhile. */
+    const uint64_t bytes = loch_min_u64(opened.bytes, files->items[i - 1].bytes);
+    loch_status st = loch_wal_scan_file(opened.reader, bytes, sk_wal_read_at, opened.file, 0, &scan,
+                                        collect, &c);
     if (c.full)
         st = LOCH_OK;
     else if (loch_is_ok(st))

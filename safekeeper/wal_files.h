@@ -15,7 +15,7 @@
 struct sk_wal_file {
     uint64_t seq;
     loch_lsn begin; /* ends where the next one begins */
-    uint64_t bytes; /* it takes on disk */
+    uint64_t bytes; /* it takes on disk; in a list to read by, all that may be read of it */
 };
 
 /* Ascending in seq and begin. Zero-initialised is empty. */

@@ -100,14 +100,16 @@ uint64_t sk_store_spare_bytes(const struct sk_store *store);
 /* Deletes the spare files. */
 void sk_store_drop_spares(struct sk_store *store);
 
-/* A copy of the list of WAL files as it is now. */
+/* A copy of the list of WAL files as it is now, to read by: what is written now stays readable
+ * while WAL behind it is cut off. */
 LOCH_STATUS sk_store_files(const struct sk_store *store, struct sk_wal_files *out);
 
 /* ---- reading ---- */
 /* From memory; as sk_tail_read. */
 bool sk_store_tail(const struct sk_store *store, loch_lsn from, loch_lsn upto, size_t max,
                    struct loch_slice *out);
-/* Changes with every truncation: bytes read from files before one may be void. */
+/* Changes when a truncation begins and when it has ended: bytes read from files before may be void,
+ * and files on a list of before may be gone. */
 uint64_t sk_store_cuts(const struct sk_store *store);
 /* Reads [from, upto) or the first part of it from files on a pool thread. `wal` is the callee's. */
 typedef void (*sk_store_read_fn)(void *arg, loch_status st, struct loch_buf *take_wal);

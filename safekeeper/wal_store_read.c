@@ -252,7 +252,10 @@ out:
 
 loch_status sk_store_files(const struct sk_store *s, struct sk_wal_files *out)
 {
-    return sk_wal_files_copy(out, &s->files);
+    LOCH_TRY(sk_wal_files_copy(out, &s->files));
+    if (s->writer != NULL) /* the rest of it may be cut off, by a truncation or at rest */
+        out->items[out->count - 1].bytes = s->write_offset;
+    return LOCH_OK;
 }
 
 /* ---- reading ---- */
@@ -312,7 +315,7 @@ loch_status sk_store_read(struct sk_store *s, loch_lsn from, loch_lsn upto, size
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a read");
     *job =
         (struct read_job){.s = s, .from = from, .upto = upto, .max = max, .done = done, .arg = arg};
-    LOCH_TRY_OUT(st, sk_wal_files_copy(&job->files, &s->files));
+    LOCH_TRY_OUT(st, sk_store_files(s, &job->files));
     if (s->resting) {
         job->next = s->after_rest;
         s->after_rest = job;
