@@ -175,6 +175,12 @@ static loch_status open_engine(struct loch_pageserver *ps, const char *dir)
 
 static void release(struct loch_pageserver *ps)
 {
+    /* A creation, a copy, a removal, a basebackup: what it has committed it has put, and the next
+     * start sweeps what it has not, as after a crash. */
+    if (loch_env_working(ps->env) || ps->backups != NULL) {
+        LOCH_INFO("stopped in the middle of a command's work");
+        _exit(0);
+    }
     if (!loch_leases_destroy(ps->leases)) {
         LOCH_INFO("stopped while the key service had not answered");
         _exit(0);

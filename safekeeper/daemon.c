@@ -691,10 +691,12 @@ void sk_daemon_stop(void *state)
 void sk_daemon_finish(void *state)
 {
     struct sk_daemon *d = state;
-    bool clean = d->conns == NULL && (d->witness == NULL || sk_witness_idle(d->witness));
+    const bool working = loch_env_working(d->env); /* of whatever kind, a command's too */
+    bool clean =
+        !working && d->conns == NULL && (d->witness == NULL || sk_witness_idle(d->witness));
 
     for (size_t i = 0; i < d->timeline_count; i++) {
-        if (sk_timeline_idle(d->timelines[i]))
+        if (!working && sk_timeline_idle(d->timelines[i]))
             sk_timeline_destroy(d->timelines[i]);
         else
             clean = false;

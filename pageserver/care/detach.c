@@ -52,8 +52,9 @@ struct copy {
     struct detach *d;
     struct loch_view *view;
     const struct loch_timeline_info *info;
-    loch_lsn at, below; /* read there; written with that LSN */
-    loch_lsn forgotten; /* transactions prepared up to there are not seen at `at` */
+    loch_lsn at, below;   /* read there; written with that LSN */
+    loch_lsn forgotten;   /* transactions prepared up to there are not seen at `at` */
+    struct loch_key fork; /* whose pages are copied just now */
     struct loch_mem_layer *mem;
     struct loch_layer_desc *layers; /* written, ascending by key */
     uint32_t layer_count;
@@ -105,28 +106,35 @@ static loch_status copy_prepared(void *arg, const struct loch_key *key, struct l
     return key->rel == 0 || version <= c->forgotten ? LOCH_OK : put(c, key, value);
 }
 
+/* A revocation waits for its end. */
+static loch_status copy_page(void *arg, uint32_t block)
+{
+    struct copy *c = arg;
+    struct loch_key to = c->fork;
+    struct loch_rel rel = {to.spc, to.db, to.rel};
+    uint8_t page[LOCH_PAGE_BYTES];
+    LOCH_TRY(loch_keys_blocked(c->d->ps->keys, &c->info->tenant, &c->info->timeline));
+    LOCH_TRY(loch_view_page(c->view, &rel, to.fork, block, c->at, page));
+    if (loch_page_is_zero(page))
+        return LOCH_OK;
+    to.kind = LOCH_KEY_PAGE;
+    to.block = block;
+    c->pages++;
+    return put(c, &to, loch_slice_of(page, sizeof page));
+}
+
 /* The pages of a relation's fork; zeros stay what is not there. */
 static loch_status copy_pages(void *arg, const struct loch_key *key, struct loch_slice value,
                               loch_lsn version)
 {
     struct copy *c = arg;
     struct loch_rel rel = {key->spc, key->db, key->rel};
-    uint8_t page[LOCH_PAGE_BYTES];
     (void)version;
     if (value.len != 4)
         return LOCH_FAIL(LOCH_E_CORRUPT, "a relation size of %zu bytes", value.len);
-    uint32_t blocks = loch_get_u32(value.data);
-    for (uint32_t block = 0; block < blocks; block++) {
-        LOCH_TRY(loch_view_page(c->view, &rel, key->fork, block, c->at, page));
-        if (loch_page_is_zero(page))
-            continue;
-        struct loch_key to = *key;
-        to.kind = LOCH_KEY_PAGE;
-        to.block = block;
-        LOCH_TRY(put(c, &to, loch_slice_of(page, sizeof page)));
-        c->pages++;
-    }
-    return LOCH_OK;
+    c->fork = *key;
+    return loch_view_blocks(c->view, &rel, key->fork, loch_get_u32(value.data), c->at, copy_page,
+                            c);
 }
 
 static loch_status scan_kind(struct copy *c, enum loch_key_kind kind, loch_view_scan_fn fn)

@@ -209,6 +209,49 @@ static loch_status gather_keys(struct loch_view *view, const struct loch_key *fi
     return LOCH_OK;
 }
 
+/* Of so many blocks each is looked at; of more, those of so many at once that are anywhere. */
+#define FEW_BLOCKS    4096u
+#define BLOCKS_A_TIME (UINT32_C(1) << 18)
+
+static loch_status written_blocks(struct loch_view *view, const struct loch_key *first,
+                                  const struct loch_key *end, loch_lsn lsn, loch_view_block_fn fn,
+                                  void *arg)
+{
+    struct loch_key *keys = NULL;
+    size_t count = 0;
+    loch_status st = gather_keys(view, first, end, lsn, &keys, &count);
+    if (loch_is_ok(st) && count > 0)
+        qsort(keys, count, sizeof *keys, compare_keys);
+    for (size_t i = 0; i < count && loch_is_ok(st); i++) {
+        if (i == 0 || keys[i - 1].block != keys[i].block)
+            st = fn(arg, keys[i].block);
+    }
+    free(keys);
+    return st;
+}
+
+LOCH_STATUS loch_view_blocks(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
+                             uint32_t blocks, loch_lsn lsn, loch_view_block_fn fn, void *arg)
+{
+    struct loch_key first = {.kind = LOCH_KEY_PAGE,
+                             .fork = fork,
+                             .spc = rel->spc,
+                             .db = rel->db,
+                             .rel = rel->rel},
+                    end = first;
+    if (blocks <= FEW_BLOCKS) {
+        for (uint32_t block = 0; block < blocks; block++)
+            LOCH_TRY(fn(arg, block));
+        return LOCH_OK;
+    }
+    for (; first.block < blocks; first.block = end.block) {
+        const uint32_t left = blocks - first.block;
+        end.block = first.block + (left < BLOCKS_A_TIME ? left : BLOCKS_A_TIME);
+        LOCH_TRY(written_blocks(view, &first, &end, lsn, fn, arg));
+    }
+    return LOCH_OK;
+}
+
 LOCH_STATUS loch_view_scan(struct loch_view *view, const struct loch_key *first,
                            const struct loch_key *end, loch_lsn lsn, loch_view_scan_fn fn,
                            void *arg)

@@ -64,6 +64,13 @@ LOCH_STATUS loch_view_rel_size(struct loch_view *view, const struct loch_rel *re
 LOCH_STATUS loch_view_page(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
                            uint32_t block, loch_lsn lsn, uint8_t out[static LOCH_PAGE_BYTES]);
 
+/* Calls fn, ascending, for each of the fork's first `blocks` blocks that may be other than zeros at
+ * `lsn`. Of a large fork: for those that anything was written of, so that a size which is wrong
+ * costs little. A failure of fn ends it and is returned. */
+typedef LOCH_STATUS (*loch_view_block_fn)(void *arg, uint32_t block);
+LOCH_STATUS loch_view_blocks(struct loch_view *view, const struct loch_rel *rel, uint8_t fork,
+                             uint32_t blocks, loch_lsn lsn, loch_view_block_fn fn, void *arg);
+
 /* Calls fn for each key in [first, end) that has a value at `lsn`, in key order, with what
  * loch_view_get would return. Relation pages are not scannable (kind LOCH_KEY_PAGE:
  * LOCH_E_INVALID): scan LOCH_KEY_REL_SIZE and read the blocks. A failure of fn ends the scan and is

@@ -383,13 +383,49 @@ static loch_status put_after_all(const struct loch_store *store, const char *nam
     return LOCH_OK;
 }
 
+/* Whether the put in doubt was done: then the next goes over what it put. As long as that cannot be
+ * seen nothing is put, so that one put at most is in doubt. */
+static loch_status settle_doubt(const struct loch_store *store, const char *name,
+                                struct loch_etag *etag, struct loch_manifest_doubt *doubt)
+{
+    struct loch_buf there = {0};
+    struct loch_etag seen = {0};
+    uint8_t hash[sizeof doubt->hash] = {0};
+    if (!doubt->any)
+        return LOCH_OK;
+    loch_status st = loch_objstore_get(store->objstore, name, LOCH_SEALED_OBJECT_MAX_BYTES + 4096,
+                                       &there, &seen);
+    const struct loch_slice bytes = loch_buf_slice(&there);
+    const bool none = st.code == LOCH_E_NOT_FOUND;
+    if (loch_is_ok(st))
+        st = loch_sha256(&bytes, 1, hash);
+    loch_buf_fini(&there);
+    if (!loch_is_ok(st) && !none)
+        return st;
+    doubt->any = false;
+    if (!none && memcmp(hash, doubt->hash, sizeof hash) == 0) {
+        LOCH_WARN("%s was put, although its put failed", name);
+        *etag = seen;
+    }
+    return LOCH_OK;
+}
+
+/* Before a put of `sealed`, which may be done without an answer. */
+static loch_status note_doubt(struct loch_slice sealed, struct loch_manifest_doubt *doubt)
+{
+    LOCH_TRY(loch_sha256(&sealed, 1, doubt->hash));
+    doubt->any = true;
+    return LOCH_OK;
+}
+
 /* later: which one it is, for the caller to note; NULL: it is noted here. */
 static loch_status put_object(const struct loch_store *store, struct loch_keys *keys,
                               const struct loch_id *tenant, const struct loch_id *timeline,
                               uint64_t generation, struct loch_slice plain, struct loch_etag *etag,
-                              struct loch_manifest_note *later)
+                              struct loch_manifest_note *later, struct loch_manifest_doubt *doubt)
 {
     static const struct loch_id none;
+    struct loch_manifest_doubt unasked = {0};
     char name[LOCH_OBJECT_NAME_MAX];
     struct loch_place place;
     struct loch_wrap_key key = {0};
@@ -401,14 +437,20 @@ static loch_status put_object(const struct loch_store *store, struct loch_keys *
     loch_status st = loch_sealed_object_seal(&place, &key, plain, true, &sealed);
     loch_wrap_key_fini(&key);
     struct loch_etag next = {0};
+    doubt = doubt != NULL ? doubt : &unasked;
+    if (loch_is_ok(st))
+        st = settle_doubt(store, name, etag, doubt);
     if (loch_is_ok(st) && etag->text[0] == '\0' && timeline != NULL)
         st = loch_manifest_unseen(store, tenant, timeline);
+    if (loch_is_ok(st))
+        st = note_doubt(loch_buf_slice(&sealed), doubt);
     if (loch_is_ok(st)) {
         st = etag->text[0] == '\0' ? loch_objstore_put_if_absent(store->objstore, name,
                                                                  loch_buf_slice(&sealed), &next)
                                    : loch_objstore_put_if_match(store->objstore, name, etag,
                                                                 loch_buf_slice(&sealed), &next);
         st = put_after_all(store, name, loch_buf_slice(&sealed), &next, st);
+        doubt->any = !loch_is_ok(st) && st.code != LOCH_E_STALE && st.code != LOCH_E_EXISTS;
     }
     if (loch_is_ok(st) && later != NULL) {
         const struct loch_slice whole = loch_buf_slice(&sealed);
@@ -448,12 +490,19 @@ LOCH_STATUS loch_manifest_get(const struct loch_store *store, struct loch_keys *
 LOCH_STATUS loch_manifest_put(const struct loch_store *store, struct loch_keys *keys,
                               const struct loch_manifest *m, struct loch_etag *etag)
 {
+    return loch_manifest_put_anew(store, keys, m, etag, NULL);
+}
+
+LOCH_STATUS loch_manifest_put_anew(const struct loch_store *store, struct loch_keys *keys,
+                                   const struct loch_manifest *m, struct loch_etag *etag,
+                                   struct loch_manifest_doubt *doubt)
+{
     struct loch_buf plain = {0};
     LOCH_ASSERT(m->disk_consistent_lsn >= m->info.start_lsn);
     loch_status st = loch_manifest_encode(m, &plain);
     if (loch_is_ok(st))
         st = put_object(store, keys, &m->info.tenant, &m->info.timeline, m->generation,
-                        loch_buf_slice(&plain), etag, NULL);
+                        loch_buf_slice(&plain), etag, NULL, doubt);
     loch_buf_fini(&plain);
     return st;
 }
@@ -616,7 +665,7 @@ LOCH_STATUS loch_tenant_manifest_put_unnoted(const struct loch_store *store, str
     loch_status st = encode_tenant(m, &plain);
     if (loch_is_ok(st))
         st = put_object(store, keys, &m->tenant, NULL, m->generation, loch_buf_slice(&plain), etag,
-                        later);
+                        later, NULL);
     loch_buf_fini(&plain);
     return st;
 }

@@ -51,6 +51,17 @@ LOCH_STATUS loch_manifest_get(const struct loch_store *store, struct loch_keys *
  * it names (LOCH_E_STALE). *etag is then the new one. */
 LOCH_STATUS loch_manifest_put(const struct loch_store *store, struct loch_keys *keys,
                               const struct loch_manifest *m, struct loch_etag *etag);
+/* A put that failed and may have been done all the same. Zero-initialised: there is none. */
+struct loch_manifest_doubt {
+    bool any;
+    uint8_t hash[LOCH_WITNESS_HASH_BYTES]; /* SHA-256 of what was to be put */
+};
+/* As loch_manifest_put, for whoever puts again after a failure: what an earlier put of the same
+ * *doubt left is not taken for somebody else's, and is put over. `m` has a generation then that the
+ * earlier one did not have. doubt may be NULL. */
+LOCH_STATUS loch_manifest_put_anew(const struct loch_store *store, struct loch_keys *keys,
+                                   const struct loch_manifest *m, struct loch_etag *etag,
+                                   struct loch_manifest_doubt *doubt);
 
 struct loch_tenant_timeline {
     char name[LOCH_NAME_MAX_BYTES + 1];

@@ -146,7 +146,10 @@ void loch_timeline_doubt(struct loch_timeline *t, struct loch_layer *const *file
 
 static loch_status put_next(struct loch_timeline *t, const struct loch_manifest *next)
 {
-    LOCH_TRY(loch_manifest_put(&t->store, t->keys, next, &t->etag));
+    const loch_status st = loch_manifest_put_anew(&t->store, t->keys, next, &t->etag, &t->doubt);
+    if (t->doubt.any)
+        t->manifest.generation = next->generation; /* the next try is another manifest */
+    LOCH_TRY(st);
     while (t->doubtful_count > 0)
         loch_layer_discard(&t->store, &t->info, &t->doubtful[--t->doubtful_count]);
     return LOCH_OK;

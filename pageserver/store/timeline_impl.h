@@ -64,8 +64,9 @@ struct loch_timeline {
     pthread_mutex_t commit; /* guards the rest */
     struct loch_manifest manifest;
     struct loch_etag etag;
+    struct loch_manifest_doubt doubt; /* about the last put */
     /* Files that a manifest named whose put failed, and may have been done: once another is put
-     * over the one before, it was not. */
+     * over the one before, or over that one, they are named no more. */
     struct loch_layer_desc *doubtful;
     size_t doubtful_count;
 };

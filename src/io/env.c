@@ -57,6 +57,11 @@ loch_status loch_env_work(struct loch_env *env, loch_call_fn work, loch_call_fn 
     return env->ops->work(env, work, done, arg);
 }
 
+bool loch_env_working(struct loch_env *env)
+{
+    return env->ops->working != NULL && env->ops->working(env);
+}
+
 loch_status loch_env_on_signal(struct loch_env *env, int signo, loch_call_fn fn, void *arg)
 {
     WANT(env, on_signal);

@@ -43,6 +43,7 @@ struct real_env {
     pthread_mutex_t posts_lock;
     struct real_post *posts;
     struct real_post **posts_tail;
+    unsigned works; /* of loch_env_work, whose `done` has not returned */
 
     bool uring_on;
     struct io_uring ring;

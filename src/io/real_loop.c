@@ -143,6 +143,7 @@ static void real_post(struct loch_env *env, loch_call_fn fn, void *arg)
 /* ---- thread pool ---- */
 struct real_work {
     uv_work_t uv;
+    struct real_env *env;
     loch_call_fn work, done;
     void *arg;
 };
@@ -161,6 +162,7 @@ static void work_done(uv_work_t *uv, int status)
 
     LOCH_ASSERT(status == 0); /* nobody cancels */
     w->done(w->arg);
+    w->env->works--;
     free(w);
 }
 
@@ -170,10 +172,16 @@ static loch_status real_work(struct loch_env *env, loch_call_fn work, loch_call_
 
     if (w == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a piece of work");
-    *w = (struct real_work){.work = work, .done = done, .arg = arg};
+    *w = (struct real_work){.env = real_env_of(env), .work = work, .done = done, .arg = arg};
     w->uv.data = w;
-    LOCH_ASSERT(uv_queue_work(&real_env_of(env)->loop, &w->uv, work_run, work_done) == 0);
+    LOCH_ASSERT(uv_queue_work(&w->env->loop, &w->uv, work_run, work_done) == 0);
+    w->env->works++;
     return LOCH_OK;
+}
+
+static bool real_working(struct loch_env *env)
+{
+    return real_env_of(env)->works > 0;
 }
 
 /* ---- signals ---- */
@@ -279,6 +287,7 @@ static const struct loch_world_ops real_ops = {
     .stop = real_stop,
     .post = real_post,
     .work = real_work,
+    .working = real_working,
     .on_signal = real_on_signal,
     .file_open = real_file_open,
     .file_close = real_file_close,

@@ -18,6 +18,8 @@ struct loch_world_ops {
     void (*stop)(struct loch_env *env);
     void (*post)(struct loch_env *env, loch_call_fn fn, void *arg);
     LOCH_STATUS (*work)(struct loch_env *env, loch_call_fn work, loch_call_fn done, void *arg);
+    /* NULL: no work outlives the loop in that world */
+    bool (*working)(struct loch_env *env);
     LOCH_STATUS (*on_signal)(struct loch_env *env, int signo, loch_call_fn fn, void *arg);
 
     LOCH_STATUS(*file_open)

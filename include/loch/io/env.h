@@ -49,6 +49,9 @@ void loch_env_post(struct loch_env *env, loch_call_fn fn, void *arg);
 #define LOCH_WORK_THREADS 8u
 /* Runs work(arg) on a pool thread, then done(arg) on the loop's thread. */
 LOCH_STATUS loch_env_work(struct loch_env *env, loch_call_fn work, loch_call_fn done, void *arg);
+/* True while there is work whose `done` has not returned: what it uses may not be released, also
+ * when the loop has ended. Always false in a world without threads. */
+bool loch_env_working(struct loch_env *env);
 /* Calls fn(arg) on the loop's thread at every such signal. */
 LOCH_STATUS loch_env_on_signal(struct loch_env *env, int signo, loch_call_fn fn, void *arg);
 

@@ -116,6 +116,7 @@ static void job_work(void *arg)
 static void job_done(void *arg)
 {
     struct job *job = arg;
+    assert_true(loch_env_working(env));
     assert_true(job->worked);
     assert_false(pthread_equal(job->ran_on, pthread_self()));
     note('!');
@@ -126,9 +127,12 @@ static void pool_work(void **state)
 {
     struct job job = {0};
     (void)state;
+    assert_false(loch_env_working(env));
     assert_ok(loch_env_work(env, job_work, job_done, &job));
+    assert_true(loch_env_working(env));
     run();
     assert_string_equal(trail, "!");
+    assert_false(loch_env_working(env));
 }
 
 /* Work that is under way at the loop's end, and that makes a timer for its next turn each time. */

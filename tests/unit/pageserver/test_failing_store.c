@@ -20,8 +20,8 @@
 struct failing {
     struct loch_objstore face; /* first */
     struct loch_objstore *real;
-    bool lose_answer; /* of the next put that is done */
-    bool refuse_puts, refuse_deletes;
+    unsigned lose_answers; /* of the next puts that are done */
+    bool refuse_puts, refuse_gets, refuse_deletes;
     bool layers_pass;    /* their copies are put all the same */
     uint64_t ops_at_put; /* file operations before the last put */
 };
@@ -34,6 +34,8 @@ static struct failing *of(struct loch_objstore *store)
 static loch_status get(struct loch_objstore *store, const char *name, size_t max_bytes,
                        struct loch_buf *out, struct loch_etag *etag)
 {
+    if (of(store)->refuse_gets)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the store is away");
     return loch_objstore_get(of(store)->real, name, max_bytes, out, etag);
 }
 
@@ -59,7 +61,7 @@ static loch_status put(struct loch_objstore *store, const char *name, struct put
         return loch_objstore_put(f->real, name, bytes, etag);
     if (f->refuse_puts)
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the store is away");
-    if (f->lose_answer)
+    if (f->lose_answers > 0)
         etag = &unheard;
     if (cond.kind == PUT_ALWAYS)
         LOCH_TRY(loch_objstore_put(f->real, name, bytes, etag));
@@ -67,8 +69,8 @@ static loch_status put(struct loch_objstore *store, const char *name, struct put
         LOCH_TRY(loch_objstore_put_if_absent(f->real, name, bytes, etag));
     else
         LOCH_TRY(loch_objstore_put_if_match(f->real, name, cond.expect, bytes, etag));
-    const bool lost = f->lose_answer;
-    f->lose_answer = false;
+    const bool lost = f->lose_answers > 0;
+    f->lose_answers -= lost;
     return lost ? LOCH_FAIL(LOCH_E_IO, "the connection broke") : LOCH_OK;
 }
 
@@ -114,11 +116,11 @@ static void a_put_whose_answer_is_lost_is_a_put(void **state)
     struct loch_tenant_manifest m = {.tenant = s->tenant, .name = "acme", .generation = 1};
     struct loch_etag etag = {0}, old;
     put_before(s, &f);
-    f.lose_answer = true;
+    f.lose_answers = 1;
     assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag)); /* if absent */
     m.generation = 2;
     old = etag;
-    f.lose_answer = true;
+    f.lose_answers = 1;
     assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag)); /* if it matches */
     assert_string_not_equal(old.text, etag.text);
     m.generation = 3;
@@ -144,7 +146,7 @@ static void a_put_that_was_not_done_fails(void **state)
     assert_int_equal(generation_there(s), 1);
     f.refuse_puts = false;
     assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag));
-    f.lose_answer = true; /* somebody else's object is not taken for ours */
+    f.lose_answers = 1; /* somebody else's object is not taken for ours */
     m.generation = 3;
     assert_code(loch_tenant_manifest_put(&s->store, s->keys, &m, &first), LOCH_E_STALE);
     assert_int_equal(generation_there(s), 2);
@@ -334,6 +336,60 @@ static void what_a_merge_wrote_for_a_failed_put_goes_with_the_next(void **state)
     loch_timeline_release(t);
 }
 
+/* The put is done, its answer is lost, and so is what could have confirmed it: by the next try the
+ * timeline is still its own pageserver's. Again and again, and at the very first put. */
+static void a_put_that_could_not_be_confirmed_is_ours(void **state)
+{
+    struct site *s = *state;
+    struct failing f;
+    put_before(s, &f);
+    struct loch_timeline *t = site_timeline(s, L, NULL);
+    f.lose_answers = 2; /* the put's, and that of the put which confirms it */
+    assert_code(loch_timeline_commit(t, L - 8, loch_slice_of("control", 7)), LOCH_E_IO);
+    assert_ok(loch_timeline_flush(t));
+    put_one(t, L + 64);
+    f.lose_answers = 1;
+    f.refuse_gets = true;
+    assert_code(loch_timeline_flush(t), LOCH_E_IO);
+    put_one(t, L + 128);
+    for (int i = 0; i < 2; i++) /* it is not known yet what became of the first */
+        assert_code(loch_timeline_flush(t), LOCH_E_UNAVAILABLE);
+    f.refuse_gets = false;
+    f.refuse_puts = true; /* now it is, but nothing can be put over it */
+    assert_code(loch_timeline_flush(t), LOCH_E_UNAVAILABLE);
+    f.refuse_puts = false;
+    assert_ok(loch_timeline_flush(t));
+    assert_int_equal(loch_timeline_disk_consistent_lsn(t), L + 128);
+    t = site_reopen(s, t, NULL);
+    assert_int_equal(loch_timeline_disk_consistent_lsn(t), L + 128);
+    loch_timeline_release(t);
+}
+
+/* What somebody else put meanwhile is not. */
+static void another_pageserver_is_seen_behind_a_put_in_doubt(void **state)
+{
+    struct site *s = *state;
+    struct failing f;
+    struct loch_timeline *other = NULL;
+    put_before(s, &f);
+    struct loch_timeline *t = site_timeline(s, L, NULL);
+    assert_ok(loch_timeline_commit(t, L - 8, loch_slice_of("control", 7)));
+    put_one(t, L + 64);
+    f.lose_answers = 1;
+    f.refuse_gets = true;
+    assert_code(loch_timeline_flush(t), LOCH_E_IO);
+    f.refuse_gets = false;
+    assert_ok(loch_timeline_open(&s->store, s->keys, &s->tenant, &loch_timeline_info(t)->timeline,
+                                 NULL, &other));
+    put_one(other, L + 128);
+    assert_ok(loch_timeline_flush(other));
+    assert_code(loch_timeline_flush(t), LOCH_E_STALE);
+    loch_timeline_release(t);
+    other = site_reopen(s, other, NULL);
+    assert_int_equal(loch_timeline_disk_consistent_lsn(other), L + 128);
+    loch_timeline_release(other);
+}
+
 #define WITH_SITE(f) cmocka_unit_test_setup_teardown(f, site_up, site_down)
 
 int main(void)
@@ -345,6 +401,8 @@ int main(void)
         WITH_SITE(a_flush_that_fails_before_its_put_leaves_no_file),
         WITH_SITE(a_flush_whose_put_fails_goes_on_with_its_files),
         WITH_SITE(what_a_merge_wrote_for_a_failed_put_goes_with_the_next),
+        WITH_SITE(a_put_that_could_not_be_confirmed_is_ours),
+        WITH_SITE(another_pageserver_is_seen_behind_a_put_in_doubt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
