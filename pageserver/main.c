@@ -247,11 +247,7 @@ static void stop(void *state)
     loch_metrics_health(ps->metrics, false, "stopping");
     loch_listener_close(ps->listener);
     loch_upkeep_stop(ps->upkeep);
-    for (struct loch_served *s = ps->served, *next; s != NULL; s = next) {
-        next = loch_served_next(s);
-        if (loch_served_find(ps, loch_served_tenant_id(s), loch_served_timeline_id(s)) == s)
-            loch_served_stop(s, consider_end, ps);
-    }
+    loch_served_stop_all(ps);
     loch_env_post(ps->env, consider_end, ps);
 }
 

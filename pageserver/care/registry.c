@@ -2,9 +2,30 @@
  * map has, of each tenant and timeline, the one that is not stopping. */
 #include "served_impl.h"
 
+#include "loch/io/env.h"
+
 #include <stdlib.h>
 
 /* ---- which there are ---- */
+
+static void stop_what_came(void *arg)
+{
+    loch_served_stop_all(arg);
+}
+
+static void consider_end(void *arg)
+{
+    loch_pageserver_consider_end(arg);
+}
+
+void loch_served_stop_all(struct loch_pageserver *ps)
+{
+    for (struct loch_served *s = ps->served, *next; s != NULL; s = next) {
+        next = s->next;
+        if (loch_served_find(ps, &s->tenant, &s->timeline_id) == s)
+            loch_served_stop(s, consider_end, ps);
+    }
+}
 
 LOCH_STATUS served_enlist(struct loch_pageserver *ps, const struct loch_id *tenant,
                           const struct loch_id *timeline, struct loch_served **out)
@@ -26,6 +47,8 @@ LOCH_STATUS served_enlist(struct loch_pageserver *ps, const struct loch_id *tena
     if (ps->served != NULL)
         ps->served->prev = &s->next;
     ps->served = s;
+    if (ps->stopping) /* a change of its tenant was under way: nobody else would stop it */
+        loch_env_post(ps->env, stop_what_came, ps);
     *out = s;
     return LOCH_OK;
 }

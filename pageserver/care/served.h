@@ -59,6 +59,8 @@ void loch_served_stop(struct loch_served *served, void (*done)(void *arg), void 
 /* The same, with another reason for waiters and watchers: its key is gone. */
 void loch_served_darken(struct loch_served *served, enum loch_code code, const char *why,
                         void (*done)(void *arg), void *arg);
+/* Those that are not stopping yet; the daemon's end is considered after each. */
+void loch_served_stop_all(struct loch_pageserver *ps);
 /* NULL when there is none. */
 struct loch_served *loch_served_find(struct loch_pageserver *ps, const struct loch_id *tenant,
                                      const struct loch_id *timeline);

@@ -230,6 +230,25 @@ static void a_branch_that_has_all_goes_on(void **state)
     assert_string_equal(loch_served_problem(w->served[1]), "");
 }
 
+/* A creation or a detach ends while the daemon stops: what it brings into service does not hold the
+ * stop up. */
+static void what_begins_during_a_stop_ends(void **state)
+{
+    struct world *w = *state;
+    struct loch_served *broken = NULL;
+    struct loch_timer *limit = NULL;
+    const struct loch_id id = {.bytes = {9}};
+    w->ps.stopping = true;
+    (void)serve(w, L, NULL);
+    w->count = 0; /* not the test's to stop */
+    assert_ok(loch_served_create_broken(&w->ps, &w->site->tenant, &id, LOCH_FAIL(LOCH_E_IO, "why"),
+                                        &broken));
+    assert_ok(loch_env_timer(w->site->env, PATIENCE_MS, &limit, expire, w));
+    loch_env_run(w->site->env); /* the daemon's end stops it */
+    loch_timer_cancel(limit);
+    assert_null(w->ps.served);
+}
+
 #define TEST(test_) cmocka_unit_test_setup_teardown(test_, world_up, world_down)
 
 int main(void)
@@ -238,6 +257,7 @@ int main(void)
         TEST(a_layer_beyond_a_limit_stops_its_timeline_alone),
         TEST(a_branch_whose_ancestor_stops_says_so),
         TEST(a_branch_that_has_all_goes_on),
+        TEST(what_begins_during_a_stop_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
