@@ -540,8 +540,15 @@ test_collision() {
 }
 
 right_sizes=t,t,t,t,t
-restart_off_sizes=1
-test_sizes() {
+test_sizes() { sizes off; }
+# Compiled code finds a function by its symbol, not in the table of built-in ones.
+switch_sizes_jit=sizes right_sizes_jit=t,t,t,t,t
+test_sizes_jit() {
+    [ "$(sql -c "select pg_jit_available()")" = t ] || echo "llvmjit.so is not installed"
+    sizes on
+}
+sizes() { # JIT
+    restart_compute # the functions are replaced, or not, at the start
     sql <<'Q'
 drop table if exists sz;
 create table sz(a int primary key, t text);
@@ -553,7 +560,8 @@ create table sizes_before as select pg_relation_size('sz') r, pg_table_size('sz'
     pg_tablespace_size('pg_default') s;
 Q
     restart_compute
-    sql <<'Q' | tr '|' ',' 
+    sql -v jit="$1" <<'Q' | tr '|' ','
+set jit = :jit; set jit_above_cost = 0; set jit_inline_above_cost = 0; set jit_optimize_above_cost = 0;
 select pg_relation_size('sz') = r, pg_table_size('sz') >= t - 65536, pg_indexes_size('sz') = i, pg_total_relation_size('sz') >= x - 65536,
     pg_tablespace_size('pg_default') between s - 2000000 and s + 2000000 from sizes_before;
 Q
