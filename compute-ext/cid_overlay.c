@@ -3,10 +3,10 @@
 #include "cid_overlay.h"
 
 #include "rules.h"
+#include "running.h"
 #include "shared.h"
 
 #include "access/htup_details.h"
-#include "storage/procarray.h"
 
 /* True when the tuple's command id field may say something about a deletion or update. */
 static bool touched_by_xmax(HeapTupleHeader tuple)
@@ -39,7 +39,7 @@ bool loch_overlay_describes(Page page, TransactionId *xid, CommandId *cid)
             return false;
         xmin = HeapTupleHeaderGetRawXmin(tuple);
         if (xmin != found) {
-            if (!TransactionIdIsNormal(xmin) || !TransactionIdIsInProgress(xmin))
+            if (!TransactionIdIsNormal(xmin) || !loch_xid_is_running(xmin))
                 continue;
             if (found != InvalidTransactionId)
                 return false;
@@ -86,10 +86,12 @@ void loch_overlay_reap(void)
     while ((e = hash_seq_search(&scan)) != NULL) {
         if (e->xid != xid) {
             xid = e->xid;
-            live = TransactionIdIsInProgress(xid);
+            live = loch_xid_is_running(xid);
         }
-        if (!live)
-            remove_locked(&e->key);
+        if (live)
+            continue;
+        remove_locked(&e->key);
+        loch_count(cid_overlay_reaped);
     }
     LWLockRelease(loch_overlay_lock);
 }
@@ -163,7 +165,7 @@ void loch_overlay_apply(RelFileNode rnode, BlockNumber block, Page page)
     LWLockRelease(loch_overlay_lock);
     if (e == NULL)
         return;
-    if (!TransactionIdIsInProgress(copy.xid)) {
+    if (!loch_xid_is_running(copy.xid)) {
         loch_overlay_forget(rnode, block);
         return;
     }

@@ -3,6 +3,7 @@
 #include "rules.h"
 
 #include "last_lsn.h"
+#include "running.h"
 #include "settings.h"
 #include "shared.h"
 
@@ -10,7 +11,6 @@
 #include "access/nbtree.h"
 #include "access/transam.h"
 #include "access/xlog.h"
-#include "storage/procarray.h"
 
 #define SEQUENCE_MAGIC 0x1717u
 
@@ -55,7 +55,7 @@ static bool is_live(TransactionId xid, struct liveness *memo)
         return false;
     if (xid != memo->xid) {
         memo->xid = xid;
-        memo->live = TransactionIdIsInProgress(xid);
+        memo->live = loch_xid_is_running(xid);
     }
     return memo->live;
 }

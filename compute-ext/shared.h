@@ -48,6 +48,7 @@
     X(unspill, "local copies dropped because the pageserver can make the page")                    \
     X(cid_overlay_put, "command ids remembered instead of keeping the page")                       \
     X(cid_overlay_applied, "command ids put back into a fetched page")                             \
+    X(cid_overlay_reaped, "command ids forgotten because their transaction has ended")             \
     X(all_visible_raised, "LSNs raised for PD_ALL_VISIBLE")                                        \
     X(local_write, "writes of temporary, unlogged and shared relations")                           \
     X(throttled, "times a backend was slowed for the pageserver's lag")                            \

@@ -66,16 +66,21 @@ Q
 }
 
 right_speculative="1|other updated"
-test_speculative() {
-    sql -v conn="$URL" <<'Q'
+test_speculative() { speculative "select"; }
+switch_speculative_checkpoint=speculative right_speculative_checkpoint="1|other updated"
+test_speculative_checkpoint() { speculative "checkpoint"; }
+speculative() { # WHAT else happens before the page is let go
+    sql -v conn="$URL" -v what="$1" <<'Q'
 create extension if not exists dblink;
 drop table if exists sp;
 create table sp(k int, v text);
-select set_config('t.conn', :'conn', false) \g /dev/null
+select set_config('t.conn', :'conn', false), set_config('t.what', :'what', false) \g /dev/null
+create or replace function spw() returns void language plpgsql as $f$ begin execute current_setting('t.what'); end $f$;
 create or replace function spf(v text, k int) returns int language plpgsql immutable as $f$
 begin
   if v = 'main' then
     perform dblink_exec(current_setting('t.conn'), 'insert into sp values ('||k||', ''other'')');
+    perform spw();
     perform t.evict('sp');
   end if;
   return k;
@@ -84,6 +89,123 @@ create index sp_a on sp(spf(v, k));
 create unique index sp_b on sp(k);
 insert into sp values (1, 'main') on conflict (k) do update set v = sp.v || ' updated';
 select * from sp;
+Q
+}
+
+# The same with pages that other processes write: those are in no list of running transactions, and this session is its first. A
+# transaction that ends after this one began takes away the short cut by which its xid would be the newest of all.
+ends() { printf 'savepoint e;\ninsert into k values (1);\nrollback to e;\nrelease e;\n'; }
+cid_tables="drop table if exists h, k; create table h(a int, pad text) with (autovacuum_enabled=off); create table k(a int) with (autovacuum_enabled=off);"
+
+switch_cid_checkpoint=cid right_cid_checkpoint=2000,2019
+test_cid_checkpoint() {
+    sql <<Q
+$cid_tables
+begin;
+insert into h select g, repeat('x', 100) from generate_series(1, 2000) g;
+declare c cursor for select count(*) from h;
+insert into h select g, 'y' from generate_series(1, 19) g;
+$(ends)
+checkpoint;
+select t.evict('h') \g /dev/null
+fetch c;
+select count(*) from h;
+rollback;
+Q
+}
+
+# Writes ahead of who needs buffers; the first line: it did.
+switch_cid_bgwriter=cid right_cid_bgwriter=t,2000
+small_cid_bgwriter=1
+test_cid_bgwriter() {
+    sql -c "alter system set bgwriter_delay = '10ms'" -c "alter system set bgwriter_lru_maxpages = 1000" \
+        -c "alter system set bgwriter_lru_multiplier = 10" -c "select pg_reload_conf()" >/dev/null
+    sql <<Q
+$cid_tables
+set stats_fetch_consistency = none;
+select pg_stat_get_bgwriter_buf_written_clean() as before \gset
+select set_config('t.before', :'before', false) \g /dev/null
+begin;
+insert into h select g, repeat('x', 100) from generate_series(1, 2000) g;
+declare c cursor for select count(*) from h;
+$(ends)
+do \$\$
+begin
+    for i in 1 .. 1000 loop
+        insert into h select g, repeat('y', 500) from generate_series(1, 200) g;
+        perform pg_sleep(0.01);
+        exit when pg_stat_get_bgwriter_buf_written_clean() >= current_setting('t.before')::bigint + 100;
+    end loop;
+end \$\$;
+select pg_stat_get_bgwriter_buf_written_clean() >= :before + 100;
+fetch c;
+rollback;
+Q
+    sql -c "alter system reset bgwriter_delay" -c "alter system reset bgwriter_lru_maxpages" \
+        -c "alter system reset bgwriter_lru_multiplier" -c "select pg_reload_conf()" >/dev/null
+}
+
+# A subtransaction that has ended, begun after one that runs and has more subtransactions than the list of running ones holds. Its
+# own top is older than all that runs: the parents of its time are not known any more.
+many() { printf 'do $d$ begin for i in 1 .. %d loop begin insert into many values (1); exception when others then raise; end; end loop; end $d$' "$1"; }
+switch_cid_subtrans=cid right_cid_subtrans=2,3
+test_cid_subtrans() {
+    sql <<Q
+create extension if not exists dblink;
+$cid_tables
+select dblink_connect('old', '$URL'), dblink_exec('old', 'create temp table many(a int)') \g /dev/null
+create temp table many(a int);
+begin;
+insert into k values (0);
+$(many 70000);
+select dblink_exec('old', 'begin'), dblink_exec('old', 'insert into many values (0)'), dblink_exec('old', \$q\$$(many 100)\$q\$) \g /dev/null
+savepoint s;
+insert into h values (1, 'x');
+savepoint s; -- the last answer is remembered
+insert into h values (2, 'x');
+commit;
+begin;
+insert into k values (0);
+checkpoint;
+declare c cursor for select count(*) from h;
+insert into h values (3, 'y');
+$(ends)
+checkpoint;
+select t.evict('h') \g /dev/null
+fetch c;
+select count(*) from h;
+rollback;
+Q
+}
+
+# Overlays of a running transaction are still there when those of one that has ended are gone.
+switch_cid_reap=cid right_cid_reap=t,2000,3000
+test_cid_reap() {
+    sql <<Q
+$cid_tables
+begin;
+insert into h select g, repeat('x', 100) from generate_series(1, 2000) g;
+declare c cursor for select count(*) from h;
+insert into h select g, repeat('y', 500) from generate_series(1, 1000) g;
+select t.evict('h') \g /dev/null
+select value as before from loch.stats where name = 'cid_overlay_reaped' \gset
+select set_config('t.before', :'before', false) \g /dev/null
+savepoint e;
+insert into k select g from generate_series(1, 1000) g;
+select t.evict('k') \g /dev/null
+rollback to e;
+release e;
+do \$\$
+begin
+    for i in 1 .. 1000 loop
+        exit when (select value > current_setting('t.before')::bigint from loch.stats where name = 'cid_overlay_reaped');
+        perform pg_sleep(0.02);
+    end loop;
+end \$\$;
+select value > :before from loch.stats where name = 'cid_overlay_reaped';
+fetch c;
+select count(*) from h;
+rollback;
 Q
 }
 
@@ -418,8 +540,15 @@ test_collision() {
 }
 
 right_sizes=t,t,t,t,t
-restart_off_sizes=1
-test_sizes() {
+test_sizes() { sizes off; }
+# Compiled code finds a function by its symbol, not in the table of built-in ones.
+switch_sizes_jit=sizes right_sizes_jit=t,t,t,t,t
+test_sizes_jit() {
+    [ "$(sql -c "select pg_jit_available()")" = t ] || echo "llvmjit.so is not installed"
+    sizes on
+}
+sizes() { # JIT
+    restart_compute # the functions are replaced, or not, at the start
     sql <<'Q'
 drop table if exists sz;
 create table sz(a int primary key, t text);
@@ -431,7 +560,8 @@ create table sizes_before as select pg_relation_size('sz') r, pg_table_size('sz'
     pg_tablespace_size('pg_default') s;
 Q
     restart_compute
-    sql <<'Q' | tr '|' ',' 
+    sql -v jit="$1" <<'Q' | tr '|' ','
+set jit = :jit; set jit_above_cost = 0; set jit_inline_above_cost = 0; set jit_optimize_above_cost = 0;
 select pg_relation_size('sz') = r, pg_table_size('sz') >= t - 65536, pg_indexes_size('sz') = i, pg_total_relation_size('sz') >= x - 65536,
     pg_tablespace_size('pg_default') between s - 2000000 and s + 2000000 from sizes_before;
 Q

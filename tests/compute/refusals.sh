@@ -11,12 +11,21 @@ refused() { # pattern, sql
 }
 
 up
-for call in "pg_create_physical_replication_slot('s', true)" "pg_create_physical_replication_slot('s', false, true)" \
-    "pg_copy_physical_replication_slot('loch_proposer', 's')" "pg_copy_physical_replication_slot('loch_proposer', 's', true)" \
-    "pg_create_logical_replication_slot('s', 'test_decoding')" "pg_copy_logical_replication_slot('loch_proposer', 's')" \
-    "pg_copy_logical_replication_slot('loch_proposer', 's', true)" "pg_copy_logical_replication_slot('loch_proposer', 's', true, 'x')"; do
-    refused "replication slots .* not supported on Loch" "select $call"
-done
+refuse_slots() {
+    local call
+    for call in "pg_create_physical_replication_slot('s', true)" "pg_create_physical_replication_slot('s', false, true)" \
+        "pg_copy_physical_replication_slot('loch_proposer', 's')" "pg_copy_physical_replication_slot('loch_proposer', 's', true)" \
+        "pg_create_logical_replication_slot('s', 'test_decoding')" "pg_copy_logical_replication_slot('loch_proposer', 's')" \
+        "pg_copy_logical_replication_slot('loch_proposer', 's', true)" "pg_copy_logical_replication_slot('loch_proposer', 's', true, 'x')"; do
+        refused "replication slots .* not supported on Loch" "select $call"
+    done
+}
+refuse_slots
+# Compiled code finds a function by its symbol, not in the table of built-in ones.
+export PGOPTIONS="-c jit=on -c jit_above_cost=0 -c jit_inline_above_cost=0 -c jit_optimize_above_cost=0"
+[ "$(q "select pg_jit_available()")" = t ] || fail "no JIT: is llvmjit.so not installed?"
+refuse_slots
+unset PGOPTIONS
 [ "$(q "select string_agg(slot_name, ' ') from pg_replication_slots")" = loch_proposer ] || fail "slots"
 
 "$LOCH" compute stop main >/dev/null
