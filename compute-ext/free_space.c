@@ -13,6 +13,8 @@
 #include "report.h"
 #include "settings.h"
 #include "shared.h"
+#include "throttle.h"
+#include "wait.h"
 
 #include "access/xlog.h"
 #include "miscadmin.h"
@@ -242,6 +244,7 @@ struct making {
     struct loch_buf bytes;
     struct loch_writer w;
     bool full; /* no more files */
+    bool ask;  /* the pageserver, and meanwhile how far it is */
 };
 
 static void begin_file(struct making *m)
@@ -287,6 +290,8 @@ static void add_map(RelFileNode rnode, void *arg)
     const struct loch_rel rel = {rnode.spcNode, rnode.dbNode, rnode.relNode};
     BlockNumber blocks = loch_local_blocks(rnode, FSM_FORKNUM);
 
+    if (m->ask)
+        loch_throttle_look_if_due();
     for (uint32 leaf = 0; LEAF_BLOCK(leaf) < blocks && has_room(m); leaf++) {
         PGAlignedBlock page;
 
@@ -298,6 +303,17 @@ static void add_map(RelFileNode rnode, void *arg)
     }
 }
 
+#ifdef LOCH_TEST_SWITCHES
+static void be_slow(void)
+{
+    for (int ms = 0; ms < loch_settings.test_slow_listing_ms; ms++)
+        loch_wait_socket(-1, false, 1);
+    loch_wait_done();
+}
+#else
+#define be_slow()
+#endif
+
 static bool exists(RelFileNode rnode)
 {
     XLogRecPtr lsn = loch_last_lsn_get(rnode, MAIN_FORKNUM, InvalidBlockNumber);
@@ -306,11 +322,12 @@ static bool exists(RelFileNode rnode)
     if (loch_local_exists(rnode, MAIN_FORKNUM))
         return true;
     loch_wal_flush_to(lsn);
+    be_slow();
     return loch_page_client_size(rnode, MAIN_FORKNUM, lsn, &blocks);
 }
 
 /* Maps that nobody used here, and that are not in files. */
-static void add_unused(struct making *m, bool ask)
+static void add_unused(struct making *m)
 {
     static bool asked; /* since then they tell us themselves */
     bool keep = false;
@@ -318,9 +335,11 @@ static void add_unused(struct making *m, bool ask)
     for (uint32 i = 0; i < listed_count && has_room(m); i++) {
         RelFileNode rnode = {listed[i].rel.spc, listed[i].rel.db, listed[i].rel.rel};
 
+        if (m->ask)
+            loch_throttle_look_if_due();
         if (i == 0 || compare_rels(&listed[i].rel, &listed[i - 1].rel) != 0) {
             keep = pg_atomic_read_u32(&gone[i]) == 0 && !loch_local_exists(rnode, FSM_FORKNUM);
-            if (keep && ask && !asked && !exists(rnode)) {
+            if (keep && m->ask && !asked && !exists(rnode)) {
                 loch_free_space_forget(rnode);
                 keep = false;
             }
@@ -328,18 +347,18 @@ static void add_unused(struct making *m, bool ask)
         if (keep)
             loch_free_space_copy(&m->w, &listed[i]);
     }
-    asked = asked || ask;
+    asked = asked || m->ask;
 }
 
 void loch_free_space_save(bool ask)
 {
-    struct making m = {0};
+    struct making m = {.ask = ask};
 
     if (loch_settings.read_only || RecoveryInProgress())
         return;
     begin_file(&m);
     loch_newest_forks(FSM_FORKNUM, add_map, &m);
-    add_unused(&m, ask);
+    add_unused(&m);
     if (loch_is_ok(loch_writer_finish(&m.w)))
         log_file(m.number++, loch_buf_slice(&m.bytes));
     for (; m.number < FILES_MAX; m.number++)

@@ -86,6 +86,10 @@ static void define_test(void)
                             "One in so many receptions from the pageserver breaks the connection.",
                             NULL, &loch_settings.test_cut_every, 0, 0, INT_MAX, PGC_SIGHUP, 0, NULL,
                             NULL, NULL);
+    DefineCustomIntVariable("loch.test_slow_listing",
+                            "How long each relation takes that the list of free space asks about.",
+                            NULL, &loch_settings.test_slow_listing_ms, 0, 0, INT_MAX, PGC_SIGHUP,
+                            GUC_UNIT_MS, NULL, NULL, NULL);
     DefineCustomBoolVariable("loch.test_keep_stop_state", "What a stop left is not used up.", NULL,
                              &loch_settings.test_keep_stop_state, false, PGC_POSTMASTER, 0, NULL,
                              NULL, NULL);

@@ -36,6 +36,7 @@ struct loch_settings {
     int move_database_max_mb;
     char *test_disable;
     int test_cut_every;        /* answers from the pageserver, one of which is cut; 0: none */
+    int test_slow_listing_ms;  /* a relation more is looked for on the pageserver after that */
     bool test_keep_stop_state; /* what a stop left is not used up, and nothing begins */
     /* parsed once in the postmaster */
     struct loch_id tenant_id;

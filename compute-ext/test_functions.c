@@ -30,6 +30,7 @@ PG_FUNCTION_INFO_V1(loch_test_extend_zero);
 PG_FUNCTION_INFO_V1(loch_test_last_lsn);
 PG_FUNCTION_INFO_V1(loch_test_use_file_number);
 PG_FUNCTION_INFO_V1(loch_test_copy_amid_forgetting);
+PG_FUNCTION_INFO_V1(loch_test_throttle_rounds);
 PG_FUNCTION_INFO_V1(loch_test_cache_fault);
 PG_FUNCTION_INFO_V1(loch_test_cache_damage);
 PG_FUNCTION_INFO_V1(loch_test_cache_counter);
@@ -38,6 +39,7 @@ PGDLLEXPORT Datum loch_test_extend_zero(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_last_lsn(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_use_file_number(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_copy_amid_forgetting(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum loch_test_throttle_rounds(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_cache_fault(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_cache_damage(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum loch_test_cache_counter(PG_FUNCTION_ARGS);
@@ -106,6 +108,13 @@ Datum loch_test_copy_amid_forgetting(PG_FUNCTION_ARGS)
     PageSetLSN((Page)page.data, before);
     smgrextend(reln, MAIN_FORKNUM, 0, page.data, false);
     PG_RETURN_VOID();
+}
+
+/* How often every process was asked to come by. */
+Datum loch_test_throttle_rounds(PG_FUNCTION_ARGS)
+{
+    (void)fcinfo;
+    PG_RETURN_INT64((int64)pg_atomic_read_u64(&loch_shared->throttle_round));
 }
 
 /* The n-th access to the local cache's file from now on fails with this errno. */

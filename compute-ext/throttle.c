@@ -52,6 +52,7 @@ PGDLLEXPORT void loch_throttle_main(Datum arg) pg_attribute_noreturn();
 static bool watching; /* the worker itself never sleeps */
 static uint64 round_seen;
 static uint64 wal_bytes_seen;
+static TimestampTz looked_at, pressed_at; /* the worker's */
 
 void loch_throttle_maybe_sleep(void)
 {
@@ -139,6 +140,7 @@ static void press(void)
                     sleep_us(loch_lag_persisted(), loch_settings.max_persist_lag_kb));
 
     us = Max(us, sleep_us(loch_lag_kept(), slot_limit_kb()));
+    pressed_at = GetCurrentTimestamp();
     pg_atomic_write_u64(&loch_shared->throttle_us, us);
     say_why(us == SLEEP_MOST_US, us == 0);
     if (us == 0)
@@ -151,9 +153,21 @@ static void look(void)
 {
     struct loch_page_status_reply status = {0};
 
+    looked_at = GetCurrentTimestamp();
     if (loch_page_client_try_status(&status))
         loch_lag_note(&status);
     press();
+}
+
+static bool is_due(TimestampTz last)
+{
+    return TimestampDifferenceExceeds(last, GetCurrentTimestamp(), LOOK_EVERY_MS);
+}
+
+void loch_throttle_look_if_due(void)
+{
+    if (is_due(looked_at))
+        look();
 }
 
 /* Also while the pageserver is away. */
@@ -162,7 +176,8 @@ static void between_waits(void)
     loch_lease_watch();
     loch_page_key_look();
     loch_config_files_look();
-    press();
+    if (is_due(pressed_at))
+        press();
 }
 
 /* What was edited just before a stop, and what is kept over it. */

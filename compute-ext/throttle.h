@@ -8,5 +8,7 @@ void loch_throttle_register(void);
 void loch_throttle_maybe_sleep(void);
 /* A transaction is over: the next one, which may only read, does not wait for what it wrote. */
 void loch_throttle_forget(void);
+/* For what keeps the worker that watches: else the pageserver would seem to stand still. */
+void loch_throttle_look_if_due(void);
 
 #endif

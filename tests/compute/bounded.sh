@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Without a quorum, whoever writes is slowed: autovacuum too, until it is cancelled; and with a loch.max_lag beyond
-# max_slot_wal_keep_size as well, where too much WAL would cost the server its only way to the quorum.
+# max_slot_wal_keep_size as well, where too much WAL would cost the server its only way to the quorum. And the lag is looked at
+# while the list of free space is made, and nobody is asked to come by more often than that.
 . "$(dirname "$0")/../e2e/lib.sh"
 
 up
@@ -54,4 +55,35 @@ let_go
 wait "$writer" || fail "the writer: $(cat "$WORK/writer")"
 [ "$(sql -c "select count(*) from much")" = 120000 ] || fail "rows"
 note "ok   writers are slowed before the slot is lost"
+
+# Thirty seconds at least, for a hundred relations that nobody has used since the start.
+sql <<'Q'
+select format('create table u%s as select %s a', g, g) from generate_series(1, 100) g \gexec
+select format('vacuum u%s', g) from generate_series(1, 100) g \gexec
+Q
+sql -f "$ROOT/tests/compute/functions.sql"
+start autovacuum=off,loch.prewarm_interval=1,loch.test_slow_listing=300,loch.max_lag=1MB
+old() { [ "$(sql -c "select now() > pg_postmaster_start_time() + '4 s'")" = t ]; }
+wait_until 60 old
+seen=$(sql -c "select pageserver_answered_at from loch.lag")
+looked_at() { [ "$(sql -c "select pageserver_answered_at > '$seen'::timestamptz + '1 s' from loch.lag")" = t ]; }
+wait_until 20 looked_at || fail "while the list is made nobody looks at the lag: $(sql -c 'table loch.lag')"
+[ "$(sql -c "select value from loch.stats where name = 'free_space_saved'")" = 0 ] || fail "the list was made too soon"
+note "ok   the lag is looked at while the list of free space is made"
+
+sql -c "select t.throttle_rounds()" >/dev/null
+stop_quorum
+psql "$URL" -X -q -c "set synchronous_commit = off" -c "insert into much select g, repeat('m', 1000) from generate_series(1, 10000) g" >/dev/null 2>&1 &
+BACKGROUND+=("$!")
+wait_until 60 slowed || fail "nobody is slowed: $(sql -c 'table loch.lag')"
+rounds=$(sql <<'Q'
+select t.throttle_rounds() as before, clock_timestamp() as began \gset
+select pg_sleep(2) \g /dev/null
+select t.throttle_rounds() - :before <= extract(epoch from clock_timestamp() - :'began') * 20 + 2, t.throttle_rounds() - :before;
+Q
+)
+[ "$(sql -c "select value from loch.stats where name = 'free_space_saved'")" = 0 ] || fail "the list was made too soon"
+let_go
+[ "${rounds%|*}" = t ] || fail "${rounds#*|} rounds within two seconds"
+note "ok   ${rounds#*|} rounds within two seconds"
 note "passed"

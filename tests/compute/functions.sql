@@ -5,6 +5,7 @@ CREATE OR REPLACE FUNCTION t.extend_zero(regclass) RETURNS void LANGUAGE c AS 'l
 CREATE OR REPLACE FUNCTION t.last_lsn(regclass, int) RETURNS pg_lsn LANGUAGE c AS 'loch', 'loch_test_last_lsn';
 CREATE OR REPLACE FUNCTION t.use_file_number(oid) RETURNS void LANGUAGE c AS 'loch', 'loch_test_use_file_number';
 CREATE OR REPLACE FUNCTION t.copy_amid_forgetting() RETURNS void LANGUAGE c AS 'loch', 'loch_test_copy_amid_forgetting';
+CREATE OR REPLACE FUNCTION t.throttle_rounds() RETURNS bigint LANGUAGE c AS 'loch', 'loch_test_throttle_rounds';
 CREATE OR REPLACE FUNCTION t.cache_fault(bigint, int) RETURNS void LANGUAGE c AS 'loch', 'loch_test_cache_fault';
 CREATE OR REPLACE FUNCTION t.cache_damage() RETURNS void LANGUAGE c AS 'loch', 'loch_test_cache_damage';
 CREATE OR REPLACE FUNCTION t.cache_counter(bigint) RETURNS void LANGUAGE c AS 'loch', 'loch_test_cache_counter';
