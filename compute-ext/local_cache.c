@@ -11,8 +11,9 @@
  * - evict against read: a place is written under the part's exclusive lock and read under its
  * shared lock, in one go with the seal that opens it.
  * - a page that is kept in its file has no entry: keeping it removes the entry before its buffer's
- *   I/O lock is given back; who puts pages without that lock (prewarm) looks at the file after
- * taking the part's count of kept pages, and puts nothing when the count has moved.
+ *   I/O lock is given back; who puts what was read, perhaps without that lock (prewarm, and
+ *   pg_prewarm), looks at the file after taking the part's count of kept pages, and puts nothing
+ *   when the count has moved.
  * - resize: the limits sink under each part's lock, then the file is cut; nobody touches a place at
  *   or beyond its part's limit.
  * The locks are held over a read or write of one block: a memory copy on a tmpfs. */

@@ -31,12 +31,13 @@ void loch_cache_apply_size(void);
 bool loch_cache_get(RelFileNode rnode, BlockNumber block, XLogRecPtr lsn, char *page);
 /* Whether a get would find it. */
 bool loch_cache_has(RelFileNode rnode, BlockNumber block, XLogRecPtr lsn);
-/* Remembers a page. `lsn`: its last-written LSN, looked up after a write raised it, and before a
- * read was sent. */
+/* Remembers a page that is being written. `lsn`: its last-written LSN, looked up after the write
+ * raised it. */
 void loch_cache_put(RelFileNode rnode, BlockNumber block, XLogRecPtr lsn, const char *page);
-/* The same for a page that was not read under its buffer's lock, so that it may have been kept in
- * its file meanwhile: nothing happens if it was. `mark` was asked for before looking whether the
- * file keeps the page, and before `lsn`. True: it is in the cache. */
+/* The same for a page that was read, perhaps not under its buffer's lock, so that it may have been
+ * kept in its file meanwhile: nothing happens if it was. `mark` was asked for before looking
+ * whether the file keeps the page, and before `lsn`, that before the read was sent. True: it is in
+ * the cache. */
 uint32 loch_cache_mark(RelFileNode rnode, BlockNumber block);
 bool loch_cache_put_marked(RelFileNode rnode, BlockNumber block, XLogRecPtr lsn, const char *page,
                            uint32 mark);

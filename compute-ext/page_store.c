@@ -239,8 +239,9 @@ static void fetch(SMgrRelation reln, ForkNumber fork, BlockNumber block, XLogRec
     loch_page_client_get_posted(rnode, fork, block, lsn, posted_id, page);
 }
 
+/* `mark`: the local cache's, from before the look at the file. */
 static void read_remote(SMgrRelation reln, ForkNumber fork, BlockNumber block, XLogRecPtr lsn,
-                        char *page)
+                        uint32 mark, char *page)
 {
     RelFileNode rnode = reln->smgr_rnode.node;
     uint64 posted_id;
@@ -250,7 +251,7 @@ static void read_remote(SMgrRelation reln, ForkNumber fork, BlockNumber block, X
     else
         fetch(reln, fork, block, lsn, posted_id, page);
     if (fork == MAIN_FORKNUM && !loch_page_is_zero(page))
-        loch_cache_put(rnode, block, lsn, page);
+        (void)loch_cache_put_marked(rnode, block, lsn, page, mark);
 }
 
 /* A page in the local cache is not kept in its file: what keeps one removes the other. */
@@ -284,6 +285,7 @@ static bool read_local(SMgrRelation reln, ForkNumber fork, BlockNumber block, ch
 
 static void store_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
 {
+    uint32 mark = 0;
     XLogRecPtr lsn;
 
     if (loch_seam_probed(SEAM_READ))
@@ -291,13 +293,16 @@ static void store_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, ch
     loch_lease_check();
     /* Also for a page that was prewarmed before anybody used it: writing it will need the file. */
     (void)loch_materialise(reln, fork);
+    /* Not every read has the buffer's I/O lock: pg_prewarm(..., 'read'). */
+    if (fork == MAIN_FORKNUM)
+        mark = loch_cache_mark(reln->smgr_rnode.node, block);
     lsn = loch_last_lsn_get(reln->smgr_rnode.node, fork, block);
     if (read_cached(reln, fork, block, lsn, page)) {
         loch_readahead_continue(reln, fork, block);
     } else {
         if (!is_hole(reln, fork, block) && read_local(reln, fork, block, page))
             return;
-        read_remote(reln, fork, block, lsn, page);
+        read_remote(reln, fork, block, lsn, mark, page);
     }
     if (fork == MAIN_FORKNUM)
         loch_overlay_apply(reln->smgr_rnode.node, block, (Page)page);

@@ -473,6 +473,53 @@ select count(*) from lc;
 Q
 }
 
+# A page read past the buffers, which waits for storage while the page is kept in its file: what comes then is not the page. Its
+# last-written LSN stays what it was, that of a change of databases. The first line: the reader waited. What runs while storage is
+# stopped has run before.
+switch_cache_read=cache right_cache_read=t,1,2
+cached_cache_read=1
+test_cache_read() {
+    local storage
+    storage=$(daemon_pid pageserver)
+    cat >"$WORK/reader.sql" <<Q
+select pg_prewarm('k', 'read') \g /dev/null
+\! kill -STOP $storage
+select pg_prewarm('h', 'read') \g /dev/null
+Q
+    sql <<Q
+create extension if not exists pg_prewarm;
+$cid_tables
+insert into k values (1);
+create or replace function reader_is(wanted text) returns bool language plpgsql as \$\$
+declare state text;
+begin
+    for i in 1 .. 1000 loop
+        perform pg_stat_clear_snapshot();
+        select coalesce(wait_event, '') || substring(query from '''.''') into state from pg_stat_activity where application_name = 'reader';
+        if coalesce(state, 'over') = wanted then return true; end if;
+        perform pg_sleep(0.02);
+    end loop;
+    return false;
+end \$\$;
+begin;
+insert into h values (1, 'x');
+declare c cursor for select count(*) from h;
+insert into h values (2, 'x');
+alter database postgres connection limit -1;
+select reader_is('over'), t.evict('k') \g /dev/null
+\! PGAPPNAME=reader psql "$URL" -X -f "$WORK/reader.sql" >"$WORK/reader.out" 2>&1 &
+select reader_is('Extension''h''');
+select t.evict('h') \g /dev/null
+\! kill -CONT $storage
+select reader_is('over') \g /dev/null
+fetch c;
+select count(*) from h;
+rollback;
+Q
+    kill -CONT "$storage"
+    cat "$WORK/reader.out"
+}
+
 right_sequence=4
 test_sequence() {
     sql <<'Q'
