@@ -1,6 +1,7 @@
 /* Holds: the deletion of timelines. Invariants: a mark made durable first says that the deletion
  * has begun, so that a restart finishes it instead of finding a damaged timeline; nothing is
- * deleted while it is in use. */
+ * deleted while it is in use; a timeline is known until its last file is gone, so that nobody is
+ * told that it is and no other one is made there. */
 #include "drop.h"
 
 #include "service.h"
@@ -19,7 +20,6 @@ struct drop {
     bool whole_tenant;
     struct loch_console_request *request;
     struct sk_timeline *current;
-    char dir[SK_PATH_BYTES];
     struct sk_failure failure;
 };
 
@@ -95,26 +95,70 @@ out:
     return st;
 }
 
+loch_status sk_timeline_on_disk(const struct sk_timeline *tl, bool *there)
+{
+    struct sk_dir_content seen;
+    loch_status st = sk_dir_look(tl->daemon->env, tl->dir, &seen);
+
+    if (st.code != LOCH_E_NOT_FOUND)
+        LOCH_TRY(st);
+    if (seen.dropped) {
+        LOCH_INFO("timeline %s: its drop is finished", tl->timeline_text);
+        LOCH_TRY(sk_drop_files(tl->daemon->env, tl->dir));
+        seen.any = false;
+    }
+    *there = seen.any;
+    return LOCH_OK;
+}
+
 static void next(struct drop *d);
 
 static void work(void *arg)
 {
     struct drop *d = arg;
+    const char *dir = d->current->dir;
+    struct sk_dir_content seen;
+    loch_status st = sk_dir_look(d->daemon->env, dir, &seen);
 
-    sk_failure_take(&d->failure, sk_drop_files(d->daemon->env, d->dir));
+    if (loch_is_ok(st))
+        st = sk_drop_files(d->daemon->env, dir);
+    else if (st.code == LOCH_E_NOT_FOUND) /* its creation came to nothing */
+        st = LOCH_OK;
+    sk_failure_take(&d->failure, st);
+}
+
+static void refuse(struct drop *d, loch_status st)
+{
+    loch_console_fail(d->request, st);
+    free(d);
+}
+
+/* It stays, DROPPING: the next drop goes on. */
+static void failed(struct drop *d, loch_status st)
+{
+    struct sk_timeline *tl = d->current;
+
+    (void)snprintf(tl->why, sizeof tl->why, "cannot be dropped: %s", loch_error_text());
+    LOCH_ERROR("timeline %s of tenant %s %s", tl->timeline_text, tl->tenant_text, tl->why);
+    tl->dropping = false;
+    refuse(d, st);
 }
 
 static void done(void *arg)
 {
     struct drop *d = arg;
-    loch_status st = sk_failure_raise(&d->failure);
+    struct sk_timeline *tl = d->current;
 
+    tl->job = false; /* which a revocation may have waited for */
+    sk_daemon_wiped(d->daemon, &tl->tenant, &tl->timeline);
+    loch_status st = sk_failure_raise(&d->failure);
     if (!loch_is_ok(st)) {
-        loch_console_fail(d->request, st);
-        free(d);
+        failed(d, st);
         return;
     }
-    LOCH_INFO("dropped %s", d->dir);
+    LOCH_INFO("dropped %s", tl->dir);
+    sk_daemon_forget(d->daemon, tl);
+    sk_timeline_destroy(tl);
     next(d);
 }
 
@@ -144,34 +188,36 @@ static void poll(void *arg)
             sk_daemon_fail_stop("cannot start a timer", st);
         return;
     }
-    (void)snprintf(d->dir, sizeof d->dir, "%s", tl->dir);
-    const struct loch_id tenant = tl->tenant;
-    const struct loch_id timeline = tl->timeline;
-    const bool was_parked = tl->parked; /* revoked meanwhile: its end may be what was waited for */
-    sk_daemon_forget(d->daemon, tl);
-    sk_timeline_destroy(tl);
-    if (was_parked)
-        sk_daemon_wiped(d->daemon, &tenant, &timeline);
-    d->current = NULL;
+    sk_timeline_empty(tl);
+    sk_daemon_wiped(d->daemon, &tl->tenant, &tl->timeline);
     st = loch_env_work(d->daemon->env, work, done, d);
     if (!loch_is_ok(st)) {
-        loch_console_fail(d->request, st);
-        free(d);
+        failed(d, st);
+        return;
     }
+    tl->job = true;
 }
 
 static void next(struct drop *d)
 {
+    bool others = false;
+
     for (size_t i = 0; d->whole_tenant && i < d->daemon->timeline_count; i++) {
         struct sk_timeline *tl = d->daemon->timelines[i];
-        if (loch_id_equal(&tl->tenant, &d->tenant) && !tl->dropping) {
+        if (!loch_id_equal(&tl->tenant, &d->tenant))
+            continue;
+        if (!tl->dropping) {
             tl->dropping = true;
             d->current = tl;
             poll(d);
             return;
         }
+        others = true;
     }
-    finish(d);
+    if (others)
+        refuse(d, LOCH_FAIL(LOCH_E_UNAVAILABLE, "a timeline of the tenant is being dropped"));
+    else
+        finish(d);
 }
 
 loch_status sk_drop(struct sk_daemon *daemon, const struct loch_id *tenant,

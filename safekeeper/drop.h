@@ -13,10 +13,15 @@ struct sk_dir_content {
 LOCH_STATUS sk_dir_look(struct loch_env *env, const char *dir, struct sk_dir_content *out);
 
 /* timeline NULL: all of the tenant's. What is not there is dropped already. Answers the request
- * later when LOCH_OK. */
+ * later when LOCH_OK. After a failure what is left stays DROPPING, and the same again goes on. */
 LOCH_STATUS sk_drop(struct sk_daemon *daemon, const struct loch_id *tenant,
                     const struct loch_id *timeline, struct loch_console_request *request);
-/* Deletes every file of a timeline's directory, the mark last. Start-up and pool threads. */
+/* Deletes every file of a timeline's directory, the mark last. Start-up and pool threads; also
+ * before a timeline is made there. */
 LOCH_STATUS sk_drop_files(struct loch_env *env, const char *dir);
+/* Whether its directory holds a timeline. What a drop left behind is deleted first; a directory
+ * without any file, as a creation that was cut short leaves it, holds none. Start-up and pool
+ * threads. */
+LOCH_STATUS sk_timeline_on_disk(const struct sk_timeline *tl, bool *there);
 
 #endif

@@ -442,12 +442,19 @@ static void give_back(struct sk_timeline *tl)
     tl->control = (struct sk_control){0};
 }
 
-void sk_timeline_destroy(struct sk_timeline *tl)
+void sk_timeline_empty(struct sk_timeline *tl)
 {
     LOCH_ASSERT(sk_timeline_idle(tl));
     loch_timer_cancel(tl->parks);
+    tl->parks = NULL;
+    tl->parked = false;
     sk_lsn_metrics_drop(tl);
     give_back(tl);
+}
+
+void sk_timeline_destroy(struct sk_timeline *tl)
+{
+    sk_timeline_empty(tl);
     free(tl);
 }
 
@@ -538,20 +545,6 @@ void sk_timeline_break(struct sk_timeline *tl, const char *why)
     sk_export_drop(tl, "the timeline is broken on this safekeeper");
 }
 
-loch_status sk_timeline_on_disk(const struct sk_timeline *tl, bool *there)
-{
-    struct sk_dir_content seen;
-
-    LOCH_TRY(sk_dir_look(tl->daemon->env, tl->dir, &seen));
-    if (seen.dropped) {
-        LOCH_INFO("timeline %s: its drop is finished", tl->timeline_text);
-        LOCH_TRY(sk_drop_files(tl->daemon->env, tl->dir));
-        seen.any = false;
-    }
-    *there = seen.any;
-    return LOCH_OK;
-}
-
 struct open_job {
     struct sk_timeline *tl;
     bool create;
@@ -559,6 +552,7 @@ struct open_job {
     struct sk_control control;
     struct sk_wal_found found;
     bool keys_failed;
+    bool left; /* a creation: there is something in its directory */
     struct sk_failure failure;
 };
 
@@ -630,8 +624,11 @@ static loch_status open_steps(struct open_job *job)
         LOCH_TRY(loch_keys_open_lock(tl->daemon->keys, &tl->tenant, &tl->timeline));
     LOCH_TRY(loch_keys_timeline_open(tl->daemon->keys, &tl->tenant, &tl->timeline));
     job->keys_failed = false;
-    if (job->create)
+    if (job->create) {
+        bool there; /* a mark of a drop would end with the next start all that is made here */
+        LOCH_TRY(sk_timeline_on_disk(tl, &there));
         LOCH_TRY(write_first_control(job));
+    }
     LOCH_TRY(check_put_back(tl));
     LOCH_TRY(sk_control_load(tl->dir, &tl->sealer, &job->control));
     return sk_wal_recover(tl->dir, &tl->sealer, &job->control, &job->found);
@@ -640,8 +637,13 @@ static loch_status open_steps(struct open_job *job)
 static void open_work(void *arg)
 {
     struct open_job *job = arg;
+    struct sk_dir_content seen;
 
     sk_failure_take(&job->failure, open_steps(job));
+    if (!job->create)
+        return;
+    loch_status st = sk_dir_look(job->tl->daemon->env, job->tl->dir, &seen);
+    job->left = seen.any || (!loch_is_ok(st) && st.code != LOCH_E_NOT_FOUND);
 }
 
 static loch_status activate(struct sk_timeline *tl, struct open_job *job)
@@ -722,12 +724,13 @@ static void open_done(void *arg)
     struct open_job *job = arg;
     struct sk_timeline *tl = job->tl;
     bool create = job->create;
+    const bool left = job->left;
     loch_status st = activate(tl, job);
 
     tl->job = false;
     if (!loch_is_ok(st)) {
         (void)snprintf(tl->why, sizeof tl->why, "%s", loch_error_text());
-        tl->state = may_pass(job, st) ? SK_WAITING : SK_BROKEN;
+        tl->state = may_pass(job, st) && !left ? SK_WAITING : SK_BROKEN;
         tl->retry_ns = loch_env_now_ns(tl->daemon->env) + UINT64_C(3000000000);
         if (tl->state == SK_BROKEN || !tl->said)
             LOCH_ERROR("timeline %s of tenant %s is %s: %s", tl->timeline_text, tl->tenant_text,
@@ -750,7 +753,8 @@ static void open_done(void *arg)
     struct sk_daemon *daemon = tl->daemon;
     const struct loch_id tenant = tl->tenant, timeline = tl->timeline;
     const bool holds = sk_timeline_holds_plaintext(tl);
-    if (create && !loch_is_ok(st) && !tl->dropping) { /* it never came to be */
+    /* It never came to be; but what is left of it has to be dropped. */
+    if (create && !loch_is_ok(st) && !left && !tl->dropping) {
         sk_daemon_forget(tl->daemon, tl);
         sk_timeline_destroy(tl);
     }

@@ -78,14 +78,14 @@ struct sk_timeline_spec {
 
 LOCH_STATUS sk_timeline_new(struct sk_daemon *daemon, const struct loch_id *tenant,
                             const struct loch_id *timeline, struct sk_timeline **out);
-/* Nothing may be under way (sk_timeline_idle). */
+/* All but what it is called goes from memory; only its state says what it is then. Nothing may be
+ * under way (sk_timeline_idle). */
+void sk_timeline_empty(struct sk_timeline *tl);
+/* Nothing may be under way. */
 void sk_timeline_destroy(struct sk_timeline *tl);
 /* Reads it from disk on a pool thread; then it is ACTIVE, WAITING or BROKEN. With `spec` it is
  * created first, durably. */
 LOCH_STATUS sk_timeline_open(struct sk_timeline *tl, const struct sk_timeline_spec *spec);
-/* Whether its directory holds a timeline. What a drop left behind is deleted first; a directory
- * without any file, as a creation that was cut short leaves it, holds none. Start-up only. */
-LOCH_STATUS sk_timeline_on_disk(const struct sk_timeline *tl, bool *there);
 bool sk_timeline_idle(const struct sk_timeline *tl);
 /* Closes its connections and stops recovery: before a drop or a stop. */
 void sk_timeline_quiesce(struct sk_timeline *tl, const char *why);
