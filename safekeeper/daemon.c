@@ -2,6 +2,7 @@
  * Invariants: a data directory belongs to one node for good; a disk that fails ends the process. */
 #include "daemon.h"
 
+#include "drop.h"
 #include "export.h"
 #include "journal.h"
 #include "node_file.h"

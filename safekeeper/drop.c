@@ -95,6 +95,22 @@ out:
     return st;
 }
 
+loch_status sk_timeline_on_disk(const struct sk_timeline *tl, bool *there)
+{
+    struct sk_dir_content seen;
+    loch_status st = sk_dir_look(tl->daemon->env, tl->dir, &seen);
+
+    if (st.code != LOCH_E_NOT_FOUND)
+        LOCH_TRY(st);
+    if (seen.dropped) {
+        LOCH_INFO("timeline %s: its drop is finished", tl->timeline_text);
+        LOCH_TRY(sk_drop_files(tl->daemon->env, tl->dir));
+        seen.any = false;
+    }
+    *there = seen.any;
+    return LOCH_OK;
+}
+
 static void next(struct drop *d);
 
 static void work(void *arg)

@@ -19,5 +19,9 @@ LOCH_STATUS sk_drop(struct sk_daemon *daemon, const struct loch_id *tenant,
 /* Deletes every file of a timeline's directory, the mark last. Start-up and pool threads; also
  * before a timeline is made there. */
 LOCH_STATUS sk_drop_files(struct loch_env *env, const char *dir);
+/* Whether its directory holds a timeline. What a drop left behind is deleted first; a directory
+ * without any file, as a creation that was cut short leaves it, holds none. Start-up and pool
+ * threads. */
+LOCH_STATUS sk_timeline_on_disk(const struct sk_timeline *tl, bool *there);
 
 #endif

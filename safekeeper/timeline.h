@@ -86,10 +86,6 @@ void sk_timeline_destroy(struct sk_timeline *tl);
 /* Reads it from disk on a pool thread; then it is ACTIVE, WAITING or BROKEN. With `spec` it is
  * created first, durably. */
 LOCH_STATUS sk_timeline_open(struct sk_timeline *tl, const struct sk_timeline_spec *spec);
-/* Whether its directory holds a timeline. What a drop left behind is deleted first; a directory
- * without any file, as a creation that was cut short leaves it, holds none. Start-up and pool
- * threads. */
-LOCH_STATUS sk_timeline_on_disk(const struct sk_timeline *tl, bool *there);
 bool sk_timeline_idle(const struct sk_timeline *tl);
 /* Closes its connections and stops recovery: before a drop or a stop. */
 void sk_timeline_quiesce(struct sk_timeline *tl, const char *why);
