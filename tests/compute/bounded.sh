@@ -73,7 +73,7 @@ note "ok   the lag is looked at while the list of free space is made"
 
 sql -c "select t.throttle_rounds()" >/dev/null
 stop_quorum
-psql "$URL" -X -q -c "set synchronous_commit = off" -c "insert into much select g, repeat('m', 1000) from generate_series(1, 10000) g" >/dev/null 2>&1 &
+psql "$URL" -X -q -c "set synchronous_commit = off" -c "insert into much select g, repeat('m', 1000) from generate_series(1, 2000000) g" >/dev/null 2>&1 &
 BACKGROUND+=("$!")
 wait_until 60 slowed || fail "nobody is slowed: $(sql -c 'table loch.lag')"
 rounds=$(sql <<'Q'
