@@ -23,7 +23,7 @@ slowed() { [ "$(count)" -gt 0 ]; }
 
 start autovacuum_naptime=1,autovacuum_vacuum_cost_delay=0,shared_buffers=256MB
 sql -c "create table worn (a int primary key) with (autovacuum_enabled = off)" \
-    -c "insert into worn select g from generate_series(1, 600000) g" -c "delete from worn" \
+    -c "insert into worn select g from generate_series(1, 1500000) g" -c "delete from worn" \
     -c "alter system set loch.max_lag = '1MB'" -c "select pg_reload_conf()" >/dev/null
 worker() { sql -c "select pid from pg_stat_activity where backend_type = 'autovacuum worker' and query ~ 'worn'"; }
 stop_quorum
