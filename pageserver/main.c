@@ -233,11 +233,6 @@ static loch_status start(const struct loch_daemon *daemon, void **state)
     return start_all(ps, daemon);
 }
 
-static void consider_end(void *arg)
-{
-    loch_pageserver_consider_end(arg);
-}
-
 static void stop(void *state)
 {
     struct loch_pageserver *ps = state;
@@ -248,7 +243,7 @@ static void stop(void *state)
     loch_listener_close(ps->listener);
     loch_upkeep_stop(ps->upkeep);
     loch_served_stop_all(ps);
-    loch_env_post(ps->env, consider_end, ps);
+    loch_env_post(ps->env, loch_pageserver_consider_end, ps);
 }
 
 static void finish(void *state)

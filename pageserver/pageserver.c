@@ -20,8 +20,9 @@ LOCH_STATUS loch_failure_raise(const struct loch_failure *failure)
     return LOCH_FAIL(failure->st.code, "%s", failure->text);
 }
 
-void loch_pageserver_consider_end(struct loch_pageserver *ps)
+void loch_pageserver_consider_end(void *pageserver)
 {
+    struct loch_pageserver *ps = pageserver;
     if (ps->stopping && ps->served == NULL && ps->requests == 0)
         loch_env_stop(ps->env);
 }

@@ -85,6 +85,6 @@ void loch_failure_set(struct loch_failure *failure, loch_status st);
 LOCH_STATUS loch_failure_raise(const struct loch_failure *failure);
 
 /* Ends the loop when the daemon is stopping and nothing is in flight any more. */
-void loch_pageserver_consider_end(struct loch_pageserver *ps);
+void loch_pageserver_consider_end(void *pageserver);
 
 #endif

@@ -13,17 +13,12 @@ static void stop_what_came(void *arg)
     loch_served_stop_all(arg);
 }
 
-static void consider_end(void *arg)
-{
-    loch_pageserver_consider_end(arg);
-}
-
 void loch_served_stop_all(struct loch_pageserver *ps)
 {
     for (struct loch_served *s = ps->served, *next; s != NULL; s = next) {
         next = s->next;
         if (loch_served_find(ps, &s->tenant, &s->timeline_id) == s)
-            loch_served_stop(s, consider_end, ps);
+            loch_served_stop(s, loch_pageserver_consider_end, ps);
     }
 }
 

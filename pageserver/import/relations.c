@@ -152,8 +152,7 @@ static LOCH_STATUS put_page(const struct listing *list, const struct file *file,
                          "%s: block %u was changed at " LOCH_LSN_FMT
                          ", but the cluster's WAL ends at " LOCH_LSN_FMT
                          ": it would miss changes to come; pg_resetwal -l past that LSN, start and "
-                         "stop the server, "
-                         "then import it",
+                         "stop the server, then import it",
                          path, block, LOCH_LSN_ARG(loch_page_lsn(page)),
                          LOCH_LSN_ARG(list->import->facts->start_lsn));
     loch_page_set_checksum(page, 0);

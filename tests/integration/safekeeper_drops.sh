@@ -8,12 +8,6 @@ cd "$(dirname "$0")/../.."
 # shellcheck source=tests/integration/lib/safekeepers.sh
 . tests/integration/lib/safekeepers.sh drops 1 21520 "${1:-build}"
 write_ini 1
-refused() { # text, what it says, command...: fails, and says so
-    local text=$1 says=$2; shift 2
-    if "$@" >"$dir/out" 2>&1; then bad "$text: it was taken"
-    elif grep -q -- "$says" "$dir/out"; then ok "$text: $(grep -m 1 -- "$says" "$dir/out" | cut -c1-170)"
-    else bad "$text"; tail -3 "$dir/out"; fi
-}
 state_is() { [ "$(state_of 1 "$timeline")" = "$2" ] && ok "$1: $2" || bad "$1: '$(state_of 1 "$timeline")', not '$2'"; }
 empty() { [ -z "$(ls -A "$tl" 2>/dev/null)" ] && ok "$1: no file is left" || bad "$1: $(ls -A "$tl" | tr '\n' ' ')"; }
 tl=$dir/sk1/tenants/$tenant/timelines/$timeline

@@ -8,12 +8,6 @@ cd "$(dirname "$0")/../.."
 # shellcheck source=tests/integration/lib/safekeepers.sh
 . tests/integration/lib/safekeepers.sh limits 1 21480 "${1:-build}"
 write_ini 1
-refused() { # text, what it says, command...: fails, and says so
-    local text=$1 says=$2; shift 2
-    if "$@" >"$dir/out" 2>&1; then bad "$text: it was taken"
-    elif grep -q -- "$says" "$dir/out"; then ok "$text: $(grep -m 1 -- "$says" "$dir/out" | cut -c1-170)"
-    else bad "$text"; tail -3 "$dir/out"; fi
-}
 
 expect "keys are made" proposer setup "$timeline"
 

@@ -23,6 +23,12 @@ expect() { # text command...: the command succeeds
     local text=$1; shift
     if "$@" >"$dir/out" 2>&1; then ok "$text"; else bad "$text"; tail -5 "$dir/out"; fi
 }
+refused() { # text, what it says, command...: fails, and says so
+    local text=$1 says=$2; shift 2
+    if "$@" >"$dir/out" 2>&1; then bad "$text: it was taken"
+    elif grep -q -- "$says" "$dir/out"; then ok "$text: $(grep -m 1 -- "$says" "$dir/out" | cut -c1-170)"
+    else bad "$text"; tail -3 "$dir/out"; fi
+}
 wait_for() { # seconds command...: until it succeeds; 1 when it does not
     local until=$((SECONDS + $1)); shift
     until "$@"; do [ "$SECONDS" -lt "$until" ] || return 1; sleep 0.05; done

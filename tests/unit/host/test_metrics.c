@@ -181,7 +181,7 @@ static void over_http_with_many_descriptors(void **state)
     (void)state;
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
     if (limit.rlim_max < MANY + 100)
-        skip();
+        skip(); /* so many descriptors are not to be had here */
     const struct rlimit before = limit;
     limit.rlim_cur = MANY + 100 > limit.rlim_cur ? MANY + 100 : limit.rlim_cur;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
