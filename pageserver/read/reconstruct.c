@@ -72,6 +72,13 @@ LOCH_STATUS loch_page_build(struct loch_view *view, const struct loch_key *key,
     return LOCH_OK;
 }
 
+/* What is made again in less time than its copy into the cache is worth: an image, or a chain
+ * that took neither a redo process nor a disk. */
+static bool is_cheap(const struct loch_view *view)
+{
+    return view->applied == 0 || view->at_once;
+}
+
 LOCH_STATUS loch_reconstruct(struct loch_view *view, const struct loch_key *key, loch_lsn floor,
                              loch_lsn lsn, uint8_t out[static LOCH_PAGE_BYTES], loch_lsn *version)
 {
@@ -94,7 +101,7 @@ LOCH_STATUS loch_reconstruct(struct loch_view *view, const struct loch_key *key,
     *version = list.count > 0 ? list.items[0].lsn : cached;
     if (cache != NULL && list.count > 0 && (hit || view->passing == NULL))
         loch_page_cache_put(cache, &info->tenant, &info->timeline, key, *version, lsn,
-                            view->applied == 0, out);
+                            is_cheap(view), out);
     else if (hit)
         loch_page_cache_confirm(cache, &info->tenant, &info->timeline, key, cached, lsn);
 out:
