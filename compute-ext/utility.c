@@ -200,7 +200,7 @@ static void run_with_stand_in(PlannedStmt *pstmt, const char *query, bool read_o
 
 /* Writers are slowed inside of their statements, where a cancel and a time-out still end them: when
  * a transaction commits it is too late for both, as others' callbacks may have committed elsewhere.
- */
+ * It is too late, too, when a database's files are gone. */
 static void slow_down(void)
 {
     loch_throttle_maybe_sleep();
@@ -239,7 +239,7 @@ static void on_utility(PlannedStmt *pstmt, const char *query, bool read_only_tre
         run_statement(pstmt, query, read_only_tree, context, params, env, dest, qc);
     if (tag == T_AlterSystemStmt)
         loch_config_files_wait();
-    if (tag != T_TransactionStmt)
+    if (tag != T_TransactionStmt && !forces_sync(tag))
         slow_down();
 }
 
