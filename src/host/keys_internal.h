@@ -225,9 +225,14 @@ LOCH_STATUS keys_ring_wrap_kek(const struct loch_keyring *ring, const struct loc
                                struct loch_buf *out);
 /* Puts the first keyring, all keys PENDING. LOCH_E_EXISTS. */
 LOCH_STATUS keys_ring_create(const struct loch_keys_options *o, const struct loch_id *tenant);
-/* The CMK for new KEKs of the tenant (branch none) or a branch, which must have one pinned. */
+/* The CMK for the first KEKs of the tenant (branch none) or a branch, which must have one pinned:
+ * the last pin. */
 LOCH_STATUS keys_ring_kms(const struct loch_keys_options *o, const struct loch_id *tenant,
                           const struct loch_id *branch, struct loch_kms **out);
+/* The CMK that holds the active KEKs of the tenant (branch none) or the branch, whatever else is
+ * pinned. Borrowed. */
+LOCH_STATUS keys_ring_holder(const struct loch_keys_options *o, const struct keys_tenant *t,
+                             const struct loch_id *branch, struct loch_kms **out);
 /* Puts a successor of t with PENDING keys for each timeline that has neither active nor pending
  * ones, below the KEKs of `lock` (none: the tenant's); the lock of a timeline that is the lock
  * itself is made first. *changed says whether there was anything to put. LOCH_E_STALE: somebody

@@ -3,7 +3,8 @@
  * The order in which a key comes to life (docs/format/keyring.md): PENDING is put, read back,
  * unwrapped anew and compared with its commitment, and only then put again as ACTIVE; nothing is
  * sealed under a key that is not ACTIVE. The CMK is one that this daemon's configuration or pins
- * name; what the keyring says about it chooses among the tenant's pins at most.
+ * name; what the keyring says about it chooses among the tenant's pins at most. The first KEKs are
+ * made under the last pin, later ones under the CMK that holds those: only a move changes that.
  */
 #include "keys_internal.h"
 #include "loch/base/check.h"
@@ -133,6 +134,20 @@ static loch_status entry_kms(const struct loch_keys_options *o, const struct key
                          uri, loch_kms_uri(kms));
     *out = kms;
     return LOCH_OK;
+}
+
+loch_status keys_ring_holder(const struct loch_keys_options *o, const struct keys_tenant *t,
+                             const struct loch_id *branch, struct loch_kms **out)
+{
+    const enum loch_purpose purpose =
+        loch_id_is_none(branch) ? LOCH_PURPOSE_META : LOCH_PURPOSE_PAGE;
+    const struct loch_keyring_entry *e =
+        loch_keyring_active(&t->ring, LOCH_LEVEL_KEK, purpose, branch);
+
+    if (e == NULL)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "the keyring has no active %s KEK",
+                         loch_purpose_name((uint8_t)purpose));
+    return entry_kms(o, t, e, out);
 }
 
 loch_status keys_entry_unwrap(const struct loch_keys_options *o, const struct keys_tenant *t,

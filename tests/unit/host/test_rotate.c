@@ -181,6 +181,25 @@ static void missed_it(struct site *s, struct loch_keys *late)
     assert_int_equal(rename(s->cmk[0], s->cmk[1]), 0);
 }
 
+/* Every KEK of the tenant, or the branch, is wrapped by the CMK at that URI. */
+static void hang_below(struct site *s, const struct loch_id *branch, const char *uri)
+{
+    struct loch_keyring ring = {0};
+    uint32_t keks = 0;
+
+    assert_ok(loch_keys_ring(s->keys, &s->tenant, &ring));
+    for (uint32_t i = 0; i < ring.count; i++) {
+        const struct loch_keyring_entry *e = &ring.entries[i];
+        if (e->level != LOCH_LEVEL_KEK || !loch_id_equal(&e->scope, branch))
+            continue;
+        keks++;
+        assert_int_equal(e->cmk_uri.len, strlen(uri));
+        assert_memory_equal(e->cmk_uri.data, uri, strlen(uri));
+    }
+    assert_true(keks > 0);
+    loch_keyring_fini(&ring);
+}
+
 static void to_another_cmk(void **state)
 {
     struct site *s = *state;
@@ -197,18 +216,14 @@ static void to_another_cmk(void **state)
         (void)snprintf(uri[i], sizeof uri[i], "file:%s", s->cmk[i]);
         assert_ok(loch_kms_pin(s->kms, &s->tenant, uri[i]));
     }
-    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_CMK, &r));
+    assert_ok(loch_keys_move(s->keys, &s->tenant, &none, uri[1], &r));
     assert_int_equal(unlink(s->cmk[0]), 0);
     assert_ok(loch_kms_unpin(s->kms, &s->tenant, uri[0]));
     assert_ok(loch_keys_prove(s->keys, &s->tenant, &none));
     still_opens(s, &before);
     missed_it(s, late);
     loch_keys_destroy(late);
-    assert_ok(loch_keys_ring(s->keys, &s->tenant, &ring));
-    for (uint32_t i = 0; i < ring.count; i++)
-        if (ring.entries[i].level == LOCH_LEVEL_KEK)
-            assert_memory_equal(ring.entries[i].cmk_uri.data, uri[1], strlen(uri[1]));
-    loch_keyring_fini(&ring);
+    hang_below(s, &none, uri[1]);
     loch_wrap_key_fini(&before);
     assert_code(loch_keys_ring(s->keys, &s->node, &ring), LOCH_E_NOT_FOUND);
 }
@@ -217,6 +232,36 @@ static void has(struct loch_keys *keys, const struct site *s, bool timeline, boo
 {
     assert_int_equal(loch_keys_has(keys, &s->tenant, &s->timeline), timeline);
     assert_int_equal(loch_keys_has(keys, &s->tenant, &s->node), branch);
+}
+
+/* Both CMKs are pinned, the second last, as a move leaves it that found too few daemons which can
+ * use it: what is made and wrapped from then on is still the first one's, until a move says
+ * otherwise. */
+static void a_pin_moves_nothing(void **state)
+{
+    struct site *s = *state;
+    struct loch_rotation_report r;
+    const struct loch_id *const holders[] = {&s->tenant, &s->node};
+    const struct loch_id *const branches[] = {&none, &s->node};
+    char uri[2][128];
+
+    for (int i = 0; i < 2; i++)
+        (void)snprintf(uri[i], sizeof uri[i], "file:%s", s->cmk[i]);
+    assert_ok(loch_kms_pin(s->kms, &s->node, uri[0]));
+    assert_ok(loch_keys_add_locked(s->keys, &s->tenant, &s->node, &s->node));
+    for (size_t i = 0; i < 2; i++) {
+        assert_code(loch_keys_move(s->keys, &s->tenant, branches[i], uri[1], &r), LOCH_E_INVALID);
+        assert_ok(loch_kms_pin(s->kms, holders[i], uri[0]));
+        assert_ok(loch_kms_pin(s->kms, holders[i], uri[1]));
+        assert_ok(loch_keys_rotate(s->keys, &s->tenant, branches[i], LOCH_ROTATE_KEK, &r));
+        hang_below(s, branches[i], uri[0]);
+        assert_ok(loch_keys_rotate(s->keys, &s->tenant, branches[i], LOCH_ROTATE_CMK, &r));
+        hang_below(s, branches[i], uri[0]);
+        assert_ok(loch_keys_move(s->keys, &s->tenant, branches[i], uri[1], &r));
+        hang_below(s, branches[i], uri[1]);
+        assert_ok(loch_keys_rotate(s->keys, &s->tenant, branches[i], LOCH_ROTATE_KEK, &r));
+        hang_below(s, branches[i], uri[1]);
+    }
 }
 
 /* The branch `node` with the second CMK: what that holds turns with it alone, and does not open
@@ -338,7 +383,7 @@ static void a_cmk_that_denies_changes_nothing(void **state)
     (void)snprintf(uri, sizeof uri, "file:%s", s->cmk[1]);
     assert_ok(loch_kms_pin(s->kms, &s->tenant, uri));
     assert_int_equal(unlink(s->cmk[1]), 0);
-    assert_code(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_CMK, &r), LOCH_E_DENIED);
+    assert_code(loch_keys_move(s->keys, &s->tenant, &none, uri, &r), LOCH_E_DENIED);
     assert_int_equal(loch_keys_generation(s->keys, &s->tenant), generation);
     still_opens(s, &before);
     loch_wrap_key_fini(&before);
@@ -505,6 +550,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SITE(every_kind),
         SITE(to_another_cmk),
+        SITE(a_pin_moves_nothing),
         SITE(a_cmk_that_denies_changes_nothing),
         SITE(a_branch_with_its_own_cmk),
         SITE(a_branch_that_was_cut_off_blocks_nobody),
