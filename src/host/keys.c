@@ -143,8 +143,7 @@ static loch_status install(struct loch_keys *keys, struct keys_tenant *take_tena
         take_tenant->has_retired =
             take_tenant->has_retired || (take_tenant->keys[k].state == LOCH_STATE_RETIRED &&
                                          !loch_id_is_none(&take_tenant->keys[k].scope));
-    loch_status st = keys_witness_note(&keys->o, &take_tenant->ring.tenant,
-                                       take_tenant->ring.generation, take_tenant->hash);
+    loch_status st = keys_witness_note(&keys->o, take_tenant);
 
     if (!loch_is_ok(st)) {
         keys_tenant_destroy(take_tenant);

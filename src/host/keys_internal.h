@@ -103,11 +103,9 @@ struct loch_keys {
 struct keys_tenant *keys_tenant_find(const struct loch_keys *keys, const struct loch_id *tenant);
 
 /* keys_witness.c. LOCH_E_STALE, LOCH_E_CORRUPT when an older or another keyring than the newest
- * seen here is offered. */
+ * seen here is offered, or one that an older META KEK proves. */
 LOCH_STATUS keys_witness_check(const struct loch_keys_options *o, const struct keys_tenant *t);
-LOCH_STATUS keys_witness_note(const struct loch_keys_options *o, const struct loch_id *tenant,
-                              uint64_t generation,
-                              const uint8_t hash[static LOCH_KEYRING_HASH_BYTES]);
+LOCH_STATUS keys_witness_note(const struct loch_keys_options *o, const struct keys_tenant *t);
 void keys_witness_forget(const struct loch_keys_options *o, const struct loch_id *tenant);
 
 /* Reads the keyring and refuses one older than the one held: nothing may be built upon it. The CMK

@@ -402,6 +402,80 @@ loch_status loch_keyring_move(struct loch_keyring *ring, const struct loch_id *k
     return st;
 }
 
+static bool is_tenants_kek(const struct loch_keyring_entry *e)
+{
+    return e->level == LOCH_LEVEL_KEK && loch_id_is_none(&e->scope);
+}
+
+/* The entry of the same key and version; where there is none, the newest of that key; or NULL.
+ * Keyrings that follow each other are in nearly the same order: it is looked for from *at on. */
+static const struct loch_keyring_entry *
+entry_like(const struct loch_keyring *ring, const struct loch_keyring_entry *like, uint32_t *at)
+{
+    const struct loch_keyring_entry *newest = NULL;
+
+    for (uint32_t n = 0; n < ring->count; n++) {
+        const uint32_t i = (*at + n) % ring->count;
+        const struct loch_keyring_entry *e = &ring->entries[i];
+        if (!loch_id_equal(&e->key_id, &like->key_id))
+            continue;
+        if (e->version == like->version) {
+            *at = i + 1;
+            return e;
+        }
+        if (newest == NULL || e->version > newest->version)
+            newest = e;
+    }
+    return newest;
+}
+
+/* Versions are only added, and their states only go on; a KEK of the tenant's stays. Otherwise
+ * whoever has a KEK of before a rotation could make it the one that counts. */
+static loch_status check_goes_on(const struct loch_keyring *ring, const struct loch_keyring *next)
+{
+    uint32_t missing = 0, at = 0;
+
+    for (uint32_t i = 0; i < ring->count; i++)
+        missing += is_tenants_kek(&ring->entries[i]) ? 1 : 0;
+    for (uint32_t i = 0; i < next->count; i++) {
+        const struct loch_keyring_entry *is = &next->entries[i];
+        const struct loch_keyring_entry *was = entry_like(ring, is, &at);
+        if (was == NULL || is->version > was->version)
+            continue;
+        if (is->version < was->version)
+            return LOCH_FAIL(LOCH_E_CORRUPT,
+                             "version %" PRIu32 " of a %s key is in the keyring again: it had left",
+                             is->version, loch_purpose_name(is->purpose));
+        if (is->state < was->state)
+            return LOCH_FAIL(LOCH_E_CORRUPT,
+                             "version %" PRIu32
+                             " of a %s key is %s in the keyring, but is known to "
+                             "be %s: somebody who has old keys has made it",
+                             is->version, loch_purpose_name(is->purpose),
+                             loch_key_state_name(is->state), loch_key_state_name(was->state));
+        missing -= is_tenants_kek(was) ? 1 : 0;
+    }
+    if (missing != 0)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a KEK that is known is not in the keyring");
+    return LOCH_OK;
+}
+
+const struct loch_keyring_entry *loch_keyring_mac_key(const struct loch_keyring *ring)
+{
+    const struct loch_keyring_entry *first = NULL;
+
+    for (uint32_t i = 0; i < ring->count; i++) {
+        const struct loch_keyring_entry *e = &ring->entries[i];
+        if (!is_tenants_kek(e) || e->purpose != LOCH_PURPOSE_META)
+            continue;
+        if (e->state == LOCH_STATE_ACTIVE)
+            return e;
+        if (e->state == LOCH_STATE_PENDING && e->version == 1)
+            first = e;
+    }
+    return first;
+}
+
 loch_status loch_keyring_check_successor(const struct loch_keyring *ring,
                                          const uint8_t hash[static LOCH_KEYRING_HASH_BYTES],
                                          const struct loch_keyring *next)
@@ -416,5 +490,5 @@ loch_status loch_keyring_check_successor(const struct loch_keyring *ring,
     if (next->generation == ring->generation + 1 &&
         memcmp(next->previous_hash, hash, LOCH_KEYRING_HASH_BYTES) != 0)
         return LOCH_FAIL(LOCH_E_CORRUPT, "the keyring does not follow the one before it");
-    return LOCH_OK;
+    return check_goes_on(ring, next);
 }

@@ -124,7 +124,12 @@ LOCH_STATUS loch_keyring_encode(const struct loch_keyring *ring, struct loch_buf
  * caller has checked the MAC. LOCH_E_CORRUPT, LOCH_E_UNSUPPORTED. */
 LOCH_STATUS loch_keyring_decode(struct loch_slice bytes, struct loch_keyring *out,
                                 struct loch_slice *body, struct loch_slice *mac);
-/* Whether `next` may follow `ring` (generation + 1, its hash): LOCH_E_STALE when it is older. */
+/* The META KEK under which a keyring's MAC is: the active one; in a keyring just made, the pending
+ * first. NULL: there is none. */
+const struct loch_keyring_entry *loch_keyring_mac_key(const struct loch_keyring *ring);
+/* Whether `next`, whose MAC is proven, may follow `ring` (generation + 1, its hash): LOCH_E_STALE
+ * when it is older; LOCH_E_CORRUPT also when a version that is known has gone back to an earlier
+ * state, or a KEK of the tenant's is missing: an old META KEK's MAC proves nothing any more. */
 LOCH_STATUS loch_keyring_check_successor(const struct loch_keyring *ring,
                                          const uint8_t hash[static LOCH_KEYRING_HASH_BYTES],
                                          const struct loch_keyring *next);

@@ -400,6 +400,64 @@ static void successors_follow(void **state)
     loch_keyring_fini(&ring);
 }
 
+/* A keyring that does not go on where the one before it was: by whoever has keys of before. */
+static void successors_do_not_go_back(void **state)
+{
+    const struct loch_id k10 = id_of(10), k20 = id_of(20), timeline = id_of(0x77);
+    struct loch_keyring ring, next = {0}, old;
+    const uint8_t hash[32] = {9};
+
+    (void)state;
+    ring_fill(&ring);
+    ring_fill(&old);
+    old.generation = ring.generation + 2;
+    assert_ok(loch_keyring_check_successor(&ring, hash, &old));
+    assert_ok(loch_keyring_activate(&ring, &k10, 2)); /* 10/1 is retired: old says active */
+    assert_code(loch_keyring_check_successor(&ring, hash, &old), LOCH_E_CORRUPT);
+    assert_non_null(strstr(loch_error_text(), "version 1 of a page key is active"));
+    assert_ok(loch_keyring_revoke(&old, &k10, 1)); /* 10/2 is active: old says pending */
+    assert_code(loch_keyring_check_successor(&ring, hash, &old), LOCH_E_CORRUPT);
+    loch_keyring_fini(&old);
+
+    assert_ok(loch_keyring_copy(&next, &ring));
+    next.generation += 2;
+    assert_ok(add(&next, kek(10, 3, LOCH_PURPOSE_PAGE)));
+    assert_ok(loch_keyring_activate(&next, &k10, 3));
+    assert_ok(add(&next, tk(20, 2, LOCH_PURPOSE_PAGE, 10)));
+    assert_ok(loch_keyring_activate(&next, &k20, 2));
+    assert_ok(loch_keyring_check_successor(&ring, hash, &next));
+    assert_int_equal(loch_keyring_forget(&next, &timeline), 2);
+    assert_ok(loch_keyring_check_successor(&ring, hash, &next));
+    loch_keyring_fini(&next);
+
+    loch_keyring_init(&next, &cluster, &tenant); /* KEKs are missing */
+    next.generation = ring.generation + 2;
+    assert_ok(add(&next, kek(11, 1, LOCH_PURPOSE_WAL)));
+    assert_code(loch_keyring_check_successor(&ring, hash, &next), LOCH_E_CORRUPT);
+    loch_keyring_fini(&next);
+    loch_keyring_fini(&ring);
+}
+
+static void the_mac_is_under_meta(void **state)
+{
+    const struct loch_id k12 = id_of(12);
+    struct loch_keyring ring;
+
+    (void)state;
+    ring_fill(&ring);
+    assert_null(loch_keyring_mac_key(&ring));
+    assert_ok(add(&ring, kek(12, 1, LOCH_PURPOSE_META)));
+    assert_int_equal(loch_keyring_mac_key(&ring)->version, 1); /* just made */
+    assert_ok(loch_keyring_activate(&ring, &k12, 1));
+    assert_ok(add(&ring, kek(12, 2, LOCH_PURPOSE_META)));
+    assert_int_equal(loch_keyring_mac_key(&ring)->version, 1);
+    assert_ok(loch_keyring_activate(&ring, &k12, 2));
+    assert_int_equal(loch_keyring_mac_key(&ring)->version, 2);
+    assert_ok(loch_keyring_revoke(&ring, &k12, 2));
+    assert_null(loch_keyring_mac_key(&ring));
+    loch_keyring_fini(&ring);
+}
+
 static void golden(void (*fill)(struct loch_keyring *ring), const char *path)
 {
     struct loch_keyring ring;
@@ -436,6 +494,7 @@ int main(void)
         cmocka_unit_test(keks_stand_first_and_move), cmocka_unit_test(bytes_round_trip),
         cmocka_unit_test(bad_bytes_are_refused),     cmocka_unit_test(successors_follow),
         cmocka_unit_test(a_branch_has_a_lock),       cmocka_unit_test(formats_differ),
+        cmocka_unit_test(successors_do_not_go_back), cmocka_unit_test(the_mac_is_under_meta),
         cmocka_unit_test(golden_keyrings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
