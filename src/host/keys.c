@@ -149,6 +149,7 @@ static loch_status install(struct loch_keys *keys, struct keys_tenant *take_tena
         keys_tenant_destroy(take_tenant);
         return st;
     }
+    (void)keys_notice_swap(keys, &take_tenant->ring, "/proc", "/sys");
 
     writing(keys);
     struct keys_tenant *held = keys_tenant_find(keys, &take_tenant->ring.tenant);
