@@ -113,6 +113,9 @@ void keys_witness_forget(const struct loch_keys_options *o, const struct loch_id
  * memory may be swapped in the clear (loch/io/swap.h); whether it did. */
 bool keys_notice_swap(struct loch_keys *keys, const struct loch_keyring *ring, const char *proc,
                       const char *sys);
+/* Warns when a keyring has come to hold so many versions that it should be seen to, as a start may
+ * find it, too (before 0); whether it did. */
+bool keys_notice_many(const struct loch_id *tenant, uint32_t before, uint32_t count);
 
 /* Reads the keyring and refuses one older than the one held: nothing may be built upon it. The CMK
  * of the branch `ask` is asked (none: no branch's); what others hold stays as it is open. Where no

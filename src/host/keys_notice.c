@@ -1,5 +1,5 @@
 /* Holds: what a daemon says when it takes a keyring over: that rows of a tenant whose CMK is
- * customer-held may be swapped to a disk in the clear. */
+ * customer-held may be swapped to a disk in the clear; that the keyring fills up. */
 #include "keys_internal.h"
 #include "loch/base/log.h"
 #include "loch/io/swap.h"
@@ -22,5 +22,17 @@ bool keys_notice_swap(struct loch_keys *keys, const struct loch_keyring *ring, c
         return false;
     LOCH_WARN("this process holds rows of tenants whose CMK is customer-held: %s",
               loch_error_text());
+    return true;
+}
+
+bool keys_notice_many(const struct loch_id *tenant, uint32_t before, uint32_t count)
+{
+    char id[LOCH_ID_TEXT_BYTES];
+
+    if (count < LOCH_KEYRING_MANY || before >= LOCH_KEYRING_MANY)
+        return false;
+    LOCH_WARN("tenant %s: its keyring has %" PRIu32 " key versions; from %u on it takes no keys of "
+              "timelines any more: " LOCH_KEYRING_CURE,
+              loch_id_format(tenant, id), count, LOCH_KEYRING_ENTRIES_MAX - LOCH_KEYRING_RESERVE);
     return true;
 }

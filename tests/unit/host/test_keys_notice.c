@@ -26,10 +26,23 @@ static void swap_in_the_clear(void **state)
     assert_false(keys_notice_swap(&other, &ring, proc, sys));
 }
 
+/* When it comes to be so, and at a start. */
+static void many_versions(void **state)
+{
+    const struct loch_id tenant = {{7}};
+
+    (void)state;
+    assert_false(keys_notice_many(&tenant, 0, LOCH_KEYRING_MANY - 1));
+    assert_true(keys_notice_many(&tenant, 0, LOCH_KEYRING_MANY));
+    assert_true(keys_notice_many(&tenant, LOCH_KEYRING_MANY - 1, LOCH_KEYRING_MANY + 5));
+    assert_false(keys_notice_many(&tenant, LOCH_KEYRING_MANY, LOCH_KEYRING_MANY + 5));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(swap_in_the_clear, up, down),
+        cmocka_unit_test(many_versions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -421,6 +421,23 @@ static void wire_anew(void **state)
     assert_int_equal(id.wire_epoch, 4);
     assert_code(loch_keys_rotate(s->keys, &s->tenant, &s->node, LOCH_ROTATE_WIRE_ANEW, &r),
                 LOCH_E_INVALID);
+
+    /* However often, it leaves two versions behind: the keyring does not fill up. */
+    const uint32_t versions = loch_keys_versions(s->keys, &s->tenant);
+    for (uint32_t epoch = 5; epoch <= 8; epoch++) {
+        assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_WIRE, &r));
+        assert_ok(loch_keys_settle(s->keys, &s->tenant));
+        assert_int_equal(loch_keys_versions(s->keys, &s->tenant), versions);
+    }
+    id = identity(s, 0);
+    assert_ok(loch_keys_psk(s->keys, &id, &psk));
+    loch_secret_fini(&psk);
+    assert_int_equal(id.wire_epoch, 8);
+    struct loch_keys *other = open_keys(s, LOCH_ROLE_SAFEKEEPER); /* reads it anew */
+    assert_ok(loch_keys_tenant_load(other, &s->tenant));
+    assert_false(loch_keys_epoch_lives(other, &s->tenant, 6));
+    assert_true(loch_keys_epoch_lives(other, &s->tenant, 7));
+    loch_keys_destroy(other);
 }
 
 /* Cut off after its first keyring: PENDING versions are there; the next rotation, or any other
