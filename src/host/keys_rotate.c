@@ -145,7 +145,8 @@ loch_status keys_ring_rewrap(const struct keys_tenant *t, struct loch_keyring *n
 
 /* ---- TK and wire ---- */
 
-/* Two epochs live at a time: one older than the active one opens no connection any more. */
+/* Two epochs live at a time: one older than the active one opens no connection any more, and
+ * leaves the keyring. */
 static loch_status end_epochs_before(struct loch_keyring *next, uint32_t version)
 {
     for (uint32_t i = 0; i < next->count; i++) {
@@ -154,6 +155,7 @@ static loch_status end_epochs_before(struct loch_keyring *next, uint32_t version
             e->state == LOCH_STATE_RETIRED && e->version < version)
             LOCH_TRY(loch_keyring_destroy_version(next, &e->key_id, e->version));
     }
+    (void)loch_keyring_sweep(next);
     return LOCH_OK;
 }
 

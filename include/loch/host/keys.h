@@ -99,6 +99,8 @@ bool loch_keys_has(struct loch_keys *keys, const struct loch_id *tenant,
                    const struct loch_id *timeline);
 uint64_t loch_keys_generation(struct loch_keys *keys,
                               const struct loch_id *tenant); /* 0: not loaded */
+/* How many key versions the keyring held here has, of LOCH_KEYRING_ENTRIES_MAX; 0: not loaded. */
+uint32_t loch_keys_versions(struct loch_keys *keys, const struct loch_id *tenant);
 
 /* The key to seal with now: timeline key for PAGE or WAL; timeline none and META: the tenant's own
  * objects. A copy, owned by the caller (loch_wrap_key_fini). LOCH_E_NOT_FOUND, LOCH_E_DENIED. */

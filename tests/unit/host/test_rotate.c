@@ -5,6 +5,7 @@
 #include "keys_internal.h"
 #include "loch/base/buf.h"
 #include "loch/crypto/random.h"
+#include "loch/host/audit.h"
 #include "loch/host/keys.h"
 #include "loch/kms/kms.h"
 #include "loch/objstore/objstore.h"
@@ -465,6 +466,23 @@ static void wire_anew(void **state)
     assert_int_equal(id.wire_epoch, 4);
     assert_code(loch_keys_rotate(s->keys, &s->tenant, &s->node, LOCH_ROTATE_WIRE_ANEW, &r),
                 LOCH_E_INVALID);
+
+    /* However often, it leaves two versions behind: the keyring does not fill up. */
+    const uint32_t versions = loch_keys_versions(s->keys, &s->tenant);
+    for (uint32_t epoch = 5; epoch <= 8; epoch++) {
+        assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_WIRE, &r));
+        assert_ok(loch_keys_settle(s->keys, &s->tenant));
+        assert_int_equal(loch_keys_versions(s->keys, &s->tenant), versions);
+    }
+    id = identity(s, 0);
+    assert_ok(loch_keys_psk(s->keys, &id, &psk));
+    loch_secret_fini(&psk);
+    assert_int_equal(id.wire_epoch, 8);
+    struct loch_keys *other = open_keys(s, LOCH_ROLE_SAFEKEEPER); /* reads it anew */
+    assert_ok(loch_keys_tenant_load(other, &s->tenant));
+    assert_false(loch_keys_epoch_lives(other, &s->tenant, 6));
+    assert_true(loch_keys_epoch_lives(other, &s->tenant, 7));
+    loch_keys_destroy(other);
 }
 
 /* Cut off after its first keyring: PENDING versions are there; the next rotation, or any other
@@ -496,6 +514,23 @@ static void an_interrupted_rotation_is_finished(void **state)
     loch_wrap_key_fini(&before);
 }
 
+/* A daemon with a memory, whose audit log is in the site's directory. */
+static struct loch_keys *open_witness(struct site *s, const char *witness, struct loch_audit *audit)
+{
+    const struct loch_keys_options o = {.store = s->store,
+                                        .kms = s->kms,
+                                        .cluster = s->cluster,
+                                        .node = s->node,
+                                        .role = LOCH_ROLE_SAFEKEEPER,
+                                        .env = s->env,
+                                        .audit = audit,
+                                        .witness_dir = witness};
+    struct loch_keys *keys = NULL;
+
+    assert_ok(loch_keys_create(&o, &keys));
+    return keys;
+}
+
 /* A store that is wound back while the daemon is down: the next start remembers. */
 static void an_older_keyring_is_refused_after_a_restart(void **state)
 {
@@ -505,22 +540,15 @@ static void an_older_keyring_is_refused_after_a_restart(void **state)
     struct loch_keys *daemon = NULL;
 
     (void)snprintf(witness, sizeof witness, "%s/seen", s->dir);
-    const struct loch_keys_options o = {.store = s->store,
-                                        .kms = s->kms,
-                                        .cluster = s->cluster,
-                                        .node = s->node,
-                                        .role = LOCH_ROLE_SAFEKEEPER,
-                                        .env = s->env,
-                                        .witness_dir = witness};
     (void)snprintf(command, sizeof command, "cp -r '%s/store' '%s/old'", s->dir, s->dir);
     assert_int_equal(system(command), 0);
     assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_KEK, &r));
-    assert_ok(loch_keys_create(&o, &daemon));
+    daemon = open_witness(s, witness, NULL);
     assert_ok(loch_keys_tenant_load(daemon, &s->tenant));
     loch_keys_destroy(daemon);
     (void)snprintf(command, sizeof command, "cp -r '%s/old/.' '%s/store/'", s->dir, s->dir);
     assert_int_equal(system(command), 0);
-    assert_ok(loch_keys_create(&o, &daemon));
+    daemon = open_witness(s, witness, NULL);
     assert_code(loch_keys_tenant_load(daemon, &s->tenant), LOCH_E_STALE);
     assert_false(loch_keys_has(daemon, &s->tenant, &none));
     /* A memory that is damaged is no memory to trust. */
@@ -544,6 +572,87 @@ static void an_older_keyring_is_refused_after_a_restart(void **state)
     loch_keys_destroy(daemon);
 }
 
+static void see_refused(void *arg, const struct loch_audit_record *record)
+{
+    if (strcmp(record->event, "refused") == 0)
+        ++*(int *)arg;
+}
+
+static int refusals(const struct site *s)
+{
+    struct loch_audit_summary sum;
+    int n = 0;
+
+    assert_ok(loch_audit_verify(s->dir, see_refused, &n, &sum));
+    return n;
+}
+
+/* Cuts the number of the META KEK off the daemon's memory, as it was before one was noted. */
+static void forget_meta(const struct site *s, const char *witness)
+{
+    char path[192], id[LOCH_ID_TEXT_BYTES], text[128] = "";
+
+    (void)snprintf(path, sizeof path, "%s/%s", witness, loch_id_format(&s->tenant, id));
+    FILE *f = fopen(path, "re");
+    assert_non_null(f);
+    assert_non_null(fgets(text, sizeof text, f));
+    assert_int_equal(fclose(f), 0);
+    char *last = strrchr(text, ' ');
+    assert_non_null(last);
+    assert_string_equal(last, " 2\n");
+    *last = '\0';
+    f = fopen(path, "we");
+    assert_non_null(f);
+    assert_true(fprintf(f, "%s\n", text) > 0);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* Whoever had the KEKs of before a rotation, and writes the bucket, puts a keyring in which they
+ * are active again, with their old wraps and a MAC by the old META KEK. */
+static void old_keks_make_no_keyring(void **state)
+{
+    struct site *s = *state;
+    struct loch_rotation_report r;
+    struct keys_tenant *stolen = NULL, *newest = NULL;
+    struct loch_keyring forged = {0};
+    struct loch_audit *audit = NULL;
+    char witness[96];
+
+    (void)snprintf(witness, sizeof witness, "%s/seen", s->dir);
+    assert_ok(loch_audit_open(s->dir, "test", &s->node, &audit));
+    assert_ok(keys_get_newest(s->keys, &s->tenant, &none, &stolen));
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_KEK, &r));
+    struct loch_keys *daemon = open_witness(s, witness, audit);
+    assert_ok(loch_keys_tenant_load(daemon, &s->tenant));
+    loch_keys_destroy(daemon);
+    forget_meta(s, witness);
+    daemon = open_witness(s, witness, audit);
+    assert_ok(loch_keys_tenant_load(daemon, &s->tenant)); /* and it is noted */
+
+    assert_ok(keys_get_newest(s->keys, &s->tenant, &none, &newest));
+    assert_ok(loch_keyring_copy(&forged, &stolen->ring));
+    forged.generation = newest->ring.generation + 1;
+    memcpy(forged.previous_hash, newest->hash, sizeof forged.previous_hash);
+    memcpy(forged.previous_mac, newest->mac, sizeof forged.previous_mac);
+    assert_ok(keys_ring_put(&s->keys->o, &forged, stolen, &newest->etag));
+    assert_code(loch_keys_tenant_load(s->keys, &s->tenant), LOCH_E_CORRUPT);
+    assert_int_equal(refusals(s), 0);
+    assert_code(loch_keys_tenant_load(daemon, &s->tenant), LOCH_E_CORRUPT);
+    assert_int_equal(refusals(s), 1);
+    assert_true(loch_keys_has(daemon, &s->tenant, &s->timeline)); /* by the keyring it has */
+    loch_keys_destroy(daemon);
+    daemon = open_witness(s, witness, audit); /* a restart */
+    assert_code(loch_keys_tenant_load(daemon, &s->tenant), LOCH_E_CORRUPT);
+    assert_non_null(strstr(loch_error_text(), "version 1 of its key"));
+    assert_int_equal(refusals(s), 2);
+    assert_false(loch_keys_has(daemon, &s->tenant, &none));
+    loch_keys_destroy(daemon);
+    loch_keyring_fini(&forged);
+    keys_tenant_destroy(stolen);
+    keys_tenant_destroy(newest);
+    loch_audit_close(audit);
+}
+
 int main(void)
 {
 #define SITE(test_) cmocka_unit_test_setup_teardown(test_, site_up, site_down)
@@ -558,6 +667,7 @@ int main(void)
         SITE(wire_anew),
         SITE(an_interrupted_rotation_is_finished),
         SITE(an_older_keyring_is_refused_after_a_restart),
+        SITE(old_keks_make_no_keyring),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
