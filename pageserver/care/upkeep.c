@@ -317,19 +317,25 @@ static void conclude(struct loch_upkeep *u, struct job *job)
     }
 }
 
+static void free_job(struct job *job)
+{
+    loch_timeline_release(job->timeline);
+    free(job->points);
+    free(job);
+}
+
 static void job_done(void *arg)
 {
     struct job *job = arg;
     struct loch_upkeep *u = job->upkeep;
     u->job = NULL;
+    loch_timeline_gather_end(job->timeline);
     count_work(u, job);
     conclude(u, job);
     if (!atomic_load(&job->cancelled))
         loch_served_watch_remove(&job->watch);
     loch_served_work_end(job->served);
-    loch_timeline_release(job->timeline);
-    free(job->points);
-    free(job);
+    free_job(job);
     if (!u->stopping)
         look_around(u);
 }
@@ -374,13 +380,13 @@ static loch_status begin_work(struct loch_upkeep *u, struct loch_served *s, bool
     job->may_collect = loch_timeline_leases_settled(job->timeline);
     atomic_init(&job->cancelled, false);
     job->watch = (struct loch_served_watch){.term = watch_term, .gone = watch_gone, .arg = job};
+    loch_timeline_gather_begin(job->timeline); /* branches come and go while it waits and heals */
     loch_status st = gather_points(job);
     if (loch_is_ok(st))
         st = loch_env_work(u->ps->env, job_work, job_done, job);
     if (!loch_is_ok(st)) {
-        loch_timeline_release(job->timeline);
-        free(job->points);
-        free(job);
+        loch_timeline_gather_end(job->timeline);
+        free_job(job);
         return st;
     }
     loch_served_watch_add(s, &job->watch);
