@@ -1,4 +1,4 @@
-/* Holds: what a start does with a journal. Invariants: a byte of a WAL file is written once in the
+/* Holds: what a start does with a journal. Invariants: a byte of a WAL file gets one value in the
  * file's life, so that replaying a record once more, or one whose bytes are in place, changes
  * nothing; a file that is gone, or another one under the same name, takes no part. */
 #include "journal.h"

@@ -334,10 +334,11 @@ static void truncated(void *arg, uint64_t token, loch_lsn prev_lsn)
     struct sk_timeline *tl = arg;
 
     disk_done(tl, token);
+    tl->synced_lsn = sk_store_end(tl->store);
     if (tl->parked)
         return;
     LOCH_INFO("timeline %s: WAL is cut at " LOCH_LSN_FMT, tl->timeline_text,
-              LOCH_LSN_ARG(sk_store_end(tl->store)));
+              LOCH_LSN_ARG(tl->synced_lsn));
     run(tl, loch_acceptor_truncated(tl->acceptor, token, prev_lsn, &tl->effects));
 }
 
@@ -346,6 +347,7 @@ static void synced(void *arg, uint64_t token, loch_lsn flush_lsn, loch_lsn prev_
     struct sk_timeline *tl = arg;
 
     disk_done(tl, token);
+    tl->synced_lsn = flush_lsn;
     if (tl->parked)
         return;
     run(tl, loch_acceptor_synced(tl->acceptor, token, flush_lsn, prev_lsn, &tl->effects));
@@ -356,8 +358,10 @@ static void failed(void *arg, loch_status st)
     struct sk_timeline *tl = arg;
     char what[SK_PATH_BYTES + 64];
 
-    if (tl->parked || key_is_gone(tl, st))
+    if (key_is_gone(tl, st))
         return;
+    /* Parked or not: the same process must not open it again, and find in the page cache what could
+     * not be written. */
     (void)snprintf(what, sizeof what, "timeline in %s: the disk failed", tl->dir);
     sk_daemon_fail_stop(what, st);
 }
@@ -448,6 +452,7 @@ void sk_timeline_empty(struct sk_timeline *tl)
     loch_timer_cancel(tl->parks);
     tl->parks = NULL;
     tl->parked = false;
+    tl->synced_lsn = 0;
     sk_lsn_metrics_drop(tl);
     give_back(tl);
 }
@@ -661,6 +666,11 @@ static loch_status activate(struct sk_timeline *tl, struct open_job *job)
     struct loch_acceptor_view view;
 
     LOCH_TRY(sk_failure_raise(&job->failure));
+    if (flush < tl->synced_lsn) /* of its life before it was parked */
+        return LOCH_FAIL(LOCH_E_CORRUPT,
+                         "%s: WAL ends at " LOCH_LSN_FMT ", but was synced up to " LOCH_LSN_FMT,
+                         tl->dir, LOCH_LSN_ARG(flush), LOCH_LSN_ARG(tl->synced_lsn));
+    tl->synced_lsn = flush;
     LOCH_TRY(loch_acceptor_create(&job->control.acceptor, &job->control.member, flush, prev,
                                   &tl->acceptor));
     LOCH_TRY(sk_store_create(&options, &job->found, job->control.anchor_lsn,

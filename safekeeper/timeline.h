@@ -50,8 +50,9 @@ struct sk_timeline {
     uint64_t done_token;
     uint64_t next_conn;
     loch_lsn seen_commit, seen_flush;
-    uint64_t seen_term; /* installed */
-    uint64_t said_term; /* durably installed, and in the log */
+    loch_lsn synced_lsn; /* WAL was synced up to here, and not cut since; also while it is parked */
+    uint64_t seen_term;  /* installed */
+    uint64_t said_term;  /* durably installed, and in the log */
     uint64_t seen_epoch;
     loch_lsn reader_lsn, persisted_lsn; /* the pageserver's positions */
     loch_lsn remote_lsn;                /* up to which it needs no WAL, come what may */

@@ -128,12 +128,14 @@ struct collect {
     bool full; /* ended on purpose */
 };
 
-static loch_status collect(void *arg, const struct loch_wal_frame_ref *ref, uint64_t term,
-                           loch_lsn boundary_lsn, struct loch_slice wal)
+static loch_status collect(void *arg, const struct loch_wal_frame_ref *ref,
+                           struct loch_slice stored, uint64_t term, loch_lsn boundary_lsn,
+                           struct loch_slice wal)
 {
     struct collect *c = arg;
     loch_lsn end = ref->lsn + wal.len;
 
+    (void)stored;
     (void)term;
     (void)boundary_lsn;
     if (end > c->next && ref->lsn <= c->next) {

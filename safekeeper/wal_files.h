@@ -68,7 +68,8 @@ struct sk_wal_found {
 };
 
 /* Checks every frame and record from the control file's anchor on, drops void files and a torn
- * tail, makes what stays durable. LOCH_E_CORRUPT names file and offset. */
+ * tail, makes what stays durable, be it in the page cache only. LOCH_E_CORRUPT names file and
+ * offset. */
 LOCH_STATUS sk_wal_recover(const char *dir, const struct sk_sealer *sealer,
                            const struct sk_control *control, struct sk_wal_found *out);
 

@@ -4,6 +4,13 @@
 
 #include "wal_files.h"
 
+/* A defect for the simulator's own build: a restart takes what it reads for what the disk has. */
+#ifdef LOCH_SIM_MUTATIONS
+extern bool sk_recovery_trusts_cache;
+#else
+#define sk_recovery_trusts_cache false
+#endif
+
 struct sk_wal_opened {
     char path[SK_PATH_BYTES];
     struct loch_file *file;

@@ -1,5 +1,9 @@
 /* Holds: what a restart makes of the WAL files. Invariants: nothing below the persisted commit_lsn
- * is ever dropped; damage is told from a torn tail, and then nothing is changed on disk. */
+ * is ever dropped; damage is told from a torn tail, and then nothing is changed on disk; nothing is
+ * believed that was only read. A kernel that could not write a page back keeps it all the same, as
+ * if it were on the disk: reads bring it, and later syncs pass it over. So every frame that is not
+ * known to have been synced, which are those above the persisted commit_lsn, is written and synced
+ * once more. (https://wiki.postgresql.org/wiki/Fsync_Errors) */
 #include "wal_files.h"
 #include "wal_open.h"
 
@@ -10,6 +14,12 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#define REWRITE_BYTES (4u << 20) /* at a time */
+
+#ifdef LOCH_SIM_MUTATIONS
+bool sk_recovery_trusts_cache;
+#endif
 
 struct names {
     struct loch_env *env;
@@ -81,48 +91,81 @@ out:
 }
 
 struct replay {
+    struct loch_env *env;
+    const char *path;
     struct loch_wal_scan *scan;
     loch_lsn next, upto;
-    uint64_t term;   /* of the control file: nothing can have been written under a later one */
-    loch_status bad; /* records that are not WAL, though the frame is good */
+    const struct loch_acceptor_control *known; /* by the control file */
+    loch_status bad;       /* records that are not WAL, though the frame is good */
+    struct loch_buf again; /* frames to be written once more */
+    uint64_t again_offset;
 };
 
-static loch_status feed(void *arg, const struct loch_wal_frame_ref *ref, uint64_t term,
-                        loch_lsn boundary_lsn, struct loch_slice wal)
+/* Puts what was gathered where it was read, durably. Through a descriptor of now: what comes of
+ * this write is reported to it. */
+static loch_status write_again(struct replay *r)
+{
+    if (r->again.len == 0 || sk_recovery_trusts_cache)
+        return LOCH_OK;
+    LOCH_TRY(loch_env_patch_file(r->env, r->path, r->again_offset, loch_buf_slice(&r->again)));
+    r->again_offset += r->again.len;
+    r->again.len = 0;
+    return LOCH_OK;
+}
+
+/* A frame that is believed from here on. Those of a file follow one another without a gap. */
+static loch_status keep(struct replay *r, const struct loch_wal_frame_ref *ref,
+                        struct loch_slice stored)
+{
+    if (ref->lsn + ref->len <= r->known->commit_lsn)
+        return LOCH_OK;
+    if (r->again_offset == 0)
+        r->again_offset = ref->offset;
+    LOCH_ASSERT(r->again_offset + r->again.len == ref->offset);
+    LOCH_TRY(loch_buf_append(&r->again, stored.data, stored.len));
+    return r->again.len < REWRITE_BYTES ? LOCH_OK : write_again(r);
+}
+
+static loch_status feed(void *arg, const struct loch_wal_frame_ref *ref, struct loch_slice stored,
+                        uint64_t term, loch_lsn boundary_lsn, struct loch_slice wal)
 {
     struct replay *r = arg;
     loch_lsn end = ref->lsn + wal.len;
 
     (void)boundary_lsn;
-    if (term > r->term)
+    if (term > r->known->term) /* nothing can have been written under a later one */
         return r->bad = LOCH_FAIL(LOCH_E_CORRUPT,
                                   "WAL of term %" PRIu64 ", but the control file knows of term "
                                   "%" PRIu64 " only: it is older than its WAL",
-                                  term, r->term);
+                                  term, r->known->term);
     if (end <= r->next || ref->lsn > r->next || r->next >= r->upto)
         return LOCH_OK;
     size_t skip = (size_t)(r->next - ref->lsn);
     size_t take = (size_t)(loch_min_u64(end, r->upto) - r->next);
     r->next += take;
     r->bad = loch_wal_scan_feed(r->scan, loch_slice_of(wal.data + skip, take));
-    return r->bad;
+    return loch_is_ok(r->bad) ? keep(r, ref, stored) : r->bad;
 }
 
 /* Scans one file from where the scanner is; *end: offset of its last good frame's end. */
 static loch_status replay_file(const char *dir, const struct sk_sealer *sealer,
-                               struct sk_wal_file file, loch_lsn upto, loch_lsn must_have,
-                               uint64_t term, bool last, struct loch_wal_scan *scan, uint64_t *end,
-                               uint64_t *file_bytes)
+                               const struct loch_acceptor_control *known, struct sk_wal_file file,
+                               loch_lsn upto, bool last, struct loch_wal_scan *scan, uint64_t *end)
 {
-    struct replay r = {
-        .scan = scan, .next = scan->position, .upto = upto, .term = term, .bad = LOCH_OK};
+    const loch_lsn must_have = last ? known->commit_lsn : upto;
     struct loch_wal_file_scan found;
     struct sk_wal_opened opened;
 
     LOCH_TRY(sk_wal_open(dir, sealer, file.seq, &opened));
+    struct replay r = {.env = sealer->env,
+                       .path = opened.path,
+                       .scan = scan,
+                       .next = scan->position,
+                       .upto = upto,
+                       .known = known,
+                       .bad = LOCH_OK};
     loch_status st = loch_wal_scan_file(opened.reader, opened.bytes, sk_wal_read_at, opened.file,
                                         must_have, &found, feed, &r);
-    *file_bytes = opened.bytes;
     if (!loch_is_ok(st) && st.code == LOCH_E_CORRUPT) {
         struct sk_failure why;
         sk_failure_take(&why, st);
@@ -137,13 +180,15 @@ static loch_status replay_file(const char *dir, const struct sk_sealer *sealer,
                        LOCH_LSN_ARG(must_have));
     }
     if (loch_is_ok(st))
+        st = write_again(&r);
+    if (loch_is_ok(st))
         *end = found.offset;
+    loch_buf_fini(&r.again);
     sk_wal_opened_close(&opened);
     return st;
 }
 
-/* Void files and the bytes behind the last good frame; makes the newest files durable, for what was
- * seen in the page cache need not be. */
+/* Drops void files and the bytes behind the last good frame. */
 static loch_status settle(const char *dir, const struct sk_sealer *sealer,
                           const struct sk_wal_files *gone, uint64_t last_seq, uint64_t last_end)
 {
@@ -157,23 +202,22 @@ static loch_status settle(const char *dir, const struct sk_sealer *sealer,
         if (!loch_is_ok(st) && st.code != LOCH_E_NOT_FOUND)
             return st;
     }
-    return loch_env_sync_dir(sealer->env, dir);
+    return LOCH_OK;
 }
 
 static loch_status replay_files(const char *dir, const struct sk_sealer *sealer,
                                 const struct sk_control *control, const struct sk_wal_files *files,
-                                struct loch_wal_scan *scan, uint64_t *last_end,
-                                uint64_t *last_bytes)
+                                struct loch_wal_scan *scan, uint64_t *last_end)
 {
-    loch_lsn commit = control->acceptor.commit_lsn;
+    const loch_lsn commit = control->acceptor.commit_lsn;
 
     for (size_t i = 0; i < files->count; i++) {
         bool last = i + 1 == files->count;
         loch_lsn upto = last ? LOCH_LSN_MAX : files->items[i + 1].begin;
         if (upto <= scan->position)
             continue;
-        LOCH_TRY(replay_file(dir, sealer, files->items[i], upto, last ? commit : upto,
-                             control->acceptor.term, last, scan, last_end, last_bytes));
+        LOCH_TRY(replay_file(dir, sealer, &control->acceptor, files->items[i], upto, last, scan,
+                             last_end));
     }
     if (scan->last_end < commit)
         return LOCH_FAIL(LOCH_E_CORRUPT,
@@ -190,7 +234,6 @@ loch_status sk_wal_recover(const char *dir, const struct sk_sealer *sealer,
     struct sk_wal_files gone = {0};
     struct loch_wal_scan scan = {0};
     uint64_t last_end = 0;
-    uint64_t last_bytes = 0;
     bool spares = false;
     loch_status st;
 
@@ -214,8 +257,10 @@ loch_status sk_wal_recover(const char *dir, const struct sk_sealer *sealer,
                        found.files.next_seq - 1, control->last_seq);
         goto out;
     }
-    LOCH_TRY_OUT(st,
-                 replay_files(dir, sealer, control, &found.files, &scan, &last_end, &last_bytes));
+    LOCH_TRY_OUT(st, replay_files(dir, sealer, control, &found.files, &scan, &last_end));
+    /* The names, the control file's among them, before anything is deleted for what they say. (What
+     * a file holds was synced before it got its name.) */
+    LOCH_TRY_OUT(st, loch_env_sync_dir(sealer->env, dir));
     if (found.files.count > 0) {
         struct sk_wal_file *last = &found.files.items[found.files.count - 1];
         LOCH_TRY_OUT(st, settle(dir, sealer, &gone, last->seq, last_end));

@@ -187,7 +187,8 @@ static loch_status accept_frame(struct scan *s, const struct wal_prefix *p, loch
     s->result.term = p->term;
     s->result.frames++;
     if (fn != NULL)
-        return fn(arg, &ref, p->term, p->boundary_lsn, loch_buf_slice(&s->plain));
+        return fn(arg, &ref, loch_slice_of(bytes, ref.stored_bytes), p->term, p->boundary_lsn,
+                  loch_buf_slice(&s->plain));
     return LOCH_OK;
 }
 

@@ -109,11 +109,13 @@ struct wal_print {
     bool frames;
 };
 
-static loch_status print_frame(void *arg, const struct loch_wal_frame_ref *ref, uint64_t term,
-                               loch_lsn boundary_lsn, struct loch_slice wal)
+static loch_status print_frame(void *arg, const struct loch_wal_frame_ref *ref,
+                               struct loch_slice stored, uint64_t term, loch_lsn boundary_lsn,
+                               struct loch_slice wal)
 {
     const struct wal_print *p = arg;
 
+    (void)stored;
     (void)wal;
     if (p->frames)
         (void)fprintf(p->to,

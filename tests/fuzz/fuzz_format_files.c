@@ -183,8 +183,8 @@ static void try_unpack(const uint8_t *data, size_t size)
     loch_buf_fini(&raw);
 }
 
-static loch_status see(void *arg, const struct loch_wal_frame_ref *ref, uint64_t term,
-                       loch_lsn boundary_lsn, struct loch_slice bytes)
+static loch_status see(void *arg, const struct loch_wal_frame_ref *ref, struct loch_slice stored,
+                       uint64_t term, loch_lsn boundary_lsn, struct loch_slice bytes)
 {
     uint32_t *frames = arg;
     uint8_t want[300];
@@ -193,6 +193,7 @@ static loch_status see(void *arg, const struct loch_wal_frame_ref *ref, uint64_t
     LOCH_ASSERT(ref->lsn == START + 300 * *frames);
     LOCH_ASSERT(boundary_lsn == ref->lsn);
     LOCH_ASSERT(term == 1);
+    LOCH_ASSERT(stored.len == ref->stored_bytes);
     LOCH_ASSERT(bytes.len == 300);
     LOCH_ASSERT(memcmp(bytes.data, want, 300) == 0);
     (*frames)++;

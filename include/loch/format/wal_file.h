@@ -98,10 +98,11 @@ struct loch_wal_file_scan {
     uint64_t frames;       /* good DATA frames */
 };
 
-/* One good DATA frame; `wal` is borrowed for the call. A failure ends the scan and is returned. */
+/* One good DATA frame: as it stands in the file, and the WAL in it; both are borrowed for the call.
+ * A failure ends the scan and is returned. */
 typedef LOCH_STATUS (*loch_wal_scan_fn)(void *arg, const struct loch_wal_frame_ref *ref,
-                                        uint64_t term, loch_lsn boundary_lsn,
-                                        struct loch_slice wal);
+                                        struct loch_slice stored, uint64_t term,
+                                        loch_lsn boundary_lsn, struct loch_slice wal);
 
 typedef LOCH_STATUS (*loch_wal_read_at_fn)(void *arg, uint64_t offset, void *out, size_t len);
 

@@ -5,6 +5,9 @@
  * wholly, partly or not at all, in any order a disk may choose. A file's name is durable once its
  * directory was synced; before that a power cut may take it. Whole-file functions are atomic and
  * durable here: the real ones are tested by injected faults.
+ *
+ * A write or sync that fails leaves what Linux leaves: the bytes stay where processes see them, and
+ * are passed over by every later sync; the disk has them all, some of their sectors, or none.
  */
 #include "sim_internal.h"
 
@@ -108,6 +111,12 @@ static void buf_grow(struct loch_buf *buf, uint64_t size)
         return;
     LOCH_ASSERT(loch_is_ok(loch_buf_reserve(buf, (size_t)size - buf->len)));
     memset(buf->data + buf->len, 0, (size_t)size - buf->len);
+    buf->len = (size_t)size;
+}
+
+static void buf_resize(struct loch_buf *buf, uint64_t size)
+{
+    buf_grow(buf, size);
     buf->len = (size_t)size;
 }
 
@@ -353,6 +362,33 @@ static void sync_first(struct sim_inode *i, size_t count)
     }
 }
 
+/* The first `count` writes could not be written back. */
+static void lose_first(struct sim_world *w, struct sim_inode *i, size_t count)
+{
+    for (; count > 0 && i->pending != NULL; count--) {
+        struct pending *p = i->pending;
+        settle_write(w, i, p);
+        i->pending = p->next;
+        if (i->pending == NULL)
+            i->tail = &i->pending;
+        free(p);
+    }
+}
+
+/* A write fails as it is taken, or when it is written back, which a write_sync waits for. */
+static void fail_op(struct sim_world *w, const struct disk_op *op)
+{
+    struct sim_inode *i = op->file->inode;
+
+    if (op->kind == OP_SYNC) {
+        lose_first(w, i, op->pending_count);
+    } else if (op->kind == OP_WRITE_SYNC) {
+        buf_write(&i->now, op->offset, op->bytes.data, op->bytes.len);
+        (void)note_pending(i, op->offset, op->bytes);
+        lose_first(w, i, SIZE_MAX);
+    }
+}
+
 static void op_due(void *arg)
 {
     struct disk_op op = *(struct disk_op *)arg;
@@ -361,6 +397,7 @@ static void op_due(void *arg)
 
     free(arg);
     if (op.fails) {
+        fail_op(op.process->node->world, &op);
         st = LOCH_FAIL(LOCH_E_IO, "cannot use %s: injected", op.file->path);
     } else if (op.kind == OP_WRITE || op.kind == OP_WRITE_SYNC) {
         buf_write(&i->now, op.offset, op.bytes.data, op.bytes.len);
@@ -505,19 +542,21 @@ loch_status sim_patch_file(struct loch_env *env, const char *path, uint64_t offs
                            struct loch_slice bytes)
 {
     struct sim_process *p = sim_process_of(env);
-
-    LOCH_TRY(check(p, "write to", path));
     struct sim_entry *e = find(p->node, path);
+
     if (e == NULL || e->is_dir)
         return LOCH_FAIL(LOCH_E_NOT_FOUND, "cannot open %s: it does not exist", path);
+    const loch_status st = check(p, "write to", path);
+    /* It fails as it is opened, or as it is synced. */
+    if (!p->alive || (!loch_is_ok(st) && sim_world_draw(p->node->world, 2) == 0))
+        return st;
     buf_write(&e->inode->now, offset, bytes.data, bytes.len);
-    if (p->node->world->o.patches_late) {
-        (void)note_pending(e->inode, offset, bytes);
-        return LOCH_OK;
-    }
-    sync_first(e->inode, SIZE_MAX);
-    buf_set(&e->inode->durable, loch_buf_slice(&e->inode->now));
-    return LOCH_OK;
+    (void)note_pending(e->inode, offset, bytes);
+    if (!loch_is_ok(st))
+        lose_first(p->node->world, e->inode, SIZE_MAX);
+    else if (!p->node->world->o.patches_late)
+        sync_first(e->inode, SIZE_MAX);
+    return st;
 }
 
 loch_status sim_truncate_file(struct loch_env *env, const char *path, uint64_t size)
@@ -529,9 +568,8 @@ loch_status sim_truncate_file(struct loch_env *env, const char *path, uint64_t s
     if (e == NULL || e->is_dir)
         return LOCH_FAIL(LOCH_E_NOT_FOUND, "cannot open %s: it does not exist", path);
     sync_first(e->inode, SIZE_MAX);
-    buf_grow(&e->inode->now, size);
-    e->inode->now.len = (size_t)size;
-    buf_set(&e->inode->durable, loch_buf_slice(&e->inode->now));
+    buf_resize(&e->inode->now, size);
+    buf_resize(&e->inode->durable, size);
     return LOCH_OK;
 }
 

@@ -198,6 +198,47 @@ static void disk_faults(void **state)
     loch_file_close(f);
 }
 
+/* It is read as if nothing had happened, the next sync succeeds, and yet the disk has not got it.
+ */
+static void what_fails_is_kept_in_memory_only(void **state)
+{
+    unsigned lost[2] = {0, 0};
+    (void)state;
+    for (unsigned round = 0; round < 100; round++) {
+        struct loch_file *f = NULL;
+        const bool at_once = round % 2 == 0;
+        sim_world_destroy(world);
+        world = sim_world_create(&(struct sim_options){.seed = round});
+        struct sim_node *node = sim_node_create(world, "a");
+        struct loch_env *env = sim_node_start(node);
+        assert_ok(loch_env_create_file(env, "/f", loch_slice_of("bbb", 3)));
+        assert_ok(loch_file_open(env, "/f", O_RDWR, &f));
+        if (at_once) {
+            sim_node_fail_disk(node, 1);
+            assert_ok(loch_file_write_sync(f, 0, loch_slice_of("aaa", 3), done, NULL));
+            sim_world_run(world, 3000);
+        } else {
+            assert_ok(loch_file_write(f, 0, loch_slice_of("aaa", 3), done, NULL));
+            sim_world_run(world, 3000);
+            sim_node_fail_disk(node, 1);
+            assert_ok(loch_file_sync(f, done, NULL));
+            sim_world_run(world, 3000);
+        }
+        assert_code(done_st, LOCH_E_IO);
+        assert_ok(loch_file_sync(f, done, NULL));
+        sim_world_run(world, 3000);
+        assert_ok(done_st);
+        assert_ok(loch_env_truncate_file(env, "/f", 3));
+        sim_node_kill(node);
+        env = sim_node_start(node);
+        assert_int_equal(count_bytes(env, "/f", 'a'), 3);
+        sim_node_power_cut(node);
+        lost[at_once] += count_bytes(sim_node_start(node), "/f", 'b') == 3;
+    }
+    assert_true(lost[0] > 10 && lost[0] < 50);
+    assert_true(lost[1] > 10 && lost[1] < 50);
+}
+
 static bool join(void *arg, const char *name)
 {
     (void)arg;
@@ -500,6 +541,7 @@ int main(void)
         T(sync_covers_what_was_done),
         T(a_kill_loses_nothing_that_was_done),
         T(disk_faults),
+        T(what_fails_is_kept_in_memory_only),
         T(whole_files),
         T(frames_keep_order),
         T(backpressure),

@@ -3,8 +3,9 @@
  * Every seed is a story of several lives of one safekeeper's disk: some timelines append, sync, cut
  * and come and go; at some event the process is killed or the power goes; the journal is replayed
  * and all are opened again. Held against every seed: what was reported as synced is there, byte for
- * byte, in every timeline, and nothing that was never written. The journal is small, so that its
- * halves change often; in some seeds it damages or loses its file, and the start must refuse.
+ * byte, in every timeline, and nothing that was never written; what a start takes for synced counts
+ * as reported. The journal is small, so that its halves change often; in some seeds it damages or
+ * loses its file, and the start must refuse.
  */
 #include "store_world.h"
 
@@ -248,7 +249,9 @@ static void live(void)
             if (!sk_store_idle(l->w.store))
                 step();
     }
-    if (!story.crashed)
+    if (!story.crashed && draw(2) == 0)
+        sim_node_kill(story.node);
+    else if (!story.crashed)
         sim_node_power_cut(story.node);
     sim_node_fail_disk(story.node, 0);
     for (size_t i = 0; i < LINES; i++)

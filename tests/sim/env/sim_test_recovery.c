@@ -3,7 +3,7 @@
  * the next long before its stream is reset; a peer whose history cannot be is followed once, in
  * vain; of many timelines that look around at once only so many do; one that is held looks all the
  * same, and what its donor has for it does not pile up there; a compute has only so many
- * connections.
+ * connections. What a timeline wrote before it was parked is not taken from the page cache after.
  */
 #include "../unit.h"
 #include "service.h"
@@ -14,6 +14,7 @@
 #include "loch/base/log.h"
 #include "loch/crypto/tls.h"
 
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -273,6 +274,26 @@ static void a_silent_donor_is_left(void **state)
     teardown();
 }
 
+/* The first, alone, has some WAL. */
+static void one_leads(struct wal_gen *gen, struct loch_buf *wal)
+{
+    struct safekeeper *s = &w.sks[0];
+
+    setup(1);
+    sk_start(s);
+    create(s, 0);
+    sim_world_run(w.sim, SECOND_US);
+    form(0);
+    sim_world_run(w.sim, SECOND_US);
+    lead(s);
+    wal_gen_init(gen, START_LSN, START_PREV, SYSTEM_ID, 42);
+    for (int i = 0; i < 10; i++)
+        (void)wal_gen_record(gen, wal, 8000);
+    append(s, START_LSN, loch_buf_slice(wal));
+    sim_world_run(w.sim, SECOND_US);
+    assert_int_equal(flush_of(s), gen->lsn);
+}
+
 /* A term of a peer's that begins inside one of our records. */
 static void hear_of_a_wrong_term(const struct safekeeper *s, loch_lsn at)
 {
@@ -299,19 +320,7 @@ static void a_history_that_cannot_be_is_not_followed(void **state)
     struct wal_gen gen;
 
     (void)state;
-    setup(1);
-    sk_start(s);
-    create(s, 0);
-    sim_world_run(w.sim, SECOND_US);
-    form(0);
-    sim_world_run(w.sim, SECOND_US);
-    lead(s);
-    wal_gen_init(&gen, START_LSN, START_PREV, SYSTEM_ID, 42);
-    for (int i = 0; i < 10; i++)
-        (void)wal_gen_record(&gen, &wal, 8000);
-    append(s, START_LSN, loch_buf_slice(&wal));
-    sim_world_run(w.sim, SECOND_US);
-    assert_int_equal(flush_of(s), gen.lsn);
+    one_leads(&gen, &wal);
     sk_timeline_gone(timeline_on(s, 0), CONN);
     hear_of_a_wrong_term(s, gen.lsn - 4000);
     sim_world_run(w.sim, SECOND_US);
@@ -438,6 +447,90 @@ static void who_is_held_looks(void **state)
     teardown();
 }
 
+/* ---- parked ---- */
+
+static jmp_buf stopped;
+static bool may_stop;
+
+_Noreturn void __real_sk_daemon_fail_stop(const char *what, loch_status st);
+_Noreturn void __wrap_sk_daemon_fail_stop(const char *what, loch_status st);
+
+/* The linker puts it in the place of the product's own, which ends the process. */
+_Noreturn void __wrap_sk_daemon_fail_stop(const char *what, loch_status st)
+{
+    if (!may_stop)
+        __real_sk_daemon_fail_stop(what, st);
+    may_stop = false;
+    longjmp(stopped, 1);
+}
+
+/* Does the process end in the next ten seconds? */
+static bool stops(void)
+{
+    if (setjmp(stopped) != 0)
+        return true;
+    may_stop = true;
+    sim_world_run(w.sim, 10 * SECOND_US);
+    may_stop = false;
+    return false;
+}
+
+/* One more record is on its way to the disk when the timeline is parked; `fails`: and does not get
+ * there. */
+static void park_while_it_writes(bool fails)
+{
+    const struct safekeeper *s = &w.sks[0];
+    struct loch_buf wal = {0};
+    struct wal_gen gen;
+
+    one_leads(&gen, &wal);
+    const size_t before = wal.len;
+    const loch_lsn at = gen.lsn;
+    (void)wal_gen_record(&gen, &wal, 500);
+    sim_node_fail_disk(s->node, fails ? 1 : 0);
+    append(s, at, loch_slice_of(wal.data + before, wal.len - before));
+    sk_timeline_park(timeline_on(s, 0), LOCH_E_KEY_REVOKED, "revoked");
+    loch_buf_fini(&wal);
+}
+
+static void a_write_that_fails_after_the_park_ends_the_process(void **state)
+{
+    (void)state;
+    park_while_it_writes(false);
+    assert_false(stops());
+    assert_int_equal(timeline_on(&w.sks[0], 0)->state, SK_ACTIVE);
+    teardown();
+    park_while_it_writes(true);
+    assert_true(stops());
+    teardown();
+}
+
+static void what_was_synced_before_the_park_must_be_there(void **state)
+{
+    const struct safekeeper *s = &w.sks[0];
+    struct loch_buf wal = {0};
+    char path[SK_PATH_BYTES];
+    struct wal_gen gen;
+
+    (void)state;
+    one_leads(&gen, &wal);
+    struct sk_timeline *tl = timeline_on(s, 0);
+    sk_wal_file_path(tl->dir, sk_store_last_seq(tl->store), path);
+    sk_timeline_park(tl, LOCH_E_KEY_REVOKED, "revoked");
+    sim_world_run(w.sim, 6 * SECOND_US);
+    assert_int_equal(tl->state, SK_ACTIVE);
+    assert_int_equal(flush_of(s), gen.lsn);
+    sk_timeline_park(tl, LOCH_E_KEY_REVOKED, "revoked");
+    sim_world_run(w.sim, SECOND_US);
+    assert_int_equal(tl->state, SK_WAITING);
+    assert_ok(loch_env_truncate_file(s->d->env, path, LOCH_WAL_HEAD_BYTES));
+    sim_world_run(w.sim, 6 * SECOND_US);
+    assert_int_equal(tl->state, SK_BROKEN);
+    assert_non_null(strstr(tl->why, "was synced up to"));
+    loch_buf_fini(&wal);
+    teardown();
+}
+
 /* ---- computes that connect ---- */
 
 struct caller {
@@ -530,12 +623,15 @@ static void a_compute_has_only_so_many_connections(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_silent_donor_is_left),
-                                       cmocka_unit_test(a_history_that_cannot_be_is_not_followed),
-                                       cmocka_unit_test(only_so_many_look_at_a_time),
-                                       cmocka_unit_test(who_is_held_is_not_told_without_end),
-                                       cmocka_unit_test(who_is_held_looks),
-                                       cmocka_unit_test(a_compute_has_only_so_many_connections)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_silent_donor_is_left),
+        cmocka_unit_test(a_history_that_cannot_be_is_not_followed),
+        cmocka_unit_test(only_so_many_look_at_a_time),
+        cmocka_unit_test(who_is_held_is_not_told_without_end),
+        cmocka_unit_test(who_is_held_looks),
+        cmocka_unit_test(a_write_that_fails_after_the_park_ends_the_process),
+        cmocka_unit_test(what_was_synced_before_the_park_must_be_there),
+        cmocka_unit_test(a_compute_has_only_so_many_connections)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,8 @@
  * Every seed is a story of several lives: records are written, synced, cut; at some event the
  * process is killed or the power goes; the store is opened again on what is left. Held against
  * every seed: what was reported as synced is there, whole, ends at a record and is byte for byte
- * what was written; nothing that was never written appears; a cut that was reported stays cut.
+ * what was written; nothing that was never written appears; a cut that was reported stays cut. What
+ * a start takes for synced counts as reported, also where it followed a write that had failed.
  * Files are trimmed and recycled meanwhile, so behind the end of many lies what they were before.
  * At the end the disk lies to its readers: each read brings what was written, or fails.
  */
@@ -15,8 +16,8 @@
 #include "loch/base/log.h"
 #include "loch/host/metrics.h"
 
-#ifdef LOCH_SIM_MUTATIONS /* of wal_reader.c and wal_begin.c */
-extern bool wal_takes_stale_frames, sk_head_comes_last;
+#ifdef LOCH_SIM_MUTATIONS /* of wal_reader.c, wal_begin.c and wal_recover.c */
+extern bool wal_takes_stale_frames, sk_head_comes_last, sk_recovery_trusts_cache;
 #endif
 
 struct mark { /* the generator after each record: a boundary one may come back to */
@@ -69,8 +70,9 @@ static void failed(void *arg, loch_status st)
 static const struct sk_store_events events = {
     .persisted = world_persisted, .truncated = truncated, .synced = synced, .failed = failed};
 
-/* Is this the defect to be caught? Known ones: stale-frames, head-after-name (of the product's own
- * code, in a build of its own), rename-not-durable, head-not-durable (of the disk). */
+/* Is this the defect to be caught? Known ones: stale-frames, head-after-name, cache-trusted (of the
+ * product's own code, in a build of its own), rename-not-durable, head-not-durable (of the disk).
+ */
 static bool mutated(const char *name)
 {
     const char *chosen = getenv("LOCH_SIM_MUTATION");
@@ -197,6 +199,20 @@ static void check_liar(struct lie *sum, unsigned reads)
     sum->refused += lie.refused;
 }
 
+/* As a timeline does: what the disk refused is tried again, by the same process. */
+static void recover(struct sk_wal_found *found)
+{
+    struct world *w = &story.w;
+
+    sim_node_fail_disk(story.node, draw(4) == 0 ? 1 + draw(30) : 0);
+    const loch_status st = sk_wal_recover(w->dir, &w->sealer, &w->control, found);
+    sim_node_fail_disk(story.node, 0);
+    if (loch_is_ok(st))
+        return;
+    assert_code(st, LOCH_E_IO);
+    assert_ok(sk_wal_recover(w->dir, &w->sealer, &w->control, found));
+}
+
 static void open_store(void)
 {
     struct world *w = &story.w;
@@ -211,7 +227,7 @@ static void open_store(void)
 
     w->env = sim_node_start(story.node);
     w->sealer.env = options.sealer.env = w->env;
-    assert_ok(sk_wal_recover(w->dir, &w->sealer, &w->control, &found));
+    recover(&found);
     loch_lsn least = story.acked;
     if (story.cutting != 0 && story.cutting < least)
         least = story.cutting;
@@ -326,7 +342,10 @@ static void live(void)
         if (goes_on() && sk_store_queued(story.w.store) > 200000)
             step();
     }
-    if (!story.crashed) /* a failed write or sync is final: the process ends, the machine may too */
+    /* A failed write or sync is final: the process ends, the machine may too. */
+    if (!story.crashed && draw(2) == 0)
+        sim_node_kill(story.node);
+    else if (!story.crashed)
         sim_node_power_cut(story.node);
     sim_node_fail_disk(story.node, 0);
     story.crashes++;
@@ -394,6 +413,7 @@ static void seeds(void **state)
 #ifdef LOCH_SIM_MUTATIONS
     wal_takes_stale_frames = mutated("stale-frames");
     sk_head_comes_last = mutated("head-after-name");
+    sk_recovery_trusts_cache = mutated("cache-trusted");
 #endif
     assert_ok(loch_metrics_create("sim", &metrics));
     recycled = loch_metrics_counter(metrics, "recycled", "", NULL, 0);

@@ -58,15 +58,18 @@ static loch_status read_at(void *arg, uint64_t offset, void *out, size_t len)
 }
 
 struct seen {
+    const struct loch_buf *file;
     size_t frames;
     bool stop;
 };
 
-static loch_status see(void *arg, const struct loch_wal_frame_ref *ref, uint64_t term,
-                       loch_lsn boundary_lsn, struct loch_slice wal)
+static loch_status see(void *arg, const struct loch_wal_frame_ref *ref, struct loch_slice stored,
+                       uint64_t term, loch_lsn boundary_lsn, struct loch_slice wal)
 {
     struct seen *s = arg;
 
+    assert_int_equal(stored.len, ref->stored_bytes);
+    assert_memory_equal(stored.data, s->file->data + ref->offset, stored.len);
     assert_int_equal(wal.len, 100 + 37 * s->frames);
     assert_int_equal(wal.data[wal.len - 1], s->frames);
     assert_int_equal(term, 5 + s->frames / 4);
@@ -91,7 +94,7 @@ static struct loch_wal_file_scan scan_of(struct wal *w, loch_lsn must_have, size
 {
     struct loch_wal_reader *reader = reader_of(w);
     struct loch_wal_file_scan scan;
-    struct seen seen = {0};
+    struct seen seen = {.file = &w->file};
 
     assert_ok(
         loch_wal_scan_file(reader, w->file.len, read_at, &w->file, must_have, &scan, see, &seen));
@@ -343,7 +346,7 @@ static void scan_passes_failures_up(void **state)
 {
     struct wal w;
     struct loch_wal_file_scan scan;
-    struct seen seen = {.stop = true};
+    struct seen seen = {.file = &w.file, .stop = true};
 
     (void)state;
     wal_fill(&w, 4, 0);
