@@ -13,7 +13,9 @@
 #include "throttle.h"
 
 #include "access/xact.h"
+#include "catalog/storage.h"
 #include "miscadmin.h"
+#include "replication/logicalworker.h"
 #include "replication/syncrep.h"
 
 #include <signal.h>
@@ -23,25 +25,47 @@ static bool guarding;
 static bool
     undecided; /* guarding since PRE_COMMIT: until the commit is under way it may be given up */
 static sigset_t mask_before;
+static bool cancel_came; /* before the guard of a transaction closed: it is for what comes after */
 static bool level_raised;
 static int level_before;
+static bool demanded; /* this transaction is durable, whatever its level */
 
 /* `off` stays what PostgreSQL documents: acknowledged before it is safe. Every other level means
- * the quorum; assign_ also sets the mode that the wait uses. */
-static void raise_sync_level(void)
+ * the quorum, and so does `off` where it is `durable`; assign_ also sets the mode that the wait
+ * uses. */
+static void raise_sync_level(bool durable)
 {
-    if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF ||
-        synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_FLUSH || !loch_fix_on(sync_level))
+    if (synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_FLUSH || !loch_fix_on(sync_level) ||
+        (synchronous_commit == SYNCHRONOUS_COMMIT_OFF && !(durable && loch_fix_on(sync_always))))
         return;
-    level_before = synchronous_commit;
+    if (!level_raised)
+        level_before = synchronous_commit;
     level_raised = true;
     synchronous_commit = SYNCHRONOUS_COMMIT_REMOTE_FLUSH;
     assign_synchronous_commit(synchronous_commit, NULL);
 }
 
+/* What is committed synchronously at any level: what unlinks files cannot be undone, and what a
+ * subscription has applied its publisher forgets, because this server's flush means durable.
+ * Source: access/transam/xact.c (RecordTransactionCommit), replication/logical/worker.c
+ * (get_flush_position), PostgreSQL 15. */
+static bool is_durable_at_any_level(void)
+{
+    RelFileNode *dropped;
+    int count;
+
+    if (demanded || IsLogicalWorker())
+        return true;
+    count = smgrGetPendingDeletes(true, &dropped);
+    if (count > 0)
+        pfree(dropped);
+    return count > 0;
+}
+
+/* A subscription's worker stays raised: it ends prepared transactions outside of statements. */
 static void restore_sync_level(void)
 {
-    if (!level_raised)
+    if (!level_raised || IsLogicalWorker())
         return;
     level_raised = false;
     synchronous_commit = level_before;
@@ -61,7 +85,7 @@ static void hold_signals(void)
 
 void loch_commit_guard_begin(void)
 {
-    raise_sync_level();
+    raise_sync_level(true);
     if (guarding)
         return;
     hold_signals();
@@ -71,6 +95,42 @@ void loch_commit_guard_begin(void)
     if (QueryCancelPending || ProcDiePending)
         ereport(ERROR,
                 (errcode(ERRCODE_QUERY_CANCELED), errmsg("canceling statement before its commit")));
+}
+
+void loch_commit_guard_demand(void)
+{
+    demanded = true;
+}
+
+/* Others' callbacks may have committed elsewhere by now (postgres_fdw): no cancel ends this
+ * transaction any more. One that came is kept from the wait for the quorum. */
+static void guard_transaction(bool durable)
+{
+    raise_sync_level(durable || is_durable_at_any_level());
+    if (guarding)
+        return;
+    hold_signals();
+    loch_count(commits_guarded);
+    cancel_came = QueryCancelPending;
+    QueryCancelPending = false;
+}
+
+static void release_signals(void)
+{
+    guarding = false;
+    (void)sigprocmask(SIG_SETMASK, &mask_before, NULL);
+}
+
+/* A cancel that came meanwhile is for what comes next: the server forgets it where that is the
+ * client's next command, and it ends a procedure that has committed inside. */
+static void end_of_transaction(void)
+{
+    restore_sync_level();
+    if (guarding)
+        release_signals();
+    if (cancel_came)
+        QueryCancelPending = InterruptPending = true;
+    cancel_came = false;
 }
 
 void loch_commit_guard_end(void)
@@ -84,8 +144,7 @@ void loch_commit_guard_end(void)
         sigaddset(&late_cancel, SIGINT);
         while (sigtimedwait(&late_cancel, NULL, &at_once) == SIGINT)
             ;
-        guarding = false;
-        (void)sigprocmask(SIG_SETMASK, &mask_before, NULL);
+        release_signals();
     }
 }
 
@@ -96,8 +155,7 @@ bool loch_commit_guard_open(void)
     if (!guarding || !undecided || !IsTransactionState() || sigpending(&waiting) != 0 ||
         (sigismember(&waiting, SIGINT) != 1 && sigismember(&waiting, SIGTERM) != 1))
         return false;
-    guarding = false;
-    (void)sigprocmask(SIG_SETMASK, &mask_before, NULL); /* what waits is handled now */
+    release_signals(); /* what waits is handled now */
     return true;
 }
 
@@ -118,17 +176,19 @@ static void on_transaction(XactEvent event, void *arg)
     case XACT_EVENT_PRE_COMMIT:
     case XACT_EVENT_PRE_PREPARE:
         loch_stop_state_hold();
-        loch_throttle_maybe_sleep();
+        if (MyBackendType != B_BACKEND) /* a client's has slept in its statement */
+            loch_throttle_maybe_sleep();
         if (loch_fix_on(commit)) {
             undecided = !guarding; /* else a prepared one was decided in the statement */
-            loch_commit_guard_begin();
+            guard_transaction(event == XACT_EVENT_PRE_PREPARE);
         }
         break;
     case XACT_EVENT_COMMIT:
     case XACT_EVENT_ABORT:
     case XACT_EVENT_PREPARE:
         undecided = false;
-        loch_commit_guard_end();
+        demanded = false;
+        end_of_transaction();
         loch_throttle_forget();
         break;
     case XACT_EVENT_PARALLEL_PRE_COMMIT: /* parallel workers have no transaction id of their own */

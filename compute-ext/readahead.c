@@ -21,7 +21,7 @@
 #define SETS         64u
 #define WAYS         4u
 #define SLOTS        (SETS * WAYS)
-#define IDS          1024u /* more than there are slots, and than requests under way */
+#define IDS          1024u /* more than there are slots */
 #define SPAN_MAX     64u   /* blocks looked at in one go */
 #define WINDOW_FIRST 4u
 #define SEQUENCES    4
@@ -40,8 +40,9 @@ struct slot {
 
 /* Neighbouring blocks lie in neighbouring sets. */
 static struct slot slots[SLOTS];
-static char *slot_pages;       /* SLOTS pages, made on first use */
-static uint16 slot_by_id[IDS]; /* a hint: of the slot that was asked for under this id */
+static char *slot_pages; /* SLOTS pages, made on first use */
+static uint16
+    slot_by_id[IDS]; /* a hint: of the slot that was asked for under this id, or a later one */
 
 /* Reads of one relation that go upwards. */
 struct sequence {
@@ -74,11 +75,17 @@ static struct slot *find_slot(RelFileNode rnode, BlockNumber block)
     return NULL;
 }
 
+/* Answers come in any order: one that has to wait for WAL is overtaken by any number of others. */
 static struct slot *find_asked(uint64 id)
 {
     struct slot *slot = &slots[slot_by_id[id % IDS]];
 
-    return slot->state == SLOT_ASKED && slot->id == id ? slot : NULL;
+    if (slot->state == SLOT_ASKED && slot->id == id)
+        return slot;
+    for (size_t i = 0; i < SLOTS && loch_fix_on(overtaken); i++)
+        if (slots[i].state == SLOT_ASKED && slots[i].id == id)
+            return &slots[i];
+    return NULL;
 }
 
 static void drop_slot(struct slot *slot)

@@ -81,6 +81,9 @@ void loch_settings_load(void);
     X(commit)                                                                                      \
     X(commit_prepared)                                                                             \
     X(sync_level)                                                                                  \
+    X(sync_always)                                                                                 \
+    X(move_undo)                                                                                   \
+    X(overtaken)                                                                                   \
     X(sizes)
 
 enum loch_fix {

@@ -14,5 +14,9 @@ bool loch_unmade_matters(const Node *stmt);
 void loch_unmade_stand_in(const Node *stmt);
 /* After it, however it ended. */
 void loch_unmade_remove(void);
+/* When it ended in an error, its locks still held: a move whose copy the server has removed again
+ * is removed from storage too, where its record had brought it; else that tablespace would hold
+ * relations that nobody can see, move or drop. */
+void loch_unmade_take_back(void);
 
 #endif

@@ -3,7 +3,8 @@
  * CREATE DATABASE is made to log (STRATEGY wal_log): a file copy would copy holes. What is left
  * that copies files, ALTER DATABASE ... SET TABLESPACE, has a limit (move_limit.c). After CREATE,
  * ALTER and DROP DATABASE every read must be newer than the statement, because files changed, and
- * file numbers became free, behind the storage manager's back. */
+ * file numbers became free, behind the storage manager's back; and already after each commit within
+ * one, as a move lets go of the database before it ends. */
 #include "utility.h"
 
 #include "postgres.h"
@@ -17,10 +18,14 @@
 #include "move_limit.h"
 #include "settings.h"
 #include "shared.h"
+#include "throttle.h"
 #include "unmade.h"
 
+#include "access/xact.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
 #include "tcop/utility.h"
@@ -28,6 +33,8 @@
 #include <unistd.h>
 
 static ProcessUtility_hook_type previous_utility;
+static ExecutorFinish_hook_type previous_finish;
+static bool database_changing; /* in such a statement */
 
 /* In-place ones have no location; a relative or missing one the server refuses in its own words. */
 static void refuse_tablespace(const CreateTableSpaceStmt *stmt)
@@ -61,6 +68,13 @@ static PlannedStmt *force_wal_log(const PlannedStmt *pstmt)
 static bool changes_databases(NodeTag tag)
 {
     return tag == T_CreatedbStmt || tag == T_AlterDatabaseStmt || tag == T_DropdbStmt;
+}
+
+/* Committed synchronously at any level: what they do to directories is not undone.
+ * Source: commands/{dbcommands,tablespace}.c, PostgreSQL 15, ForceSyncCommit. */
+static bool forces_sync(NodeTag tag)
+{
+    return changes_databases(tag) || tag == T_CreateTableSpaceStmt || tag == T_DropTableSpaceStmt;
 }
 
 /* Waits for the quorum inside the statement, not at the end of a transaction. */
@@ -129,17 +143,24 @@ static void run_database_change(PlannedStmt *pstmt, const char *query, bool read
 {
     Oid dropped = database_dropped_by(pstmt->utilityStmt);
 
+    database_changing = true;
     PG_TRY();
     {
         run_next(pstmt, query, read_only_tree, context, params, env, dest, qc);
     }
-    PG_CATCH();
+    PG_FINALLY();
     {
+        database_changing = false;
         after_database_change(dropped);
-        PG_RE_THROW();
     }
     PG_END_TRY();
-    after_database_change(dropped);
+}
+
+static void on_transaction(XactEvent event, void *arg)
+{
+    (void)arg;
+    if (event == XACT_EVENT_COMMIT && database_changing)
+        after_database_change(InvalidOid);
 }
 
 static void run_statement(PlannedStmt *pstmt, const char *query, bool read_only_tree,
@@ -154,25 +175,45 @@ static void run_statement(PlannedStmt *pstmt, const char *query, bool read_only_
         run_next(pstmt, query, read_only_tree, context, params, env, dest, qc);
 }
 
-static void remove_stand_in(int code, Datum arg)
+static void end_in_error(int code, Datum arg)
 {
     (void)code;
     (void)arg;
     loch_unmade_remove();
+    if (loch_fix_on(move_undo))
+        loch_unmade_take_back();
 }
 
-/* Its stand-in goes even when the process ends here. */
+/* Its stand-in goes even when the process ends here, and so does what a move has left. */
 static void run_with_stand_in(PlannedStmt *pstmt, const char *query, bool read_only_tree,
                               ProcessUtilityContext context, ParamListInfo params,
                               QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
-    PG_ENSURE_ERROR_CLEANUP(remove_stand_in, (Datum)0);
+    PG_ENSURE_ERROR_CLEANUP(end_in_error, (Datum)0);
     {
         loch_unmade_stand_in(pstmt->utilityStmt);
         run_statement(pstmt, query, read_only_tree, context, params, env, dest, qc);
     }
-    PG_END_ENSURE_ERROR_CLEANUP(remove_stand_in, (Datum)0);
+    PG_END_ENSURE_ERROR_CLEANUP(end_in_error, (Datum)0);
     loch_unmade_remove();
+}
+
+/* Writers are slowed inside of their statements, where a cancel and a time-out still end them: when
+ * a transaction commits it is too late for both, as others' callbacks may have committed elsewhere.
+ * It is too late, too, when a database's files are gone. */
+static void slow_down(void)
+{
+    loch_throttle_maybe_sleep();
+    CHECK_FOR_INTERRUPTS();
+}
+
+static void on_executor_finish(QueryDesc *query)
+{
+    if (previous_finish != NULL)
+        previous_finish(query);
+    else
+        standard_ExecutorFinish(query);
+    slow_down();
 }
 
 static void on_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
@@ -188,16 +229,25 @@ static void on_utility(PlannedStmt *pstmt, const char *query, bool read_only_tre
         loch_move_limit_check((const AlterDatabaseStmt *)pstmt->utilityStmt);
     if (tag == T_CreatedbStmt && loch_fix_on(createdb))
         pstmt = force_wal_log(pstmt);
+    if (forces_sync(tag))
+        loch_commit_guard_demand();
+    if (tag == T_TransactionStmt) /* COMMIT, PREPARE */
+        slow_down();
     if (loch_unmade_matters(pstmt->utilityStmt))
         run_with_stand_in(pstmt, query, read_only_tree, context, params, env, dest, qc);
     else
         run_statement(pstmt, query, read_only_tree, context, params, env, dest, qc);
     if (tag == T_AlterSystemStmt)
         loch_config_files_wait();
+    if (tag != T_TransactionStmt && !forces_sync(tag))
+        slow_down();
 }
 
 void loch_utility_register(void)
 {
     previous_utility = ProcessUtility_hook;
     ProcessUtility_hook = on_utility;
+    previous_finish = ExecutorFinish_hook;
+    ExecutorFinish_hook = on_executor_finish;
+    RegisterXactCallback(on_transaction, NULL);
 }

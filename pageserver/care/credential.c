@@ -64,14 +64,15 @@ static loch_status witness(const struct loch_credential_order *o, const char *na
                            bool note)
 {
     char dir[LOCH_LAYER_PATH_BYTES], path[LOCH_LAYER_PATH_BYTES + 100];
-    uint8_t bytes[8], hash[LOCH_WITNESS_HASH_BYTES];
+    struct loch_witness w = {.generation = epoch};
+    uint8_t bytes[8];
     struct loch_slice slice = loch_slice_of(bytes, sizeof bytes);
 
     loch_manifest_witness_path(o->dir, &o->tenant, &o->timeline, dir, path, ".epoch");
     loch_put_u64(bytes, epoch);
-    LOCH_TRY(loch_sha256(&slice, 1, hash));
-    return note ? loch_witness_note(o->env, dir, path, epoch, hash)
-                : loch_witness_check(o->env, path, name, epoch, hash);
+    LOCH_TRY(loch_sha256(&slice, 1, w.hash));
+    return note ? loch_witness_note(o->env, dir, path, &w)
+                : loch_witness_check(o->env, path, name, &w);
 }
 
 /* Under the timeline's lock: what was seen here is one file, which two would write in any order.

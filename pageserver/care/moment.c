@@ -146,6 +146,18 @@ static loch_status check_not_before(const struct search *s, struct loch_view *vi
                      loch_time_format(s->time_us + PG_EPOCH_US, a), loch_time_format(begin_us, b));
 }
 
+/* A detached branch has its ancestors' newest entry, but not what ended after it in that second:
+ * one of these may be the first that is later. */
+static loch_status not_known(const struct search *s)
+{
+    char text[LOCH_TIME_TEXT_BYTES];
+    return LOCH_FAIL(
+        LOCH_E_INVALID,
+        "%s lies before what is known of the branch: it was detached, and transactions "
+        "of its former parent's ended within that second",
+        loch_time_format(s->time_us + PG_EPOCH_US, text));
+}
+
 static loch_status read_times(struct search *s, struct loch_view *view)
 {
     bool found = false;
@@ -158,6 +170,8 @@ static loch_status read_times(struct search *s, struct loch_view *view)
         LOCH_TRY(loch_xact_time_at(view, s->after.end - 1, &found, &s->at));
     }
     s->has_at = found && loch_xact_second(s->at.time_us) == loch_xact_second(s->time_us);
+    if (s->by_time && s->has_at && s->at.end < s->history_start)
+        return not_known(s);
     /* Below the beginning of what is kept the entries are gone: nothing can be told from there. */
     loch_lsn lowest = s->has_at && s->by_time ? s->at.end
                       : s->has_after          ? s->after.end - 1

@@ -28,9 +28,7 @@
 #define FAILED_WAIT_MS (UINT64_C(30) * 1000)
 /* A merge may load so much of one key's history, or four times layers.target. */
 #define KEY_BYTES_LEAST (UINT64_C(512) << 20)
-/* A merge looks up after so many keys, and rests when it has worked for so long while reads came.
- */
-#define LOOK_KEYS     64u
+/* It rests when it has worked for so long while reads came. */
 #define WORK_SLICE_NS (UINT64_C(10) * 1000 * 1000)
 
 /* What is known of a timeline's upkeep; kept while there is something to remember. */
@@ -59,7 +57,6 @@ struct job {
     struct loch_heal_report heal;
     loch_lsn *points; /* of branches, open or not */
     size_t point_count;
-    unsigned keys;
     uint64_t slice_ns;
     int64_t reads;
     struct loch_compaction_stats stats;
@@ -180,13 +177,11 @@ static bool may_merge(const struct loch_timeline *t)
     return loch_timeline_ready(t, loch_timeline_last_record_lsn(t));
 }
 
-/* On the pool thread, between keys. */
+/* On the pool thread, often: what lies between two calls may be long. */
 static loch_status pace(void *arg)
 {
     struct job *job = arg;
     struct loch_pageserver *ps = job->upkeep->ps;
-    if (++job->keys % LOOK_KEYS != 0)
-        return LOCH_OK;
     if (atomic_load(&job->cancelled))
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the timeline is going away");
     uint64_t now = loch_env_now_ns(ps->env);
@@ -200,14 +195,6 @@ static loch_status pace(void *arg)
     job->reads = reads;
     job->slice_ns = loch_env_now_ns(ps->env);
     return LOCH_OK;
-}
-
-/* Between layers. */
-static loch_status pace_healing(void *arg)
-{
-    struct job *job = arg;
-    job->keys += LOOK_KEYS - 1 - job->keys % LOOK_KEYS;
-    return pace(job);
 }
 
 static loch_status collect_and_merge(struct job *job)
@@ -234,7 +221,7 @@ static loch_status collect_and_merge(struct job *job)
 /* Damage that cannot be healed is told, but the layers are looked after all the same. */
 static loch_status do_work(struct job *job)
 {
-    const struct loch_heal heal = {.everything = job->check, .pace = pace_healing, .arg = job};
+    const struct loch_heal heal = {.everything = job->check, .pace = pace, .arg = job};
     struct loch_failure damage;
     loch_status st = LOCH_OK;
     if (job->check || (job->heals && loch_timeline_is_harmed(job->timeline)))
@@ -317,19 +304,25 @@ static void conclude(struct loch_upkeep *u, struct job *job)
     }
 }
 
+static void free_job(struct job *job)
+{
+    loch_timeline_release(job->timeline);
+    free(job->points);
+    free(job);
+}
+
 static void job_done(void *arg)
 {
     struct job *job = arg;
     struct loch_upkeep *u = job->upkeep;
     u->job = NULL;
+    loch_timeline_gather_end(job->timeline);
     count_work(u, job);
     conclude(u, job);
     if (!atomic_load(&job->cancelled))
         loch_served_watch_remove(&job->watch);
     loch_served_work_end(job->served);
-    loch_timeline_release(job->timeline);
-    free(job->points);
-    free(job);
+    free_job(job);
     if (!u->stopping)
         look_around(u);
 }
@@ -374,13 +367,13 @@ static loch_status begin_work(struct loch_upkeep *u, struct loch_served *s, bool
     job->may_collect = loch_timeline_leases_settled(job->timeline);
     atomic_init(&job->cancelled, false);
     job->watch = (struct loch_served_watch){.term = watch_term, .gone = watch_gone, .arg = job};
+    loch_timeline_gather_begin(job->timeline); /* branches come and go while it waits and heals */
     loch_status st = gather_points(job);
     if (loch_is_ok(st))
         st = loch_env_work(u->ps->env, job_work, job_done, job);
     if (!loch_is_ok(st)) {
-        loch_timeline_release(job->timeline);
-        free(job->points);
-        free(job);
+        loch_timeline_gather_end(job->timeline);
+        free_job(job);
         return st;
     }
     loch_served_watch_add(s, &job->watch);

@@ -19,8 +19,8 @@ struct loch_compaction {
     uint64_t file_bytes; /* a merged file is ended at about this size: what a merge needs of memory,
                             beside one key's history */
     uint64_t key_bytes;  /* the most of one key's history that is loaded; 0: no limit */
-    /* Called often, between keys: waits as long as it sees fit; a failure ends the merge, which
-     * then leaves nothing. NULL: never waits. */
+    /* Called often, between keys and within a key's history: waits as long as it sees fit; a
+     * failure ends the merge, which then leaves nothing. NULL: never waits. */
     LOCH_STATUS (*pace)(void *arg);
     void *arg;
     bool everything; /* all bands into one, whatever the plan says */

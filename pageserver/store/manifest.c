@@ -272,10 +272,10 @@ static loch_status witness_check(const struct loch_store *store, const struct lo
                                  uint64_t generation, struct loch_slice sealed)
 {
     char dir[LOCH_LAYER_PATH_BYTES], path[sizeof dir + 100];
-    uint8_t hash[LOCH_WITNESS_HASH_BYTES];
-    LOCH_TRY(loch_sha256(&sealed, 1, hash));
+    struct loch_witness offered = {.generation = generation};
+    LOCH_TRY(loch_sha256(&sealed, 1, offered.hash));
     loch_manifest_witness_path(store->dir, tenant, timeline, dir, path, "");
-    return loch_witness_check(store->env, path, name, generation, hash);
+    return loch_witness_check(store->env, path, name, &offered);
 }
 
 /* One at a time of a manifest's notes: they would write the same file. */
@@ -287,15 +287,14 @@ static pthread_mutex_t *note_lock(const struct loch_id *tenant, const struct loc
 
 /* Unless a newer one is noted already. What cannot be noted was put all the same. */
 static void note_newest(const struct loch_store *store, const struct loch_id *tenant,
-                        const struct loch_id *timeline, uint64_t generation,
-                        const uint8_t hash[static LOCH_WITNESS_HASH_BYTES])
+                        const struct loch_id *timeline, const struct loch_witness *newest)
 {
     char dir[LOCH_LAYER_PATH_BYTES], path[sizeof dir + 100];
     pthread_mutex_t *lock = note_lock(tenant, timeline);
     loch_manifest_witness_path(store->dir, tenant, timeline, dir, path, "");
     pthread_mutex_lock(lock);
-    if (loch_witness_check(store->env, path, "a manifest", generation, hash).code != LOCH_E_STALE &&
-        !loch_is_ok(loch_witness_note(store->env, dir, path, generation, hash)))
+    if (loch_witness_check(store->env, path, "a manifest", newest).code != LOCH_E_STALE &&
+        !loch_is_ok(loch_witness_note(store->env, dir, path, newest)))
         loch_log_failure("cannot note which manifest is the newest");
     pthread_mutex_unlock(lock);
 }
@@ -304,27 +303,29 @@ static void witness_note(const struct loch_store *store, const struct loch_id *t
                          const struct loch_id *timeline, uint64_t generation,
                          struct loch_slice sealed)
 {
-    uint8_t hash[LOCH_WITNESS_HASH_BYTES];
-    if (loch_is_ok(loch_sha256(&sealed, 1, hash)))
-        note_newest(store, tenant, timeline, generation, hash);
+    struct loch_witness newest = {.generation = generation};
+    if (loch_is_ok(loch_sha256(&sealed, 1, newest.hash)))
+        note_newest(store, tenant, timeline, &newest);
     else
         loch_log_failure("cannot note which manifest is the newest");
 }
 
 void loch_manifest_note(const struct loch_store *store, const struct loch_manifest_note *note)
 {
-    note_newest(store, &note->tenant, NULL, note->generation, note->hash);
+    struct loch_witness newest = {.generation = note->generation};
+    memcpy(newest.hash, note->hash, sizeof newest.hash);
+    note_newest(store, &note->tenant, NULL, &newest);
 }
 
 LOCH_STATUS loch_manifest_unseen(const struct loch_store *store, const struct loch_id *tenant,
                                  const struct loch_id *timeline)
 {
-    static const uint8_t none[LOCH_WITNESS_HASH_BYTES];
+    static const struct loch_witness none;
     char dir[LOCH_LAYER_PATH_BYTES], path[sizeof dir + 100], name[LOCH_OBJECT_NAME_MAX];
     struct loch_place place;
     locate(tenant, timeline, name, &place);
     loch_manifest_witness_path(store->dir, tenant, timeline, dir, path, "");
-    return loch_witness_check(store->env, path, name, 0, none);
+    return loch_witness_check(store->env, path, name, &none);
 }
 
 void loch_manifest_forget(const struct loch_store *store, const struct loch_id *tenant,

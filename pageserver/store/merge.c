@@ -152,6 +152,12 @@ static loch_status note_items(struct walk *w, const struct loch_key *key,
     return LOCH_OK;
 }
 
+static loch_status pace(const struct walk *w)
+{
+    const struct loch_compaction *c = w->merge->compaction;
+    return c->pace != NULL ? c->pace(c->arg) : LOCH_OK;
+}
+
 static loch_status mark_read(struct walk *w, const struct loch_key *key, size_t count, loch_lsn lsn,
                              bool live)
 {
@@ -161,6 +167,24 @@ static loch_status mark_read(struct walk *w, const struct loch_key *key, size_t 
         return LOCH_OK;
     LOCH_TRY(im->floor(im->arg, key, lsn, &floor));
     loch_retain_read(w->items, count, floor, lsn, live);
+    return pace(w);
+}
+
+/* Between two versions every point sees the same ones, down to its floor, and floors do not fall
+ * from one point to the next: the lowest marks all that the others would. What there is to ask for
+ * is as much as there are versions, however many points. */
+static loch_status mark_points(struct walk *w, const struct loch_key *key, size_t count)
+{
+    const struct loch_retention *r = &w->merge->retention;
+    size_t at = 0;
+    for (size_t i = count; i-- > 0;) {
+        while (at < r->point_count && r->points[at] < w->items[i].lsn)
+            at++;
+        if (at == r->point_count)
+            break;
+        if (i == 0 || r->points[at] < w->items[i - 1].lsn)
+            LOCH_TRY(mark_read(w, key, count, r->points[at], false));
+    }
     return LOCH_OK;
 }
 
@@ -178,8 +202,8 @@ static loch_status retain(struct walk *w, const struct loch_key *key, struct loc
     if (!LOCH_STORE_MUTATED(BASE_REMOVED) &&
         !(LOCH_STORE_MUTATED(CUT_FORGOTTEN) && key->kind == LOCH_KEY_REL_CUT))
         LOCH_TRY(mark_read(w, key, list->count, r->cutoff, true));
-    for (size_t i = 0; i < r->point_count && !unheld; i++)
-        LOCH_TRY(mark_read(w, key, list->count, r->points[i], false));
+    if (!unheld)
+        LOCH_TRY(mark_points(w, key, list->count));
     for (size_t i = 0; i < list->count; i++) {
         const struct loch_retain_item *item = &w->items[i];
         if (!item->keep) {
@@ -245,8 +269,8 @@ static loch_status merge_all(struct walk *w)
         struct loch_versions list = {0};
         loch_status st = merge_key(w, &key, &list);
         loch_versions_fini(&list);
-        if (loch_is_ok(st) && w->merge->compaction->pace != NULL)
-            st = w->merge->compaction->pace(w->merge->compaction->arg);
+        if (loch_is_ok(st))
+            st = pace(w);
         LOCH_TRY(st);
     }
     return end_file(w);

@@ -73,9 +73,36 @@ void loch_hold_release(struct loch_hold *hold)
     *hold->prev = hold->next;
     if (hold->next != NULL)
         hold->next->prev = hold->prev;
+    if (t->gathering) {
+        hold->next = t->let_go;
+        t->let_go = hold;
+        hold = NULL;
+    }
     pthread_mutex_unlock(&t->lock);
     free(hold);
     loch_timeline_release(t);
+}
+
+void loch_timeline_gather_begin(struct loch_timeline *t)
+{
+    pthread_mutex_lock(&t->lock);
+    LOCH_ASSERT(!t->gathering);
+    t->gathering = true;
+    pthread_mutex_unlock(&t->lock);
+}
+
+void loch_timeline_gather_end(struct loch_timeline *t)
+{
+    pthread_mutex_lock(&t->lock);
+    struct loch_hold *gone = t->let_go;
+    LOCH_ASSERT(t->gathering);
+    t->gathering = false;
+    t->let_go = NULL;
+    pthread_mutex_unlock(&t->lock);
+    for (struct loch_hold *next; gone != NULL; gone = next) {
+        next = gone->next;
+        free(gone);
+    }
 }
 
 /* ---- leases ---- */
@@ -227,23 +254,41 @@ LOCH_STATUS loch_timeline_set_window(struct loch_timeline *t, const struct loch_
     return st;
 }
 
-/* Every LSN that somebody holds; `out` is malloc'ed. Lock held. */
+static size_t count_holds(const struct loch_hold *h)
+{
+    size_t n = 0;
+    for (; h != NULL; h = h->next)
+        n++;
+    return n;
+}
+
+static size_t add_holds(loch_lsn *list, size_t n, const struct loch_hold *h)
+{
+    for (; h != NULL; h = h->next)
+        list[n++] = h->lsn;
+    return n;
+}
+
+/* Every LSN that somebody holds; `out` is malloc'ed. Of `extra` none that the manifest has given
+ * up: versions that it needs may be gone, and to name it again would let it be read. commit and
+ * lock held. */
 static loch_status gather_held(struct loch_timeline *t, const loch_lsn *extra, size_t extra_count,
                                loch_lsn **out, size_t *count)
 {
-    size_t n = 0, holds = 0;
+    const struct loch_manifest *m = &t->manifest;
+    const struct loch_retention kept = {m->cutoff.lsn, m->points, m->point_count};
     drop_expired(t);
-    for (const struct loch_hold *h = t->holds; h != NULL; h = h->next)
-        holds++;
-    loch_lsn *list = calloc(holds + t->lease_count + extra_count + 1, sizeof *list);
+    size_t most = count_holds(t->holds) + count_holds(t->let_go) + t->lease_count + extra_count;
+    loch_lsn *list = calloc(most + 1, sizeof *list);
     if (list == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a list of LSNs");
-    for (const struct loch_hold *h = t->holds; h != NULL; h = h->next)
-        list[n++] = h->lsn;
+    size_t n = add_holds(list, add_holds(list, 0, t->holds), t->let_go);
     for (size_t i = 0; i < t->lease_count && !LOCH_STORE_MUTATED(LEASE_NOT_HELD); i++)
         list[n++] = t->leases[i].lsn;
-    for (size_t i = 0; i < extra_count; i++)
-        list[n++] = extra[i];
+    for (size_t i = 0; i < extra_count; i++) {
+        if (loch_retention_readable(&kept, extra[i]))
+            list[n++] = extra[i];
+    }
     *out = list;
     *count = n;
     return LOCH_OK;

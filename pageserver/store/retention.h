@@ -59,10 +59,16 @@ bool loch_timeline_cutoff_due(struct loch_timeline *t, const struct loch_pitr_wi
 /* The same, but true also before the leases are settled. */
 bool loch_timeline_cutoff_waits(struct loch_timeline *t, const struct loch_pitr_window *window,
                                 int64_t now_us);
+/* Around listing `extra` for loch_timeline_advance_cutoff and calling it: a hold that is released
+ * between the two counts as held until the end, so that a branch which is made after the list and
+ * closed before the call has its point kept. One at a time; the caller retains t until the end. */
+void loch_timeline_gather_begin(struct loch_timeline *t);
+void loch_timeline_gather_end(struct loch_timeline *t);
 /* Moves the cutoff to where `window` (the timeline's own, if it has one, goes before) says, and
  * commits it with the LSNs below it that stay readable: those of holds, live leases, open branches
- * and `extra` (branch points that are not open here). *moved: something changed. Removes no
- * version; merges do. Blocks. LOCH_E_STALE: another pageserver writes the timeline. */
+ * and `extra` (branch points that are not open here), of which one that cannot be read any more
+ * stays refused. *moved: something changed. Removes no version; merges do. Blocks. LOCH_E_STALE:
+ * another pageserver writes the timeline. */
 LOCH_STATUS loch_timeline_advance_cutoff(struct loch_timeline *t,
                                          const struct loch_pitr_window *window, int64_t now_us,
                                          const loch_lsn *extra, size_t extra_count, bool *moved);

@@ -51,6 +51,8 @@ struct loch_timeline {
     loch_lsn last_record_lsn, prev_record_lsn;
     loch_lsn disk_consistent_lsn;
     struct loch_hold *holds;
+    bool gathering;           /* of LSNs for the cutoff: */
+    struct loch_hold *let_go; /* those released since it began; they retain nothing */
     struct loch_lsn_lease *leases;
     size_t lease_count;
     struct loch_pitr_window window; /* as the manifest's */

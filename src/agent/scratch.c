@@ -11,9 +11,9 @@
 #include "loch/base/log.h"
 #include "loch/base/secret.h"
 #include "loch/crypto/random.h"
+#include "loch/io/swap.h"
 #include "loch/io/tree.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fscrypt.h>
@@ -43,132 +43,6 @@ const char *loch_scratch_kind_name(enum loch_scratch_kind kind)
         return "encrypted by a key of this start";
     }
     return "unknown";
-}
-
-/* ---- devices and swap ---- */
-
-/* The first line of a file; "" when there is none. */
-static void first_line(const char *path, char *out, size_t size)
-{
-    FILE *f = fopen(path, "re");
-
-    out[0] = '\0';
-    if (f == NULL)
-        return;
-    if (fgets(out, (int)size, f) == NULL)
-        out[0] = '\0';
-    out[strcspn(out, "\n")] = '\0';
-    (void)fclose(f);
-}
-
-static bool is_dm_crypt(const char *device)
-{
-    char path[600], uuid[200];
-
-    (void)snprintf(path, sizeof path, "%s/dm/uuid", device);
-    first_line(path, uuid, sizeof uuid);
-    return strncmp(uuid, "CRYPT-", 6) == 0;
-}
-
-bool loch_scratch_device_encrypted(const char *sys, unsigned major, unsigned minor)
-{
-    char device[300], slaves[320], one[600];
-    const struct dirent *entry;
-    bool any = false;
-    bool all = true;
-
-    (void)snprintf(device, sizeof device, "%s/dev/block/%u:%u", sys, major, minor);
-    if (is_dm_crypt(device))
-        return true;
-    /* A logical volume or an array: encrypted when all that it stands on is. */
-    (void)snprintf(slaves, sizeof slaves, "%s/slaves", device);
-    DIR *dir = opendir(slaves);
-    while (dir != NULL && (entry = readdir(dir)) != NULL) {
-        if (entry->d_name[0] == '.')
-            continue;
-        (void)snprintf(one, sizeof one, "%s/%s", slaves, entry->d_name);
-        any = true;
-        all = all && is_dm_crypt(one);
-    }
-    if (dir != NULL)
-        (void)closedir(dir);
-    return any && all;
-}
-
-/* Compressed memory that is never written back to a disk. */
-static bool is_zram(const char *sys, const char *path)
-{
-    char file[300], backing[300];
-    const char *name = strrchr(path, '/');
-
-    if (name == NULL || strncmp(name + 1, "zram", 4) != 0)
-        return false;
-    (void)snprintf(file, sizeof file, "%s/block/%.60s/backing_dev", sys, name + 1);
-    first_line(file, backing, sizeof backing);
-    return backing[0] == '\0' || strcmp(backing, "none") == 0;
-}
-
-static bool swap_is_safe(const char *sys, const char *path)
-{
-    struct stat sb;
-
-    if (is_zram(sys, path))
-        return true;
-    if (stat(path, &sb) != 0)
-        return false;
-    const dev_t dev = S_ISREG(sb.st_mode) ? sb.st_dev : sb.st_rdev;
-    return loch_scratch_device_encrypted(sys, major(dev), minor(dev));
-}
-
-/* Has this process's control group, or one above it, no swap at all (MemorySwapMax=0)? */
-static bool group_has_no_swap(const char *proc, const char *sys)
-{
-    char path[1100], line[600], limit[40], group[600] = "";
-    FILE *f;
-
-    (void)snprintf(path, sizeof path, "%s/self/cgroup", proc);
-    f = fopen(path, "re");
-    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
-        line[strcspn(line, "\n")] = '\0';
-        if (strncmp(line, "0::/", 4) == 0)
-            (void)snprintf(group, sizeof group, "%s", line + 3);
-    }
-    if (f != NULL)
-        (void)fclose(f);
-    for (char *end = group + strlen(group); end > group; end = strrchr(group, '/')) {
-        *end = '\0';
-        (void)snprintf(path, sizeof path, "%s/fs/cgroup%s/memory.swap.max", sys, group);
-        first_line(path, limit, sizeof limit);
-        if (strcmp(limit, "0") == 0)
-            return true;
-        if (group[0] == '\0')
-            break;
-    }
-    return false;
-}
-
-loch_status loch_scratch_check_swap(const char *proc, const char *sys)
-{
-    char path[300], line[600], bad[300] = "";
-    FILE *f;
-
-    (void)snprintf(path, sizeof path, "%s/swaps", proc);
-    f = fopen(path, "re");
-    if (f == NULL)
-        return LOCH_FAIL(LOCH_E_INVALID, "cannot tell whether there is swap: %s: %s", path,
-                         strerror(errno));
-    for (int n = 0; fgets(line, sizeof line, f) != NULL; n++) {
-        line[strcspn(line, " \t\n")] = '\0';
-        if (n > 0 && line[0] != '\0' && !swap_is_safe(sys, line))
-            (void)snprintf(bad, sizeof bad, "%.290s", line);
-    }
-    (void)fclose(f);
-    if (bad[0] == '\0' || group_has_no_swap(proc, sys))
-        return LOCH_OK;
-    return LOCH_FAIL(LOCH_E_INVALID,
-                     "memory may be swapped to %s, which is not encrypted: swapoff, encrypt the "
-                     "swap, or run the compute with memory.swap.max=0 (systemd: MemorySwapMax=0)",
-                     bad);
 }
 
 /* ---- fscrypt ---- */
@@ -205,12 +79,16 @@ static bool remove_key(const char *dir, const uint8_t id[static LOCH_SCRATCH_KEY
 static void remove_old_key(const struct loch_scratch *s)
 {
     uint8_t id[LOCH_SCRATCH_KEY_ID_BYTES];
-    char path[400], text[80];
+    char path[400], text[2 * LOCH_SCRATCH_KEY_ID_BYTES + 1] = "";
 
     id_path(s, path, sizeof path);
-    first_line(path, text, sizeof text);
-    if (text[0] != '\0' && loch_is_ok(loch_hex_parse(text, id, sizeof id)) &&
-        remove_key(s->dir, id))
+    FILE *f = fopen(path, "re");
+    if (f == NULL)
+        return;
+    const bool known =
+        fgets(text, sizeof text, f) != NULL && loch_is_ok(loch_hex_parse(text, id, sizeof id));
+    (void)fclose(f);
+    if (known && remove_key(s->dir, id))
         (void)unlink(path);
 }
 
@@ -271,7 +149,6 @@ static loch_status set_policy(const struct loch_scratch *s)
 
 static loch_status encrypt(int fd, struct loch_scratch *s)
 {
-    remove_old_key(s);
     LOCH_TRY(add_key(fd, s));
     sealed_path(s);
     loch_status st = loch_remove_tree(s->files);
@@ -290,7 +167,7 @@ static loch_status encrypt(int fd, struct loch_scratch *s)
 
 /* ---- the judgement ---- */
 
-static loch_status judge(struct loch_scratch *s, int fd)
+static loch_status judge(struct loch_scratch *s, int fd, const char *sys)
 {
     struct statfs fs;
     struct stat sb;
@@ -299,9 +176,9 @@ static loch_status judge(struct loch_scratch *s, int fd)
         return LOCH_FAIL(LOCH_E_IO, "cannot look at the scratch %s: %s", s->dir, strerror(errno));
     if (fs.f_type == TMPFS_MAGIC) {
         s->kind = LOCH_SCRATCH_TMPFS;
-        return loch_scratch_check_swap("/proc", "/sys");
+        return LOCH_OK;
     }
-    if (loch_scratch_device_encrypted("/sys", major(sb.st_dev), minor(sb.st_dev))) {
+    if (loch_device_encrypted(sys, major(sb.st_dev), minor(sb.st_dev))) {
         s->kind = LOCH_SCRATCH_VOLUME;
         return LOCH_OK;
     }
@@ -331,7 +208,17 @@ static loch_status begin(const char *dir, struct loch_scratch *out)
     return LOCH_OK;
 }
 
-loch_status loch_scratch_prepare(const char *dir, bool customer_held, struct loch_scratch *out)
+/* A tenant whose CMK is a file is warned, no more. */
+static loch_status allow(loch_status st, bool customer_held)
+{
+    if (loch_is_ok(st) || customer_held || st.code != LOCH_E_INVALID)
+        return st;
+    LOCH_WARN("%s; allowed, for this tenant's CMK is not customer-held", loch_error_text());
+    return LOCH_OK;
+}
+
+loch_status loch_scratch_prepare_at(const char *proc, const char *sys, const char *dir,
+                                    bool customer_held, struct loch_scratch *out)
 {
     struct loch_scratch s;
 
@@ -339,17 +226,24 @@ loch_status loch_scratch_prepare(const char *dir, bool customer_held, struct loc
     const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return LOCH_FAIL(LOCH_E_IO, "cannot open the scratch %s: %s", dir, strerror(errno));
-    const loch_status st = judge(&s, fd);
+    remove_old_key(&s); /* whatever becomes of this start */
+    /* Of whatever kind the scratch is: the server's memory and ours hold rows as well. */
+    loch_status st = allow(loch_swap_check(proc, sys), customer_held);
+    if (loch_is_ok(st))
+        st = judge(&s, fd, sys);
     (void)close(fd);
     if (!loch_is_ok(st)) {
-        if (customer_held || st.code != LOCH_E_INVALID)
-            return st;
-        LOCH_WARN("%s; allowed, for this tenant's CMK is not customer-held", loch_error_text());
+        LOCH_TRY(allow(st, customer_held));
         (void)snprintf(s.files, sizeof s.files, "%s", dir);
     }
     LOCH_INFO("scratch %s: %s", s.files, loch_scratch_kind_name(s.kind));
     *out = s;
     return LOCH_OK;
+}
+
+loch_status loch_scratch_prepare(const char *dir, bool customer_held, struct loch_scratch *out)
+{
+    return loch_scratch_prepare_at("/proc", "/sys", dir, customer_held, out);
 }
 
 void loch_scratch_end(struct loch_scratch *scratch)

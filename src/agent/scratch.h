@@ -1,8 +1,9 @@
 /* Where a compute's plaintext may lie: data directory, WAL, temporary files, server log.
  *
- * On tmpfs (without swap that could carry it to a disk), on an encrypted volume, or on a file
- * system that encrypts a directory under a key of this start alone (fscrypt). Anything else is
- * refused for a tenant whose CMK is customer-held, and warned about for one whose CMK is a file. */
+ * On tmpfs, on an encrypted volume, or on a file system that encrypts a directory under a key of
+ * this start alone (fscrypt); and nowhere with swap that could carry the server's memory, or tmpfs,
+ * to a disk in the clear. Anything else is refused for a tenant whose CMK is customer-held, and
+ * warned about for one whose CMK is a file. */
 #ifndef LOCH_AGENT_SCRATCH_H
 #define LOCH_AGENT_SCRATCH_H
 
@@ -38,10 +39,8 @@ LOCH_STATUS loch_scratch_clear(const char *dir, bool kept_log);
 void loch_scratch_end(struct loch_scratch *scratch);
 const char *loch_scratch_kind_name(enum loch_scratch_kind kind);
 
-/* ---- its parts; `proc` and `sys` are "/proc" and "/sys", but for tests ---- */
-/* Is the block device (or all that it stands on) dm-crypt? */
-bool loch_scratch_device_encrypted(const char *sys, unsigned major, unsigned minor);
-/* LOCH_E_INVALID: pages of this process may be written to a disk in the clear. */
-LOCH_STATUS loch_scratch_check_swap(const char *proc, const char *sys);
+/* The same by another /proc and /sys, for tests. */
+LOCH_STATUS loch_scratch_prepare_at(const char *proc, const char *sys, const char *dir,
+                                    bool customer_held, struct loch_scratch *out);
 
 #endif

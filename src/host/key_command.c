@@ -77,10 +77,17 @@ struct order {
     struct loch_id tenant, branch; /* none: what the tenant's CMK holds */
     enum act act;
     enum loch_rotation what;
+    char *uri; /* of the CMK to move to; NULL: no move */
     struct loch_rotation_report report;
     loch_status st;
     char text[400];
 };
+
+static void order_free(struct order *o)
+{
+    free(o->uri);
+    free(o);
+}
 
 static void work(void *arg)
 {
@@ -93,7 +100,9 @@ static void work(void *arg)
             loch_keys_open_news(o->keys, &o->tenant);
         break;
     case ACT_ROTATE:
-        o->st = loch_keys_rotate(o->keys, &o->tenant, &o->branch, o->what, &o->report);
+        o->st = o->uri != NULL
+                    ? loch_keys_move(o->keys, &o->tenant, &o->branch, o->uri, &o->report)
+                    : loch_keys_rotate(o->keys, &o->tenant, &o->branch, o->what, &o->report);
         break;
     case ACT_ACTIVATE:
         o->st = loch_keys_settle(o->keys, &o->tenant);
@@ -121,7 +130,7 @@ static void done(void *arg)
     } else {
         loch_console_fail(o->request, LOCH_FAIL(o->st.code, "%s", o->text));
     }
-    free(o);
+    order_free(o);
 }
 
 static loch_status what_of(const struct loch_console_request *request, enum loch_rotation *out)
@@ -139,23 +148,38 @@ static loch_status what_of(const struct loch_console_request *request, enum loch
                      "\"%s\" is no kind of key: want cmk, kek, tk, wire or wire-anew", word);
 }
 
+static loch_status read_rotation(const struct loch_console_request *request, struct order *o)
+{
+    const char *uri = loch_console_arg(request, "uri");
+
+    LOCH_TRY(what_of(request, &o->what));
+    if (loch_console_arg(request, "branch") != NULL)
+        LOCH_TRY(loch_console_arg_id(request, "branch", &o->branch));
+    if (uri == NULL)
+        return LOCH_OK;
+    if (o->what != LOCH_ROTATE_CMK)
+        return LOCH_FAIL(LOCH_E_INVALID, "KMS goes with cmk alone");
+    o->uri = strdup(uri);
+    if (o->uri == NULL)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a command");
+    return LOCH_OK;
+}
+
 static loch_status begin(struct loch_env *env, struct loch_keys *keys,
                          struct loch_console_request *request, enum act act)
 {
-    struct order o = {.keys = keys, .request = request, .act = act};
+    struct loch_id tenant;
 
-    LOCH_TRY(loch_console_arg_id(request, "tenant", &o.tenant));
-    if (act == ACT_ROTATE)
-        LOCH_TRY(what_of(request, &o.what));
-    if (act == ACT_ROTATE && loch_console_arg(request, "branch") != NULL)
-        LOCH_TRY(loch_console_arg_id(request, "branch", &o.branch));
-    struct order *copy = malloc(sizeof *copy);
-    if (copy == NULL)
+    LOCH_TRY(loch_console_arg_id(request, "tenant", &tenant));
+    struct order *o = calloc(1, sizeof *o);
+    if (o == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a command");
-    *copy = o;
-    const loch_status st = loch_env_work(env, work, done, copy);
+    *o = (struct order){.keys = keys, .request = request, .tenant = tenant, .act = act};
+    loch_status st = act == ACT_ROTATE ? read_rotation(request, o) : LOCH_OK;
+    if (loch_is_ok(st))
+        st = loch_env_work(env, work, done, o);
     if (!loch_is_ok(st))
-        free(copy);
+        order_free(o);
     return st;
 }
 

@@ -137,22 +137,25 @@ static loch_status make_room(struct loch_keys *keys)
 /* Puts the tenant into the set, in place of an older one. */
 static loch_status install(struct loch_keys *keys, struct keys_tenant *take_tenant)
 {
+    const struct loch_id tenant = take_tenant->ring.tenant;
+    const uint32_t versions = take_tenant->ring.count;
     struct keys_tenant *gone = take_tenant;
+    uint32_t before = 0;
 
     for (uint32_t k = 0; k < take_tenant->ring.count; k++)
         take_tenant->has_retired =
             take_tenant->has_retired || (take_tenant->keys[k].state == LOCH_STATE_RETIRED &&
                                          !loch_id_is_none(&take_tenant->keys[k].scope));
-    loch_status st = keys_witness_note(&keys->o, &take_tenant->ring.tenant,
-                                       take_tenant->ring.generation, take_tenant->hash);
+    loch_status st = keys_witness_note(&keys->o, take_tenant);
 
     if (!loch_is_ok(st)) {
         keys_tenant_destroy(take_tenant);
         return st;
     }
+    (void)keys_notice_swap(keys, &take_tenant->ring, "/proc", "/sys");
 
     writing(keys);
-    struct keys_tenant *held = keys_tenant_find(keys, &take_tenant->ring.tenant);
+    struct keys_tenant *held = keys_tenant_find(keys, &tenant);
     if (held != NULL)
         st = check_newer(held, take_tenant);
     if (loch_is_ok(st) && held != NULL)
@@ -160,17 +163,20 @@ static loch_status install(struct loch_keys *keys, struct keys_tenant *take_tena
     if (loch_is_ok(st) && held == NULL)
         st = make_room(keys);
     if (loch_is_ok(st) && held == NULL)
-        st = loch_id_map_put(&keys->tenant_map, &take_tenant->ring.tenant, take_tenant);
+        st = loch_id_map_put(&keys->tenant_map, &tenant, take_tenant);
     else if (loch_is_ok(st))
-        loch_id_map_replace(&keys->tenant_map, &take_tenant->ring.tenant, take_tenant);
+        loch_id_map_replace(&keys->tenant_map, &tenant, take_tenant);
     if (loch_is_ok(st)) {
         take_tenant->at = held != NULL ? held->at : keys->count++;
         take_tenant->loads = held != NULL ? held->loads + 1 : 1;
         keys->tenants[take_tenant->at] = take_tenant;
+        before = held != NULL ? held->ring.count : 0;
         gone = held;
     }
     release(keys);
     keys_tenant_destroy(gone);
+    if (loch_is_ok(st))
+        (void)keys_notice_many(&tenant, before, versions);
     atomic_fetch_add(&keys->changes, 1);
     return st;
 }
@@ -540,6 +546,15 @@ uint64_t loch_keys_generation(struct loch_keys *keys, const struct loch_id *tena
     const uint64_t generation = t != NULL ? t->ring.generation : 0;
     release(keys);
     return generation;
+}
+
+uint32_t loch_keys_versions(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    reading(keys);
+    const struct keys_tenant *t = keys_tenant_find(keys, tenant);
+    const uint32_t versions = t != NULL ? t->ring.count : 0;
+    release(keys);
+    return versions;
 }
 
 loch_status loch_keys_wrap_key(struct loch_keys *keys, const struct loch_id *tenant,

@@ -97,18 +97,25 @@ struct loch_keys {
     struct loch_id_map permit_map;
     struct keys_refusal refusals[KEYS_REFUSALS_KEPT]; /* the last ones, in turn */
     size_t next_refusal;
+    atomic_bool swap_judged;
 };
 
 /* Under lock. NULL: its keys were not read here yet. */
 struct keys_tenant *keys_tenant_find(const struct loch_keys *keys, const struct loch_id *tenant);
 
 /* keys_witness.c. LOCH_E_STALE, LOCH_E_CORRUPT when an older or another keyring than the newest
- * seen here is offered. */
+ * seen here is offered, or one that an older META KEK proves. */
 LOCH_STATUS keys_witness_check(const struct loch_keys_options *o, const struct keys_tenant *t);
-LOCH_STATUS keys_witness_note(const struct loch_keys_options *o, const struct loch_id *tenant,
-                              uint64_t generation,
-                              const uint8_t hash[static LOCH_KEYRING_HASH_BYTES]);
+LOCH_STATUS keys_witness_note(const struct loch_keys_options *o, const struct keys_tenant *t);
 void keys_witness_forget(const struct loch_keys_options *o, const struct loch_id *tenant);
+
+/* keys_notice.c. Warns, once in this process, when there is a tenant whose CMK is customer-held and
+ * memory may be swapped in the clear (loch/io/swap.h); whether it did. */
+bool keys_notice_swap(struct loch_keys *keys, const struct loch_keyring *ring, const char *proc,
+                      const char *sys);
+/* Warns when a keyring has come to hold so many versions that it should be seen to, as a start may
+ * find it, too (before 0); whether it did. */
+bool keys_notice_many(const struct loch_id *tenant, uint32_t before, uint32_t count);
 
 /* Reads the keyring and refuses one older than the one held: nothing may be built upon it. The CMK
  * of the branch `ask` is asked (none: no branch's); what others hold stays as it is open. Where no
@@ -225,9 +232,14 @@ LOCH_STATUS keys_ring_wrap_kek(const struct loch_keyring *ring, const struct loc
                                struct loch_buf *out);
 /* Puts the first keyring, all keys PENDING. LOCH_E_EXISTS. */
 LOCH_STATUS keys_ring_create(const struct loch_keys_options *o, const struct loch_id *tenant);
-/* The CMK for new KEKs of the tenant (branch none) or a branch, which must have one pinned. */
+/* The CMK for the first KEKs of the tenant (branch none) or a branch, which must have one pinned:
+ * the last pin. */
 LOCH_STATUS keys_ring_kms(const struct loch_keys_options *o, const struct loch_id *tenant,
                           const struct loch_id *branch, struct loch_kms **out);
+/* The CMK that holds the active KEKs of the tenant (branch none) or the branch, whatever else is
+ * pinned. Borrowed. */
+LOCH_STATUS keys_ring_holder(const struct loch_keys_options *o, const struct keys_tenant *t,
+                             const struct loch_id *branch, struct loch_kms **out);
 /* Puts a successor of t with PENDING keys for each timeline that has neither active nor pending
  * ones, below the KEKs of `lock` (none: the tenant's); the lock of a timeline that is the lock
  * itself is made first. *changed says whether there was anything to put. LOCH_E_STALE: somebody

@@ -3,7 +3,8 @@
  * The order in which a key comes to life (docs/format/keyring.md): PENDING is put, read back,
  * unwrapped anew and compared with its commitment, and only then put again as ACTIVE; nothing is
  * sealed under a key that is not ACTIVE. The CMK is one that this daemon's configuration or pins
- * name; what the keyring says about it chooses among the tenant's pins at most.
+ * name; what the keyring says about it chooses among the tenant's pins at most. The first KEKs are
+ * made under the last pin, later ones under the CMK that holds those: only a move changes that.
  */
 #include "keys_internal.h"
 #include "loch/base/check.h"
@@ -135,6 +136,20 @@ static loch_status entry_kms(const struct loch_keys_options *o, const struct key
     return LOCH_OK;
 }
 
+loch_status keys_ring_holder(const struct loch_keys_options *o, const struct keys_tenant *t,
+                             const struct loch_id *branch, struct loch_kms **out)
+{
+    const enum loch_purpose purpose =
+        loch_id_is_none(branch) ? LOCH_PURPOSE_META : LOCH_PURPOSE_PAGE;
+    const struct loch_keyring_entry *e =
+        loch_keyring_active(&t->ring, LOCH_LEVEL_KEK, purpose, branch);
+
+    if (e == NULL)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "the keyring has no active %s KEK",
+                         loch_purpose_name((uint8_t)purpose));
+    return entry_kms(o, t, e, out);
+}
+
 loch_status keys_entry_unwrap(const struct loch_keys_options *o, const struct keys_tenant *t,
                               const struct loch_keyring_entry *e, struct loch_secret *out)
 {
@@ -232,20 +247,14 @@ loch_status keys_ring_open(const struct loch_keys_options *o, struct keys_tenant
     return LOCH_OK;
 }
 
-/* The MAC's key: from the META KEK that is active in `ring`, or pending in a keyring just made;
- * `t` has it opened. */
+/* The MAC's key: from the META KEK that `ring` names; `t` has it opened. */
 static loch_status mac_of(const struct loch_keyring *ring, const struct keys_tenant *t,
                           struct loch_slice body, uint8_t out[static LOCH_KEYRING_MAC_BYTES])
 {
-    const struct loch_secret *meta = NULL;
+    const struct loch_keyring_entry *e = loch_keyring_mac_key(ring);
+    const struct loch_secret *meta = e != NULL ? keys_ring_secret(t, &e->key_id, e->version) : NULL;
     struct loch_secret key = {0};
 
-    for (uint32_t i = 0; i < ring->count; i++) {
-        const struct loch_keyring_entry *e = &ring->entries[i];
-        if (e->level == LOCH_LEVEL_KEK && e->purpose == LOCH_PURPOSE_META &&
-            (e->state == LOCH_STATE_ACTIVE || (e->state == LOCH_STATE_PENDING && e->version == 1)))
-            meta = keys_ring_secret(t, &e->key_id, e->version);
-    }
     if (meta == NULL)
         return LOCH_FAIL(LOCH_E_CORRUPT, "the keyring has no key for its own MAC");
     LOCH_TRY(loch_hkdf(LOCH_HASH_SHA256, meta, loch_slice_of(NULL, 0),

@@ -2,7 +2,7 @@
  * with every key unwrapped anew; a wrap is proven before the keyring that holds it is put. After an
  * interruption at any point the keyring in the store is whole and opens all data.
  *
- *   CMK   one keyring: the same KEKs, wrapped anew
+ *   CMK   one keyring: the same KEKs, wrapped anew, by the CMK that holds them or (a move) another
  *   KEK   PENDING versions; then ACTIVE, and every TK wrapped anew below them
  *   TK    PENDING versions; then ACTIVE
  *   WIRE  a PENDING version (anew: two); ACTIVE by loch_keys_settle, when the servers know it
@@ -19,6 +19,16 @@
 #define CHANGE_TRIES 8
 
 static const struct loch_id none;
+
+/* What is to be done, and what has been. */
+struct turn {
+    const struct loch_id *tenant;
+    const struct loch_id *branch; /* none: what the tenant's CMK holds */
+    enum loch_rotation what;
+    const char *uri;            /* of the CMK to move to; NULL: the one that holds the keys stays */
+    const struct loch_kms *kms; /* what holds them then; borrowed */
+    struct loch_rotation_report report;
+};
 
 static bool is_live(const struct loch_keyring_entry *e)
 {
@@ -40,13 +50,24 @@ static loch_status put_counted(struct loch_keys *keys, const struct loch_keyring
 
 /* ---- CMK ---- */
 
-static loch_status move_keks(struct loch_keys *keys, const struct keys_tenant *t,
-                             struct loch_keyring *next, const struct loch_id *branch,
+/* Whatever the keyring or the order says: only a pin, or this daemon's configuration. */
+static loch_status target_of(struct loch_keys *keys, const struct turn *turn, struct loch_kms **out)
+{
+    const bool whole = loch_id_is_none(turn->branch);
+    struct loch_kms *kms =
+        loch_kms_for(keys->o.kms, whole ? turn->tenant : turn->branch, turn->uri);
+
+    if (strcmp(loch_kms_uri(kms), turn->uri) != 0 || (!whole && kms == keys->o.kms))
+        return LOCH_FAIL(LOCH_E_INVALID, "\"%s\" is not pinned here for the %s (loch key pin)",
+                         turn->uri, whole ? "tenant" : "branch");
+    *out = kms;
+    return LOCH_OK;
+}
+
+static loch_status move_keks(const struct keys_tenant *t, struct loch_keyring *next,
+                             const struct loch_id *branch, struct loch_kms *kms,
                              struct loch_rotation_report *report)
 {
-    struct loch_kms *kms = NULL;
-
-    LOCH_TRY(keys_ring_kms(&keys->o, &t->ring.tenant, branch, &kms));
     const char *uri = loch_kms_uri(kms);
 
     for (uint32_t i = 0; i < next->count; i++) {
@@ -71,14 +92,12 @@ static loch_status move_keks(struct loch_keys *keys, const struct keys_tenant *t
 /* ---- KEK ---- */
 
 /* A branch has those of page and wal. */
-static loch_status make_keks(struct loch_keys *keys, const struct keys_tenant *t,
-                             struct loch_keyring *next, const struct loch_id *branch,
+static loch_status make_keks(const struct keys_tenant *t, struct loch_keyring *next,
+                             const struct loch_id *branch, struct loch_kms *kms,
                              struct loch_rotation_report *report)
 {
     const int last = loch_id_is_none(branch) ? LOCH_PURPOSE_META : LOCH_PURPOSE_WAL;
-    struct loch_kms *kms = NULL;
 
-    LOCH_TRY(keys_ring_kms(&keys->o, &t->ring.tenant, branch, &kms));
     for (int p = LOCH_PURPOSE_PAGE; p <= last; p++) {
         const struct loch_keyring_entry *e =
             loch_keyring_active(&t->ring, LOCH_LEVEL_KEK, (enum loch_purpose)p, branch);
@@ -126,7 +145,8 @@ loch_status keys_ring_rewrap(const struct keys_tenant *t, struct loch_keyring *n
 
 /* ---- TK and wire ---- */
 
-/* Two epochs live at a time: one older than the active one opens no connection any more. */
+/* Two epochs live at a time: one older than the active one opens no connection any more, and
+ * leaves the keyring. */
 static loch_status end_epochs_before(struct loch_keyring *next, uint32_t version)
 {
     for (uint32_t i = 0; i < next->count; i++) {
@@ -135,6 +155,7 @@ static loch_status end_epochs_before(struct loch_keyring *next, uint32_t version
             e->state == LOCH_STATE_RETIRED && e->version < version)
             LOCH_TRY(loch_keyring_destroy_version(next, &e->key_id, e->version));
     }
+    (void)loch_keyring_sweep(next);
     return LOCH_OK;
 }
 
@@ -188,24 +209,28 @@ static loch_status make_tks(const struct keys_tenant *t, struct loch_keyring *ne
 enum step { STEP_MOVE, STEP_KEKS, STEP_TKS, STEP_WIRE, STEP_ACTIVATE };
 
 /* Reads the newest keyring (all keys unwrapped and proven), changes it, puts it. */
-static loch_status step(struct loch_keys *keys, const struct loch_id *tenant,
-                        const struct loch_id *branch, enum step what,
-                        struct loch_rotation_report *report)
+static loch_status step(struct loch_keys *keys, struct turn *turn, enum step what)
 {
+    const struct loch_id *branch = turn->branch;
+    struct loch_rotation_report *report = &turn->report;
     struct keys_tenant *t = NULL;
     struct loch_keyring next = {0};
+    struct loch_kms *kms = NULL;
     bool any = false;
     loch_status st;
 
-    LOCH_TRY(keys_check_open(keys, tenant));
-    LOCH_TRY(keys_get_newest(keys, tenant, branch, &t));
+    LOCH_TRY(keys_check_open(keys, turn->tenant));
+    LOCH_TRY(keys_get_newest(keys, turn->tenant, branch, &t));
     LOCH_TRY_OUT(st, keys_ring_successor(t, &next));
+    LOCH_TRY_OUT(st, turn->uri != NULL ? target_of(keys, turn, &kms)
+                                       : keys_ring_holder(&keys->o, t, branch, &kms));
+    turn->kms = kms;
     switch (what) {
     case STEP_MOVE:
-        st = move_keks(keys, t, &next, branch, report);
+        st = move_keks(t, &next, branch, kms, report);
         break;
     case STEP_KEKS:
-        st = make_keks(keys, t, &next, branch, report);
+        st = make_keks(t, &next, branch, kms, report);
         break;
     case STEP_TKS:
         st = make_tks(t, &next, false, branch, report);
@@ -229,90 +254,101 @@ out:
     return st;
 }
 
-static loch_status check_branch(struct loch_keys *keys, const struct loch_id *tenant,
-                                const struct loch_id *branch, enum loch_rotation what)
+static loch_status check_branch(struct loch_keys *keys, const struct turn *turn)
 {
-    if (loch_id_is_none(branch))
+    if (loch_id_is_none(turn->branch))
         return LOCH_OK;
-    if (what == LOCH_ROTATE_WIRE || what == LOCH_ROTATE_WIRE_ANEW)
+    if (turn->what == LOCH_ROTATE_WIRE || turn->what == LOCH_ROTATE_WIRE_ANEW)
         return LOCH_FAIL(LOCH_E_INVALID, "wire keys are the tenant's, not a branch's");
-    const struct loch_id lock = loch_keys_lock(keys, tenant, branch);
-    if (!loch_id_equal(&lock, branch))
+    const struct loch_id lock = loch_keys_lock(keys, turn->tenant, turn->branch);
+    if (!loch_id_equal(&lock, turn->branch))
         return LOCH_FAIL(LOCH_E_NOT_FOUND, "the branch has no CMK of its own");
-    return loch_keys_usable(keys, tenant, branch);
+    return loch_keys_usable(keys, turn->tenant, turn->branch);
 }
 
-static loch_status rotate(struct loch_keys *keys, const struct loch_id *tenant,
-                          const struct loch_id *branch, enum loch_rotation what,
-                          struct loch_rotation_report *report)
+static loch_status rotate(struct loch_keys *keys, struct turn *turn)
 {
     /* What an interrupted rotation left PENDING comes to life first. */
-    LOCH_TRY(keys_settle(keys, tenant, branch));
-    LOCH_TRY(check_branch(keys, tenant, branch, what));
-    switch (what) {
+    LOCH_TRY(keys_settle(keys, turn->tenant, turn->branch));
+    LOCH_TRY(check_branch(keys, turn));
+    switch (turn->what) {
     case LOCH_ROTATE_CMK:
-        LOCH_TRY(step(keys, tenant, branch, STEP_MOVE, report));
+        LOCH_TRY(step(keys, turn, STEP_MOVE));
         break;
     case LOCH_ROTATE_KEK:
-        LOCH_TRY(step(keys, tenant, branch, STEP_KEKS, report));
-        LOCH_TRY(step(keys, tenant, branch, STEP_ACTIVATE, report));
+        LOCH_TRY(step(keys, turn, STEP_KEKS));
+        LOCH_TRY(step(keys, turn, STEP_ACTIVATE));
         break;
     case LOCH_ROTATE_TK:
-        LOCH_TRY(step(keys, tenant, branch, STEP_TKS, report));
-        LOCH_TRY(step(keys, tenant, branch, STEP_ACTIVATE, report));
+        LOCH_TRY(step(keys, turn, STEP_TKS));
+        LOCH_TRY(step(keys, turn, STEP_ACTIVATE));
         break;
     case LOCH_ROTATE_WIRE:
-        LOCH_TRY(step(keys, tenant, branch, STEP_WIRE, report));
+        LOCH_TRY(step(keys, turn, STEP_WIRE));
         break;
     case LOCH_ROTATE_WIRE_ANEW:
-        LOCH_TRY(step(keys, tenant, branch, STEP_WIRE, report));
-        LOCH_TRY(step(keys, tenant, branch, STEP_WIRE, report));
+        LOCH_TRY(step(keys, turn, STEP_WIRE));
+        LOCH_TRY(step(keys, turn, STEP_WIRE));
         break;
     }
-    return keys_load(keys, tenant, branch);
+    return keys_load(keys, turn->tenant, turn->branch);
 }
 
 /* Of a branch's keys under a name of its own, as all records of theirs are. */
-static void note_rotation(struct loch_keys *keys, const struct loch_id *tenant,
-                          const struct loch_id *branch, enum loch_rotation what,
-                          const struct loch_rotation_report *r)
+static void note_rotation(struct loch_keys *keys, const struct turn *turn)
 {
     static const char *const events[] = {"rotated_cmk", "rotated_kek", "rotated_tk", "rotated_wire",
                                          "rotated_wire_anew"};
-    const bool whole = loch_id_is_none(branch);
+    const struct loch_rotation_report *r = &turn->report;
+    const bool whole = loch_id_is_none(turn->branch);
     char id[LOCH_ID_TEXT_BYTES], event[40], of[LOCH_ID_TEXT_BYTES + 16] = "";
 
-    (void)snprintf(event, sizeof event, "%s%s", whole ? "" : "branch_", events[what - 1]);
+    (void)snprintf(event, sizeof event, "%s%s", whole ? "" : "branch_", events[turn->what - 1]);
     if (!whole)
-        (void)snprintf(of, sizeof of, "branch %s: ", loch_id_format(branch, id));
-    loch_audit_note(keys->o.audit, tenant, event,
+        (void)snprintf(of, sizeof of, "branch %s: ", loch_id_format(turn->branch, id));
+    loch_audit_note(keys->o.audit, turn->tenant, event,
                     "%s%" PRIu32 " made, %" PRIu32 " wrapped, keyring generation %" PRIu64
                     ", CMK %s",
-                    of, r->made, r->rewrapped, r->generation,
-                    loch_kms_uri(loch_kms_for(keys->o.kms, whole ? tenant : branch, NULL)));
+                    of, r->made, r->rewrapped, r->generation, loch_kms_uri(turn->kms));
+}
+
+static loch_status take_turn(struct loch_keys *keys, struct turn *turn,
+                             struct loch_rotation_report *out)
+{
+    struct keys_work work;
+    loch_status st = LOCH_OK;
+
+    keys_change_begin(keys, &work, turn->tenant);
+    for (int i = 0; i < CHANGE_TRIES; i++) {
+        turn->report = (struct loch_rotation_report){0};
+        st = rotate(keys, turn);
+        if (st.code != LOCH_E_STALE)
+            break;
+    }
+    keys_change_end(keys, &work);
+    LOCH_TRY(st);
+    turn->report.generation = loch_keys_generation(keys, turn->tenant);
+    note_rotation(keys, turn);
+    *out = turn->report;
+    return LOCH_OK;
 }
 
 loch_status loch_keys_rotate(struct loch_keys *keys, const struct loch_id *tenant,
                              const struct loch_id *branch, enum loch_rotation what,
                              struct loch_rotation_report *out)
 {
-    struct keys_work work;
-    struct loch_rotation_report report = {0};
-    loch_status st = LOCH_OK;
+    struct turn turn = {.tenant = tenant, .branch = branch, .what = what};
 
-    keys_change_begin(keys, &work, tenant);
-    for (int i = 0; i < CHANGE_TRIES; i++) {
-        report = (struct loch_rotation_report){0};
-        st = rotate(keys, tenant, branch, what, &report);
-        if (st.code != LOCH_E_STALE)
-            break;
-    }
-    keys_change_end(keys, &work);
-    LOCH_TRY(st);
-    report.generation = loch_keys_generation(keys, tenant);
-    note_rotation(keys, tenant, branch, what, &report);
-    *out = report;
-    return LOCH_OK;
+    return take_turn(keys, &turn, out);
+}
+
+loch_status loch_keys_move(struct loch_keys *keys, const struct loch_id *tenant,
+                           const struct loch_id *branch, const char *uri,
+                           struct loch_rotation_report *out)
+{
+    struct turn turn = {.tenant = tenant, .branch = branch, .what = LOCH_ROTATE_CMK, .uri = uri};
+
+    return take_turn(keys, &turn, out);
 }
 
 loch_status loch_keys_settle(struct loch_keys *keys, const struct loch_id *tenant)

@@ -38,7 +38,7 @@ struct entry {
     uint64_t serial; /* a probe is of this entry, and not of one before it */
     bool owes;       /* it was told to go dark, and has not said that all is wiped */
     bool swept;      /* but for loads of its keys that are under way, it is */
-    struct loch_metric *m_state;
+    struct loch_metric *m_state, *m_versions; /* m_versions: of a tenant's entry */
 };
 
 struct loch_leases {
@@ -49,6 +49,7 @@ struct loch_leases {
     struct loch_timer *timer;
     uint64_t tick_ms;
     uint64_t serials;
+    uint64_t changes;     /* of the keys, when versions were counted last */
     struct probe *probes; /* under way */
     atomic_uint threads;  /* that may still touch us */
     struct loch_metric *m_granted, *m_denied, *m_silent;
@@ -461,6 +462,7 @@ static void adopt(struct loch_leases *l, struct entry *e, const struct loch_keys
 static void entry_free(struct loch_leases *l, struct entry *e)
 {
     loch_metrics_drop(l->o.metrics, e->m_state);
+    loch_metrics_drop(l->o.metrics, e->m_versions);
     const struct loch_id id = loch_id_within(&e->tenant, &e->branch);
     if (loch_id_map_get(&l->map, &id) == e) /* else one that began anew has its place */
         (void)loch_id_map_remove(&l->map, &id);
@@ -496,6 +498,26 @@ static void follow_keys(struct loch_leases *l)
     }
     l->count = kept;
     free(views);
+}
+
+/* Of each tenant, when a keyring was taken over since, and of one that has no count yet. */
+static void count_versions(struct loch_leases *l)
+{
+    const uint64_t changes = loch_keys_changes(l->o.keys);
+
+    for (size_t i = 0; i < l->count; i++) {
+        struct entry *e = l->entries[i];
+        char id[LOCH_ID_TEXT_BYTES];
+        if (!loch_id_is_none(&e->branch) || (e->m_versions != NULL && changes == l->changes))
+            continue;
+        const struct loch_label label = {"tenant", loch_id_format(&e->tenant, id)};
+        if (e->m_versions == NULL)
+            e->m_versions = loch_metrics_gauge(
+                l->o.metrics, "loch_keyring_versions",
+                "Key versions in a tenant's keyring, which holds 16384 at most.", &label, 1);
+        loch_metric_set(e->m_versions, loch_keys_versions(l->o.keys, &e->tenant));
+    }
+    l->changes = changes;
 }
 
 /* Who has not been busy for long falls asleep, who is wanted wakes. */
@@ -544,6 +566,7 @@ static void tick(void *arg)
     if (!loch_is_ok(loch_env_timer(l->o.env, l->tick_ms, &l->timer, tick, l)))
         LOCH_ERROR("leases are not renewed any more: %s", loch_error_text());
     follow_keys(l);
+    count_versions(l);
     for (size_t i = 0; i < l->count; i++) {
         struct entry *e = l->entries[i];
         const uint64_t now_ns = now_of(l);
@@ -596,8 +619,9 @@ static const char *time_text(int64_t us, char out[static LOCH_TIME_TEXT_BYTES])
 
 void loch_leases_show(struct loch_leases *l, struct loch_console_request *request)
 {
-    static const char *const names[] = {"tenant",   "state",   "since",    "cause", "lease_left",
-                                        "wiped_at", "keyring", "decrypts", "branch"};
+    static const char *const names[] = {"tenant",     "state",       "since",   "cause",
+                                        "lease_left", "wiped_at",    "keyring", "decrypts",
+                                        "branch",     "key_versions"};
     const uint64_t now_ns = now_of(l);
 
     loch_console_columns(request, names, sizeof names / sizeof names[0]);
@@ -605,12 +629,14 @@ void loch_leases_show(struct loch_leases *l, struct loch_console_request *reques
         const struct entry *e = l->entries[i];
         const uint64_t left_ns = e->lease.permit_ns > now_ns ? e->lease.permit_ns - now_ns : 0;
         char id[LOCH_ID_TEXT_BYTES], branch[LOCH_ID_TEXT_BYTES], since[LOCH_TIME_TEXT_BYTES],
-            wiped[LOCH_TIME_TEXT_BYTES], text[3][24];
+            wiped[LOCH_TIME_TEXT_BYTES], text[4][24];
         (void)snprintf(text[0], sizeof text[0], "%llu ms",
                        (unsigned long long)(left_ns / NS_PER_MS));
         (void)snprintf(text[1], sizeof text[1], "%llu",
                        (unsigned long long)loch_keys_generation(l->o.keys, &e->tenant));
         (void)snprintf(text[2], sizeof text[2], "%llu", (unsigned long long)e->decrypts);
+        (void)snprintf(text[3], sizeof text[3], "%" PRIu32,
+                       loch_keys_versions(l->o.keys, &e->tenant));
         const char *values[] = {loch_id_format(&e->tenant, id),
                                 loch_lease_word(&e->lease),
                                 time_text(e->since_us, since),
@@ -620,7 +646,8 @@ void loch_leases_show(struct loch_leases *l, struct loch_console_request *reques
                                 text[1],
                                 text[2],
                                 loch_id_is_none(&e->branch) ? NULL
-                                                            : loch_id_format(&e->branch, branch)};
+                                                            : loch_id_format(&e->branch, branch),
+                                text[3]};
         loch_console_row(request, values);
     }
     loch_console_done(request, NULL);

@@ -1,6 +1,7 @@
 /* Holds: the keyring's entries, their rules, and the life of a version.
  *
  * Invariants: versions of a key id are 1, 2, 3, ... in order and agree in level, purpose and scope;
+ * of K_wire those may have left that are destroyed, as long as a newer one is there;
  * a TK's parent is a KEK of the same purpose that stands before it; at most one version of a key id
  * is ACTIVE; a DESTROYED version has no wrap. A KEK whose scope is a branch (its own CMK wraps it)
  * is for PAGE or WAL, and holds timelines' keys only; all keys of a timeline hang under one CMK.
@@ -201,7 +202,13 @@ static loch_status parent_check(const struct loch_keyring *ring, const struct lo
     return LOCH_OK;
 }
 
-loch_status keyring_entry_check(const struct loch_keyring *ring, const struct loch_keyring_entry *e)
+static bool is_wire_key(const struct loch_keyring_entry *e)
+{
+    return e->level == LOCH_LEVEL_TK && e->purpose == LOCH_PURPOSE_WIRE;
+}
+
+loch_status keyring_entry_check(const struct loch_keyring *ring, const struct loch_keyring_entry *e,
+                                bool is_new)
 {
     uint32_t last = 0;
 
@@ -218,21 +225,35 @@ loch_status keyring_entry_check(const struct loch_keyring *ring, const struct lo
             return LOCH_FAIL(LOCH_E_INVALID, "two versions of a key are active");
         last = other->version;
     }
-    if (e->version != last + 1)
+    const bool follows = is_wire_key(e) && !is_new ? e->version > last : e->version == last + 1;
+    if (!follows)
         return LOCH_FAIL(LOCH_E_INVALID, "version %" PRIu32 " of a key follows %" PRIu32,
                          e->version, last);
     return e->level == LOCH_LEVEL_TK ? parent_check(ring, e) : LOCH_OK;
 }
 
-loch_status keyring_entry_append(struct loch_keyring *ring, struct loch_keyring_entry *take_entry)
+/* How many versions a keyring may have before one of this kind is added. */
+static uint32_t room_of(const struct loch_keyring_entry *e)
 {
+    return e->level == LOCH_LEVEL_TK && !is_wire_key(e)
+               ? LOCH_KEYRING_ENTRIES_MAX - LOCH_KEYRING_RESERVE
+               : LOCH_KEYRING_ENTRIES_MAX;
+}
+
+loch_status keyring_entry_append(struct loch_keyring *ring, struct loch_keyring_entry *take_entry,
+                                 bool is_new)
+{
+    const uint32_t room = is_new ? room_of(take_entry) : LOCH_KEYRING_ENTRIES_MAX;
     loch_status st;
 
-    if (ring->count >= LOCH_KEYRING_ENTRIES_MAX) {
-        st = LOCH_FAIL(LOCH_E_LIMIT, "a keyring has at most %u entries", LOCH_KEYRING_ENTRIES_MAX);
+    if (ring->count >= room) {
+        st = LOCH_FAIL(LOCH_E_LIMIT,
+                       "the tenant's keyring has %" PRIu32 " key versions, and from %" PRIu32
+                       " on takes none of this kind: " LOCH_KEYRING_CURE,
+                       ring->count, room);
         goto out;
     }
-    LOCH_TRY_OUT(st, keyring_entry_check(ring, take_entry));
+    LOCH_TRY_OUT(st, keyring_entry_check(ring, take_entry, is_new));
     LOCH_TRY_OUT(st, entries_reserve(ring, ring->count + 1));
     ring->entries[ring->count++] = *take_entry;
     *take_entry = (struct loch_keyring_entry){0};
@@ -247,7 +268,7 @@ loch_status loch_keyring_add(struct loch_keyring *ring, struct loch_keyring_entr
     const bool is_kek = take_entry->level == LOCH_LEVEL_KEK;
 
     take_entry->state = LOCH_STATE_PENDING;
-    LOCH_TRY(keyring_entry_append(ring, take_entry));
+    LOCH_TRY(keyring_entry_append(ring, take_entry, true));
     /* KEKs stand before what hangs below them, so that a reader meets parents first. */
     for (uint32_t i = ring->count - 1; is_kek && i > 0; i--) {
         if (ring->entries[i - 1].level == LOCH_LEVEL_KEK)
@@ -310,6 +331,42 @@ loch_status loch_keyring_destroy_version(struct loch_keyring *ring, const struct
     loch_buf_fini(&e->wrap);
     e->state = LOCH_STATE_DESTROYED;
     return LOCH_OK;
+}
+
+/* Versions of a key stand in order. */
+static bool has_newer(const struct loch_keyring *ring, uint32_t at)
+{
+    for (uint32_t i = at + 1; i < ring->count; i++)
+        if (loch_id_equal(&ring->entries[i].key_id, &ring->entries[at].key_id))
+            return true;
+    return false;
+}
+
+uint32_t loch_keyring_sweep(struct loch_keyring *ring)
+{
+    const uint32_t before = ring->count;
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < before; i++) {
+        struct loch_keyring_entry *e = &ring->entries[i];
+        if (is_wire_key(e) && e->state == LOCH_STATE_DESTROYED && has_newer(ring, i))
+            keyring_entry_fini(e);
+        else
+            ring->entries[kept++] = *e;
+    }
+    ring->count = kept;
+    return before - kept;
+}
+
+bool keyring_is_gapped(const struct loch_keyring *ring)
+{
+    for (uint32_t i = 0; i < ring->count; i++) {
+        const struct loch_keyring_entry *e = &ring->entries[i];
+        if (is_wire_key(e) && e->version > 1 &&
+            loch_keyring_find(ring, &e->key_id, e->version - 1) == NULL)
+            return true;
+    }
+    return false;
 }
 
 /* Whether keys of other timelines hang under the branch's own CMK. */
@@ -402,6 +459,80 @@ loch_status loch_keyring_move(struct loch_keyring *ring, const struct loch_id *k
     return st;
 }
 
+static bool is_tenants_kek(const struct loch_keyring_entry *e)
+{
+    return e->level == LOCH_LEVEL_KEK && loch_id_is_none(&e->scope);
+}
+
+/* The entry of the same key and version; where there is none, the newest of that key; or NULL.
+ * Keyrings that follow each other are in nearly the same order: it is looked for from *at on. */
+static const struct loch_keyring_entry *
+entry_like(const struct loch_keyring *ring, const struct loch_keyring_entry *like, uint32_t *at)
+{
+    const struct loch_keyring_entry *newest = NULL;
+
+    for (uint32_t n = 0; n < ring->count; n++) {
+        const uint32_t i = (*at + n) % ring->count;
+        const struct loch_keyring_entry *e = &ring->entries[i];
+        if (!loch_id_equal(&e->key_id, &like->key_id))
+            continue;
+        if (e->version == like->version) {
+            *at = i + 1;
+            return e;
+        }
+        if (newest == NULL || e->version > newest->version)
+            newest = e;
+    }
+    return newest;
+}
+
+/* Versions are only added, and their states only go on; a KEK of the tenant's stays. Otherwise
+ * whoever has a KEK of before a rotation could make it the one that counts. */
+static loch_status check_goes_on(const struct loch_keyring *ring, const struct loch_keyring *next)
+{
+    uint32_t missing = 0, at = 0;
+
+    for (uint32_t i = 0; i < ring->count; i++)
+        missing += is_tenants_kek(&ring->entries[i]) ? 1 : 0;
+    for (uint32_t i = 0; i < next->count; i++) {
+        const struct loch_keyring_entry *is = &next->entries[i];
+        const struct loch_keyring_entry *was = entry_like(ring, is, &at);
+        if (was == NULL || is->version > was->version)
+            continue;
+        if (is->version < was->version)
+            return LOCH_FAIL(LOCH_E_CORRUPT,
+                             "version %" PRIu32 " of a %s key is in the keyring again: it had left",
+                             is->version, loch_purpose_name(is->purpose));
+        if (is->state < was->state)
+            return LOCH_FAIL(LOCH_E_CORRUPT,
+                             "version %" PRIu32
+                             " of a %s key is %s in the keyring, but is known to "
+                             "be %s: somebody who has old keys has made it",
+                             is->version, loch_purpose_name(is->purpose),
+                             loch_key_state_name(is->state), loch_key_state_name(was->state));
+        missing -= is_tenants_kek(was) ? 1 : 0;
+    }
+    if (missing != 0)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "a KEK that is known is not in the keyring");
+    return LOCH_OK;
+}
+
+const struct loch_keyring_entry *loch_keyring_mac_key(const struct loch_keyring *ring)
+{
+    const struct loch_keyring_entry *first = NULL;
+
+    for (uint32_t i = 0; i < ring->count; i++) {
+        const struct loch_keyring_entry *e = &ring->entries[i];
+        if (!is_tenants_kek(e) || e->purpose != LOCH_PURPOSE_META)
+            continue;
+        if (e->state == LOCH_STATE_ACTIVE)
+            return e;
+        if (e->state == LOCH_STATE_PENDING && e->version == 1)
+            first = e;
+    }
+    return first;
+}
+
 loch_status loch_keyring_check_successor(const struct loch_keyring *ring,
                                          const uint8_t hash[static LOCH_KEYRING_HASH_BYTES],
                                          const struct loch_keyring *next)
@@ -416,5 +547,5 @@ loch_status loch_keyring_check_successor(const struct loch_keyring *ring,
     if (next->generation == ring->generation + 1 &&
         memcmp(next->previous_hash, hash, LOCH_KEYRING_HASH_BYTES) != 0)
         return LOCH_FAIL(LOCH_E_CORRUPT, "the keyring does not follow the one before it");
-    return LOCH_OK;
+    return check_goes_on(ring, next);
 }

@@ -2,7 +2,7 @@
  *
  *  off len
  *    0   8  magic "LOCHRING"
- *    8   2  format, 1 or 2          10   2  min_reader, the same
+ *    8   2  format, 1 to 3          10   2  min_reader, the same
  *   12   1  mac, 1 HMAC-SHA256      13   1  flags, 0
  *   14   1  tombstone, 0 or 1       15   1  zero
  *   16  16  cluster                 32  16  tenant
@@ -14,7 +14,8 @@
  *           32 salt | 32 commitment
  *  end-32   MAC over everything before
  * Format 2 has KEKs whose scope is a branch: a reader of 1 would look for their CMK in the wrong
- * place. A keyring without any is written in format 1.
+ * place. In format 3 destroyed versions of K_wire may have left, which a reader of 1 or 2 takes for
+ * damage. A keyring is written in the lowest format that holds it.
  * Twin: docs/format/keyring.md.
  */
 #include "keyring_internal.h"
@@ -28,6 +29,7 @@
 #endif
 #define FORMAT          1u
 #define FORMAT_BRANCHES 2u /* KEKs with a scope */
+#define FORMAT_GAPS     3u /* K_wire's versions begin anywhere; branches or not */
 #define MAC_HMAC_SHA256 1u
 
 static void entry_encode(struct loch_writer *w, const struct loch_keyring_entry *e)
@@ -54,6 +56,8 @@ static bool is_branch_kek(const struct loch_keyring_entry *e)
 
 static uint16_t format_of(const struct loch_keyring *ring)
 {
+    if (keyring_is_gapped(ring))
+        return FORMAT_GAPS;
     for (uint32_t i = 0; i < ring->count; i++)
         if (is_branch_kek(&ring->entries[i]))
             return FORMAT_BRANCHES;
@@ -62,12 +66,13 @@ static uint16_t format_of(const struct loch_keyring *ring)
 
 loch_status loch_keyring_encode(const struct loch_keyring *ring, struct loch_buf *out)
 {
+    const uint16_t format = format_of(ring);
     struct loch_writer w;
 
     loch_writer_init(&w, out);
     loch_write_bytes(&w, MAGIC, 8);
-    loch_write_u16(&w, format_of(ring));
-    loch_write_u16(&w, format_of(ring));
+    loch_write_u16(&w, format);
+    loch_write_u16(&w, format);
     loch_write_u8(&w, MAC_HMAC_SHA256);
     loch_write_u8(&w, 0);
     loch_write_u8(&w, ring->tombstone ? 1 : 0);
@@ -83,7 +88,7 @@ loch_status loch_keyring_encode(const struct loch_keyring *ring, struct loch_buf
     return loch_writer_finish(&w);
 }
 
-static loch_status entry_decode(struct loch_reader *r, uint16_t format, struct loch_keyring *ring)
+static loch_status entry_decode(struct loch_reader *r, struct loch_keyring *ring)
 {
     struct loch_keyring_entry e = {0};
     loch_status st;
@@ -103,11 +108,9 @@ static loch_status entry_decode(struct loch_reader *r, uint16_t format, struct l
     loch_read_into(r, e.commitment, sizeof e.commitment);
     if (r->bad)
         return LOCH_FAIL(LOCH_E_CORRUPT, "the keyring ends within an entry");
-    if (format < FORMAT_BRANCHES && is_branch_kek(&e))
-        return LOCH_FAIL(LOCH_E_CORRUPT, "a keyring of format 1 has a branch's KEK");
     LOCH_TRY_OUT(st, loch_buf_append(&e.cmk_uri, uri.data, uri.len));
     LOCH_TRY_OUT(st, loch_buf_append(&e.wrap, wrap.data, wrap.len));
-    st = keyring_entry_append(ring, &e);
+    st = keyring_entry_append(ring, &e, false);
     if (st.code == LOCH_E_INVALID || st.code == LOCH_E_LIMIT)
         return LOCH_FAIL(LOCH_E_CORRUPT, "the keyring's entries do not fit each other");
     return st;
@@ -130,7 +133,7 @@ static loch_status head_decode(struct loch_reader *r, struct loch_keyring *ring,
     const uint8_t flags = loch_read_u8(r);
     const uint8_t tombstone = loch_read_u8(r);
     const uint8_t zero = loch_read_u8(r);
-    if (!r->bad && (format < FORMAT || min_reader > FORMAT_BRANCHES || mac != MAC_HMAC_SHA256 ||
+    if (!r->bad && (format < FORMAT || min_reader > FORMAT_GAPS || mac != MAC_HMAC_SHA256 ||
                     flags != 0 || tombstone > 1 || zero != 0))
         return LOCH_FAIL(LOCH_E_UNSUPPORTED, "keyring format %u wants a reader of %u", format,
                          min_reader);
@@ -162,8 +165,13 @@ loch_status loch_keyring_decode(struct loch_slice bytes, struct loch_keyring *ou
     loch_reader_init(&r, covered);
     LOCH_TRY_OUT(st, head_decode(&r, &ring, &format, &count));
     for (uint32_t i = 0; i < count; i++)
-        LOCH_TRY_OUT(st, entry_decode(&r, format, &ring));
+        LOCH_TRY_OUT(st, entry_decode(&r, &ring));
     LOCH_TRY_OUT(st, loch_reader_finish(&r, "keyring"));
+    if (format_of(&ring) > format) {
+        st = LOCH_FAIL(LOCH_E_CORRUPT, "a keyring of format %u holds what only later ones may",
+                       format);
+        goto out;
+    }
     *out = ring;
     *body = covered;
     *mac = loch_slice_of(bytes.data + covered.len, LOCH_KEYRING_MAC_BYTES);

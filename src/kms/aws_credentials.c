@@ -1,12 +1,14 @@
 /* Holds: where AWS credentials come from, and for how long they are kept.
  *
- * Environment and file are read anew every minute, so that changed ones are noticed; those of the
- * instance metadata until five minutes before they expire.
+ * Environment and file are read anew every minute, so that changed ones are noticed. Those of the
+ * instance metadata are kept until five minutes before they expire; then more are asked for, every
+ * few seconds, and until there are some the old ones do as long as they are good.
  */
 #include "aws_credentials.h"
 
 #include "http.h"
 #include "loch/base/check.h"
+#include "loch/base/log.h"
 #include "wiped.h"
 
 #include <ini.h>
@@ -19,6 +21,7 @@
 
 #define KEEP_S          60
 #define EARLY_S         300
+#define RETRY_S         5
 #define METADATA_MS     1500u
 #define ROLE_MAX_BYTES  256u
 #define TOKEN_MAX_BYTES 4096u
@@ -27,9 +30,12 @@ struct aws_source {
     char kind[16];
     char profile[128];
     struct kms_http *http;
-    pthread_mutex_t lock;
-    struct aws_credentials have; /* under lock */
-    int64_t until;               /* CLOCK_MONOTONIC seconds; 0: there are none */
+    pthread_mutex_t asking;      /* held by who asks for more: that may take its time */
+    pthread_mutex_t lock;        /* held for moments only, also under `asking` */
+    struct aws_credentials have; /* under lock, as what follows */
+    int64_t until;               /* CLOCK_MONOTONIC seconds; then more are asked for */
+    int64_t expires;             /* likewise; then they are good for nothing. 0: there are none */
+    bool warned;                 /* that more are not to be had */
 };
 
 void aws_credentials_fini(struct aws_credentials *c)
@@ -57,7 +63,9 @@ loch_status aws_source_create(const char *kind, const char *profile, struct aws_
         free(s);
         return st;
     }
-    const int rc = pthread_mutex_init(&s->lock, NULL);
+    int rc = pthread_mutex_init(&s->lock, NULL);
+    LOCH_ASSERT(rc == 0);
+    rc = pthread_mutex_init(&s->asking, NULL);
     LOCH_ASSERT(rc == 0);
     *out = s;
     return LOCH_OK;
@@ -69,6 +77,7 @@ void aws_source_destroy(struct aws_source *source)
         return;
     aws_credentials_fini(&source->have);
     kms_http_destroy(source->http);
+    (void)pthread_mutex_destroy(&source->asking);
     (void)pthread_mutex_destroy(&source->lock);
     free(source);
 }
@@ -220,7 +229,8 @@ static int64_t instant(const char *text)
     return end == NULL || *end != '\0' ? 0 : (int64_t)timegm(&tm);
 }
 
-static loch_status parse_metadata(const char *text, struct aws_credentials *out, int64_t *keep_s)
+/* *good_s: for how long from now they are good; may be negative. */
+static loch_status parse_metadata(const char *text, struct aws_credentials *out, int64_t *good_s)
 {
     json_t *json = json_loads(text, 0, NULL);
     const char *access = json_string_value(json_object_get(json, "AccessKeyId"));
@@ -232,8 +242,7 @@ static loch_status parse_metadata(const char *text, struct aws_credentials *out,
     if (access == NULL || secret == NULL || expires == 0) {
         st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "the instance metadata gives no credentials");
     } else {
-        const int64_t left = expires - (int64_t)time(NULL) - EARLY_S;
-        *keep_s = left > KEEP_S ? left : KEEP_S;
+        *good_s = expires - (int64_t)time(NULL);
         st = make(access, secret, token, out);
     }
     json_decref(json);
@@ -241,7 +250,7 @@ static loch_status parse_metadata(const char *text, struct aws_credentials *out,
 }
 
 static loch_status from_metadata(const struct aws_source *s, struct aws_credentials *out,
-                                 int64_t *keep_s)
+                                 int64_t *good_s)
 {
     static const char where[] = "/latest/meta-data/iam/security-credentials/";
     struct loch_buf token = {0}, role = {0}, json = {0};
@@ -261,7 +270,7 @@ static loch_status from_metadata(const struct aws_source *s, struct aws_credenti
     }
     (void)snprintf(path, sizeof path, "%s%.*s", where, (int)n, name);
     LOCH_TRY_OUT(st, metadata(s, "GET", path, header, &json));
-    st = parse_metadata((const char *)json.data, out, keep_s);
+    st = parse_metadata((const char *)json.data, out, good_s);
 out:
     loch_wipe(header, sizeof header);
     kms_wiped_buf_fini(&token);
@@ -272,11 +281,11 @@ out:
 
 /* ---- the one that is kept ---- */
 
-/* Under lock. */
+/* Under asking. */
 static loch_status refresh(struct aws_source *s)
 {
     struct aws_credentials c = {0};
-    int64_t keep_s = KEEP_S;
+    int64_t good_s = KEEP_S; /* where nothing says how long */
     char path[1024];
     loch_status st;
 
@@ -290,11 +299,16 @@ static loch_status refresh(struct aws_source *s)
     else if (*kind == 'f')
         st = from_file(s, &c);
     else
-        st = from_metadata(s, &c, &keep_s);
+        st = from_metadata(s, &c, &good_s);
     LOCH_TRY(st);
+    const int64_t keep_s = good_s - EARLY_S > KEEP_S ? good_s - EARLY_S : KEEP_S;
+    (void)pthread_mutex_lock(&s->lock);
     aws_credentials_fini(&s->have);
     s->have = c;
     s->until = now_s() + keep_s;
+    s->expires = now_s() + good_s;
+    s->warned = false;
+    (void)pthread_mutex_unlock(&s->lock);
     return LOCH_OK;
 }
 
@@ -316,15 +330,58 @@ static loch_status copy_out(const struct aws_source *s, struct aws_credentials *
     return LOCH_OK;
 }
 
-loch_status aws_source_get(struct aws_source *source, struct aws_credentials *out)
+/* Whether it is not time yet to ask for more, and whether those that are there are still good. */
+static bool look(struct aws_source *s, bool *good)
+{
+    (void)pthread_mutex_lock(&s->lock);
+    const int64_t now = now_s();
+    const bool fresh = s->until >= now;
+    *good = s->expires > now;
+    (void)pthread_mutex_unlock(&s->lock);
+    return fresh;
+}
+
+/* Under asking; those that are there are good. */
+static void put_off(struct aws_source *s)
+{
+    (void)pthread_mutex_lock(&s->lock);
+    s->until = now_s() + RETRY_S;
+    const bool news = !s->warned;
+    s->warned = true;
+    (void)pthread_mutex_unlock(&s->lock);
+    if (news)
+        LOCH_WARN("the AWS credentials are not renewed, the old ones are used until they expire: "
+                  "%s",
+                  loch_error_text());
+}
+
+/* One thread asks; the others wait for it only where they have nothing to go on with. */
+static loch_status renew(struct aws_source *s)
 {
     loch_status st = LOCH_OK;
+    bool good = false;
 
+    if (look(s, &good))
+        return LOCH_OK;
+    if (!good)
+        (void)pthread_mutex_lock(&s->asking);
+    else if (pthread_mutex_trylock(&s->asking) != 0)
+        return LOCH_OK;
+    if (!look(s, &good))
+        st = refresh(s);
+    if (!loch_is_ok(st) && !look(s, &good) && good) {
+        put_off(s);
+        st = LOCH_OK;
+    }
+    (void)pthread_mutex_unlock(&s->asking);
+    return st;
+}
+
+loch_status aws_source_get(struct aws_source *source, struct aws_credentials *out)
+{
+    LOCH_TRY(renew(source));
     (void)pthread_mutex_lock(&source->lock);
-    if (source->until < now_s())
-        st = refresh(source);
-    if (loch_is_ok(st))
-        st = copy_out(source, out);
+    const loch_status st = copy_out(source, out);
     (void)pthread_mutex_unlock(&source->lock);
     return st;
 }
@@ -333,5 +390,6 @@ void aws_source_forget(struct aws_source *source)
 {
     (void)pthread_mutex_lock(&source->lock);
     source->until = 0;
+    source->expires = 0;
     (void)pthread_mutex_unlock(&source->lock);
 }

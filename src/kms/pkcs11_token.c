@@ -3,7 +3,9 @@
  * PKCS#11 logs in an application, not a session: one session is kept open so that the login stays,
  * and every call opens one more of its own. A PIN that was refused is not offered again until it
  * changes, for tokens lock themselves after a few. A module is initialised once and finalised with
- * its last user; one whose token is not there has no user, for many see tokens only as they start.
+ * its last user. Users are tokens and sessions: a call may hang in the module long after its token
+ * was found missing. A token that is not there is no user, for many modules see tokens only as they
+ * start.
  */
 #include "pkcs11_token.h"
 
@@ -145,6 +147,16 @@ static loch_status module_take(const char *path, struct module **out)
     return st;
 }
 
+/* One user more of a module that has one. */
+static struct module *module_share(struct module *m)
+{
+    (void)pthread_mutex_lock(&modules_lock);
+    LOCH_ASSERT(m->users > 0);
+    m->users++;
+    (void)pthread_mutex_unlock(&modules_lock);
+    return m;
+}
+
 /* ---- what answers mean ---- */
 
 static const struct {
@@ -279,10 +291,13 @@ static bool same_text(const char *want, const unsigned char *have, size_t size)
 static loch_status find_slot(const struct p11_token *t, CK_SLOT_ID *out)
 {
     CK_SLOT_ID slots[SLOTS_MAX];
-    CK_ULONG count = SLOTS_MAX;
+    CK_ULONG count = 0;
     unsigned found = 0;
 
     LOCH_ASSERT(t->module != NULL);
+    /* Asked for the count alone, modules look for tokens anew: one that hangs cannot start anew. */
+    (void)t->module->f->C_GetSlotList(CK_TRUE, NULL, &count);
+    count = SLOTS_MAX;
     const CK_RV rv = t->module->f->C_GetSlotList(CK_TRUE, slots, &count);
     if (rv != CKR_OK)
         return p11_fail(rv, "list of slots");
@@ -342,7 +357,8 @@ static loch_status connect_token(struct p11_token *t)
         LOCH_TRY(module_take(t->config.module, &t->module));
     const loch_status found = find_slot(t, &t->slot);
     if (!loch_is_ok(found)) {
-        /* Modules look for tokens when they start: the next try starts it anew. */
+        /* Modules look for tokens when they start: the next try starts it anew, unless a session is
+         * still out. */
         module_give(t->module);
         t->module = NULL;
         return found;
@@ -383,6 +399,7 @@ loch_status p11_enter(struct p11_token *token, struct p11_session *out)
     if (loch_is_ok(st) && rv != CKR_OK)
         st = p11_fail(rv, "session");
     if (loch_is_ok(st)) {
+        s.module = module_share(token->module);
         s.f = token->module->f;
         s.slot = token->slot;
         s.generation = token->generation;
@@ -395,6 +412,7 @@ loch_status p11_enter(struct p11_token *token, struct p11_session *out)
 void p11_leave(struct p11_session *session)
 {
     (void)session->f->C_CloseSession(session->handle);
+    module_give(session->module);
 }
 
 void p11_forget(const struct p11_session *session)

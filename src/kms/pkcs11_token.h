@@ -26,9 +26,10 @@ LOCH_STATUS p11_token_create(const struct p11_config *config, struct p11_token *
 void p11_token_destroy(struct p11_token *token); /* takes NULL */
 
 /* A session of a call: loads, finds the token and logs in where that has not been done.
- * LOCH_E_UNAVAILABLE. Leave with p11_leave. */
+ * LOCH_E_UNAVAILABLE. Leave with p11_leave: until then the module stays as it is. */
 struct p11_session {
     struct p11_token *token;
+    struct module *module;
     CK_FUNCTION_LIST *f;
     CK_SESSION_HANDLE handle;
     CK_SLOT_ID slot;

@@ -71,6 +71,22 @@ static LOCH_STATUS add_commit_ts(struct loch_effects *list, const struct loch_xa
     return LOCH_OK;
 }
 
+/* How far the origin has been applied, where the record has one that is tracked. */
+static LOCH_STATUS add_origin(struct loch_effects *list, const struct effect_source *src,
+                              loch_lsn remote_lsn)
+{
+    const uint16_t origin = src->record->origin;
+    struct loch_effect *e = NULL;
+
+    if (origin == 0 || origin == V15_REPLORIGIN_DO_NOT_REPLICATE)
+        return LOCH_OK;
+    LOCH_TRY(effect_add(list, LOCH_EFFECT_ORIGIN_SET, &e));
+    e->origin.origin = origin;
+    e->origin.remote_lsn = remote_lsn;
+    e->origin.local_lsn = src->end;
+    return LOCH_OK;
+}
+
 static LOCH_STATUS effects_of_end(struct loch_effects *list, const struct effect_source *src)
 {
     struct loch_xact_end x;
@@ -80,13 +96,8 @@ static LOCH_STATUS effects_of_end(struct loch_effects *list, const struct effect
     LOCH_TRY(add_status(list, &x));
     if (x.committed && src->before->parameters.track_commit_timestamp)
         LOCH_TRY(add_commit_ts(list, &x, src->record->origin));
-    if (x.has_origin && src->record->origin != 0 &&
-        src->record->origin != V15_REPLORIGIN_DO_NOT_REPLICATE) {
-        LOCH_TRY(effect_add(list, LOCH_EFFECT_ORIGIN_SET, &e));
-        e->origin.origin = src->record->origin;
-        e->origin.remote_lsn = x.origin_lsn;
-        e->origin.local_lsn = src->end;
-    }
+    if (x.has_origin)
+        LOCH_TRY(add_origin(list, src, x.origin_lsn));
     for (uint32_t i = 0; i < x.rel_count; i++) {
         const uint8_t *r = x.rels + (size_t)i * 12;
         struct loch_rel rel = {loch_get_u32(r), loch_get_u32(r + 4), loch_get_u32(r + 8)};
@@ -115,7 +126,8 @@ static LOCH_STATUS effects_of_prepare(struct loch_effects *list, const struct ef
     loch_write_bytes(&op.w, state.data, state.len);
     loch_write_u32(&op.w,
                    loch_crc32c_finish(loch_crc32c_update(LOCH_CRC32C_INIT, state.data, state.len)));
-    return effect_op_end_twophase(list, &op, prepare.xid);
+    LOCH_TRY(effect_op_end_twophase(list, &op, prepare.xid));
+    return add_origin(list, src, prepare.origin_lsn);
 }
 
 static LOCH_STATUS unknown_kind(const struct loch_wal_record *record)

@@ -152,6 +152,7 @@
 #define V15_PREPARE_XID             8u
 #define V15_PREPARE_NSUBXACTS       28u
 #define V15_PREPARE_GIDLEN          54u
+#define V15_PREPARE_ORIGIN_LSN      56u
 
 /* storage, databases, tablespaces, maps */
 #define V15_SMGR_CREATE            0x10u

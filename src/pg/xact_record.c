@@ -103,6 +103,6 @@ LOCH_STATUS loch_xact_prepare_parse(struct loch_slice state, struct loch_xact_pr
         loch_get_u32(d + V15_PREPARE_XID) < V15_FIRST_NORMAL_XID)
         return LOCH_FAIL(LOCH_E_CORRUPT, "a two-phase state does not add up");
     *out = (struct loch_xact_prepare){loch_get_u32(d + V15_PREPARE_XID), (uint32_t)count,
-                                      d + subxacts_at};
+                                      d + subxacts_at, loch_get_u64(d + V15_PREPARE_ORIGIN_LSN)};
     return LOCH_OK;
 }

@@ -27,6 +27,7 @@ struct loch_xact_prepare {
     uint32_t xid;
     uint32_t subxact_count;
     const uint8_t *subxacts;
+    loch_lsn origin_lsn; /* means something when the record has an origin */
 };
 
 /* Of a PREPARE record's main data, or a pg_twophase file without its CRC. LOCH_E_CORRUPT. */

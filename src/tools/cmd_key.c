@@ -251,17 +251,51 @@ static loch_status current_cmk(const struct loch_cluster *c, const char *tenant,
     return LOCH_OK;
 }
 
-static loch_status pin_everywhere(const struct loch_cluster *c, const char *tenant, const char *uri)
+/* Which daemons are known to have no such pin: where a move that fails would leave one. */
+static void daemons_without(const struct loch_cluster *c, const char *holder, const char *uri,
+                            bool out[static LOCH_SAFEKEEPERS_MAX + 1])
+{
+    json_t *wanted = json_pack("{s:s, s:s}", "tenant", holder, "uri", uri);
+
+    LOCH_EACH_DAEMON(c, i)
+    {
+        json_t *pins = NULL;
+        const loch_status st = loch_console(c, loch_port_daemon(c, i), "SHOW PINS", &pins);
+        out[i] = wanted != NULL && loch_is_ok(st) && !has_pin(pins, wanted);
+        json_decref(pins);
+    }
+    json_decref(wanted);
+}
+
+/* On every daemon, or, where too few can use that CMK, on none that had it not pinned before. */
+static loch_status pin_everywhere(const struct loch_cluster *c, const char *holder, const char *uri)
 {
     char clause[LOCH_KMS_CLAUSE_BYTES];
+    bool without[LOCH_SAFEKEEPERS_MAX + 1] = {false};
+    char why[800];
     json_t *reply = NULL;
 
     LOCH_TRY(loch_kms_clause(uri, clause, sizeof clause));
-    const loch_status st =
-        loch_consolef(c, loch_port_pageserver(c), &reply, "PIN TENANT %s%s", tenant, clause);
+    daemons_without(c, holder, uri, without);
+    loch_status st =
+        loch_consolef(c, loch_port_pageserver(c), &reply, "PIN TENANT %s%s", holder, clause);
     json_decref(reply);
-    LOCH_TRY(st);
-    return loch_tenant_pin(c, tenant, uri);
+    if (loch_is_ok(st))
+        st = loch_tenant_pin(c, holder, uri);
+    if (loch_is_ok(st))
+        return st;
+    (void)snprintf(why, sizeof why, "%s", loch_error_text());
+    LOCH_EACH_DAEMON(c, i)
+    {
+        char name[32];
+        reply = NULL;
+        if (without[i] && !loch_is_ok(loch_consolef(c, loch_port_daemon(c, i), &reply,
+                                                    "UNPIN TENANT %s%s", holder, clause)))
+            loch_progress("warning: %s may still be pinned at the %s: %s", uri,
+                          loch_daemon_name(i, name), loch_error_text());
+        json_decref(reply);
+    }
+    return LOCH_FAIL(st.code, "%s; nothing has moved", why);
 }
 
 static void unpin_others(const struct loch_cluster *c, int port, const char *holder,
@@ -300,19 +334,22 @@ static void unpin_all_but(const struct loch_cluster *c, const char *holder, cons
     unpin_others(c, loch_port_daemon(c, i), holder, uri);
 }
 
-/* branch: its id, when what its own CMK holds is meant; else NULL. *everywhere: whether every
- * daemon holds the new keyring. */
+/* branch: its id, when what its own CMK holds is meant; else NULL. uri: of the CMK to move to;
+ * NULL: no move. *everywhere: whether every daemon holds the new keyring. */
 static loch_status rotate(const struct loch_cluster *c, const char *tenant, const char *branch,
-                          const char *what, bool *everywhere)
+                          const char *what, const char *uri, bool *everywhere)
 {
+    char clause[LOCH_KMS_CLAUSE_BYTES];
     json_t *rows = NULL;
     json_t *activated = NULL;
     char generation[32];
     const int all = loch_safekeeper_count(c);
     loch_status st;
 
-    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "ROTATE KEY %s %s%s%s", tenant, what,
-                           branch != NULL ? " BRANCH " : "", branch != NULL ? branch : ""));
+    LOCH_TRY(loch_kms_clause(uri, clause, sizeof clause));
+    LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "ROTATE KEY %s %s%s%s%s", tenant,
+                           what, branch != NULL ? " BRANCH " : "", branch != NULL ? branch : "",
+                           clause));
     json_t *row = json_array_get(rows, 0);
     (void)snprintf(generation, sizeof generation, "%s", loch_field(row, "generation"));
     struct holders held = reload_all(c, tenant, generation);
@@ -354,7 +391,7 @@ static loch_status move_cmk(const struct loch_cluster *c, const char *tenant, co
     LOCH_TRY(current_cmk(c, tenant, branch, old, sizeof old));
     LOCH_TRY(pin_everywhere(c, holder, old));
     LOCH_TRY(pin_everywhere(c, holder, uri));
-    LOCH_TRY(rotate(c, tenant, branch, "cmk", &everywhere));
+    LOCH_TRY(rotate(c, tenant, branch, "cmk", uri, &everywhere));
     if (!everywhere)
         loch_progress("warning: %s stays pinned, for those that hold an older keyring: when all "
                       "daemons are up, give the same command once more",
@@ -381,14 +418,14 @@ static loch_status key_rotate(struct loch_cluster *c, const struct loch_options 
     LOCH_TRY(loch_tenant_find(c, o->tenant ? o->tenant : "main", id));
     if (o->branch == NULL)
         return o->kms_uri != NULL ? move_cmk(c, id, NULL, o->kms_uri)
-                                  : rotate(c, id, NULL, what, &everywhere);
+                                  : rotate(c, id, NULL, what, NULL, &everywhere);
     json_t *row = NULL;
     LOCH_TRY(loch_branch_find(c, id, o->branch, &row));
     const char *branch = loch_field(row, "timeline");
     loch_status st = loch_branch_own_cmk(row, o->branch);
     if (loch_is_ok(st))
         st = o->kms_uri != NULL ? move_cmk(c, id, branch, o->kms_uri)
-                                : rotate(c, id, branch, what, &everywhere);
+                                : rotate(c, id, branch, what, NULL, &everywhere);
     json_decref(row);
     return st;
 }

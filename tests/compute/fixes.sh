@@ -412,6 +412,37 @@ select count(*) from tz;
 Q
 }
 
+# A page that was asked for ahead and waits at the pageserver, while more others are read than there are slots for their ids.
+small_overtaken=1
+right_overtaken=700
+test_overtaken() {
+    sql <<'Q'
+drop table if exists oa, ob, oc;
+create table oa(id int, v int, pad text) with (autovacuum_enabled=off, fillfactor=80);
+create table ob(id int, pad text) with (autovacuum_enabled=off);
+create table oc(id int, pad text) with (autovacuum_enabled=off);
+insert into oa select g, 0, repeat('o', 900) from generate_series(1, 700) g;
+insert into ob select g, repeat('o', 900) from generate_series(1, 12000) g;
+insert into oc select g, repeat('o', 900) from generate_series(1, 400) g;
+select t.evict('oa'), t.evict('ob'), t.evict('oc') \g /dev/null
+Q
+    lagging
+    sql <<'Q'
+set synchronous_commit=off;
+update oa set v = 1 where ctid = '(40,1)';
+select t.evict('oa') \g /dev/null
+begin;
+declare c scroll cursor for select id from oa;
+fetch 150 from c \g /dev/null
+select count(*) from ob \g /dev/null
+\! touch "$LAST_READ"
+select pg_sleep(4) \g /dev/null
+select count(*) from oc \g /dev/null
+set local statement_timeout = '10s';
+fetch last from c;
+Q
+}
+
 # Pages asked for ahead, changed by another session before they are read.
 # Asked for ahead while a buffer holds it, changed twice by one transaction, and then put into its file.
 right_kept=1,2

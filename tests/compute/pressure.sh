@@ -50,6 +50,34 @@ is "last-written LSNs" "$(sql -c "insert into w(b) values ('x')" -c checkpoint -
 sql -c "select count(*) from pg_attribute" -c "select count(*) from pg_depend" -c "select pages_read > 0 and average_read_us > 0 and longest_read_us >= last_read_us from loch.connections where pid = pg_backend_pid()" | tail -n 1 >"$WORK/own"
 is "one's own connection" "$(cat "$WORK/own")" t
 
+# A transaction that writes here and, by postgres_fdw, in a stock server.
+both_session() {
+    local as=()
+    [ "$(id -u)" != 0 ] || as=(setpriv --reuid=postgres --regid=postgres --clear-groups)
+    mkdir -m 0777 "$WORK/stock"
+    "${as[@]}" /usr/lib/postgresql/15/bin/initdb -D "$WORK/stock/d" -U postgres -A trust -N >/dev/null
+    "${as[@]}" /usr/lib/postgresql/15/bin/pg_ctl -D "$WORK/stock/d" -w -l "$WORK/stock/log" \
+        -o "-p $((PORT_BASE + 120)) -k $WORK/stock -c listen_addresses='' -c fsync=off" start >/dev/null || fail "the stock server"
+    BACKGROUND+=("$(head -1 "$WORK/stock/d/postmaster.pid")")
+    there -c "create table there(a int)"
+    sql -v stock="$WORK/stock" -v port="$((PORT_BASE + 120))" >/dev/null <<'Q'
+create extension postgres_fdw;
+create server stock foreign data wrapper postgres_fdw options (host :'stock', port :'port', dbname 'postgres');
+create user mapping for public server stock options (user 'postgres');
+create foreign table there(a int) server stock;
+create table here(a int);
+Q
+    mkfifo "$WORK/both"
+    psql "$URL" -XAtq <"$WORK/both" >"$WORK/both.out" 2>&1 &
+    BACKGROUND+=("$!")
+    exec 7>"$WORK/both"
+    echo "set application_name = 'both'; set synchronous_commit = off;" >&7
+}
+there() { psql -h "$WORK/stock" -p "$((PORT_BASE + 120))" -U postgres -d postgres -XAtq "$@"; }
+write_both() { echo "begin; insert into here values ($1); insert into there values ($1); commit; \\! echo $1 >>'$WORK/both.done'" >&7; }
+wrote_both() { grep -qsx "$1" "$WORK/both.done"; }
+both_waits() { [ "$(ask "select count(*) from pg_stat_get_activity(null) where application_name = 'both' and wait_event_type = 'Extension'")" = 1 ]; }
+
 stopped() { [ "$(ask "select writers_slowed and ingest_lag_bytes >= $LIMIT_MB << 20 from loch.lag")" = t ]; }
 # (pg_stat_activity without its joins: they would read the catalog.)
 waiting() { [ "$(ask "select count(*) > 0 from pg_stat_get_activity(null) where backend_type = 'client backend' and wait_event_type = 'Extension'")" = t ]; }
@@ -75,6 +103,11 @@ wait_until 60 moved 2 || fail "pgbench does not begin"
 before=$(rate)
 begin_asking
 look
+both_session
+write_both 1
+wait_until 60 wrote_both 1 || fail "no transaction on both sides: $(cat "$WORK/both.out")"
+both_waits || true # its plan
+both=$(sql -c "select pid from pg_stat_activity where application_name = 'both'")
 pageserver=$(daemon_pid pageserver)
 kill -STOP "$pageserver"
 trap 'code=$?; set +e; kill -CONT "$pageserver" 2>/dev/null; (exit "$code"); cleanup' EXIT
@@ -99,11 +132,20 @@ grep -q 'statement timeout' "$WORK/cancelled" || fail "not a timeout: $(cat "$WO
 [ "$took" -le 10000 ] || fail "a timeout of 1.5 s ended a waiting writer after $took ms"
 note "ok   a waiting writer's statement_timeout of 1500 ms came after $took ms"
 ask "reset statement_timeout"
+
+# Who is slowed can be cancelled before anything is decided: never when others have committed elsewhere.
+write_both 2
+wait_until 30 both_waits || fail "a transaction on both sides is not slowed: $(cat "$WORK/both.out")"
+kill -INT "$both" # as pg_cancel_backend does, whose catalog entry would have to be read
+wait_until 30 wrote_both 2 || fail "a transaction on both sides is not cancelled: $(cat "$WORK/both.out")"
+grep -q 'canceling statement due to user request' "$WORK/both.out" || fail "not a cancel: $(cat "$WORK/both.out")"
 kill -CONT "$pageserver"
 wait_until 60 within || fail "the lag is $(lag_mb) MB when the pageserver is back"
 goes_on() { [ "$(rate)" -ge $((before / 4)) ]; }
 wait_until 60 goes_on || fail "throughput does not recover: $(rate) of $before transactions a second"
 note "ok   $before transactions a second before, $(rate) after"
+is "a cancelled transaction on both sides" "$(sql -c "select count(*) from here where a = 2")" "$(there -c "select count(*) from there where a = 2")"
+exec 7>&-
 kill -0 "$load" || fail "pgbench ended: $(tail -3 "$WORK/pgbench.log")"
 
 # No quorum: the same, with another cause.

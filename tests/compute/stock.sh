@@ -57,7 +57,7 @@ ok $? "loch.sql in an ordinary server"
 [ "$(sql -c 'create table t(a int)' -c 'insert into t select generate_series(1, 1000)' -c checkpoint \
     -c "select count(*) from loch.stats" -c 'select count(*) from t' | tr '\n' ' ')" = "0 1000 " ]
 ok $? "inert when it is not preloaded"
-sql -c "vacuum freeze" -c checkpoint
+sql -c "create table gone(a int)" -c "vacuum freeze" -c checkpoint
 stop_fast() { as_postgres "$bin/pg_ctl" -D "$data" -m fast -w stop >/dev/null; wait "$server" 2>/dev/null; server=; }
 stop_fast
 mv "$data" "$work/pristine"
@@ -99,6 +99,18 @@ hold() { # application: its backend, once that waits for the quorum
     done
     echo "$back"
 }
+receiver=
+quorum() { # from here on commits are acknowledged
+    as_postgres "$bin/pg_receivewal" -D "$work" --synchronous --no-loop \
+        -d "host=$data port=$port user=postgres application_name=loch_proposer" >"$work/receive" 2>&1 &
+    receiver=$!
+}
+no_quorum() {
+    pkill -TERM -P "$receiver" 2>/dev/null
+    kill "$receiver" 2>/dev/null
+    wait "$receiver" 2>/dev/null
+    rm -f "$work"/0000*
+}
 waits() { # name, sql, [PGOPTIONS]: the statement must not come back while there is no quorum
     local name=$1 statement=$2 pid back
     PGOPTIONS=${3:-} sql -c "set application_name='waiter'" -c "$statement" >"$work/out" 2>&1 &
@@ -111,16 +123,12 @@ waits() { # name, sql, [PGOPTIONS]: the statement must not come back while there
     sleep 0.5
     kill -0 "$pid" 2>/dev/null && [ ! -s "$work/out" ]
     ok $? "$name: neither cancel nor termination acknowledges it"
-    as_postgres "$bin/pg_receivewal" -D "$work" --synchronous --no-loop \
-        -d "host=$data port=$port user=postgres application_name=loch_proposer" >"$work/receive" 2>&1 &
-    local receiver=$!
+    quorum
     for _ in $(seq 600); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
     ! kill -0 "$pid" 2>/dev/null
     ok $? "$name: comes back with the quorum"
-    pkill -TERM -P "$receiver" 2>/dev/null
-    kill "$receiver" 2>/dev/null
-    wait "$receiver" "$pid" 2>/dev/null
-    rm -f "$work"/0000*
+    no_quorum
+    wait "$pid" 2>/dev/null
 }
 waits "insert" "insert into t values (1)" "-c statement_timeout=1000"
 waits "synchronous_commit=local" "insert into t values (2)" "-c synchronous_commit=local -c statement_timeout=1000"
@@ -129,19 +137,26 @@ sql -c "set synchronous_commit=off" -c "insert into t values (3)" >/dev/null
 ok $? "synchronous_commit=off stays PostgreSQL's own trade"
 stop
 
+# What PostgreSQL commits synchronously at any level: prepared transactions, and what removes files.
+OFF="-c synchronous_commit=off"
 fresh
 start -c synchronous_standby_names=loch_proposer -c synchronous_commit=on -c max_prepared_transactions=5
 waits "prepare" "begin; insert into t values (4); prepare transaction 'a'"
 waits "commit prepared" "commit prepared 'a'"
-sql -c "set synchronous_commit=off" -c "begin" -c "insert into t values (5)" -c "prepare transaction 'b'"
-waits "rollback prepared" "rollback prepared 'b'"
+waits "prepare, off" "begin; insert into t values (5); prepare transaction 'b'" "$OFF"
+waits "rollback prepared, off" "rollback prepared 'b'" "$OFF"
+waits "prepare, off, again" "begin; insert into t values (5); prepare transaction 'c'" "$OFF"
+waits "commit prepared, off" "commit prepared 'c'" "$OFF"
+waits "drop table, off" "drop table gone" "$OFF"
 stop
 
 # The same waits, with the fix off, must fail: the test sees what it claims to see.
 early() { # name, fix, sql
     fresh
     start -c synchronous_standby_names=loch_proposer -c max_prepared_transactions=5 -c "loch.test_disable=$2" || return
-    sql -c "set synchronous_commit=off" -c "begin" -c "insert into t values (6)" -c "prepare transaction 'c$2'"
+    quorum
+    sql -c "begin" -c "insert into t values (6)" -c "prepare transaction 'c$2'"
+    no_quorum
     timeout 60 psql -XAtq -h "$data" -p "$port" -U postgres -d postgres -c "$3" >"$work/out" 2>&1 &
     local pid=$!
     hold psql >/dev/null
@@ -153,10 +168,37 @@ early() { # name, fix, sql
 }
 early "a cancelled commit" commit "insert into t values (7)"
 early "a cancelled COMMIT PREPARED" commit_prepared "commit prepared 'ccommit_prepared'"
+comes_back() { # fix, name, level, sql...: nobody acknowledges
+    local fix=$1 name=$2 level=$3 args=() statement
+    shift 3
+    for statement in "$@"; do args+=(-c "$statement"); done
+    fresh
+    start -c synchronous_standby_names=loch_proposer -c max_prepared_transactions=5 -c loch.test_disable="$fix"
+    PGOPTIONS="-c synchronous_commit=$level" timeout 30 psql -XAtq -h "$data" -p "$port" -U postgres -d postgres "${args[@]}" >/dev/null
+    ok $? "negative: without '$fix' $name does not wait"
+    stop
+}
+comes_back sync_level "a local commit" local "insert into t values (8)"
+comes_back sync_always "what removes files" off "drop table gone"
+comes_back sync_always "a prepared transaction" off "begin" "insert into t values (8)" "prepare transaction 'd'" "commit prepared 'd'"
+
+# A cancel that comes while a procedure commits is for what the procedure does next.
 fresh
-start -c synchronous_standby_names=loch_proposer -c loch.test_disable=sync_level
-timeout 30 psql -XAtq -h "$data" -p "$port" -U postgres -d postgres -c "set synchronous_commit=local" -c "insert into t values (8)" >/dev/null
-ok $? "negative: without 'sync_level' a local commit does not wait"
+start -c synchronous_standby_names=loch_proposer
+quorum
+sql -c "create procedure commits() language plpgsql as 'begin loop insert into t values (9); commit; end loop; end'"
+no_quorum
+sql -c "set application_name='waiter'" -c "call commits()" >"$work/out" 2>&1 &
+calling=$!
+back=$(hold waiter)
+sql -c "select pg_cancel_backend($back)" >/dev/null
+quorum
+for _ in $(seq 600); do kill -0 "$calling" 2>/dev/null || break; sleep 0.1; done
+grep -q "canceling statement due to user request" "$work/out"
+ok $? "a cancel during a procedure's commit ends the procedure"
+no_quorum
+kill "$calling" 2>/dev/null
+wait "$calling" 2>/dev/null
 stop
 
 # The lease that the agent renews in a file: when it does not, the server ends, with what runs in it.

@@ -108,4 +108,49 @@ destroy_compute main
 begin
 both large "select count(*), sum(a), sum(length(b)) from t"
 
+# A move that is cancelled behind its copy, in the wait for a checkpoint, leaves nothing: the next one works, and the tablespace
+# can go. (RM_DBASE_ID 4, XLOG_DBASE_CREATE_FILE_COPY 0)
+both postgres "create tablespace target location ''" "create database vain"
+both vain "create table t as select g a from generate_series(1, 1000) g"
+DB=postgres
+loch -f "$ROOT/tests/compute/functions.sql" >/dev/null
+disable() { # FIX
+    disabled() { [ "$(loch -c "show loch.test_disable")" = "$1" ]; }
+    loch -c "alter system set loch.test_disable = '$1'" -c "select pg_reload_conf()" >/dev/null
+    wait_until 20 disabled "$1" || fail "loch.test_disable = '$1' is not taken up"
+}
+in_vain() { # such a move, begun and cancelled
+    local checkpointer
+    loch -c "select t.pause_at(4, 0)" -c "alter database vain set tablespace target" >"$WORK/vain" 2>&1 &
+    local mover=$!
+    paused() { [ "$(loch -c "select t.is_paused()")" = t ]; }
+    waits() { [ "$(loch -c "select count(*) from pg_stat_activity where wait_event like 'Checkpoint%' and query like 'alter database vain%'")" = 1 ]; }
+    wait_until 60 paused || fail "the move does not come to its record: $(cat "$WORK/vain")"
+    checkpointer=$(loch -c "select pid from pg_stat_activity where backend_type = 'checkpointer'")
+    kill -STOP "$checkpointer"
+    loch -c "select t.resume()" >/dev/null
+    wait_until 60 waits || { kill -CONT "$checkpointer"; fail "the move does not wait for a checkpoint: $(cat "$WORK/vain")"; }
+    loch -c "select pg_cancel_backend(pid) from pg_stat_activity where query like 'alter database vain%'" >/dev/null
+    wait "$mover"
+    kill -CONT "$checkpointer"
+    grep -q "canceling statement due to user request" "$WORK/vain" || fail "the move is not cancelled: $(cat "$WORK/vain")"
+}
+disable move_undo
+in_vain
+said=$(loch -c "alter database vain set tablespace target")
+[[ $said == *"already in tablespace"* ]] || fail "negative: without 'move_undo' nothing is left of a move: $said"
+note "ok   negative: without 'move_undo': ${said%%$'\n'*}"
+both postgres "drop database vain" "create database vain"
+both vain "create table t as select g a from generate_series(1, 1000) g"
+DB=postgres
+disable ""
+in_vain
+both postgres "alter database vain set tablespace target" "drop tablespace target"
+both vain "select count(*), sum(a) from t"
+both postgres "alter database vain set tablespace pg_default" "drop tablespace target"
+both vain "select count(*), sum(a) from t"
+destroy_compute main
+begin
+both vain "select count(*), sum(a) from t"
+
 note "passed"

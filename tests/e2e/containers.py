@@ -55,6 +55,8 @@ def check_compose(compose):
         for key in ("mem_limit", "pids_limit", "command"):
             if key not in s:
                 fail("service %s has no %s" % (name, key))
+        if s.get("memswap_limit") != s["mem_limit"]:
+            fail("service %s may be swapped out" % name)
         if name != "init" and "healthcheck" not in s:
             fail("service %s has no health check" % name)
         if s["user"] != ("root" if name == "compute" else "loch"):
@@ -126,7 +128,7 @@ def start(compose, name):
     """One service by what compose.yaml says of it."""
     s = compose["services"][name]
     argv = ["run", "-d", "--name", "%s-%s" % (PREFIX, name), "--user", s["user"], "--init", "--read-only",
-            "--memory", s["mem_limit"], "--pids-limit", str(s["pids_limit"]), "--ulimit", "nofile=8192:8192",
+            "--memory", s["mem_limit"], "--memory-swap", s["memswap_limit"], "--pids-limit", str(s["pids_limit"]), "--ulimit", "nofile=8192:8192",
             "--ulimit", "nproc=4096:4096", "--shm-size", s.get("shm_size", "64m"),
             "--network", "%s-storage" % PREFIX, "--network-alias", name]
     for key, option in (("cap_drop", "--cap-drop"), ("cap_add", "--cap-add"), ("security_opt", "--security-opt"),

@@ -68,6 +68,11 @@ q "VACUUM FULL t" child
 says "lies before" "$LOCH" branch lsn child --at "$early"
 "$LOCH" branch lsn child --at "$(date -u +%FT%T.%6NZ)" >/dev/null || fail "a moment of its own"
 
+# What else ended within the second of the last transaction that it shares is not known here: refused, not guessed.
+start=$("$LOCH" branch show child --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["start_lsn"])')
+shared=$("$LOCH" branch time child --at "$start" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["time"][:19])') || fail "branch time"
+says "within that second" "$LOCH" branch lsn child --at "$shared.999999Z"
+
 # A restored branch stands alone.
 q "DROP TABLE t" child
 tip=$(q "SELECT pg_current_wal_insert_lsn()" child)

@@ -70,6 +70,19 @@ HSM="pkcs11:token=loch;object=cmk?module-path=/usr/lib/softhsm/libsofthsm2.so&pi
 "$LOCH" key check "$HSM" | sees ' customer-held' || fail "key check of a token"
 "$LOCH" down >/dev/null # the daemons are to have the owner's environment
 "$LOCH" up >/dev/null || fail "up"
+# A move to a CMK that the pageserver alone can use: nothing moves, and nothing of it is left for later rotations.
+kill -9 "$(daemon_pid pageserver)"
+OURS_PIN=4711 "$LOCH" up >/dev/null 2>&1 || fail "up"
+HALF=${HSM%%pin-source=*}pin-source=env:OURS_PIN
+too_few() { # once the pageserver has taken it: see below about SoftHSM
+    said=$("$LOCH" key rotate cmk --tenant ours --kms-uri "$HALF" 2>&1) && fail "a move to what no safekeeper can use"
+    grep -q 'only 0 safekeepers .* nothing has moved' <<<"$said"
+}
+wait_until 60 too_few || fail "a move to what no safekeeper can use says: $said"
+grep -hs OURS_PIN "$DIR"/*/kms.pins && fail "a move that failed leaves a pin"
+"$LOCH" key rotate kek --tenant ours >/dev/null || fail "rotate kek after a move that failed"
+"$LOCH" key list --tenant ours | sees OURS_PIN && fail "a move that failed wraps: $("$LOCH" key list --tenant ours)"
+note "a move that too few daemons can follow leaves nothing"
 "$LOCH" tenant create hsm --kms-uri "$HSM" >/dev/null || fail "a tenant under a token's key"
 "$LOCH" compute start hsm --tenant hsm >/dev/null || fail "a compute under a token's key"
 q "CREATE TABLE t AS SELECT g FROM generate_series(1, 300) g" hsm

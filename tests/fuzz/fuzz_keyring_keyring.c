@@ -24,6 +24,40 @@ static void check(const uint8_t *data, size_t size)
     loch_buf_fini(&back);
 }
 
+static void add(struct loch_keyring *ring, struct loch_keyring_entry e)
+{
+    loch_status st = loch_buf_append(&e.wrap, "wrap", 4);
+    LOCH_ASSERT(loch_is_ok(st));
+    if (e.level == LOCH_LEVEL_KEK)
+        st = loch_buf_append(&e.cmk_uri, "file:/x", 7);
+    LOCH_ASSERT(loch_is_ok(st));
+    st = loch_keyring_add(ring, &e);
+    LOCH_ASSERT(loch_is_ok(st));
+}
+
+/* Versions 2 and 3 of K_wire, of which the first has left: format 3. */
+static void add_wire(struct loch_keyring *ring)
+{
+    const struct loch_id kek = {{6}}, tk = {{7}};
+
+    add(ring, (struct loch_keyring_entry){.key_id = kek,
+                                          .version = 1,
+                                          .level = LOCH_LEVEL_KEK,
+                                          .purpose = LOCH_PURPOSE_WIRE,
+                                          .provider = LOCH_PROVIDER_FILE});
+    for (uint32_t version = 1; version <= 3; version++)
+        add(ring, (struct loch_keyring_entry){.key_id = tk,
+                                              .version = version,
+                                              .level = LOCH_LEVEL_TK,
+                                              .purpose = LOCH_PURPOSE_WIRE,
+                                              .parent = kek,
+                                              .parent_version = 1});
+    const loch_status st = loch_keyring_destroy_version(ring, &tk, 1);
+    LOCH_ASSERT(loch_is_ok(st));
+    const uint32_t swept = loch_keyring_sweep(ring);
+    LOCH_ASSERT(swept == 1);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct loch_keyring ring;
@@ -41,13 +75,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                        .provider = LOCH_PROVIDER_FILE};
         if (size > 0 && data[0] % 2 == 1)
             e.scope = id; /* a branch's: format 2 */
-        loch_status st = loch_buf_append(&e.cmk_uri, "file:/x", 7);
-        LOCH_ASSERT(loch_is_ok(st));
-        st = loch_buf_append(&e.wrap, "wrap", 4);
-        LOCH_ASSERT(loch_is_ok(st));
-        st = loch_keyring_add(&ring, &e);
-        LOCH_ASSERT(loch_is_ok(st));
+        add(&ring, e);
     }
+    if (size > 0 && data[0] % 4 >= 2)
+        add_wire(&ring);
     loch_status st = loch_keyring_encode(&ring, &valid);
     LOCH_ASSERT(loch_is_ok(st));
     st = loch_buf_append(&valid, mac, sizeof mac);

@@ -206,6 +206,12 @@ def check_keyring_2(data):
     assert keyring_entries(data, 2) == TENANT_KEKS + branch + keys
 
 
+def check_keyring_3(data):
+    wire = [(50, 3, 2, 3, 3, 0, 0), (50, 4, 2, 3, 2, 0, 0)]
+    entries = TENANT_KEKS + [(13, 1, 1, 3, 1, 1, 0)] + [(20, 1, 2, 1, 2, 0, 0x77)] + wire
+    assert keyring_entries(data, 3) == entries
+
+
 def check_cut(data):
     first, next_lsn, next_first, next_depth, leap_lsn, leap_first, leap_depth = struct.unpack("<IQIIQII", data)
     assert (first, next_first, next_depth, leap_first, leap_depth) == (0x01020304, 0x01020300, 7, 0x11, 3)
@@ -214,6 +220,7 @@ def check_cut(data):
 
 for name, check in (("object", check_object), ("wal-archive", check_archive), ("wal", check_wal), ("layer", check_layer),
                     ("layer-lz4", check_layer_lz4), ("keyring", check_keyring), ("keyring-2", check_keyring_2),
+                    ("keyring-3", check_keyring_3),
                     ("cut", check_cut)):
     with open(os.path.join(HERE, name + ".bin"), "rb") as f:
         check(f.read())

@@ -63,9 +63,10 @@ start reborn "$opts"
 dump >after
 diff before after
 amcheck
-sql -c "COMMIT PREPARED 'left waiting'" -c "COMMIT PREPARED 'also'" -c "INSERT INTO faint VALUES (1, 'empty before')"
+origins=$(sql -A -t -c "SELECT string_agg(external_id || ' ' || remote_lsn, ', ' ORDER BY external_id) FROM pg_replication_origin_status")
+[ "$origins" = "done 0/6100, undone 0/7100, upstream 0/12345678, waits 0/5000" ] || { echo "origins: $origins"; exit 1; }
+sql -c "COMMIT PREPARED 'left waiting'" -c "COMMIT PREPARED 'also'" -c "COMMIT PREPARED 'of an origin'" -c "INSERT INTO faint VALUES (1, 'empty before')"
 [ "$(sql -A -t -c "SELECT count(*) FROM promised")" = 400 ]
-[ "$(sql -A -t -c "SELECT remote_lsn FROM pg_replication_origin_status")" = 0/12345678 ]
 amcheck
 stop reborn
 echo "ingest, base backup: ok"

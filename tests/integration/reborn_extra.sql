@@ -35,6 +35,18 @@ SELECT pg_replication_origin_create('upstream');
 SELECT pg_replication_origin_session_setup('upstream');
 BEGIN; SELECT pg_replication_origin_xact_setup('0/12345678', now()); INSERT INTO shrink VALUES (-50, 'o'); COMMIT;
 SELECT pg_replication_origin_session_reset();
+-- what is prepared, and how it ends, counts as applied as well
+SELECT pg_replication_origin_create(o) FROM unnest(ARRAY['waits', 'done', 'undone']) o;
+SELECT pg_replication_origin_session_setup('waits');
+BEGIN; SELECT pg_replication_origin_xact_setup('0/5000', now()); INSERT INTO shrink VALUES (-62, 'o');
+PREPARE TRANSACTION 'of an origin';
+SELECT pg_replication_origin_session_reset(), pg_replication_origin_session_setup('done');
+BEGIN; SELECT pg_replication_origin_xact_setup('0/6000', now()); INSERT INTO shrink VALUES (-63, 'o');
+PREPARE TRANSACTION 'done'; SELECT pg_replication_origin_xact_setup('0/6100', now()); COMMIT PREPARED 'done';
+SELECT pg_replication_origin_session_reset(), pg_replication_origin_session_setup('undone');
+BEGIN; SELECT pg_replication_origin_xact_setup('0/7000', now()); INSERT INTO shrink VALUES (-64, 'o');
+PREPARE TRANSACTION 'undone'; SELECT pg_replication_origin_xact_setup('0/7100', now()); ROLLBACK PREPARED 'undone';
+SELECT pg_replication_origin_session_reset();
 SELECT pg_replication_origin_create('gone'), pg_replication_origin_advance('gone', '0/99');
 SELECT pg_replication_origin_drop('gone');
 BEGIN; INSERT INTO shrink VALUES (-60, 'prepared'); SAVEPOINT x; UPDATE shrink SET t = 'p' WHERE id = -1;

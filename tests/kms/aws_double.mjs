@@ -12,7 +12,7 @@ const ACCOUNT = '111122223333';
 const PERMANENT = { accessKeyId: 'AKIDLOCHTEST', secretAccessKey: 'loch/test+secret' };
 const NO_FAULTS = {
   latency_ms: 0, silent: false, errors: 0, throttles: 0, skew_s: 0, expired: false, denied: false, delayed_disable_ms: 0,
-  wrong_plaintext: false, wrong_key: false, garbage: false, role_expires_s: 3600,
+  wrong_plaintext: false, wrong_key: false, garbage: false, role_expires_s: 3600, metadata_silent: false,
 };
 
 let keys = new Map();
@@ -236,6 +236,10 @@ async function serve(req, res) {
   if (faults.silent) return; // the connection stays open, nothing comes
   for (let slept = 0; slept < faults.latency_ms; slept += 20) await new Promise((resolve) => setTimeout(resolve, 20));
   if (req.url.startsWith('/latest/')) {
+    if (faults.metadata_silent) {
+      counts.unanswered = (counts.unanswered || 0) + 1;
+      return;
+    }
     const [status, text] = metadata(req);
     res.writeHead(status);
     res.end(text);

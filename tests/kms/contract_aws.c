@@ -8,6 +8,20 @@
 static char base[64], uri[512], other_uri[512], role_uri[512];
 static long calls; /* of Decrypt and Encrypt, and of the metadata, as the double counts them */
 static long metadata_calls;
+static long unanswered;      /* requests that the metadata left unanswered */
+static _Atomic long later_s; /* by so much our monotonic clock is ahead of the machine's */
+
+int __real_clock_gettime(clockid_t id, struct timespec *out);
+int __wrap_clock_gettime(clockid_t id, struct timespec *out);
+
+int __wrap_clock_gettime(clockid_t id, struct timespec *out)
+{
+    const int rc = __real_clock_gettime(id, out);
+
+    if (id == CLOCK_MONOTONIC)
+        out->tv_sec += later_s;
+    return rc;
+}
 
 static void control(const char *order)
 {
@@ -21,6 +35,7 @@ static void control(const char *order)
                    base);
     calls = double_count(json, "Decrypt") + double_count(json, "Encrypt");
     metadata_calls = double_count(json, "metadata");
+    unanswered = double_count(json, "unanswered");
     json_decref(json);
 }
 
@@ -195,6 +210,35 @@ static void roles_are_renewed(void **state)
     assert_int_equal(unsetenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"), 0);
 }
 
+/* The metadata fall silent when it is time to renew the role's credentials: the old ones go on
+ * until they expire, and more are asked for now and then. */
+static void a_role_is_good_until_it_expires(void **state)
+{
+    struct wrapped w;
+
+    (void)state;
+    assert_int_equal(setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", base, 1), 0);
+    control("{\"role_expires_s\": 200}");
+    wrapped_up(&w, role_uri);
+    control("{\"metadata_silent\": true}");
+    later_s += 100;
+    assert_ok(unwrap(&w, &contract_context));
+    assert_ok(unwrap(&w, &contract_context));
+    control("{}");
+    assert_int_equal(unanswered, 1);
+    later_s += 10;
+    assert_ok(unwrap(&w, &contract_context));
+    control("{}");
+    assert_int_equal(unanswered, 2);
+    later_s += 100;
+    assert_code(unwrap(&w, &contract_context), LOCH_E_UNAVAILABLE);
+    control("{\"metadata_silent\": false}");
+    assert_ok(unwrap(&w, &contract_context));
+    wrapped_down(&w);
+    later_s = 0;
+    assert_int_equal(unsetenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"), 0);
+}
+
 static void the_shared_file(void **state)
 {
     char path[] = "/tmp/loch-test-aws-XXXXXX";
@@ -233,6 +277,7 @@ int main(int argc, char **argv)
         TEST(a_disabled_key_may_live_on_for_a_while),
         TEST(rotated_keys_open_old_blobs),
         TEST(roles_are_renewed),
+        TEST(a_role_is_good_until_it_expires),
         TEST(the_shared_file),
 #undef TEST
     };

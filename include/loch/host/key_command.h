@@ -12,9 +12,10 @@ struct loch_keys;
 #define LOCH_SHOW_KEYS_HELP    "One row a key version of the tenant's keyring: state, parent, CMK."
 #define LOCH_RELOAD_KEYS_WORDS "RELOAD KEYS <tenant>"
 #define LOCH_RELOAD_KEYS_HELP  "Reads the tenant's keyring again and names its generation."
-#define LOCH_ROTATE_KEY_WORDS  "ROTATE KEY <tenant> <what> [BRANCH <branch>]"
+#define LOCH_ROTATE_KEY_WORDS  "ROTATE KEY <tenant> <what> [BRANCH <branch>] [KMS <uri>]"
 #define LOCH_ROTATE_KEY_HELP                                                                       \
-    "cmk, kek, tk, wire or wire-anew: new versions or wraps; of what a branch's own CMK holds."
+    "cmk, kek, tk, wire or wire-anew: new versions or wraps; of what a branch's own CMK holds; "   \
+    "cmk to another CMK, that is pinned."
 #define LOCH_ACTIVATE_WORDS "ACTIVATE KEYS <tenant>"
 #define LOCH_ACTIVATE_HELP  "Pending versions become active."
 

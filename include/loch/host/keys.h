@@ -99,6 +99,8 @@ bool loch_keys_has(struct loch_keys *keys, const struct loch_id *tenant,
                    const struct loch_id *timeline);
 uint64_t loch_keys_generation(struct loch_keys *keys,
                               const struct loch_id *tenant); /* 0: not loaded */
+/* How many key versions the keyring held here has, of LOCH_KEYRING_ENTRIES_MAX; 0: not loaded. */
+uint32_t loch_keys_versions(struct loch_keys *keys, const struct loch_id *tenant);
 
 /* The key to seal with now: timeline key for PAGE or WAL; timeline none and META: the tenant's own
  * objects. A copy, owned by the caller (loch_wrap_key_fini). LOCH_E_NOT_FOUND, LOCH_E_DENIED. */
@@ -114,7 +116,7 @@ bool loch_keys_is_retired(struct loch_keys *keys, const struct loch_id *tenant,
 
 /* ---- rotation; pageserver only, blocks ---- */
 enum loch_rotation {
-    LOCH_ROTATE_CMK = 1,  /* every KEK wrapped anew by the tenant's (last pinned) CMK */
+    LOCH_ROTATE_CMK = 1,  /* every KEK wrapped anew by the CMK that holds the active ones */
     LOCH_ROTATE_KEK,      /* a new version of each KEK, every TK wrapped anew below it */
     LOCH_ROTATE_TK,       /* a new version of each timeline key, for new files from now on */
     LOCH_ROTATE_WIRE,     /* a new wire epoch, PENDING: loch_keys_settle when servers have it */
@@ -133,6 +135,11 @@ struct loch_rotation_report {
 LOCH_STATUS loch_keys_rotate(struct loch_keys *keys, const struct loch_id *tenant,
                              const struct loch_id *branch, enum loch_rotation what,
                              struct loch_rotation_report *out);
+/* Every KEK wrapped anew by the CMK at `uri`, which must be pinned here for the tenant, or the
+ * branch: LOCH_E_INVALID. Else as loch_keys_rotate. Nothing but this moves keys to another CMK. */
+LOCH_STATUS loch_keys_move(struct loch_keys *keys, const struct loch_id *tenant,
+                           const struct loch_id *branch, const char *uri,
+                           struct loch_rotation_report *out);
 /* Every PENDING version becomes ACTIVE, after it was read back and proven. */
 LOCH_STATUS loch_keys_settle(struct loch_keys *keys, const struct loch_id *tenant);
 /* A copy of the keyring held (wrapped keys only); the caller loch_keyring_fini's it. */

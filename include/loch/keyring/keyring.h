@@ -14,8 +14,15 @@
 #define LOCH_KEYRING_WRAP_MAX_BYTES 4096u
 #define LOCH_KEYRING_URI_MAX_BYTES  1024u
 #define LOCH_KEYRING_ENTRIES_MAX    16384u
+#define LOCH_KEYRING_RESERVE        1024u  /* of these: for KEKs and K_wire alone */
+#define LOCH_KEYRING_MANY           12288u /* from here on it should be said */
 #define LOCH_KEYRING_MAC_BYTES      32u
 #define LOCH_KEYRING_HASH_BYTES     32u
+
+/* What is to be done about a keyring that fills up. */
+#define LOCH_KEYRING_CURE                                                                          \
+    "every rotation of tk adds two for each branch, and they stay as long as the branch: "         \
+    "rotate tk less often, delete branches that are not needed (loch branch delete)"
 
 /* On disk; values never change meaning. */
 enum loch_purpose {
@@ -74,7 +81,9 @@ void loch_keyring_fini(struct loch_keyring *ring);
 LOCH_STATUS loch_keyring_copy(struct loch_keyring *out, const struct loch_keyring *ring);
 
 /* Adds a version in state PENDING; takes the entry's buffers. LOCH_E_INVALID: parent unknown or of
- * another level or purpose, version not the next, fields that do not go together; LOCH_E_LIMIT. */
+ * another level or purpose, version not the next, fields that do not go together. LOCH_E_LIMIT: the
+ * keyring is full; for timelines' keys before it is for KEKs and K_wire, so that what a lost
+ * machine asks for (kek, wire-anew) can be done all the same. */
 LOCH_STATUS loch_keyring_add(struct loch_keyring *ring, struct loch_keyring_entry *take_entry);
 /* PENDING -> ACTIVE; the version active before becomes RETIRED. LOCH_E_INVALID, LOCH_E_NOT_FOUND.
  */
@@ -85,6 +94,9 @@ LOCH_STATUS loch_keyring_revoke(struct loch_keyring *ring, const struct loch_id 
                                 uint32_t version);
 LOCH_STATUS loch_keyring_destroy_version(struct loch_keyring *ring, const struct loch_id *key_id,
                                          uint32_t version);
+/* Destroyed versions of K_wire leave, but for the newest, so that its numbers go on; returns how
+ * many that were. */
+uint32_t loch_keyring_sweep(struct loch_keyring *ring);
 /* Removes every TK of a timeline, wraps and all, and its own KEKs unless other timelines' keys hang
  * below them; returns how many versions that were: what was sealed under them is lost for good
  * wherever this keyring and its copies are gone. */
@@ -117,14 +129,20 @@ struct loch_id loch_keyring_lock_of(const struct loch_keyring *ring,
  * has no keys. */
 struct loch_id loch_keyring_lock(const struct loch_keyring *ring, const struct loch_id *timeline);
 
-/* Format 1 while no branch has a CMK of its own, else 2. Appends head and entries, without the MAC,
- * which the caller computes over exactly these bytes with the tenant's META key and appends. */
+/* Format 1; 2 when a branch has a CMK of its own; 3 when versions of K_wire have left. Appends head
+ * and entries, without the MAC, which the caller computes over exactly these bytes with the
+ * tenant's META key and appends. */
 LOCH_STATUS loch_keyring_encode(const struct loch_keyring *ring, struct loch_buf *out);
 /* `bytes` ends in the MAC; *body is what it covers, *mac points at it. Nothing is proven before the
  * caller has checked the MAC. LOCH_E_CORRUPT, LOCH_E_UNSUPPORTED. */
 LOCH_STATUS loch_keyring_decode(struct loch_slice bytes, struct loch_keyring *out,
                                 struct loch_slice *body, struct loch_slice *mac);
-/* Whether `next` may follow `ring` (generation + 1, its hash): LOCH_E_STALE when it is older. */
+/* The META KEK under which a keyring's MAC is: the active one; in a keyring just made, the pending
+ * first. NULL: there is none. */
+const struct loch_keyring_entry *loch_keyring_mac_key(const struct loch_keyring *ring);
+/* Whether `next`, whose MAC is proven, may follow `ring` (generation + 1, its hash): LOCH_E_STALE
+ * when it is older; LOCH_E_CORRUPT also when a version that is known has gone back to an earlier
+ * state, or a KEK of the tenant's is missing: an old META KEK's MAC proves nothing any more. */
 LOCH_STATUS loch_keyring_check_successor(const struct loch_keyring *ring,
                                          const uint8_t hash[static LOCH_KEYRING_HASH_BYTES],
                                          const struct loch_keyring *next);

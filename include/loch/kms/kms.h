@@ -46,8 +46,9 @@ LOCH_STATUS loch_kms_unwrap(struct loch_kms *kms, const struct loch_kms_context 
  *
  * A pin says at which URI a tenant's CMK lies. Pins stand in a file of the daemon's own, never in
  * the object store: whoever can write the bucket must not choose the CMK. A tenant has one pin, or
- * two while it moves to another CMK: the later one wraps. wrap and unwrap choose by the context's
- * tenant by themselves; a tenant without a pin has the CMK that was opened.
+ * two while it moves to another CMK: which of them wraps is the keyring's to say
+ * (loch/host/keys.h). wrap and unwrap choose by the context's tenant by themselves, and then the
+ * last one; a tenant without a pin has the CMK that was opened.
  */
 
 /* Reads the pins (no file: none) and keeps later changes there, durably. Before any pin; at

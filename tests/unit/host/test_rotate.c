@@ -5,6 +5,7 @@
 #include "keys_internal.h"
 #include "loch/base/buf.h"
 #include "loch/crypto/random.h"
+#include "loch/host/audit.h"
 #include "loch/host/keys.h"
 #include "loch/kms/kms.h"
 #include "loch/objstore/objstore.h"
@@ -181,6 +182,25 @@ static void missed_it(struct site *s, struct loch_keys *late)
     assert_int_equal(rename(s->cmk[0], s->cmk[1]), 0);
 }
 
+/* Every KEK of the tenant, or the branch, is wrapped by the CMK at that URI. */
+static void hang_below(struct site *s, const struct loch_id *branch, const char *uri)
+{
+    struct loch_keyring ring = {0};
+    uint32_t keks = 0;
+
+    assert_ok(loch_keys_ring(s->keys, &s->tenant, &ring));
+    for (uint32_t i = 0; i < ring.count; i++) {
+        const struct loch_keyring_entry *e = &ring.entries[i];
+        if (e->level != LOCH_LEVEL_KEK || !loch_id_equal(&e->scope, branch))
+            continue;
+        keks++;
+        assert_int_equal(e->cmk_uri.len, strlen(uri));
+        assert_memory_equal(e->cmk_uri.data, uri, strlen(uri));
+    }
+    assert_true(keks > 0);
+    loch_keyring_fini(&ring);
+}
+
 static void to_another_cmk(void **state)
 {
     struct site *s = *state;
@@ -197,18 +217,14 @@ static void to_another_cmk(void **state)
         (void)snprintf(uri[i], sizeof uri[i], "file:%s", s->cmk[i]);
         assert_ok(loch_kms_pin(s->kms, &s->tenant, uri[i]));
     }
-    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_CMK, &r));
+    assert_ok(loch_keys_move(s->keys, &s->tenant, &none, uri[1], &r));
     assert_int_equal(unlink(s->cmk[0]), 0);
     assert_ok(loch_kms_unpin(s->kms, &s->tenant, uri[0]));
     assert_ok(loch_keys_prove(s->keys, &s->tenant, &none));
     still_opens(s, &before);
     missed_it(s, late);
     loch_keys_destroy(late);
-    assert_ok(loch_keys_ring(s->keys, &s->tenant, &ring));
-    for (uint32_t i = 0; i < ring.count; i++)
-        if (ring.entries[i].level == LOCH_LEVEL_KEK)
-            assert_memory_equal(ring.entries[i].cmk_uri.data, uri[1], strlen(uri[1]));
-    loch_keyring_fini(&ring);
+    hang_below(s, &none, uri[1]);
     loch_wrap_key_fini(&before);
     assert_code(loch_keys_ring(s->keys, &s->node, &ring), LOCH_E_NOT_FOUND);
 }
@@ -217,6 +233,36 @@ static void has(struct loch_keys *keys, const struct site *s, bool timeline, boo
 {
     assert_int_equal(loch_keys_has(keys, &s->tenant, &s->timeline), timeline);
     assert_int_equal(loch_keys_has(keys, &s->tenant, &s->node), branch);
+}
+
+/* Both CMKs are pinned, the second last, as a move leaves it that found too few daemons which can
+ * use it: what is made and wrapped from then on is still the first one's, until a move says
+ * otherwise. */
+static void a_pin_moves_nothing(void **state)
+{
+    struct site *s = *state;
+    struct loch_rotation_report r;
+    const struct loch_id *const holders[] = {&s->tenant, &s->node};
+    const struct loch_id *const branches[] = {&none, &s->node};
+    char uri[2][128];
+
+    for (int i = 0; i < 2; i++)
+        (void)snprintf(uri[i], sizeof uri[i], "file:%s", s->cmk[i]);
+    assert_ok(loch_kms_pin(s->kms, &s->node, uri[0]));
+    assert_ok(loch_keys_add_locked(s->keys, &s->tenant, &s->node, &s->node));
+    for (size_t i = 0; i < 2; i++) {
+        assert_code(loch_keys_move(s->keys, &s->tenant, branches[i], uri[1], &r), LOCH_E_INVALID);
+        assert_ok(loch_kms_pin(s->kms, holders[i], uri[0]));
+        assert_ok(loch_kms_pin(s->kms, holders[i], uri[1]));
+        assert_ok(loch_keys_rotate(s->keys, &s->tenant, branches[i], LOCH_ROTATE_KEK, &r));
+        hang_below(s, branches[i], uri[0]);
+        assert_ok(loch_keys_rotate(s->keys, &s->tenant, branches[i], LOCH_ROTATE_CMK, &r));
+        hang_below(s, branches[i], uri[0]);
+        assert_ok(loch_keys_move(s->keys, &s->tenant, branches[i], uri[1], &r));
+        hang_below(s, branches[i], uri[1]);
+        assert_ok(loch_keys_rotate(s->keys, &s->tenant, branches[i], LOCH_ROTATE_KEK, &r));
+        hang_below(s, branches[i], uri[1]);
+    }
 }
 
 /* The branch `node` with the second CMK: what that holds turns with it alone, and does not open
@@ -338,7 +384,7 @@ static void a_cmk_that_denies_changes_nothing(void **state)
     (void)snprintf(uri, sizeof uri, "file:%s", s->cmk[1]);
     assert_ok(loch_kms_pin(s->kms, &s->tenant, uri));
     assert_int_equal(unlink(s->cmk[1]), 0);
-    assert_code(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_CMK, &r), LOCH_E_DENIED);
+    assert_code(loch_keys_move(s->keys, &s->tenant, &none, uri, &r), LOCH_E_DENIED);
     assert_int_equal(loch_keys_generation(s->keys, &s->tenant), generation);
     still_opens(s, &before);
     loch_wrap_key_fini(&before);
@@ -420,6 +466,23 @@ static void wire_anew(void **state)
     assert_int_equal(id.wire_epoch, 4);
     assert_code(loch_keys_rotate(s->keys, &s->tenant, &s->node, LOCH_ROTATE_WIRE_ANEW, &r),
                 LOCH_E_INVALID);
+
+    /* However often, it leaves two versions behind: the keyring does not fill up. */
+    const uint32_t versions = loch_keys_versions(s->keys, &s->tenant);
+    for (uint32_t epoch = 5; epoch <= 8; epoch++) {
+        assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_WIRE, &r));
+        assert_ok(loch_keys_settle(s->keys, &s->tenant));
+        assert_int_equal(loch_keys_versions(s->keys, &s->tenant), versions);
+    }
+    id = identity(s, 0);
+    assert_ok(loch_keys_psk(s->keys, &id, &psk));
+    loch_secret_fini(&psk);
+    assert_int_equal(id.wire_epoch, 8);
+    struct loch_keys *other = open_keys(s, LOCH_ROLE_SAFEKEEPER); /* reads it anew */
+    assert_ok(loch_keys_tenant_load(other, &s->tenant));
+    assert_false(loch_keys_epoch_lives(other, &s->tenant, 6));
+    assert_true(loch_keys_epoch_lives(other, &s->tenant, 7));
+    loch_keys_destroy(other);
 }
 
 /* Cut off after its first keyring: PENDING versions are there; the next rotation, or any other
@@ -451,6 +514,23 @@ static void an_interrupted_rotation_is_finished(void **state)
     loch_wrap_key_fini(&before);
 }
 
+/* A daemon with a memory, whose audit log is in the site's directory. */
+static struct loch_keys *open_witness(struct site *s, const char *witness, struct loch_audit *audit)
+{
+    const struct loch_keys_options o = {.store = s->store,
+                                        .kms = s->kms,
+                                        .cluster = s->cluster,
+                                        .node = s->node,
+                                        .role = LOCH_ROLE_SAFEKEEPER,
+                                        .env = s->env,
+                                        .audit = audit,
+                                        .witness_dir = witness};
+    struct loch_keys *keys = NULL;
+
+    assert_ok(loch_keys_create(&o, &keys));
+    return keys;
+}
+
 /* A store that is wound back while the daemon is down: the next start remembers. */
 static void an_older_keyring_is_refused_after_a_restart(void **state)
 {
@@ -460,22 +540,15 @@ static void an_older_keyring_is_refused_after_a_restart(void **state)
     struct loch_keys *daemon = NULL;
 
     (void)snprintf(witness, sizeof witness, "%s/seen", s->dir);
-    const struct loch_keys_options o = {.store = s->store,
-                                        .kms = s->kms,
-                                        .cluster = s->cluster,
-                                        .node = s->node,
-                                        .role = LOCH_ROLE_SAFEKEEPER,
-                                        .env = s->env,
-                                        .witness_dir = witness};
     (void)snprintf(command, sizeof command, "cp -r '%s/store' '%s/old'", s->dir, s->dir);
     assert_int_equal(system(command), 0);
     assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_KEK, &r));
-    assert_ok(loch_keys_create(&o, &daemon));
+    daemon = open_witness(s, witness, NULL);
     assert_ok(loch_keys_tenant_load(daemon, &s->tenant));
     loch_keys_destroy(daemon);
     (void)snprintf(command, sizeof command, "cp -r '%s/old/.' '%s/store/'", s->dir, s->dir);
     assert_int_equal(system(command), 0);
-    assert_ok(loch_keys_create(&o, &daemon));
+    daemon = open_witness(s, witness, NULL);
     assert_code(loch_keys_tenant_load(daemon, &s->tenant), LOCH_E_STALE);
     assert_false(loch_keys_has(daemon, &s->tenant, &none));
     /* A memory that is damaged is no memory to trust. */
@@ -499,12 +572,94 @@ static void an_older_keyring_is_refused_after_a_restart(void **state)
     loch_keys_destroy(daemon);
 }
 
+static void see_refused(void *arg, const struct loch_audit_record *record)
+{
+    if (strcmp(record->event, "refused") == 0)
+        ++*(int *)arg;
+}
+
+static int refusals(const struct site *s)
+{
+    struct loch_audit_summary sum;
+    int n = 0;
+
+    assert_ok(loch_audit_verify(s->dir, see_refused, &n, &sum));
+    return n;
+}
+
+/* Cuts the number of the META KEK off the daemon's memory, as it was before one was noted. */
+static void forget_meta(const struct site *s, const char *witness)
+{
+    char path[192], id[LOCH_ID_TEXT_BYTES], text[128] = "";
+
+    (void)snprintf(path, sizeof path, "%s/%s", witness, loch_id_format(&s->tenant, id));
+    FILE *f = fopen(path, "re");
+    assert_non_null(f);
+    assert_non_null(fgets(text, sizeof text, f));
+    assert_int_equal(fclose(f), 0);
+    char *last = strrchr(text, ' ');
+    assert_non_null(last);
+    assert_string_equal(last, " 2\n");
+    *last = '\0';
+    f = fopen(path, "we");
+    assert_non_null(f);
+    assert_true(fprintf(f, "%s\n", text) > 0);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* Whoever had the KEKs of before a rotation, and writes the bucket, puts a keyring in which they
+ * are active again, with their old wraps and a MAC by the old META KEK. */
+static void old_keks_make_no_keyring(void **state)
+{
+    struct site *s = *state;
+    struct loch_rotation_report r;
+    struct keys_tenant *stolen = NULL, *newest = NULL;
+    struct loch_keyring forged = {0};
+    struct loch_audit *audit = NULL;
+    char witness[96];
+
+    (void)snprintf(witness, sizeof witness, "%s/seen", s->dir);
+    assert_ok(loch_audit_open(s->dir, "test", &s->node, &audit));
+    assert_ok(keys_get_newest(s->keys, &s->tenant, &none, &stolen));
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_KEK, &r));
+    struct loch_keys *daemon = open_witness(s, witness, audit);
+    assert_ok(loch_keys_tenant_load(daemon, &s->tenant));
+    loch_keys_destroy(daemon);
+    forget_meta(s, witness);
+    daemon = open_witness(s, witness, audit);
+    assert_ok(loch_keys_tenant_load(daemon, &s->tenant)); /* and it is noted */
+
+    assert_ok(keys_get_newest(s->keys, &s->tenant, &none, &newest));
+    assert_ok(loch_keyring_copy(&forged, &stolen->ring));
+    forged.generation = newest->ring.generation + 1;
+    memcpy(forged.previous_hash, newest->hash, sizeof forged.previous_hash);
+    memcpy(forged.previous_mac, newest->mac, sizeof forged.previous_mac);
+    assert_ok(keys_ring_put(&s->keys->o, &forged, stolen, &newest->etag));
+    assert_code(loch_keys_tenant_load(s->keys, &s->tenant), LOCH_E_CORRUPT);
+    assert_int_equal(refusals(s), 0);
+    assert_code(loch_keys_tenant_load(daemon, &s->tenant), LOCH_E_CORRUPT);
+    assert_int_equal(refusals(s), 1);
+    assert_true(loch_keys_has(daemon, &s->tenant, &s->timeline)); /* by the keyring it has */
+    loch_keys_destroy(daemon);
+    daemon = open_witness(s, witness, audit); /* a restart */
+    assert_code(loch_keys_tenant_load(daemon, &s->tenant), LOCH_E_CORRUPT);
+    assert_non_null(strstr(loch_error_text(), "version 1 of its key"));
+    assert_int_equal(refusals(s), 2);
+    assert_false(loch_keys_has(daemon, &s->tenant, &none));
+    loch_keys_destroy(daemon);
+    loch_keyring_fini(&forged);
+    keys_tenant_destroy(stolen);
+    keys_tenant_destroy(newest);
+    loch_audit_close(audit);
+}
+
 int main(void)
 {
 #define SITE(test_) cmocka_unit_test_setup_teardown(test_, site_up, site_down)
     const struct CMUnitTest tests[] = {
         SITE(every_kind),
         SITE(to_another_cmk),
+        SITE(a_pin_moves_nothing),
         SITE(a_cmk_that_denies_changes_nothing),
         SITE(a_branch_with_its_own_cmk),
         SITE(a_branch_that_was_cut_off_blocks_nobody),
@@ -512,6 +667,7 @@ int main(void)
         SITE(wire_anew),
         SITE(an_interrupted_rotation_is_finished),
         SITE(an_older_keyring_is_refused_after_a_restart),
+        SITE(old_keks_make_no_keyring),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -369,11 +369,97 @@ static void formats_differ(void **state)
     loch_keyring_fini(&back);
     a.data[8] = a.data[10] = 1;
     assert_code(loch_keyring_decode(loch_buf_slice(&a), &back, &body, &mac), LOCH_E_CORRUPT);
-    a.data[8] = a.data[10] = 3;
+    a.data[8] = a.data[10] = 4;
     assert_code(loch_keyring_decode(loch_buf_slice(&a), &back, &body, &mac), LOCH_E_UNSUPPORTED);
     loch_keyring_fini(&ring);
     loch_buf_fini(&a);
     loch_buf_fini(&b);
+}
+
+static struct loch_keyring_entry wire(uint32_t version)
+{
+    struct loch_keyring_entry e = tk(50, version, LOCH_PURPOSE_WIRE, 13);
+
+    e.scope = none;
+    return e;
+}
+
+/* ring_fill, the wire KEK 13, and K_wire 50: version 3 retired, 4 active, 1 and 2 have left. */
+static void ring_fill_gapped(struct loch_keyring *ring)
+{
+    const struct loch_id k50 = id_of(50);
+
+    ring_fill(ring);
+    assert_ok(add(ring, kek(13, 1, LOCH_PURPOSE_WIRE)));
+    for (uint32_t version = 1; version <= 4; version++) {
+        assert_ok(add(ring, wire(version)));
+        assert_ok(loch_keyring_activate(ring, &k50, version));
+        if (version >= 3)
+            assert_ok(loch_keyring_destroy_version(ring, &k50, version - 2));
+    }
+    assert_int_equal(loch_keyring_sweep(ring), 2);
+}
+
+static void destroyed_epochs_leave(void **state)
+{
+    const struct loch_id k20 = id_of(20), k50 = id_of(50);
+    struct loch_keyring ring, back = {0};
+    struct loch_buf a = {0}, b = {0};
+    struct loch_slice body, mac;
+
+    (void)state;
+    ring_fill_gapped(&ring);
+    assert_int_equal(loch_keyring_sweep(&ring), 0);
+    assert_null(loch_keyring_find(&ring, &k50, 2));
+    assert_int_equal(loch_keyring_find(&ring, &k50, 3)->state, LOCH_STATE_RETIRED);
+    assert_code(add(&ring, wire(2)), LOCH_E_INVALID);
+    assert_code(add(&ring, wire(6)), LOCH_E_INVALID);
+    encoded(&ring, &a);
+    assert_int_equal(a.data[8], 3);
+    assert_int_equal(a.data[10], 3);
+    assert_ok(loch_keyring_decode(loch_buf_slice(&a), &back, &body, &mac));
+    encoded(&back, &b);
+    assert_int_equal(a.len, b.len);
+    assert_memory_equal(a.data, b.data, a.len);
+    loch_keyring_fini(&back);
+    a.data[8] = a.data[10] = 2;
+    assert_code(loch_keyring_decode(loch_buf_slice(&a), &back, &body, &mac), LOCH_E_CORRUPT);
+    assert_ok(add(&ring, wire(5)));
+    /* The newest stays, whatever it is, and so does every other key's. */
+    assert_ok(loch_keyring_destroy_version(&ring, &k50, 5));
+    assert_ok(add(&ring, tk(20, 2, LOCH_PURPOSE_PAGE, 10)));
+    assert_ok(loch_keyring_destroy_version(&ring, &k20, 1));
+    assert_int_equal(loch_keyring_sweep(&ring), 0);
+    loch_keyring_fini(&ring);
+    loch_buf_fini(&a);
+    loch_buf_fini(&b);
+}
+
+/* Timelines' keys leave room for what a lost machine asks for. */
+static void the_last_room_is_kept(void **state)
+{
+    const uint32_t room = LOCH_KEYRING_ENTRIES_MAX - LOCH_KEYRING_RESERVE;
+    struct loch_keyring ring;
+
+    (void)state;
+    ring_fill(&ring);
+    assert_ok(add(&ring, kek(13, 1, LOCH_PURPOSE_WIRE)));
+    assert_ok(add(&ring, wire(1)));
+    ring.entries = realloc(ring.entries, LOCH_KEYRING_ENTRIES_MAX * sizeof *ring.entries);
+    assert_non_null(ring.entries);
+    memset(ring.entries + ring.count, 0,
+           (LOCH_KEYRING_ENTRIES_MAX - ring.count) * sizeof *ring.entries);
+    ring.cap = LOCH_KEYRING_ENTRIES_MAX;
+    ring.count = room - 1; /* as if of others */
+    assert_ok(add(&ring, tk(21, 1, LOCH_PURPOSE_PAGE, 10)));
+    assert_code(add(&ring, tk(22, 1, LOCH_PURPOSE_PAGE, 10)), LOCH_E_LIMIT);
+    assert_non_null(strstr(loch_error_text(), "loch branch delete"));
+    assert_ok(add(&ring, wire(2)));
+    assert_ok(add(&ring, wire(3)));
+    assert_ok(add(&ring, kek(10, 3, LOCH_PURPOSE_PAGE)));
+    ring.count = LOCH_KEYRING_ENTRIES_MAX;
+    assert_code(add(&ring, kek(10, 4, LOCH_PURPOSE_PAGE)), LOCH_E_LIMIT);
+    loch_keyring_fini(&ring);
 }
 
 static void successors_follow(void **state)
@@ -397,6 +483,64 @@ static void successors_follow(void **state)
     next.tenant.bytes[3] = 1;
     assert_code(loch_keyring_check_successor(&ring, hash, &next), LOCH_E_CORRUPT);
     loch_keyring_fini(&next);
+    loch_keyring_fini(&ring);
+}
+
+/* A keyring that does not go on where the one before it was: by whoever has keys of before. */
+static void successors_do_not_go_back(void **state)
+{
+    const struct loch_id k10 = id_of(10), k20 = id_of(20), timeline = id_of(0x77);
+    struct loch_keyring ring, next = {0}, old;
+    const uint8_t hash[32] = {9};
+
+    (void)state;
+    ring_fill(&ring);
+    ring_fill(&old);
+    old.generation = ring.generation + 2;
+    assert_ok(loch_keyring_check_successor(&ring, hash, &old));
+    assert_ok(loch_keyring_activate(&ring, &k10, 2)); /* 10/1 is retired: old says active */
+    assert_code(loch_keyring_check_successor(&ring, hash, &old), LOCH_E_CORRUPT);
+    assert_non_null(strstr(loch_error_text(), "version 1 of a page key is active"));
+    assert_ok(loch_keyring_revoke(&old, &k10, 1)); /* 10/2 is active: old says pending */
+    assert_code(loch_keyring_check_successor(&ring, hash, &old), LOCH_E_CORRUPT);
+    loch_keyring_fini(&old);
+
+    assert_ok(loch_keyring_copy(&next, &ring));
+    next.generation += 2;
+    assert_ok(add(&next, kek(10, 3, LOCH_PURPOSE_PAGE)));
+    assert_ok(loch_keyring_activate(&next, &k10, 3));
+    assert_ok(add(&next, tk(20, 2, LOCH_PURPOSE_PAGE, 10)));
+    assert_ok(loch_keyring_activate(&next, &k20, 2));
+    assert_ok(loch_keyring_check_successor(&ring, hash, &next));
+    assert_int_equal(loch_keyring_forget(&next, &timeline), 2);
+    assert_ok(loch_keyring_check_successor(&ring, hash, &next));
+    loch_keyring_fini(&next);
+
+    loch_keyring_init(&next, &cluster, &tenant); /* KEKs are missing */
+    next.generation = ring.generation + 2;
+    assert_ok(add(&next, kek(11, 1, LOCH_PURPOSE_WAL)));
+    assert_code(loch_keyring_check_successor(&ring, hash, &next), LOCH_E_CORRUPT);
+    loch_keyring_fini(&next);
+    loch_keyring_fini(&ring);
+}
+
+static void the_mac_is_under_meta(void **state)
+{
+    const struct loch_id k12 = id_of(12);
+    struct loch_keyring ring;
+
+    (void)state;
+    ring_fill(&ring);
+    assert_null(loch_keyring_mac_key(&ring));
+    assert_ok(add(&ring, kek(12, 1, LOCH_PURPOSE_META)));
+    assert_int_equal(loch_keyring_mac_key(&ring)->version, 1); /* just made */
+    assert_ok(loch_keyring_activate(&ring, &k12, 1));
+    assert_ok(add(&ring, kek(12, 2, LOCH_PURPOSE_META)));
+    assert_int_equal(loch_keyring_mac_key(&ring)->version, 1);
+    assert_ok(loch_keyring_activate(&ring, &k12, 2));
+    assert_int_equal(loch_keyring_mac_key(&ring)->version, 2);
+    assert_ok(loch_keyring_revoke(&ring, &k12, 2));
+    assert_null(loch_keyring_mac_key(&ring));
     loch_keyring_fini(&ring);
 }
 
@@ -426,6 +570,7 @@ static void golden_keyrings(void **state)
     (void)state;
     golden(ring_fill, LOCH_SOURCE_DIR "/tests/golden/format/keyring.bin");
     golden(ring_fill_branch, LOCH_SOURCE_DIR "/tests/golden/format/keyring-2.bin");
+    golden(ring_fill_gapped, LOCH_SOURCE_DIR "/tests/golden/format/keyring-3.bin");
 }
 
 int main(void)
@@ -436,6 +581,8 @@ int main(void)
         cmocka_unit_test(keks_stand_first_and_move), cmocka_unit_test(bytes_round_trip),
         cmocka_unit_test(bad_bytes_are_refused),     cmocka_unit_test(successors_follow),
         cmocka_unit_test(a_branch_has_a_lock),       cmocka_unit_test(formats_differ),
+        cmocka_unit_test(successors_do_not_go_back), cmocka_unit_test(the_mac_is_under_meta),
+        cmocka_unit_test(destroyed_epochs_leave),    cmocka_unit_test(the_last_room_is_kept),
         cmocka_unit_test(golden_keyrings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

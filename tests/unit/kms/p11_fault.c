@@ -46,6 +46,14 @@ static CK_RV finalize(void *args)
     return rv;
 }
 
+static CK_RV get_slot_list(unsigned char present, CK_SLOT_ID *slots, CK_ULONG *count)
+{
+    if (!p11_fault_switches.no_token)
+        return real->C_GetSlotList(present, slots, count);
+    *count = 0;
+    return CKR_OK;
+}
+
 static CK_RV open_session(CK_SLOT_ID slot, CK_FLAGS flags, void *app, CK_NOTIFY notify,
                           CK_SESSION_HANDLE *out)
 {
@@ -80,7 +88,9 @@ static CK_RV encrypt(CK_SESSION_HANDLE s, unsigned char *in, CK_ULONG in_len, un
 static CK_RV decrypt(CK_SESSION_HANDLE s, unsigned char *in, CK_ULONG in_len, unsigned char *out,
                      CK_ULONG *out_len)
 {
+    p11_fault_switches.in_decrypt = true;
     be_slow();
+    p11_fault_switches.in_decrypt = false;
     const CK_RV rv = real->C_Decrypt(s, in, in_len, out, out_len);
     if (p11_fault_switches.decrypt != 0)
         return p11_fault_switches.decrypt;
@@ -101,6 +111,7 @@ CK_RV C_GetFunctionList(CK_FUNCTION_LIST **list)
     ours = *real;
     ours.C_Initialize = initialize;
     ours.C_Finalize = finalize;
+    ours.C_GetSlotList = get_slot_list;
     ours.C_OpenSession = open_session;
     ours.C_Login = login;
     ours.C_EncryptInit = encrypt_init;

@@ -9,9 +9,11 @@ struct p11_fault {
     unsigned long login;
     unsigned long decrypt;
     unsigned long encrypt;
+    bool no_token; /* C_GetSlotList finds none */
     bool wrong_plaintext;
     bool token_chooses_iv;    /* C_EncryptInit writes an IV of its own over the caller's */
     _Atomic unsigned slow_ms; /* before C_Decrypt and C_Encrypt; 0 ends those that wait */
+    _Atomic bool in_decrypt;  /* a call is being slow there */
     unsigned long logins;     /* counted: C_Login calls */
     _Atomic bool hang_start;  /* C_Initialize waits while it is set */
     _Atomic bool hangs;       /* it does */

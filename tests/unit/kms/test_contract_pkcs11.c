@@ -65,7 +65,7 @@ static int up(void **state)
     assert_int_equal(admin("generate", "cmk-1"), 0);
     assert_int_equal(admin("generate", "cmk-2"), 0);
     fault->session = fault->login = fault->decrypt = fault->encrypt = fault->logins = 0;
-    fault->wrong_plaintext = fault->token_chooses_iv = false;
+    fault->wrong_plaintext = fault->token_chooses_iv = fault->no_token = false;
     fault->slow_ms = 0;
     provider.uri = uri;
     provider.other_uri = other_uri;
@@ -270,6 +270,53 @@ static void a_module_that_hangs_holds_up_no_other(void **state)
     loch_kms_close(good);
 }
 
+struct hanging {
+    struct wrapped *w;
+    loch_status st;
+};
+
+static void *unwrap_slowly(void *arg)
+{
+    struct hanging *h = arg;
+    struct loch_secret back = {0};
+
+    h->st = loch_kms_unwrap(h->w->kms, &contract_context, loch_buf_slice(&h->w->blob), &back);
+    loch_secret_fini(&back);
+    return NULL;
+}
+
+/* The HSM goes while a call is in the module: who finds no token then does not end the module under
+ * that call. It ends when the call has left, and starts anew. */
+static void a_module_outlives_the_calls_in_it(void **state)
+{
+    const struct timespec slice = {0, 1000000};
+    struct wrapped w;
+    struct hanging h = {.w = &w};
+    pthread_t thread;
+
+    (void)state;
+    wrapped_up(&w, uri);
+    fault->slow_ms = 20000;
+    assert_int_equal(pthread_create(&thread, NULL, unwrap_slowly, &h), 0);
+    while (!fault->in_decrypt)
+        (void)nanosleep(&slice, NULL);
+    fault->session = CKR_TOKEN_NOT_PRESENT;
+    fault->no_token = true;
+    const loch_status st = unwrap(&w, &contract_context);
+    const bool started = fault->started, in_decrypt = fault->in_decrypt;
+    fault->session = 0;
+    fault->no_token = false;
+    fault->slow_ms = 0;
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_code(st, LOCH_E_UNAVAILABLE);
+    assert_true(started && in_decrypt);
+    assert_ok(h.st);
+    assert_false(fault->started);
+    assert_ok(unwrap(&w, &contract_context));
+    assert_true(fault->started);
+    wrapped_down(&w);
+}
+
 static void bad_uris_are_refused(void **state)
 {
     static const char *const bad[] = {
@@ -311,6 +358,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_token_may_choose_the_iv, up, down),
         cmocka_unit_test_setup_teardown(a_vanished_token_is_no_verdict, up, down),
         cmocka_unit_test_setup_teardown(a_module_that_hangs_holds_up_no_other, up, down),
+        cmocka_unit_test_setup_teardown(a_module_outlives_the_calls_in_it, up, down),
         cmocka_unit_test(bad_uris_are_refused),
     };
     void *handle = dlopen(LOCH_P11_FAULT_DIR "/p11_fault.so", RTLD_NOW);

@@ -1,10 +1,12 @@
 /* Compaction and what goes wrong with it; that it keeps what is readable is tests/model's. */
 #include "store_fixture.h"
 
+#include "read/imager.h"
 #include "store/compact.h"
 #include "store/layer_build.h"
 #include "store/layer_set.h"
 #include "store/manifest.h"
+#include "store/merge.h"
 #include "store/retention.h"
 
 #include "loch/host/keys.h"
@@ -528,6 +530,82 @@ static void what_is_past_goes_and_held_lsns_stay(void **state)
     loch_timeline_release(t);
 }
 
+/* ---- what a merge asks about many points ---- */
+
+#define POINTS 1000u
+
+static unsigned floors, paces;
+static LOCH_STATUS (*floor_of)(void *arg, const struct loch_key *key, loch_lsn lsn,
+                               loch_lsn *floor);
+
+static loch_status counted_floor(void *arg, const struct loch_key *key, loch_lsn lsn,
+                                 loch_lsn *floor)
+{
+    floors++;
+    return floor_of(arg, key, lsn, floor);
+}
+
+static loch_status counted_pace(void *arg)
+{
+    (void)arg;
+    paces++;
+    return LOCH_OK;
+}
+
+/* Merges everything; every LSN in [first, first + POINTS) is held below the cutoff. */
+static struct loch_compaction_stats merge_under_points(struct loch_timeline *t, loch_lsn first,
+                                                       loch_lsn cutoff)
+{
+    loch_lsn points[POINTS], last = LOCH_LSN_NONE;
+    struct loch_compaction all = plain;
+    struct loch_layer_set *set = loch_timeline_layers(t, &last);
+    struct loch_view *view = NULL;
+    struct loch_imager imager;
+    for (size_t i = 0; i < POINTS; i++)
+        points[i] = first + i;
+    assert_ok(loch_view_create(t, &view));
+    loch_imager_init(&imager, view, LOCH_IMAGE_RECORDS_MAX, LOCH_IMAGE_BYTES_MAX);
+    floor_of = imager.floor;
+    imager.floor = counted_floor;
+    floors = paces = 0;
+    all.pace = counted_pace;
+    struct loch_merge m = {.timeline = t,
+                           .compaction = &all,
+                           .set = set,
+                           .plan = {0, set->band_count},
+                           .retention = {cutoff, points, POINTS},
+                           .imager = &imager};
+    assert_ok(loch_merge_run(&m));
+    loch_merge_fini(&m);
+    loch_view_destroy(view);
+    loch_layer_set_release(set);
+    return m.stats;
+}
+
+static void a_merge_asks_once_between_two_versions(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = site_timeline(s, 1000, NULL);
+    struct loch_key key = {.kind = LOCH_KEY_RELMAP, .spc = 1663, .db = 5};
+    assert_ok(loch_timeline_put_value(t, &key, 1000, loch_slice_of("a", 1)));
+    assert_ok(loch_timeline_commit(t, 900, loch_slice_of("c", 1)));
+    struct loch_compaction_stats stats = merge_under_points(t, 1001, 9000);
+    assert_int_equal(floors, 4); /* the control snapshot's key has one version too */
+    assert_int_equal(stats.dropped_bytes, 0);
+    const loch_lsn lsns[] = {1100, 1100 + POINTS / 2, 5000, 6000}; /* points read the first two */
+    for (size_t i = 0; i < 4; i++)
+        assert_ok(loch_timeline_put_value(t, &key, lsns[i], loch_slice_of("bcde" + i, 1)));
+    loch_timeline_advance(t, 6000, 5000);
+    assert_ok(loch_timeline_freeze(t, loch_slice_of("c", 1)));
+    assert_ok(loch_timeline_flush(t));
+    stats = merge_under_points(t, 1100, 9000);
+    assert_int_equal(floors, 3 + 2);
+    assert_true(paces > floors); /* within a key's history too */
+    const struct loch_version gone = {.bytes = loch_slice_of("a", 1)};
+    assert_int_equal(stats.dropped_bytes, 2 * loch_layer_version_bytes(&gone)); /* 1000, 5000 */
+    loch_timeline_release(t);
+}
+
 #define WITH_SITE(name_) cmocka_unit_test_setup_teardown(name_, site_up, site_down)
 
 int main(void)
@@ -545,6 +623,7 @@ int main(void)
         WITH_SITE(idle_time_makes_images_once),
         WITH_SITE(nothing_is_merged_before_ancestors_are_back),
         WITH_SITE(what_is_past_goes_and_held_lsns_stay),
+        WITH_SITE(a_merge_asks_once_between_two_versions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

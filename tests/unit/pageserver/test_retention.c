@@ -191,6 +191,60 @@ static void branches_hold_what_they_stand_on(void **state)
     loch_timeline_release(t);
 }
 
+/* As the tenant's manifest goes on naming the point of a branch that was lost. */
+static void what_was_passed_is_not_put_back(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = spread_marks(s, with_history(s));
+    struct loch_timeline *late = NULL;
+    struct loch_timeline_info info;
+    const loch_lsn points[] = {2500, 6500};
+    const struct loch_pitr_window three = {3 * 3600, 0}, two = {2 * 3600, 0};
+    bool moved = false;
+    assert_int_equal(move_to(t, 3), 6000);
+    assert_ok(loch_timeline_advance_cutoff(t, &three, 9 * HOUR_US, points, 2, &moved));
+    assert_false(moved);
+    assert_code(loch_timeline_readable(t, 2500), LOCH_E_INVALID);
+    assert_ok(loch_timeline_advance_cutoff(t, &two, 9 * HOUR_US, points, 2, &moved));
+    assert_true(moved);
+    assert_code(loch_timeline_readable(t, 2500), LOCH_E_INVALID);
+    assert_ok(loch_timeline_readable(t, 6500));
+    info = *loch_timeline_info(t); /* and a branch that stands there does not open */
+    info.ancestor = info.timeline;
+    info.start_lsn = info.ancestor_lsn = 2500;
+    assert_ok(loch_random_id(&info.timeline));
+    assert_ok(loch_keys_add_timeline(s->keys, &s->tenant, &info.timeline));
+    assert_code(loch_timeline_create(&s->store, s->keys, &info, t, &late), LOCH_E_INVALID);
+    t = site_reopen(s, t, NULL);
+    assert_code(loch_timeline_readable(t, 2500), LOCH_E_INVALID);
+    assert_ok(loch_timeline_readable(t, 6500));
+    loch_timeline_release(t);
+}
+
+static void holds_let_go_while_points_are_gathered_count(void **state)
+{
+    struct site *s = *state;
+    struct loch_timeline *t = spread_marks(s, with_history(s));
+    struct loch_hold *a = NULL, *b = NULL, *c = NULL;
+    assert_ok(loch_timeline_hold(t, 2500, &a));
+    assert_ok(loch_timeline_hold(t, 2600, &b));
+    loch_hold_release(a); /* before: whoever gathers knows of it */
+    loch_timeline_gather_begin(t);
+    assert_ok(loch_timeline_hold(t, 2700, &c));
+    loch_hold_release(b);
+    loch_hold_release(c);
+    assert_int_equal(move_to(t, 3), 6000);
+    loch_timeline_gather_end(t);
+    assert_code(loch_timeline_readable(t, 2500), LOCH_E_INVALID);
+    assert_ok(loch_timeline_readable(t, 2600));
+    assert_ok(loch_timeline_readable(t, 2700));
+    loch_timeline_gather_begin(t);
+    assert_int_equal(move_to(t, 2), 7000);
+    loch_timeline_gather_end(t);
+    assert_code(loch_timeline_readable(t, 2600), LOCH_E_INVALID);
+    loch_timeline_release(t);
+}
+
 static void a_window_of_its_own(void **state)
 {
     struct site *s = *state;
@@ -230,6 +284,8 @@ int main(void)
         WITH_SITE(holds_keep_an_lsn),
         WITH_SITE(leases_end_and_are_renewed),
         WITH_SITE(branches_hold_what_they_stand_on),
+        WITH_SITE(what_was_passed_is_not_put_back),
+        WITH_SITE(holds_let_go_while_points_are_gathered_count),
         WITH_SITE(a_window_of_its_own),
         WITH_SITE(the_tip_can_be_the_cutoff),
     };

@@ -1,5 +1,5 @@
 /* Upkeep of a timeline with damage that nothing can heal; beside a tenant that is broken; of a
- * branch whose ancestor ingests again. */
+ * branch whose ancestor ingests again; while a branch is made and closed. */
 #include "store_fixture.h"
 
 #include "care/served.h"
@@ -7,7 +7,7 @@
 #include "care/upkeep.h"
 #include "store/heal.h"
 #include "store/layer_set.h"
-#include "store/retention.h"
+#include "store/timeline_impl.h"
 
 #include "loch/host/metrics.h"
 #include "loch/pg/control.h"
@@ -281,9 +281,51 @@ static void healing_waits_for_no_ancestor(void **state)
     stop_family(w, &f);
 }
 
+/* ---- a branch that is made and closed while the work waits ---- */
+
+static void order(struct world *w, const struct loch_timeline *t)
+{
+    const struct loch_id id = loch_timeline_info(t)->timeline;
+    w->code = LOCH_E_UNAVAILABLE;
+    assert_ok(loch_upkeep_order(w->ps.upkeep, &w->site->tenant, &id, answered, w));
+}
+
+static void run_order(struct world *w)
+{
+    loch_env_run(w->site->env);
+    assert_int_equal(w->code, LOCH_E_OK);
+}
+
+static void a_branch_of_meanwhile_keeps_its_point(void **state)
+{
+    struct world *w = *state;
+    const loch_lsn start = L + 1000, middle = start + 8, tip = start + 16;
+    struct loch_timeline *parent = write_layers(w, start, NULL, 3);
+    struct loch_served *served = NULL;
+    int64_t when = 0;
+    assert_ok(loch_served_create(&w->ps, parent, &served));
+    pthread_mutex_lock(&parent->commit); /* the cutoff waits for it */
+    parent->manifest.marks[0] = (struct loch_lsn_mark){tip, 1};
+    parent->manifest.mark_count = 1;
+    order(w, parent);
+    loch_timeline_release(site_timeline(w->site, middle, parent));
+    pthread_mutex_unlock(&parent->commit);
+    run_order(w);
+    assert_int_equal(loch_timeline_cutoff(parent, &when), tip);
+    assert_ok(loch_timeline_readable(parent, middle));
+    assert_code(loch_timeline_readable(parent, start), LOCH_E_INVALID);
+    order(w, parent); /* no manifest names it */
+    run_order(w);
+    assert_code(loch_timeline_readable(parent, middle), LOCH_E_INVALID);
+    loch_served_stop(served, stop_loop, w);
+    loch_env_run(w->site->env);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_branch_of_meanwhile_keeps_its_point, world_up,
+                                        world_down),
         cmocka_unit_test_setup_teardown(a_broken_tenant_does_not_keep_others_waiting, world_up,
                                         world_down),
         cmocka_unit_test_setup_teardown(what_cannot_be_healed_does_not_stop_the_rest, world_up,

@@ -314,6 +314,50 @@ static void test_commit(void **state)
     loch_buf_fini(&d);
 }
 
+/* PREPARE advances the origin, as its redo does; so do both ends of what was prepared. */
+static void test_prepare_with_origin(void **state)
+{
+    uint8_t d[72 + 8] = {0}, end[8 + 4 + 4 + 16] = {0};
+    const uint8_t ends[] = {0x30, 0x40}; /* COMMIT PREPARED, ROLLBACK PREPARED */
+
+    (void)state;
+    loch_put_u32(d, 0x57F94534);
+    loch_put_u32(d + 4, sizeof d + 4);
+    loch_put_u32(d + 8, 700);
+    loch_put_u16(d + 54, 2);
+    loch_put_u64(d + 56, 0x5000);
+    build_begin(&b, LOCH_RM_XACT, 0x10, 700);
+    loch_write_u8(&b.h, 253);
+    loch_write_u16(&b.h, 9);
+    derive(d, sizeof d);
+    assert_int_equal(fx.count, 2);
+    assert_int_equal(fx.items[0].kind, LOCH_EFFECT_TWOPHASE_PUT);
+    assert_int_equal(fx.items[1].kind, LOCH_EFFECT_ORIGIN_SET);
+    assert_int_equal(fx.items[1].origin.origin, 9);
+    assert_int_equal(fx.items[1].origin.remote_lsn, 0x5000);
+    assert_int_equal(fx.items[1].origin.local_lsn, 0x2000000);
+    assert_false(fx.items[1].origin.force);
+    rec.origin = 0xFFFF; /* not to be replicated, not tracked */
+    assert_ok(loch_effects_derive(&fx, &rec, 0x2000000, &control));
+    assert_int_equal(fx.count, 1);
+    rec.origin = 0;
+    assert_ok(loch_effects_derive(&fx, &rec, 0x2000000, &control));
+    assert_int_equal(fx.count, 1);
+    for (size_t i = 0; i < sizeof ends; i++) {
+        build_fini(&b);
+        loch_put_u32(end + 8, 0x10 | 0x20); /* of a prepared one, origin */
+        loch_put_u32(end + 12, 700);
+        loch_put_u64(end + 16, 0x6000);
+        build_begin(&b, LOCH_RM_XACT, 0x80 | ends[i], 0);
+        loch_write_u8(&b.h, 253);
+        loch_write_u16(&b.h, 9);
+        derive(end, sizeof end);
+        assert_int_equal(fx.items[fx.count - 3].kind, LOCH_EFFECT_ORIGIN_SET);
+        assert_int_equal(fx.items[fx.count - 3].origin.remote_lsn, 0x6000);
+        assert_int_equal(fx.items[fx.count - 2].kind, LOCH_EFFECT_TWOPHASE_DROP);
+    }
+}
+
 static void test_multixact_wraps(void **state)
 {
     uint8_t d[12 + 16] = {0};
@@ -507,6 +551,7 @@ int main(void)
         T(test_heap_registered_vm),
         T(test_heap_lock_and_visible),
         T(test_commit),
+        T(test_prepare_with_origin),
         T(test_multixact_wraps),
         T(test_multixact_truncate),
         T(test_truncate),

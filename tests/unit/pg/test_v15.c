@@ -237,6 +237,7 @@ AT(V15_PREPARE_TOTAL_LEN, xl_xact_prepare, total_len);
 AT(V15_PREPARE_XID, xl_xact_prepare, xid);
 AT(V15_PREPARE_NSUBXACTS, xl_xact_prepare, nsubxacts);
 AT(V15_PREPARE_GIDLEN, xl_xact_prepare, gidlen);
+AT(V15_PREPARE_ORIGIN_LSN, xl_xact_prepare, origin_lsn);
 
 SAME(V15_SMGR_CREATE, XLOG_SMGR_CREATE);
 SAME(V15_SMGR_TRUNCATE, XLOG_SMGR_TRUNCATE);

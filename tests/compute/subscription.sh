@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# A compute that subscribes to an outside publisher, which forgets what it is told is flushed here: that is what the quorum
+# has. The quorum is away while a row is applied, then the compute dies; nothing of the publisher's is missing afterwards.
+. "$(dirname "$0")/../e2e/lib.sh"
+BIN=/usr/lib/postgresql/15/bin
+PUBLISHER=$((PORT_BASE + 120))
+as=()
+[ "$(id -u)" != 0 ] || as=(setpriv --reuid=postgres --regid=postgres --clear-groups)
+there() { psql -h "$WORK/publisher" -p "$PUBLISHER" -U postgres -d postgres -XAtq "$@"; }
+here() { timeout 50 psql "$(url)" -XAtq -v ON_ERROR_STOP=1 "$@"; }
+begin() { "$LOCH" compute start main --set autovacuum=off,wal_receiver_status_interval=1s >/dev/null || fail "compute start"; }
+rows() { here -c "select count(*) from s"; }
+has() { [ "$(rows)" = "$1" ]; }
+told() { [ "$(there -c "select confirmed_flush_lsn >= '$1' from pg_replication_slots where slot_name = 's'")" = t ]; }
+
+mkdir -m 0777 "$WORK/publisher"
+"${as[@]}" "$BIN/initdb" -D "$WORK/publisher/d" -U postgres -A trust -N >/dev/null
+"${as[@]}" "$BIN/pg_ctl" -D "$WORK/publisher/d" -w -l "$WORK/publisher/log" \
+    -o "-p $PUBLISHER -k $WORK/publisher -c listen_addresses='' -c fsync=off -c wal_level=logical" start >/dev/null || fail "the publisher"
+BACKGROUND+=("$(head -1 "$WORK/publisher/d/postmaster.pid")")
+there -c "create table s(a int)" -c "create publication p for table s" -c "insert into s values (0)"
+
+up
+"$LOCH" compute stop main >/dev/null
+begin
+here -c "create table s(a int)" \
+    -c "create subscription s connection 'host=$WORK/publisher port=$PUBLISHER user=postgres dbname=postgres' publication p" >/dev/null 2>&1
+ready() { [ "$(here -c "select string_agg(srsubstate::text, '') from pg_subscription_rel")" = r ] && has 1; }
+wait_until 60 ready || fail "the subscription does not begin"
+[ "$(here -c "select subsynccommit from pg_subscription")" = off ] || fail "a subscription is not made with synchronous_commit = off"
+
+# While the quorum is away: a row of the publisher's, and five times as long as the worker's reports are apart.
+away() { # ROW
+    keepers=("$(daemon_pid safekeeper-1)" "$(daemon_pid safekeeper-2)")
+    caught_up
+    kill -STOP "${keepers[@]}"
+    there -c "insert into s values ($1)"
+    row=$(there -c "select pg_current_wal_lsn()")
+    heard=no
+    ! wait_until 5 told "$row" || heard=yes
+    destroy_compute main
+    kill -CONT "${keepers[@]}"
+    begin
+}
+away 1
+[ "$heard" = no ] || fail "the publisher hears that a row is flushed which no quorum has"
+wait_until 60 told "$row" || fail "the publisher does not hear that the row is flushed"
+wait_until 60 has 2 || fail "the compute has $(rows) rows instead of 2"
+note "ok   a publisher hears of what the quorum has; nothing is missing after the compute's death"
+
+disabled() { [ "$(here -c "show loch.test_disable")" = sync_always ]; }
+here -c "alter system set loch.test_disable = 'sync_always'" -c "select pg_reload_conf()" >/dev/null
+wait_until 20 disabled || fail "loch.test_disable is not taken up"
+here -c "alter subscription s disable" -c "alter subscription s enable" # a worker anew: one that is raised stays so
+there -c "insert into s values (2)"
+wait_until 60 has 3 || fail "the row before the last does not come"
+away 3
+[ "$heard" = yes ] || fail "negative: without 'sync_always' the publisher hears of nothing either"
+note "ok   negative: without 'sync_always' the publisher hears of a row that no quorum has"
+note "passed"
