@@ -11,6 +11,7 @@
 #include "compat/smgr.h"
 #include "free_space.h"
 #include "lease.h"
+#include "orphan.h"
 #include "page_key.h"
 #include "prewarm.h"
 #include "read_only.h"
@@ -108,6 +109,7 @@ void _PG_init(void)
     loch_require(loch_page_key_load(), "credential");
     loch_free_space_read();
     loch_require(loch_process_harden(), "hardening the process");
+    loch_orphan_register();
     loch_shared_register(memory_is_ready);
     loch_seam_install();
     if (loch_fix_on(sizes))

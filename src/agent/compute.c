@@ -13,6 +13,7 @@
 #include "postmaster.h"
 #include "quorum.h"
 #include "quorum_file.h"
+#include "scratch.h"
 #include "state_file.h"
 #include "stop_state.h"
 #include "wal_source.h"
@@ -165,6 +166,9 @@ static void wind_down(struct loch_compute *c)
     if (c->server_alive)
         return;
     leave(c);
+    /* What an earlier removal left is tried again while the data may not be held. */
+    if (c->dark != LOCH_E_OK && !loch_is_ok(loch_postmaster_remove_boots(c->config->scratch)))
+        loch_log_failure("a boot's directory stays");
     if (c->fate != GO_ON) {
         tell(c);
         loch_env_stop(c->env);
@@ -212,7 +216,7 @@ static void try_again(struct loch_compute *c, const char *what)
 
 static void kept_log(const struct loch_compute *c, char path[static 600])
 {
-    (void)snprintf(path, 600, "%s/postgres-last.log", c->config->scratch);
+    (void)snprintf(path, 600, "%s/" LOCH_SCRATCH_KEPT_LOG, c->config->scratch);
 }
 
 /* It holds statements. */
@@ -252,7 +256,7 @@ static void on_exited(void *arg, int wait_status)
     if (c->fate == STOPPING && !c->stop_now)
         LOCH_INFO("PostgreSQL has stopped%s", clean ? "" : ", not cleanly");
     else if (c->fate == GO_ON && c->phase != ENDING)
-        LOCH_WARN("PostgreSQL has ended by itself (%s %d); its log is %s/postgres-last.log",
+        LOCH_WARN("PostgreSQL has ended by itself (%s %d); its log is %s/" LOCH_SCRATCH_KEPT_LOG,
                   WIFSIGNALED(wait_status) ? "signal" : "exit code",
                   WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status),
                   c->config->scratch);

@@ -48,6 +48,9 @@ static loch_status begin(const struct loch_daemon *daemon, struct agent *agent)
     char want[LOCH_ID_TEXT_BYTES], got[LOCH_ID_TEXT_BYTES];
 
     LOCH_TRY(loch_agent_config_read(daemon->config, &agent->config));
+    /* First of all: the tenant may be denied by now, and nothing else would ever remove it. */
+    if (!loch_is_ok(loch_scratch_clear(agent->config.dir, true)))
+        loch_log_failure("what an earlier agent left on the scratch stays");
     if (!have_credential)
         return LOCH_FAIL(LOCH_E_INVALID,
                          "no credential on descriptor %d: start computes with \"loch compute "

@@ -132,23 +132,27 @@ static void release_segment(const char *pgdata)
         (void)shmctl(id, IPC_RMID, NULL);
 }
 
-static void remove_old_boots(const char *scratch)
+loch_status loch_postmaster_remove_boots(const char *scratch)
 {
     char path[600];
+    loch_status st = LOCH_OK;
     DIR *dir = opendir(scratch);
     const struct dirent *entry;
 
-    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+    if (dir == NULL)
+        return LOCH_FAIL(LOCH_E_IO, "cannot list %s: %s", scratch, strerror(errno));
+    while ((entry = readdir(dir)) != NULL) {
         if (strncmp(entry->d_name, "boot-", 5) != 0)
             continue;
         (void)snprintf(path, sizeof path, "%s/%s/data", scratch, entry->d_name);
         release_segment(path);
         (void)snprintf(path, sizeof path, "%s/%s", scratch, entry->d_name);
-        if (!loch_is_ok(loch_remove_tree(path)))
-            LOCH_WARN("an earlier boot's directory stays: %s", loch_error_text());
+        const loch_status one = loch_remove_tree(path);
+        if (!loch_is_ok(one))
+            st = one; /* and the others are tried */
     }
-    if (dir != NULL)
-        (void)closedir(dir);
+    (void)closedir(dir);
+    return st;
 }
 
 loch_status loch_postmaster_prepare(const struct loch_postmaster_order *order,
@@ -173,7 +177,8 @@ loch_status loch_postmaster_prepare(const struct loch_postmaster_order *order,
         st = LOCH_FAIL(LOCH_E_LIMIT, "%s is too long a path for a unix socket", p->sock);
         goto out;
     }
-    remove_old_boots(order->config->scratch);
+    if (!loch_is_ok(loch_postmaster_remove_boots(order->config->scratch)))
+        loch_log_failure("an earlier boot's directory stays");
     LOCH_TRY_OUT(st, make_dir(p, p->boot, 0700));
     LOCH_TRY_OUT(st, make_dir(p, p->pgdata, 0700));
     LOCH_TRY_OUT(st, make_dir(p, p->sock, 0700));

@@ -20,6 +20,9 @@ struct loch_postmaster_order {
     const struct loch_credential *credential;
 };
 
+/* Removes the directories of all boots below `scratch`, none of which may be in use. LOCH_E_IO says
+ * what stays; the others are gone. */
+LOCH_STATUS loch_postmaster_remove_boots(const char *scratch);
 /* Makes the boot's directories; removes those of earlier boots (nothing of them is needed). */
 LOCH_STATUS loch_postmaster_prepare(const struct loch_postmaster_order *order,
                                     struct loch_postmaster **out);

@@ -59,20 +59,23 @@ static void id_path(const struct loch_scratch *s, char *out, size_t size)
     (void)snprintf(out, size, "%s/fscrypt.id", s->dir);
 }
 
-static void remove_key(const char *dir, const uint8_t id[static LOCH_SCRATCH_KEY_ID_BYTES])
+/* False: it may still be in the kernel. */
+static bool remove_key(const char *dir, const uint8_t id[static LOCH_SCRATCH_KEY_ID_BYTES])
 {
     struct fscrypt_remove_key_arg arg = {.key_spec = {.type = FSCRYPT_KEY_SPEC_TYPE_IDENTIFIER}};
     const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     memcpy(arg.key_spec.u.identifier, id, LOCH_SCRATCH_KEY_ID_BYTES);
-    if (fd >= 0) {
-        if (ioctl(fd, FS_IOC_REMOVE_ENCRYPTION_KEY, &arg) != 0 && errno != ENOKEY)
-            LOCH_WARN("the scratch's key stays in the kernel: %s", strerror(errno));
-        (void)close(fd);
-    }
+    if (fd < 0)
+        return false;
+    const bool gone = ioctl(fd, FS_IOC_REMOVE_ENCRYPTION_KEY, &arg) == 0 || errno == ENOKEY;
+    if (!gone)
+        LOCH_WARN("the scratch's key stays in the kernel: %s", strerror(errno));
+    (void)close(fd);
+    return gone;
 }
 
-/* The key of a start that was killed. */
+/* The key of a start that was killed; its identifier stays until it is gone. */
 static void remove_old_key(const struct loch_scratch *s)
 {
     uint8_t id[LOCH_SCRATCH_KEY_ID_BYTES];
@@ -82,9 +85,11 @@ static void remove_old_key(const struct loch_scratch *s)
     FILE *f = fopen(path, "re");
     if (f == NULL)
         return;
-    if (fgets(text, sizeof text, f) != NULL && loch_is_ok(loch_hex_parse(text, id, sizeof id)))
-        remove_key(s->dir, id);
+    const bool known =
+        fgets(text, sizeof text, f) != NULL && loch_is_ok(loch_hex_parse(text, id, sizeof id));
     (void)fclose(f);
+    if (known && remove_key(s->dir, id))
+        (void)unlink(path);
 }
 
 static loch_status note_key(const struct loch_scratch *s)
@@ -97,6 +102,11 @@ static loch_status note_key(const struct loch_scratch *s)
     if (f == NULL || fprintf(f, "%s\n", text) < 0 || fclose(f) != 0)
         return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
     return LOCH_OK;
+}
+
+static void sealed_path(struct loch_scratch *s)
+{
+    (void)snprintf(s->files, sizeof s->files, "%s/sealed", s->dir);
 }
 
 /* LOCH_E_UNSUPPORTED: this file system does not encrypt. */
@@ -140,14 +150,14 @@ static loch_status set_policy(const struct loch_scratch *s)
 static loch_status encrypt(int fd, struct loch_scratch *s)
 {
     LOCH_TRY(add_key(fd, s));
-    (void)snprintf(s->files, sizeof s->files, "%s/sealed", s->dir);
+    sealed_path(s);
     loch_status st = loch_remove_tree(s->files);
     if (loch_is_ok(st))
         st = set_policy(s);
     if (loch_is_ok(st))
         st = note_key(s);
     if (!loch_is_ok(st)) {
-        remove_key(s->dir, s->key_id);
+        (void)remove_key(s->dir, s->key_id);
         (void)rmdir(s->files);
         return st;
     }
@@ -186,6 +196,18 @@ static loch_status judge(struct loch_scratch *s, int fd, const char *sys)
                      s->dir, loch_error_text());
 }
 
+static loch_status begin(const char *dir, struct loch_scratch *out)
+{
+    struct loch_scratch s = {.kind = LOCH_SCRATCH_PLAIN};
+
+    if (strlen(dir) >= sizeof s.dir)
+        return LOCH_FAIL(LOCH_E_INVALID, "the scratch's path %s is too long", dir);
+    (void)snprintf(s.dir, sizeof s.dir, "%s", dir);
+    (void)snprintf(s.files, sizeof s.files, "%s", dir);
+    *out = s;
+    return LOCH_OK;
+}
+
 /* A tenant whose CMK is a file is warned, no more. */
 static loch_status allow(loch_status st, bool customer_held)
 {
@@ -198,12 +220,9 @@ static loch_status allow(loch_status st, bool customer_held)
 loch_status loch_scratch_prepare_at(const char *proc, const char *sys, const char *dir,
                                     bool customer_held, struct loch_scratch *out)
 {
-    struct loch_scratch s = {.kind = LOCH_SCRATCH_PLAIN};
+    struct loch_scratch s;
 
-    if (strlen(dir) >= sizeof s.dir)
-        return LOCH_FAIL(LOCH_E_INVALID, "the scratch's path %s is too long", dir);
-    (void)snprintf(s.dir, sizeof s.dir, "%s", dir);
-    (void)snprintf(s.files, sizeof s.files, "%s", dir);
+    LOCH_TRY(begin(dir, &s));
     const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return LOCH_FAIL(LOCH_E_IO, "cannot open the scratch %s: %s", dir, strerror(errno));
@@ -235,8 +254,36 @@ void loch_scratch_end(struct loch_scratch *scratch)
         return;
     if (!loch_is_ok(loch_remove_tree(scratch->files)))
         LOCH_WARN("the scratch's files stay, sealed: %s", loch_error_text());
-    remove_key(scratch->dir, scratch->key_id);
-    id_path(scratch, path, sizeof path);
-    (void)unlink(path);
+    if (remove_key(scratch->dir, scratch->key_id)) {
+        id_path(scratch, path, sizeof path);
+        (void)unlink(path);
+    }
     scratch->kind = LOCH_SCRATCH_PLAIN;
+}
+
+/* ---- what a dead agent left ---- */
+
+static loch_status clear_sealed(struct loch_scratch *s)
+{
+    sealed_path(s);
+    /* Before the rest: they name their shared memory. */
+    if (access(s->files, F_OK) == 0 && !loch_is_ok(loch_postmaster_remove_boots(s->files)))
+        LOCH_WARN("a sealed boot: %s", loch_error_text());
+    const loch_status st = loch_remove_tree(s->files);
+    remove_old_key(s);
+    return st;
+}
+
+loch_status loch_scratch_clear(const char *dir, bool kept_log)
+{
+    struct loch_scratch s;
+    char path[400];
+
+    LOCH_TRY(begin(dir, &s));
+    loch_status st = loch_postmaster_remove_boots(dir);
+    (void)snprintf(path, sizeof path, "%s/" LOCH_SCRATCH_KEPT_LOG, dir);
+    if (kept_log && unlink(path) != 0 && errno != ENOENT)
+        st = LOCH_FAIL(LOCH_E_IO, "cannot remove %s: %s", path, strerror(errno));
+    const loch_status sealed = clear_sealed(&s);
+    return loch_is_ok(sealed) ? st : sealed;
 }

@@ -10,6 +10,8 @@
 #include "loch/base/types.h"
 
 #define LOCH_SCRATCH_KEY_ID_BYTES 16u
+/* Of the last server that did not end cleanly, beside the boots: it holds statements. */
+#define LOCH_SCRATCH_KEPT_LOG "postgres-last.log"
 
 enum loch_scratch_kind {
     LOCH_SCRATCH_PLAIN,
@@ -29,6 +31,10 @@ struct loch_scratch {
 /* Decides, and sets up fscrypt where that is what it takes. LOCH_E_INVALID says what is wrong with
  * the scratch and what would do. */
 LOCH_STATUS loch_scratch_prepare(const char *dir, bool customer_held, struct loch_scratch *out);
+/* Removes what an agent that has died left in `dir` of its tenant's: its boots, and the sealed
+ * directory with its key; kept_log: that too. No agent may run there: the caller holds the lock of
+ * `dir` (loch_daemon_lock_dir). LOCH_E_IO says what stays; the rest is gone. */
+LOCH_STATUS loch_scratch_clear(const char *dir, bool kept_log);
 /* Removes the key, if it is ours: what is left on the disk is noise. Takes a zeroed one. */
 void loch_scratch_end(struct loch_scratch *scratch);
 const char *loch_scratch_kind_name(enum loch_scratch_kind kind);

@@ -132,6 +132,7 @@ void loch_attached_forget(const struct loch_cluster *c, const char *name)
 {
     char path[700];
 
+    loch_compute_sweep(c, name, true); /* without its note nobody would */
     note_path(c, name, path);
     (void)unlink(path);
     (void)snprintf(path, sizeof path, "%s/conf/compute-%s.ini", c->dir, name);

@@ -4,6 +4,9 @@
 #include "console_client.h"
 #include "directory.h"
 #include "listen.h"
+#include "scratch.h"
+
+#include "loch/host/daemon.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -66,6 +69,34 @@ static bool agent_state(const json_t *note, json_t **out)
     (void)snprintf(path, sizeof path, "%s/agent.json",
                    json_string_value(json_object_get(note, "scratch")));
     return loch_is_ok(loch_json_read(path, out));
+}
+
+/* Only under the lock that an agent holds from its first step on: who holds it lives. */
+void loch_compute_sweep(const struct loch_cluster *c, const char *name, bool kept_log)
+{
+    char path[700];
+    char proc[80];
+    json_t *note = NULL;
+    int lock = -1;
+    pid_t pid;
+
+    note_path(c, name, path, sizeof path);
+    process_name(name, proc);
+    if (access(path, F_OK) != 0 || loch_process_alive(c, proc, &pid) ||
+        !loch_is_ok(loch_json_read(path, &note)))
+        return;
+    const char *dir = loch_field(note, "scratch");
+    loch_status st = LOCH_OK;
+    if (loch_scratch_is_ours(c, dir))
+        st = loch_daemon_lock_dir(dir, &lock);
+    if (lock >= 0) {
+        st = loch_scratch_clear(dir, kept_log);
+        (void)close(lock);
+    }
+    if (!loch_is_ok(st) && st.code != LOCH_E_EXISTS)
+        loch_progress("warning: what compute %s left on its scratch stays: %s", name,
+                      loch_error_text());
+    json_decref(note);
 }
 
 static void make_url(const struct loch_cluster *c, const json_t *note, char *url, size_t len)
@@ -355,6 +386,7 @@ static loch_status start_agent(struct loch_cluster *c, const json_t *note, const
     LOCH_TRY(write_agent_config(c, note, name, config, sizeof config));
     LOCH_TRY(loch_scratch_own(c));
     LOCH_TRY(loch_scratch_part(c, loch_field(note, "scratch"), 0711));
+    loch_compute_sweep(c, name, true); /* before the credential, which may be denied */
     LOCH_TRY(loch_consolef(c, loch_port_pageserver(c), &rows, "ISSUE CREDENTIAL %s %s %s",
                            loch_field(note, "tenant_id"), loch_field(note, "branch"),
                            loch_field(note, "id")));
@@ -493,6 +525,8 @@ static loch_status take_down(struct loch_cluster *c, const char *name, bool imme
     if (loch_process_alive(c, proc, &pid)) {
         loch_progress("stopping compute %s", name);
         st = loch_process_stop(c, proc, immediate ? SIGQUIT : SIGTERM, timeout_ms);
+    } else {
+        loch_compute_sweep(c, name, true);
     }
     if (loch_is_ok(st) && json_is_true(json_object_get(note, "read_only")))
         st = loch_read_only_end(c, name, note);
@@ -635,6 +669,7 @@ static loch_status add_described(struct loch_cluster *c, const char *name, void 
 
     LOCH_TRY(loch_compute_describe(c, name, &shown));
     json_array_append_new(arg, shown);
+    loch_compute_sweep(c, name, false); /* a log may be what they look for */
     return LOCH_OK;
 }
 

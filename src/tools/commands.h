@@ -157,6 +157,10 @@ LOCH_STATUS loch_compute_take_down(struct loch_cluster *c, const char *name, boo
  * it is there all the same, else 0. */
 LOCH_STATUS loch_compute_end(struct loch_cluster *c, const char *name, bool immediate,
                              int timeout_ms, pid_t *living);
+/* Removes what an agent that has died left on the compute's scratch: nothing would use it again,
+ * and while its tenant is denied no agent comes that would. kept_log: the log of a server that
+ * crashed, too. Nothing happens while the agent lives; what stays is warned about. */
+void loch_compute_sweep(const struct loch_cluster *c, const char *name, bool kept_log);
 /* Calls fn for every D/computes/NAME.json. */
 LOCH_STATUS loch_compute_each(struct loch_cluster *c,
                               loch_status (*fn)(struct loch_cluster *c, const char *name,
@@ -179,7 +183,7 @@ LOCH_STATUS loch_attached_move(struct loch_cluster *c, const char *tenant, const
 /* Whether any compute's note names the branch, as the one it stands on or looks at. */
 LOCH_STATUS loch_attached_any(struct loch_cluster *c, const char *tenant, const char *branch,
                               bool *any);
-/* Nothing is known of a compute, which does not run, any more. */
+/* Nothing is known of a compute, which does not run, any more; its scratch is swept. */
 void loch_attached_forget(const struct loch_cluster *c, const char *name);
 /* Letters, digits, '-' and '_', 1 to 63 characters. */
 LOCH_STATUS loch_name_check(const char *what, const char *name);

@@ -359,6 +359,13 @@ loch_status loch_scratch_part(const struct loch_cluster *c, const char *path, mo
     return LOCH_OK;
 }
 
+bool loch_scratch_is_ours(const struct loch_cluster *c, const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 && is_ours(c, &st);
+}
+
 loch_status loch_scratch_remove(const struct loch_cluster *c)
 {
     struct stat st;

@@ -31,6 +31,8 @@ LOCH_STATUS loch_scratch_own(const struct loch_cluster *c);
 /* Makes a directory at `path`. Of one in the scratch the mode is set also when it is there already.
  */
 LOCH_STATUS loch_scratch_part(const struct loch_cluster *c, const char *path, mode_t mode);
+/* Whether a directory of the scratch is one of ours that nobody else may write. */
+bool loch_scratch_is_ours(const struct loch_cluster *c, const char *path);
 /* Removes the scratch with all in it; ok when it is not there. LOCH_E_INVALID, and nothing is
  * removed, when cluster.json names another place than `loch` makes, or it is not ours. */
 LOCH_STATUS loch_scratch_remove(const struct loch_cluster *c);

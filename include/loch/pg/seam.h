@@ -1,7 +1,9 @@
-/* Finds a table of function pointers (smgr.c's smgrsw[]) in the running main executable.
+/* Finds a table of pointers to functions in the running main executable: smgr.c's smgrsw[], or, as
+ * a table of one, the address that the loader noted for calls of a library's function.
  *
- * The table is a static const array, so it lies in PT_GNU_RELRO. The search is for one exact
- * sequence of pointers and demands exactly one hit. Used inside PostgreSQL only, before it forks.
+ * The table is a static const array, or bound at start, so it lies in PT_GNU_RELRO. The search is
+ * for one exact sequence of pointers and demands exactly one hit. Used inside PostgreSQL only,
+ * before it forks.
  */
 #ifndef LOCH_PG_SEAM_H
 #define LOCH_PG_SEAM_H

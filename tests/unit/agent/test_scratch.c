@@ -49,6 +49,40 @@ static void judgements(void **state)
     assert_string_equal(loch_scratch_kind_name(LOCH_SCRATCH_VOLUME), "an encrypted volume");
 }
 
+static bool is_there(const char *name)
+{
+    char path[400];
+
+    (void)snprintf(path, sizeof path, "%s/%s", root, name);
+    return access(path, F_OK) == 0;
+}
+
+/* What an agent that was killed leaves: nothing of it stays, whatever the next one may do. */
+static void left_behind(void **state)
+{
+    (void)state;
+    put(root, "boot-0123456789abcdef/data/base/pgsql_tmp/pgsql_tmp1.0", "rows");
+    put(root, "boot-0123456789abcdef/postgres.log", "statements");
+    put(root, "boot-2/data/postmaster.pid", "1\n");
+    put(root, "sealed/boot-3/data/base/1/1", "rows");
+    put(root, "sealed/postgres-last.log", "statements");
+    put(root, "fscrypt.id", "00112233445566778899aabbccddeeff\n");
+    put(root, "postgres-last.log", "statements");
+    put(root, "agent.json", "{}");
+    put(root, "bootes", "not a boot");
+    assert_ok(loch_scratch_clear(root, false));
+    assert_false(is_there("boot-0123456789abcdef") || is_there("boot-2") || is_there("sealed"));
+    assert_true(is_there("postgres-last.log"));
+    assert_ok(loch_scratch_clear(root, true));
+    assert_false(is_there("postgres-last.log"));
+    assert_true(is_there("agent.json") && is_there("bootes"));
+    assert_ok(loch_scratch_clear(root, true)); /* nothing left */
+    put(root, "postgres-last.log/file", "not a log");
+    assert_code(loch_scratch_clear(root, true), LOCH_E_IO);
+    assert_non_null(strstr(loch_error_text(), "postgres-last.log"));
+    assert_code(loch_scratch_clear("/nonexistent", true), LOCH_E_IO);
+}
+
 /* Memory that may be swapped in the clear is refused wherever the files lie. */
 static void swap_counts_for_every_kind(void **state)
 {
@@ -76,6 +110,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(judgements, up, down),
+        cmocka_unit_test_setup_teardown(left_behind, up, down),
         cmocka_unit_test_setup_teardown(swap_counts_for_every_kind, up, down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
