@@ -274,7 +274,7 @@ static void open_work(void *arg)
 /* Whether one that stands broken for this reason may be opened some day. */
 static bool comes_back(loch_status why)
 {
-    return why.code == LOCH_E_KEY_REVOKED || loch_revocation_passes(why);
+    return why.code == LOCH_E_KEY_REVOKED || loch_status_passes(why);
 }
 
 /* Of a branch, or of what a tenant that is back still lacks: the manifest is the tenant's, which
@@ -347,7 +347,7 @@ static bool wants_more(const struct return_job *job, const struct loch_id *timel
     if (!loch_id_equal(&lock, &job->branch))
         return false;
     return s == NULL || (loch_served_timeline(s) == NULL && !loch_served_is_archived(s) &&
-                         loch_revocation_passes(loch_served_usable(s)));
+                         loch_status_passes(loch_served_usable(s)));
 }
 
 /* Returns false when it is to be tried again. */
@@ -549,12 +549,6 @@ bool loch_revocation_hold(void *state, const struct loch_console_request *reques
     return loch_keys_asleep(ps->keys, &t->id) || is_coming(ps, t, request);
 }
 
-bool loch_revocation_passes(loch_status st)
-{
-    return st.code == LOCH_E_KMS_UNAVAILABLE || st.code == LOCH_E_UNAVAILABLE ||
-           st.code == LOCH_E_IO || st.code == LOCH_E_NO_MEMORY;
-}
-
 /* What the start could not open for want of something that may come: the branches' own locks are
  * opened by their leases. */
 static void look_again(struct loch_pageserver *ps)
@@ -568,7 +562,7 @@ static void look_again(struct loch_pageserver *ps)
         const struct loch_id lock =
             loch_keys_lock(ps->keys, loch_served_tenant_id(s), loch_served_timeline_id(s));
         if (loch_served_timeline(s) == NULL && !loch_served_is_archived(s) &&
-            loch_revocation_passes(loch_served_usable(s)))
+            loch_status_passes(loch_served_usable(s)))
             loch_leases_relight(ps->leases, loch_served_tenant_id(s), &lock);
     }
 }

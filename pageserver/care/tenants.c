@@ -1,7 +1,6 @@
 /* The list of tenants, and opening everything at start. */
 #include "tenants.h"
 
-#include "revocation.h"
 #include "served.h"
 #include "tenant_files.h"
 
@@ -198,7 +197,7 @@ static loch_status open_tenant(struct loch_pageserver *ps, const struct loch_id 
     if (!loch_is_ok(st)) {
         char text[LOCH_ID_TEXT_BYTES];
         /* What may pass is looked at again as long as it does not (revocation.c). */
-        tenant->dark = st.code == LOCH_E_DENIED || loch_revocation_passes(st);
+        tenant->dark = st.code == LOCH_E_DENIED || loch_status_passes(st);
         snprintf(tenant->problem, sizeof tenant->problem, "%s", loch_error_text());
         LOCH_ERROR("tenant %s is not served: %s", loch_id_format(id, text), tenant->problem);
         return LOCH_OK;
