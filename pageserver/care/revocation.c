@@ -5,6 +5,7 @@
 #include "revocation.h"
 
 #include "commands.h"
+#include "long_work.h"
 #include "read/page_cache.h"
 #include "redo_pool/redo_pool.h"
 #include "served.h"
@@ -185,6 +186,7 @@ static void dark(void *arg, const struct loch_id *tenant, const struct loch_id *
     d->change = t != NULL && t->busy;
     if (t != NULL)
         t->darkening++;
+    loch_long_work_hurry(ps, tenant);
     darken_timelines(d, code, why);
     stopped(d);
 }
@@ -424,9 +426,7 @@ static void open_done(void *arg)
             loch_keys_usable(ps->keys, &job->tenant, NULL); /* it may have been revoked meanwhile */
     if (loch_is_ok(st) && t != NULL && !ps->stopping) {
         const bool all = serve_all(job);
-        loch_tenant_manifest_fini(&t->manifest);
-        t->manifest = job->manifest;
-        job->manifest = (struct loch_tenant_manifest){0};
+        loch_tenant_take(t, &job->manifest);
         t->etag = job->etag;
         t->problem[0] = '\0';
         t->dark = false;

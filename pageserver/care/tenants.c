@@ -4,6 +4,7 @@
 #include "served.h"
 #include "tenant_files.h"
 
+#include "loch/base/check.h"
 #include "loch/base/log.h"
 #include "loch/host/keys.h"
 
@@ -71,7 +72,7 @@ LOCH_STATUS loch_tenant_next(struct loch_pageserver *ps, const struct loch_tenan
                              struct loch_tenant_manifest *out)
 {
     LOCH_TRY(loch_tenant_manifest_copy(out, &tenant->manifest));
-    out->generation++;
+    out->generation = loch_max_u64(out->generation, tenant->tried) + 1;
     for (uint32_t i = 0; i < out->count; i++) {
         struct loch_tenant_timeline *entry = &out->timelines[i];
         if (entry->birth.len == 0)
@@ -82,6 +83,28 @@ LOCH_STATUS loch_tenant_next(struct loch_pageserver *ps, const struct loch_tenan
             loch_buf_fini(&entry->birth);
     }
     return LOCH_OK;
+}
+
+LOCH_STATUS loch_tenant_put_unnoted(struct loch_pageserver *ps, struct loch_tenant *tenant,
+                                    const struct loch_tenant_manifest *next,
+                                    struct loch_manifest_note *later)
+{
+    tenant->tried = next->generation;
+    return loch_tenant_manifest_put_unnoted(&ps->store, ps->keys, next, &tenant->etag,
+                                            &tenant->doubt, later);
+}
+
+LOCH_STATUS loch_tenant_put(struct loch_pageserver *ps, struct loch_tenant *tenant,
+                            const struct loch_tenant_manifest *next)
+{
+    return loch_tenant_put_unnoted(ps, tenant, next, NULL);
+}
+
+void loch_tenant_take(struct loch_tenant *tenant, struct loch_tenant_manifest *take_next)
+{
+    loch_tenant_manifest_fini(&tenant->manifest);
+    tenant->manifest = *take_next;
+    *take_next = (struct loch_tenant_manifest){0};
 }
 
 LOCH_STATUS loch_tenant_owner(struct loch_pageserver *ps, const struct loch_tenant *tenant,
