@@ -8,7 +8,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FREE = set("""assert.h ctype.h errno.h fcntl.h inttypes.h limits.h math.h pthread.h setjmp.h signal.h stdarg.h
 stdatomic.h stdbool.h stddef.h stdint.h stdio.h stdlib.h string.h strings.h time.h unistd.h link.h dirent.h ftw.h
-poll.h pwd.h grp.h endian.h malloc.h sched.h netdb.h elf.h immintrin.h dlfcn.h""".split())  # the C library and the kernel
+poll.h semaphore.h pwd.h grp.h endian.h malloc.h sched.h netdb.h elf.h immintrin.h dlfcn.h""".split())  # the C library and the kernel
 FREE_DIRS = ("sys/", "netinet/", "arpa/", "linux/", "net/")
 FOREIGN = (  # header prefix, the name the table uses
     ("xxhash.h", "xxhash"), ("isa-l", "isa-l"), ("uthash.h", "uthash"), ("utlist.h", "uthash"),

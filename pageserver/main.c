@@ -2,6 +2,7 @@
 #include "config.h"
 #include "pageserver.h"
 
+#include "care/long_work.h"
 #include "care/revocation.h"
 #include "care/served.h"
 #include "care/shred.h"
@@ -177,7 +178,7 @@ static void release(struct loch_pageserver *ps)
 {
     /* A creation, a copy, a removal, a basebackup: what it has committed it has put, and the next
      * start sweeps what it has not, as after a crash. */
-    if (loch_env_working(ps->env) || ps->backups != NULL) {
+    if (loch_env_working(ps->env) || loch_long_work_any(ps) || ps->backups != NULL) {
         LOCH_INFO("stopped in the middle of a command's work");
         _exit(0);
     }

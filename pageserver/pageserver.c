@@ -1,9 +1,12 @@
-/* Failures that cross threads; the end of the daemon. */
+/* Threads, failures that cross them, and the end of the daemon. */
 #include "pageserver.h"
 
+#include "loch/base/check.h"
 #include "loch/io/env.h"
 
+#include <signal.h>
 #include <stdio.h>
+#include <string.h>
 
 void loch_failure_set(struct loch_failure *failure, loch_status st)
 {
@@ -18,6 +21,18 @@ LOCH_STATUS loch_failure_raise(const struct loch_failure *failure)
     if (loch_is_ok(failure->st))
         return LOCH_OK;
     return LOCH_FAIL(failure->st.code, "%s", failure->text);
+}
+
+LOCH_STATUS loch_pageserver_thread(void *(*run)(void *arg), void *arg, pthread_t *out)
+{
+    sigset_t all, before;
+    (void)sigfillset(&all);
+    LOCH_ASSERT(pthread_sigmask(SIG_SETMASK, &all, &before) == 0);
+    const int error = pthread_create(out, NULL, run, arg);
+    LOCH_ASSERT(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
+    if (error != 0)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no thread: %s", strerrordesc_np(error));
+    return LOCH_OK;
 }
 
 void loch_pageserver_consider_end(void *pageserver)

@@ -13,6 +13,8 @@
 #include "loch/base/status.h"
 #include "loch/host/refusals.h"
 
+#include <pthread.h>
+
 struct basebackup;
 struct loch_audit;
 struct loch_env;
@@ -20,6 +22,7 @@ struct loch_initdb_template;
 struct loch_kms;
 struct loch_leases;
 struct loch_listener;
+struct loch_long_work;
 struct loch_metric;
 struct loch_metrics;
 struct loch_refused;
@@ -28,6 +31,13 @@ struct loch_shred;
 struct loch_tenant;
 struct loch_tls_server;
 struct loch_upkeep;
+
+/* care/long_work.h. Zero-initialised: none. */
+struct loch_long_works {
+    struct loch_long_work *first; /* in line */
+    unsigned serving;             /* threads that come to the line */
+    unsigned threads;             /* the loop's: that have not been joined */
+};
 
 struct loch_pageserver {
     struct loch_env *env;
@@ -47,6 +57,7 @@ struct loch_pageserver {
     struct loch_redo_use redo_use;
     struct loch_redo_turns redo_turns;
     struct basebackup *backups; /* read/basebackup_stream.c: under way or in line, oldest first */
+    struct loch_long_works long_works;
     struct loch_page_cache *cache;
     struct loch_frame_cache *frames;
     struct loch_store store;
@@ -83,6 +94,9 @@ struct loch_failure {
 void loch_failure_set(struct loch_failure *failure, loch_status st);
 /* Records the text again on this thread and returns the status. */
 LOCH_STATUS loch_failure_raise(const struct loch_failure *failure);
+
+/* A thread that takes no signals, which are the loop's; to be joined. LOCH_E_NO_MEMORY. */
+LOCH_STATUS loch_pageserver_thread(void *(*run)(void *arg), void *arg, pthread_t *out);
 
 /* Ends the loop when the daemon is stopping and nothing is in flight any more. */
 void loch_pageserver_consider_end(void *pageserver);

@@ -9,6 +9,7 @@
  * (store/layer_copy.h) until their layers go. */
 #include "tenants.h"
 
+#include "long_work.h"
 #include "read/page_cache.h"
 #include "served.h"
 #include "store/layer_copy.h"
@@ -38,7 +39,6 @@ struct archive {
     struct loch_timeline *opened; /* to be served */
     struct loch_failure not_opened;
     struct loch_tenant_manifest manifest;
-    struct loch_etag etag;
     struct loch_failure result;
     loch_changed_fn fn;
     void *arg;
@@ -60,7 +60,7 @@ static void finish_later(void *arg)
     finish(a, loch_failure_raise(&a->result));
 }
 
-/* ---- on a pool thread ---- */
+/* ---- on a thread of its own ---- */
 
 static loch_status commit(struct archive *a)
 {
@@ -68,7 +68,7 @@ static loch_status commit(struct archive *a)
         if (loch_id_equal(&a->manifest.timelines[i].timeline, &a->timeline))
             a->manifest.timelines[i].archived = !a->back;
     }
-    return loch_tenant_manifest_put(&a->ps->store, a->ps->keys, &a->manifest, &a->etag);
+    return loch_tenant_put(a->ps, a->tenant, &a->manifest);
 }
 
 /* Every layer that the branch's manifest names, opened block by block, is here and in the object
@@ -130,14 +130,6 @@ static void unarchive_work(void *arg)
 
 /* ---- on the loop ---- */
 
-static void take_manifest(struct archive *a)
-{
-    loch_tenant_manifest_fini(&a->tenant->manifest);
-    a->tenant->manifest = a->manifest;
-    a->manifest = (struct loch_tenant_manifest){0};
-    a->tenant->etag = a->etag;
-}
-
 static void serve(struct archive *a)
 {
     struct loch_timeline *opened = a->opened;
@@ -156,7 +148,7 @@ static void archive_done(void *arg)
         finish_later(a);
         return;
     }
-    take_manifest(a);
+    loch_tenant_take(a->tenant, &a->manifest);
     LOCH_INFO("branch %s is archived", a->name);
     if (!a->tenant->dark && !a->ps->stopping &&
         !loch_is_ok(loch_served_create_archived(a->ps, &a->tenant->id, &a->timeline)))
@@ -169,7 +161,7 @@ static void unarchive_done(void *arg)
     struct archive *a = arg;
     if (loch_is_ok(a->result.st)) {
         struct loch_served *served = loch_served_find(a->ps, &a->tenant->id, &a->timeline);
-        take_manifest(a);
+        loch_tenant_take(a->tenant, &a->manifest);
         if (served != NULL)
             loch_served_stop(served, NULL, NULL);
         LOCH_INFO("branch %s is back from the archive", a->name);
@@ -181,7 +173,7 @@ static void unarchive_done(void *arg)
 static void stopped(void *arg)
 {
     struct archive *a = arg;
-    loch_status st = loch_env_work(a->ps->env, archive_work, archive_done, a);
+    loch_status st = loch_long_work(a->ps, &a->tenant->id, archive_work, archive_done, a);
     if (loch_is_ok(st))
         return;
     loch_failure_set(&a->result, st);
@@ -274,9 +266,8 @@ static loch_status begin(struct archive *a, bool *nothing)
         LOCH_TRY(check_children(a));
     LOCH_TRY(take_parent(a, entry));
     LOCH_TRY(loch_tenant_next(a->ps, a->tenant, &a->manifest));
-    a->etag = a->tenant->etag;
     if (a->back)
-        return loch_env_work(a->ps->env, unarchive_work, unarchive_done, a);
+        return loch_long_work(a->ps, &a->tenant->id, unarchive_work, unarchive_done, a);
     loch_env_post(a->ps->env, look, a);
     return LOCH_OK;
 }

@@ -2,6 +2,7 @@
 #include "tenants.h"
 
 #include "history.h"
+#include "long_work.h"
 #include "served.h"
 #include "tenant_files.h"
 
@@ -29,8 +30,7 @@ struct creation {
     struct loch_tenant *tenant;
     struct loch_created made;
     struct loch_tenant_manifest manifest; /* to be put, owned */
-    struct loch_etag etag;
-    struct loch_timeline *parent; /* retained */
+    struct loch_timeline *parent;         /* retained */
     struct loch_timeline *timeline;
     struct loch_history_point point;
     bool keep_prepared, put_began;
@@ -113,8 +113,8 @@ static loch_status commit_tenant(struct creation *c, struct loch_buf *birth)
     *birth = (struct loch_buf){0};
     snprintf(entry.name, sizeof entry.name, "%s", c->made.name);
     LOCH_TRY(loch_tenant_manifest_add(&c->manifest, &entry));
-    return loch_tenant_manifest_put_unnoted(&c->ps->store, c->ps->keys, &c->manifest, &c->etag,
-                                            c->began_ns != 0 ? &c->note : NULL);
+    return loch_tenant_put_unnoted(c->ps, c->tenant, &c->manifest,
+                                   c->began_ns != 0 ? &c->note : NULL);
 }
 
 /* ---- a tenant ---- */
@@ -278,10 +278,7 @@ static loch_status serve(struct creation *c)
 {
     struct loch_served *served = NULL;
     struct loch_timeline *timeline = c->timeline;
-    loch_tenant_manifest_fini(&c->tenant->manifest);
-    c->tenant->manifest = c->manifest;
-    c->manifest = (struct loch_tenant_manifest){0};
-    c->tenant->etag = c->etag;
+    loch_tenant_take(c->tenant, &c->manifest);
     make_keys(c->ps, c->tenant);
     if (c->tenant->dark)
         return LOCH_OK;
@@ -332,7 +329,7 @@ static loch_status begin_tenant(struct creation *c, const char *name)
     snprintf(c->manifest.name, sizeof c->manifest.name, "%s", name);
     snprintf(c->made.name, sizeof c->made.name, "%s", FIRST_TIMELINE);
     LOCH_TRY(loch_tenant_enlist(ps, c->tenant));
-    loch_status st = loch_env_work(ps->env, tenant_work, tenant_done, c);
+    loch_status st = loch_long_work(ps, &c->tenant->id, tenant_work, tenant_done, c);
     if (!loch_is_ok(st))
         loch_tenant_delist(ps, c->tenant);
     return st;
@@ -538,7 +535,6 @@ static loch_status begin_branch(struct creation *c, const struct loch_branch_ord
     c->keep_prepared = order->keep_prepared;
     c->made.info.tenant = c->tenant->id;
     LOCH_TRY(loch_tenant_next(c->ps, c->tenant, &c->manifest));
-    c->etag = c->tenant->etag;
     LOCH_TRY(find_owner(c, &order->from, &lsn, &served));
     LOCH_TRY(choose_lock(c, order));
     return loch_history_find(served, c->ps, lsn, BRANCH_TIMEOUT_MS, point_found, c, &c->history);

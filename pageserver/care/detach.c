@@ -9,6 +9,7 @@
 #include "tenants.h"
 
 #include "basebackup/basebackup.h"
+#include "long_work.h"
 #include "read/page_cache.h"
 #include "read/view.h"
 #include "served.h"
@@ -21,6 +22,7 @@
 #include "loch/io/env.h"
 #include "loch/pg/page.h"
 
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -39,8 +41,8 @@ struct detach {
     struct loch_timeline *parent; /* retained */
     struct moved *moved;
     size_t count, stopping;
+    sem_t out; /* all of them are out of service */
     struct loch_tenant_manifest manifest;
-    struct loch_etag etag;
     struct loch_failure result;
     loch_changed_fn fn;
     void *arg;
@@ -234,7 +236,7 @@ static loch_status commit_tenant(struct detach *d)
         entry->ancestor = (struct loch_id){0};
         entry->ancestor_lsn = LOCH_LSN_NONE;
     }
-    return loch_tenant_manifest_put(&d->ps->store, d->ps->keys, &d->manifest, &d->etag);
+    return loch_tenant_put(d->ps, d->tenant, &d->manifest);
 }
 
 /* Opens everything again, whatever has become of the change. */
@@ -254,10 +256,42 @@ static void open_again(struct detach *d)
     }
 }
 
+static void stopped(void *arg)
+{
+    struct detach *d = arg;
+    if (--d->stopping == 0)
+        LOCH_ASSERT(sem_post(&d->out) == 0);
+}
+
+/* On the loop, when the detach's turn has come. What has gone dark meanwhile winds down by itself,
+ * and may write until it has: then nothing is changed. */
+static void take_out(void *arg)
+{
+    struct detach *d = arg;
+    if (d->tenant->dark || d->tenant->darkening > 0) {
+        loch_failure_set(&d->result, LOCH_FAIL(LOCH_E_UNAVAILABLE, "its keys went meanwhile"));
+        d->count = 0;
+    }
+    d->stopping = 1; /* until all of them have been told */
+    for (size_t i = 0; i < d->count; i++) {
+        struct loch_served *served = loch_served_find(d->ps, &d->tenant->id, &d->moved[i].id);
+        if (served == NULL)
+            continue;
+        d->stopping++;
+        loch_served_stop(served, stopped, d);
+    }
+    stopped(d);
+}
+
 static void detach_work(void *arg)
 {
     struct detach *d = arg;
-    loch_status st = take_over(d);
+    loch_env_post(d->ps->env, take_out, d);
+    while (sem_wait(&d->out) != 0) /* a debugger's signal */
+        continue;
+    loch_status st = loch_failure_raise(&d->result);
+    if (loch_is_ok(st))
+        st = take_over(d);
     if (loch_is_ok(st))
         st = commit_tenant(d);
     loch_failure_set(&d->result, st);
@@ -270,6 +304,7 @@ static void finish(struct detach *d, loch_status st)
     d->fn(d->arg, st);
     loch_tenant_manifest_fini(&d->manifest);
     loch_timeline_release(d->parent);
+    (void)sem_destroy(&d->out);
     free(d->moved);
     free(d);
 }
@@ -298,25 +333,11 @@ static void serve_again(struct detach *d, struct moved *m)
 static void detach_done(void *arg)
 {
     struct detach *d = arg;
-    if (loch_is_ok(d->result.st)) {
-        loch_tenant_manifest_fini(&d->tenant->manifest);
-        d->tenant->manifest = d->manifest;
-        d->manifest = (struct loch_tenant_manifest){0};
-        d->tenant->etag = d->etag;
-    }
+    if (loch_is_ok(d->result.st))
+        loch_tenant_take(d->tenant, &d->manifest);
     for (size_t i = 0; i < d->count; i++)
         serve_again(d, &d->moved[i]);
     finish_later(d);
-}
-
-static void stopped(void *arg)
-{
-    struct detach *d = arg;
-    if (--d->stopping > 0)
-        return;
-    loch_status st = loch_env_work(d->ps->env, detach_work, detach_done, d);
-    if (!loch_is_ok(st))
-        finish(d, st);
 }
 
 /* The branch and all that stands on it; the manifest names ancestors first. */
@@ -361,17 +382,7 @@ static loch_status begin(struct detach *d, const struct loch_id *timeline)
     d->parent = loch_timeline_retain(loch_served_timeline(above));
     LOCH_TRY(list_moved(d, timeline));
     LOCH_TRY(loch_tenant_next(d->ps, d->tenant, &d->manifest));
-    d->etag = d->tenant->etag;
-    d->stopping = 1; /* until all of them have been told */
-    for (size_t i = 0; i < d->count; i++) {
-        struct loch_served *served = loch_served_find(d->ps, &d->tenant->id, &d->moved[i].id);
-        if (served == NULL)
-            continue;
-        d->stopping++;
-        loch_served_stop(served, stopped, d);
-    }
-    loch_env_post(d->ps->env, stopped, d);
-    return LOCH_OK;
+    return loch_long_work(d->ps, &d->tenant->id, detach_work, detach_done, d);
 }
 
 void loch_branch_detach(struct loch_pageserver *ps, struct loch_tenant *tenant,
@@ -384,6 +395,7 @@ void loch_branch_detach(struct loch_pageserver *ps, struct loch_tenant *tenant,
         return;
     }
     *d = (struct detach){.ps = ps, .tenant = tenant, .fn = fn, .arg = arg};
+    LOCH_ASSERT(sem_init(&d->out, 0, 0) == 0);
     tenant->busy = true;
     loch_status st = begin(d, timeline);
     if (!loch_is_ok(st)) {

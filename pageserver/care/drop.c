@@ -3,6 +3,7 @@
  * A drop of a branch that ended behind its manifest can be repeated with its id. */
 #include "tenants.h"
 
+#include "long_work.h"
 #include "read/page_cache.h"
 #include "redo_pool/redo_pool.h"
 #include "served.h"
@@ -24,7 +25,6 @@ struct drop {
     struct loch_tenant *tenant;
     struct loch_id timeline; /* none: the whole tenant */
     struct loch_tenant_manifest manifest;
-    struct loch_etag etag;
     size_t stopping; /* timelines that still wind down */
     struct loch_failure result;
     loch_changed_fn fn;
@@ -99,7 +99,7 @@ static void stopped(void *arg)
     struct drop *d = arg;
     if (--d->stopping > 0)
         return;
-    loch_status st = loch_env_work(d->ps->env, remove_work, remove_done, d);
+    loch_status st = loch_long_work(d->ps, &d->tenant->id, remove_work, remove_done, d);
     if (!loch_is_ok(st))
         finish(d, st);
 }
@@ -111,7 +111,7 @@ static loch_status commit(struct drop *d)
 {
     static const struct loch_id none;
     LOCH_TRY(loch_keys_prove(d->ps->keys, &d->tenant->id, &none));
-    return loch_tenant_manifest_put(&d->ps->store, d->ps->keys, &d->manifest, &d->etag);
+    return loch_tenant_put(d->ps, d->tenant, &d->manifest);
 }
 
 static void commit_work(void *arg)
@@ -138,10 +138,7 @@ static void commit_done(void *arg)
         finish(d, st);
         return;
     }
-    loch_tenant_manifest_fini(&d->tenant->manifest);
-    d->tenant->manifest = d->manifest;
-    d->manifest = (struct loch_tenant_manifest){0};
-    d->tenant->etag = d->etag;
+    loch_tenant_take(d->tenant, &d->manifest);
     stop_served(d);
 }
 
@@ -193,7 +190,6 @@ static loch_status begin_branch(struct drop *d)
     LOCH_TRY(loch_tenant_next(d->ps, d->tenant, &d->manifest));
     size_t at = (size_t)(entry - m->timelines);
     loch_tenant_manifest_remove(&d->manifest, at);
-    d->etag = d->tenant->etag;
     return loch_env_work(d->ps->env, commit_work, commit_done, d);
 }
 

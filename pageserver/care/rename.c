@@ -11,7 +11,6 @@ struct renaming {
     struct loch_pageserver *ps;
     struct loch_tenant *tenant;
     struct loch_tenant_manifest manifest;
-    struct loch_etag etag;
     struct loch_failure result;
     loch_changed_fn fn;
     void *arg;
@@ -30,19 +29,14 @@ static void finish(void *arg)
 static void commit_work(void *arg)
 {
     struct renaming *r = arg;
-    loch_failure_set(&r->result,
-                     loch_tenant_manifest_put(&r->ps->store, r->ps->keys, &r->manifest, &r->etag));
+    loch_failure_set(&r->result, loch_tenant_put(r->ps, r->tenant, &r->manifest));
 }
 
 static void commit_done(void *arg)
 {
     struct renaming *r = arg;
-    if (loch_is_ok(r->result.st)) {
-        loch_tenant_manifest_fini(&r->tenant->manifest);
-        r->tenant->manifest = r->manifest;
-        r->manifest = (struct loch_tenant_manifest){0};
-        r->tenant->etag = r->etag;
-    }
+    if (loch_is_ok(r->result.st))
+        loch_tenant_take(r->tenant, &r->manifest);
     finish(r);
 }
 
@@ -74,7 +68,6 @@ static loch_status begin(struct renaming *r, const struct loch_id *timeline, con
     if (other != NULL)
         memcpy(other->name, entry->name, sizeof other->name);
     snprintf(entry->name, sizeof entry->name, "%s", name);
-    r->etag = r->tenant->etag;
     return loch_env_work(r->ps->env, commit_work, commit_done, r);
 }
 

@@ -5,6 +5,7 @@
 #include "revocation.h"
 
 #include "commands.h"
+#include "long_work.h"
 #include "read/page_cache.h"
 #include "redo_pool/redo_pool.h"
 #include "served.h"
@@ -185,6 +186,7 @@ static void dark(void *arg, const struct loch_id *tenant, const struct loch_id *
     d->change = t != NULL && t->busy;
     if (t != NULL)
         t->darkening++;
+    loch_long_work_hurry(ps, tenant);
     darken_timelines(d, code, why);
     stopped(d);
 }
@@ -274,7 +276,7 @@ static void open_work(void *arg)
 /* Whether one that stands broken for this reason may be opened some day. */
 static bool comes_back(loch_status why)
 {
-    return why.code == LOCH_E_KEY_REVOKED || loch_revocation_passes(why);
+    return why.code == LOCH_E_KEY_REVOKED || loch_status_passes(why);
 }
 
 /* Of a branch, or of what a tenant that is back still lacks: the manifest is the tenant's, which
@@ -347,7 +349,7 @@ static bool wants_more(const struct return_job *job, const struct loch_id *timel
     if (!loch_id_equal(&lock, &job->branch))
         return false;
     return s == NULL || (loch_served_timeline(s) == NULL && !loch_served_is_archived(s) &&
-                         loch_revocation_passes(loch_served_usable(s)));
+                         loch_status_passes(loch_served_usable(s)));
 }
 
 /* Returns false when it is to be tried again. */
@@ -424,9 +426,7 @@ static void open_done(void *arg)
             loch_keys_usable(ps->keys, &job->tenant, NULL); /* it may have been revoked meanwhile */
     if (loch_is_ok(st) && t != NULL && !ps->stopping) {
         const bool all = serve_all(job);
-        loch_tenant_manifest_fini(&t->manifest);
-        t->manifest = job->manifest;
-        job->manifest = (struct loch_tenant_manifest){0};
+        loch_tenant_take(t, &job->manifest);
         t->etag = job->etag;
         t->problem[0] = '\0';
         t->dark = false;
@@ -549,12 +549,6 @@ bool loch_revocation_hold(void *state, const struct loch_console_request *reques
     return loch_keys_asleep(ps->keys, &t->id) || is_coming(ps, t, request);
 }
 
-bool loch_revocation_passes(loch_status st)
-{
-    return st.code == LOCH_E_KMS_UNAVAILABLE || st.code == LOCH_E_UNAVAILABLE ||
-           st.code == LOCH_E_IO || st.code == LOCH_E_NO_MEMORY;
-}
-
 /* What the start could not open for want of something that may come: the branches' own locks are
  * opened by their leases. */
 static void look_again(struct loch_pageserver *ps)
@@ -568,7 +562,7 @@ static void look_again(struct loch_pageserver *ps)
         const struct loch_id lock =
             loch_keys_lock(ps->keys, loch_served_tenant_id(s), loch_served_timeline_id(s));
         if (loch_served_timeline(s) == NULL && !loch_served_is_archived(s) &&
-            loch_revocation_passes(loch_served_usable(s)))
+            loch_status_passes(loch_served_usable(s)))
             loch_leases_relight(ps->leases, loch_served_tenant_id(s), &lock);
     }
 }

@@ -15,9 +15,6 @@
 
 /* Begins to keep leases on the keys of all tenants. After loch_tenants_open. */
 LOCH_STATUS loch_revocation_start(struct loch_pageserver *ps);
-/* Whether what failed so may pass by itself: the store or the system was short of something, or the
- * key may not be used now. Not a denial: the leases say when that is over. */
-bool loch_revocation_passes(loch_status st);
 /* For the console: true while a command about a sleeping tenant waits for it, or for the branch
  * that it names. */
 bool loch_revocation_hold(void *state, const struct loch_console_request *request);

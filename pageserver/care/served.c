@@ -24,6 +24,7 @@
 #define SETTLE_AT_ONCE  4u
 #define SETTLE_AGAIN_MS 10u
 #define RETRY_MS        1000u
+#define RETRY_DOUBLINGS 3u
 /* While nobody waits for it, WAL gathers for so long or to so much: fewer wake-ups. */
 #define GATHER_MS    10u
 #define GATHER_BYTES ((size_t)128 << 10)
@@ -277,7 +278,7 @@ struct ingest_job {
     struct loch_served *served;
     struct loch_buf bytes;
     bool freeze;  /* afterwards, whatever the size */
-    bool rewound; /* the stream was not WAL: begin again */
+    bool rewound; /* the stream was not WAL, or what failed may pass: begin again */
     struct loch_failure result;
 };
 
@@ -300,6 +301,19 @@ static void count_ingest(struct loch_served *s, size_t bytes)
     loch_metric_add(s->ps->m_records, stats.records - s->records_told);
     loch_metric_add(s->ps->m_wal_bytes, bytes);
     s->records_told = stats.records;
+}
+
+/* What is to be ingested could not be, and may be another time: soon, at the same place ever later.
+ */
+static void pull_again(struct loch_served *s, const char *why)
+{
+    const loch_lsn at = loch_timeline_last_record_lsn(s->timeline);
+    s->retries = at == s->retry_lsn ? s->retries + 1 : 0;
+    s->retry_lsn = at;
+    LOCH_WARN("WAL is asked for again: %s", why);
+    loch_wal_receiver_destroy(s->receiver);
+    s->receiver = NULL;
+    arm_timer(s, RETRY_MS << loch_min_u64(s->retries, RETRY_DOUBLINGS));
 }
 
 static void ingest_done(void *arg)
@@ -328,10 +342,7 @@ static void ingest_done(void *arg)
             consider_ingest(s);
         gather(s);
     } else if (job->rewound) {
-        LOCH_WARN("WAL is asked for again: %s", job->result.text);
-        loch_wal_receiver_destroy(s->receiver);
-        s->receiver = NULL;
-        arm_timer(s, RETRY_MS);
+        pull_again(s, job->result.text);
         progressed(s);
     } else {
         progressed(s);

@@ -24,6 +24,8 @@ struct loch_served {
     size_t fed_bytes, part_bytes; /* of the ingest in flight; of a record that came in part */
     struct loch_memory_share memory;
     loch_lsn pulled_lsn; /* end of what the receiver delivered */
+    loch_lsn retry_lsn;  /* last_record_lsn when WAL was asked for again, */
+    unsigned retries;    /* so many times in a row there */
     loch_lsn rest_lsn;   /* last_record_lsn when a flush was asked for, to rest */
     bool ingesting, flushing, paused, waiting_parents, freeze_wanted, flush_failed;
     bool memory_ordered; /* the freeze that is wanted is for want of memory */

@@ -1,10 +1,10 @@
 /* The list of tenants, and opening everything at start. */
 #include "tenants.h"
 
-#include "revocation.h"
 #include "served.h"
 #include "tenant_files.h"
 
+#include "loch/base/check.h"
 #include "loch/base/log.h"
 #include "loch/host/keys.h"
 
@@ -72,7 +72,7 @@ LOCH_STATUS loch_tenant_next(struct loch_pageserver *ps, const struct loch_tenan
                              struct loch_tenant_manifest *out)
 {
     LOCH_TRY(loch_tenant_manifest_copy(out, &tenant->manifest));
-    out->generation++;
+    out->generation = loch_max_u64(out->generation, tenant->tried) + 1;
     for (uint32_t i = 0; i < out->count; i++) {
         struct loch_tenant_timeline *entry = &out->timelines[i];
         if (entry->birth.len == 0)
@@ -83,6 +83,28 @@ LOCH_STATUS loch_tenant_next(struct loch_pageserver *ps, const struct loch_tenan
             loch_buf_fini(&entry->birth);
     }
     return LOCH_OK;
+}
+
+LOCH_STATUS loch_tenant_put_unnoted(struct loch_pageserver *ps, struct loch_tenant *tenant,
+                                    const struct loch_tenant_manifest *next,
+                                    struct loch_manifest_note *later)
+{
+    tenant->tried = next->generation;
+    return loch_tenant_manifest_put_unnoted(&ps->store, ps->keys, next, &tenant->etag,
+                                            &tenant->doubt, later);
+}
+
+LOCH_STATUS loch_tenant_put(struct loch_pageserver *ps, struct loch_tenant *tenant,
+                            const struct loch_tenant_manifest *next)
+{
+    return loch_tenant_put_unnoted(ps, tenant, next, NULL);
+}
+
+void loch_tenant_take(struct loch_tenant *tenant, struct loch_tenant_manifest *take_next)
+{
+    loch_tenant_manifest_fini(&tenant->manifest);
+    tenant->manifest = *take_next;
+    *take_next = (struct loch_tenant_manifest){0};
 }
 
 LOCH_STATUS loch_tenant_owner(struct loch_pageserver *ps, const struct loch_tenant *tenant,
@@ -198,7 +220,7 @@ static loch_status open_tenant(struct loch_pageserver *ps, const struct loch_id 
     if (!loch_is_ok(st)) {
         char text[LOCH_ID_TEXT_BYTES];
         /* What may pass is looked at again as long as it does not (revocation.c). */
-        tenant->dark = st.code == LOCH_E_DENIED || loch_revocation_passes(st);
+        tenant->dark = st.code == LOCH_E_DENIED || loch_status_passes(st);
         snprintf(tenant->problem, sizeof tenant->problem, "%s", loch_error_text());
         LOCH_ERROR("tenant %s is not served: %s", loch_id_format(id, text), tenant->problem);
         return LOCH_OK;

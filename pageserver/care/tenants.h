@@ -16,7 +16,11 @@ struct loch_tenant {
     struct loch_tenant *next, **prev;
     struct loch_id id;
     struct loch_tenant_manifest manifest; /* empty name: could not be read */
+    /* What is known of the manifest in the store. Of whoever has made the tenant busy, on any
+     * thread. */
     struct loch_etag etag;
+    struct loch_manifest_doubt doubt;
+    uint64_t tried;     /* generation of the last put, done or not */
     bool busy;          /* a change is in progress */
     bool making_keys;   /* of its spare timelines */
     bool going;         /* being dropped, as a whole */
@@ -44,6 +48,18 @@ struct loch_slice loch_tenant_birth(const struct loch_tenant_manifest *m,
  * fini'ed also on failure. */
 LOCH_STATUS loch_tenant_next(struct loch_pageserver *ps, const struct loch_tenant *tenant,
                              struct loch_tenant_manifest *out);
+
+/* Puts it over what is known to be there: the commit point of a change. Blocks; for whoever has
+ * made the tenant busy. A put that failed and was done all the same is put over by the next change,
+ * as if it had not been. */
+LOCH_STATUS loch_tenant_put(struct loch_pageserver *ps, struct loch_tenant *tenant,
+                            const struct loch_tenant_manifest *next);
+/* The same; that it is the newest is not noted yet (loch_tenant_manifest_put_unnoted). */
+LOCH_STATUS loch_tenant_put_unnoted(struct loch_pageserver *ps, struct loch_tenant *tenant,
+                                    const struct loch_tenant_manifest *next,
+                                    struct loch_manifest_note *later);
+/* On the loop: what was put, or read, is the tenant's manifest now. */
+void loch_tenant_take(struct loch_tenant *tenant, struct loch_tenant_manifest *take_next);
 
 /* The timeline whose own WAL holds `lsn` in the history of `timeline`: itself, or an ancestor when
  * it lies before the branch point. *limit (may be NULL): up to where that timeline's WAL is part of

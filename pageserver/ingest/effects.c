@@ -409,6 +409,14 @@ static loch_status apply_one(struct loch_ingest *ingest, const struct loch_effec
     return LOCH_FAIL(LOCH_E_INVALID, "an unknown effect");
 }
 
+void loch_ingest_forget(struct loch_ingest *ingest)
+{
+    loch_size_cache_forget(&ingest->sizes);
+    for (size_t i = 0; i < SLRU_CACHE; i++)
+        ingest->slru[i].used = false;
+    ingest->xact_time_known = false;
+}
+
 LOCH_STATUS loch_ingest_apply(struct loch_ingest *ingest, const struct loch_wal_span *span)
 {
     LOCH_TRY(put_pages(ingest, span));

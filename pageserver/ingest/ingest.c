@@ -126,11 +126,21 @@ void loch_ingest_end(struct loch_ingest *ingest)
     atomic_store_explicit(&ingest->ending, true, memory_order_relaxed);
 }
 
+/* At the first boundary in a segment the snapshot may fail: then it was not followed. */
+static loch_status follow(struct loch_ingest *ingest, const struct loch_wal_span *span)
+{
+    const struct loch_control before = ingest->control;
+    LOCH_TRY(loch_control_follow(&ingest->control, &ingest->record, span->start, span->end, NULL));
+    const loch_status st = put_control(ingest, span->end);
+    if (!loch_is_ok(st))
+        ingest->control = before;
+    return st;
+}
+
 static loch_status put_record(struct loch_ingest *ingest, const struct loch_wal_span *span)
 {
     LOCH_TRY(loch_ingest_apply(ingest, span));
-    LOCH_TRY(loch_control_follow(&ingest->control, &ingest->record, span->start, span->end, NULL));
-    LOCH_TRY(put_control(ingest, span->end));
+    LOCH_TRY(follow(ingest, span));
     loch_timeline_advance(ingest->timeline, span->end, span->start);
     ingest->stats.records++;
     if (loch_timeline_wants_freeze(ingest->timeline))
@@ -150,6 +160,18 @@ static loch_status take_record(struct loch_ingest *ingest, const struct loch_wal
     loch_status st = put_record(ingest, span);
     loch_ingest_copy_end(ingest, loch_is_ok(st));
     return st;
+}
+
+/* After a failure: a record that is not in is as if it had never come. xact_end: last_xact_end
+ * before it. */
+static void take_back(struct loch_ingest *ingest, const struct loch_wal_span *span,
+                      loch_lsn xact_end)
+{
+    if (loch_timeline_last_record_lsn(ingest->timeline) >= span->end)
+        return;
+    loch_timeline_take_back(ingest->timeline);
+    loch_ingest_forget(ingest);
+    ingest->last_xact_end = xact_end;
 }
 
 /* Says which record it is. */
@@ -179,10 +201,11 @@ LOCH_STATUS loch_ingest_feed(struct loch_ingest *ingest, struct loch_slice bytes
                                  LOCH_LSN_ARG(ingest->scan.last_end));
             continue;
         }
+        const loch_lsn xact_end = ingest->last_xact_end;
         loch_status st = take_record(ingest, &span);
         if (!loch_is_ok(st)) {
-            ingest->failed = !ingest->untouched;
-            ingest->untouched = false;
+            ingest->failed = !loch_status_passes(st);
+            take_back(ingest, &span, xact_end);
             return name_failure(ingest, &span, st);
         }
     }

@@ -27,13 +27,15 @@ void loch_ingest_destroy(struct loch_ingest *ingest);
 loch_lsn loch_ingest_position(const struct loch_ingest *ingest);
 /* Bytes kept of a record that arrived in part; 0 when they are fewer than 16 KiB, as most are. */
 size_t loch_ingest_part_bytes(const struct loch_ingest *ingest);
-/* Forgets a record that arrived in part: the position goes back to last_record_lsn (a stream
- * broke). */
+/* Forgets a record that arrived in part, or could not be applied for the moment: the position goes
+ * back to last_record_lsn. LOCH_E_CORRUPT after a record that will not do another time either. */
 LOCH_STATUS loch_ingest_rewind(struct loch_ingest *ingest);
 /* Takes all of `bytes`. LOCH_E_CORRUPT: not WAL, or a record that makes no sense here;
  * LOCH_E_LIMIT: one that is too long for a page, has too long a value (LOCH_VERSION_MAX_BYTES), or
- * copies a database of more than the store's copy_max_bytes. The text names the record; the
- * timeline then stands at the one before it, and ingest can only be rewound or destroyed. */
+ * copies a database of more than the store's copy_max_bytes. What passes
+ * (loch_status_passes: a layer could not be read, there was no memory) can be fed again after
+ * loch_ingest_rewind. The text names the record; the timeline then stands at the one before it,
+ * with nothing of it put, and ingest can only be rewound or destroyed. */
 LOCH_STATUS loch_ingest_feed(struct loch_ingest *ingest, struct loch_slice bytes);
 /* Any thread: a feed that copies a database fails soon, with LOCH_E_UNAVAILABLE and nothing of the
  * record to be seen. What can be done then is loch_ingest_destroy, after the feed. */

@@ -39,19 +39,22 @@ struct loch_ingest {
     struct loch_xact_time newest_time; /* the newest entry, with xact_time_known */
     bool xact_time_known;              /* looked up since the start */
     loch_lsn last_xact_end;            /* of the newest record that ended a transaction */
-    bool failed;
-    bool untouched;     /* the record that failed has put nothing: it can be asked for again */
-    atomic_bool ending; /* nobody wants the rest of a long record any more */
+    bool failed;                       /* at a record that will not do another time either */
+    atomic_bool ending;                /* nobody wants the rest of a long record any more */
     struct loch_ingest_stats stats;
 };
 
 /* Puts what the effects of ingest->record (start..end, `bytes`) say. */
 LOCH_STATUS loch_ingest_apply(struct loch_ingest *ingest, const struct loch_wal_span *span);
 
+/* What is known of the store is read again when it is needed. */
+void loch_ingest_forget(struct loch_ingest *ingest);
+
 /* db_copy.c: whether ingest->effects copy a database. */
 bool loch_ingest_copies(const struct loch_ingest *ingest);
 /* Before anything of such a record is put. LOCH_E_LIMIT: more than the store's copy_max_bytes.
- * What else fails leaves the record untouched; else loch_ingest_copy_end has to follow. */
+ * LOCH_E_UNAVAILABLE: another is being copied, or what came before cannot be written. Once it is
+ * done loch_ingest_copy_end has to follow. */
 LOCH_STATUS loch_ingest_copy_begin(struct loch_ingest *ingest);
 /* The pages and maps of the source at this LSN become those of the copy. LOCH_E_UNAVAILABLE: the
  * ingest is ending. */

@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -229,17 +228,6 @@ static void fail(struct basebackup *b, loch_status st)
     destroy(b);
 }
 
-/* Signals are the loop's. */
-static loch_status start_thread(struct basebackup *b)
-{
-    sigset_t all, before;
-    (void)sigfillset(&all);
-    LOCH_ASSERT(pthread_sigmask(SIG_SETMASK, &all, &before) == 0);
-    b->running = pthread_create(&b->thread, NULL, backup_thread, b) == 0;
-    LOCH_ASSERT(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
-    return b->running ? LOCH_OK : LOCH_FAIL(LOCH_E_NO_MEMORY, "no thread for a basebackup");
-}
-
 static void start(struct basebackup *b)
 {
     struct page_conn *conn = b->request->conn;
@@ -252,8 +240,9 @@ static void start(struct basebackup *b)
         st = loch_view_readable(b->request->view, b->point.lsn);
     b->time = loch_env_wall_us(b->env) / 1000000;
     if (loch_is_ok(st))
-        st = start_thread(b);
-    if (!loch_is_ok(st)) {
+        st = loch_pageserver_thread(backup_thread, b, &b->thread);
+    b->running = loch_is_ok(st);
+    if (!b->running) {
         loch_view_destroy(b->request->view);
         b->request->view = NULL;
         fail(b, st);

@@ -454,9 +454,8 @@ static loch_status put_object(const struct loch_store *store, struct loch_keys *
         doubt->any = !loch_is_ok(st) && st.code != LOCH_E_STALE && st.code != LOCH_E_EXISTS;
     }
     if (loch_is_ok(st) && later != NULL) {
-        const struct loch_slice whole = loch_buf_slice(&sealed);
         *later = (struct loch_manifest_note){.tenant = *tenant, .generation = generation};
-        st = loch_sha256(&whole, 1, later->hash);
+        memcpy(later->hash, doubt->hash, sizeof later->hash);
     }
     if (loch_is_ok(st))
         *etag = next;
@@ -660,21 +659,23 @@ LOCH_STATUS loch_tenant_manifest_get(const struct loch_store *store, struct loch
 LOCH_STATUS loch_tenant_manifest_put_unnoted(const struct loch_store *store, struct loch_keys *keys,
                                              const struct loch_tenant_manifest *m,
                                              struct loch_etag *etag,
+                                             struct loch_manifest_doubt *doubt,
                                              struct loch_manifest_note *later)
 {
     struct loch_buf plain = {0};
     loch_status st = encode_tenant(m, &plain);
     if (loch_is_ok(st))
         st = put_object(store, keys, &m->tenant, NULL, m->generation, loch_buf_slice(&plain), etag,
-                        later, NULL);
+                        later, doubt);
     loch_buf_fini(&plain);
     return st;
 }
 
 LOCH_STATUS loch_tenant_manifest_put(const struct loch_store *store, struct loch_keys *keys,
-                                     const struct loch_tenant_manifest *m, struct loch_etag *etag)
+                                     const struct loch_tenant_manifest *m, struct loch_etag *etag,
+                                     struct loch_manifest_doubt *doubt)
 {
-    return loch_tenant_manifest_put_unnoted(store, keys, m, etag, NULL);
+    return loch_tenant_manifest_put_unnoted(store, keys, m, etag, doubt, NULL);
 }
 
 LOCH_STATUS loch_name_check(const char *name)

@@ -18,7 +18,7 @@
 
 /* Zero-initialised is valid; owns layers and control. */
 struct loch_manifest {
-    uint64_t generation; /* rises by one with every put */
+    uint64_t generation; /* rises with every put */
     struct loch_timeline_info info;
     loch_lsn disk_consistent_lsn;
     loch_lsn prev_lsn;              /* start of the record that ends at disk_consistent_lsn */
@@ -99,9 +99,10 @@ LOCH_STATUS loch_tenant_manifest_decode(struct loch_slice bytes, struct loch_ten
 LOCH_STATUS loch_tenant_manifest_get(const struct loch_store *store, struct loch_keys *keys,
                                      const struct loch_id *tenant, struct loch_tenant_manifest *out,
                                      struct loch_etag *etag);
-/* As loch_manifest_put. */
+/* As loch_manifest_put_anew. */
 LOCH_STATUS loch_tenant_manifest_put(const struct loch_store *store, struct loch_keys *keys,
-                                     const struct loch_tenant_manifest *m, struct loch_etag *etag);
+                                     const struct loch_tenant_manifest *m, struct loch_etag *etag,
+                                     struct loch_manifest_doubt *doubt);
 /* A tenant's manifest that was put. */
 struct loch_manifest_note {
     struct loch_id tenant;
@@ -113,6 +114,7 @@ struct loch_manifest_note {
 LOCH_STATUS loch_tenant_manifest_put_unnoted(const struct loch_store *store, struct loch_keys *keys,
                                              const struct loch_tenant_manifest *m,
                                              struct loch_etag *etag,
+                                             struct loch_manifest_doubt *doubt,
                                              struct loch_manifest_note *later);
 /* Remembers that this one was there, unless a newer one is remembered; a failure is logged. */
 void loch_manifest_note(const struct loch_store *store, const struct loch_manifest_note *note);

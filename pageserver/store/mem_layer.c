@@ -82,10 +82,9 @@ struct loch_mem_layer *loch_mem_layer_retain(struct loch_mem_layer *layer)
     return layer;
 }
 
-void loch_mem_layer_release(struct loch_mem_layer *layer)
+/* Its memory, when nothing is in it any more. */
+static void give_up_memory(struct loch_mem_layer *layer)
 {
-    if (layer == NULL || atomic_fetch_sub_explicit(&layer->refs, 1, memory_order_acq_rel) != 1)
-        return;
     while (layer->chunks != NULL) {
         struct loch_chunk *next = layer->chunks->next;
         loch_chunk_destroy(layer->chunks);
@@ -94,6 +93,13 @@ void loch_mem_layer_release(struct loch_mem_layer *layer)
     free(layer->nodes);
     free(layer->keys);
     free(layer->table);
+}
+
+void loch_mem_layer_release(struct loch_mem_layer *layer)
+{
+    if (layer == NULL || atomic_fetch_sub_explicit(&layer->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    give_up_memory(layer);
     pthread_rwlock_destroy(&layer->lock);
     free(layer);
 }
@@ -203,23 +209,29 @@ static loch_status arena_copy(struct loch_mem_layer *layer, struct loch_slice by
     return LOCH_OK;
 }
 
+static void fill_table(struct loch_mem_layer *layer)
+{
+    const uint32_t mask = layer->table_size - 1;
+    memset(layer->table, 0xff, layer->table_size * sizeof *layer->table);
+    for (uint32_t k = 0; k < layer->key_count; k++) {
+        uint32_t i = key_hash(&layer->keys[k].key) & mask;
+        while (layer->table[i] != NONE)
+            i = (i + 1) & mask;
+        layer->table[i] = k;
+    }
+}
+
 static loch_status rehash(struct loch_mem_layer *layer)
 {
     uint32_t size = layer->table_size == 0 ? TABLE_LEAST : layer->table_size * 2;
     uint32_t *table = malloc(size * sizeof *table);
     if (table == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a table of %u keys", size);
-    memset(table, 0xff, size * sizeof *table);
-    for (uint32_t k = 0; k < layer->key_count; k++) {
-        uint32_t i = key_hash(&layer->keys[k].key) & (size - 1);
-        while (table[i] != NONE)
-            i = (i + 1) & (size - 1);
-        table[i] = k;
-    }
     count_bytes(layer, (size - layer->table_size) * sizeof *table);
     free(layer->table);
     layer->table = table;
     layer->table_size = size;
+    fill_table(layer);
     return LOCH_OK;
 }
 
@@ -336,6 +348,76 @@ LOCH_STATUS loch_mem_layer_put(struct loch_mem_layer *layer, const struct loch_k
 {
     return loch_mem_layer_put_chains(layer, keys, kinds, count, version, NULL);
 }
+
+/* ---- taking back ---- */
+
+/* The key's marks and chain, from the versions that it has. */
+static void count_again(const struct loch_mem_layer *layer, struct slot_key *key)
+{
+    const struct node *nodes = layer->nodes;
+    uint64_t bytes = 0;
+    bool base = false;
+    uint32_t left = key->count;
+    key->mark = key->great = NONE;
+    key->chain = (struct loch_chain){0};
+    for (uint32_t n = key->newest; n != NONE && (!base || key->great == NONE); n = nodes[n].older) {
+        const bool record = nodes[n].kind != LOCH_VERSION_VALUE;
+        left--;
+        if (left % MARK_EVERY == 0 && key->mark == NONE)
+            key->mark = n;
+        if (left % (MARK_EVERY * MARK_EVERY) == 0 && key->great == NONE)
+            key->great = n;
+        if (!base && record) {
+            bytes += nodes[n].len;
+            key->chain.records++;
+        }
+        base = base || !record || nodes[n].kind == LOCH_VERSION_RECORD_INIT;
+    }
+    key->chain.bytes = (uint32_t)loch_min_u64(UINT32_MAX, bytes);
+    key->chain_known = base;
+}
+
+/* Keys and versions lie in the order in which they came. */
+static void take_back_locked(struct loch_mem_layer *layer, loch_lsn lsn)
+{
+    const uint32_t nodes = layer->node_count, keys = layer->key_count;
+    while (layer->node_count > 0 && layer->nodes[layer->node_count - 1].lsn > lsn) {
+        const struct node *node = &layer->nodes[--layer->node_count];
+        layer->keys[node->key].newest = node->older;
+        layer->keys[node->key].count--;
+    }
+    for (uint32_t n = layer->node_count; n < nodes; n++)
+        count_again(layer, &layer->keys[layer->nodes[n].key]);
+    while (layer->key_count > 0 && layer->keys[layer->key_count - 1].count == 0)
+        layer->key_count--;
+    if (layer->key_count < keys)
+        fill_table(layer);
+}
+
+static void empty_locked(struct loch_mem_layer *layer)
+{
+    give_up_memory(layer);
+    layer->nodes = NULL;
+    layer->keys = NULL;
+    layer->table = NULL;
+    layer->at = NULL;
+    layer->left = layer->chunk_bytes = 0;
+    layer->node_cap = layer->key_cap = layer->table_size = 0;
+    atomic_store_explicit(&layer->bytes, 0, memory_order_relaxed);
+}
+
+void loch_mem_layer_take_back(struct loch_mem_layer *layer, loch_lsn lsn)
+{
+    LOCH_ASSERT(layer->end_lsn == LOCH_LSN_MAX);
+    pthread_rwlock_wrlock(&layer->lock);
+    take_back_locked(layer, lsn);
+    layer->newest_lsn = loch_min_u64(layer->newest_lsn, lsn);
+    if (layer->node_count == 0)
+        empty_locked(layer);
+    pthread_rwlock_unlock(&layer->lock);
+}
+
+/* ---- reading ---- */
 
 static struct loch_version node_version(const struct node *node)
 {

@@ -24,8 +24,8 @@ void loch_mem_layer_release(struct loch_mem_layer *layer);
 
 /* Puts one version of each of `count` keys: version->bytes are copied once, and shared. kinds[i]
  * (of enum loch_version_kind) overrides version->kind when kinds is not NULL. version->lsn must not
- * be below an earlier one's. LOCH_E_NO_MEMORY (a part of the keys may have it then: the layer must
- * not be used any further). */
+ * be below an earlier one's. LOCH_E_NO_MEMORY (a part of the keys may have it then: it is to be
+ * taken back before the layer is used any further). */
 LOCH_STATUS loch_mem_layer_put(struct loch_mem_layer *layer, const struct loch_key *keys,
                                const uint8_t *kinds, size_t count,
                                const struct loch_version *version);
@@ -39,6 +39,10 @@ LOCH_STATUS loch_mem_layer_put_chains(struct loch_mem_layer *layer, const struct
                                       const uint8_t *kinds, size_t count,
                                       const struct loch_version *version,
                                       struct loch_mem_chain *chains);
+/* Takes out every version above `lsn`: the layer is as before they were put, but for memory that is
+ * given back with the layer, or now if none is left. Nobody may hold what a collect returned of
+ * them. Writer; not when frozen. */
+void loch_mem_layer_take_back(struct loch_mem_layer *layer, loch_lsn lsn);
 /* No more puts. end_lsn: the record boundary up to which it is complete. */
 void loch_mem_layer_freeze(struct loch_mem_layer *layer, loch_lsn end_lsn);
 

@@ -479,6 +479,11 @@ LOCH_STATUS loch_timeline_put_record(struct loch_timeline *t, const struct loch_
     return LOCH_OK;
 }
 
+void loch_timeline_take_back(struct loch_timeline *t)
+{
+    loch_mem_layer_take_back(t->open, loch_timeline_last_record_lsn(t));
+}
+
 void loch_timeline_advance(struct loch_timeline *t, loch_lsn end, loch_lsn start)
 {
     pthread_mutex_lock(&t->lock);

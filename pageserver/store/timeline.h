@@ -125,6 +125,8 @@ LOCH_STATUS loch_timeline_put_record(struct loch_timeline *t, const struct loch_
  * what pg/effects.h says for that kind of key. */
 LOCH_STATUS loch_timeline_put_op(struct loch_timeline *t, const struct loch_key *key, loch_lsn lsn,
                                  struct loch_slice op);
+/* Whatever was put above last_record_lsn is put no more: of a record that failed half-way. */
+void loch_timeline_take_back(struct loch_timeline *t);
 /* Everything of the records up to `end` has been put; the last of them starts at `start`. */
 void loch_timeline_advance(struct loch_timeline *t, loch_lsn end, loch_lsn start);
 /* True when the open layer has reached its size: the writer then calls loch_timeline_freeze at the

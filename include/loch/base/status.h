@@ -68,6 +68,14 @@ static inline bool loch_is_ok(loch_status st)
     return st.code == LOCH_E_OK;
 }
 
+/* Whether what failed so may succeed later with nothing else changed: the store or the system was
+ * short of something, or the key could not be used. Not a denial. */
+static inline bool loch_status_passes(loch_status st)
+{
+    return st.code == LOCH_E_IO || st.code == LOCH_E_UNAVAILABLE || st.code == LOCH_E_NO_MEMORY ||
+           st.code == LOCH_E_KMS_UNAVAILABLE;
+}
+
 /* The text of this thread's last recorded failure, without file and line; never NULL. Valid until
  * the thread's next LOCH_FAIL. */
 const char *loch_error_text(void);

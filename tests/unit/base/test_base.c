@@ -181,6 +181,16 @@ static void status_text(void **state)
     assert_ok(loch_status_about(LOCH_OK, "a/file"));
 }
 
+/* All others are as final as what was asked for. */
+static void status_passes(void **state)
+{
+    (void)state;
+    for (int code = LOCH_E_OK; code <= LOCH_E_LAST; code++)
+        assert_int_equal(loch_status_passes((loch_status){(enum loch_code)code}),
+                         code == LOCH_E_IO || code == LOCH_E_UNAVAILABLE ||
+                             code == LOCH_E_NO_MEMORY || code == LOCH_E_KMS_UNAVAILABLE);
+}
+
 static void arithmetic(void **state)
 {
     uint64_t v = 5;
@@ -199,7 +209,7 @@ int main(void)
         cmocka_unit_test(buf_consume),       cmocka_unit_test(crc_known_answer),
         cmocka_unit_test(crc_every_length),  cmocka_unit_test(secrets),
         cmocka_unit_test(many_secrets),      cmocka_unit_test(status_text),
-        cmocka_unit_test(arithmetic),
+        cmocka_unit_test(status_passes),     cmocka_unit_test(arithmetic),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

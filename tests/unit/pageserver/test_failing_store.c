@@ -5,6 +5,7 @@
 #include "../../../src/objstore/backend.h"
 
 #include "care/tenant_files.h"
+#include "care/tenants.h"
 #include "store/compact.h"
 #include "store/manifest.h"
 
@@ -117,15 +118,15 @@ static void a_put_whose_answer_is_lost_is_a_put(void **state)
     struct loch_etag etag = {0}, old;
     put_before(s, &f);
     f.lose_answers = 1;
-    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag)); /* if absent */
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag, NULL)); /* if absent */
     m.generation = 2;
     old = etag;
     f.lose_answers = 1;
-    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag)); /* if it matches */
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag, NULL)); /* if it matches */
     assert_string_not_equal(old.text, etag.text);
     m.generation = 3;
-    assert_ok(
-        loch_tenant_manifest_put(&s->store, s->keys, &m, &etag)); /* its ETag is the right one */
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag,
+                                       NULL)); /* its ETag is the right one */
     assert_int_equal(generation_there(s), 3);
 }
 
@@ -136,20 +137,72 @@ static void a_put_that_was_not_done_fails(void **state)
     struct loch_tenant_manifest m = {.tenant = s->tenant, .name = "acme", .generation = 1};
     struct loch_etag etag = {0}, first;
     put_before(s, &f);
-    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag));
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag, NULL));
     first = etag;
     m.generation = 2;
     f.refuse_puts = true;
-    assert_code(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag), LOCH_E_UNAVAILABLE);
+    assert_code(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag, NULL), LOCH_E_UNAVAILABLE);
     assert_non_null(strstr(loch_error_text(), "the store is away"));
     assert_string_equal(etag.text, first.text);
     assert_int_equal(generation_there(s), 1);
     f.refuse_puts = false;
-    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag));
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag, NULL));
     f.lose_answers = 1; /* somebody else's object is not taken for ours */
     m.generation = 3;
-    assert_code(loch_tenant_manifest_put(&s->store, s->keys, &m, &first), LOCH_E_STALE);
+    assert_code(loch_tenant_manifest_put(&s->store, s->keys, &m, &first, NULL), LOCH_E_STALE);
     assert_int_equal(generation_there(s), 2);
+}
+
+/* One change of the tenant, of its name. */
+static loch_status rename_tenant(struct loch_pageserver *ps, struct loch_tenant *tenant,
+                                 const char *name)
+{
+    struct loch_tenant_manifest next = {0};
+    assert_ok(loch_tenant_next(ps, tenant, &next));
+    snprintf(next.name, sizeof next.name, "%s", name);
+    const loch_status st = loch_tenant_put(ps, tenant, &next);
+    if (loch_is_ok(st))
+        loch_tenant_take(tenant, &next);
+    loch_tenant_manifest_fini(&next);
+    return st;
+}
+
+static void check_name(struct site *s, const struct loch_tenant *tenant, const char *name)
+{
+    struct loch_tenant_manifest m = {0};
+    assert_ok(loch_tenant_manifest_get(&s->store, s->keys, &s->tenant, &m, NULL));
+    assert_string_equal(m.name, name);
+    assert_string_equal(tenant->manifest.name, name);
+    assert_int_equal(m.generation, tenant->manifest.generation);
+    loch_tenant_manifest_fini(&m);
+}
+
+/* It told nobody that it was done, so the next goes over it. */
+static void a_change_that_was_done_and_failed_holds_up_no_other(void **state)
+{
+    struct site *s = *state;
+    struct failing f;
+    struct loch_pageserver ps = {.env = s->env, .keys = s->keys};
+    struct loch_tenant tenant = {.id = s->tenant,
+                                 .manifest = {.tenant = s->tenant, .name = "acme"}};
+    put_before(s, &f);
+    ps.store = s->store;
+    assert_ok(rename_tenant(&ps, &tenant, "first"));
+    for (int i = 0; i < 3; i++) {
+        f.lose_answers = 2; /* that it is there, and that it was put once more */
+        assert_code(rename_tenant(&ps, &tenant, "lost"), LOCH_E_IO);
+        f.refuse_gets = true; /* as long as it cannot be seen nothing is put */
+        assert_code(rename_tenant(&ps, &tenant, "blind"), LOCH_E_UNAVAILABLE);
+        f.refuse_gets = false;
+        assert_ok(rename_tenant(&ps, &tenant, i % 2 == 0 ? "second" : "third"));
+        check_name(s, &tenant, i % 2 == 0 ? "second" : "third");
+    }
+    f.refuse_puts = true; /* not done */
+    assert_code(rename_tenant(&ps, &tenant, "refused"), LOCH_E_UNAVAILABLE);
+    f.refuse_puts = false;
+    assert_ok(rename_tenant(&ps, &tenant, "last"));
+    check_name(s, &tenant, "last");
+    loch_tenant_manifest_fini(&tenant.manifest);
 }
 
 /* A timeline that is archived has objects, but no local directory. */
@@ -397,6 +450,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_SITE(a_put_whose_answer_is_lost_is_a_put),
         WITH_SITE(a_put_that_was_not_done_fails),
+        WITH_SITE(a_change_that_was_done_and_failed_holds_up_no_other),
         WITH_SITE(an_interrupted_removal_is_found_by_the_sweep),
         WITH_SITE(a_flush_that_fails_before_its_put_leaves_no_file),
         WITH_SITE(a_flush_whose_put_fails_goes_on_with_its_files),

@@ -292,6 +292,80 @@ static void chunks_are_kept_while_they_are_needed(void **state)
     assert_int_equal(loch_chunks_give_back() + loch_chunks_give_back(), 0); /* of no common size */
 }
 
+/* One version of some keys, of a kind and length by `n`; above `lsn` nothing is put. */
+static void put_some(struct loch_mem_layer *layer, loch_lsn lsn, uint32_t n)
+{
+    static const uint8_t kinds[] = {LOCH_VERSION_RECORD,      LOCH_VERSION_RECORD,
+                                    LOCH_VERSION_OP,          LOCH_VERSION_RECORD,
+                                    LOCH_VERSION_RECORD_INIT, LOCH_VERSION_VALUE};
+    const struct loch_key keys[3] = {page_key(1), page_key(2 + n % 5), page_key(10 + n / 4)};
+    const uint8_t own[3] = {LOCH_VERSION_RECORD, kinds[n % 6], kinds[n / 7 % 6]};
+    char text[64];
+    snprintf(text, sizeof text, "%0*u", (int)(n % 40 + 1), n);
+    const struct loch_version v = {
+        .lsn = lsn, .start_lsn = lsn - 1, .bytes = loch_slice_of(text, strlen(text))};
+    assert_ok(loch_mem_layer_put(layer, keys, own, 3, &v));
+}
+
+static void check_same(struct loch_mem_layer *a, struct loch_mem_layer *b, uint32_t block,
+                       loch_lsn lsn)
+{
+    const struct loch_key key = page_key(block);
+    struct loch_versions ours = {0}, theirs = {0};
+    struct loch_chain chain = {0}, wanted = {0};
+    bool base = false, other = false, known = false, same = false;
+    assert_ok(loch_mem_layer_collect(a, &key, 0, lsn, &ours, &base));
+    assert_ok(loch_mem_layer_collect(b, &key, 0, lsn, &theirs, &other));
+    assert_int_equal(base, other);
+    assert_int_equal(ours.count, theirs.count);
+    assert_int_equal(ours.passed, theirs.passed);
+    for (size_t i = 0; i < ours.count; i++) {
+        assert_int_equal(ours.items[i].lsn, theirs.items[i].lsn);
+        assert_int_equal(ours.items[i].kind, theirs.items[i].kind);
+        assert_int_equal(ours.items[i].bytes.len, theirs.items[i].bytes.len);
+        assert_memory_equal(ours.items[i].bytes.data, theirs.items[i].bytes.data,
+                            ours.items[i].bytes.len);
+    }
+    assert_int_equal(loch_mem_layer_chain(a, &key, &chain, &known),
+                     loch_mem_layer_chain(b, &key, &wanted, &same));
+    assert_int_equal(known, same);
+    assert_int_equal(chain.records, wanted.records);
+    assert_int_equal(chain.bytes, wanted.bytes);
+    loch_versions_fini(&ours);
+    loch_versions_fini(&theirs);
+}
+
+/* A layer that something was put into and taken back from is as one that never had it. */
+static void mem_takes_back(void **state)
+{
+    enum { ROUNDS = 9000 };
+    (void)state;
+    struct loch_mem_layer *layer = NULL, *twin = NULL;
+    assert_ok(loch_mem_layer_create(1, &layer));
+    assert_ok(loch_mem_layer_create(1, &twin));
+    for (uint32_t n = 0; n < ROUNDS; n++) {
+        const loch_lsn lsn = 10 + n;
+        for (uint32_t more = 0; n % 50 == 7 && more < n % 400; more++)
+            put_some(layer, lsn + more / 3, n + more * 3);
+        loch_mem_layer_take_back(layer, lsn - 1);
+        put_some(layer, lsn, n);
+        put_some(twin, lsn, n);
+    }
+    assert_int_equal(loch_mem_layer_versions(layer), loch_mem_layer_versions(twin));
+    for (loch_lsn lsn = 1; lsn < ROUNDS + 20; lsn += 7)
+        for (uint32_t block = 1; block < 7; block++)
+            check_same(layer, twin, block, lsn);
+    for (uint32_t block = 7; block < 20 + ROUNDS; block++)
+        check_same(layer, twin, block, ROUNDS);
+    loch_mem_layer_take_back(layer, 9);
+    assert_int_equal(loch_mem_layer_versions(layer), 0);
+    assert_int_equal(loch_mem_layer_bytes(layer), 0);
+    put_some(layer, 10, 0); /* it goes on */
+    loch_mem_layer_freeze(layer, 10);
+    loch_mem_layer_release(layer);
+    loch_mem_layer_release(twin);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +378,7 @@ int main(void)
         cmocka_unit_test(mem_keeps_values_of_every_size),
         cmocka_unit_test(mem_shares_a_records_bytes),
         cmocka_unit_test(mem_counts_chains),
+        cmocka_unit_test(mem_takes_back),
         cmocka_unit_test(chunks_are_kept_while_they_are_needed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -517,13 +517,13 @@ static void tenant_manifests_round_trip(void **state)
     snprintf(entry.name, sizeof entry.name, "main");
     assert_ok(loch_random_id(&entry.timeline));
     assert_ok(loch_tenant_manifest_add(&m, &entry));
-    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag));
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag, NULL));
     stale = etag;
     struct loch_etag again = {0};
-    assert_code(loch_tenant_manifest_put(&s->store, s->keys, &m, &again), LOCH_E_EXISTS);
+    assert_code(loch_tenant_manifest_put(&s->store, s->keys, &m, &again, NULL), LOCH_E_EXISTS);
     m.generation = 2;
-    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag));
-    assert_code(loch_tenant_manifest_put(&s->store, s->keys, &m, &stale), LOCH_E_STALE);
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag, NULL));
+    assert_code(loch_tenant_manifest_put(&s->store, s->keys, &m, &stale, NULL), LOCH_E_STALE);
     assert_ok(loch_tenant_manifest_get(&s->store, s->keys, &s->tenant, &back, &again));
     assert_string_equal(back.name, "acme");
     assert_int_equal(back.generation, 2);
@@ -554,11 +554,11 @@ static void an_older_manifest_is_refused(void **state)
     struct loch_buf old = {0};
     char name[LOCH_OBJECT_NAME_MAX], id[LOCH_ID_TEXT_BYTES], path[512], aside[600], text[16];
     snprintf(m.name, sizeof m.name, "acme");
-    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag));
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag, NULL));
     snprintf(name, sizeof name, "tenants/%s/manifest", loch_id_format(&s->tenant, id));
     assert_ok(loch_objstore_get(s->store.objstore, name, 1u << 20, &old, &etag));
     m.generation = 2;
-    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag));
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag, NULL));
     assert_ok(
         loch_objstore_put_if_match(s->store.objstore, name, &etag, loch_buf_slice(&old), &etag));
     assert_code(loch_tenant_manifest_get(&s->store, s->keys, &s->tenant, &back, &etag),
@@ -570,7 +570,7 @@ static void an_older_manifest_is_refused(void **state)
     snprintf(aside, sizeof aside, "%s-aside", path);
     assert_int_equal(rename(path, aside), 0);
     etag = (struct loch_etag){0};
-    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag));
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag, NULL));
     assert_int_equal(rename(aside, path), 0);
     assert_code(loch_tenant_manifest_get(&s->store, s->keys, &s->tenant, &back, &etag),
                 LOCH_E_CORRUPT);
@@ -598,12 +598,12 @@ static void a_manifest_is_noted_later_and_never_back(void **state)
     char name[LOCH_OBJECT_NAME_MAX], id[LOCH_ID_TEXT_BYTES];
     snprintf(m.name, sizeof m.name, "acme");
     snprintf(name, sizeof name, "tenants/%s/manifest", loch_id_format(&s->tenant, id));
-    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag));
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag, NULL));
     assert_ok(loch_objstore_get(s->store.objstore, name, 1u << 20, &old, NULL));
     m.generation = 2;
-    assert_ok(loch_tenant_manifest_put_unnoted(&s->store, s->keys, &m, &etag, &second));
+    assert_ok(loch_tenant_manifest_put_unnoted(&s->store, s->keys, &m, &etag, NULL, &second));
     m.generation = 3;
-    assert_ok(loch_tenant_manifest_put_unnoted(&s->store, s->keys, &m, &etag, &third));
+    assert_ok(loch_tenant_manifest_put_unnoted(&s->store, s->keys, &m, &etag, NULL, &third));
     assert_int_equal(second.generation, 2);
     loch_manifest_note(&s->store, &third);
     loch_manifest_note(&s->store, &second);
