@@ -680,6 +680,8 @@ void sk_daemon_stop(void *state)
     sk_export_stop(d);
     loch_timer_cancel(d->tick);
     d->tick = NULL;
+    loch_timer_cancel(d->beats);
+    d->beats = NULL;
     for (size_t i = 0; i < d->timeline_count; i++) {
         sk_timeline_quiesce(d->timelines[i], "the safekeeper stops");
         sk_timeline_tick(d->timelines[i]); /* persists a commit_lsn that moved */

@@ -96,6 +96,7 @@ struct sk_daemon {
     struct sk_looks looks;
     size_t lsn_series; /* timelines whose positions are metrics */
     struct loch_timer *tick;
+    struct loch_timer *beats; /* while a proposer waits because its timeline is held */
     bool stopping;
     uint64_t stop_by_ns;
     int exit_code;

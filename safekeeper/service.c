@@ -12,6 +12,9 @@
 #define FIRST_FRAME_NS    UINT64_C(10000000000) /* a connection that says nothing is closed */
 #define CLOSING_NS        UINT64_C(5000000000)  /* a refused peer that does not read likewise */
 #define REPLIES_MAX_BYTES (8u << 20)            /* a proposer that does not read its replies */
+#define BEAT_MS           1000u                 /* at most: what waits is answered so often */
+#define BEAT_LEAST_MS     100u
+#define WAITING_NS        UINT64_C(60000000000) /* then the clocks are compared anew */
 #define MANY              "the compute has connected again, and again: its oldest connection ends"
 
 void sk_conn_free(struct sk_conn *conn)
@@ -85,12 +88,12 @@ void sk_conn_refuse(struct sk_conn *conn, enum loch_code code, const char *text)
 
 /* ---- frames ---- */
 
-static loch_status check_version(uint32_t version, uint32_t least, uint32_t most)
+static loch_status check_version(uint32_t version, uint32_t ours)
 {
-    if (version < least || version > most)
+    if (version != ours)
         return LOCH_FAIL(LOCH_E_UNSUPPORTED,
                          "WAL protocol version %" PRIu32 "; this safekeeper speaks %u", version,
-                         most);
+                         ours);
     return LOCH_OK;
 }
 
@@ -126,7 +129,7 @@ static loch_status check_hello(struct sk_conn *conn, const struct loch_wal_hello
 {
     struct sk_timeline *tl;
 
-    LOCH_TRY(check_version(m->version, LOCH_WIRE_WAL_VERSION_LEAST, LOCH_WIRE_WAL_VERSION));
+    LOCH_TRY(check_version(m->version, LOCH_WIRE_WAL_VERSION));
     LOCH_TRY(find_timeline(conn, &m->tenant, &m->timeline, LOCH_RIGHT_WAL_PUSH, &tl));
     if (conn->identity.client_role != LOCH_ROLE_COMPUTE)
         return LOCH_FAIL(LOCH_E_DENIED, "only a compute pushes WAL");
@@ -171,9 +174,82 @@ static loch_status hello(struct sk_conn *conn, struct loch_slice payload)
     return LOCH_OK;
 }
 
+/* How long ago it was read. A thousandth less: no two clocks go alike. */
+static uint32_t since_ms(const struct sk_conn *conn, uint64_t now_ns)
+{
+    const uint64_t ms = (now_ns - conn->stamped_ns) / 1000000u;
+
+    return (uint32_t)loch_min_u64(ms - ms / 1000, UINT32_MAX);
+}
+
+/* Of all stamps that were read here the one is echoed that proves most: of the APPEND that was
+ * under way for the shortest time. One that came behind much WAL says less than an older one. */
+static void take_stamp(struct sk_conn *conn, uint64_t stamp_ms)
+{
+    const uint64_t now_ns = loch_env_now_ns(conn->daemon->env);
+
+    if (conn->stamp_ms != 0 &&
+        (stamp_ms < conn->stamp_ms || stamp_ms - conn->stamp_ms < since_ms(conn, now_ns)))
+        return;
+    conn->stamp_ms = stamp_ms;
+    conn->stamped_ns = now_ns;
+}
+
+/* A proposer that waits learns that this safekeeper is there, and has the tenant's keys: as if its
+ * APPEND had come without WAL. */
+static void beat(struct sk_conn *conn)
+{
+    struct sk_timeline *tl = conn->timeline;
+    struct loch_wal_append m;
+
+    if (loch_env_now_ns(conn->daemon->env) - conn->waits_ns > WAITING_NS) {
+        tl->hold_told = true; /* so that the next one waits */
+        sk_conn_refuse(conn, LOCH_E_LIMIT, tl->hold);
+        return;
+    }
+    if (tl->state != SK_ACTIVE || !loch_is_ok(sk_timeline_lease(tl)) ||
+        loch_stream_queued(conn->stream) > 0 ||
+        !loch_is_ok(loch_wal_append_decode(loch_buf_slice(&conn->waiting), &m)))
+        return;
+    m.bytes = (struct loch_slice){0};
+    m.commit_lsn = 0;
+    sk_timeline_append(tl, from(conn), &m);
+}
+
+static void beat_all(void *arg);
+
+/* As often as computes want to hear something, to go by the leases that their keys have here. */
+static loch_status arm_beats(struct sk_daemon *daemon)
+{
+    const struct loch_lease_settings *s = &daemon->lease_settings;
+    const uint64_t lease_ms = s->poll_ms + s->lease_ms;
+    uint64_t ms = BEAT_MS;
+
+    if (lease_ms != 0)
+        ms = loch_max_u64(BEAT_LEAST_MS, loch_min_u64(BEAT_MS, lease_ms / 4));
+    return loch_env_timer(daemon->env, ms, &daemon->beats, beat_all, daemon);
+}
+
+static void beat_all(void *arg)
+{
+    struct sk_daemon *daemon = arg;
+    bool more = false;
+
+    daemon->beats = NULL;
+    for (struct sk_conn *c = daemon->conns; c != NULL; c = c->next) {
+        if (c->waiting.len == 0 || c->gone || c->closing)
+            continue;
+        beat(c);
+        more = true;
+    }
+    if (more && !loch_is_ok(arm_beats(daemon)))
+        loch_log_failure("those that wait hear nothing");
+}
+
 /* The timeline is held: every other connection ends with the reason, which its proposer logs; those
- * between wait in silence, or it would come and go all the time. What waits is not read from, so
- * its end goes unseen: when a proposer has come again, its connection before is done with. */
+ * between wait, or it would come and go all the time, and only hear that we live (beat_all). What
+ * waits is not read from, so its end goes unseen: when a proposer has come again, its connection
+ * before is done with. */
 static loch_status hold(struct sk_conn *conn, struct loch_slice payload)
 {
     struct sk_timeline *tl = conn->timeline;
@@ -184,7 +260,10 @@ static loch_status hold(struct sk_conn *conn, struct loch_slice payload)
     for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next)
         if (c != conn && c->timeline == tl && c->waiting.len > 0)
             sk_conn_refuse(c, LOCH_E_LIMIT, tl->hold);
+    if (tl->daemon->beats == NULL)
+        LOCH_TRY(arm_beats(tl->daemon));
     LOCH_TRY(loch_buf_append(&conn->waiting, payload.data, payload.len));
+    conn->waits_ns = loch_env_now_ns(tl->daemon->env);
     loch_stream_read(conn->stream, false);
     return LOCH_OK;
 }
@@ -195,6 +274,7 @@ static loch_status append(struct sk_conn *conn, struct loch_slice payload)
     struct loch_wal_append m;
 
     LOCH_TRY(loch_wal_append_decode(payload, &m));
+    take_stamp(conn, m.stamp_ms);
     loch_acceptor_look(conn->timeline->acceptor, &view);
     if (m.bytes.len > 0 && m.term == view.term && sk_limits_held(conn->timeline))
         return hold(conn, payload);
@@ -264,7 +344,7 @@ static loch_status first_frame(struct sk_conn *conn, uint8_t type, struct loch_s
         struct loch_wal_pull m;
         struct sk_timeline *tl;
         LOCH_TRY(loch_wal_pull_decode(payload, &m));
-        LOCH_TRY(check_version(m.version, LOCH_WIRE_PULL_VERSION, LOCH_WIRE_PULL_VERSION));
+        LOCH_TRY(check_version(m.version, LOCH_WIRE_PULL_VERSION));
         LOCH_TRY(find_timeline(conn, &m.tenant, &m.timeline, LOCH_RIGHT_WAL_PULL, &tl));
         conn->kind = SK_CONN_PULL;
         conn->timeline = tl;
@@ -406,10 +486,23 @@ static struct sk_conn *find_push(struct sk_timeline *tl, uint64_t number)
     return NULL;
 }
 
-static void encode(struct loch_writer *w, const struct loch_acceptor_message *m)
+static void encode_append_reply(struct loch_writer *w, const struct sk_conn *conn,
+                                const struct loch_wal_append_reply *m)
+{
+    struct loch_wal_append_reply reply = *m;
+
+    if (loch_is_ok(sk_timeline_lease(conn->timeline)))
+        reply.echo_ms = conn->stamp_ms;
+    if (reply.echo_ms != 0)
+        reply.since_ms = since_ms(conn, loch_env_now_ns(conn->daemon->env));
+    loch_wal_append_reply_encode(w, &reply);
+}
+
+static void encode(struct loch_writer *w, const struct sk_conn *conn,
+                   const struct loch_acceptor_message *m)
 {
     if (m->type == LOCH_WAL_APPEND_REPLY)
-        loch_wal_append_reply_encode(w, &m->u.append_reply);
+        encode_append_reply(w, conn, &m->u.append_reply);
     else if (m->type == LOCH_WAL_HELLO_REPLY)
         loch_wal_hello_reply_encode(w, &m->u.hello_reply);
     else if (m->type == LOCH_WAL_VOTE_REPLY)
@@ -457,7 +550,7 @@ void sk_service_send(struct sk_timeline *tl, uint64_t number,
         conn->told_fenced = true;
     }
     loch_writer_init(&w, &out);
-    encode(&w, message);
+    encode(&w, conn, message);
     loch_status st = loch_writer_finish(&w);
     if (!loch_is_ok(st))
         sk_daemon_fail_stop("cannot answer a proposer", st);

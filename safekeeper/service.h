@@ -21,6 +21,9 @@ struct sk_conn {
 
     uint64_t number;           /* PUSH: the acceptor's name for it */
     struct loch_buf waiting;   /* PUSH: an APPEND that waits until the timeline is no longer held */
+    uint64_t waits_ns;         /* PUSH: since when */
+    uint64_t stamp_ms;         /* PUSH: echoed: of an APPEND that was read here; 0: none */
+    uint64_t stamped_ns;       /* PUSH: when it was read */
     struct loch_id pageserver; /* PUSH: the compute's */
     uint32_t told_epoch;       /* PUSH: of the newest wire keys that it was sent here; 0: none */
     bool told_fenced;          /* PUSH: the log knows that it was */

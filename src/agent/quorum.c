@@ -58,7 +58,7 @@ struct loch_quorum {
     bool closed;
     bool was_full;
     uint64_t random;
-    uint64_t heard_ms;                    /* the last answer of any */
+    uint64_t begun_ms;
     uint64_t stuck_ms;                    /* since when it looks so; 0: it does not */
     struct peer *peers[LOCH_MEMBERS_MAX]; /* by slot; NULL: nobody sits there */
 };
@@ -397,8 +397,6 @@ static loch_status on_frame(void *arg, uint8_t type, struct loch_slice payload)
 
     if (q->closed || p->stream == NULL)
         return LOCH_OK;
-    if (type != LOCH_WAL_ERROR)
-        q->heard_ms = now_ms(q);
     if (type == LOCH_WAL_HELLO_REPLY) {
         if (p->told)
             LOCH_INFO("safekeeper %u at %s is back", p->index + 1, p->server->address);
@@ -641,7 +639,7 @@ loch_status loch_quorum_create(const struct loch_quorum_order *order, struct loc
     if (q == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for the quorum");
     q->o = *order;
-    q->heard_ms = now_ms(q);
+    q->begun_ms = now_ms(q);
     LOCH_TRY_OUT(st, loch_env_random(order->env, &q->random, sizeof q->random));
     LOCH_TRY_OUT(st, make_proposer(q));
     LOCH_TRY_OUT(st, loch_wal_window_init(&q->window, order->window_bytes));
@@ -737,7 +735,7 @@ void loch_quorum_look(const struct loch_quorum *q, struct loch_quorum_view *out)
                                      .commit_lsn = view.commit_lsn,
                                      .reader_lsn = view.reader_lsn,
                                      .persisted_lsn = view.persisted_lsn,
-                                     .heard_ms = q->heard_ms};
+                                     .heard_ms = loch_max_u64(q->begun_ms, view.heard_ms)};
 }
 
 bool loch_quorum_member(const struct loch_quorum *q, uint32_t index,

@@ -56,7 +56,7 @@ struct loch_quorum_view {
     uint64_t term, highest_term;
     loch_lsn start_lsn, end_lsn, commit_lsn;
     loch_lsn reader_lsn, persisted_lsn;
-    uint64_t heard_ms; /* when a safekeeper last answered; at first: when it began */
+    uint64_t heard_ms; /* a safekeeper has answered then or later; at first: when it began */
 };
 void loch_quorum_look(const struct loch_quorum *q, struct loch_quorum_view *out);
 struct loch_quorum_member_view {

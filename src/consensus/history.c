@@ -1,6 +1,8 @@
 /* Holds: arithmetic on term histories. Invariant: pure functions of their arguments. */
 #include "loch/consensus/history.h"
 
+#include "mutation.h"
+
 bool loch_history_equal(const struct loch_term_history *a, const struct loch_term_history *b)
 {
     if (a->count != b->count)
@@ -24,6 +26,16 @@ uint32_t loch_history_cut(const struct loch_term_history *h, loch_lsn flush)
 uint64_t loch_history_term(const struct loch_term_history *h, uint32_t count)
 {
     return count == 0 ? 0 : h->entries[count - 1].term;
+}
+
+bool loch_history_further(const struct loch_wal_vote_reply *b, const struct loch_wal_vote_reply *a)
+{
+    const uint64_t term_a = loch_history_term(&a->history, a->history.count);
+    const uint64_t term_b = loch_history_term(&b->history, b->history.count);
+
+    if (LOCH_MUTATED(DONOR_BY_LSN) || term_a == term_b)
+        return b->flush_lsn > a->flush_lsn;
+    return term_b > term_a;
 }
 
 bool loch_history_common(const struct loch_term_history *leader,

@@ -33,7 +33,8 @@
     X(PEER_NOT_CUT, "peer-history-without-cut", "a peer's history is taken, the own tail is kept") \
     X(PEER_OLDER, "peer-of-older-term", "the history of a peer that is behind is taken")           \
     X(ORDER_KEPT, "order-kept", "chunks ordered under the history before the peer's are taken")    \
-    X(AMNESIAC, "amnesiac-returns", "what lost its disk comes back as the member it was")
+    X(AMNESIAC, "amnesiac-returns", "what lost its disk comes back as the member it was")          \
+    X(HEARD_AT_ARRIVAL, "heard-at-arrival", "an answer that was held back counts as given now")
 
 enum loch_mutation {
     LOCH_MUTATION_NONE = 0,

@@ -26,8 +26,10 @@ struct member {
     loch_lsn under_way[2]; /* ends of the two oldest APPENDs without an answer; 0: none */
     loch_lsn told_commit;
     bool recovering;
-    uint64_t owes_ms; /* since when an answer is awaited; 0: none is */
-    uint64_t sent_ms; /* when something was sent last */
+    uint64_t owes_ms;  /* since when an answer is awaited; 0: none is */
+    uint64_t sent_ms;  /* when something was sent last */
+    uint64_t asked_ms; /* no HELLO, VOTE or ELECTED whose answer counts was sent before */
+    uint64_t said_ms;  /* it has answered then, or later, on this connection; 0: not yet */
 };
 
 struct loch_proposer {
@@ -41,6 +43,7 @@ struct loch_proposer {
     loch_lsn start_lsn, start_prev_lsn, commit_lsn;
     loch_lsn window_start, window_end;
     loch_lsn reader_lsn, persisted_lsn;
+    uint64_t heard_ms; /* the latest said_ms of any */
     struct loch_term_history history;
     struct member members[LOCH_MEMBERS_MAX];
 };
@@ -138,7 +141,7 @@ static loch_status push_send(struct loch_proposer *p, struct loch_proposer_now n
 static void forget_connection(struct member *m)
 {
     m->connected = m->greeted = m->installed = m->recovering = false;
-    m->owes_ms = 0;
+    m->owes_ms = m->said_ms = 0;
 }
 
 static loch_status push_close(struct loch_proposer *p, uint32_t i, const char *text,
@@ -243,17 +246,6 @@ static loch_status send_elected(struct loch_proposer *p, struct loch_proposer_no
     return push_send(p, now, i, &message, true, out);
 }
 
-/* Is b's log further than a's? */
-static bool is_further(const struct loch_wal_vote_reply *b, const struct loch_wal_vote_reply *a)
-{
-    const uint64_t term_a = loch_history_term(&a->history, a->history.count);
-    const uint64_t term_b = loch_history_term(&b->history, b->history.count);
-
-    if (LOCH_MUTATED(DONOR_BY_LSN) || term_a == term_b)
-        return b->flush_lsn > a->flush_lsn;
-    return term_b > term_a;
-}
-
 static uint32_t pick_donor(const struct loch_proposer *p)
 {
     uint32_t donor = LOCH_MEMBERS_MAX;
@@ -261,7 +253,7 @@ static uint32_t pick_donor(const struct loch_proposer *p)
     for (uint32_t i = 0; i < LOCH_MEMBERS_MAX; i++) {
         const struct member *m = &p->members[i];
         if (m->voted &&
-            (donor == LOCH_MEMBERS_MAX || is_further(&m->vote, &p->members[donor].vote)))
+            (donor == LOCH_MEMBERS_MAX || loch_history_further(&m->vote, &p->members[donor].vote)))
             donor = i;
     }
     LOCH_ASSERT(donor < LOCH_MEMBERS_MAX);
@@ -329,7 +321,8 @@ static loch_status send_append(struct loch_proposer *p, struct loch_proposer_now
         .u.append = {.term = p->term,
                      .generation = p->membership.generation,
                      .begin = begin,
-                     .commit_lsn = p->commit_lsn}};
+                     .commit_lsn = p->commit_lsn,
+                     .stamp_ms = now.ms}};
     m->told_commit = p->commit_lsn;
     /* A bare commit_lsn is not answered, but where it tells of a gap. */
     return push_send(p, now, i, &message, len > 0 || !news || m->recovering, out);
@@ -459,6 +452,7 @@ loch_status loch_proposer_connected(struct loch_proposer *p, struct loch_propose
         return LOCH_OK;
     forget_connection(m);
     m->connected = true;
+    m->asked_ms = now.ms;
     return send_hello(p, now, member, out);
 }
 
@@ -475,6 +469,19 @@ static struct member *answered(struct loch_proposer *p, uint32_t i, uint64_t ter
     p->highest_term = loch_max_u64(p->highest_term, term);
     p->members[i].owes_ms = 0;
     return &p->members[i];
+}
+
+static void heard(struct loch_proposer *p, struct member *m, uint64_t ms)
+{
+    m->said_ms = loch_max_u64(m->said_ms, ms);
+    p->heard_ms = loch_max_u64(p->heard_ms, ms);
+}
+
+/* The answer to a HELLO, VOTE or ELECTED: it was given no earlier than that was asked. */
+static void took_answer(struct loch_proposer *p, struct loch_proposer_now now, struct member *m)
+{
+    heard(p, m, m->asked_ms);
+    m->asked_ms = now.ms; /* not in adopt: what was asked before may be answered under it */
 }
 
 /* An answer given under another configuration counts for nothing. */
@@ -518,6 +525,7 @@ loch_status loch_proposer_hello_reply(struct loch_proposer *p, struct loch_propo
     if (m->min_compute_epoch > p->config.compute_epoch)
         return become_fenced(p, member, "a newer compute has taken over", out);
     who->greeted = true;
+    took_answer(p, now, who);
     return go_on(p, now, member, out);
 }
 
@@ -538,6 +546,7 @@ loch_status loch_proposer_vote_reply(struct loch_proposer *p, struct loch_propos
     if (!LOCH_MUTATED(UNCUT_HISTORY))
         who->vote.history.count = loch_history_cut(&m->history, m->flush_lsn);
     who->voted = true;
+    took_answer(p, now, who);
     return quorum_voted(p) ? become_leader(p, now, out) : LOCH_OK;
 }
 
@@ -557,6 +566,7 @@ loch_status loch_proposer_elected_reply(struct loch_proposer *p, struct loch_pro
     if (m->flush_lsn > p->window_end)
         return push_close(p, member, "holds WAL that was never sent", out);
     who->installed = true;
+    took_answer(p, now, who);
     who->held = loch_max_u64(who->held, m->flush_lsn);
     who->write_lsn = who->sent_lsn = m->flush_lsn;
     who->under_way[0] = who->under_way[1] = 0;
@@ -569,8 +579,13 @@ loch_status loch_proposer_append_reply(struct loch_proposer *p, struct loch_prop
                                        uint32_t member, const struct loch_wal_append_reply *m,
                                        struct loch_proposer_effects *out)
 {
+    const uint64_t owes_ms = p->members[member].owes_ms;
     struct member *who = answered(p, member, m->term);
 
+    /* It says itself when it was given, however long it was under way. */
+    heard(p, who, LOCH_MUTATED(HEARD_AT_ARRIVAL) ? now.ms : loch_wal_said_ms(m, now.ms));
+    if (owes_ms != 0 && who->said_ms < who->sent_ms)
+        who->owes_ms = loch_max_u64(owes_ms, who->said_ms);
     if (out_of_term(p, m->term) || is_stale(p, m->generation) || !who->installed)
         return LOCH_OK;
     if (m->write_lsn > p->window_end || m->flush_lsn > m->write_lsn)
@@ -580,7 +595,7 @@ loch_status loch_proposer_append_reply(struct loch_proposer *p, struct loch_prop
     p->reader_lsn = loch_max_u64(p->reader_lsn, m->reader_lsn);
     p->persisted_lsn = loch_max_u64(p->persisted_lsn, m->persisted_lsn);
     if (who->sent_lsn > who->write_lsn && !who->recovering)
-        who->owes_ms = now.ms;
+        who->owes_ms = loch_max_u64(who->owes_ms, who->said_ms);
     LOCH_TRY(advance_commit(p, now, out));
     return pump(p, now, member, out);
 }
@@ -756,6 +771,7 @@ void loch_proposer_look(const struct loch_proposer *p, struct loch_proposer_view
                                        .donor = p->donor,
                                        .reader_lsn = p->reader_lsn,
                                        .persisted_lsn = p->persisted_lsn,
+                                       .heard_ms = p->heard_ms,
                                        .needed_from = p->window_end,
                                        .history = &p->history,
                                        .membership = &p->membership};

@@ -8,6 +8,9 @@
 #include <stdlib.h>
 
 #define SERVER_KEY_BYTES 1024u
+#define PAGESERVER_VERSION                                                                         \
+    3u /* older HELLOs named none; they are read to be refused by version                          \
+        */
 
 void loch_term_history_fini(struct loch_term_history *h)
 {
@@ -92,6 +95,13 @@ void loch_wal_pull_state_fini(struct loch_wal_pull_state *m)
     loch_membership_fini(&m->membership);
 }
 
+uint64_t loch_wal_said_ms(const struct loch_wal_append_reply *m, uint64_t now_ms)
+{
+    if (m->echo_ms == 0 || m->echo_ms > now_ms) /* later than now is no stamp of ours */
+        return 0;
+    return loch_min_u64(now_ms, m->echo_ms + m->since_ms);
+}
+
 /* Finishes a decoder that owns a history: the history dies with a bad payload. */
 static loch_status finish_with_history(const struct loch_reader *r, const char *what,
                                        struct loch_term_history *h)
@@ -112,7 +122,7 @@ void loch_wal_hello_encode(struct loch_writer *w, const struct loch_wal_hello *m
     loch_write_u64(w, m->system_id);
     loch_write_u32(w, m->pg_version);
     loch_write_u32(w, m->segment_bytes);
-    if (m->version > LOCH_WIRE_WAL_VERSION_LEAST)
+    if (m->version >= PAGESERVER_VERSION)
         loch_write_id(w, &m->pageserver);
     loch_frame_end(w, mark);
 }
@@ -129,7 +139,7 @@ loch_status loch_wal_hello_decode(struct loch_slice payload, struct loch_wal_hel
     m.system_id = loch_read_u64(&r);
     m.pg_version = loch_read_u32(&r);
     m.segment_bytes = loch_read_u32(&r);
-    if (m.version > LOCH_WIRE_WAL_VERSION_LEAST)
+    if (m.version >= PAGESERVER_VERSION)
         m.pageserver = loch_read_id(&r);
     LOCH_TRY(loch_reader_finish(&r, "HELLO"));
     *out = m;
@@ -275,6 +285,7 @@ void loch_wal_append_encode(struct loch_writer *w, const struct loch_wal_append 
     loch_write_u64(w, m->generation);
     loch_write_u64(w, m->begin);
     loch_write_u64(w, m->commit_lsn);
+    loch_write_u64(w, m->stamp_ms);
     loch_write_bytes(w, m->bytes.data, m->bytes.len);
     loch_frame_end(w, mark);
 }
@@ -288,6 +299,7 @@ loch_status loch_wal_append_decode(struct loch_slice payload, struct loch_wal_ap
     m.generation = loch_read_u64(&r);
     m.begin = loch_read_u64(&r);
     m.commit_lsn = loch_read_u64(&r);
+    m.stamp_ms = loch_read_u64(&r);
     m.bytes = loch_read_bytes(&r, loch_reader_left(&r));
     if (m.bytes.len > LOCH_WAL_CHUNK_BYTES || m.begin > UINT64_MAX - m.bytes.len)
         r.bad = true;
@@ -306,6 +318,8 @@ void loch_wal_append_reply_encode(struct loch_writer *w, const struct loch_wal_a
     loch_write_u64(w, m->commit_lsn);
     loch_write_u64(w, m->reader_lsn);
     loch_write_u64(w, m->persisted_lsn);
+    loch_write_u64(w, m->echo_ms);
+    loch_write_u32(w, m->since_ms);
     loch_frame_end(w, mark);
 }
 
@@ -322,6 +336,8 @@ loch_status loch_wal_append_reply_decode(struct loch_slice payload,
     m.commit_lsn = loch_read_u64(&r);
     m.reader_lsn = loch_read_u64(&r);
     m.persisted_lsn = loch_read_u64(&r);
+    m.echo_ms = loch_read_u64(&r);
+    m.since_ms = loch_read_u32(&r);
     LOCH_TRY(loch_reader_finish(&r, "APPEND_REPLY"));
     *out = m;
     return LOCH_OK;

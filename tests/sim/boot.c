@@ -202,6 +202,7 @@ void boot_deliver(struct world *w, struct message *m)
     } else {
         must(loch_proposer_fenced(p, c->slot, &m->up.u.fenced, &effects));
     }
+    check_heard(w, c->boot);
     if (world_random(w) % 2 == 0)
         must(loch_proposer_tell(p, now_of(w), &effects));
     carry_out(w, c->boot, &effects);

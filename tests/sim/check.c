@@ -199,3 +199,17 @@ void check_commit(struct world *w, uint32_t b, loch_lsn lsn)
     w->committed.end = loch_max_u64(w->committed.end, lsn);
     check_durable(w);
 }
+
+void check_heard(struct world *w, uint32_t b)
+{
+    const struct boot *boot = w->boots[b];
+    struct loch_proposer_view view;
+
+    /* Other defects are to be caught by what they do to WAL. */
+    if (loch_mutation != LOCH_MUTATION_NONE && !LOCH_MUTATED(HEARD_AT_ARRIVAL))
+        return;
+    loch_proposer_look(boot->proposer, &view);
+    if (view.heard_ms > boot->said_ms)
+        violation(w, "compute %u has heard at %" PRIu64 " ms what was said at %" PRIu64, b,
+                  view.heard_ms, boot->said_ms);
+}

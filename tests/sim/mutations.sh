@@ -17,4 +17,4 @@ for name in $("$sim" --list-mutations | cut -d' ' -f1); do
     fi
 done
 echo "$caught mutations caught"
-[ "$failed" -eq 0 ] && [ "$caught" -ge 27 ]
+[ "$failed" -eq 0 ] && [ "$caught" -ge 28 ]

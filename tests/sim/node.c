@@ -82,12 +82,17 @@ static void take_persist(struct world *w, struct node *n, struct loch_acceptor_e
         e->control = (struct loch_acceptor_control){0}; /* the queue owns it now */
 }
 
-static void send_up(struct world *w, struct node *n, uint32_t i,
-                    const struct loch_acceptor_effect *e)
+static void send_up(struct world *w, struct node *n, uint32_t i, struct loch_acceptor_effect *e)
 {
     const uint32_t conn = (uint32_t)e->conn - 1;
+    const struct conn *c = &w->conns[conn];
     struct log *copy = NULL;
 
+    w->boots[c->boot]->said_ms = w->now_ms;
+    if (e->message.type == LOCH_WAL_APPEND_REPLY && c->stamp_ms != 0) {
+        e->message.u.append_reply.echo_ms = c->stamp_ms;
+        e->message.u.append_reply.since_ms = (uint32_t)(w->now_ms - c->read_ms);
+    }
     check_answer(w, i, conn, &e->message);
     if (e->message.type == LOCH_WAL_VOTE_REPLY && e->message.u.vote_reply.granted) {
         copy = malloc(sizeof *copy);
@@ -288,7 +293,7 @@ void node_disk_step(struct world *w, uint32_t i)
 
 void node_deliver(struct world *w, const struct message *m)
 {
-    const struct conn *c = &w->conns[m->conn];
+    struct conn *c = &w->conns[m->conn];
     struct node *n = &w->nodes[c->node];
     struct loch_acceptor_effects effects = {0};
 
@@ -306,6 +311,10 @@ void node_deliver(struct world *w, const struct message *m)
     } else {
         struct loch_wal_append append = m->down.u.append;
         append.bytes = loch_slice_of(NULL, m->cell_count);
+        if (append.stamp_ms > c->stamp_ms) {
+            c->stamp_ms = append.stamp_ms;
+            c->read_ms = w->now_ms;
+        }
         must(loch_acceptor_append(n->acceptor, from, &append, &effects));
     }
     carry_out(w, c->node, &effects, m);

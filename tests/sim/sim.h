@@ -82,11 +82,13 @@ struct boot {
     bool elected, running; /* running: a server writes WAL */
     uint64_t term;
     loch_lsn start_lsn, commit_lsn;
+    uint64_t said_ms; /* when any node last sent it something: the world's memory */
 };
 
 struct conn {
     uint32_t boot, slot, node, incarnation;
     bool boot_open, node_open;
+    uint64_t stamp_ms, read_ms; /* of an APPEND that the node has read; 0: none */
 };
 
 enum route { TO_NODE, TO_BOOT, PEER_CHUNK, PEER_STATE };
@@ -235,6 +237,8 @@ void check_answer(struct world *w, uint32_t i, uint32_t conn,
 void check_elected(struct world *w, uint32_t b);
 void check_commit(struct world *w, uint32_t b, loch_lsn lsn);
 void check_durable(struct world *w);
+/* However late an answer arrives: nobody believes that a node lived when it did not. */
+void check_heard(struct world *w, uint32_t b);
 void check_config(struct world *w, const struct loch_membership *m, const char *who, uint32_t i);
 
 #endif

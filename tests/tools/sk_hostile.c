@@ -422,8 +422,8 @@ static void append_at_the_end(struct tool *t)
 
 static void append_too_much(struct tool *t)
 {
-    raw(&t->leader, 1 + 32 + LOCH_WAL_CHUNK_BYTES + 1, LOCH_WAL_APPEND,
-        32 + LOCH_WAL_CHUNK_BYTES + 1);
+    raw(&t->leader, 1 + 40 + LOCH_WAL_CHUNK_BYTES + 1, LOCH_WAL_APPEND,
+        40 + LOCH_WAL_CHUNK_BYTES + 1);
 }
 
 /* Where a record begins in what wal_gen makes at t->gen.lsn. */

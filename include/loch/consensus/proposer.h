@@ -55,8 +55,8 @@ struct loch_proposer_config {
     /* Borrowed. A HELLO_REPLY must come from its member. Generation 0: nothing is known but nodes
      * to ask (ids and nodes are both the node's); the first answer tells the configuration. */
     struct loch_membership membership;
-    uint64_t window_bytes;        /* most WAL sent to a member and not yet written there */
-    uint64_t reply_timeout_ms;    /* a member that owes an answer longer is closed */
+    uint64_t window_bytes;     /* most WAL sent to a member and not yet written there */
+    uint64_t reply_timeout_ms; /* a member that owes an answer, and is silent, longer is closed */
     uint64_t election_timeout_ms; /* a vote without an end is tried again */
     uint64_t heartbeat_ms;        /* an idle member gets an empty APPEND */
 };
@@ -175,6 +175,9 @@ struct loch_proposer_view {
     bool news;                          /* a member has not been told the commit_lsn */
     uint32_t donor;                     /* slot */
     loch_lsn reader_lsn, persisted_lsn; /* the pageserver's, as far as any member told */
+    /* A member has answered at this time or later, by the events' clock, however long its answers
+     * were under way; 0: none has. */
+    uint64_t heard_ms;
     /* No connected member in range still needs WAL below this; the host may drop it, and must drop
      * more when its memory's limit wants it. */
     loch_lsn needed_from;

@@ -10,15 +10,14 @@
 #include "loch/base/buf.h"
 #include "loch/base/types.h"
 
-#define LOCH_WIRE_WAL_VERSION       3u /* of HELLO: 2 had no pageserver, and gets no KEYS */
-#define LOCH_WIRE_WAL_VERSION_LEAST 2u
-#define LOCH_WIRE_PULL_VERSION      2u
-#define LOCH_TERM_HISTORY_MAX       65536u
-#define LOCH_WAL_CHUNK_BYTES        (128u << 10) /* most WAL in one APPEND or PULL_DATA */
-#define LOCH_MEMBERS_MAX            9u /* of both sets together while a change is under way */
-#define LOCH_WAL_KEYS_MAX           (LOCH_MEMBERS_MAX + 1u)
-#define LOCH_MEMBER_ADDRESS_BYTES   128u
-#define LOCH_WIRE_ERROR_TEXT_BYTES  1000u
+#define LOCH_WIRE_WAL_VERSION      4u /* of HELLO: 3 had no stamps, 2 no pageserver either */
+#define LOCH_WIRE_PULL_VERSION     2u
+#define LOCH_TERM_HISTORY_MAX      65536u
+#define LOCH_WAL_CHUNK_BYTES       (128u << 10) /* most WAL in one APPEND or PULL_DATA */
+#define LOCH_MEMBERS_MAX           9u /* of both sets together while a change is under way */
+#define LOCH_WAL_KEYS_MAX          (LOCH_MEMBERS_MAX + 1u)
+#define LOCH_MEMBER_ADDRESS_BYTES  128u
+#define LOCH_WIRE_ERROR_TEXT_BYTES 1000u
 
 enum loch_wal_type {
     LOCH_WAL_HELLO = 1, /* proposer -> safekeeper, first */
@@ -77,7 +76,7 @@ struct loch_wal_hello {
     uint64_t system_id;  /* PostgreSQL's */
     uint32_t pg_version; /* such as 150020 */
     uint32_t segment_bytes;
-    /* The node that it gets its pages from: it wants keys for it too. None in version 2. */
+    /* The node that it gets its pages from: it wants keys for it too. */
     struct loch_id pageserver;
 };
 
@@ -121,6 +120,7 @@ struct loch_wal_append {
     uint64_t generation;
     loch_lsn begin; /* bytes start here; may be mid-record */
     loch_lsn commit_lsn;
+    uint64_t stamp_ms; /* the proposer's clock when it was sent, from 1; the reply echoes it */
     struct loch_slice bytes; /* borrowed; may be empty */
 };
 
@@ -133,6 +133,11 @@ struct loch_wal_append_reply {
     loch_lsn reader_lsn;    /* the pageserver's ingested position as this safekeeper knows it:
                                backpressure */
     loch_lsn persisted_lsn; /* the pageserver's disk_consistent_lsn likewise */
+    /* The safekeeper was there, and had the tenant's keys, at echo_ms + since_ms of the proposer's
+     * clock: the stamp of an APPEND that it has read on this connection, and how long ago that was,
+     * by its own clock less a thousandth. echo_ms 0: it has read none here. */
+    uint64_t echo_ms;
+    uint32_t since_ms;
 };
 
 struct loch_wal_fenced {
@@ -202,6 +207,10 @@ LOCH_STATUS loch_term_history_add(struct loch_term_history *h, uint64_t term, lo
 void loch_write_term_history(struct loch_writer *w, const struct loch_term_history *h);
 /* LOCH_E_CORRUPT when not ascending or absurdly long. */
 LOCH_STATUS loch_read_term_history(struct loch_reader *r, struct loch_term_history *out);
+
+/* When the safekeeper gave this answer, at the earliest, by the clock of the stamps, on which it is
+ * now_ms: whoever held the answer back cannot have it seem later. 0: the answer does not tell. */
+uint64_t loch_wal_said_ms(const struct loch_wal_append_reply *m, uint64_t now_ms);
 
 void loch_wal_pull_state_fini(struct loch_wal_pull_state *m);
 

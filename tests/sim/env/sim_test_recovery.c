@@ -2,8 +2,9 @@
  * world, told by hand what a leader would say. A donor that goes silent in the middle is left for
  * the next long before its stream is reset; a peer whose history cannot be is followed once, in
  * vain; of many timelines that look around at once only so many do; one that is held looks all the
- * same, and what its donor has for it does not pile up there; a compute has only so many
- * connections. What a timeline wrote before it was parked is not taken from the page cache after.
+ * same, and what its donor has for it does not pile up there; what such a one says to a compute
+ * whose WAL waits; a compute has only so many connections. What a timeline wrote before it was
+ * parked is not taken from the page cache after.
  */
 #include "../unit.h"
 #include "service.h"
@@ -536,13 +537,34 @@ static void what_was_synced_before_the_park_must_be_there(void **state)
 struct caller {
     struct loch_tls_client *tls;
     struct loch_stream *stream; /* NULL: not yet, or no longer */
+    struct loch_env *env;
+    uint32_t replies[LOCH_WAL_ERROR + 1]; /* that came, by type */
+    struct loch_wal_append_reply reply;   /* the newest */
+    uint64_t said_ms, most_gap_ms; /* what the APPEND_REPLYs prove; the longest without more */
 };
+
+/* Each answer proves more than the one before, and nothing of the future. */
+static void take_reply(struct caller *c, struct loch_slice payload)
+{
+    const uint64_t now_ms = loch_env_now_ns(c->env) / 1000000u;
+
+    assert_ok(loch_wal_append_reply_decode(payload, &c->reply));
+    const uint64_t said_ms = loch_wal_said_ms(&c->reply, UINT64_MAX);
+    assert_true(said_ms <= now_ms);
+    assert_true(said_ms >= c->said_ms);
+    if (c->said_ms != 0)
+        c->most_gap_ms = loch_max_u64(c->most_gap_ms, now_ms - c->said_ms);
+    c->said_ms = said_ms;
+}
 
 static loch_status caller_frame(void *arg, uint8_t type, struct loch_slice payload)
 {
-    (void)arg;
-    (void)payload;
-    assert_int_equal(type, LOCH_WAL_ERROR);
+    struct caller *c = arg;
+
+    assert_true(type <= LOCH_WAL_ERROR);
+    c->replies[type]++;
+    if (type == LOCH_WAL_APPEND_REPLY)
+        take_reply(c, payload);
     return LOCH_OK;
 }
 
@@ -582,6 +604,7 @@ static void call(struct caller *c, struct loch_env *env, struct loch_keys *keys,
     struct loch_secret psk = {0};
     struct loch_buf encoded = {0};
 
+    *c = (struct caller){.env = env};
     assert_ok(loch_keys_psk(keys, &id, &psk));
     assert_ok(loch_psk_identity_encode(&id, &encoded));
     assert_ok(loch_tls_client_create(loch_buf_slice(&encoded), &psk, &c->tls));
@@ -621,6 +644,157 @@ static void a_compute_has_only_so_many_connections(void **state)
     teardown();
 }
 
+/* ---- a compute whose WAL waits ---- */
+
+#define ENCODE(out_, name_, ...)                                                                   \
+    do {                                                                                           \
+        struct loch_writer w_;                                                                     \
+        loch_writer_init(&w_, out_);                                                               \
+        loch_wal_##name_##_encode(&w_, &(struct loch_wal_##name_)__VA_ARGS__);                     \
+        assert_ok(loch_writer_finish(&w_));                                                        \
+    } while (0)
+
+static void send_and_run(struct caller *c, struct loch_buf *frame)
+{
+    loch_stream_send(c->stream, frame);
+    sim_world_run(w.sim, SECOND_US / 10);
+}
+
+/* Leads the first safekeeper's timeline over a connection of its own. */
+static void lead_on(struct caller *c, struct loch_env *env, struct loch_keys *keys)
+{
+    struct loch_term_start h[] = {{0, START_LSN}, {term, START_LSN}};
+    struct loch_buf frame = {0};
+
+    call(c, env, keys, 1);
+    ENCODE(&frame, hello,
+           {.version = LOCH_WIRE_WAL_VERSION,
+            .tenant = tenant,
+            .timeline = timeline_of(0),
+            .generation = 1,
+            .system_id = SYSTEM_ID,
+            .pg_version = 150020,
+            .segment_bytes = WAL_GEN_SEGMENT_BYTES});
+    send_and_run(c, &frame);
+    assert_int_equal(c->replies[LOCH_WAL_HELLO_REPLY], 1);
+    ENCODE(&frame, vote, {.term = term, .compute_epoch = 1, .generation = 1});
+    send_and_run(c, &frame);
+    ENCODE(&frame, elected, {.term = term, .generation = 1, .history = {h, 2}});
+    send_and_run(c, &frame);
+    sim_world_run(w.sim, SECOND_US);
+    assert_int_equal(c->replies[LOCH_WAL_ELECTED_REPLY], 1);
+}
+
+static void append_on(struct caller *c, loch_lsn begin, struct loch_slice bytes)
+{
+    struct loch_buf frame = {0};
+
+    ENCODE(&frame, append,
+           {.term = term,
+            .generation = 1,
+            .begin = begin,
+            .stamp_ms = loch_env_now_ns(c->env) / 1000000u,
+            .bytes = bytes});
+    send_and_run(c, &frame);
+}
+
+/* While its timeline is held a compute hears, several times in each second of its lease, that the
+ * safekeeper lives; and its WAL is taken when there is room. */
+static void who_waits_is_answered(void **state)
+{
+    struct loch_buf wal = {0};
+    struct caller c;
+    struct wal_gen gen;
+
+    (void)state;
+    setup(1);
+    sk_start(&w.sks[0]);
+    w.sks[0].d->lease_settings.poll_ms = 300;
+    w.sks[0].d->lease_settings.lease_ms = 700;
+    create(&w.sks[0], 0);
+    sim_world_run(w.sim, SECOND_US);
+    form(0);
+    sim_world_run(w.sim, 10 * SECOND_US);
+    struct sim_node *node = sim_node_create(w.sim, "compute");
+    struct loch_env *env = sim_node_start(node);
+    struct loch_keys *keys = open_keys(NULL, LOCH_ROLE_TOOL);
+    assert_ok(loch_keys_tenant_load(keys, &tenant));
+    wal_gen_init(&gen, START_LSN, START_PREV, SYSTEM_ID, 42);
+    (void)wal_gen_record(&gen, &wal, 8000);
+    const loch_lsn first = gen.lsn;
+    const size_t first_bytes = wal.len;
+    (void)wal_gen_record(&gen, &wal, 500);
+    const struct loch_slice second = loch_slice_of(wal.data + first_bytes, wal.len - first_bytes);
+
+    lead_on(&c, env, keys);
+    append_on(&c, START_LSN, loch_slice_of(wal.data, first_bytes));
+    sim_world_run(w.sim, SECOND_US);
+    assert_int_equal(c.reply.flush_lsn, first);
+    w.sks[0].d->limits.timeline_bytes = 1;
+    sim_world_run(w.sim, 3 * SECOND_US);
+    append_on(&c, START_LSN + first_bytes, second);
+    assert_int_equal(c.replies[LOCH_WAL_ERROR], 1); /* it is told why */
+    sim_world_run(w.sim, SECOND_US);
+    for (int i = 0; i < 3; i++) { /* its next connections wait, a minute each */
+        lead_on(&c, env, keys);
+        append_on(&c, START_LSN + first_bytes, second);
+        sim_world_run(w.sim, 55 * SECOND_US);
+        assert_int_equal(c.replies[LOCH_WAL_ERROR], 0);
+        assert_true(c.replies[LOCH_WAL_APPEND_REPLY] >= 150);
+        assert_in_range(c.most_gap_ms, 1, 500);
+        assert_int_equal(c.reply.flush_lsn, first);
+        if (i == 2)
+            break;
+        sim_world_run(w.sim, 10 * SECOND_US);
+        assert_int_equal(c.replies[LOCH_WAL_ERROR], 1);
+        assert_null(c.stream);
+    }
+    w.sks[0].d->limits.timeline_bytes = 0;
+    sim_world_run(w.sim, 3 * SECOND_US);
+    assert_int_equal(c.reply.flush_lsn, gen.lsn);
+    assert_null(w.sks[0].d->beats);
+    loch_buf_fini(&wal);
+    sim_node_kill(node);
+    loch_keys_destroy(keys);
+    teardown();
+}
+
+/* What comes behind much WAL does not make a safekeeper seem dead. */
+static void a_late_append_proves_no_less(void **state)
+{
+    struct caller c;
+    struct loch_buf frame = {0};
+
+    (void)state;
+    setup(1);
+    sk_start(&w.sks[0]);
+    create(&w.sks[0], 0);
+    sim_world_run(w.sim, SECOND_US);
+    form(0);
+    sim_world_run(w.sim, 10 * SECOND_US);
+    struct sim_node *node = sim_node_create(w.sim, "compute");
+    struct loch_env *env = sim_node_start(node);
+    struct loch_keys *keys = open_keys(NULL, LOCH_ROLE_TOOL);
+    assert_ok(loch_keys_tenant_load(keys, &tenant));
+    lead_on(&c, env, keys);
+    append_on(&c, START_LSN, (struct loch_slice){0});
+    for (uint64_t late_ms = 100; late_ms <= 5000; late_ms += 700) {
+        const uint64_t now_ms = loch_env_now_ns(env) / 1000000u;
+        ENCODE(&frame, append,
+               {.term = term, .generation = 1, .begin = START_LSN, .stamp_ms = now_ms - late_ms});
+        send_and_run(&c, &frame);
+        assert_true(c.said_ms + 200 > now_ms);
+        sim_world_run(w.sim, 5 * SECOND_US);
+    }
+    const uint64_t now_ms = loch_env_now_ns(env) / 1000000u;
+    sim_world_run(w.sim, 2000 * SECOND_US); /* as the clocks have gone apart, maybe */
+    append_on(&c, START_LSN, (struct loch_slice){0});
+    assert_true(c.reply.echo_ms > now_ms);
+    sim_node_kill(node);
+    loch_keys_destroy(keys);
+    teardown();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -629,6 +803,8 @@ int main(void)
         cmocka_unit_test(only_so_many_look_at_a_time),
         cmocka_unit_test(who_is_held_is_not_told_without_end),
         cmocka_unit_test(who_is_held_looks),
+        cmocka_unit_test(who_waits_is_answered),
+        cmocka_unit_test(a_late_append_proves_no_less),
         cmocka_unit_test(a_write_that_fails_after_the_park_ends_the_process),
         cmocka_unit_test(what_was_synced_before_the_park_must_be_there),
         cmocka_unit_test(a_compute_has_only_so_many_connections)};

@@ -34,6 +34,7 @@ struct keeper {
     struct loch_listener *listener;
     struct loch_stream *stream;
     uint64_t conn;
+    uint64_t stamp_ms; /* of the newest APPEND on it */
     struct loch_acceptor *acceptor;
     struct loch_wal_scan scan;
 };
@@ -64,6 +65,13 @@ static struct world {
 static void carry_out(struct keeper *k, struct loch_acceptor_effects *effects,
                       struct loch_slice bytes);
 
+static void encode_append_reply(struct loch_writer *out, const struct keeper *k,
+                                struct loch_wal_append_reply m)
+{
+    m.echo_ms = k->stamp_ms;
+    loch_wal_append_reply_encode(out, &m);
+}
+
 static void send_message(struct keeper *k, const struct loch_acceptor_message *m)
 {
     struct loch_buf buf = {0};
@@ -77,7 +85,7 @@ static void send_message(struct keeper *k, const struct loch_acceptor_message *m
     else if (m->type == LOCH_WAL_ELECTED_REPLY)
         loch_wal_elected_reply_encode(&out, &m->u.elected_reply);
     else if (m->type == LOCH_WAL_APPEND_REPLY)
-        loch_wal_append_reply_encode(&out, &m->u.append_reply);
+        encode_append_reply(&out, k, m->u.append_reply);
     else if (m->type == LOCH_WAL_MEMBERS)
         loch_wal_members_encode(&out, &(struct loch_wal_members){.membership = m->u.members});
     else
@@ -138,6 +146,7 @@ static loch_status on_frame(void *arg, uint8_t type, struct loch_slice payload)
         loch_term_history_fini(&elected.history);
     } else {
         LOCH_TRY(loch_wal_append_decode(payload, &append));
+        k->stamp_ms = append.stamp_ms;
         LOCH_TRY(loch_acceptor_append(k->acceptor, from, &append, &effects));
     }
     carry_out(k, &effects, append.bytes);
@@ -159,6 +168,7 @@ static void accepted(void *arg, struct loch_stream *stream)
     struct keeper *k = arg;
     k->stream = stream;
     k->conn++;
+    k->stamp_ms = 0;
     loch_stream_attach(stream, &keeper_events, k);
 }
 

@@ -117,6 +117,7 @@ static void say_anything(struct loch_acceptor *a, struct loch_acceptor_effects *
                                            generation,
                                            number(v.write_lsn),
                                            number(v.flush_lsn),
+                                           draw(),
                                            {NULL, draw() % 64}};
     const struct loch_wal_pull_state peer = {.term = h[count - 1].term,
                                              .promised = number(v.term),

@@ -25,6 +25,21 @@ static void equal_and_cut(void **state)
     assert_int_equal(loch_history_term(&a, 2), 3);
 }
 
+static void further(void **state)
+{
+    (void)state;
+    const struct loch_wal_vote_reply a = {.flush_lsn = 300, .history = HISTORY({0, 100}, {3, 200})};
+    const struct loch_wal_vote_reply longer = {.flush_lsn = 301, .history = a.history};
+    const struct loch_wal_vote_reply later = {.flush_lsn = 250,
+                                              .history = HISTORY({0, 100}, {5, 200})};
+
+    assert_false(loch_history_further(&a, &a));
+    assert_true(loch_history_further(&longer, &a));
+    assert_false(loch_history_further(&a, &longer));
+    assert_true(loch_history_further(&later, &longer)); /* whatever the length */
+    assert_false(loch_history_further(&longer, &later));
+}
+
 static void common_point(void **state)
 {
     (void)state;
@@ -52,7 +67,7 @@ static void common_point(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(equal_and_cut),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(equal_and_cut), cmocka_unit_test(further),
                                        cmocka_unit_test(common_point)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

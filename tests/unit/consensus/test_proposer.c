@@ -60,17 +60,26 @@ static void installed(struct loch_proposer *p, uint32_t i, loch_lsn flush,
     assert_ok(loch_proposer_elected_reply(p, at(3), i, &m, e));
 }
 
-static void acked(struct loch_proposer *p, uint32_t i, loch_lsn flush, loch_lsn write,
-                  struct loch_proposer_effects *e)
+/* Given since_ms after an APPEND of echo_ms was read, and here at ms. */
+static void acked_at(struct loch_proposer *p, uint64_t ms, uint64_t echo_ms, uint32_t since_ms,
+                     uint32_t i, loch_lsn flush, loch_lsn write, struct loch_proposer_effects *e)
 {
     const struct loch_wal_append_reply m = {.term = TERM,
                                             .generation = 7,
                                             .flush_lsn = flush,
                                             .write_lsn = write,
                                             .reader_lsn = 900,
-                                            .persisted_lsn = 800};
+                                            .persisted_lsn = 800,
+                                            .echo_ms = echo_ms,
+                                            .since_ms = since_ms};
     e->count = 0;
-    assert_ok(loch_proposer_append_reply(p, at(4), i, &m, e));
+    assert_ok(loch_proposer_append_reply(p, at(ms), i, &m, e));
+}
+
+static void acked(struct loch_proposer *p, uint32_t i, loch_lsn flush, loch_lsn write,
+                  struct loch_proposer_effects *e)
+{
+    acked_at(p, 4, 4, 0, i, flush, write, e);
 }
 
 static uint32_t count_of(const struct loch_proposer_effects *e, enum loch_proposer_effect_kind k)
@@ -376,9 +385,9 @@ static void silence_closes_who_recovers(void **state)
         end += 100;
         assert_ok(loch_proposer_wal(p, at(ms), L, end, &e));
         if (ms < 2500) /* the last word before it hangs */
-            acked(p, 0, 900, 900, &e);
-        acked(p, 1, end, end, &e);
-        acked(p, 2, end, end, &e);
+            acked_at(p, ms, 3, (uint32_t)ms - 3, 0, 900, 900, &e);
+        acked_at(p, ms, ms, 0, 1, end, end, &e);
+        acked_at(p, ms, ms, 0, 2, end, end, &e);
         assert_int_equal(look(p).commit_lsn, end);
         assert_true(look(p).members[0].recovering);
         e.count = 0;
@@ -389,6 +398,95 @@ static void silence_closes_who_recovers(void **state)
     assert_true(ms < 2500 + 1200);
     assert_int_equal(count_of(&e, LOCH_PROPOSER_CLOSE), 1);
     assert_true(look(p).members[1].connected && look(p).members[2].connected);
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
+}
+
+/* How long an answer was under way is nobody's proof of life. */
+static void what_is_held_back_is_not_heard_now(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer *p = leader(&e);
+
+    installed(p, 0, L, &e);
+    e.count = 0;
+    assert_ok(loch_proposer_tick(p, at(150), &e));
+    assert_int_equal(e.items[0].message.u.append.stamp_ms, 150);
+    assert_int_equal(look(p).heard_ms, 2); /* its ELECTED was sent then */
+    acked_at(p, 5000, 150, 20, 0, L, L, &e);
+    assert_int_equal(look(p).heard_ms, 170);
+    acked_at(p, 5000, 150, 10, 0, L, L, &e); /* an older one: no step back */
+    assert_int_equal(look(p).heard_ms, 170);
+    acked_at(p, 5000, 0, 4000, 0, L, L, &e); /* it has read nothing on this connection */
+    acked_at(p, 5000, 5001, 0, 0, L, L, &e); /* nothing of ours */
+    acked_at(p, 5000, UINT64_MAX, UINT32_MAX, 0, L, L, &e);
+    assert_int_equal(look(p).heard_ms, 170);
+    acked_at(p, 5000, 4990, UINT32_MAX, 0, L, L, &e); /* its clock runs ahead */
+    assert_int_equal(look(p).heard_ms, 5000);
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
+}
+
+/* HELLO, VOTE and ELECTED carry no stamp: their answers count from when they were asked for. */
+static void an_election_is_heard_when_it_was_asked(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer_config c = config();
+    const struct loch_wal_hello_reply hello = {.member = {{1}}, .term = 1, .generation = 7};
+    struct loch_term_start h[] = {{0, 100}};
+    struct loch_wal_vote_reply vote = {
+        .granted = true, .term = TERM, .generation = 7, .flush_lsn = L, .history = {h, 1}};
+    const struct loch_wal_elected_reply elected = {.term = TERM, .generation = 7, .flush_lsn = L};
+    struct loch_proposer *p = NULL;
+
+    c.membership.count = 1;
+    assert_ok(loch_proposer_create(&c, &p));
+    assert_int_equal(look(p).heard_ms, 0);
+    assert_ok(loch_proposer_connected(p, at(10), 0, &e));
+    assert_ok(loch_proposer_hello_reply(p, at(500), 0, &hello, &e));
+    assert_int_equal(look(p).heard_ms, 10);
+    assert_ok(loch_proposer_hello_reply(p, at(600), 0, &hello, &e)); /* nobody asked */
+    assert_int_equal(look(p).heard_ms, 10);
+    vote.granted = false;
+    assert_ok(loch_proposer_vote_reply(p, at(700), 0, &vote, &e));
+    assert_int_equal(look(p).heard_ms, 10);
+    vote.granted = true;
+    assert_ok(loch_proposer_vote_reply(p, at(800), 0, &vote, &e));
+    assert_int_equal(look(p).heard_ms, 500);
+    assert_ok(loch_proposer_elected_reply(p, at(5000), 0, &elected, &e));
+    assert_int_equal(look(p).heard_ms, 800);
+    assert_ok(loch_proposer_elected_reply(p, at(6000), 0, &elected, &e));
+    assert_int_equal(look(p).heard_ms, 800);
+    loch_proposer_disconnected(p, 0);
+    assert_ok(loch_proposer_connected(p, at(7000), 0, &e));
+    assert_ok(loch_proposer_hello_reply(p, at(9000), 0, &hello, &e));
+    assert_int_equal(look(p).heard_ms, 7000);
+    loch_proposer_effects_fini(&e);
+    loch_proposer_destroy(p);
+}
+
+/* A member whose answers drip in from a hoard is as one that is silent. */
+static void a_hoard_of_answers_does_not_keep_a_connection(void **state)
+{
+    (void)state;
+    struct loch_proposer_effects e = {0};
+    struct loch_proposer *p = leader(&e);
+    uint64_t ms = 100, read_ms = 100;
+
+    installed(p, 0, L, &e);
+    for (; ms < 20000 && look(p).members[0].connected; ms += 100) {
+        e.count = 0;
+        assert_ok(loch_proposer_tick(p, at(ms), &e));
+        if (ms % 500 == 0 && look(p).members[0].connected) { /* one of five heartbeats' */
+            acked_at(p, ms, read_ms, 0, 0, L, L, &e);
+            read_ms += 100;
+        }
+        assert_true(look(p).heard_ms <= read_ms);
+    }
+    assert_int_equal(look(p).heard_ms, read_ms - 100);
+    assert_in_range(ms - look(p).heard_ms, 1000, 1300);
     loch_proposer_effects_fini(&e);
     loch_proposer_destroy(p);
 }
@@ -539,6 +637,9 @@ int main(void)
         cmocka_unit_test(fenced_is_final),
         cmocka_unit_test(silence_closes_and_votes_are_tried_again),
         cmocka_unit_test(silence_closes_who_recovers),
+        cmocka_unit_test(what_is_held_back_is_not_heard_now),
+        cmocka_unit_test(an_election_is_heard_when_it_was_asked),
+        cmocka_unit_test(a_hoard_of_answers_does_not_keep_a_connection),
         cmocka_unit_test(an_epoch_ends_with_its_terms),
         cmocka_unit_test(heartbeats_and_wrong_nodes),
         cmocka_unit_test(impossible_configs_are_refused),

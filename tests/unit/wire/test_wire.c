@@ -146,7 +146,7 @@ static void memberships(void **state)
 static void wal_messages(void **state)
 {
     (void)state;
-    WAL(hello, KEEP, LOCH_WAL_HELLO, 0, {3, id_a, id_b, 7, UINT64_MAX, 150020, 16u << 20, id_b});
+    WAL(hello, KEEP, LOCH_WAL_HELLO, 0, {4, id_a, id_b, 7, UINT64_MAX, 150020, 16u << 20, id_b});
     WAL(hello, KEEP, LOCH_WAL_HELLO, 0, {2, id_a, id_b, 7, UINT64_MAX, 150020, 16u << 20, {{0}}});
     WAL(hello_reply, KEEP, LOCH_WAL_HELLO_REPLY, 0, {id_a, 1, 2, 3, 4, 5, 6});
     WAL(vote, KEEP, LOCH_WAL_VOTE, 0, {1, 2, 3});
@@ -154,9 +154,9 @@ static void wal_messages(void **state)
     WAL(vote_reply, DROP_HISTORY, LOCH_WAL_VOTE_REPLY, 0, {false, 1, 2, 3, 4, 5, 6, {NULL, 0}});
     WAL(elected, DROP_HISTORY, LOCH_WAL_ELECTED, 0, {5, 1, {starts, 2}});
     WAL(elected_reply, KEEP, LOCH_WAL_ELECTED_REPLY, 0, {5, 6, 7});
-    WAL(append, KEEP, LOCH_WAL_APPEND, 32, {1, 2, 0x1000, 4, {page_bytes, 100}});
-    WAL(append, KEEP, LOCH_WAL_APPEND, 32, {1, 2, 0x1000, 4, {NULL, 0}});
-    WAL(append_reply, KEEP, LOCH_WAL_APPEND_REPLY, 0, {1, 2, 3, 4, 5, 6, 7});
+    WAL(append, KEEP, LOCH_WAL_APPEND, 40, {1, 2, 0x1000, 4, 5, {page_bytes, 100}});
+    WAL(append, KEEP, LOCH_WAL_APPEND, 40, {1, 2, 0x1000, 4, 5, {NULL, 0}});
+    WAL(append_reply, KEEP, LOCH_WAL_APPEND_REPLY, 0, {1, 2, 3, 4, 5, 6, 7, 8, 9});
     WAL(fenced, KEEP, LOCH_WAL_FENCED, 0, {1, 2, 3});
     WAL(pull, KEEP, LOCH_WAL_PULL, 0, {1, id_a, id_b, LOCH_PULL_FLUSHED, 3, 5, 4});
     WAL(pull_data, KEEP, LOCH_WAL_PULL_DATA, 8, {9, {page_bytes, 77}});
@@ -240,7 +240,7 @@ static void field_values(void **state)
     assert_int_equal(got.block, 99);
     loch_buf_fini(&buf);
 
-    struct loch_wal_append a = {1, 2, 3, 4, {page_bytes, 5}};
+    struct loch_wal_append a = {1, 2, 3, 4, 6, {page_bytes, 5}};
     struct loch_wal_append b = {0};
     loch_writer_init(&w, &buf);
     loch_wal_append_encode(&w, &a);
@@ -249,8 +249,26 @@ static void field_values(void **state)
     assert_int_equal(b.generation, 2);
     assert_int_equal(b.begin, 3);
     assert_int_equal(b.commit_lsn, 4);
+    assert_int_equal(b.stamp_ms, 6);
     assert_int_equal(b.bytes.len, 5);
     loch_buf_fini(&buf);
+}
+
+/* When an answer was given: never later than now, and nothing that no APPEND was stamped with. */
+static void said(void **state)
+{
+    struct loch_wal_append_reply m = {.echo_ms = 100, .since_ms = 7};
+    (void)state;
+    assert_int_equal(loch_wal_said_ms(&m, 1000), 107);
+    assert_int_equal(loch_wal_said_ms(&m, 107), 107);
+    assert_int_equal(loch_wal_said_ms(&m, 103), 103);
+    assert_int_equal(loch_wal_said_ms(&m, 99), 0);
+    m.since_ms = UINT32_MAX;
+    assert_int_equal(loch_wal_said_ms(&m, 1000), 1000);
+    m.echo_ms = UINT64_MAX;
+    assert_int_equal(loch_wal_said_ms(&m, UINT64_MAX - 1), 0);
+    m.echo_ms = 0;
+    assert_int_equal(loch_wal_said_ms(&m, 1000), 0);
 }
 
 /* Golden bytes: every message of the two tests before, in their order. The layout of a message
@@ -323,7 +341,7 @@ static void absurd_values(void **state)
     REFUSED(wal, elected, 45, 0x0f, {5, 1, {starts, 2}}); /* starts do not ascend */
     REFUSED(wal, pull, 36, 4, {1, id_a, id_b, LOCH_PULL_FLUSHED, 3, 5, 4});
     /* begin + length overflows */
-    REFUSED(wal, append, 23, 0xff, {1, 2, UINT64_MAX >> 8, 4, {page_bytes, 100}});
+    REFUSED(wal, append, 23, 0xff, {1, 2, UINT64_MAX >> 8, 4, 5, {page_bytes, 100}});
 }
 
 static void absurd_sizes(void **state)
@@ -333,8 +351,8 @@ static void absurd_sizes(void **state)
     struct loch_wal_pull_data data = {0};
     struct loch_page_get_reply reply = {0};
     (void)state;
-    assert_ok(loch_wal_append_decode(loch_slice_of(big, 32 + LOCH_WAL_CHUNK_BYTES), &append));
-    assert_code(loch_wal_append_decode(loch_slice_of(big, 33 + LOCH_WAL_CHUNK_BYTES), &append),
+    assert_ok(loch_wal_append_decode(loch_slice_of(big, 40 + LOCH_WAL_CHUNK_BYTES), &append));
+    assert_code(loch_wal_append_decode(loch_slice_of(big, 41 + LOCH_WAL_CHUNK_BYTES), &append),
                 LOCH_E_CORRUPT);
     assert_code(loch_wal_pull_data_decode(loch_slice_of(big, 9 + LOCH_WAL_CHUNK_BYTES), &data),
                 LOCH_E_CORRUPT);
@@ -442,12 +460,19 @@ static void noise(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(wal_messages),   cmocka_unit_test(page_messages),
-        cmocka_unit_test(golden_file),    cmocka_unit_test(field_values),
-        cmocka_unit_test(packed_pages),   cmocka_unit_test(golden),
-        cmocka_unit_test(absurd_values),  cmocka_unit_test(absurd_sizes),
-        cmocka_unit_test(page_in_place),  cmocka_unit_test(long_error_text),
-        cmocka_unit_test(term_histories), cmocka_unit_test(noise),
+        cmocka_unit_test(wal_messages),
+        cmocka_unit_test(page_messages),
+        cmocka_unit_test(golden_file),
+        cmocka_unit_test(field_values),
+        cmocka_unit_test(said),
+        cmocka_unit_test(packed_pages),
+        cmocka_unit_test(golden),
+        cmocka_unit_test(absurd_values),
+        cmocka_unit_test(absurd_sizes),
+        cmocka_unit_test(page_in_place),
+        cmocka_unit_test(long_error_text),
+        cmocka_unit_test(term_histories),
+        cmocka_unit_test(noise),
         cmocka_unit_test(memberships),
     };
     memset(page_bytes, 0xa5, sizeof page_bytes);
