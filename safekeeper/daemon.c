@@ -74,6 +74,14 @@ static const struct loch_config_item items[] = {
      .help = "What stays free on the file system (at most a 16th of it), else all writers wait; 0: "
              "a full disk ends the safekeeper."},
     {.section = "safekeeper",
+     .key = "memory_limit",
+     .type = LOCH_CONFIG_BYTES,
+     .value = "256MiB",
+     .min = 64u << 20,
+     .max = UINT64_MAX / 16,
+     .help = "WAL of all timelines in memory: the newest, what is read ahead for readers, what "
+             "waits for the disk. Near it each gets less, and readers wait for their files."},
+    {.section = "safekeeper",
      .key = "witness",
      .type = LOCH_CONFIG_MS,
      .value = "10s",
@@ -284,6 +292,8 @@ static void register_metrics(struct sk_daemon *d)
     s->commits = COUNTER("commit_advances_total", "Times that a commit_lsn advanced.");
     s->refused =
         COUNTER("refused_total", "Connections that were refused; the log has each reason once.");
+    s->turned_away = COUNTER("connections_turned_away_total",
+                             "Connections that were refused because there are too many.");
     s->votes = COUNTER("votes_total", "VOTE messages received.");
     s->fenced = COUNTER("fenced_total", "Proposers that were told of a higher term.");
     s->pulled_bytes = COUNTER("pulled_bytes_total", "WAL bytes sent to readers.");
@@ -302,6 +312,8 @@ static void register_metrics(struct sk_daemon *d)
     s->wal_disk_bytes =
         GAUGE("wal_disk_bytes", "What WAL files take on disk, spare ones included.");
     s->spare_bytes = GAUGE("spare_bytes", "Of that, trimmed files that new ones will be made of.");
+    d->memory.gauge = GAUGE("wal_memory_bytes", "WAL in memory, of all timelines: the newest, "
+                                                "read ahead, waiting for the disk.");
     s->exported_bytes = COUNTER("exported_bytes_total", "WAL bytes sent to pg_receivewal.");
     s->witness_lag = GAUGE("witness_lag_ms", "Age of the oldest write that the store's witness of "
                                              "this node does not cover.");
@@ -621,6 +633,7 @@ loch_status sk_daemon_start(const struct loch_daemon *daemon, void **state)
         .timeline_bytes = loch_config_u64(config, "safekeeper", "timeline_limit"),
         .node_bytes = loch_config_u64(config, "safekeeper", "node_limit"),
         .min_free_bytes = loch_config_u64(config, "safekeeper", "min_free")};
+    d->memory.limit_bytes = loch_config_u64(config, "safekeeper", "memory_limit");
     d->witness_ms = loch_config_u64(config, "safekeeper", "witness");
     (void)loch_config_each(config, "safekeepers", add_peer, d);
     if (!d->listed) {

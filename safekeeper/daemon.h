@@ -3,6 +3,7 @@
 #define LOCH_SAFEKEEPER_DAEMON_H
 
 #include "wal_limits.h"
+#include "wal_memory.h"
 #include "wal_store.h"
 
 #include "loch/base/id_map.h"
@@ -19,11 +20,16 @@
 #include "loch/objstore/objstore.h"
 #include "loch/wire/wal.h"
 
-#define SK_PEERS_MAX               LOCH_MEMBERS_MAX
-#define SK_CONNECTIONS_MAX         4096u
-#define SK_COMPUTE_CONNECTIONS_MAX 8u /* of one; it needs one */
+#define SK_PEERS_MAX LOCH_MEMBERS_MAX
+/* Of three safekeepers each serves the readers of a third of SK_TIMELINES_MAX timelines, 5461: they
+ * must fit into three quarters. An idle one takes 40 KiB (docs/branches.md) and a descriptor: 320
+ * MiB, and with two files of each timeline 40,960 descriptors; a service has 1 GiB and 65,536. */
+#define SK_CONNECTIONS_MAX         8192u
+#define SK_TURNED_AWAY_MAX         64u /* connections beyond those, that are told so */
+#define SK_COMPUTE_CONNECTIONS_MAX 8u  /* of one; it needs one */
 #define SK_TIMELINES_MAX           16384u
 #define SK_LOOKS_MAX               32u /* timelines that look at their peers at a time */
+#define SK_PULLS_MAX               16u /* that fetch WAL from them */
 
 struct sk_timeline;
 struct sk_conn;
@@ -37,7 +43,7 @@ struct sk_peer {
 struct sk_stats {
     struct sk_store_stats store;
     struct loch_metric *appends, *append_bytes, *commits, *commit_latency;
-    struct loch_metric *refused;
+    struct loch_metric *refused, *turned_away;
     struct loch_metric *votes, *fenced, *pulled_bytes, *file_reads, *recovered_bytes;
     struct loch_metric *journal_records, *journal_bytes;
     struct loch_metric *archived_bytes, *archive_failures, *archive_reads;
@@ -46,8 +52,8 @@ struct sk_stats {
     struct loch_metric *connections, *timelines_active, *timelines_broken;
 };
 
-/* Who looks around (recovery.c), and who waits for a turn, in a line. */
-struct sk_looks {
+/* Who does something (recovery.c), and who waits for a turn, in a line. */
+struct sk_turns {
     uint32_t count;
     struct sk_recovery *first, *last;
 };
@@ -69,6 +75,8 @@ struct sk_daemon {
     struct loch_pgv3_port *export_port; /* NULL: WAL is not exported */
     struct sk_export *exports;
     struct sk_limits limits;
+    struct sk_memory memory;
+    uint32_t pieces;             /* readers that hold a piece of the archive */
     struct loch_objstore *store; /* NULL in tests: nothing is archived */
     struct loch_kms *kms;
     struct loch_keys *keys;
@@ -90,10 +98,13 @@ struct sk_daemon {
     size_t archive_turn;             /* index of the timeline to look at first */
     struct sk_conn *conns;           /* all connections, a list */
     size_t conn_count;
+    uint32_t conns_max;            /* 0: SK_CONNECTIONS_MAX; less in tests */
+    uint32_t compute_count;        /* of those that are served, ... */
+    uint32_t other_count;          /* ... and readers and peers: three quarters at most each */
     struct loch_refusals refusals; /* of connections, in the log */
     struct loch_metrics *metrics;
     struct sk_stats stats;
-    struct sk_looks looks;
+    struct sk_turns looks, pulls;
     size_t lsn_series; /* timelines whose positions are metrics */
     struct loch_timer *tick;
     struct loch_timer *beats; /* while a proposer waits because its timeline is held */

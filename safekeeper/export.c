@@ -19,6 +19,7 @@
 
 #define QUEUE_BYTES   (1u << 20)
 #define READ_BYTES    (4u << 20)
+#define LEAST_BYTES   (128u << 10) /* read at once while memory is short */
 #define CHUNK_BYTES   (128u << 10)
 #define KEEPALIVE_NS  UINT64_C(5000000000)
 #define EPOCH_DIFF_US INT64_C(946684800000000) /* 1970 to 2000 */
@@ -36,16 +37,25 @@ struct sk_export {
     bool streaming, reading, archived, dropped;
     loch_lsn position;
     struct loch_buf wal; /* read from files or the archive: begins at wal_lsn */
+    size_t wal_counted;  /* in the daemon's memory */
     loch_lsn wal_lsn;
     uint64_t wal_cuts, said_ns;
 };
+
+static void keep_wal(struct sk_export *e, struct loch_buf *take_wal)
+{
+    sk_wal_wipe(&e->wal);
+    e->wal = *take_wal;
+    *take_wal = (struct loch_buf){0};
+    sk_memory_count(&e->daemon->memory, &e->wal_counted, e->wal.cap);
+}
 
 static void export_free(struct sk_export *e)
 {
     *e->link = e->next;
     if (e->next != NULL)
         e->next->link = e->link;
-    sk_wal_wipe(&e->wal);
+    keep_wal(e, &(struct loch_buf){0});
     free(e);
 }
 
@@ -177,9 +187,7 @@ static void read_done(void *arg, loch_status st, struct loch_buf *take_wal)
         return;
     }
     if (loch_is_ok(st) && good) {
-        sk_wal_wipe(&e->wal);
-        e->wal = *take_wal;
-        *take_wal = (struct loch_buf){0};
+        keep_wal(e, take_wal);
         e->wal_lsn = e->position;
     }
     pump(e);
@@ -199,13 +207,15 @@ static loch_status next_piece(struct sk_export *e, loch_lsn upto, struct loch_sl
         *out = loch_slice_of(e->wal.data + skip, (size_t)loch_min_u64(len, CHUNK_BYTES));
         return LOCH_OK;
     }
-    sk_wal_wipe(&e->wal);
+    keep_wal(e, &(struct loch_buf){0});
     e->wal_cuts = sk_store_cuts(store);
     e->archived = trimmed(e);
     if (e->archived)
         LOCH_TRY(sk_archive_read(e->tl, e->position, read_done, e));
     else
-        LOCH_TRY(sk_store_read(store, e->position, upto, READ_BYTES, read_done, e));
+        LOCH_TRY(sk_store_read(store, e->position, upto,
+                               sk_memory_share(&e->daemon->memory, LEAST_BYTES, READ_BYTES),
+                               read_done, e));
     e->reading = true;
     return LOCH_OK;
 }
@@ -230,6 +240,8 @@ static void pump(struct sk_export *e)
         }
         if (piece.len > 0)
             send_wal(e, piece);
+        if (e->wal.cap > 0 && e->position >= e->wal_lsn + e->wal.len)
+            keep_wal(e, &(struct loch_buf){0}); /* all of it was sent */
     }
 }
 

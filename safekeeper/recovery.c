@@ -6,7 +6,9 @@
  * With no order standing it may look around: ask each peer how it stands (PULL LOOK), so that the
  * acceptor can follow one that is further. It ends when all were asked in vain, or cannot be had.
  * It also looks when a peer has left the ordered term: who is no member hears of a new term from
- * nobody. At most SK_LOOKS_MAX timelines of a daemon look at a time, the others wait in a line.
+ * nobody. At most SK_LOOKS_MAX timelines of a daemon look at a time, and SK_PULLS_MAX fetch WAL,
+ * for each of those has a donor read ahead for it; the others wait, each in its line. Who fetches
+ * for long, or is held and takes none, goes to the end of it while others wait.
  *
  * A peer that goes silent (stopped, its disk hung) is left for the next: one that owes WAL and
  * sends none, one that owes nothing and does not even say so.
@@ -29,6 +31,7 @@
  * all of them may be slow. */
 #define STALL_MIN_NS UINT64_C(5000000000)
 #define STALL_MAX_NS UINT64_C(80000000000)
+#define TURN_NS      UINT64_C(10000000000) /* to fetch WAL, while others wait for it */
 
 struct sk_recovery {
     struct sk_timeline *tl;
@@ -54,8 +57,10 @@ struct sk_recovery {
     uint64_t heard_ns;                /* when its last frame came */
     uint64_t wal_ns;                  /* when it last sent WAL, or owed none */
     uint64_t stall_ns;                /* how long it may be silent */
-    bool has_turn;                    /* to look: one of daemon->looks */
-    bool in_line;                     /* for a turn */
+    struct sk_turns *turns;           /* the daemon's, to look or to fetch WAL */
+    bool has_turn;                    /* one of those */
+    bool in_line;                     /* for one */
+    uint64_t turn_ns;                 /* when it got it */
     struct sk_recovery *before, *behind;
 };
 
@@ -108,16 +113,23 @@ static bool is_kept_from_reading(const struct sk_recovery *r)
     return !r->looking && (r->tl->paused || r->tl->hold[0] != '\0');
 }
 
-/* ---- turns to look ---- */
+/* ---- turns ---- */
+
+static struct sk_turns *turns_of(const struct sk_recovery *r)
+{
+    struct sk_daemon *daemon = r->tl->daemon;
+
+    return r->wanted ? &daemon->pulls : &daemon->looks;
+}
 
 static void leave_line(struct sk_recovery *r)
 {
-    struct sk_looks *looks = &r->tl->daemon->looks;
+    struct sk_turns *turns = r->turns;
 
     if (!r->in_line)
         return;
-    *(r->before != NULL ? &r->before->behind : &looks->first) = r->behind;
-    *(r->behind != NULL ? &r->behind->before : &looks->last) = r->before;
+    *(r->before != NULL ? &r->before->behind : &turns->first) = r->behind;
+    *(r->behind != NULL ? &r->behind->before : &turns->last) = r->before;
     r->before = r->behind = NULL;
     r->in_line = false;
 }
@@ -126,29 +138,52 @@ static void take_turn(struct sk_recovery *r)
 {
     leave_line(r);
     r->has_turn = true;
-    r->tl->daemon->looks.count++;
+    r->turn_ns = loch_env_now_ns(r->tl->daemon->env);
+    r->turns->count++;
 }
 
 static void stand_in_line(struct sk_recovery *r)
 {
-    struct sk_looks *looks = &r->tl->daemon->looks;
+    struct sk_turns *turns = r->turns;
 
     if (r->in_line)
         return;
     r->in_line = true;
-    r->before = looks->last;
-    *(looks->last != NULL ? &looks->last->behind : &looks->first) = r;
-    looks->last = r;
+    r->before = turns->last;
+    *(turns->last != NULL ? &turns->last->behind : &turns->first) = r;
+    turns->last = r;
 }
 
-/* True when it may look now, else it stands in line. */
-static bool may_look(struct sk_recovery *r)
+/* It has looked, or fetched WAL, or will not: the first in line does. */
+static void end_turn(struct sk_recovery *r)
 {
-    const struct sk_looks *looks = &r->tl->daemon->looks;
+    struct sk_turns *turns = r->turns;
 
+    if (!r->has_turn)
+        return;
+    r->has_turn = false;
+    turns->count--;
+    if (turns->first != NULL) {
+        struct sk_recovery *next = turns->first;
+        take_turn(next);
+        start(next);
+    }
+}
+
+/* True when it may look, or fetch WAL, now; else it stands in line for it. */
+static bool may_go_on(struct sk_recovery *r)
+{
+    struct sk_turns *turns = turns_of(r);
+    const uint32_t most = r->wanted ? SK_PULLS_MAX : SK_LOOKS_MAX;
+
+    if (r->turns != turns) {
+        leave_line(r);
+        end_turn(r);
+        r->turns = turns;
+    }
     if (r->has_turn)
         return true;
-    if (looks->count < SK_LOOKS_MAX && (looks->first == NULL || looks->first == r)) {
+    if (turns->count < most && (turns->first == NULL || turns->first == r)) {
         take_turn(r);
         return true;
     }
@@ -156,20 +191,12 @@ static bool may_look(struct sk_recovery *r)
     return false;
 }
 
-/* It has looked, or will not: the first in line does. */
-static void end_turn(struct sk_recovery *r)
+/* Others wait for its turn, and it takes nothing, or has had it for long. */
+static bool is_to_yield(const struct sk_recovery *r, uint64_t now_ns)
 {
-    struct sk_looks *looks = &r->tl->daemon->looks;
-
-    if (!r->has_turn)
-        return;
-    r->has_turn = false;
-    looks->count--;
-    if (looks->first != NULL) {
-        struct sk_recovery *next = looks->first;
-        take_turn(next);
-        start(next);
-    }
+    if (r->looking || !r->has_turn || r->turns->first == NULL)
+        return false;
+    return r->tl->hold[0] != '\0' || now_ns - r->turn_ns >= TURN_NS;
 }
 
 static void fire(void *arg)
@@ -213,11 +240,22 @@ static loch_status looked(struct sk_recovery *r, const struct loch_wal_pull_stat
     return LOCH_FAIL(LOCH_E_STALE, "looked");
 }
 
+/* Two that lack the same WAL would wait for each other for ever. */
+static loch_status peer_stands(struct sk_recovery *r, loch_lsn flush_lsn, loch_lsn commit_lsn)
+{
+    struct loch_acceptor_view view;
+
+    r->peer_flush = flush_lsn;
+    r->peer_commit = commit_lsn;
+    loch_acceptor_look(r->tl->acceptor, &view);
+    if (flush_lsn <= view.write_lsn)
+        return LOCH_FAIL(LOCH_E_STALE, "peer %s has no more WAL", peer_address(r));
+    return LOCH_OK;
+}
+
 static loch_status state_frame(struct sk_recovery *r, struct loch_slice payload)
 {
     struct loch_wal_pull_state m;
-
-    struct loch_acceptor_view view;
 
     LOCH_TRY(loch_wal_pull_state_decode(payload, &m));
     if (r->looking) {
@@ -226,18 +264,23 @@ static loch_status state_frame(struct sk_recovery *r, struct loch_slice payload)
         return st;
     }
     r->proven = m.term == r->stream_term;
-    r->peer_commit = m.commit_lsn;
-    r->peer_flush = m.flush_lsn;
     loch_wal_pull_state_fini(&m);
     if (!r->proven) {
         r->look_next = true;
         return LOCH_FAIL(LOCH_E_STALE, "peer %s is in another term", peer_address(r));
     }
-    /* Two that lack the same WAL would wait for each other for ever. */
-    loch_acceptor_look(r->tl->acceptor, &view);
-    if (m.flush_lsn <= view.write_lsn)
-        return LOCH_FAIL(LOCH_E_STALE, "peer %s has no more WAL", peer_address(r));
-    return LOCH_OK;
+    return peer_stands(r, m.flush_lsn, m.commit_lsn);
+}
+
+static loch_status positions_frame(struct sk_recovery *r, struct loch_slice payload)
+{
+    struct loch_wal_pull_positions m;
+
+    LOCH_TRY(loch_wal_pull_positions_decode(payload, &m));
+    if (!r->proven)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "peer %s sent positions before its state",
+                         peer_address(r));
+    return peer_stands(r, m.flush_lsn, m.commit_lsn);
 }
 
 static loch_status frame(void *arg, uint8_t type, struct loch_slice payload)
@@ -247,6 +290,8 @@ static loch_status frame(void *arg, uint8_t type, struct loch_slice payload)
     r->heard_ns = loch_env_now_ns(r->tl->daemon->env);
     if (type == LOCH_WAL_PULL_STATE)
         return state_frame(r, payload);
+    if (type == LOCH_WAL_PULL_POSITIONS)
+        return positions_frame(r, payload);
     if (type == LOCH_WAL_PULL_DATA) {
         struct loch_wal_pull_data m;
         LOCH_TRY(loch_wal_pull_data_decode(payload, &m));
@@ -326,7 +371,7 @@ static void connected(void *arg, loch_status st, struct loch_stream *stream)
     r->peer_flush = 0;
     r->heard_ns = r->wal_ns = loch_env_now_ns(r->tl->daemon->env);
     loch_stream_attach(stream, &events, r);
-    if (!has_reason(r)) {
+    if (!has_reason(r) || r->turns != turns_of(r)) { /* it has another reason by now */
         loch_stream_close(stream);
         return;
     }
@@ -387,12 +432,8 @@ static void try_next(struct sk_recovery *r)
             end_turn(r);
         return;
     }
-    if (r->wanted) {
-        leave_line(r);
-        end_turn(r);
-    } else if (!may_look(r)) {
+    if (!may_go_on(r))
         return;
-    }
     if (!choose_peer(r)) {
         r->look_left = 0;
         later(r);
@@ -438,6 +479,11 @@ void sk_recovery_order(struct sk_timeline *tl, uint64_t term, loch_lsn begin, lo
             r->wanted = false;
             if (r->stream != NULL && !r->looking)
                 loch_stream_close(r->stream); /* `closed` goes on looking, if it did */
+            if (r->in_line && r->turns == &tl->daemon->pulls) {
+                leave_line(r);
+                if (has_reason(r))
+                    start(r);
+            }
         }
         return;
     }
@@ -497,7 +543,15 @@ void sk_recovery_tick(struct sk_timeline *tl)
 {
     struct sk_recovery *r = tl->recovery;
 
-    if (r == NULL || r->stream == NULL || !is_silent(r, loch_env_now_ns(tl->daemon->env)))
+    const uint64_t now_ns = loch_env_now_ns(tl->daemon->env);
+
+    if (r == NULL || r->stream == NULL)
+        return;
+    if (is_to_yield(r, now_ns)) {
+        loch_stream_close(r->stream); /* `closed` stands in line */
+        return;
+    }
+    if (!is_silent(r, now_ns))
         return;
     LOCH_INFO("timeline %s: recovery from %s: it has sent nothing for %" PRIu64 " s",
               tl->timeline_text, peer_address(r), r->stall_ns / UINT64_C(1000000000));

@@ -8,8 +8,9 @@
 
 #include <stdio.h>
 
-#define QUEUE_BYTES (1u << 20)  /* handed to a stream and not yet sent */
-#define READ_BYTES  (16u << 20) /* read from files at once */
+#define QUEUE_BYTES (1u << 20)   /* handed to a stream and not yet sent */
+#define READ_BYTES  (16u << 20)  /* read from files at once; ... */
+#define LEAST_BYTES (128u << 10) /* ... while memory is short */
 #define STATE_NS    UINT64_C(1000000000)
 
 static void fail(struct sk_conn *conn, loch_status st)
@@ -26,6 +27,40 @@ static bool usable(const struct sk_conn *conn)
            conn->timeline->state == SK_ACTIVE;
 }
 
+static void write_state(struct loch_writer *w, const struct loch_acceptor_view *view)
+{
+    const struct loch_wal_pull_state m = {.term = view->installed_term,
+                                          .promised = view->term,
+                                          .term_start = view->term_start,
+                                          .compute_epoch = view->min_compute_epoch,
+                                          .flush_lsn = view->flush_lsn,
+                                          .commit_lsn = view->commit_lsn,
+                                          .start_lsn = view->start_lsn,
+                                          .history = *view->history,
+                                          .membership = *view->membership};
+    loch_wal_pull_state_encode(w, &m);
+}
+
+/* What PULL_STATE says beside positions: a term has one history, a generation one membership. */
+static struct sk_told tells(const struct loch_acceptor_view *view)
+{
+    return (struct sk_told){.term = view->installed_term,
+                            .promised = view->term,
+                            .term_start = view->term_start,
+                            .compute_epoch = view->min_compute_epoch,
+                            .start_lsn = view->start_lsn,
+                            .generation = view->membership->generation};
+}
+
+static bool is_same(const struct sk_told *a, const struct sk_told *b)
+{
+    return a->term == b->term && a->promised == b->promised && a->term_start == b->term_start &&
+           a->compute_epoch == b->compute_epoch && a->start_lsn == b->start_lsn &&
+           a->generation == b->generation;
+}
+
+/* How we stand: all of it at first and when more than positions has changed, for a long history is
+ * much to tell thousands of readers that know it. */
 static loch_status send_state(struct sk_conn *conn)
 {
     struct loch_acceptor_view view;
@@ -35,22 +70,21 @@ static loch_status send_state(struct sk_conn *conn)
     loch_acceptor_look(conn->timeline->acceptor, &view);
     if (conn->mode == LOCH_PULL_LOOK && !view.settled)
         return LOCH_OK; /* a peer may follow what it is told: it must be durable */
-    struct loch_wal_pull_state m = {.term = view.installed_term,
-                                    .promised = view.term,
-                                    .term_start = view.term_start,
-                                    .compute_epoch = view.min_compute_epoch,
-                                    .flush_lsn = view.flush_lsn,
-                                    .commit_lsn = view.commit_lsn,
-                                    .start_lsn = view.start_lsn,
-                                    .history = *view.history,
-                                    .membership = *view.membership};
+    const struct loch_wal_pull_positions positions = {.flush_lsn = view.flush_lsn,
+                                                      .commit_lsn = view.commit_lsn};
+    const struct sk_told told = tells(&view);
     loch_writer_init(&w, &out);
-    loch_wal_pull_state_encode(&w, &m);
+    if (conn->stated && is_same(&conn->told, &told))
+        loch_wal_pull_positions_encode(&w, &positions);
+    else
+        write_state(&w, &view);
     loch_status st = loch_writer_finish(&w);
     if (!loch_is_ok(st)) {
         loch_buf_fini(&out);
         return st;
     }
+    conn->stated = true;
+    conn->told = told;
     conn->state_due = false;
     conn->state_commit = view.commit_lsn;
     conn->state_ns = loch_env_now_ns(conn->daemon->env);
@@ -94,12 +128,32 @@ static bool trimmed(const struct sk_conn *conn)
     return conn->position < sk_store_first_lsn(conn->timeline->store);
 }
 
+/* What its WAL takes, or will when it is read. */
+static void count_wal(struct sk_conn *conn, size_t bytes)
+{
+    struct sk_daemon *daemon = conn->daemon;
+
+    sk_memory_count(&daemon->memory, &conn->wal_counted, bytes);
+    daemon->pieces -= conn->holds_piece;
+    conn->holds_piece = bytes > 0 && conn->archived;
+    daemon->pieces += conn->holds_piece;
+}
+
+void sk_sender_forget(struct sk_conn *conn)
+{
+    if (conn->wal.cap == 0)
+        return;
+    sk_wal_wipe(&conn->wal);
+    count_wal(conn, 0);
+}
+
 static void read_done(void *arg, loch_status st, struct loch_buf *take_wal)
 {
     struct sk_conn *conn = arg;
     struct sk_timeline *tl = conn->timeline;
 
     conn->reading = false;
+    count_wal(conn, 0);
     if (conn->gone) {
         sk_conn_free(conn);
         return;
@@ -123,19 +177,44 @@ static void read_done(void *arg, loch_status st, struct loch_buf *take_wal)
         conn->wal = *take_wal;
         *take_wal = (struct loch_buf){0};
         conn->wal_lsn = conn->position;
+        count_wal(conn, conn->wal.cap);
     }
     sk_sender_pump(conn);
 }
 
-/* The next piece below `upto`: from memory, from what was read, or begin to read (*out empty). */
+/* From files as much as its share of memory is. A piece of the archive is read whole, so a reader
+ * waits (the next tick looks again) until there is room for it, or no other has one. */
+static loch_status begin_to_read(struct sk_conn *conn, loch_lsn upto)
+{
+    struct sk_daemon *daemon = conn->daemon;
+    struct sk_store *store = conn->timeline->store;
+    size_t bytes = sk_memory_share(&daemon->memory, LEAST_BYTES, READ_BYTES);
+
+    conn->wal_cuts = sk_store_cuts(store);
+    conn->archived = trimmed(conn);
+    if (conn->archived) {
+        bytes = daemon->piece_bytes;
+        if (daemon->pieces > 0 && !sk_memory_has(&daemon->memory, bytes))
+            return LOCH_OK;
+        LOCH_TRY(sk_archive_read(conn->timeline, conn->position, read_done, conn));
+    } else {
+        LOCH_TRY(sk_store_read(store, conn->position, upto, bytes, read_done, conn));
+        loch_metric_add(daemon->stats.file_reads, 1);
+    }
+    conn->reading = true;
+    count_wal(conn, bytes);
+    return LOCH_OK;
+}
+
+/* The next piece below `upto`: from memory, from what was read; else *out is empty, and it may have
+ * begun to read. */
 static loch_status next_piece(struct sk_conn *conn, loch_lsn upto, struct loch_slice *out)
 {
     struct sk_store *store = conn->timeline->store;
 
     *out = (struct loch_slice){0};
     if (sk_store_tail(store, conn->position, upto, LOCH_WAL_CHUNK_BYTES, out)) {
-        if (conn->wal.cap > 0)
-            sk_wal_wipe(&conn->wal);
+        sk_sender_forget(conn);
         return LOCH_OK;
     }
     loch_lsn end = conn->wal_lsn + conn->wal.len;
@@ -146,17 +225,8 @@ static loch_status next_piece(struct sk_conn *conn, loch_lsn upto, struct loch_s
                              (size_t)loch_min_u64(len, LOCH_WAL_CHUNK_BYTES));
         return LOCH_OK;
     }
-    sk_wal_wipe(&conn->wal);
-    conn->wal_cuts = sk_store_cuts(store);
-    conn->archived = trimmed(conn);
-    if (conn->archived) {
-        LOCH_TRY(sk_archive_read(conn->timeline, conn->position, read_done, conn));
-    } else {
-        LOCH_TRY(sk_store_read(store, conn->position, upto, READ_BYTES, read_done, conn));
-        loch_metric_add(conn->daemon->stats.file_reads, 1);
-    }
-    conn->reading = true;
-    return LOCH_OK;
+    sk_sender_forget(conn);
+    return begin_to_read(conn, upto);
 }
 
 static loch_status pump(struct sk_conn *conn)
@@ -173,8 +243,11 @@ static loch_status pump(struct sk_conn *conn)
         if (upto <= conn->position)
             break;
         LOCH_TRY(next_piece(conn, upto, &piece));
-        if (piece.len > 0)
-            LOCH_TRY(send_data(conn, piece));
+        if (piece.len == 0)
+            break;
+        LOCH_TRY(send_data(conn, piece));
+        if (conn->position >= conn->wal_lsn + conn->wal.len)
+            sk_sender_forget(conn); /* all of it was sent */
     }
     return LOCH_OK;
 }
@@ -223,8 +296,8 @@ void sk_sender_kick(struct sk_timeline *tl, bool state)
     struct loch_acceptor_view view;
 
     loch_acceptor_look(tl->acceptor, &view);
-    for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next) {
-        if (c->timeline != tl || c->kind != SK_CONN_PULL)
+    for (struct sk_conn *c = tl->conns; c != NULL; c = c->next_beside) {
+        if (c->kind != SK_CONN_PULL)
             continue;
         /* A peer takes commit_lsn from the state; a pageserver is sent nothing else than committed.
          */

@@ -15,16 +15,40 @@
 #define BEAT_MS           1000u                 /* at most: what waits is answered so often */
 #define BEAT_LEAST_MS     100u
 #define WAITING_NS        UINT64_C(60000000000) /* then the clocks are compared anew */
+#define TOO_MANY          "all connections of its kind are taken; others go on"
 #define MANY              "the compute has connected again, and again: its oldest connection ends"
+
+/* What its first frame named: it is about that timeline for good. */
+static void join(struct sk_conn *conn, struct sk_timeline *tl)
+{
+    conn->timeline = tl;
+    conn->next_beside = tl->conns;
+    conn->link_beside = &tl->conns;
+    if (tl->conns != NULL)
+        tl->conns->link_beside = &conn->next_beside;
+    tl->conns = conn;
+}
+
+static void leave(struct sk_conn *conn)
+{
+    if (conn->timeline == NULL)
+        return;
+    *conn->link_beside = conn->next_beside;
+    if (conn->next_beside != NULL)
+        conn->next_beside->link_beside = conn->link_beside;
+}
 
 void sk_conn_free(struct sk_conn *conn)
 {
+    leave(conn);
     *conn->link = conn->next;
     if (conn->next != NULL)
         conn->next->link = conn->link;
     conn->daemon->conn_count--;
+    if (conn->counted != NULL)
+        --*conn->counted;
     loch_metric_move(conn->daemon->stats.connections, -1);
-    sk_wal_wipe(&conn->wal);
+    sk_sender_forget(conn);
     sk_wal_wipe(&conn->waiting);
     free(conn);
 }
@@ -164,7 +188,7 @@ static loch_status hello(struct sk_conn *conn, struct loch_slice payload)
         return LOCH_OK;
     }
     conn->kind = SK_CONN_PUSH;
-    conn->timeline = tl;
+    join(conn, tl);
     conn->number = tl->next_conn++;
     conn->pageserver = m.pageserver;
     if (tl->paused)
@@ -347,7 +371,7 @@ static loch_status first_frame(struct sk_conn *conn, uint8_t type, struct loch_s
         LOCH_TRY(check_version(m.version, LOCH_WIRE_PULL_VERSION));
         LOCH_TRY(find_timeline(conn, &m.tenant, &m.timeline, LOCH_RIGHT_WAL_PULL, &tl));
         conn->kind = SK_CONN_PULL;
-        conn->timeline = tl;
+        join(conn, tl);
         return sk_sender_begin(conn, &m);
     }
     return LOCH_FAIL(LOCH_E_CORRUPT, "a connection begins with HELLO or PULL, not with type %u",
@@ -447,22 +471,43 @@ static void end_oldest(const struct sk_conn *newest)
     }
 }
 
-void sk_service_accept(void *arg, struct loch_stream *stream)
+static uint32_t connections_max(const struct sk_daemon *daemon)
 {
-    struct sk_daemon *daemon = arg;
+    return daemon->conns_max != 0 ? daemon->conns_max : SK_CONNECTIONS_MAX;
+}
+
+/* Neither computes nor those who read may have all connections: a reader rests on each branch, and
+ * its compute must find room when it comes. The count that one more of them goes by; NULL: it is
+ * one too many. */
+static uint32_t *find_room(struct sk_daemon *daemon, const struct loch_psk_identity *identity)
+{
+    const bool compute = identity->client_role == LOCH_ROLE_COMPUTE;
+    const uint32_t most = connections_max(daemon);
+    uint32_t *count = compute ? &daemon->compute_count : &daemon->other_count;
+
+    if (*count >= most - most / 4 || daemon->compute_count + daemon->other_count >= most)
+        return NULL;
+    return count;
+}
+
+static void close_unheard(struct loch_stream *stream)
+{
+    loch_stream_attach(stream, &no_events, NULL);
+    loch_stream_close(stream);
+}
+
+static struct sk_conn *new_conn(struct sk_daemon *daemon, struct loch_stream *stream,
+                                const struct loch_psk_identity *identity)
+{
     struct sk_conn *conn = NULL;
 
-    if (daemon->conn_count < SK_CONNECTIONS_MAX && !daemon->stopping)
+    if (daemon->conn_count < connections_max(daemon) + SK_TURNED_AWAY_MAX)
         conn = calloc(1, sizeof *conn);
-    if (conn == NULL ||
-        !loch_is_ok(loch_psk_identity_decode(loch_stream_identity(stream), &conn->identity))) {
-        free(conn);
-        loch_stream_attach(stream, &no_events, NULL);
-        loch_stream_close(stream);
-        return;
-    }
+    if (conn == NULL)
+        return NULL;
     conn->daemon = daemon;
     conn->stream = stream;
+    conn->identity = *identity;
     conn->kind = SK_CONN_NEW;
     conn->since_ns = loch_env_now_ns(daemon->env);
     conn->next = daemon->conns;
@@ -473,6 +518,41 @@ void sk_service_accept(void *arg, struct loch_stream *stream)
     daemon->conn_count++;
     loch_metric_move(daemon->stats.connections, 1);
     loch_stream_attach(stream, &events, conn);
+    return conn;
+}
+
+/* One too many. A few at a time are told. */
+static void turn_away(struct sk_daemon *daemon, struct sk_conn *conn)
+{
+    loch_metric_add(daemon->stats.turned_away, 1);
+    if (conn == NULL) {
+        log_refusal(daemon, TOO_MANY);
+        return;
+    }
+    log_refused(conn, LOCH_E_LIMIT, TOO_MANY);
+    sk_conn_refuse(conn, LOCH_E_LIMIT, TOO_MANY);
+}
+
+void sk_service_accept(void *arg, struct loch_stream *stream)
+{
+    struct sk_daemon *daemon = arg;
+    struct loch_psk_identity identity;
+
+    if (daemon->stopping ||
+        !loch_is_ok(loch_psk_identity_decode(loch_stream_identity(stream), &identity))) {
+        close_unheard(stream);
+        return;
+    }
+    uint32_t *count = find_room(daemon, &identity);
+    struct sk_conn *conn = new_conn(daemon, stream, &identity);
+    if (conn == NULL)
+        close_unheard(stream);
+    if (conn == NULL || count == NULL) {
+        turn_away(daemon, conn);
+        return;
+    }
+    conn->counted = count;
+    ++*count;
     end_oldest(conn);
 }
 
@@ -480,8 +560,8 @@ void sk_service_accept(void *arg, struct loch_stream *stream)
 
 static struct sk_conn *find_push(struct sk_timeline *tl, uint64_t number)
 {
-    for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next)
-        if (c->kind == SK_CONN_PUSH && c->timeline == tl && c->number == number)
+    for (struct sk_conn *c = tl->conns; c != NULL; c = c->next_beside)
+        if (c->kind == SK_CONN_PUSH && c->number == number)
             return c->gone || c->closing ? NULL : c;
     return NULL;
 }
@@ -518,8 +598,8 @@ static void encode(struct loch_writer *w, const struct sk_conn *conn,
 /* Number 0: to all. */
 static void tell_members(struct sk_timeline *tl, uint64_t number, const struct loch_membership *m)
 {
-    for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next) {
-        if (c->kind == SK_CONN_PUSH && c->timeline == tl && !c->gone && !c->closing &&
+    for (struct sk_conn *c = tl->conns; c != NULL; c = c->next_beside) {
+        if (c->kind == SK_CONN_PUSH && !c->gone && !c->closing &&
             (number == 0 || c->number == number))
             sk_conn_send_members(c, m);
     }
@@ -572,9 +652,8 @@ void sk_service_generation(struct sk_timeline *tl, uint64_t generation)
 {
     char text[160];
 
-    for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next) {
-        if (c->timeline != tl || c->kind != SK_CONN_PUSH || c->generation <= generation ||
-            c->gone || c->closing)
+    for (struct sk_conn *c = tl->conns; c != NULL; c = c->next_beside) {
+        if (c->kind != SK_CONN_PUSH || c->generation <= generation || c->gone || c->closing)
             continue;
         (void)snprintf(text, sizeof text,
                        "a membership of generation %" PRIu64
@@ -587,16 +666,13 @@ void sk_service_generation(struct sk_timeline *tl, uint64_t generation)
 
 void sk_service_drop(struct sk_timeline *tl, enum loch_code code, const char *text)
 {
-    for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next)
-        if (c->timeline == tl)
-            sk_conn_refuse(c, code, text);
+    for (struct sk_conn *c = tl->conns; c != NULL; c = c->next_beside)
+        sk_conn_refuse(c, code, text);
 }
 
 void sk_service_cut(struct sk_timeline *tl, enum loch_code code, const char *text)
 {
-    for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next) {
-        if (c->timeline != tl)
-            continue;
+    for (struct sk_conn *c = tl->conns; c != NULL; c = c->next_beside) {
         sk_conn_refuse(c, code, text);
         if (!c->gone)
             loch_stream_cut(c->stream);
@@ -605,10 +681,7 @@ void sk_service_cut(struct sk_timeline *tl, enum loch_code code, const char *tex
 
 bool sk_service_uses(const struct sk_timeline *tl)
 {
-    for (const struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next)
-        if (c->timeline == tl)
-            return true;
-    return false;
+    return tl->conns != NULL;
 }
 
 bool sk_service_knows(const struct sk_daemon *daemon, const struct loch_id *tenant)
@@ -621,9 +694,8 @@ bool sk_service_knows(const struct sk_daemon *daemon, const struct loch_id *tena
 
 void sk_service_pause(struct sk_timeline *tl, bool paused)
 {
-    for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next)
-        if (c->timeline == tl && c->kind == SK_CONN_PUSH && !c->gone && !c->closing &&
-            c->waiting.len == 0)
+    for (struct sk_conn *c = tl->conns; c != NULL; c = c->next_beside)
+        if (c->kind == SK_CONN_PUSH && !c->gone && !c->closing && c->waiting.len == 0)
             loch_stream_read(c->stream, !paused);
 }
 

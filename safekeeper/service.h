@@ -8,16 +8,24 @@
 
 enum sk_conn_kind { SK_CONN_NEW = 1, SK_CONN_PUSH, SK_CONN_PULL };
 
+/* What a reader was told by PULL_STATE. */
+struct sk_told {
+    uint64_t term, promised, compute_epoch, generation;
+    loch_lsn term_start, start_lsn;
+};
+
 struct sk_conn {
-    struct sk_conn *next, **link; /* in the daemon's list */
+    struct sk_conn *next, **link;               /* in the daemon's list */
+    struct sk_conn *next_beside, **link_beside; /* in its timeline's */
     struct sk_daemon *daemon;
     struct loch_stream *stream;
     struct loch_psk_identity identity;
     enum sk_conn_kind kind;
-    struct sk_timeline *timeline; /* NULL while NEW or when the timeline went away */
+    struct sk_timeline *timeline; /* NULL while NEW; it lives as long as the connection */
     uint64_t since_ns;
-    bool closing; /* an error was sent; closed when it has left */
-    bool gone;    /* the stream is closed; freed when no read is under way */
+    uint32_t *counted; /* the daemon's count of its kind; NULL: one too many, refused at once */
+    bool closing;      /* an error was sent; closed when it has left */
+    bool gone;         /* the stream is closed; freed when no read is under way */
 
     uint64_t number;           /* PUSH: the acceptor's name for it */
     struct loch_buf waiting;   /* PUSH: an APPEND that waits until the timeline is no longer held */
@@ -37,10 +45,14 @@ struct sk_conn {
     bool archived;       /* the read under way is from the archive */
     struct loch_buf wal; /* read from files or the archive: begins at wal_lsn */
     loch_lsn wal_lsn;
+    size_t wal_counted; /* of it, and of what is being read, in the daemon's memory */
+    bool holds_piece;   /* of the archive: counted by the daemon */
     uint64_t wal_cuts;
-    uint64_t state_ns; /* when PULL_STATE was last sent */
+    uint64_t state_ns; /* when it was last told how we stand */
     bool state_due;
     loch_lsn state_commit;
+    bool stated; /* it was told all of it once */
+    struct sk_told told;
 };
 
 /* loch_accept_fn; arg is struct sk_daemon. */
@@ -69,7 +81,7 @@ bool sk_service_knows(const struct sk_daemon *daemon, const struct loch_id *tena
 void sk_service_pause(struct sk_timeline *tl, bool paused);
 /* The timeline is no longer held: takes the APPENDs that wait, and reads on. */
 void sk_service_release(struct sk_timeline *tl);
-/* Once a second: PULL_STATEs, connections that say nothing, new wire keys. */
+/* Once a second: how we stand, connections that say nothing, new wire keys. */
 void sk_service_tick(struct sk_daemon *daemon);
 
 /* ---- what computes connect with (compute_keys.c) ---- */
@@ -85,6 +97,8 @@ LOCH_STATUS sk_sender_frame(struct sk_conn *conn, uint8_t type, struct loch_slic
 /* WAL has advanced, or (state) term, history or epoch changed: sends what may be sent. */
 void sk_sender_kick(struct sk_timeline *tl, bool state);
 void sk_sender_pump(struct sk_conn *conn);
+/* What was read for the reader and not sent is wiped. */
+void sk_sender_forget(struct sk_conn *conn);
 void sk_sender_tick(struct sk_conn *conn, uint64_t now_ns);
 
 /* ---- a safekeeper's own pulls from its peers (recovery.c) ---- */

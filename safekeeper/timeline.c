@@ -16,7 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define QUEUED_MAX_BYTES (32u << 20) /* of WAL not yet written, per timeline */
+#define QUEUED_MAX_BYTES (32u << 20) /* of WAL not yet written, per timeline; ... */
+#define QUEUED_MIN_BYTES (1u << 20)  /* ... while memory is short */
 #define PARK_POLL_MS     10u
 
 const char *sk_state_name(enum sk_state state)
@@ -64,8 +65,7 @@ loch_status sk_timeline_lease(const struct sk_timeline *tl)
 
 bool sk_is_shortage(loch_status st)
 {
-    return st.code == LOCH_E_IO || st.code == LOCH_E_LIMIT || st.code == LOCH_E_NO_MEMORY ||
-           st.code == LOCH_E_UNAVAILABLE;
+    return st.code == LOCH_E_LIMIT || loch_status_passes(st);
 }
 
 /* ---- effects ---- */
@@ -143,11 +143,14 @@ static bool carry_out(struct sk_timeline *tl, const struct loch_acceptor_effect 
 
 static void pause_if_full(struct sk_timeline *tl)
 {
-    size_t queued = sk_store_queued(tl->store);
+    struct sk_memory *memory = &tl->daemon->memory;
+    const size_t queued = sk_store_queued(tl->store);
 
-    if (!tl->paused && queued > QUEUED_MAX_BYTES)
+    sk_memory_count(memory, &tl->queued_bytes, queued);
+    const size_t most = sk_memory_share(memory, QUEUED_MIN_BYTES, QUEUED_MAX_BYTES);
+    if (!tl->paused && queued > most)
         tl->paused = true;
-    else if (tl->paused && queued < QUEUED_MAX_BYTES / 2)
+    else if (tl->paused && queued < most / 2)
         tl->paused = false;
     else
         return;
@@ -360,8 +363,7 @@ static void failed(void *arg, loch_status st)
 
     if (key_is_gone(tl, st))
         return;
-    /* Parked or not: the same process must not open it again, and find in the page cache what could
-     * not be written. */
+    /* Parked, too: opened again here it would find in the page cache what could not be written. */
     (void)snprintf(what, sizeof what, "timeline in %s: the disk failed", tl->dir);
     sk_daemon_fail_stop(what, st);
 }
@@ -439,6 +441,7 @@ static void give_back(struct sk_timeline *tl)
     tl->recovery = NULL;
     sk_store_destroy(tl->store);
     tl->store = NULL;
+    sk_memory_count(&tl->daemon->memory, &tl->queued_bytes, 0);
     loch_acceptor_destroy(tl->acceptor);
     tl->acceptor = NULL;
     loch_acceptor_effects_fini(&tl->effects);
@@ -659,6 +662,7 @@ static loch_status activate(struct sk_timeline *tl, struct open_job *job)
                                        .file_bytes = tl->daemon->file_bytes,
                                        .stats = &tl->daemon->stats.store,
                                        .journal = tl->daemon->journal,
+                                       .memory = &tl->daemon->memory,
                                        .events = &store_events,
                                        .arg = tl};
     loch_lsn flush = job->found.flush_lsn;

@@ -34,6 +34,8 @@ struct sk_timeline {
     uint64_t retry_ns;
     bool said; /* WAITING was logged */
 
+    struct sk_conn *conns; /* those about it, a list */
+
     /* ACTIVE only */
     struct sk_control control; /* what the timeline is; its acceptor part is the one at open */
     struct loch_acceptor *acceptor;
@@ -63,6 +65,7 @@ struct sk_timeline {
     uint64_t seen_disk_bytes; /* by the limits */
     uint64_t promised_bytes;  /* of free disk, to begin files (wal_limits.c) */
     bool paused;              /* senders are not read from: too much is queued */
+    size_t queued_bytes;      /* as counted in the daemon's memory */
 
     bool parked; /* its key is gone: nothing runs any more, memory is given back soon */
     struct loch_timer *parks; /* until nothing is in flight */

@@ -73,7 +73,7 @@ loch_status sk_store_create(const struct sk_store_options *options, struct sk_wa
     s->arg = options->arg;
     sk_journal_enter(&s->client, options->journal, &s->sealer.tenant, &s->sealer.timeline);
     s->written = s->received = s->written_boundary = found.flush_lsn;
-    sk_tail_init(&s->tail, SK_TAIL_BYTES, found.flush_lsn);
+    sk_tail_init(&s->tail, SK_TAIL_BYTES, options->memory, found.flush_lsn);
     s->dir = strdup(options->dir);
     if (s->dir == NULL) {
         st = LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a WAL store");
@@ -279,7 +279,7 @@ loch_status sk_store_write(struct sk_store *s, uint64_t token, loch_lsn begin, u
     loch_status st = scan(s, bytes, &untouched);
     if (untouched)
         return st;
-    loch_status kept = sk_tail_append(&s->tail, bytes);
+    sk_tail_append(&s->tail, bytes);
     struct op *op = write_op(s, begin, term, bytes.len);
     if (op == NULL)
         return LOCH_OK;
@@ -287,10 +287,8 @@ loch_status sk_store_write(struct sk_store *s, uint64_t token, loch_lsn begin, u
     op->boundary = s->scan.last_end;
     op->prev = s->scan.last_start;
     op->wal_bytes += bytes.len;
-    if (loch_is_ok(kept) && op->sealed)
-        kept = seal(s, begin, term, op->boundary, bytes, &op->bytes);
-    else if (loch_is_ok(kept))
-        kept = loch_buf_append(&op->bytes, bytes.data, bytes.len);
+    loch_status kept = op->sealed ? seal(s, begin, term, op->boundary, bytes, &op->bytes)
+                                  : loch_buf_append(&op->bytes, bytes.data, bytes.len);
     if (!loch_is_ok(kept)) {
         sk_store_fail(s, kept);
         return LOCH_OK;

@@ -17,9 +17,8 @@
 
 #include "loch/host/metrics.h"
 
-#define SK_TAIL_BYTES (8u << 20)
-
 struct sk_journal;
+struct sk_memory;
 struct sk_store;
 
 struct sk_store_events {
@@ -46,6 +45,7 @@ struct sk_store_options {
     uint64_t file_bytes;    /* a WAL file is preallocated to this, and the next begun beyond it */
     const struct sk_store_stats *stats;
     struct sk_journal *journal; /* of the node; NULL: none. Lives longer */
+    struct sk_memory *memory;   /* likewise; NULL: without limit */
     const struct sk_store_events *events;
     void *arg;
 };

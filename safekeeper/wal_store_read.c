@@ -112,6 +112,7 @@ void sk_store_tick(struct sk_store *s)
 {
     s->idle_ticks = s->ticked == s->received ? s->idle_ticks + 1 : 0;
     s->ticked = s->received;
+    sk_tail_tick(&s->tail);
     if (s->idle_ticks < IDLE_TICKS)
         return;
     if (s->tail.bytes != NULL)

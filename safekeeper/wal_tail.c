@@ -1,5 +1,5 @@
-/* Holds: the in-memory tail of a timeline's WAL. Invariant: the byte of LSN x stands at
- * x % capacity; end - start <= capacity. */
+/* Holds: the in-memory tail of a timeline's WAL. Invariants: the byte of LSN x stands at
+ * x % capacity; end - start <= capacity; what it takes is counted in `memory`. */
 #include "wal_tail.h"
 
 #include "loch/base/check.h"
@@ -7,10 +7,17 @@
 
 #include <stdlib.h>
 
-void sk_tail_init(struct sk_tail *tail, size_t capacity, loch_lsn at)
+#define SECONDS    4u  /* as many seconds' worth of WAL it grows to hold */
+#define CALM_TICKS 10u /* before it shrinks */
+
+void sk_tail_init(struct sk_tail *tail, size_t most, struct sk_memory *memory, loch_lsn at)
 {
-    LOCH_ASSERT(capacity > 0);
-    *tail = (struct sk_tail){.capacity = capacity, .start = at, .end = at};
+    LOCH_ASSERT(most > 0);
+    *tail = (struct sk_tail){.least = (size_t)loch_min_u64(most, SK_TAIL_LEAST_BYTES),
+                             .most = most,
+                             .memory = memory,
+                             .start = at,
+                             .end = at};
 }
 
 /* It holds users' rows. */
@@ -19,6 +26,54 @@ static void wipe_bytes(struct sk_tail *tail)
     if (tail->bytes != NULL)
         loch_wipe(tail->bytes, tail->capacity);
     free(tail->bytes);
+    sk_memory_count(tail->memory, &tail->counted, 0);
+    tail->bytes = NULL;
+    tail->capacity = 0;
+}
+
+/* Copies what is there from `from` on. */
+static void copy_to(const struct sk_tail *tail, loch_lsn from, uint8_t *bytes, size_t capacity)
+{
+    while (from < tail->end) {
+        const size_t at = (size_t)(from % tail->capacity);
+        const size_t to = (size_t)(from % capacity);
+        size_t take = (size_t)loch_min_u64(tail->end - from, tail->capacity - at);
+        take = (size_t)loch_min_u64(take, capacity - to);
+        memcpy(bytes + to, tail->bytes + at, take);
+        from += take;
+    }
+}
+
+/* Keeps the newest of what it holds. False: there is no memory, nothing has changed. */
+static bool resize(struct sk_tail *tail, size_t capacity)
+{
+    const size_t more = capacity - (size_t)loch_min_u64(capacity, tail->capacity);
+
+    if (sk_memory_share(tail->memory, 0, more) < more)
+        return false;
+    uint8_t *bytes = malloc(capacity);
+    if (bytes == NULL)
+        return false;
+    if (tail->end - tail->start > capacity)
+        tail->start = tail->end - capacity;
+    copy_to(tail, tail->start, bytes, capacity);
+    wipe_bytes(tail);
+    sk_memory_count(tail->memory, &tail->counted, capacity);
+    tail->bytes = bytes;
+    tail->capacity = capacity;
+    return true;
+}
+
+/* For so many bytes more. */
+static void grow(struct sk_tail *tail, size_t more)
+{
+    size_t wanted = tail->bytes == NULL ? tail->least : tail->capacity;
+
+    tail->lately += more;
+    while (wanted < tail->most && tail->lately > wanted / SECONDS)
+        wanted = (size_t)loch_min_u64(2 * wanted, tail->most);
+    while (wanted > tail->capacity && !resize(tail, wanted))
+        wanted = wanted > tail->least ? wanted / 2 : 0;
 }
 
 void sk_tail_fini(struct sk_tail *tail)
@@ -27,12 +82,13 @@ void sk_tail_fini(struct sk_tail *tail)
     *tail = (struct sk_tail){0};
 }
 
-loch_status sk_tail_append(struct sk_tail *tail, struct loch_slice bytes)
+void sk_tail_append(struct sk_tail *tail, struct loch_slice bytes)
 {
+    grow(tail, bytes.len);
     if (tail->bytes == NULL) {
-        tail->bytes = malloc(tail->capacity);
-        if (tail->bytes == NULL)
-            return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %zu bytes of WAL", tail->capacity);
+        tail->end += bytes.len;
+        tail->start = tail->end;
+        return;
     }
     if (bytes.len > tail->capacity) {
         size_t skip = bytes.len - tail->capacity;
@@ -49,7 +105,18 @@ loch_status sk_tail_append(struct sk_tail *tail, struct loch_slice bytes)
     }
     if (tail->end - tail->start > tail->capacity)
         tail->start = tail->end - tail->capacity;
-    return LOCH_OK;
+}
+
+void sk_tail_tick(struct sk_tail *tail)
+{
+    const bool is_calm = tail->lately <= tail->capacity / SECONDS / 3;
+
+    tail->calm = is_calm ? tail->calm + 1 : 0;
+    tail->lately = 0;
+    if (tail->calm < CALM_TICKS || tail->capacity < 2 * tail->least)
+        return;
+    tail->calm = 0;
+    (void)resize(tail, tail->capacity / 2);
 }
 
 void sk_tail_cut(struct sk_tail *tail, loch_lsn at)
@@ -64,7 +131,6 @@ void sk_tail_cut(struct sk_tail *tail, loch_lsn at)
 void sk_tail_release(struct sk_tail *tail)
 {
     wipe_bytes(tail);
-    tail->bytes = NULL;
     tail->start = tail->end;
 }
 

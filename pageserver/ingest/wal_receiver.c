@@ -16,7 +16,7 @@
 #include <string.h>
 
 #define CONNECT_TIMEOUT_MS 1000
-#define SILENCE_MS         2500          /* a safekeeper tells its state every second */
+#define SILENCE_MS         2500          /* a safekeeper tells where it is every second */
 #define RETRY_MS           UINT64_C(100) /* after each was asked in vain; twice that every */
 #define RETRY_DOUBLINGS    4u            /* time, up to so often */
 #define FEEDBACK_MS        20
@@ -52,12 +52,12 @@ struct loch_wal_receiver {
     uint64_t heard_ns; /* when the last frame came */
     uint64_t data_ns;  /* when the last WAL came, or this one was asked for it */
     uint64_t patience_ns;
-    bool stated;         /* the connection told its state, by which ... */
-    loch_lsn commit_lsn; /* ... it can send WAL up to here */
-    size_t unknown;      /* answers in a row that there is no such timeline */
-    bool is_unknown;     /* the last answer was that */
-    uint64_t lost_ns;    /* when the last attempt ended */
-    bool turning;        /* away from one that is not known to be bad: nothing for the log */
+    bool stated;                      /* the connection told its state */
+    struct loch_wal_pull_state state; /* as told last; history and members are left out */
+    size_t unknown;                   /* answers in a row that there is no such timeline */
+    bool is_unknown;                  /* the last answer was that */
+    uint64_t lost_ns;                 /* when the last attempt ended */
+    bool turning; /* away from one that is not known to be bad: nothing for the log */
 };
 
 static void attempt(void *arg);
@@ -137,7 +137,7 @@ static void look_for_more(struct loch_wal_receiver *r)
     const uint64_t idle_ns = loch_env_now_ns(r->o.env) - r->data_ns;
     const bool waited = idle_ns > WAITED_NS && r->o.events.wanted(r->o.arg) > r->position;
 
-    const bool has_more = !r->stated || r->commit_lsn > r->position;
+    const bool has_more = !r->stated || r->state.commit_lsn > r->position;
 
     if (r->peer_count < 2 || (!waited && idle_ns <= r->patience_ns))
         return;
@@ -194,6 +194,35 @@ static loch_status take_members(struct loch_wal_receiver *r, const struct loch_m
     return member ? LOCH_OK : LOCH_FAIL(LOCH_E_UNAVAILABLE, "it is no longer a member");
 }
 
+static loch_status take_state(struct loch_wal_receiver *r, struct loch_slice payload)
+{
+    struct loch_wal_pull_state m;
+
+    LOCH_TRY(loch_wal_pull_state_decode(payload, &m));
+    r->stated = true;
+    r->state = m;
+    r->state.history = (struct loch_term_history){0};
+    r->state.membership = (struct loch_membership){0};
+    r->o.events.state(r->o.arg, &r->state);
+    loch_status st = take_members(r, &m.membership);
+    loch_wal_pull_state_fini(&m);
+    return st;
+}
+
+/* The rest is as it was. */
+static loch_status take_positions(struct loch_wal_receiver *r, struct loch_slice payload)
+{
+    struct loch_wal_pull_positions m;
+
+    LOCH_TRY(loch_wal_pull_positions_decode(payload, &m));
+    if (!r->stated)
+        return LOCH_FAIL(LOCH_E_CORRUPT, "it tells positions before its state");
+    r->state.flush_lsn = m.flush_lsn;
+    r->state.commit_lsn = m.commit_lsn;
+    r->o.events.state(r->o.arg, &r->state);
+    return LOCH_OK;
+}
+
 static loch_status take_frame(struct loch_wal_receiver *r, uint8_t type, struct loch_slice payload)
 {
     r->heard_ns = loch_env_now_ns(r->o.env);
@@ -204,16 +233,10 @@ static loch_status take_frame(struct loch_wal_receiver *r, uint8_t type, struct 
     switch (type) {
     case LOCH_WAL_PULL_DATA:
         return take_data(r, payload);
-    case LOCH_WAL_PULL_STATE: {
-        struct loch_wal_pull_state m;
-        LOCH_TRY(loch_wal_pull_state_decode(payload, &m));
-        r->stated = true;
-        r->commit_lsn = m.commit_lsn;
-        r->o.events.state(r->o.arg, &m);
-        loch_status st = take_members(r, &m.membership);
-        loch_wal_pull_state_fini(&m);
-        return st;
-    }
+    case LOCH_WAL_PULL_STATE:
+        return take_state(r, payload);
+    case LOCH_WAL_PULL_POSITIONS:
+        return take_positions(r, payload);
     case LOCH_WAL_ERROR: {
         struct loch_wire_error m;
         LOCH_TRY(loch_wire_error_decode(payload, &m));

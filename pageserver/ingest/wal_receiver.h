@@ -26,7 +26,8 @@ struct loch_wal_receiver_events {
     LOCH_STATUS (*wal)(void *arg, loch_lsn begin, struct loch_slice bytes);
     /* After such a failure: where to begin again, a record boundary. */
     loch_lsn (*restart_from)(void *arg);
-    /* What the safekeeper says of itself: term, smallest epoch, positions. Borrowed. */
+    /* What the safekeeper says of itself: term, smallest epoch, positions; no history, no members.
+     * Borrowed. */
     void (*state)(void *arg, const struct loch_wal_pull_state *state);
     /* The highest LSN that somebody waits for; 0: nobody does. */
     loch_lsn (*wanted)(void *arg);

@@ -517,6 +517,27 @@ loch_status loch_wal_pull_state_decode(struct loch_slice payload, struct loch_wa
     return LOCH_OK;
 }
 
+void loch_wal_pull_positions_encode(struct loch_writer *w, const struct loch_wal_pull_positions *m)
+{
+    size_t mark = loch_frame_begin(w, LOCH_WAL_PULL_POSITIONS);
+    loch_write_u64(w, m->flush_lsn);
+    loch_write_u64(w, m->commit_lsn);
+    loch_frame_end(w, mark);
+}
+
+loch_status loch_wal_pull_positions_decode(struct loch_slice payload,
+                                           struct loch_wal_pull_positions *out)
+{
+    struct loch_reader r;
+    struct loch_wal_pull_positions m = {0};
+    loch_reader_init(&r, payload);
+    m.flush_lsn = loch_read_u64(&r);
+    m.commit_lsn = loch_read_u64(&r);
+    LOCH_TRY(loch_reader_finish(&r, "PULL_POSITIONS"));
+    *out = m;
+    return LOCH_OK;
+}
+
 void loch_wal_pull_feedback_encode(struct loch_writer *w, const struct loch_wal_pull_feedback *m)
 {
     size_t mark = loch_frame_begin(w, LOCH_WAL_PULL_FEEDBACK);

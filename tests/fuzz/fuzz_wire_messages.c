@@ -78,8 +78,11 @@ static void try_wal(unsigned which, struct loch_writer writer, struct loch_slice
     case 13:
         TRY(wal, keys, KEEP);
         break;
-    default:
+    case 14:
         TRY(wal, pull_feedback, KEEP);
+        break;
+    default:
+        TRY(wal, pull_positions, KEEP);
         break;
     }
 }
@@ -178,7 +181,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size == 0 || size > sizeof copy)
         return 0;
-    unsigned which = data[0] % 31;
+    unsigned which = data[0] % 32;
     size_t len = size - 1;
     memcpy(copy, data + 1, len);
     if ((data[0] & 128) != 0) {
@@ -190,7 +193,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             help(copy, len, 12, 1);
     }
     loch_writer_init(&w, &out);
-    if (which < 15)
+    if (which < 15 || which == 31)
         try_wal(which, w, loch_slice_of(copy, len));
     else
         try_page(which - 15, w, loch_slice_of(copy, len));

@@ -518,7 +518,7 @@ static const struct hostile table[] = {
     BESIDE(another_postgres, INVALID, "PostgreSQL version 170001"),
     BESIDE(another_segment, INVALID, "segments of 1048576"),
     BESIDE(future_generation_hello, STALE, "generation 5 is spoken of"),
-    BESIDE(pull_version, UNSUPPORTED, "version 3;"),
+    BESIDE(pull_version, UNSUPPORTED, "version 4;"),
     BESIDE(pull_mode, CORRUPT, "PULL"),
     BESIDE(pull_from_before, NOT_FOUND, "WAL begins at"),
     BESIDE(pull_another_term, STALE, "is not installed here"),

@@ -341,6 +341,9 @@ static loch_status check_frame(struct member *m, uint8_t type, struct loch_slice
         struct loch_wal_pull_state s;
         LOCH_TRY(loch_wal_pull_state_decode(payload, &s));
         loch_wal_pull_state_fini(&s);
+    } else if (type == LOCH_WAL_PULL_POSITIONS) {
+        struct loch_wal_pull_positions p;
+        LOCH_TRY(loch_wal_pull_positions_decode(payload, &p));
     } else {
         return LOCH_FAIL(LOCH_E_CORRUPT, "frame of type %u", type);
     }

@@ -11,7 +11,7 @@
 #include "loch/base/types.h"
 
 #define LOCH_WIRE_WAL_VERSION      4u /* of HELLO: 3 had no stamps, 2 no pageserver either */
-#define LOCH_WIRE_PULL_VERSION     2u
+#define LOCH_WIRE_PULL_VERSION     3u /* 2 had no PULL_POSITIONS */
 #define LOCH_TERM_HISTORY_MAX      65536u
 #define LOCH_WAL_CHUNK_BYTES       (128u << 10) /* most WAL in one APPEND or PULL_DATA */
 #define LOCH_MEMBERS_MAX           9u /* of both sets together while a change is under way */
@@ -33,9 +33,11 @@ enum loch_wal_type {
     LOCH_WAL_KEYS = 11,    /* safekeeper -> proposer: its keys under a newer wire epoch */
     LOCH_WAL_PULL = 16,    /* reader -> safekeeper, first */
     LOCH_WAL_PULL_DATA = 17,
-    LOCH_WAL_PULL_STATE = 18, /* safekeeper -> reader, at start, at every change, once a second */
-    LOCH_WAL_PULL_FEEDBACK = 19, /* reader -> safekeeper: how far the reader is */
-    LOCH_WAL_ERROR = 31          /* either way: code and text, then close */
+    LOCH_WAL_PULL_STATE = 18,     /* safekeeper -> reader, at start and when more than positions
+                                     changed */
+    LOCH_WAL_PULL_FEEDBACK = 19,  /* reader -> safekeeper: how far the reader is */
+    LOCH_WAL_PULL_POSITIONS = 20, /* safekeeper -> reader, once a second: the rest is as it was */
+    LOCH_WAL_ERROR = 31           /* either way: code and text, then close */
 };
 
 struct loch_term_start {
@@ -190,6 +192,11 @@ struct loch_wal_pull_state {
     struct loch_membership membership;
 };
 
+/* What may have moved since the last PULL_STATE; all else that it said still holds. */
+struct loch_wal_pull_positions {
+    loch_lsn flush_lsn, commit_lsn;
+};
+
 struct loch_wal_pull_feedback {
     loch_lsn last_record_lsn, disk_consistent_lsn, remote_consistent_lsn;
 };
@@ -240,6 +247,7 @@ LOCH_STATUS loch_read_membership(struct loch_reader *r, struct loch_membership *
     X(pull)                                                                                        \
     X(pull_data)                                                                                   \
     X(pull_state)                                                                                  \
+    X(pull_positions)                                                                              \
     X(pull_feedback)
 
 #define LOCH_WAL_DECLARE(name_)                                                                    \

@@ -16,6 +16,7 @@ struct sim_reader {
     struct loch_stream *stream;
     struct loch_timer *timer;
     loch_lsn position;
+    bool stated; /* this connection has told its state */
 };
 
 static loch_status reader_frame(void *arg, uint8_t type, struct loch_slice payload)
@@ -23,6 +24,7 @@ static loch_status reader_frame(void *arg, uint8_t type, struct loch_slice paylo
     struct sim_reader *r = arg;
     struct loch_wal_pull_data data;
     struct loch_wal_pull_state state;
+    struct loch_wal_pull_positions positions;
 
     if (type == LOCH_WAL_PULL_DATA) {
         struct loch_buf out = {0};
@@ -39,7 +41,11 @@ static loch_status reader_frame(void *arg, uint8_t type, struct loch_slice paylo
         loch_stream_send(r->stream, &out);
     } else if (type == LOCH_WAL_PULL_STATE) {
         assert_ok(loch_wal_pull_state_decode(payload, &state));
+        r->stated = true;
         loch_wal_pull_state_fini(&state);
+    } else if (type == LOCH_WAL_PULL_POSITIONS) {
+        assert_ok(loch_wal_pull_positions_decode(payload, &positions));
+        assert_true(r->stated);
     } else {
         assert_int_equal(type, LOCH_WAL_ERROR);
     }
@@ -83,6 +89,7 @@ static void reader_connected(void *arg, loch_status st, struct loch_stream *stre
         return;
     }
     r->stream = stream;
+    r->stated = false;
     loch_stream_attach(stream, &reader_events, r);
     loch_writer_init(&w, &out);
     loch_wal_pull_encode(&w, &pull);

@@ -169,6 +169,7 @@ static void wal_messages(void **state)
         {{9, members, 2}, {{key, key}, {{NULL, 0}, {NULL, 0}}}});
     WAL(keys, KEEP, LOCH_WAL_KEYS, 0, {2, {{key, key}, {key, key}}});
     WAL(pull_feedback, KEEP, LOCH_WAL_PULL_FEEDBACK, 0, {1, 2, 3});
+    WAL(pull_positions, KEEP, LOCH_WAL_PULL_POSITIONS, 0, {5, 4});
     CHECK(loch_wire_error_encode, loch_wire_error_decode, KEEP, LOCH_WAL_ERROR, 0,
           (struct loch_wire_error){5, {(const uint8_t *)"why", 3}});
 }
