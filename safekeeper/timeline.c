@@ -716,7 +716,7 @@ static void answer(struct sk_timeline *tl, loch_status st)
 static bool may_pass(const struct open_job *job, loch_status st)
 {
     return job->keys_failed || st.code == LOCH_E_UNSUPPORTED || st.code == LOCH_E_KEY_REVOKED ||
-           st.code == LOCH_E_KMS_UNAVAILABLE || sk_is_shortage(st);
+           sk_is_shortage(st);
 }
 
 /* Its keys may have gone while it was opened: then it was passed over. */
