@@ -1,5 +1,6 @@
 /* Every allocation fails once: settings, commands, metrics, objects, posts of the loop. Nothing
  * crashes, the failure is reported as what it is, and the next attempt works. */
+#include "../failing_alloc.h"
 #include "../unit.h"
 
 #include "console_words.h"
@@ -14,47 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HAS_OWN_MALLOC 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define HAS_OWN_MALLOC 1
-#endif
-#endif
-
-static long countdown; /* the n-th allocation from now fails; 0: none */
-static bool hit;
-
-#ifndef HAS_OWN_MALLOC
-void *__libc_malloc(size_t len);
-void *__libc_calloc(size_t count, size_t len);
-void *__libc_realloc(void *p, size_t len);
-
-static bool fails(void)
-{
-    if (countdown == 0 || --countdown > 0)
-        return false;
-    hit = true;
-    errno = ENOMEM;
-    return true;
-}
-
-__attribute__((visibility("default"))) void *malloc(size_t len)
-{
-    return fails() ? NULL : __libc_malloc(len);
-}
-
-__attribute__((visibility("default"))) void *calloc(size_t count, size_t len)
-{
-    return fails() ? NULL : __libc_calloc(count, len);
-}
-
-__attribute__((visibility("default"))) void *realloc(void *p, size_t len)
-{
-    return fails() ? NULL : __libc_realloc(p, len);
-}
-#endif
 
 /* Runs `scenario` with each of its allocations failing in turn. */
 static void each_allocation(loch_status (*scenario)(void), long least, bool may_cope)

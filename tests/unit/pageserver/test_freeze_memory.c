@@ -3,41 +3,9 @@
  */
 #include "store_fixture.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HAS_OWN_MALLOC 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define HAS_OWN_MALLOC 1
-#endif
-#endif
+#include "../failing_alloc.h"
 
 #define L ((loch_lsn)0x1000000)
-
-static long countdown; /* the n-th allocation from now fails; 0: none */
-static bool hit;
-
-#ifndef HAS_OWN_MALLOC
-void *__libc_malloc(size_t len);
-void *__libc_calloc(size_t count, size_t len);
-
-static bool fails(void)
-{
-    if (countdown == 0 || --countdown > 0)
-        return false;
-    hit = true;
-    return true;
-}
-
-__attribute__((visibility("default"))) void *malloc(size_t len)
-{
-    return fails() ? NULL : __libc_malloc(len);
-}
-
-__attribute__((visibility("default"))) void *calloc(size_t count, size_t len)
-{
-    return fails() ? NULL : __libc_calloc(count, len);
-}
-#endif
 
 static void put(struct loch_timeline *t, loch_lsn lsn, uint8_t mark)
 {

@@ -3,6 +3,8 @@
  * given. Memory fails by interposed allocations, so not under sanitizers. */
 #include "store_fixture.h"
 
+#include "../failing_alloc.h"
+
 #include "../pg/wal_writer.h"
 
 #include "ingest/ingest.h"
@@ -15,45 +17,11 @@
 
 #include <errno.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HAS_OWN_MALLOC 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define HAS_OWN_MALLOC 1
-#endif
-#endif
-
 #define L         ((loch_lsn)0x10ff800) /* near the end of a segment */
 #define BLOCKS    9u
 #define RELATIONS 3u
 #define ORIGIN    7u
 #define SECOND_US INT64_C(1000000)
-
-static long countdown; /* the n-th allocation from now fails; 0: none */
-static bool hit;
-
-#ifndef HAS_OWN_MALLOC
-void *__libc_malloc(size_t len);
-void *__libc_calloc(size_t count, size_t len);
-
-static bool fails(void)
-{
-    if (countdown == 0 || --countdown > 0)
-        return false;
-    hit = true;
-    return true;
-}
-
-__attribute__((visibility("default"))) void *malloc(size_t len)
-{
-    return fails() ? NULL : __libc_malloc(len);
-}
-
-__attribute__((visibility("default"))) void *calloc(size_t count, size_t len)
-{
-    return fails() ? NULL : __libc_calloc(count, len);
-}
-#endif
 
 struct bench {
     struct loch_timeline *timeline;

@@ -1,18 +1,16 @@
 /* Work that takes long: a few threads of its own, and a line. */
+#include "run_until.h"
 #include "store_fixture.h"
 
 #include "care/long_work.h"
 
 #include <pthread.h>
 
-#define WORKS       (LOCH_WORK_THREADS + LOCH_LONG_WORKS_MAX + 1)
-#define PATIENCE_MS 20000u
+#define WORKS (LOCH_WORK_THREADS + LOCH_LONG_WORKS_MAX + 1)
 
 struct world {
     struct site *site;
     struct loch_pageserver ps;
-    struct loch_timer *timer;
-    bool (*until)(struct world *w);
     pthread_t loop;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -50,32 +48,6 @@ static int world_down(void **state)
     pthread_cond_destroy(&w->changed);
     free(w);
     return site_down(&site);
-}
-
-static void tick(void *arg)
-{
-    struct world *w = arg;
-    w->timer = NULL;
-    if (w->until(w))
-        loch_env_stop(w->site->env);
-    else
-        assert_ok(loch_env_timer(w->site->env, 2, &w->timer, tick, w));
-}
-
-static void expire(void *arg)
-{
-    (void)arg;
-    fail_msg("what was waited for did not come");
-}
-
-static void run_until(struct world *w, bool (*until)(struct world *w))
-{
-    struct loch_timer *limit = NULL;
-    w->until = until;
-    assert_ok(loch_env_timer(w->site->env, PATIENCE_MS, &limit, expire, w));
-    assert_ok(loch_env_timer(w->site->env, 1, &w->timer, tick, w));
-    loch_env_run(w->site->env);
-    loch_timer_cancel(limit);
 }
 
 /* Until it may end. */
@@ -143,28 +115,33 @@ static void pool_done(void *arg)
     w->pool_works = true;
 }
 
-static bool pool_worked(struct world *w)
+static bool pool_worked(void *arg)
 {
+    const struct world *w = arg;
     return w->pool_works;
 }
 
-static bool first_begun(struct world *w)
+static bool first_begun(void *arg)
 {
+    struct world *w = arg;
     return begun(w) >= LOCH_LONG_WORKS_MAX;
 }
 
-static bool one_more_begun(struct world *w)
+static bool one_more_begun(void *arg)
 {
+    struct world *w = arg;
     return begun(w) >= LOCH_LONG_WORKS_MAX + 1;
 }
 
-static bool one_done(struct world *w)
+static bool one_done(void *arg)
 {
+    const struct world *w = arg;
     return w->done == 1;
 }
 
-static bool all_ended(struct world *w)
+static bool all_ended(void *arg)
 {
+    const struct world *w = arg;
     return w->done == WORKS && !loch_long_work_any(&w->ps);
 }
 
@@ -174,32 +151,32 @@ static void it_takes_no_pool_thread(void **state)
     struct world *w = *state;
     assert_false(loch_long_work_any(&w->ps));
     begin_all(w);
-    run_until(w, first_begun);
+    run_until(w->site->env, first_begun, w);
     assert_ok(loch_env_work(w->site->env, on_pool, pool_done, w));
-    run_until(w, pool_worked);
+    run_until(w->site->env, pool_worked, w);
     assert_int_equal(begun(w), LOCH_LONG_WORKS_MAX);
     assert_int_equal(w->done, 0);
     assert_true(loch_long_work_any(&w->ps));
     let_end(w, WORKS);
-    run_until(w, all_ended);
+    run_until(w->site->env, all_ended, w);
 }
 
 static void it_stands_in_line(void **state)
 {
     struct world *w = *state;
     begin_all(w);
-    run_until(w, first_begun);
+    run_until(w->site->env, first_begun, w);
     let_end(w, 1);
-    run_until(w, one_more_begun);
+    run_until(w->site->env, one_more_begun, w);
     assert_int_equal(w->order[LOCH_LONG_WORKS_MAX], LOCH_LONG_WORKS_MAX);
-    run_until(w, one_done);
+    run_until(w->site->env, one_done, w);
     assert_int_equal(begun(w), LOCH_LONG_WORKS_MAX + 1);
     let_end(w, WORKS);
-    run_until(w, all_ended);
+    run_until(w->site->env, all_ended, w);
     w->begun = w->may_end = w->done = 0;
     begin_all(w); /* the threads have ended, and come again */
     let_end(w, WORKS);
-    run_until(w, all_ended);
+    run_until(w->site->env, all_ended, w);
 }
 
 /* A tenant that goes dark waits for no other's command. */
@@ -209,16 +186,16 @@ static void what_is_in_a_hurry_is_let_in(void **state)
     const struct loch_id last = tenant_id(WORKS - 1), before = tenant_id(WORKS - 2);
     const struct loch_id runs = tenant_id(0), none = tenant_id(WORKS);
     begin_all(w);
-    run_until(w, first_begun);
+    run_until(w->site->env, first_begun, w);
     loch_long_work_hurry(&w->ps, &runs);
     loch_long_work_hurry(&w->ps, &none);
     loch_long_work_hurry(&w->ps, &last);
-    run_until(w, one_more_begun);
+    run_until(w->site->env, one_more_begun, w);
     assert_int_equal(w->order[LOCH_LONG_WORKS_MAX], WORKS - 1);
     loch_long_work_hurry(&w->ps, &before); /* the thread beside the others is taken */
     assert_int_equal(begun(w), LOCH_LONG_WORKS_MAX + 1);
     let_end(w, WORKS);
-    run_until(w, all_ended);
+    run_until(w->site->env, all_ended, w);
     assert_int_equal(w->order[LOCH_LONG_WORKS_MAX + 1], WORKS - 2);
 }
 

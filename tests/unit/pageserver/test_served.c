@@ -1,4 +1,5 @@
 /* Timelines in service: what stops one, and whom else. */
+#include "run_until.h"
 #include "store_fixture.h"
 
 #include "care/served.h"
@@ -7,9 +8,8 @@
 #include "loch/host/metrics.h"
 #include "loch/pg/control.h"
 
-#define L           ((loch_lsn)0x1000000)
-#define SERVED_MAX  4u
-#define PATIENCE_MS 20000u
+#define L          ((loch_lsn)0x1000000)
+#define SERVED_MAX 4u
 
 struct world {
     struct site *site;
@@ -17,8 +17,6 @@ struct world {
     char dir[LOCH_LAYER_PATH_BYTES + 100]; /* the store's */
     struct loch_served *served[SERVED_MAX];
     unsigned count, stopped;
-    struct loch_timer *timer;
-    bool (*until)(struct world *w);
 };
 
 static int world_up(void **state)
@@ -51,40 +49,15 @@ static int world_up(void **state)
     return 0;
 }
 
-static void tick(void *arg)
-{
-    struct world *w = arg;
-    w->timer = NULL;
-    if (w->until(w))
-        loch_env_stop(w->site->env);
-    else
-        assert_ok(loch_env_timer(w->site->env, 2, &w->timer, tick, w));
-}
-
-static void expire(void *arg)
-{
-    (void)arg;
-    fail_msg("what was waited for did not come");
-}
-
-static void run_until(struct world *w, bool (*until)(struct world *w))
-{
-    struct loch_timer *limit = NULL;
-    w->until = until;
-    assert_ok(loch_env_timer(w->site->env, PATIENCE_MS, &limit, expire, w));
-    assert_ok(loch_env_timer(w->site->env, 1, &w->timer, tick, w));
-    loch_env_run(w->site->env);
-    loch_timer_cancel(limit);
-}
-
 static void stopped(void *arg)
 {
     struct world *w = arg;
     w->stopped++;
 }
 
-static bool all_stopped(struct world *w)
+static bool all_stopped(void *arg)
 {
+    const struct world *w = arg;
     return w->stopped == w->count;
 }
 
@@ -94,7 +67,7 @@ static int world_down(void **state)
     void *site = w->site;
     for (unsigned i = w->count; i > 0; i--)
         loch_served_stop(w->served[i - 1], stopped, w);
-    run_until(w, all_stopped);
+    run_until(w->site->env, all_stopped, w);
     loch_metrics_destroy(w->ps.metrics);
     free(w);
     return site_down(&site);
@@ -125,13 +98,15 @@ static void put_and_flush(struct world *w, unsigned i, loch_lsn lsn)
     loch_served_flush_soon(w->served[i]);
 }
 
-static bool first_stands_still(struct world *w)
+static bool first_stands_still(void *arg)
 {
+    const struct world *w = arg;
     return loch_served_problem(w->served[0])[0] != '\0';
 }
 
-static bool second_is_written(struct world *w)
+static bool second_is_written(void *arg)
 {
+    const struct world *w = arg;
     const struct loch_timeline *t = loch_served_timeline(w->served[1]);
     return loch_timeline_disk_consistent_lsn(t) == L + 64 &&
            loch_served_memory(w->served[1])->frozen == 0;
@@ -142,7 +117,7 @@ static void break_first(struct world *w)
 {
     memset(w->dir, 'x', sizeof w->dir - 1);
     put_and_flush(w, 0, L + 16);
-    run_until(w, first_stands_still);
+    run_until(w->site->env, first_stands_still, w);
     snprintf(w->dir, sizeof w->dir, "%s", w->site->pageserver);
 }
 
@@ -168,7 +143,7 @@ static void a_layer_beyond_a_limit_stops_its_timeline_alone(void **state)
     loch_view_destroy(view);
     loch_buf_fini(&value);
     put_and_flush(w, 1, L + 64);
-    run_until(w, second_is_written);
+    run_until(w->site->env, second_is_written, w);
     assert_string_equal(loch_served_problem(w->served[1]), "");
 }
 
@@ -226,7 +201,7 @@ static void a_branch_that_has_all_goes_on(void **state)
     (void)serve(w, L, parent);
     break_first(w);
     put_and_flush(w, 1, L + 64);
-    run_until(w, second_is_written);
+    run_until(w->site->env, second_is_written, w);
     assert_string_equal(loch_served_problem(w->served[1]), "");
 }
 
@@ -243,7 +218,7 @@ static void what_begins_during_a_stop_ends(void **state)
     w->count = 0; /* not the test's to stop */
     assert_ok(loch_served_create_broken(&w->ps, &w->site->tenant, &id, LOCH_FAIL(LOCH_E_IO, "why"),
                                         &broken));
-    assert_ok(loch_env_timer(w->site->env, PATIENCE_MS, &limit, expire, w));
+    assert_ok(loch_env_timer(w->site->env, RUN_UNTIL_PATIENCE_MS, &limit, awaited_expire, NULL));
     loch_env_run(w->site->env); /* the daemon's end stops it */
     loch_timer_cancel(limit);
     assert_null(w->ps.served);
