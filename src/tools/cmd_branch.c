@@ -258,6 +258,21 @@ bool loch_branch_unfinished(const struct loch_cluster *c, const char *tenant, co
     return false;
 }
 
+/* The branch once it is open, which a pageserver that has just begun takes its time for: until then
+ * nothing is said of it. Or as it is after a while. */
+static loch_status find_open(const struct loch_cluster *c, const char *tenant, const char *name,
+                             json_t **row)
+{
+    for (int waited_ms = 0;; waited_ms += UNFINISHED_LOOK_MS) {
+        LOCH_TRY(loch_branch_find(c, tenant, name, row));
+        if (loch_field(*row, "start_lsn")[0] != '\0' || waited_ms >= UNFINISHED_MS)
+            return LOCH_OK;
+        json_decref(*row);
+        *row = NULL;
+        loch_pause_ms(UNFINISHED_LOOK_MS);
+    }
+}
+
 /* One of that name is there: whether it is of use, or what a creation left that was cut short. */
 static loch_status explain_there(const struct loch_cluster *c, const char *tenant, const char *name,
                                  loch_status why)
@@ -266,8 +281,8 @@ static loch_status explain_there(const struct loch_cluster *c, const char *tenan
     json_t *row = NULL;
 
     (void)snprintf(text, sizeof text, "%s", loch_error_text());
-    const bool unfinished = loch_is_ok(loch_branch_find(c, tenant, name, &row)) &&
-                            loch_branch_unfinished(c, tenant, row);
+    const bool unfinished =
+        loch_is_ok(find_open(c, tenant, name, &row)) && loch_branch_unfinished(c, tenant, row);
     json_decref(row);
     return LOCH_FAIL(why.code, "%s%s", text,
                      unfinished ? ", but no safekeeper keeps its WAL: its creation was cut short; "

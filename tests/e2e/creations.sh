@@ -105,7 +105,7 @@ for round in pageserver/directory/pageserver pageserver/pin/pageserver pageserve
         create || fail "round $round: not again: $(cat "$WORK/out")"
         again=$((again + 1))
     fi
-    wait_until 30 held_everywhere || fail "round $round: its leases: $(for d in $DAEMONS; do branch_leases "$d"; done)"
+    wait_until 30 held_everywhere || fail "round $round: its leases: $(for d in $DAEMONS; do branch_leases "$d"; done); create said: $(cat "$WORK/out")"
     "$LOCH" compute start own --branch own >/dev/null 2>"$WORK/start" || fail "round $round: its compute: $(cat "$WORK/start")"
     [ "$(rows_of own)" = 1000 ] || fail "round $round: its rows"
     q "INSERT INTO t VALUES (0)" own || fail "round $round: it takes no rows"
