@@ -30,21 +30,6 @@ static bool level_raised;
 static int level_before;
 static bool demanded; /* this transaction is durable, whatever its level */
 
-/* `off` stays what PostgreSQL documents: acknowledged before it is safe. Every other level means
- * the quorum, and so does `off` where it is `durable`; assign_ also sets the mode that the wait
- * uses. */
-static void raise_sync_level(bool durable)
-{
-    if (synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_FLUSH || !loch_fix_on(sync_level) ||
-        (synchronous_commit == SYNCHRONOUS_COMMIT_OFF && !(durable && loch_fix_on(sync_always))))
-        return;
-    if (!level_raised)
-        level_before = synchronous_commit;
-    level_raised = true;
-    synchronous_commit = SYNCHRONOUS_COMMIT_REMOTE_FLUSH;
-    assign_synchronous_commit(synchronous_commit, NULL);
-}
-
 /* What is committed synchronously at any level: what unlinks files cannot be undone, and what a
  * subscription has applied its publisher forgets, because this server's flush means durable.
  * Source: access/transam/xact.c (RecordTransactionCommit), replication/logical/worker.c
@@ -60,6 +45,23 @@ static bool is_durable_at_any_level(void)
     if (count > 0)
         pfree(dropped);
     return count > 0;
+}
+
+/* `off` stays what PostgreSQL documents: acknowledged before it is safe. Every other level means
+ * the quorum, and so does `off` where it is `durable`, or would be in a stock server; assign_ also
+ * sets the mode that the wait uses. */
+static void raise_sync_level(bool durable)
+{
+    if (synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_FLUSH || !loch_fix_on(sync_level))
+        return;
+    if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF &&
+        !(loch_fix_on(sync_always) && (durable || is_durable_at_any_level())))
+        return;
+    if (!level_raised)
+        level_before = synchronous_commit;
+    level_raised = true;
+    synchronous_commit = SYNCHRONOUS_COMMIT_REMOTE_FLUSH;
+    assign_synchronous_commit(synchronous_commit, NULL);
 }
 
 /* A subscription's worker stays raised: it ends prepared transactions outside of statements. */
@@ -106,7 +108,7 @@ void loch_commit_guard_demand(void)
  * transaction any more. One that came is kept from the wait for the quorum. */
 static void guard_transaction(bool durable)
 {
-    raise_sync_level(durable || is_durable_at_any_level());
+    raise_sync_level(durable);
     if (guarding)
         return;
     hold_signals();

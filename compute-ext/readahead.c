@@ -41,8 +41,8 @@ struct slot {
 /* Neighbouring blocks lie in neighbouring sets. */
 static struct slot slots[SLOTS];
 static char *slot_pages; /* SLOTS pages, made on first use */
-static uint16
-    slot_by_id[IDS]; /* a hint: of the slot that was asked for under this id, or a later one */
+/* A hint: of the slot that was asked for under this id, or a later one. */
+static uint16 slot_by_id[IDS];
 
 /* Reads of one relation that go upwards. */
 struct sequence {

@@ -3,7 +3,8 @@
  * The only callback a stock server gives us inside CHECK_FOR_INTERRUPTS is this: a worker emits
  * PROCSIGNAL_BARRIER_SMGRRELEASE, every process absorbs it at its next safe point by closing its
  * storage manager files, and that comes through our close. Source: storage/ipc/procsignal.c. Short
- * transactions absorb it while they wait for their client, so they also come by before a commit. */
+ * transactions absorb it while they wait for their client, so they also come by at the end of each
+ * of their statements. */
 #include "throttle.h"
 
 #include "postgres.h"
@@ -26,6 +27,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "executor/executor.h"
 #include "executor/instrument.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -50,6 +52,7 @@
 PGDLLEXPORT void loch_throttle_main(Datum arg) pg_attribute_noreturn();
 
 static bool watching; /* the worker itself never sleeps */
+static ExecutorFinish_hook_type previous_finish;
 static uint64 round_seen;
 static uint64 wal_bytes_seen;
 static TimestampTz looked_at, pressed_at; /* the worker's */
@@ -83,6 +86,21 @@ void loch_throttle_maybe_sleep(void)
         loch_count_add(LOCH_C_throttled_us, SLICE_US);
     }
     pgstat_report_wait_end();
+}
+
+void loch_throttle_slow_down(void)
+{
+    loch_throttle_maybe_sleep();
+    CHECK_FOR_INTERRUPTS();
+}
+
+static void on_executor_finish(QueryDesc *query)
+{
+    if (previous_finish != NULL)
+        previous_finish(query);
+    else
+        standard_ExecutorFinish(query);
+    loch_throttle_slow_down();
 }
 
 void loch_throttle_forget(void)
@@ -237,6 +255,8 @@ void loch_throttle_register(void)
                         errhint("Stop it, start it with --set max_worker_processes=8, then ALTER "
                                 "SYSTEM RESET max_worker_processes.")));
     loch_config_files_look();
+    previous_finish = ExecutorFinish_hook;
+    ExecutorFinish_hook = on_executor_finish;
     memset(&worker, 0, sizeof worker);
     worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
     worker.bgw_start_time = BgWorkerStart_RecoveryFinished;

@@ -24,8 +24,6 @@
 #include "access/xact.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
-#include "executor/executor.h"
-#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
 #include "tcop/utility.h"
@@ -33,7 +31,6 @@
 #include <unistd.h>
 
 static ProcessUtility_hook_type previous_utility;
-static ExecutorFinish_hook_type previous_finish;
 static bool database_changing; /* in such a statement */
 
 /* In-place ones have no location; a relative or missing one the server refuses in its own words. */
@@ -198,24 +195,6 @@ static void run_with_stand_in(PlannedStmt *pstmt, const char *query, bool read_o
     loch_unmade_remove();
 }
 
-/* Writers are slowed inside of their statements, where a cancel and a time-out still end them: when
- * a transaction commits it is too late for both, as others' callbacks may have committed elsewhere.
- * It is too late, too, when a database's files are gone. */
-static void slow_down(void)
-{
-    loch_throttle_maybe_sleep();
-    CHECK_FOR_INTERRUPTS();
-}
-
-static void on_executor_finish(QueryDesc *query)
-{
-    if (previous_finish != NULL)
-        previous_finish(query);
-    else
-        standard_ExecutorFinish(query);
-    slow_down();
-}
-
 static void on_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
                        ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *env,
                        DestReceiver *dest, QueryCompletion *qc)
@@ -232,7 +211,7 @@ static void on_utility(PlannedStmt *pstmt, const char *query, bool read_only_tre
     if (forces_sync(tag))
         loch_commit_guard_demand();
     if (tag == T_TransactionStmt) /* COMMIT, PREPARE */
-        slow_down();
+        loch_throttle_slow_down();
     if (loch_unmade_matters(pstmt->utilityStmt))
         run_with_stand_in(pstmt, query, read_only_tree, context, params, env, dest, qc);
     else
@@ -240,14 +219,12 @@ static void on_utility(PlannedStmt *pstmt, const char *query, bool read_only_tre
     if (tag == T_AlterSystemStmt)
         loch_config_files_wait();
     if (tag != T_TransactionStmt && !forces_sync(tag))
-        slow_down();
+        loch_throttle_slow_down();
 }
 
 void loch_utility_register(void)
 {
     previous_utility = ProcessUtility_hook;
     ProcessUtility_hook = on_utility;
-    previous_finish = ExecutorFinish_hook;
-    ExecutorFinish_hook = on_executor_finish;
     RegisterXactCallback(on_transaction, NULL);
 }

@@ -8,9 +8,8 @@
 #include <stdlib.h>
 
 #define SERVER_KEY_BYTES 1024u
-#define PAGESERVER_VERSION                                                                         \
-    3u /* older HELLOs named none; they are read to be refused by version                          \
-        */
+/* Older HELLOs named no pageserver; they are read to be refused by their version. */
+#define PAGESERVER_VERSION 3u
 
 void loch_term_history_fini(struct loch_term_history *h)
 {

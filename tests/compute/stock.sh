@@ -36,6 +36,11 @@ start() { # options...: leaves $server, waits until it answers or is gone
     done
     return 1
 }
+until_true() { # WORDS...: within a minute
+    for _ in $(seq 600); do "$@" && return 0; sleep 0.1; done
+    return 1
+}
+gone() { ! kill -0 "$1" 2>/dev/null; }
 refused() { # name, pattern, options...
     local name=$1 pattern=$2
     shift 2
@@ -124,8 +129,7 @@ waits() { # name, sql, [PGOPTIONS]: the statement must not come back while there
     kill -0 "$pid" 2>/dev/null && [ ! -s "$work/out" ]
     ok $? "$name: neither cancel nor termination acknowledges it"
     quorum
-    for _ in $(seq 600); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
-    ! kill -0 "$pid" 2>/dev/null
+    until_true gone "$pid"
     ok $? "$name: comes back with the quorum"
     no_quorum
     wait "$pid" 2>/dev/null
@@ -193,7 +197,7 @@ calling=$!
 back=$(hold waiter)
 sql -c "select pg_cancel_backend($back)" >/dev/null
 quorum
-for _ in $(seq 600); do kill -0 "$calling" 2>/dev/null || break; sleep 0.1; done
+until_true gone "$calling"
 grep -q "canceling statement due to user request" "$work/out"
 ok $? "a cancel during a procedure's commit ends the procedure"
 no_quorum
@@ -210,11 +214,6 @@ with open(sys.argv[1], "r+b") as f:
     f.write(struct.pack("<Q", time.clock_gettime_ns(time.CLOCK_BOOTTIME) + int(sys.argv[2]) * 10**9))
 P
 }
-until_true() { # WORDS...: within a minute
-    for _ in $(seq 600); do "$@" && return 0; sleep 0.1; done
-    return 1
-}
-ended() { ! kill -0 "$server" 2>/dev/null; }
 says() { grep -q "$1" "$work/out"; }
 fresh
 lease 3600
@@ -237,7 +236,7 @@ ok $? "a FETCH after the lease is refused"
 says "row 2" && ok 1 "a row after the lease"
 kill -CONT "$watcher"
 exec 9>&-
-until_true ended
+until_true gone "$server"
 ok $? "the server ends after its lease"
 wait "$session" "$server" 2>/dev/null
 server=
@@ -249,7 +248,7 @@ session=$!
 asleep() { [ -n "$(sql -c "select 1 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active' and wait_event = 'PgSleep'")" ]; }
 until_true asleep
 lease -1
-until_true ended
+until_true gone "$server"
 ok $? "a statement that runs ends with the lease"
 wait "$session" "$server" 2>/dev/null
 server=

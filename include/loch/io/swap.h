@@ -1,6 +1,5 @@
 /* Where memory and files may end on a disk in the clear: block devices and swap. `proc` and `sys`
- * are
- * "/proc" and "/sys", but for tests. Reads small files; any thread. */
+ * are "/proc" and "/sys", but for tests. Reads small files; any thread. */
 #ifndef LOCH_IO_SWAP_H
 #define LOCH_IO_SWAP_H
 

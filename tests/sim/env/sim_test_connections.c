@@ -261,27 +261,16 @@ static void an_idle_reader_is_told_all_once(void **state)
     end();
 }
 
-/* Much more WAL than the ring holds, committed. */
-static loch_lsn write_and_commit(const struct safekeeper *s)
+/* Much more WAL than the ring of the first holds, committed. */
+static loch_lsn write_and_commit(void)
 {
-    struct loch_buf wal = {0};
-    struct wal_gen gen;
-
-    wal_gen_init(&gen, START_LSN, START_PREV, SYSTEM_ID, 42);
-    while (wal.len < WAL_BYTES)
-        (void)wal_gen_record(&gen, &wal, 8000);
-    for (size_t at = 0; at < wal.len; at += LOCH_WAL_CHUNK_BYTES) {
-        const size_t len = (size_t)loch_min_u64(LOCH_WAL_CHUNK_BYTES, wal.len - at);
-        append(s, START_LSN + at, loch_slice_of(wal.data + at, len));
-        sim_world_run(w.sim, 20000);
-    }
-    sim_world_run(w.sim, SECOND_US);
-    loch_buf_fini(&wal);
+    const loch_lsn end = write_to(1);
     const struct loch_wal_append m = {
-        .term = term, .generation = 1, .begin = gen.lsn, .commit_lsn = gen.lsn};
-    sk_timeline_append(timeline_on(s, 0), from, &m);
+        .term = term, .generation = 1, .begin = end, .commit_lsn = end};
+
+    sk_timeline_append(timeline_on(&w.sks[0], 0), from, &m);
     sim_world_run(w.sim, SECOND_US);
-    return gen.lsn;
+    return end;
 }
 
 static void what_was_sent_is_not_kept(void **state)
@@ -295,7 +284,7 @@ static void what_was_sent_is_not_kept(void **state)
     form(0);
     sim_world_run(w.sim, 10 * SECOND_US);
     lead(s);
-    const loch_lsn all = write_and_commit(s);
+    const loch_lsn all = write_and_commit();
     sim_world_run(w.sim, 100 * SECOND_US); /* nothing is in the ring any more */
     assert_int_equal(s->d->memory.used_bytes, 0);
     s->d->memory.limit_bytes = 1u << 20;

@@ -223,8 +223,8 @@ static inline loch_lsn flush_of(const struct safekeeper *s)
     return flush_on(s, 0);
 }
 
-/* Two have all, the third is told how far the leader is. */
-static inline loch_lsn write_to_two(void)
+/* WAL_BYTES to the first `count` safekeepers; returns where it ends. */
+static inline loch_lsn write_to(uint32_t count)
 {
     struct loch_buf wal = {0};
     struct wal_gen gen;
@@ -234,16 +234,24 @@ static inline loch_lsn write_to_two(void)
         (void)wal_gen_record(&gen, &wal, 8000);
     for (size_t at = 0; at < wal.len; at += LOCH_WAL_CHUNK_BYTES) {
         const size_t len = (size_t)loch_min_u64(LOCH_WAL_CHUNK_BYTES, wal.len - at);
-        for (uint32_t i = 0; i < 2; i++)
+        for (uint32_t i = 0; i < count; i++)
             append(&w.sks[i], START_LSN + at, loch_slice_of(wal.data + at, len));
         sim_world_run(w.sim, 20000);
     }
     sim_world_run(w.sim, SECOND_US);
-    for (uint32_t i = 0; i < 2; i++)
+    for (uint32_t i = 0; i < count; i++)
         assert_int_equal(flush_of(&w.sks[i]), gen.lsn);
     loch_buf_fini(&wal);
-    append(&w.sks[2], gen.lsn, (struct loch_slice){0});
     return gen.lsn;
+}
+
+/* Two have all, the third is told how far the leader is. */
+static inline loch_lsn write_to_two(void)
+{
+    const loch_lsn end = write_to(2);
+
+    append(&w.sks[2], end, (struct loch_slice){0});
+    return end;
 }
 
 static inline int64_t given(uint32_t i)
