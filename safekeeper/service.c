@@ -281,8 +281,8 @@ static loch_status hold(struct sk_conn *conn, struct loch_slice payload)
     tl->hold_told = !tl->hold_told;
     if (tl->hold_told)
         return LOCH_FAIL(LOCH_E_LIMIT, "%s", tl->hold);
-    for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next)
-        if (c != conn && c->timeline == tl && c->waiting.len > 0)
+    for (struct sk_conn *c = tl->conns; c != NULL; c = c->next_beside)
+        if (c != conn && c->waiting.len > 0)
             sk_conn_refuse(c, LOCH_E_LIMIT, tl->hold);
     if (tl->daemon->beats == NULL)
         LOCH_TRY(arm_beats(tl->daemon));
@@ -701,10 +701,10 @@ void sk_service_pause(struct sk_timeline *tl, bool paused)
 
 void sk_service_release(struct sk_timeline *tl)
 {
-    for (struct sk_conn *c = tl->daemon->conns; c != NULL; c = c->next) {
+    for (struct sk_conn *c = tl->conns; c != NULL; c = c->next_beside) {
         struct loch_wal_append m;
         struct loch_buf payload = c->waiting;
-        if (c->timeline != tl || payload.len == 0 || c->gone || c->closing)
+        if (payload.len == 0 || c->gone || c->closing)
             continue;
         c->waiting = (struct loch_buf){0};
         if (loch_is_ok(loch_wal_append_decode(loch_buf_slice(&payload), &m)))
