@@ -60,7 +60,7 @@ def prepare(cluster, data):
 
 
 def read_records(cluster):
-    """So far; the pageserver notes it about once a second."""
+    """So far; the pageserver notes it at each upkeep."""
     time.sleep(2)
     return cluster.metrics("pageserver")["loch_pageserver_read_records"]
 
@@ -80,7 +80,7 @@ def main():
         p.add_argument(f"--{name}", type=int, default=value)
     p.add_argument("--dir", default="/tmp")
     o = p.parse_args()
-    os.environ["LOCH_PAGESERVER_PAGE_CACHE"] = "1MiB"
+    os.environ.update(LOCH_PAGESERVER_PAGE_CACHE="1MiB", LOCH_LAYERS_UPKEEP="1s")  # which notes what was read
     work = pathlib.Path(tempfile.mkdtemp(prefix="loch-bench.", dir=o.dir))
     os.chmod(work, 0o711)
     cluster, rounds = Cluster(work / "loch", o.port_base), {"image": [], "chain": [], "image_again": []}
