@@ -77,6 +77,7 @@ struct sk_daemon {
     struct sk_limits limits;
     struct sk_memory memory;
     uint32_t pieces;             /* readers that hold a piece of the archive */
+    uint32_t export_pieces;      /* clients of the export port that do */
     struct loch_objstore *store; /* NULL in tests: nothing is archived */
     struct loch_kms *kms;
     struct loch_keys *keys;

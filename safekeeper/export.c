@@ -22,6 +22,7 @@
 #define LEAST_BYTES   (128u << 10) /* read at once while memory is short */
 #define CHUNK_BYTES   (128u << 10)
 #define KEEPALIVE_NS  UINT64_C(5000000000)
+#define STALLED_NS    UINT64_C(5000000000) /* nothing could be sent: it may read its piece again */
 #define EPOCH_DIFF_US INT64_C(946684800000000) /* 1970 to 2000 */
 #define WAL_MAGIC     0xD110u                  /* PostgreSQL 15 */
 #define CONTRECORD    1u
@@ -34,20 +35,39 @@ struct sk_export {
     struct sk_daemon *daemon;
     struct sk_timeline *tl;      /* NULL: it went away */
     struct loch_pgv3_conn *conn; /* NULL: the client left while a read was under way */
-    bool streaming, reading, archived, dropped;
+    bool streaming, reading, archived, dropped, holds_piece;
     loch_lsn position;
     struct loch_buf wal; /* read from files or the archive: begins at wal_lsn */
-    size_t wal_counted;  /* in the daemon's memory */
+    size_t wal_counted;  /* in the daemon's memory; before it is there, too */
     loch_lsn wal_lsn;
-    uint64_t wal_cuts, said_ns;
+    uint64_t wal_cuts, said_ns, sent_ns;
 };
 
+/* What its WAL takes, or will when it is read. */
+static void count_wal(struct sk_export *e, size_t bytes)
+{
+    struct sk_daemon *d = e->daemon;
+
+    sk_memory_count(&d->memory, &e->wal_counted, bytes);
+    d->export_pieces -= e->holds_piece;
+    e->holds_piece = bytes > 0 && e->archived;
+    d->export_pieces += e->holds_piece;
+}
+
+/* Not while a read is under way: that is counted. */
 static void keep_wal(struct sk_export *e, struct loch_buf *take_wal)
 {
     sk_wal_wipe(&e->wal);
     e->wal = *take_wal;
     *take_wal = (struct loch_buf){0};
-    sk_memory_count(&e->daemon->memory, &e->wal_counted, e->wal.cap);
+    e->sent_ns = loch_env_now_ns(e->daemon->env);
+    count_wal(e, e->wal.cap);
+}
+
+static void forget_wal(struct sk_export *e)
+{
+    if (!e->reading)
+        keep_wal(e, &(struct loch_buf){0});
 }
 
 static void export_free(struct sk_export *e)
@@ -55,7 +75,7 @@ static void export_free(struct sk_export *e)
     *e->link = e->next;
     if (e->next != NULL)
         e->next->link = e->link;
-    keep_wal(e, &(struct loch_buf){0});
+    forget_wal(e);
     free(e);
 }
 
@@ -76,6 +96,7 @@ static void finish(struct sk_export *e, const char *severity, const char *sqlsta
     loch_pgv3_send(e->conn, &out);
     loch_pgv3_finish(e->conn);
     e->streaming = false;
+    forget_wal(e);
 }
 
 /* ---- what stands before the first byte ---- */
@@ -140,7 +161,7 @@ static void send_wal(struct sk_export *e, struct loch_slice bytes)
     loch_write_bytes(&w, bytes.data, bytes.len);
     loch_pgv3_end(&w, mark);
     e->position += bytes.len;
-    e->said_ns = loch_env_now_ns(e->daemon->env);
+    e->said_ns = e->sent_ns = loch_env_now_ns(e->daemon->env);
     loch_metric_add(e->daemon->stats.exported_bytes, bytes.len);
     loch_pgv3_send(e->conn, &out);
 }
@@ -173,6 +194,7 @@ static void read_done(void *arg, loch_status st, struct loch_buf *take_wal)
     struct sk_export *e = arg;
 
     e->reading = false;
+    forget_wal(e);
     if (e->conn == NULL) {
         export_free(e);
         return;
@@ -193,7 +215,36 @@ static void read_done(void *arg, loch_status st, struct loch_buf *take_wal)
     pump(e);
 }
 
-/* The next committed piece from memory or from what was read; else begins to read (*out empty). */
+/* A piece of the archive is read whole. Who reads it may be slow, so exports take no more than a
+ * share of what is left for all, or one at a time. */
+static bool has_room(const struct sk_daemon *d)
+{
+    return d->export_pieces == 0 || sk_memory_has(&d->memory, 4 * d->piece_bytes);
+}
+
+/* One that waits for room is looked at again by the tick. */
+static loch_status begin_to_read(struct sk_export *e, loch_lsn upto)
+{
+    struct sk_daemon *d = e->daemon;
+    size_t bytes = sk_memory_share(&d->memory, LEAST_BYTES, READ_BYTES);
+
+    e->wal_cuts = sk_store_cuts(e->tl->store);
+    e->archived = trimmed(e);
+    if (e->archived) {
+        bytes = d->piece_bytes;
+        if (!has_room(d))
+            return LOCH_OK;
+        LOCH_TRY(sk_archive_read(e->tl, e->position, read_done, e));
+    } else {
+        LOCH_TRY(sk_store_read(e->tl->store, e->position, upto, bytes, read_done, e));
+    }
+    e->reading = true;
+    count_wal(e, bytes);
+    return LOCH_OK;
+}
+
+/* The next committed piece from memory or from what was read; else *out is empty, and it may have
+ * begun to read. */
 static loch_status next_piece(struct sk_export *e, loch_lsn upto, struct loch_slice *out)
 {
     struct sk_store *store = e->tl->store;
@@ -207,17 +258,8 @@ static loch_status next_piece(struct sk_export *e, loch_lsn upto, struct loch_sl
         *out = loch_slice_of(e->wal.data + skip, (size_t)loch_min_u64(len, CHUNK_BYTES));
         return LOCH_OK;
     }
-    keep_wal(e, &(struct loch_buf){0});
-    e->wal_cuts = sk_store_cuts(store);
-    e->archived = trimmed(e);
-    if (e->archived)
-        LOCH_TRY(sk_archive_read(e->tl, e->position, read_done, e));
-    else
-        LOCH_TRY(sk_store_read(store, e->position, upto,
-                               sk_memory_share(&e->daemon->memory, LEAST_BYTES, READ_BYTES),
-                               read_done, e));
-    e->reading = true;
-    return LOCH_OK;
+    forget_wal(e);
+    return begin_to_read(e, upto);
 }
 
 static void pump(struct sk_export *e)
@@ -238,10 +280,11 @@ static void pump(struct sk_export *e)
             finish(e, "FATAL", "58000", loch_error_text());
             return;
         }
-        if (piece.len > 0)
-            send_wal(e, piece);
+        if (piece.len == 0)
+            break;
+        send_wal(e, piece);
         if (e->wal.cap > 0 && e->position >= e->wal_lsn + e->wal.len)
-            keep_wal(e, &(struct loch_buf){0}); /* all of it was sent */
+            forget_wal(e); /* all of it was sent */
     }
 }
 
@@ -408,6 +451,7 @@ static void message(void *state, char type, struct loch_slice body)
         query(e, (const char *)body.data);
     } else if (type == 'c' && e->streaming) { /* CopyDone: the stream ends, both ways */
         e->streaming = false;
+        forget_wal(e);
         loch_writer_init(&w, &out);
         loch_pgv3_end(&w, loch_pgv3_begin(&w, 'c'));
         size_t mark = loch_pgv3_begin(&w, 'C');
@@ -523,7 +567,6 @@ void sk_export_drop(struct sk_timeline *tl, const char *why)
         if (e->tl != tl || e->conn == NULL)
             continue;
         finish(e, "FATAL", "57P01", why);
-        sk_wal_wipe(&e->wal);
         e->dropped = true;
         if (!e->reading)
             e->tl = NULL;
@@ -539,7 +582,6 @@ void sk_export_cut(struct sk_timeline *tl, const char *why)
         if (e->tl != tl || e->conn == NULL)
             continue;
         finish(e, "FATAL", "57P01", why);
-        sk_wal_wipe(&e->wal);
         e->dropped = true;
         loch_pgv3_cut(e->conn); /* frees e unless it reads */
     }
@@ -557,8 +599,13 @@ void sk_export_tick(struct sk_daemon *d)
 {
     uint64_t now = loch_env_now_ns(d->env);
 
-    for (struct sk_export *e = d->exports; e != NULL; e = e->next)
-        if (e->streaming && e->tl != NULL && now - e->said_ns >= KEEPALIVE_NS &&
-            loch_pgv3_queued(e->conn) < QUEUE_BYTES)
+    for (struct sk_export *e = d->exports; e != NULL; e = e->next) {
+        if (!e->streaming || e->tl == NULL)
+            continue;
+        if (e->holds_piece && now - e->sent_ns >= STALLED_NS && !has_room(d))
+            forget_wal(e);
+        if (now - e->said_ns >= KEEPALIVE_NS && loch_pgv3_queued(e->conn) < QUEUE_BYTES)
             keepalive(e);
+        pump(e);
+    }
 }

@@ -29,7 +29,7 @@ void sk_export_drop(struct sk_timeline *tl, const char *why);
 void sk_export_cut(struct sk_timeline *tl, const char *why);
 /* True when one still reads from the timeline, or is not closed yet after a cut. */
 bool sk_export_uses(const struct sk_timeline *tl);
-/* Once a second: keepalives. */
+/* Once a second: keepalives; who waits for memory is looked at again. */
 void sk_export_tick(struct sk_daemon *daemon);
 
 #endif

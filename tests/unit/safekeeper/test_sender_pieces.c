@@ -1,11 +1,7 @@
 /* Readers of the archive while memory is short: one has its piece, the others wait for it. */
-#include "lease_world.h"
+#include "trimmed.h"
 
 #include "service.h"
-
-static uint32_t begun;
-static sk_store_read_fn read_fn;
-static void *read_arg;
 
 static void fake_send(struct loch_stream *stream, struct loch_buf *take_frames)
 {
@@ -25,45 +21,7 @@ static loch_status fake_limit(struct sk_conn *conn, loch_lsn *upto)
     return LOCH_OK;
 }
 
-static bool no_tail(const struct sk_store *store, loch_lsn from, loch_lsn upto, size_t max,
-                    struct loch_slice *out)
-{
-    (void)store;
-    (void)from;
-    (void)upto;
-    (void)max;
-    (void)out;
-    return false;
-}
-
-static loch_lsn all_trimmed(const struct sk_store *store)
-{
-    (void)store;
-    return UINT64_MAX;
-}
-
-static uint64_t no_cuts(const struct sk_store *store)
-{
-    (void)store;
-    return 0;
-}
-
-static loch_status fake_archive_read(struct sk_timeline *tl, loch_lsn from, sk_store_read_fn done,
-                                     void *arg)
-{
-    (void)tl;
-    (void)from;
-    begun++;
-    read_fn = done;
-    read_arg = arg;
-    return LOCH_OK;
-}
-
 #undef fail /* cmocka's */
-#define sk_store_tail      no_tail
-#define sk_store_first_lsn all_trimmed
-#define sk_store_cuts      no_cuts
-#define sk_archive_read    fake_archive_read
 #define loch_stream_send   fake_send
 #define loch_stream_queued fake_queued
 #define loch_acceptor_pull_limit(acceptor_, mode_, term_, generation_, position_, upto_)           \
@@ -86,9 +44,7 @@ static void a_piece_waits_for_room(void **state)
     assert_int_equal(d->memory.used_bytes, d->piece_bytes);
     sk_sender_pump(&b);
     assert_true(begun == 1 && !b.reading && !b.closing);
-    assert_true(loch_is_ok(loch_buf_reserve(&wal, 10 * PIECE)));
-    memset(wal.data, 1, 10 * PIECE);
-    wal.len = 10 * PIECE;
+    fill(&wal, 10 * PIECE);
     read_fn(read_arg, LOCH_OK, &wal);
     assert_int_equal(a.position, 10 * PIECE); /* all of it was sent, and is not kept */
     assert_int_equal(a.wal.cap, 0);
