@@ -1,8 +1,8 @@
 /* Holds: the export of WAL by PostgreSQL's replication protocol. Invariants: only committed WAL
  * goes out, and only to the tenant that the certificate names; bytes read from files before a cut
  * are read again; what stands before the branch's first byte in its first segment is made up, as
- * the continuation of a record that nobody will look for. Source: PostgreSQL 15 documentation,
- * chapter 55.4 (Streaming Replication Protocol). */
+ * the continuation of a record that nobody will look for; what was read goes out as what was asked
+ * for. Source: PostgreSQL 15 documentation, chapter 55.4 (Streaming Replication Protocol). */
 #include "export.h"
 
 #include "export_command.h"
@@ -39,7 +39,7 @@ struct sk_export {
     loch_lsn position;
     struct loch_buf wal; /* read from files or the archive: begins at wal_lsn */
     size_t wal_counted;  /* in the daemon's memory; before it is there, too */
-    loch_lsn wal_lsn;
+    loch_lsn wal_lsn, read_lsn;
     uint64_t wal_cuts, said_ns, sent_ns;
 };
 
@@ -203,14 +203,16 @@ static void read_done(void *arg, loch_status st, struct loch_buf *take_wal)
         e->tl = NULL;
     if (e->tl == NULL || e->tl->state != SK_ACTIVE || !e->streaming)
         return;
-    bool good = e->archived || e->wal_cuts == sk_store_cuts(e->tl->store);
+    /* Else the client has ended that stream meanwhile, and begun one elsewhere. */
+    bool good =
+        e->position == e->read_lsn && (e->archived || e->wal_cuts == sk_store_cuts(e->tl->store));
     if (!loch_is_ok(st) && good && !(st.code == LOCH_E_NOT_FOUND && !e->archived && trimmed(e))) {
         finish(e, "FATAL", loch_pgv3_sqlstate(st.code), loch_error_text());
         return;
     }
     if (loch_is_ok(st) && good) {
         keep_wal(e, take_wal);
-        e->wal_lsn = e->position;
+        e->wal_lsn = e->read_lsn;
     }
     pump(e);
 }
@@ -230,6 +232,7 @@ static loch_status begin_to_read(struct sk_export *e, loch_lsn upto)
 
     e->wal_cuts = sk_store_cuts(e->tl->store);
     e->archived = trimmed(e);
+    e->read_lsn = e->position;
     if (e->archived) {
         bytes = d->piece_bytes;
         if (!has_room(d))

@@ -7,6 +7,8 @@
 #define EXPORTS   8u
 #define PIECE_MIB (16u << 20)
 
+static bool reads; /* the clients do */
+static loch_lsn sent_from;
 static size_t sent;
 
 static void fake_send(struct loch_pgv3_conn *conn, struct loch_buf *take_bytes)
@@ -14,15 +16,19 @@ static void fake_send(struct loch_pgv3_conn *conn, struct loch_buf *take_bytes)
     const uint8_t *b = take_bytes->data;
 
     (void)conn;
-    if (take_bytes->len > 30 && b[0] == 'd' && b[5] == 'w')
+    if (take_bytes->len > 30 && b[0] == 'd' && b[5] == 'w') {
+        if (sent == 0)
+            for (int i = 0; i < 8; i++)
+                sent_from = sent_from << 8 | b[6 + i];
         sent += take_bytes->len - 30;
+    }
     loch_buf_fini(take_bytes);
 }
 
 static size_t fake_queued(const struct loch_pgv3_conn *conn)
 {
     (void)conn;
-    return sent;
+    return reads ? 0 : sent;
 }
 
 static void fake_finish(struct loch_pgv3_conn *conn)
@@ -72,6 +78,7 @@ static int set_up(void **state)
     w->timeline.control.segment_bytes = PIECE_MIB;
     begun = 0;
     sent = 0;
+    sent_from = 0;
     now_ns = 1;
     return 0;
 }
@@ -92,6 +99,7 @@ static void clients_that_do_not_read_take_a_share(void **state)
     struct sk_daemon *d = &w->daemon;
     struct sk_export *e[EXPORTS];
 
+    reads = false;
     w->timeline.seen_commit = 4 * (uint64_t)PIECE_MIB;
     d->memory.limit_bytes = 64u << 20;
     for (uint32_t i = 0; i < EXPORTS; i++) {
@@ -132,9 +140,49 @@ static void clients_that_do_not_read_take_a_share(void **state)
     assert_int_equal(d->export_pieces, 0);
 }
 
+static void say(struct sk_export *e, const char *command)
+{
+    message(e, 'Q', loch_slice_of(command, strlen(command) + 1));
+}
+
+static void a_read_is_of_the_stream_that_began_it(void **state)
+{
+    struct lease_world *w = *state;
+    struct sk_export *e = join(w);
+    struct loch_buf wal = {0};
+
+    reads = true;
+    say(e, "START_REPLICATION 0/100");
+    assert_true(begun == 1 && e->reading);
+    message(e, 'c', (struct loch_slice){0});
+    say(e, "START_REPLICATION 0/200");
+    assert_int_equal(begun, 1);
+    fill(&wal, 10 * PIECE); /* of the first stream */
+    read_fn(read_arg, LOCH_OK, &wal);
+    assert_int_equal(sent, 0);
+    assert_true(begun == 2 && e->reading);
+    read_fn(read_arg, LOCH_OK, &wal);
+    assert_int_equal(sent_from, 0x200);
+    assert_int_equal(sent, 10 * PIECE - 0x200);
+    message(e, 'c', (struct loch_slice){0}); /* what was read beyond is not kept for nobody */
+    assert_int_equal(w->daemon.memory.used_bytes, 0);
+    say(e, "START_REPLICATION 0/100"); /* nor does its failure end the next one */
+    message(e, 'c', (struct loch_slice){0});
+    say(e, "START_REPLICATION 0/300");
+    read_fn(read_arg, LOCH_FAIL(LOCH_E_NOT_FOUND, "gone"), &wal);
+    assert_true(e->streaming && e->reading && begun == 4);
+    closed(e);
+    read_fn(read_arg, LOCH_OK, &wal);
+    assert_null(w->daemon.exports);
+    assert_int_equal(w->daemon.memory.used_bytes, 0);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(
-        clients_that_do_not_read_take_a_share, set_up, lease_world_down)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(clients_that_do_not_read_take_a_share, set_up,
+                                        lease_world_down),
+        cmocka_unit_test_setup_teardown(a_read_is_of_the_stream_that_began_it, set_up,
+                                        lease_world_down)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
