@@ -503,11 +503,18 @@ static void on_room(void *arg)
         loch_wal_source_pause(c->source, false);
 }
 
-static void on_lost(void *arg)
+/* It may say so again and again until the server is gone. */
+static void on_lost(void *arg, const char *why)
 {
-    (void)LOCH_FAIL(LOCH_E_UNAVAILABLE, "a record longer than wal_window lost its quorum half-way");
-    if (((struct loch_compute *)arg)->fate == GO_ON)
-        try_again(arg, "the quorum");
+    struct loch_compute *c = arg;
+
+    (void)LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s", why);
+    if (c->phase == ENDING)
+        return;
+    if (c->fate == GO_ON)
+        try_again(c, "the quorum");
+    else if (c->fate == STOPPING) /* its last WAL will never be committed */
+        kill_server(c);
 }
 
 static const struct loch_quorum_events quorum_events = {on_elected, on_committed, on_fenced,
@@ -528,7 +535,10 @@ static void boot(void *arg)
     c->term = 0;
     c->start_lsn = c->prev_lsn = c->seen_commit_lsn = 0;
     enter(c, ELECTING);
-    if (!loch_is_ok(loch_quorum_create(&order, &c->quorum)))
+    const loch_status st = loch_quorum_create(&order, &c->quorum);
+    if (st.code == LOCH_E_NO_MEMORY && c->reboot_ms != 0) /* not the first */
+        try_again(c, "cannot campaign");
+    else if (!loch_is_ok(st))
         give_up(c, FAILED, "cannot campaign");
 }
 

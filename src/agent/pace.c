@@ -2,6 +2,7 @@
  * committed; the last of them grows when there are more. */
 #include "pace.h"
 
+#include "loch/base/buf.h"
 #include "loch/wire/wal.h"
 
 #include <inttypes.h>
@@ -58,4 +59,15 @@ void loch_pace_look(struct loch_pace *p, const char *text)
     p->looked = true;
     p->waited_ns = waited_ns;
     p->wakes = wakes;
+}
+
+void loch_pace_ask(struct loch_pace *p, struct loch_env *env)
+{
+    struct loch_buf text = {0};
+
+    if (!loch_is_ok(loch_env_read_file(env, "/proc/self/schedstat", 200, &text)) ||
+        !loch_is_ok(loch_buf_append(&text, "", 1)))
+        text.len = 0;
+    loch_pace_look(p, text.len > 0 ? (const char *)text.data : "");
+    loch_buf_fini(&text);
 }

@@ -4,12 +4,13 @@
  * Every APPEND costs each safekeeper, the walsender and us several switches of threads, whatever it
  * holds. With CPU to spare that is nobody's loss, and a commit must not wait. Without, commits
  * would each have an APPEND of their own and take that CPU from the queries; then one goes a
- * millisecond after the one before, with all that has come meanwhile. Pure.
+ * millisecond after the one before, with all that has come meanwhile. Pure, but for loch_pace_ask.
  */
 #ifndef LOCH_AGENT_PACE_H
 #define LOCH_AGENT_PACE_H
 
 #include "loch/base/types.h"
+#include "loch/io/env.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -39,5 +40,7 @@ void loch_pace_committed(struct loch_pace *p, loch_lsn lsn);
  * one before; anything else: not short of CPU. Source: the kernel's Documentation/scheduler,
  * sched-stats. */
 void loch_pace_look(struct loch_pace *p, const char *text);
+/* The same with what the kernel says now. Where it does not say, WAL never waits. */
+void loch_pace_ask(struct loch_pace *p, struct loch_env *env);
 
 #endif

@@ -228,7 +228,7 @@ static void carry_out(struct loch_quorum *q, loch_status st, struct loch_propose
 {
     q->depth++;
     if (!loch_is_ok(st) && !q->closed)
-        q->o.events->fenced(q->o.arg, loch_error_text());
+        q->o.events->lost(q->o.arg, loch_error_text());
     for (size_t k = 0; k < effects->count && !q->closed; k++) {
         const struct loch_proposer_effect *e = &effects->items[k];
         switch (e->kind) {
@@ -306,14 +306,21 @@ static void lose(struct peer *p, const char *why)
     loch_stream_close(stream);
 }
 
+/* The proposer knows nothing of it: the connection ends, and the next one brings it again. */
+static loch_status untold(loch_status st)
+{
+    return st.code == LOCH_E_NO_MEMORY ? LOCH_FAIL(LOCH_E_UNAVAILABLE, "%s", loch_error_text())
+                                       : st;
+}
+
 /* Tells the proposer of the members, once they can be connected to. */
 static loch_status take_members_frame(struct peer *p, struct loch_slice payload,
                                       struct loch_proposer_effects *out)
 {
     struct loch_wal_members m;
 
-    LOCH_TRY(loch_wal_members_decode(payload, &m));
-    loch_status st = loch_credential_learn(p->q->o.credential, &m);
+    LOCH_TRY(untold(loch_wal_members_decode(payload, &m)));
+    loch_status st = untold(loch_credential_learn(p->q->o.credential, &m));
     if (loch_is_ok(st))
         st = loch_proposer_members(p->q->proposer, now_of(p->q), p->index, &m.membership, out);
     loch_membership_fini(&m.membership);
@@ -364,7 +371,7 @@ static loch_status take_frame(struct peer *p, uint8_t type, struct loch_slice pa
         LOCH_TRY(loch_wal_hello_reply_decode(payload, &m.hello_reply));
         return loch_proposer_hello_reply(q->proposer, now_of(q), p->index, &m.hello_reply, out);
     case LOCH_WAL_VOTE_REPLY:
-        LOCH_TRY(loch_wal_vote_reply_decode(payload, &m.vote_reply));
+        LOCH_TRY(untold(loch_wal_vote_reply_decode(payload, &m.vote_reply)));
         st = loch_proposer_vote_reply(q->proposer, now_of(q), p->index, &m.vote_reply, out);
         loch_term_history_fini(&m.vote_reply.history);
         return st;
@@ -381,7 +388,7 @@ static loch_status take_frame(struct peer *p, uint8_t type, struct loch_slice pa
         return take_members_frame(p, payload, out);
     case LOCH_WAL_KEYS:
         LOCH_TRY(loch_wal_keys_decode(payload, &m.keys));
-        return loch_credential_renew(q->o.credential, &m.keys);
+        return untold(loch_credential_renew(q->o.credential, &m.keys));
     case LOCH_WAL_ERROR:
         return take_error(p, payload);
     default:
@@ -401,8 +408,7 @@ static loch_status on_frame(void *arg, uint8_t type, struct loch_slice payload)
         if (p->told)
             LOCH_INFO("safekeeper %u at %s is back", p->index + 1, p->server->address);
         p->told = p->outage = false;
-        p->lost_ms = 0;
-        p->retry_ms = 0;
+        p->lost_ms = p->retry_ms = 0;
     }
     q->depth++; /* what is told may close us */
     loch_status st = take_frame(p, type, payload, &effects);
@@ -548,18 +554,6 @@ static void take_members(struct loch_quorum *q)
     q->contacts = false;
 }
 
-/* Where the kernel does not say, WAL never waits. */
-static void look_for_cpu(struct loch_quorum *q)
-{
-    struct loch_buf text = {0};
-
-    if (!loch_is_ok(loch_env_read_file(q->o.env, "/proc/self/schedstat", 200, &text)) ||
-        !loch_is_ok(loch_buf_append(&text, "", 1)))
-        text.len = 0;
-    loch_pace_look(&q->pace, text.len > 0 ? (const char *)text.data : "");
-    loch_buf_fini(&text);
-}
-
 static void tick(void *arg)
 {
     struct loch_quorum *q = arg;
@@ -568,11 +562,11 @@ static void tick(void *arg)
     q->tick = NULL;
     if (!loch_is_ok(loch_env_timer(q->o.env, TICK_MS, &q->tick, tick, q)))
         LOCH_ERROR("the election's clock stands still: %s", loch_error_text());
-    look_for_cpu(q);
+    loch_pace_ask(&q->pace, q->o.env);
     if (is_stuck(q)) {
         q->stuck_ms = 0;
-        q->o.events->lost(q->o.arg); /* may close us: nothing after it */
-        return;
+        q->o.events->lost(q->o.arg, "a record longer than wal_window lost its quorum half-way");
+        return; /* we may be closed */
     }
     carry_out(q, loch_proposer_tick(q->proposer, now_of(q), &effects), &effects);
 }

@@ -22,8 +22,10 @@ struct loch_quorum_events {
     void (*fenced)(void *arg, const char *why);
     /* After loch_quorum_full was true: there is room again. */
     void (*room)(void *arg);
-    /* A record longer than the window lost its quorum half-way: only a new boot helps. */
-    void (*lost)(void *arg);
+    /* Nothing can be committed here any more, and nobody else has taken over: only a new boot
+     * helps. A record longer than the window has lost its quorum half-way, or memory has run out.
+     */
+    void (*lost)(void *arg, const char *why);
     /* A safekeeper says that the tenant's key is revoked, or so many that the others are no quorum
      * that the KMS is away for too long. */
     void (*dark)(void *arg, loch_status st);

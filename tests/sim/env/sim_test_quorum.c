@@ -1,12 +1,14 @@
 /* The compute's quorum (src/agent/quorum.c) before a safekeeper that is played here, in the
  * simulated world: when it believes the safekeeper to have spoken last. Somebody on the path may
  * hold answers back and hand them out later, one by one: they prove no more than they did when they
- * were given. A safekeeper that takes nothing, but says that it is there, is believed.
+ * were given. A safekeeper that takes nothing, but says that it is there, is believed. And what it
+ * does when there is no memory for a moment: nobody has taken over then.
  */
 #include "../unit.h"
 #include "quorum.h"
 #include "sim_env.h"
 
+#include "loch/consensus/proposer.h"
 #include "loch/crypto/psk.h"
 
 #include <stdio.h>
@@ -18,6 +20,7 @@
 #define SLACK_MS  500u /* a heartbeat, a tick, and the way there and back */
 #define SECOND_US UINT64_C(1000000)
 #define HOARD_MAX 1000u
+#define SECRETS   100000u /* more than there can be */
 
 static struct {
     struct sim_world *sim;
@@ -36,7 +39,21 @@ static struct {
     uint64_t hoard[HOARD_MAX]; /* stamps of APPENDs whose answers are held back */
     uint32_t hoarded, given;
     uint64_t stamp_ms, read_ms; /* of the newest APPEND that was read */
+    bool starved, lost;         /* the proposer has no memory; its quorum said that it is lost */
 } w;
+
+loch_status __real_loch_proposer_tick(struct loch_proposer *p, struct loch_proposer_now now,
+                                      struct loch_proposer_effects *out);
+loch_status __wrap_loch_proposer_tick(struct loch_proposer *p, struct loch_proposer_now now,
+                                      struct loch_proposer_effects *out);
+
+loch_status __wrap_loch_proposer_tick(struct loch_proposer *p, struct loch_proposer_now now,
+                                      struct loch_proposer_effects *out)
+{
+    if (w.starved)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for 16 effects");
+    return __real_loch_proposer_tick(p, now, out);
+}
 
 static uint64_t now_ms(void)
 {
@@ -162,9 +179,18 @@ static void on_fenced(void *arg, const char *why)
     fail_msg("fenced: %s", why);
 }
 
-static void on_nothing(void *arg)
+static void on_room(void *arg)
 {
     (void)arg;
+}
+
+static void on_lost(void *arg, const char *why)
+{
+    (void)arg;
+    assert_true(w.starved);
+    assert_non_null(strstr(why, "no memory"));
+
+    w.lost = true;
 }
 
 static void on_dark(void *arg, loch_status st)
@@ -175,9 +201,10 @@ static void on_dark(void *arg, loch_status st)
 }
 
 static const struct loch_quorum_events events = {on_elected, on_committed, on_fenced,
-                                                 on_nothing, on_nothing,   on_dark};
+                                                 on_room,    on_lost,      on_dark};
 
-static void set_up_credential(void)
+/* Under which the compute is known to the server on this node. */
+static struct loch_buf make_identity(struct loch_id node)
 {
     const struct loch_psk_identity identity = {.version = 1,
                                                .client_role = LOCH_ROLE_COMPUTE,
@@ -189,18 +216,32 @@ static void set_up_credential(void)
                                                .timeline = {{3}},
                                                .client_id = {{4}},
                                                .client_boot = {{5}},
-                                               .server_node = {{6}},
+                                               .server_node = node,
                                                .compute_epoch = 1};
-    struct loch_credential *c = &w.credential;
     struct loch_buf encoded = {0};
 
+    assert_ok(loch_psk_identity_encode(&identity, &encoded));
+    return encoded;
+}
+
+static void set_up_credential(void)
+{
+    struct loch_credential *c = &w.credential;
+    struct loch_buf encoded = make_identity((struct loch_id){{6}});
+
+    c->cluster = (struct loch_id){{1}};
+    c->tenant = (struct loch_id){{2}};
+    c->timeline = (struct loch_id){{3}};
+    c->compute = (struct loch_id){{4}};
+    c->boot = (struct loch_id){{5}};
     c->compute_epoch = 1;
     c->lease_ms = LEASE_MS;
     c->safekeeper_count = 1;
     c->safekeepers[0].node = w.member.node;
     (void)snprintf(c->safekeepers[0].address, sizeof c->safekeepers[0].address, ADDRESS);
-    c->membership = (struct loch_membership){.generation = 1, .members = &w.member, .count = 1};
-    assert_ok(loch_psk_identity_encode(&identity, &encoded));
+    assert_ok(loch_membership_copy(
+        &c->membership,
+        &(struct loch_membership){.generation = 1, .members = &w.member, .count = 1}));
     assert_ok(loch_tls_client_create(loch_buf_slice(&encoded), &w.psk, &c->safekeepers[0].tls));
     loch_buf_fini(&encoded);
 }
@@ -232,7 +273,7 @@ static void teardown(void)
     loch_quorum_close(w.quorum);
     sim_world_run(w.sim, 5 * SECOND_US);
     sim_world_destroy(w.sim);
-    loch_tls_client_destroy(w.credential.safekeepers[0].tls);
+    loch_credential_fini(&w.credential);
     loch_tls_server_destroy(w.tls);
     loch_secret_fini(&w.psk);
 }
@@ -300,11 +341,66 @@ static void who_says_that_it_is_there_is_believed(void **state)
     teardown();
 }
 
+/* A second safekeeper has joined. */
+static void tell_members(void)
+{
+    static const uint8_t key[LOCH_PSK_BYTES] = {8};
+    struct loch_member members[2] = {w.member,
+                                     {.id = {{19}}, .node = {{18}}, .in = LOCH_MEMBER_BOTH}};
+    struct loch_buf first = make_identity(members[0].node);
+    struct loch_buf second = make_identity(members[1].node);
+
+    (void)snprintf(members[1].address, sizeof members[1].address, "sk2:7000");
+    ANSWER(members, {.membership = {.generation = 2, .members = members, .count = 2},
+                     .keys = {{loch_buf_slice(&first), loch_slice_of(key, sizeof key)},
+                              {loch_buf_slice(&second), loch_slice_of(key, sizeof key)}}});
+    loch_buf_fini(&first);
+    loch_buf_fini(&second);
+}
+
+/* Its keys cannot be taken: the connection ends, and the next one brings them. */
+static void a_member_waits_for_memory(void **state)
+{
+    static struct loch_secret secrets[SECRETS];
+    uint32_t count = 0;
+
+    (void)state;
+    setup();
+    while (count < SECRETS && loch_is_ok(loch_secret_create(&secrets[count], 32)))
+        count++;
+    assert_true(count < SECRETS);
+    tell_members();
+    for (int i = 0; i < 100 && w.ended == 0; i++)
+        sim_world_run(w.sim, SECOND_US / 100);
+    assert_int_equal(w.ended, 1);
+    assert_int_equal(w.credential.membership.generation, 1);
+    while (count > 0)
+        loch_secret_fini(&secrets[--count]);
+    sim_world_run(w.sim, 3 * SECOND_US);
+    assert_non_null(w.stream);
+    tell_members();
+    sim_world_run(w.sim, SECOND_US);
+    assert_int_equal(w.credential.membership.generation, 2);
+    teardown();
+}
+
+static void without_memory_nobody_has_taken_over(void **state)
+{
+    (void)state;
+    setup();
+    w.starved = true;
+    sim_world_run(w.sim, SECOND_US);
+    assert_true(w.lost);
+    teardown();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(answers_keep_the_lease),
                                        cmocka_unit_test(a_hoard_keeps_nothing),
-                                       cmocka_unit_test(who_says_that_it_is_there_is_believed)};
+                                       cmocka_unit_test(who_says_that_it_is_there_is_believed),
+                                       cmocka_unit_test(a_member_waits_for_memory),
+                                       cmocka_unit_test(without_memory_nobody_has_taken_over)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
