@@ -2,6 +2,7 @@
  */
 #include "cluster.h"
 
+#include "config_file.h"
 #include "directory.h"
 
 #include <arpa/inet.h>
@@ -38,10 +39,23 @@ loch_status loch_mkdir(const char *path, mode_t mode)
     return LOCH_OK;
 }
 
+bool loch_write_all(int fd, const char *text, size_t len)
+{
+    while (len > 0) {
+        const ssize_t n = write(fd, text, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        text += n;
+        len -= (size_t)n;
+    }
+    return true;
+}
+
 loch_status loch_text_write(const char *path, const char *text, mode_t mode)
 {
     char tmp[720];
-    size_t len = strlen(text);
 
     /* another command may write the same file */
     (void)snprintf(tmp, sizeof tmp, "%s.%d.tmp", path, (int)getpid());
@@ -49,11 +63,14 @@ loch_status loch_text_write(const char *path, const char *text, mode_t mode)
     int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     if (fd < 0)
         return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", tmp, strerror(errno));
-    bool ok = write(fd, text, len) == (ssize_t)len && fsync(fd) == 0;
+    const bool ok =
+        loch_write_all(fd, text, strlen(text)) && fsync(fd) == 0 && rename(tmp, path) == 0;
+    const int why = errno;
     (void)close(fd);
-    if (!ok || rename(tmp, path) != 0)
-        return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
-    return LOCH_OK;
+    if (ok)
+        return LOCH_OK;
+    (void)unlink(tmp);
+    return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(why));
 }
 
 loch_status loch_json_write(const char *path, const json_t *value, mode_t mode)
@@ -324,48 +341,75 @@ static void write_common(FILE *f, const struct loch_cluster *c, const char *name
                   loch_id_format(&c->pageserver_node, text), address);
 }
 
-static loch_status close_file(FILE *f, const char *path)
+static void config_path(const struct loch_cluster *c, int i, char path[700])
 {
-    if (ferror(f) || fclose(f) != 0)
-        return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
-    return LOCH_OK;
+    char name[32];
+
+    (void)snprintf(path, 700, "%s/conf/%s.ini", c->dir, loch_daemon_name(i, name));
 }
 
-static loch_status open_config(const struct loch_cluster *c, const char *name, char path[700],
-                               FILE **out)
+static void write_daemon(FILE *f, const struct loch_cluster *c, int i)
 {
-    (void)snprintf(path, 700, "%s/conf/%s.ini", c->dir, name);
-    *out = fopen(path, "we");
-    if (*out == NULL)
-        return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(errno));
-    return LOCH_OK;
-}
-
-static loch_status write_configs(const struct loch_cluster *c)
-{
-    char path[700];
     char name[32];
     char text[LOCH_ID_TEXT_BYTES];
-    FILE *f;
 
-    LOCH_EACH_SAFEKEEPER(c, i)
-    {
-        (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
-        LOCH_TRY(open_config(c, name, path, &f));
+    (void)loch_daemon_name(i, name);
+    if (i < LOCH_SAFEKEEPERS_MAX) {
         write_common(f, c, name, loch_port_safekeeper(c, i), c->port_base + 21 + i);
         (void)fprintf(f, "\n[safekeeper]\nnode = %s\nlisten = %s:%d\n",
                       loch_id_format(&c->safekeeper_node[i], text),
                       c->elsewhere ? "0.0.0.0" : "127.0.0.1", loch_port_safekeeper(c, i));
-        LOCH_TRY(close_file(f, path));
+        return;
     }
-    LOCH_TRY(open_config(c, "pageserver", path, &f));
-    write_common(f, c, "pageserver", loch_port_pageserver(c), c->port_base + 30);
+    write_common(f, c, name, loch_port_pageserver(c), c->port_base + 30);
     if (c->elsewhere)
         (void)fprintf(f, "listen = 0.0.0.0:%d\n", loch_port_pageserver(c));
     (void)fprintf(f, "scratch = %s%cpageserver\nlib_dir = %s\n", c->scratch,
                   c->elsewhere ? '-' : '/', /* beside: nobody has made our own there */
                   c->lib_dir);
-    return close_file(f, path);
+}
+
+static bool is_the_list(const char *section, const char *key)
+{
+    (void)key;
+    return strcmp(section, "safekeepers") == 0;
+}
+
+/* All else was told once: what an operator has changed since is not ours to take back. */
+static loch_status write_config(const struct loch_cluster *c, int i)
+{
+    static const struct loch_config_ours ours = {.is = is_the_list, .as_found = true};
+    char path[700];
+    char *text = NULL;
+    size_t len = 0;
+
+    config_path(c, i, path);
+    FILE *f = open_memstream(&text, &len);
+    if (f != NULL)
+        write_daemon(f, c, i);
+    const loch_status st = f != NULL && fclose(f) == 0
+                               ? loch_config_file_write(path, text, 0644, &ours)
+                               : LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %s", path);
+    free(text);
+    return st;
+}
+
+static loch_status write_configs(const struct loch_cluster *c)
+{
+    LOCH_EACH_DAEMON(c, i)
+    LOCH_TRY(write_config(c, i));
+    return LOCH_OK;
+}
+
+/* Of another daemon of that name, which is no more. */
+static loch_status remove_config(const struct loch_cluster *c, int i)
+{
+    char path[700];
+
+    config_path(c, i, path);
+    if (unlink(path) != 0 && errno != ENOENT)
+        return LOCH_FAIL(LOCH_E_IO, "cannot remove %s: %s", path, strerror(errno));
+    return LOCH_OK;
 }
 
 static json_t *hosts_json(const struct loch_cluster *c)
@@ -416,6 +460,8 @@ static loch_status fill_dir(const struct loch_cluster *c)
     LOCH_TRY(loch_dir_make_parts(c));
     if (c->kms_uri == NULL && !has_key)
         LOCH_TRY(write_key(c));
+    LOCH_EACH_DAEMON(c, i)
+    LOCH_TRY(remove_config(c, i));
     return loch_cluster_save(c);
 }
 
@@ -461,8 +507,19 @@ loch_status loch_cluster_add_safekeeper(struct loch_cluster *c, int *n)
     (void)snprintf(path, sizeof path, "%s/safekeeper-%d", c->dir, i + 1);
     if (access(path, F_OK) == 0)
         return LOCH_FAIL(LOCH_E_EXISTS, "%s is there already: what is in it?", path);
+    LOCH_TRY(remove_config(c, i));
     LOCH_TRY(random_id(&c->safekeeper_node[i]));
     LOCH_TRY(loch_mkdir(path, 0700));
     *n = i;
-    return loch_cluster_save(c);
+    const loch_status st = loch_cluster_save(c);
+    if (!loch_is_ok(st)) /* so that it can be tried again */
+        (void)rmdir(path);
+    return st;
+}
+
+loch_status loch_cluster_drop_safekeeper(struct loch_cluster *c, int n)
+{
+    c->safekeeper_node[n] = (struct loch_id){0};
+    LOCH_TRY(loch_cluster_save(c));
+    return remove_config(c, n);
 }

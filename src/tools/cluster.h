@@ -8,7 +8,7 @@
  *
  *   D/cluster.json             ids, port base, scratch
  *   D/cmk.key                  the `file` provider's key (development: not customer-held)
- *   D/conf/NAME.ini            one per daemon and compute
+ *   D/conf/NAME.ini            one per daemon and compute; the operator's settings, too
  *   D/store/                   the object store (local back-end)
  *   D/safekeeper-N/ D/pageserver/   the daemons' data
  *   D/run/NAME.json            pid and start time, NAME.lock; D/run/.s.PGSQL.PORT the consoles
@@ -56,10 +56,13 @@ struct loch_cluster {
 /* Reads D/cluster.json; LOCH_E_NOT_FOUND says to run `loch up`. dir and bin_dir are set by the
  * caller. */
 LOCH_STATUS loch_cluster_load(struct loch_cluster *c);
-/* Writes D/cluster.json, and every daemon's configuration. */
+/* Writes D/cluster.json, and every daemon's configuration: in one that is there already only the
+ * list of the safekeepers changes (config_file.h). */
 LOCH_STATUS loch_cluster_save(const struct loch_cluster *c);
 /* Another safekeeper, in the first free place; not a member of anything yet. */
 LOCH_STATUS loch_cluster_add_safekeeper(struct loch_cluster *c, int *n);
+/* It is no more; its configuration goes. Its directory is the caller's to remove. */
+LOCH_STATUS loch_cluster_drop_safekeeper(struct loch_cluster *c, int n);
 /* Makes the directory, ids, key and configuration of a new cluster. hosts: "SK1,SK2,SK3,PAGESERVER"
  * when something else starts the daemons, or NULL. LOCH_E_EXISTS when the directory has anything
  * else in it (directory.h); what a creation that was cut short left is gone on with. */
@@ -149,6 +152,8 @@ LOCH_STATUS loch_json_write(const char *path, const json_t *value, mode_t mode);
 /* LOCH_E_NOT_FOUND when there is none. The caller decrefs *out. */
 LOCH_STATUS loch_json_read(const char *path, json_t **out);
 LOCH_STATUS loch_text_write(const char *path, const char *text, mode_t mode);
+/* False: not all of it was written, and errno says why. */
+bool loch_write_all(int fd, const char *text, size_t len);
 /* Makes a directory with exactly that mode, whatever the umask, and its parents; one that is there
  * is left as it is. */
 LOCH_STATUS loch_mkdir(const char *path, mode_t mode);

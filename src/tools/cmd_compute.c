@@ -1,6 +1,7 @@
 /* Holds: compute commands. A compute is a note (D/computes/NAME.json: what it is attached to) and,
  * while it runs, an agent (loch-compute) whose state file lies in the compute's scratch. */
 #include "commands.h"
+#include "config_file.h"
 #include "console_client.h"
 #include "directory.h"
 #include "listen.h"
@@ -345,9 +346,21 @@ static loch_status compute_define(struct loch_cluster *c, const struct loch_opti
     return st;
 }
 
+/* What the compute's note, and so `loch compute start`, decides. */
+static bool is_of_the_note(const char *section, const char *key)
+{
+    static const char *const keys[] = {"id", "port", "lib_dir", "read_only", "listen", "settings"};
+
+    for (size_t i = 0; strcmp(section, "compute") == 0 && i < sizeof keys / sizeof keys[0]; i++)
+        if (strcmp(key, keys[i]) == 0)
+            return true;
+    return strcmp(section, "daemon") == 0 && strcmp(key, "dir") == 0;
+}
+
 static loch_status write_agent_config(const struct loch_cluster *c, const json_t *note,
                                       const char *name, char *path, size_t len)
 {
+    static const struct loch_config_ours ours = {.is = is_of_the_note};
     char *text = NULL;
     size_t text_len = 0;
 
@@ -366,7 +379,7 @@ static loch_status write_agent_config(const struct loch_cluster *c, const json_t
     const char *settings = loch_field(note, "settings");
     if (settings[0] != '\0')
         (void)fprintf(f, "settings = %s\n", settings);
-    const loch_status st = fclose(f) == 0 ? loch_text_write(path, text, 0600)
+    const loch_status st = fclose(f) == 0 ? loch_config_file_write(path, text, 0600, &ours)
                                           : LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %s", path);
     free(text);
     return st;

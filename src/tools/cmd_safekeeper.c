@@ -120,8 +120,7 @@ static loch_status remove_one(struct loch_cluster *c, const char *name)
     LOCH_TRY(find(c, name, &n));
     LOCH_TRY(loch_members_may_go(c, n));
     LOCH_TRY(loch_safekeeper_stop(c, n));
-    c->safekeeper_node[n] = (struct loch_id){0};
-    LOCH_TRY(loch_cluster_save(c));
+    LOCH_TRY(loch_cluster_drop_safekeeper(c, n));
     (void)snprintf(path, sizeof path, "%s/safekeeper-%d", c->dir, n + 1);
     return loch_remove_tree(path);
 }

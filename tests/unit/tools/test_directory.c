@@ -1,11 +1,15 @@
 /* A cluster's directory and scratch: where one may be made, what a wipe removes, and the modes of
  * what is made, whatever the umask. */
 #include "../unit.h"
+#include "config_file.h"
 #include "directory.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -253,6 +257,140 @@ static void only_our_scratch_is_removed(void **state)
     assert_int_equal(unlink(c.scratch), 0);
 }
 
+static const char *text_of(const char *name)
+{
+    static char text[4][8192];
+    static unsigned next;
+
+    next = (next + 1) % 4;
+    FILE *f = fopen(path_of(name), "re");
+    assert_non_null(f);
+    text[next][fread(text[next], 1, sizeof text[next] - 1, f)] = '\0';
+    (void)fclose(f);
+    return text[next];
+}
+
+static void append(const char *name, const char *text)
+{
+    FILE *f = fopen(path_of(name), "ae");
+
+    assert_true(f != NULL && fputs(text, f) >= 0 && fclose(f) == 0);
+}
+
+static unsigned entries(const char *name)
+{
+    DIR *d = opendir(path_of(name));
+    unsigned n = 0;
+
+    assert_non_null(d);
+    while (readdir(d) != NULL)
+        n++;
+    (void)closedir(d);
+    return n - 2;
+}
+
+#define SK1        "d/conf/safekeeper-1.ini"
+#define PS         "d/conf/pageserver.ini"
+#define OPERATORS  "\n# ours\n[history]\ntime = 30d"
+#define OPERATORS1 "\n[export]\nlisten = 127.0.0.1:20160\n[kms]\nlease = 700ms\n"
+
+/* A safekeeper comes and goes: of what an operator has written nothing does. */
+static void operators_settings_stay(void **state)
+{
+    struct loch_cluster c = cluster();
+    char id[LOCH_ID_TEXT_BYTES], line[100], before[8192], pageserver[8192];
+    int n = 0;
+
+    (void)state;
+    assert_ok(loch_cluster_create(&c, HOSTS));
+    append(PS, OPERATORS);
+    append(SK1, OPERATORS1);
+    assert_int_equal(chmod(path_of(SK1), 0640), 0);
+    (void)snprintf(before, sizeof before, "%s", text_of(SK1));
+    (void)snprintf(pageserver, sizeof pageserver, "%s", text_of(PS));
+    assert_ok(loch_cluster_add_safekeeper(&c, &n));
+    assert_int_equal(n, 3);
+    (void)snprintf(line, sizeof line,
+                   "[safekeepers]\n%s = ", loch_id_format(&c.safekeeper_node[3], id));
+    assert_non_null(strstr(text_of(SK1), line));
+    assert_non_null(strstr(text_of(SK1), OPERATORS1));
+    assert_non_null(strstr(text_of(PS), line));
+    assert_non_null(strstr(text_of(PS), OPERATORS));
+    assert_int_equal(mode_of(path_of(SK1)), 0640);
+    assert_int_equal(strlen(text_of(SK1)) - strlen(before),
+                     strlen(id) + strlen(" = 127.0.0.1:20104\n"));
+    assert_true(there("d/conf/safekeeper-4.ini"));
+    assert_ok(loch_cluster_drop_safekeeper(&c, n));
+    assert_string_equal(text_of(SK1), before);
+    assert_string_equal(text_of(PS), pageserver);
+    assert_false(there("d/conf/safekeeper-4.ini"));
+    put("d/conf/safekeeper-4.ini", 3); /* of one from before */
+    assert_int_equal(rmdir(path_of("d/safekeeper-4")), 0);
+    assert_ok(loch_cluster_add_safekeeper(&c, &n));
+    (void)snprintf(line, sizeof line, "node = %s\n", loch_id_format(&c.safekeeper_node[3], id));
+    assert_non_null(strstr(text_of("d/conf/safekeeper-4.ini"), line));
+}
+
+/* No file may grow past 100 bytes, as on a disk that is full. */
+static void a_write_that_fails_leaves_what_was(void **state)
+{
+    struct loch_cluster c = cluster();
+    struct rlimit was;
+    char before[8192], json[8192];
+    int n = 0;
+
+    (void)state;
+    assert_ok(loch_cluster_create(&c, HOSTS));
+    append(SK1, OPERATORS1);
+    (void)snprintf(before, sizeof before, "%s", text_of(SK1));
+    (void)snprintf(json, sizeof json, "%s", text_of("d/cluster.json"));
+    const unsigned files = entries("d/conf");
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+    const struct rlimit full = {100, was.rlim_max};
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &full), 0);
+    struct loch_cluster more = c;
+    const loch_status st = loch_cluster_add_safekeeper(&more, &n);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+    (void)signal(SIGXFSZ, handler);
+    assert_code(st, LOCH_E_IO);
+    assert_string_equal(text_of(SK1), before);
+    assert_string_equal(text_of("d/cluster.json"), json);
+    assert_int_equal(entries("d/conf"), files);
+    assert_ok(loch_cluster_add_safekeeper(&c, &n)); /* when there is room again */
+    assert_true(there("d/conf/safekeeper-4.ini"));
+}
+
+static bool is_port_or_listen(const char *section, const char *key)
+{
+    return strcmp(section, "compute") == 0 &&
+           (strcmp(key, "port") == 0 || strcmp(key, "listen") == 0);
+}
+
+static void merged(const char *was, const char *text, const char *want)
+{
+    static const struct loch_config_ours ours = {.is = is_port_or_listen};
+
+    (void)unlink(path_of("x.ini"));
+    append("x.ini", was);
+    assert_ok(loch_config_file_write(path_of("x.ini"), text, 0600, &ours));
+    assert_string_equal(text_of("x.ini"), want);
+}
+
+/* What is ours is as the text has it, once; lines that go on belong to their setting. */
+static void a_configuration_is_changed(void **state)
+{
+    (void)state;
+    merged("", "[compute]\nport = 1\n", "[compute]\nport = 1\n");
+    merged(
+        "[compute]\nport = 1\nwindow=2\n; port = 7\n[compute]\n listen = a,\n   b\n; c\n  d\nz=1",
+        "[daemon]\ndir = /x\n[compute]\nport = 3\n",
+        "[compute]\nport = 3\nwindow=2\n; port = 7\n[compute]\n; c\nz=1");
+    merged("[daemon]\ndir = /y\n  /z\n", "[daemon]\ndir = /x\n[compute]\nid = 7\nlisten = a,\n b\n",
+           "[daemon]\ndir = /y\n  /z\n\n[compute]\nlisten = a,\n b\n");
+    merged("[daemon]\ndir = /y", "[daemon]\ndir = /x\n", "[daemon]\ndir = /y");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,7 +399,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(only_its_own_is_wiped, setup, teardown),
         cmocka_unit_test(paths_that_cannot_be_written_down),
         cmocka_unit_test_setup_teardown(modes_do_not_depend_on_the_umask, setup, teardown),
-        cmocka_unit_test_setup_teardown(only_our_scratch_is_removed, setup, teardown)};
+        cmocka_unit_test_setup_teardown(only_our_scratch_is_removed, setup, teardown),
+        cmocka_unit_test_setup_teardown(operators_settings_stay, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_write_that_fails_leaves_what_was, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_configuration_is_changed, setup, teardown)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
