@@ -147,6 +147,10 @@ static loch_status bring_up_one(struct loch_cluster *c, const char *name, void *
     char path[700];
 
     (void)snprintf(path, sizeof path, "%s/computes/%s.json", c->dir, name);
+    if (loch_compute_heed_fencing(c, name))
+        loch_progress("compute %s stays down: another compute has taken over its branch (loch "
+                      "compute start %s takes it back)",
+                      name, name);
     LOCH_TRY(loch_json_read(path, &note));
     const bool wanted = json_is_true(json_object_get(note, "wanted"));
     const bool ended = !wanted && json_is_true(json_object_get(note, "read_only"));

@@ -62,16 +62,6 @@ loch_compute_each(struct loch_cluster *c,
     return st;
 }
 
-/* The agent's own account of itself, when it has written one. */
-static bool agent_state(const json_t *note, json_t **out)
-{
-    char path[300];
-
-    (void)snprintf(path, sizeof path, "%s/agent.json",
-                   json_string_value(json_object_get(note, "scratch")));
-    return loch_is_ok(loch_json_read(path, out));
-}
-
 /* Only under the lock that an agent holds from its first step on: who holds it lives. */
 void loch_compute_sweep(const struct loch_cluster *c, const char *name, bool kept_log)
 {
@@ -136,12 +126,14 @@ loch_status loch_compute_describe(struct loch_cluster *c, const char *name, json
     process_name(name, proc);
     if (loch_process_alive(c, proc, &pid)) {
         state = "starting";
-        if (agent_state(note, &agent) && json_int(agent, "pid") == (int)pid) {
+        if (loch_agent_state(note, &agent) && json_int(agent, "pid") == (int)pid) {
             state = loch_field(agent, "state");
             pgdata = loch_field(agent, "pgdata");
             wire_epoch = json_int(agent, "wire_epoch");
         }
-    } else if (json_is_true(json_object_get(note, "wanted")) && agent_state(note, &agent)) {
+    } else if (loch_agent_state(note, &agent) && loch_agent_is_fenced(note, agent)) {
+        state = "fenced";
+    } else if (agent != NULL && json_is_true(json_object_get(note, "wanted"))) {
         state = "failed"; /* a stop, and `down`, leave no state file or no wish */
     }
     make_url(c, note, url, sizeof url);
@@ -500,7 +492,10 @@ loch_status loch_compute_bring_up(struct loch_cluster *c, const char *name, json
         st = start_agent(c, note, name);
         if (loch_is_ok(st))
             st = wait_ready(c, name, out);
+        mine = true;
     }
+    if (loch_is_ok(st) && mine)
+        loch_compute_taken_over(c, name, note);
     json_decref(note);
     return st;
 }
@@ -539,6 +534,7 @@ static loch_status take_down(struct loch_cluster *c, const char *name, bool imme
         loch_progress("stopping compute %s", name);
         st = loch_process_stop(c, proc, immediate ? SIGQUIT : SIGTERM, timeout_ms);
     } else {
+        (void)loch_compute_heed_fencing(c, name); /* before its account of that goes */
         loch_compute_sweep(c, name, true);
     }
     if (loch_is_ok(st) && json_is_true(json_object_get(note, "read_only")))
@@ -682,6 +678,7 @@ static loch_status add_described(struct loch_cluster *c, const char *name, void 
 
     LOCH_TRY(loch_compute_describe(c, name, &shown));
     json_array_append_new(arg, shown);
+    (void)loch_compute_heed_fencing(c, name);
     loch_compute_sweep(c, name, false); /* a log may be what they look for */
     return LOCH_OK;
 }

@@ -150,6 +150,15 @@ LOCH_STATUS loch_compute_bring_up(struct loch_cluster *c, const char *name, json
 /* Notes whether `up` shall keep it running, and its PostgreSQL settings when given. */
 LOCH_STATUS loch_compute_want(struct loch_cluster *c, const char *name, bool wanted,
                               const char *settings);
+/* The agent's own account of itself, when it has written one; else *out is NULL. */
+bool loch_agent_state(const json_t *note, json_t **out);
+/* Of an agent that has ended: another compute took over its branch, and nobody has asked for this
+ * one since (fencing.c). */
+bool loch_agent_is_fenced(const json_t *note, const json_t *agent);
+/* Whether it has ended by that and was wanted still: it is not any more. */
+bool loch_compute_heed_fencing(const struct loch_cluster *c, const char *name);
+/* The compute has come up: others of its branch are not wanted any more. */
+void loch_compute_taken_over(struct loch_cluster *c, const char *name, const json_t *note);
 /* Stops it; ok when it does not run. */
 LOCH_STATUS loch_compute_take_down(struct loch_cluster *c, const char *name, bool immediate);
 #define LOCH_COMPUTE_STOP_MS 60000

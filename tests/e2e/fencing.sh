@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A second compute on the same branch: the first is gone within a second, lost nothing it acknowledged,
-# and does not come back.
+# and does not come back, neither by itself nor by `loch up`, until somebody asks for it.
 . "$(dirname "$0")/lib.sh"
 
 up
@@ -35,4 +35,38 @@ note "check: $checked"
 sleep 1
 gone || fail "the fenced compute came back"
 [ "$(q 'SELECT count(*) > 0 FROM transfers' second)" = t ] || fail "the second does not serve"
+
+# Everything that is missing is started: not that one, whatever is left of what it said itself.
+[ "$(field main state)" = fenced ] || fail "the fenced compute is $(field main state)"
+serving=$(daemon_pid compute-second)
+stays() { # HOW: the second's server is the same, and what was connected to it is so still
+    "$LOCH" up >/dev/null 2>"$WORK/up" || fail "up $1: $(cat "$WORK/up")"
+    gone || fail "up $1: the fenced compute came back"
+    [ "$(daemon_pid compute-second)" = "$serving" ] && ! dead "$serving" || fail "up $1: the second was fenced in turn"
+}
+psql "$(url second)" -X -q -c "SELECT pg_sleep(600)" >"$WORK/connection" 2>&1 &
+connection=$!
+BACKGROUND+=("$connection")
+stays "after the takeover"
+rm -f "$(scratch)/compute-main/agent.json" # as after a restart of the machine
+stays "without its state file"
+dead "$connection" && fail "a connection was ended: $(cat "$WORK/connection")"
+# As it is when the takeover's command was killed: then the compute's own account is what is heeded.
+"$LOCH" compute start main >/dev/null 2>"$WORK/back" || fail "the fenced compute is not taken back: $(cat "$WORK/back")"
+grep -q "compute main has taken over the branch of compute second" "$WORK/back" || fail "taking it back says: $(cat "$WORK/back")"
+wait_until 20 dead "$serving" || fail "the second still lives"
+python3 - "$DIR/computes/second.json" <<'PY'
+import json, sys
+with open(sys.argv[1]) as f:
+    compute = json.load(f)
+compute["wanted"] = True
+compute.pop("fenced_agent", None)
+with open(sys.argv[1], "w") as f:
+    json.dump(compute, f)
+PY
+serving=$(daemon_pid compute-main)
+"$LOCH" up >/dev/null 2>"$WORK/up" || fail "up: $(cat "$WORK/up")"
+grep -q "compute second stays down: another compute has taken over its branch" "$WORK/up" || fail "up says: $(cat "$WORK/up")"
+[ "$(daemon_pid compute-main)" = "$serving" ] && ! dead "$serving" || fail "up: the first was fenced in turn"
+[ "$(field second state)" = fenced ] || fail "the second is $(field second state)"
 note "passed"
