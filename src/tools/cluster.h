@@ -137,13 +137,18 @@ static inline int loch_safekeeper_count(const struct loch_cluster *c)
 /* Is the process that D/run/NAME.json names still the one that was started? pid out when so. */
 bool loch_process_alive(const struct loch_cluster *c, const char *name, pid_t *pid);
 /* Starts argv detached, output to D/log/NAME.log, `input` (may be NULL) on descriptor 3, and notes
- * it in D/run/NAME.json. When another command has started it meanwhile, *pid is that one. */
+ * it in D/run/NAME.json first: what cannot be noted does not run, nor what this process did not
+ * live to note. When another command has started it meanwhile, *pid is that one. */
 LOCH_STATUS loch_process_start(const struct loch_cluster *c, const char *name,
                                const char *const *argv, const char *input, pid_t *pid);
 /* Sends the signal and waits until it is gone; LOCH_E_UNAVAILABLE after timeout_ms. Ok when it was
  * not running. */
 LOCH_STATUS loch_process_stop(const struct loch_cluster *c, const char *name, int signo,
                               int timeout_ms);
+/* Who holds DIR/daemon.pid (loch_daemon_lock_dir), noted or not: 0 nobody, -1 it does not say. */
+pid_t loch_process_holder(const char *dir);
+/* LOCH_E_UNAVAILABLE when somebody does, though no process of that name is known to run. */
+LOCH_STATUS loch_process_none(const char *name, const char *dir);
 /* The last lines of D/log/NAME.log, for error messages; returns `out`. */
 const char *loch_log_tail(const struct loch_cluster *c, const char *name, char *out, size_t len);
 

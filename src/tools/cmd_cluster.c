@@ -343,12 +343,20 @@ loch_status loch_safekeeper_start(struct loch_cluster *c, int n)
     return wait_daemon(c, name, "loch-safekeeper", loch_port_safekeeper(c, n), mine);
 }
 
-loch_status loch_safekeeper_stop(struct loch_cluster *c, int n)
+/* What is said to be stopped does not run, whoever started it. */
+static loch_status stop_daemon(const struct loch_cluster *c, int i)
 {
     char name[32];
+    char dir[700];
 
-    (void)snprintf(name, sizeof name, "safekeeper-%d", n + 1);
-    return loch_process_stop(c, name, SIGTERM, STOP_TIMEOUT_MS);
+    (void)snprintf(dir, sizeof dir, "%s/%s", c->dir, loch_daemon_name(i, name));
+    LOCH_TRY(loch_process_stop(c, name, SIGTERM, STOP_TIMEOUT_MS));
+    return loch_process_none(name, dir);
+}
+
+loch_status loch_safekeeper_stop(struct loch_cluster *c, int n)
+{
+    return stop_daemon(c, n);
 }
 
 static loch_status wipe(const struct loch_cluster *c)
@@ -364,8 +372,6 @@ static loch_status wipe(const struct loch_cluster *c)
 
 loch_status loch_cmd_down(struct loch_cluster *c, const struct loch_options *o)
 {
-    char name[32];
-
     if (o->wipe)
         LOCH_TRY(loch_cluster_ours(c, "stop them, then delete the directory"));
     LOCH_TRY(take_computes_down(c, o));
@@ -374,12 +380,9 @@ loch_status loch_cmd_down(struct loch_cluster *c, const struct loch_options *o)
         return loch_scratch_remove(c);
     }
     loch_progress("stopping the pageserver and the safekeepers");
-    LOCH_TRY(loch_process_stop(c, "pageserver", SIGTERM, STOP_TIMEOUT_MS));
+    LOCH_TRY(stop_daemon(c, LOCH_SAFEKEEPERS_MAX)); /* the pageserver */
     LOCH_EACH_SAFEKEEPER(c, i)
-    {
-        (void)snprintf(name, sizeof name, "safekeeper-%d", i + 1);
-        LOCH_TRY(loch_process_stop(c, name, SIGTERM, STOP_TIMEOUT_MS));
-    }
+    LOCH_TRY(stop_daemon(c, i));
     LOCH_TRY(loch_scratch_remove(c));
     return o->wipe ? wipe(c) : LOCH_OK;
 }

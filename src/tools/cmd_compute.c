@@ -536,6 +536,7 @@ static loch_status take_down(struct loch_cluster *c, const char *name, bool imme
     } else {
         (void)loch_compute_heed_fencing(c, name); /* before its account of that goes */
         loch_compute_sweep(c, name, true);
+        st = loch_process_none(proc, loch_field(note, "scratch"));
     }
     if (loch_is_ok(st) && json_is_true(json_object_get(note, "read_only")))
         st = loch_read_only_end(c, name, note);
@@ -546,6 +547,20 @@ static loch_status take_down(struct loch_cluster *c, const char *name, bool imme
 loch_status loch_compute_take_down(struct loch_cluster *c, const char *name, bool immediate)
 {
     return take_down(c, name, immediate, LOCH_COMPUTE_STOP_MS);
+}
+
+/* An agent that holds the compute's scratch, though its start was not noted; 0: there is none. */
+static pid_t unnoted(const struct loch_cluster *c, const char *name)
+{
+    char path[700];
+    json_t *note = NULL;
+
+    note_path(c, name, path, sizeof path);
+    if (!loch_is_ok(loch_json_read(path, &note)))
+        return 0;
+    const pid_t pid = loch_process_holder(loch_field(note, "scratch"));
+    json_decref(note);
+    return pid;
 }
 
 loch_status loch_compute_end(struct loch_cluster *c, const char *name, bool immediate,
@@ -560,7 +575,9 @@ loch_status loch_compute_end(struct loch_cluster *c, const char *name, bool imme
         loch_progress("warning: %s: it is stopped hard now", loch_error_text());
         st = take_down(c, name, true, HARD_TIMEOUT_MS);
     }
-    *living = !loch_is_ok(st) && loch_process_alive(c, proc, &pid) ? pid : 0;
+    *living = 0;
+    if (!loch_is_ok(st))
+        *living = loch_process_alive(c, proc, &pid) ? pid : unnoted(c, name);
     return st;
 }
 

@@ -10,8 +10,11 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#define HOLDER_GIVES_UP_MS 2000
 
 uint64_t loch_now_ms(void)
 {
@@ -72,11 +75,20 @@ bool loch_process_alive(const struct loch_cluster *c, const char *name, pid_t *p
     return true;
 }
 
-_Noreturn static void exec_detached(const char *const *argv, int log_fd, int input_fd)
+/* gate_fd: a byte comes when the process is noted. When it is closed without one nobody would know
+ * of what runs. */
+_Noreturn static void exec_detached(const char *const *argv, int log_fd, int input_fd, int gate_fd)
 {
     sigset_t none;
+    char noted;
+    ssize_t n;
 
     (void)setsid();
+    do {
+        n = read(gate_fd, &noted, 1);
+    } while (n < 0 && errno == EINTR);
+    if (n != 1)
+        _exit(125);
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     int null_fd = open("/dev/null", O_RDONLY);
@@ -101,42 +113,76 @@ static loch_status note_process(const struct loch_cluster *c, const char *name, 
     return st;
 }
 
+struct starting {
+    int log;
+    int input[2]; /* -1: there is none */
+    int gate[2];
+};
+
+static void close_both(int fd[2])
+{
+    for (int i = 0; i < 2; i++) {
+        if (fd[i] >= 0)
+            (void)close(fd[i]);
+        fd[i] = -1;
+    }
+}
+
+static loch_status open_starting(const struct loch_cluster *c, const char *name,
+                                 const char *const *argv, const char *input, struct starting *s)
+{
+    char path[700];
+
+    *s = (struct starting){-1, {-1, -1}, {-1, -1}};
+    (void)snprintf(path, sizeof path, "%s/log/%s.log", c->dir, name);
+    s->log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (s->log < 0)
+        return LOCH_FAIL(LOCH_E_IO, "cannot open %s: %s", path, strerror(errno));
+    if (access(argv[0], X_OK) != 0)
+        return LOCH_FAIL(LOCH_E_NOT_FOUND, "%s is missing: build it first", argv[0]);
+    if (pipe2(s->gate, O_CLOEXEC) != 0 || (input != NULL && pipe2(s->input, O_CLOEXEC) != 0))
+        return LOCH_FAIL(LOCH_E_IO, "cannot make a pipe: %s", strerror(errno));
+    return LOCH_OK;
+}
+
+/* Noted, and given its credential, before it may do anything. */
+static loch_status let_go(const struct loch_cluster *c, const char *name, const char *input,
+                          const struct starting *s, pid_t child)
+{
+    LOCH_TRY(note_process(c, name, child));
+    /* Credentials are far smaller than a pipe's buffer: this cannot block. */
+    if (input != NULL && !loch_write_all(s->input[1], input, strlen(input)))
+        return LOCH_FAIL(LOCH_E_IO, "cannot hand %s its credential", name);
+    if (!loch_write_all(s->gate[1], "", 1))
+        return LOCH_FAIL(LOCH_E_IO, "cannot let %s go on: %s", name, strerror(errno));
+    return LOCH_OK;
+}
+
 static loch_status start_it(const struct loch_cluster *c, const char *name, const char *const *argv,
                             const char *input, pid_t *pid)
 {
-    char path[700];
-    int pipe_fd[2] = {-1, -1};
+    struct starting s;
+    loch_status st = open_starting(c, name, argv, input, &s);
+    const pid_t child = loch_is_ok(st) ? fork() : -1;
 
-    (void)snprintf(path, sizeof path, "%s/log/%s.log", c->dir, name);
-    int log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    if (log_fd < 0)
-        return LOCH_FAIL(LOCH_E_IO, "cannot open %s: %s", path, strerror(errno));
-    if (access(argv[0], X_OK) != 0) {
-        (void)close(log_fd);
-        return LOCH_FAIL(LOCH_E_NOT_FOUND, "%s is missing: build it first", argv[0]);
+    if (child == 0) {
+        (void)close(s.gate[1]); /* else it would not see that we are gone */
+        exec_detached(argv, s.log, s.input[0], s.gate[0]);
     }
-    if (input != NULL && pipe2(pipe_fd, O_CLOEXEC) != 0) {
-        (void)close(log_fd);
-        return LOCH_FAIL(LOCH_E_IO, "cannot make a pipe: %s", strerror(errno));
+    if (loch_is_ok(st))
+        st = child > 0 ? let_go(c, name, input, &s, child)
+                       : LOCH_FAIL(LOCH_E_IO, "cannot fork: %s", strerror(errno));
+    if (loch_is_ok(st)) {
+        *pid = child;
+    } else if (child > 0) {
+        (void)kill(child, SIGKILL);
+        (void)waitpid(child, NULL, 0);
     }
-    pid_t child = fork();
-    if (child == 0)
-        exec_detached(argv, log_fd, pipe_fd[0]);
-    (void)close(log_fd);
-    if (input != NULL)
-        (void)close(pipe_fd[0]);
-    if (child < 0)
-        return LOCH_FAIL(LOCH_E_IO, "cannot fork: %s", strerror(errno));
-    if (input != NULL) {
-        /* Credentials are far smaller than a pipe's buffer: this cannot block. */
-        size_t len = strlen(input);
-        ssize_t n = write(pipe_fd[1], input, len);
-        (void)close(pipe_fd[1]);
-        if (n != (ssize_t)len)
-            return LOCH_FAIL(LOCH_E_IO, "cannot hand %s its credential", name);
-    }
-    *pid = child;
-    return note_process(c, name, child);
+    if (s.log >= 0)
+        (void)close(s.log);
+    close_both(s.input);
+    close_both(s.gate);
+    return st;
 }
 
 loch_status loch_process_start(const struct loch_cluster *c, const char *name,
@@ -176,6 +222,43 @@ loch_status loch_process_stop(const struct loch_cluster *c, const char *name, in
         loch_pause_ms(5);
     }
     return LOCH_OK;
+}
+
+pid_t loch_process_holder(const char *dir)
+{
+    const uint64_t until = loch_now_ms() + HOLDER_GIVES_UP_MS;
+    char path[700];
+    char text[32] = "";
+    bool held = true;
+
+    (void)snprintf(path, sizeof path, "%s/daemon.pid", dir);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    /* One that has just ended may still be giving its memory back. */
+    while (held && loch_now_ms() < until) {
+        held = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+        if (held)
+            loch_pause_ms(20);
+    }
+    const ssize_t n = held ? pread(fd, text, sizeof text - 1, 0) : 0;
+    (void)close(fd);
+    const long pid = n > 0 ? strtol(text, NULL, 10) : 0;
+    if (!held)
+        return 0;
+    return pid > 0 ? (pid_t)pid : -1;
+}
+
+loch_status loch_process_none(const char *name, const char *dir)
+{
+    const pid_t pid = loch_process_holder(dir);
+
+    if (pid == 0)
+        return LOCH_OK;
+    return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                     "%s runs (pid %d, by %s/daemon.pid), though nobody noted its start: end it "
+                     "(kill), then repeat this",
+                     name, (int)pid, dir);
 }
 
 const char *loch_log_tail(const struct loch_cluster *c, const char *name, char *out, size_t len)
