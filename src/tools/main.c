@@ -3,8 +3,10 @@
 
 #include "loch/base/log.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -407,6 +409,20 @@ static loch_status dispatch(struct loch_cluster *c, struct loch_options *o, int 
     return LOCH_FAIL(LOCH_E_INVALID, "unknown command \"%s\"; see loch --help", words[0]);
 }
 
+/* Whoever reads a pipe may leave it when he has seen enough. */
+static bool output_failed(void)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+    if (fflush(stdout) == 0 && ferror(stdout) == 0)
+        return false;
+    const int why = errno;
+    if (poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0)
+        return false;
+    (void)fprintf(stderr, "loch: the output could not be written: %s\n", strerror(why));
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     struct loch_cluster cluster = {.port_base = 20100};
@@ -419,7 +435,7 @@ int main(int argc, char **argv)
     while (loch_is_ok(st) && (opt = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
         if (opt == OPT_HELP || opt == OPT_VERSION) {
             (void)fputs(opt == OPT_HELP ? usage : "loch " LOCH_VERSION "\n", stdout);
-            return 0;
+            return output_failed();
         }
         st = set_option(&cluster, &options, opt);
     }
@@ -434,7 +450,7 @@ int main(int argc, char **argv)
     if (loch_is_ok(st) && cluster.json && !printed)
         (void)puts("[]");
     if (loch_is_ok(st))
-        return 0;
+        return output_failed();
     (void)fprintf(stderr, "loch: %s\n", loch_error_text());
     return st.code == LOCH_E_INVALID ? 2 : 1;
 }

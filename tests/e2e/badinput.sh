@@ -48,6 +48,13 @@ note "second pageserver: $(tail -1 <<<"$said")"
 said=$("$BUILD/bin/loch-safekeeper" --config "$DIR/conf/safekeeper-1.ini" 2>&1) && fail "a second safekeeper started"
 note "second safekeeper: $(tail -1 <<<"$said")"
 
+# Results that could not be written are no success.
+for words in "status --json" "compute list" --help; do
+    # shellcheck disable=SC2086
+    said=$("$LOCH" $words 2>&1 >/dev/full) && fail "loch $words on a full disk succeeds"
+    grep -q "the output could not be written: No space left" <<<"$said" || fail "loch $words on a full disk says: $said"
+done
+
 # A wrong key: the daemon says so, touches nothing, and the right key brings it all back.
 "$LOCH" compute stop main
 "$LOCH" down
