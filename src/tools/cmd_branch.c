@@ -1,6 +1,7 @@
 /* Holds: branch commands: where a branch is made, and what points of its history there are. */
 #include "commands.h"
 #include "console_client.h"
+#include "survey.h"
 
 #include "loch/base/time.h"
 
@@ -45,73 +46,54 @@ loch_status loch_branch_own_cmk(const json_t *row, const char *name)
                      holder[0] != '\0' ? "branch " : "the tenant", holder);
 }
 
-/* One safekeeper's flush and commit of a timeline; false when it does not answer. */
-static bool timeline_positions(const struct loch_cluster *c, int n, const char *timeline,
-                               loch_lsn *flush, loch_lsn *commit)
+static loch_status read_positions(const struct loch_cluster *c, const json_t *branch,
+                                  struct loch_positions *p)
 {
-    json_t *rows = NULL;
-    json_t *row;
-    size_t i;
-    bool found = false;
+    struct loch_target t;
 
-    if (!loch_is_ok(loch_console(c, loch_port_safekeeper(c, n), "SHOW TIMELINES", &rows)))
-        return false;
-    json_array_foreach(rows, i, row) if (strcmp(loch_field(row, "timeline"), timeline) == 0) found =
-        loch_is_ok(loch_lsn_parse(loch_field(row, "flush_lsn"), flush)) &&
-        loch_is_ok(loch_lsn_parse(loch_field(row, "commit_lsn"), commit));
-    json_decref(rows);
-    return found;
+    (void)snprintf(t.tenant, sizeof t.tenant, "%s", loch_field(branch, "tenant"));
+    (void)snprintf(t.timeline, sizeof t.timeline, "%s", loch_field(branch, "timeline"));
+    return loch_positions_read(c, &t, p);
 }
 
-struct positions {
-    int answers;
-    loch_lsn flush, commit; /* the highest of those that answer */
-};
-
-static struct positions read_positions(const struct loch_cluster *c, const char *timeline)
+static loch_status tip_unknown(loch_status why, const struct loch_positions *p)
 {
-    struct positions p = {0};
+    char text[600];
 
-    LOCH_EACH_SAFEKEEPER(c, i)
-    {
-        loch_lsn flush = 0;
-        loch_lsn commit = 0;
-        if (!c->member[i] || !timeline_positions(c, i, timeline, &flush, &commit))
-            continue;
-        p.answers++;
-        p.flush = flush > p.flush ? flush : p.flush;
-        p.commit = commit > p.commit ? commit : p.commit;
-    }
-    return p;
+    if (loch_is_ok(why))
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                         "only %d of the branch's safekeepers answer and have its WAL open, which "
+                         "is no quorum: the tip cannot be known; name an LSN with --at",
+                         p->answers);
+    (void)snprintf(text, sizeof text, "%s", loch_error_text());
+    return LOCH_FAIL(why.code, "the tip cannot be known (%s); name an LSN with --at", text);
 }
 
 /* The branch's tip, by a quorum read: every acknowledged commit is flushed on a quorum, so the
  * highest flush among any quorum is at or beyond all of them. It must become committed before it
- * may be branched at. */
-static loch_status read_tip(const struct loch_cluster *c, const char *timeline, loch_lsn *tip)
+ * may be branched at. A safekeeper that has just begun, or joined, opens its WAL first. */
+static loch_status read_tip(const struct loch_cluster *c, const json_t *branch, loch_lsn *tip)
 {
     uint64_t until = loch_now_ms() + TIP_WAIT_MS;
     loch_lsn target = LOCH_LSN_NONE;
 
     for (;;) {
-        struct positions p = read_positions(c, timeline);
-        if (p.answers < loch_quorum(c))
-            return LOCH_FAIL(LOCH_E_UNAVAILABLE,
-                             "only %d safekeepers answer: the tip cannot be "
-                             "known; name an LSN with --at",
-                             p.answers);
-        if (target == LOCH_LSN_NONE)
+        struct loch_positions p;
+        const loch_status st = read_positions(c, branch, &p);
+        const bool known = loch_is_ok(st) && p.quorum;
+        if (known && target == LOCH_LSN_NONE)
             target = p.flush;
-        if (p.commit >= target) {
+        if (known && p.commit >= target) {
             *tip = target;
             return LOCH_OK;
         }
         if (loch_now_ms() > until)
-            return LOCH_FAIL(LOCH_E_UNAVAILABLE,
-                             "WAL up to " LOCH_LSN_FMT " is flushed but only " LOCH_LSN_FMT
-                             " is committed, and no compute settles it: start the "
-                             "branch's compute, or name an LSN with --at",
-                             LOCH_LSN_ARG(target), LOCH_LSN_ARG(p.commit));
+            return !known ? tip_unknown(st, &p)
+                          : LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                                      "WAL up to " LOCH_LSN_FMT " is flushed but only " LOCH_LSN_FMT
+                                      " is committed, and no compute settles it: start the "
+                                      "branch's compute, or name an LSN with --at",
+                                      LOCH_LSN_ARG(target), LOCH_LSN_ARG(p.commit));
         loch_pause_ms(20);
     }
 }
@@ -121,9 +103,11 @@ static loch_status read_tip(const struct loch_cluster *c, const char *timeline, 
 static loch_status typed_lsn(const struct loch_cluster *c, const json_t *branch, const char *at,
                              loch_lsn *lsn)
 {
+    struct loch_positions p;
+
     LOCH_TRY(loch_lsn_parse(at, lsn));
-    struct positions p = read_positions(c, loch_field(branch, "timeline"));
-    if (p.answers >= loch_quorum(c) && *lsn > p.flush && *lsn - p.flush > INSERT_AHEAD_BYTES)
+    const bool known = loch_is_ok(read_positions(c, branch, &p)) && p.quorum;
+    if (known && *lsn > p.flush && *lsn - p.flush > INSERT_AHEAD_BYTES)
         return LOCH_FAIL(LOCH_E_INVALID,
                          "%s lies beyond the tip of branch %s, which is " LOCH_LSN_FMT, at,
                          loch_field(branch, "name"), LOCH_LSN_ARG(p.flush));
@@ -163,7 +147,7 @@ static loch_status find_moment(const struct loch_cluster *c, const json_t *branc
         return LOCH_OK;
     json_decref(*row);
     *row = NULL;
-    LOCH_TRY(read_tip(c, loch_field(branch, "timeline"), &tip));
+    LOCH_TRY(read_tip(c, branch, &tip));
     return ask_moment(c, branch, time_us, tip, row, &later);
 }
 
@@ -175,7 +159,7 @@ loch_status loch_branch_point(const struct loch_cluster *c, const json_t *branch
 
     loch_wake(c, loch_field(branch, "tenant"));
     if (at == NULL)
-        return read_tip(c, loch_field(branch, "timeline"), lsn);
+        return read_tip(c, branch, lsn);
     if (strchr(at, '/') != NULL)
         return typed_lsn(c, branch, at, lsn);
     LOCH_TRY(loch_time_parse(at, &time_us));

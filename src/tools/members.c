@@ -4,8 +4,7 @@
 #include "commands.h"
 #include "console_client.h"
 #include "patience.h"
-
-#include "loch/consensus/membership.h"
+#include "survey.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,50 +13,15 @@
 #define PAUSE_MS   50u
 #define LIST_BYTES 2400u
 
-/* What every safekeeper says of itself: the rows of SHOW MEMBER STATES, NULL when it is down. */
-struct survey {
-    json_t *rows[LOCH_SAFEKEEPERS_MAX];
-};
-
-static void survey_fini(struct survey *s)
-{
-    for (int i = 0; i < LOCH_SAFEKEEPERS_MAX; i++)
-        json_decref(s->rows[i]);
-    *s = (struct survey){0};
-}
-
-/* Where a timeline is, and who of the safekeepers knows it. */
-struct target {
-    char tenant[33], timeline[33];
-};
-
-/* About one timeline, whose tenant the question wakes. NULL: it is only asked which there are, or
- * who answers, and nobody is woken; of a tenant that is asleep one learns which timelines it has,
- * and no more. */
-static void survey_take(const struct loch_cluster *c, const struct target *t, struct survey *out)
-{
-    char of[80] = "";
-
-    *out = (struct survey){0};
-    if (t != NULL)
-        (void)snprintf(of, sizeof of, " OF %s %s", t->tenant, t->timeline);
-    LOCH_EACH_SAFEKEEPER(c, i)
-    {
-        if (!loch_is_ok(loch_consolef(c, loch_port_safekeeper(c, i), &out->rows[i],
-                                      "SHOW MEMBER STATES%s", of)))
-            out->rows[i] = NULL;
-    }
-}
-
 loch_status loch_members_reachable(const struct loch_cluster *c)
 {
-    struct survey s;
+    struct loch_survey s;
     int answer = 0;
 
-    survey_take(c, NULL, &s);
+    loch_survey_take(c, NULL, &s);
     LOCH_EACH_SAFEKEEPER(c, i)
     answer += c->member[i] && s.rows[i] != NULL;
-    survey_fini(&s);
+    loch_survey_fini(&s);
     if (answer < loch_quorum(c))
         return LOCH_FAIL(LOCH_E_UNAVAILABLE,
                          "only %d of the safekeepers that keep the WAL answer, %d must: start them "
@@ -66,100 +30,16 @@ loch_status loch_members_reachable(const struct loch_cluster *c)
     return LOCH_OK;
 }
 
-/* Safekeeper i's row of the timeline, or NULL. */
-static const json_t *survey_row(const struct survey *s, int i, const char *timeline)
-{
-    json_t *row;
-    size_t k;
-
-    json_array_foreach(s->rows[i], k, row)
-    {
-        if (strcmp(loch_field(row, "timeline"), timeline) == 0)
-            return row;
-    }
-    return NULL;
-}
-
-static uint64_t number(const json_t *row, const char *name)
-{
-    return strtoull(loch_field(row, name), NULL, 10);
-}
-
-static loch_lsn lsn_of(const json_t *row, const char *name)
-{
-    loch_lsn lsn = 0;
-    return loch_is_ok(loch_lsn_parse(loch_field(row, name), &lsn)) ? lsn : 0;
-}
-
-static bool is_active(const json_t *row)
-{
-    return row != NULL && strcmp(loch_field(row, "state"), "active") == 0;
-}
-
 /* ---- the configuration ---- */
 
-static loch_status parse_members(const json_t *rows, struct loch_membership *out)
-{
-    struct loch_membership m = {0};
-    json_t *row;
-    size_t i;
-
-    m.members = calloc(LOCH_MEMBERS_MAX, sizeof *m.members);
-    if (m.members == NULL)
-        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a membership");
-    json_array_foreach(rows, i, row)
-    {
-        const char *set = loch_field(row, "set");
-        if (m.count == LOCH_MEMBERS_MAX)
-            break;
-        struct loch_member *each = &m.members[m.count++];
-        m.generation = number(row, "generation");
-        loch_status st = loch_id_parse(loch_field(row, "member"), &each->id);
-        if (loch_is_ok(st))
-            st = loch_id_parse(loch_field(row, "node"), &each->node);
-        if (!loch_is_ok(st)) {
-            loch_membership_fini(&m);
-            return st;
-        }
-        each->in = strcmp(set, "old") == 0   ? LOCH_MEMBER_OLD
-                   : strcmp(set, "new") == 0 ? LOCH_MEMBER_NEW
-                                             : LOCH_MEMBER_BOTH;
-        (void)snprintf(each->address, sizeof each->address, "%s", loch_field(row, "address"));
-    }
-    *out = m;
-    return LOCH_OK;
-}
-
-/* Runs a command about the timeline on one safekeeper that has it; *out is what holds then. */
-static loch_status order(const struct loch_cluster *c, const struct survey *s,
-                         const struct target *t, const char *verb, const char *rest,
-                         struct loch_membership *out)
-{
-    loch_status st = LOCH_FAIL(LOCH_E_UNAVAILABLE, "no safekeeper that answers has the timeline");
-
-    LOCH_EACH_SAFEKEEPER(c, i)
-    {
-        json_t *rows = NULL;
-        if (!is_active(survey_row(s, i, t->timeline)))
-            continue;
-        st = loch_consolef(c, loch_port_safekeeper(c, i), &rows, "%s MEMBERS %s %s%s", verb,
-                           t->tenant, t->timeline, rest);
-        if (loch_is_ok(st))
-            st = parse_members(rows, out);
-        json_decref(rows);
-        if (loch_is_ok(st) || st.code != LOCH_E_UNAVAILABLE)
-            return st;
-    }
-    return st;
-}
-
 /* Every safekeeper that has the timeline comes to know the configuration, and looks around. */
-static void tell(const struct loch_cluster *c, const struct survey *s, const struct target *t)
+static void tell(const struct loch_cluster *c, const struct loch_survey *s,
+                 const struct loch_target *t)
 {
     LOCH_EACH_SAFEKEEPER(c, i)
     {
         json_t *rows = NULL;
-        if (is_active(survey_row(s, i, t->timeline)) &&
+        if (loch_survey_active(loch_survey_row(s, i, t->timeline)) &&
             !loch_is_ok(loch_consolef(c, loch_port_safekeeper(c, i), &rows, "SHOW MEMBERS %s %s",
                                       t->tenant, t->timeline)))
             loch_progress("warning: safekeeper %d: %s", i + 1, loch_error_text());
@@ -206,8 +86,8 @@ static loch_status create_on(const struct loch_cluster *c, int i, const char *te
     return st;
 }
 
-static loch_status form(const struct loch_cluster *c, const struct survey *s,
-                        const struct target *t)
+static loch_status form(const struct loch_cluster *c, const struct loch_survey *s,
+                        const struct loch_target *t)
 {
     struct loch_member members[LOCH_MEMBERS_MAX];
     struct loch_membership formed = {0};
@@ -217,8 +97,8 @@ static loch_status form(const struct loch_cluster *c, const struct survey *s,
 
     LOCH_EACH_SAFEKEEPER(c, i)
     {
-        const json_t *row = survey_row(s, i, t->timeline);
-        if (c->member[i] && is_active(row))
+        const json_t *row = loch_survey_row(s, i, t->timeline);
+        if (c->member[i] && loch_survey_active(row))
             LOCH_TRY(member_of(c, i, row, &members[count++]));
     }
     if ((int)count < loch_quorum(c))
@@ -228,7 +108,7 @@ static loch_status form(const struct loch_cluster *c, const struct survey *s,
                          count);
     write_list(members, count, list);
     (void)snprintf(rest, sizeof rest, " %s", list);
-    LOCH_TRY(order(c, s, t, "FORM", rest, &formed));
+    LOCH_TRY(loch_survey_order(c, s, t, "FORM", rest, &formed));
     loch_membership_fini(&formed);
     tell(c, s, t);
     return LOCH_OK;
@@ -236,8 +116,8 @@ static loch_status form(const struct loch_cluster *c, const struct survey *s,
 
 loch_status loch_timeline_announce(const struct loch_cluster *c, const json_t *row)
 {
-    struct target t;
-    struct survey s;
+    struct loch_target t;
+    struct loch_survey s;
     char why[400] = "";
     int taken = 0;
 
@@ -258,47 +138,36 @@ loch_status loch_timeline_announce(const struct loch_cluster *c, const json_t *r
         return LOCH_FAIL(LOCH_E_UNAVAILABLE,
                          "only %d safekeepers took the timeline (%s): run `loch up` and try again",
                          taken, why);
-    survey_take(c, &t, &s);
+    loch_survey_take(c, &t, &s);
     loch_status st = form(c, &s, &t);
-    survey_fini(&s);
+    loch_survey_fini(&s);
     return st;
 }
 
 /* ---- a change ---- */
 
-static int index_of_node(const struct loch_cluster *c, const struct loch_id *node)
-{
-    LOCH_EACH_SAFEKEEPER(c, i)
-    {
-        if (loch_id_equal(&c->safekeeper_node[i], node))
-            return i;
-    }
-    return -1;
-}
-
-static void states_of(const struct loch_cluster *c, const struct survey *s,
+static void states_of(const struct loch_cluster *c, const struct loch_survey *s,
                       const struct loch_membership *m, const char *timeline,
                       struct loch_member_state *out)
 {
+    const json_t *rows[LOCH_MEMBERS_MAX];
+
+    loch_survey_members(c, s, m, timeline, rows);
     for (uint32_t k = 0; k < m->count; k++) {
-        const int i = index_of_node(c, &m->members[k].node);
-        const json_t *row = i >= 0 ? survey_row(s, i, timeline) : NULL;
-        struct loch_id id;
+        const json_t *row = rows[k];
         out[k] = (struct loch_member_state){0};
-        if (!is_active(row) || strcmp(loch_field(row, "settled"), "yes") != 0 ||
-            !loch_is_ok(loch_id_parse(loch_field(row, "member"), &id)) ||
-            !loch_id_equal(&id, &m->members[k].id))
+        if (row == NULL || strcmp(loch_field(row, "settled"), "yes") != 0)
             continue;
         out[k] = (struct loch_member_state){.known = true,
-                                            .generation = number(row, "generation"),
-                                            .term = number(row, "term"),
-                                            .log_term = number(row, "log_term"),
-                                            .flush_lsn = lsn_of(row, "flush_lsn")};
+                                            .generation = loch_row_number(row, "generation"),
+                                            .term = loch_row_number(row, "term"),
+                                            .log_term = loch_row_number(row, "log_term"),
+                                            .flush_lsn = loch_row_lsn(row, "flush_lsn")};
     }
 }
 
 /* Waits until the joint configuration may end, and ends it. */
-static loch_status finish(const struct loch_cluster *c, const struct target *t,
+static loch_status finish(const struct loch_cluster *c, const struct loch_target *t,
                           const struct loch_membership *joint)
 {
     struct loch_patience patience = loch_patience_begin(loch_now_ms());
@@ -309,23 +178,23 @@ static loch_status finish(const struct loch_cluster *c, const struct target *t,
     while (loch_now_ms() < patience.until_ms) {
         struct loch_member_state before[LOCH_MEMBERS_MAX], after[LOCH_MEMBERS_MAX];
         struct loch_membership ended = {0};
-        struct survey s;
-        survey_take(c, t, &s);
+        struct loch_survey s;
+        loch_survey_take(c, t, &s);
         states_of(c, &s, joint, t->timeline, before);
-        survey_fini(&s);
-        survey_take(c, t, &s);
+        loch_survey_fini(&s);
+        loch_survey_take(c, t, &s);
         states_of(c, &s, joint, t->timeline, after);
         loch_patience_see_new(&patience, loch_now_ms(), joint, after);
         if (loch_membership_may_finish(joint, before, after, &why)) {
-            loch_status st = order(c, &s, t, "FINISH", rest, &ended);
+            loch_status st = loch_survey_order(c, &s, t, "FINISH", rest, &ended);
             if (loch_is_ok(st))
                 tell(c, &s, t);
             loch_membership_fini(&ended);
-            survey_fini(&s);
+            loch_survey_fini(&s);
             return st;
         }
         tell(c, &s, t);
-        survey_fini(&s);
+        loch_survey_fini(&s);
         if (loch_patience_says(&patience, loch_now_ms()))
             loch_progress("timeline %.8s: waiting: %s", t->timeline, why);
         loch_pause_ms(PAUSE_MS);
@@ -338,37 +207,37 @@ static loch_status finish(const struct loch_cluster *c, const struct target *t,
 }
 
 /* Any row of a safekeeper that has the timeline: what it is, and how far. */
-static const json_t *best_row(const struct loch_cluster *c, const struct survey *s,
+static const json_t *best_row(const struct loch_cluster *c, const struct loch_survey *s,
                               const char *timeline)
 {
     const json_t *best = NULL;
 
     LOCH_EACH_SAFEKEEPER(c, i)
     {
-        const json_t *row = survey_row(s, i, timeline);
-        if (is_active(row) &&
-            (best == NULL || lsn_of(row, "commit_lsn") > lsn_of(best, "commit_lsn")))
+        const json_t *row = loch_survey_row(s, i, timeline);
+        if (loch_survey_active(row) &&
+            (best == NULL || loch_row_lsn(row, "commit_lsn") > loch_row_lsn(best, "commit_lsn")))
             best = row;
     }
     return best;
 }
 
 /* Safekeeper i follows the others until it has what was committed when we began. */
-static loch_status catch_up(const struct loch_cluster *c, const struct target *t, int i)
+static loch_status catch_up(const struct loch_cluster *c, const struct loch_target *t, int i)
 {
     struct loch_patience patience = loch_patience_begin(loch_now_ms());
     loch_lsn goal = 0;
 
     while (loch_now_ms() < patience.until_ms) {
-        struct survey s;
+        struct loch_survey s;
         json_t *rows = NULL;
-        survey_take(c, t, &s);
+        loch_survey_take(c, t, &s);
         const json_t *best = best_row(c, &s, t->timeline);
-        const loch_lsn has = lsn_of(survey_row(&s, i, t->timeline), "flush_lsn");
+        const loch_lsn has = loch_row_lsn(loch_survey_row(&s, i, t->timeline), "flush_lsn");
         loch_patience_see(&patience, loch_now_ms(), has);
         if (goal == 0 && best != NULL)
-            goal = lsn_of(best, "commit_lsn");
-        survey_fini(&s);
+            goal = loch_row_lsn(best, "commit_lsn");
+        loch_survey_fini(&s);
         if (goal != 0 && has >= goal)
             return LOCH_OK;
         LOCH_TRY(loch_consolef(c, loch_port_safekeeper(c, i), &rows, "SHOW MEMBERS %s %s",
@@ -387,18 +256,16 @@ static loch_status catch_up(const struct loch_cluster *c, const struct target *t
 
 /* Does the timeline live on without safekeeper i? A broken copy may be the only one, beside others
  * that cannot be read either, of what was acknowledged: a quorum must be there before it goes. */
-static loch_status may_lose(const struct loch_cluster *c, const struct survey *s,
-                            const struct target *t, const struct loch_membership *now, int i)
+static loch_status may_lose(const struct loch_cluster *c, const struct loch_survey *s,
+                            const struct loch_target *t, const struct loch_membership *now, int i)
 {
+    const json_t *rows[LOCH_MEMBERS_MAX];
     bool has[LOCH_MEMBERS_MAX] = {0};
     uint32_t left = 0;
 
+    loch_survey_members(c, s, now, t->timeline, rows); /* a broken copy is not among them */
     for (uint32_t k = 0; k < now->count; k++) {
-        const int other = index_of_node(c, &now->members[k].node);
-        const json_t *row = other >= 0 && other != i ? survey_row(s, other, t->timeline) : NULL;
-        struct loch_id id;
-        has[k] = is_active(row) && loch_is_ok(loch_id_parse(loch_field(row, "member"), &id)) &&
-                 loch_id_equal(&id, &now->members[k].id);
+        has[k] = rows[k] != NULL;
         left += has[k];
     }
     if (loch_membership_quorum(now, has))
@@ -412,14 +279,14 @@ static loch_status may_lose(const struct loch_cluster *c, const struct survey *s
 }
 
 /* Makes the timeline on safekeeper i when it has none, or a broken one. */
-static loch_status make_on(const struct loch_cluster *c, const struct survey *s,
-                           const struct target *t, int i, const struct loch_membership *now)
+static loch_status make_on(const struct loch_cluster *c, const struct loch_survey *s,
+                           const struct loch_target *t, int i, const struct loch_membership *now)
 {
-    const json_t *row = survey_row(s, i, t->timeline);
+    const json_t *row = loch_survey_row(s, i, t->timeline);
     const json_t *spec = best_row(c, s, t->timeline);
     json_t *reply = NULL;
 
-    if (is_active(row))
+    if (loch_survey_active(row))
         return LOCH_OK;
     if (row != NULL && strcmp(loch_field(row, "state"), "broken") != 0)
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "safekeeper %d: the timeline is %s: %s", i + 1,
@@ -438,30 +305,30 @@ static loch_status make_on(const struct loch_cluster *c, const struct survey *s,
 }
 
 /* Safekeeper i as a member to be: made, told and caught up. */
-static loch_status bring_in(const struct loch_cluster *c, const struct target *t, int i,
+static loch_status bring_in(const struct loch_cluster *c, const struct loch_target *t, int i,
                             const struct loch_membership *now, struct loch_member *out)
 {
-    struct survey s;
+    struct loch_survey s;
     json_t *rows = NULL;
 
-    survey_take(c, t, &s);
+    loch_survey_take(c, t, &s);
     loch_status st = make_on(c, &s, t, i, now);
-    survey_fini(&s);
+    loch_survey_fini(&s);
     LOCH_TRY(st);
     LOCH_TRY(loch_consolef(c, loch_port_safekeeper(c, i), &rows, "SHOW MEMBERS %s %s", t->tenant,
                            t->timeline));
     json_decref(rows);
-    survey_take(c, t, &s);
-    st = member_of(c, i, survey_row(&s, i, t->timeline), out);
-    survey_fini(&s);
+    loch_survey_take(c, t, &s);
+    st = member_of(c, i, loch_survey_row(&s, i, t->timeline), out);
+    loch_survey_fini(&s);
     LOCH_TRY(st);
     return loch_membership_find(now, &out->id) < now->count ? LOCH_OK : catch_up(c, t, i);
 }
 
 /* A broken copy is evidence: it is replaced on command only. */
-static bool is_damaged(const struct survey *s, int i, const struct target *t)
+static bool is_damaged(const struct loch_survey *s, int i, const struct loch_target *t)
 {
-    const json_t *row = survey_row(s, i, t->timeline);
+    const json_t *row = loch_survey_row(s, i, t->timeline);
 
     if (row == NULL || strcmp(loch_field(row, "state"), "broken") != 0)
         return false;
@@ -473,8 +340,8 @@ static bool is_damaged(const struct survey *s, int i, const struct target *t)
 
 /* The members the timeline shall have. One that is down stays when it is a member; else it is left
  * for later, or (strict) a failure. */
-static loch_status plan(const struct loch_cluster *c, const struct survey *s,
-                        const struct target *t, const struct loch_membership *now, bool strict,
+static loch_status plan(const struct loch_cluster *c, const struct loch_survey *s,
+                        const struct loch_target *t, const struct loch_membership *now, bool strict,
                         struct loch_member *out, uint32_t *count)
 {
     *count = 0;
@@ -503,8 +370,8 @@ static loch_status plan(const struct loch_cluster *c, const struct survey *s,
 }
 
 /* A safekeeper that has left keeps nothing of the timeline. */
-static void forget_left(const struct loch_cluster *c, const struct survey *s,
-                        const struct target *t, const struct loch_membership *now)
+static void forget_left(const struct loch_cluster *c, const struct loch_survey *s,
+                        const struct loch_target *t, const struct loch_membership *now)
 {
     LOCH_EACH_SAFEKEEPER(c, i)
     {
@@ -512,7 +379,7 @@ static void forget_left(const struct loch_cluster *c, const struct survey *s,
         bool member = false;
         for (uint32_t k = 0; k < now->count; k++)
             member = member || loch_id_equal(&now->members[k].node, &c->safekeeper_node[i]);
-        if (member || c->member[i] || survey_row(s, i, t->timeline) == NULL)
+        if (member || c->member[i] || loch_survey_row(s, i, t->timeline) == NULL)
             continue;
         if (!loch_is_ok(loch_consolef(c, loch_port_safekeeper(c, i), &reply, "DROP TIMELINE %s %s",
                                       t->tenant, t->timeline)))
@@ -522,20 +389,20 @@ static void forget_left(const struct loch_cluster *c, const struct survey *s,
 }
 
 /* One step towards the members the cluster wants; *over: there is none left. */
-static loch_status step(const struct loch_cluster *c, const struct target *t, bool strict,
+static loch_status step(const struct loch_cluster *c, const struct loch_target *t, bool strict,
                         bool *over)
 {
     struct loch_membership now = {0}, next = {0};
     struct loch_member to[LOCH_MEMBERS_MAX];
-    struct survey s;
+    struct loch_survey s;
     char list[LIST_BYTES];
     char rest[LIST_BYTES + 64];
     uint32_t count = 0;
     loch_status st;
 
-    survey_take(c, t, &s);
+    loch_survey_take(c, t, &s);
     *over = false;
-    LOCH_TRY_OUT(st, order(c, &s, t, "SHOW", "", &now));
+    LOCH_TRY_OUT(st, loch_survey_order(c, &s, t, "SHOW", "", &now));
     if (now.generation == 0) {
         st = form(c, &s, t);
         goto out;
@@ -560,9 +427,9 @@ static loch_status step(const struct loch_cluster *c, const struct target *t, bo
     write_list(to, count, list);
     (void)snprintf(rest, sizeof rest, " FROM %" PRIu64 " TO %s", now.generation, list);
     loch_progress("timeline %.8s: from %u to %u safekeepers", t->timeline, now.count, count);
-    LOCH_TRY_OUT(st, order(c, &s, t, "CHANGE", rest, &next));
+    LOCH_TRY_OUT(st, loch_survey_order(c, &s, t, "CHANGE", rest, &next));
 out:
-    survey_fini(&s);
+    loch_survey_fini(&s);
     loch_membership_fini(&now);
     loch_membership_fini(&next);
     return st;
@@ -570,7 +437,7 @@ out:
 
 /* ---- all timelines ---- */
 
-typedef loch_status (*each_fn)(struct loch_cluster *c, const struct target *t, void *arg);
+typedef loch_status (*each_fn)(struct loch_cluster *c, const struct loch_target *t, void *arg);
 
 struct each {
     struct loch_cluster *c;
@@ -586,7 +453,7 @@ static loch_status visit(const struct each *each, const json_t *rows)
 
     json_array_foreach(rows, k, row)
     {
-        struct target t;
+        struct loch_target t;
         (void)snprintf(t.tenant, sizeof t.tenant, "%s", loch_field(row, "tenant"));
         (void)snprintf(t.timeline, sizeof t.timeline, "%s", loch_field(row, "timeline"));
         if (json_object_get(each->seen, t.timeline) != NULL)
@@ -602,36 +469,36 @@ static loch_status visit(const struct each *each, const json_t *rows)
 static loch_status for_each(struct loch_cluster *c, const json_t *known, each_fn fn, void *arg)
 {
     const struct each each = {c, fn, arg, json_object()};
-    struct survey s;
+    struct loch_survey s;
 
-    survey_take(c, NULL, &s);
+    loch_survey_take(c, NULL, &s);
     loch_status st = visit(&each, known);
     LOCH_EACH_SAFEKEEPER(c, i)
     {
         if (loch_is_ok(st))
             st = visit(&each, s.rows[i]);
     }
-    survey_fini(&s);
+    loch_survey_fini(&s);
     json_decref(each.seen);
     return st;
 }
 
 struct settling {
     bool strict;
-    const struct survey *all; /* of all timelines, before anything was done */
-    loch_status st;           /* strict: of the first that failed */
+    const struct loch_survey *all; /* of all timelines, before anything was done */
+    loch_status st;                /* strict: of the first that failed */
     char why[600];
 };
 
 /* Everybody who is to have it has it and is asleep, and nobody else has it: there is nothing to do
  * but what would wake a tenant that nobody uses. A change that was left half done waits for the
  * next `loch up` that meets it awake, or for `loch safekeeper settle`. */
-static bool is_at_rest(const struct loch_cluster *c, const struct survey *all,
-                       const struct target *t)
+static bool is_at_rest(const struct loch_cluster *c, const struct loch_survey *all,
+                       const struct loch_target *t)
 {
     LOCH_EACH_SAFEKEEPER(c, i)
     {
-        const json_t *row = survey_row(all, i, t->timeline);
+        const json_t *row = loch_survey_row(all, i, t->timeline);
         const bool sleeps = row != NULL && strcmp(loch_field(row, "state"), "waiting") == 0 &&
                             strncmp(loch_field(row, "detail"), "asleep:", 7) == 0;
         if (c->member[i] ? !sleeps : row != NULL)
@@ -640,7 +507,7 @@ static bool is_at_rest(const struct loch_cluster *c, const struct survey *all,
     return true;
 }
 
-static loch_status settle_one(struct loch_cluster *c, const struct target *t, void *arg)
+static loch_status settle_one(struct loch_cluster *c, const struct loch_target *t, void *arg)
 {
     struct settling *settling = arg;
     bool over = !settling->strict && is_at_rest(c, settling->all, t);
@@ -665,39 +532,39 @@ static loch_status settle_one(struct loch_cluster *c, const struct target *t, vo
 
 loch_status loch_members_settle(struct loch_cluster *c, bool strict)
 {
-    struct survey all;
+    struct loch_survey all;
 
     if (strict)
         LOCH_TRY(loch_members_reachable(c));
     loch_leftovers_drop(c);
-    survey_take(c, NULL, &all);
+    loch_survey_take(c, NULL, &all);
     struct settling settling = {.strict = strict, .all = &all, .st = LOCH_OK};
     loch_status st = for_each(c, NULL, settle_one, &settling);
-    survey_fini(&all);
+    loch_survey_fini(&all);
     if (loch_is_ok(st) && !loch_is_ok(settling.st))
         return LOCH_FAIL(settling.st.code, "%s", settling.why);
     return st;
 }
 
-static loch_status abort_one(struct loch_cluster *c, const struct target *t, void *arg)
+static loch_status abort_one(struct loch_cluster *c, const struct loch_target *t, void *arg)
 {
     struct loch_membership now = {0}, ended = {0};
     int *aborted = arg;
-    struct survey s;
+    struct loch_survey s;
     char rest[64];
     loch_status st;
 
-    survey_take(c, t, &s);
-    LOCH_TRY_OUT(st, order(c, &s, t, "SHOW", "", &now));
+    loch_survey_take(c, t, &s);
+    LOCH_TRY_OUT(st, loch_survey_order(c, &s, t, "SHOW", "", &now));
     if (loch_membership_joint(&now)) {
         (void)snprintf(rest, sizeof rest, " FROM %" PRIu64, now.generation);
-        LOCH_TRY_OUT(st, order(c, &s, t, "ABORT", rest, &ended));
+        LOCH_TRY_OUT(st, loch_survey_order(c, &s, t, "ABORT", rest, &ended));
         tell(c, &s, t);
         loch_progress("timeline %.8s: back to %u safekeepers", t->timeline, ended.count);
     }
     const struct loch_membership *stays = ended.count > 0 ? &ended : &now;
     for (uint32_t k = 0; *aborted == 0 && k < stays->count; k++) {
-        const int i = index_of_node(c, &stays->members[k].node);
+        const int i = loch_index_of_node(c, &stays->members[k].node);
         if (k == 0)
             memset(c->member, 0, sizeof c->member);
         if (i >= 0)
@@ -705,7 +572,7 @@ static loch_status abort_one(struct loch_cluster *c, const struct target *t, voi
     }
     *aborted += ended.count > 0;
 out:
-    survey_fini(&s);
+    loch_survey_fini(&s);
     loch_membership_fini(&now);
     loch_membership_fini(&ended);
     return st;
@@ -715,12 +582,12 @@ loch_status loch_members_abort(struct loch_cluster *c)
 {
     int aborted = 0;
     int answer = 0;
-    struct survey s;
+    struct loch_survey s;
 
-    survey_take(c, NULL, &s);
+    loch_survey_take(c, NULL, &s);
     LOCH_EACH_SAFEKEEPER(c, i)
     answer += s.rows[i] != NULL;
-    survey_fini(&s);
+    loch_survey_fini(&s);
     if (answer == 0)
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "no safekeeper answers: start them (loch up)");
     loch_leftovers_drop(c);
@@ -734,17 +601,17 @@ struct counting {
     int count;
 };
 
-static loch_status count_one(struct loch_cluster *c, const struct target *t, void *arg)
+static loch_status count_one(struct loch_cluster *c, const struct loch_target *t, void *arg)
 {
     struct counting *counting = arg;
     struct loch_membership now = {0};
-    struct survey s;
+    struct loch_survey s;
 
-    survey_take(c, t, &s);
-    loch_status st = order(c, &s, t, "SHOW", "", &now);
+    loch_survey_take(c, t, &s);
+    loch_status st = loch_survey_order(c, &s, t, "SHOW", "", &now);
     for (uint32_t k = 0; k < now.count; k++)
         counting->count += loch_id_equal(&now.members[k].node, counting->node);
-    survey_fini(&s);
+    loch_survey_fini(&s);
     loch_membership_fini(&now);
     return st;
 }
@@ -755,7 +622,7 @@ loch_status loch_members_may_go(const struct loch_cluster *c, int n)
     struct loch_cluster copy = *c;
     json_t *known = NULL;
     char why[400];
-    struct survey s;
+    struct loch_survey s;
     loch_status st = LOCH_OK;
 
     if (c->member[n])
@@ -764,9 +631,9 @@ loch_status loch_members_may_go(const struct loch_cluster *c, int n)
                          "safekeeper replace)",
                          n + 1);
     loch_leftovers_drop(&copy);
-    survey_take(c, NULL, &s);
+    loch_survey_take(c, NULL, &s);
     const bool empty = s.rows[n] != NULL && json_array_size(s.rows[n]) == 0;
-    survey_fini(&s);
+    loch_survey_fini(&s);
     if (!empty)
         st = loch_timelines_known(c, &known);
     if (loch_is_ok(st))

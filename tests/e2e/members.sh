@@ -78,6 +78,28 @@ sk remove safekeeper-2
 "$LOCH" safekeeper remove safekeeper-4 >"$WORK/out" 2>&1 && fail "a member was removed"
 grep -q "keeps the WAL" "$WORK/out" || fail "no cause is named: $(cat "$WORK/out")"
 
+# ---- a change that was killed as soon as the newcomer had the timeline: the tip is that of the members, not of the newcomer ----
+sk add
+made() { # the words of CREATE TIMELINE for what safekeeper N has
+    echo "START $(state_of "$1" start_lsn) PREV $(state_of "$1" prev_lsn) SYSID $(state_of "$1" system_id) PGVERSION $(state_of "$1" pg_version) SEGMENT $(state_of "$1" segment_bytes)"
+}
+psql -h "$DIR/run" -p $((PORT_BASE + 2)) -X -q -d loch -c "CREATE TIMELINE $TENANT $TIMELINE $(made 5)" || fail "CREATE TIMELINE"
+cp "$DIR/cluster.json" "$WORK/wish.json"
+python3 -c '
+import json, sys
+wish = json.load(open(sys.argv[1]))
+wish["members"] = ["safekeeper-2"]
+json.dump(wish, open(sys.argv[2], "w"))' "$WORK/wish.json" "$DIR/cluster.json"
+q "CREATE TABLE late_branch AS SELECT 1 AS n"
+acknowledged=$(q 'SELECT pg_current_wal_flush_lsn()')
+"$LOCH" branch create tip >/dev/null 2>"$WORK/out" || fail "branch create while a change waits: $(cat "$WORK/out")"
+tip=$("$LOCH" branch show tip --json | python3 -c 'import json,sys; print(json.load(sys.stdin)[0]["ancestor_lsn"])')
+reached "$tip" "$acknowledged" || fail "the branch at the tip begins at $tip, and $acknowledged was acknowledged"
+"$LOCH" branch delete tip || fail "branch delete"
+sk members 1,4,5
+[ "$(members 5 | wc -l)" = 3 ] || fail "members after the change was given up: $(members 5)"
+sk remove safekeeper-2
+
 # ---- only one is left, and one more comes in its place ----
 sk members 4
 q "INSERT INTO only_there VALUES (2001)"
