@@ -211,6 +211,7 @@ static loch_status bring_up_safekeepers(const struct loch_cluster *c,
 {
     char why[600] = "";
     int answer = 0;
+    int others = 0;
 
     LOCH_EACH_SAFEKEEPER(c, i)
     {
@@ -219,6 +220,7 @@ static loch_status bring_up_safekeepers(const struct loch_cluster *c,
                                            loch_port_safekeeper(c, i), mine[i]);
         if (loch_is_ok(st)) {
             answer += c->member[i];
+            others += !c->member[i];
             continue;
         }
         (void)snprintf(why, sizeof why, "%s", loch_error_text());
@@ -227,8 +229,11 @@ static loch_status bring_up_safekeepers(const struct loch_cluster *c,
     }
     if (answer < loch_quorum(c))
         return LOCH_FAIL(LOCH_E_UNAVAILABLE,
-                         "only %d of the safekeepers that keep the WAL start, %d must: %s", answer,
-                         loch_quorum(c), why);
+                         "only %d of the safekeepers that keep the WAL start, %d must: %s%s",
+                         answer, loch_quorum(c), why,
+                         others > 0 ? "; a change of the members that is under way is taken back "
+                                      "with `loch safekeeper abort`"
+                                    : "");
     return LOCH_OK;
 }
 

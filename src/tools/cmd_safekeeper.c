@@ -64,11 +64,11 @@ static loch_status add(struct loch_cluster *c)
     return list(c);
 }
 
-/* Those that keep the WAL now must answer, else nobody says what there is to move. Then the wish is
- * written down first: `settle` and `up` go on with it. */
+/* What can be seen to fail is refused at once. Then the wish is written down first: `settle` and
+ * `up` go on with it. */
 static loch_status move_to(struct loch_cluster *c, const bool member[LOCH_SAFEKEEPERS_MAX])
 {
-    LOCH_TRY(loch_members_reachable(c));
+    LOCH_TRY(loch_members_may_move(c, member));
     memcpy(c->member, member, sizeof c->member);
     LOCH_TRY(loch_cluster_save(c));
     LOCH_TRY(loch_members_settle(c, true));

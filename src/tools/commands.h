@@ -86,8 +86,11 @@ LOCH_STATUS loch_branch_own_cmk(const json_t *row, const char *name);
 LOCH_STATUS loch_members_settle(struct loch_cluster *c, bool strict);
 /* Ends changes that are under way in the members from before them. */
 LOCH_STATUS loch_members_abort(struct loch_cluster *c);
-/* LOCH_E_UNAVAILABLE unless a quorum of the members answers: fewer may not know every timeline. */
-LOCH_STATUS loch_members_reachable(const struct loch_cluster *c);
+/* LOCH_E_UNAVAILABLE unless a quorum of the members answers, as fewer may not know every timeline,
+ * and of those in `to`, which shall be the members, a quorum and every one that is not a member:
+ * else the change could not begin, and nothing may be written down that `loch up` would go by. */
+LOCH_STATUS loch_members_may_move(const struct loch_cluster *c,
+                                  const bool to[LOCH_SAFEKEEPERS_MAX]);
 /* Fails unless it is certain that no timeline has a member on safekeeper n: n itself has none, or
  * every timeline's membership could be read. */
 LOCH_STATUS loch_members_may_go(const struct loch_cluster *c, int n);

@@ -13,21 +13,65 @@
 #define PAUSE_MS   50u
 #define LIST_BYTES 2400u
 
-loch_status loch_members_reachable(const struct loch_cluster *c)
+static loch_status quorum_answers(const struct loch_cluster *c, const struct loch_survey *s)
 {
-    struct loch_survey s;
     int answer = 0;
 
-    loch_survey_take(c, NULL, &s);
     LOCH_EACH_SAFEKEEPER(c, i)
-    answer += c->member[i] && s.rows[i] != NULL;
-    loch_survey_fini(&s);
+    answer += c->member[i] && s->rows[i] != NULL;
     if (answer < loch_quorum(c))
         return LOCH_FAIL(LOCH_E_UNAVAILABLE,
                          "only %d of the safekeepers that keep the WAL answer, %d must: start them "
-                         "(loch up)",
+                         "(loch up), or take back a change of theirs that is under way (loch "
+                         "safekeeper abort)",
                          answer, loch_quorum(c));
     return LOCH_OK;
+}
+
+static loch_status reachable(const struct loch_cluster *c)
+{
+    struct loch_survey s;
+
+    loch_survey_take(c, NULL, &s);
+    const loch_status st = quorum_answers(c, &s);
+    loch_survey_fini(&s);
+    return st;
+}
+
+static loch_status newcomers_answer(const struct loch_cluster *c, const struct loch_survey *s,
+                                    const bool to[LOCH_SAFEKEEPERS_MAX])
+{
+    int members = 0;
+    int answer = 0;
+
+    LOCH_EACH_SAFEKEEPER(c, i)
+    {
+        members += to[i];
+        answer += to[i] && s->rows[i] != NULL;
+        if (to[i] && !c->member[i] && s->rows[i] == NULL)
+            return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                             "safekeeper %d does not answer, and does not keep the WAL yet: start "
+                             "it (loch up), or name another",
+                             i + 1);
+    }
+    if (answer < members / 2 + 1)
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE,
+                         "only %d of the safekeepers that shall keep the WAL answer, %d must: "
+                         "start them (loch up), or name others",
+                         answer, members / 2 + 1);
+    return LOCH_OK;
+}
+
+loch_status loch_members_may_move(const struct loch_cluster *c, const bool to[LOCH_SAFEKEEPERS_MAX])
+{
+    struct loch_survey s;
+
+    loch_survey_take(c, NULL, &s);
+    loch_status st = quorum_answers(c, &s);
+    if (loch_is_ok(st))
+        st = newcomers_answer(c, &s, to);
+    loch_survey_fini(&s);
+    return st;
 }
 
 /* ---- the configuration ---- */
@@ -535,7 +579,7 @@ loch_status loch_members_settle(struct loch_cluster *c, bool strict)
     struct loch_survey all;
 
     if (strict)
-        LOCH_TRY(loch_members_reachable(c));
+        LOCH_TRY(reachable(c));
     loch_leftovers_drop(c);
     loch_survey_take(c, NULL, &all);
     struct settling settling = {.strict = strict, .all = &all, .st = LOCH_OK};

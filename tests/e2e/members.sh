@@ -84,12 +84,15 @@ made() { # the words of CREATE TIMELINE for what safekeeper N has
     echo "START $(state_of "$1" start_lsn) PREV $(state_of "$1" prev_lsn) SYSID $(state_of "$1" system_id) PGVERSION $(state_of "$1" pg_version) SEGMENT $(state_of "$1" segment_bytes)"
 }
 psql -h "$DIR/run" -p $((PORT_BASE + 2)) -X -q -d loch -c "CREATE TIMELINE $TENANT $TIMELINE $(made 5)" || fail "CREATE TIMELINE"
-cp "$DIR/cluster.json" "$WORK/wish.json"
-python3 -c '
+wish() { # as a command writes it down before it has moved anything
+    cp "$DIR/cluster.json" "$WORK/wish.json"
+    python3 -c '
 import json, sys
 wish = json.load(open(sys.argv[1]))
-wish["members"] = ["safekeeper-2"]
-json.dump(wish, open(sys.argv[2], "w"))' "$WORK/wish.json" "$DIR/cluster.json"
+wish["members"] = [sys.argv[3]]
+json.dump(wish, open(sys.argv[2], "w"))' "$WORK/wish.json" "$DIR/cluster.json" "$1"
+}
+wish safekeeper-2
 q "CREATE TABLE late_branch AS SELECT 1 AS n"
 acknowledged=$(q 'SELECT pg_current_wal_flush_lsn()')
 "$LOCH" branch create tip >/dev/null 2>"$WORK/out" || fail "branch create while a change waits: $(cat "$WORK/out")"
@@ -98,6 +101,31 @@ reached "$tip" "$acknowledged" || fail "the branch at the tip begins at $tip, an
 "$LOCH" branch delete tip || fail "branch delete"
 sk members 1,4,5
 [ "$(members 5 | wc -l)" = 3 ] || fail "members after the change was given up: $(members 5)"
+
+# ---- a newcomer that is down is refused, and the refusal leaves nothing for `up` to stumble over ----
+pid=$(daemon_pid safekeeper-2)
+kill -9 "$pid"
+wait_gone "$pid"
+mv "$DIR/conf/safekeeper-2.ini" "$WORK"
+cp "$DIR/cluster.json" "$WORK/before.json"
+for command in "members 2" "members 1,2,4,5" "replace 1 2"; do
+    # shellcheck disable=SC2086
+    "$LOCH" safekeeper $command >"$WORK/out" 2>&1 && fail "safekeeper $command with 2 down"
+    cmp "$DIR/cluster.json" "$WORK/before.json" || fail "the refused $command was written down"
+    grep -q "safekeeper 2 does not answer" "$WORK/out" || fail "no cause is named: $(cat "$WORK/out")"
+done
+pid=$(daemon_pid safekeeper-5)
+kill -9 "$pid"
+wait_gone "$pid"
+"$LOCH" safekeeper members 5 >"$WORK/out" 2>&1 && fail "safekeeper members 5 with 5 down"
+cmp "$DIR/cluster.json" "$WORK/before.json" || fail "a change to a member that is down was written down: $(cat "$WORK/out")"
+up
+wish safekeeper-2 # it died later, before it was a member
+"$LOCH" up >"$WORK/out" 2>&1 && fail "up without a quorum of those that shall keep the WAL"
+grep -q "loch safekeeper abort" "$WORK/out" || fail "no cure is named: $(cat "$WORK/out")"
+sk abort
+up
+mv "$WORK/safekeeper-2.ini" "$DIR/conf"
 sk remove safekeeper-2
 
 # ---- only one is left, and one more comes in its place ----
