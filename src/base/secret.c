@@ -1,6 +1,8 @@
 /* Holds: slabs of secret memory. Invariants: a free slot is all zero; a slab is never unmapped
- * while the process lives (its pages hold no secret once its slots are wiped). Source:
- * memfd_secret(2), mlock(2), madvise(2), prctl(2).
+ * while the process lives (its pages hold no secret once its slots are wiped); slabs lie in the
+ * order of their addresses, and those below `first_free` are full. There are as many as the
+ * secrets need: what bounds them is what bounds the keyrings, layers and connections that hold
+ * them. Source: memfd_secret(2), mlock(2), madvise(2), prctl(2).
  */
 #include "loch/base/secret.h"
 #include "loch/base/check.h"
@@ -8,7 +10,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -18,7 +22,6 @@
 
 #define SLAB_BYTES 65536u
 #define SLAB_SLOTS (SLAB_BYTES / LOCH_SECRET_MAX_BYTES)
-#define SLABS_MAX  64u
 
 struct slab {
     uint8_t *base;
@@ -26,9 +29,14 @@ struct slab {
 };
 
 static pthread_mutex_t slab_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct slab slabs[SLABS_MAX];
-static size_t slab_count;
-static const char *backing = "none yet";
+static struct slab *slabs; /* under slab_lock, as all of these */
+static size_t slab_count, slab_cap;
+static size_t first_free;
+static size_t in_use;
+/* From the best to the worst, and that of the worst slab: any secret may be in it. */
+static const char *const kinds[] = {"none yet", "memfd_secret", "mlock", "plain"};
+enum { NONE_YET, IN_SECRET_FD, LOCKED, PLAIN };
+static atomic_int backing = NONE_YET;
 static bool inheritable;
 
 void loch_wipe(void *bytes, size_t len)
@@ -37,6 +45,13 @@ void loch_wipe(void *bytes, size_t len)
         explicit_bzero(bytes, len);
 }
 
+static void backed_by(int kind)
+{
+    if (kind > backing)
+        backing = kind;
+}
+
+/* NULL: errno says why. */
 static uint8_t *map_secret_memory(void)
 {
     void *p = MAP_FAILED;
@@ -49,7 +64,7 @@ static uint8_t *map_secret_memory(void)
         if (p != MAP_FAILED) {
             /* A child must never share these pages with us: writes would be seen by both. */
             if (madvise(p, SLAB_BYTES, MADV_DONTFORK) == 0) {
-                backing = "memfd_secret";
+                backed_by(IN_SECRET_FD);
                 return p;
             }
             (void)munmap(p, SLAB_BYTES);
@@ -58,7 +73,7 @@ static uint8_t *map_secret_memory(void)
     p = mmap(NULL, SLAB_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         return NULL;
-    backing = mlock(p, SLAB_BYTES) == 0 ? "mlock" : "plain";
+    backed_by(mlock(p, SLAB_BYTES) == 0 ? LOCKED : PLAIN);
     (void)madvise(p, SLAB_BYTES, MADV_DONTDUMP);
     return p;
 }
@@ -75,6 +90,46 @@ static uint8_t *slot_take(struct slab *slab)
     return NULL;
 }
 
+/* One more slab, in its place. false: errno says why there is none. */
+static bool slab_add(void)
+{
+    if (slab_count == slab_cap) {
+        const size_t cap = slab_cap == 0 ? 16 : slab_cap * 2;
+        struct slab *more = realloc(slabs, cap * sizeof *more);
+        if (more == NULL)
+            return false;
+        slabs = more;
+        slab_cap = cap;
+    }
+    uint8_t *base = map_secret_memory();
+    if (base == NULL)
+        return false;
+    size_t at = slab_count;
+    for (; at > 0 && slabs[at - 1].base > base; at--)
+        slabs[at] = slabs[at - 1];
+    slabs[at] = (struct slab){.base = base};
+    slab_count++;
+    first_free = at; /* all the others are full: else there would be no need of it */
+    return true;
+}
+
+/* The slab that the slot is in. */
+static size_t slab_of(const uint8_t *slot)
+{
+    size_t low = 0;
+    size_t high = slab_count;
+
+    while (high - low > 1) {
+        const size_t middle = low + (high - low) / 2;
+        if (slabs[middle].base <= slot)
+            low = middle;
+        else
+            high = middle;
+    }
+    LOCH_ASSERT(low < slab_count && slot >= slabs[low].base && slot < slabs[low].base + SLAB_BYTES);
+    return low;
+}
+
 loch_status loch_secret_create(struct loch_secret *out, size_t len)
 {
     uint8_t *p = NULL;
@@ -83,16 +138,16 @@ loch_status loch_secret_create(struct loch_secret *out, size_t len)
         return LOCH_FAIL(LOCH_E_INVALID, "a secret has 1 to %u bytes, not %zu",
                          LOCH_SECRET_MAX_BYTES, len);
     (void)pthread_mutex_lock(&slab_lock);
-    for (size_t i = 0; i < slab_count && p == NULL; i++)
-        p = slot_take(&slabs[i]);
-    if (p == NULL && slab_count < SLABS_MAX) {
-        slabs[slab_count].base = map_secret_memory();
-        if (slabs[slab_count].base != NULL)
-            p = slot_take(&slabs[slab_count++]);
-    }
+    for (; first_free < slab_count && p == NULL; first_free += p == NULL)
+        p = slot_take(&slabs[first_free]);
+    const int why = p == NULL && !slab_add() ? errno : 0;
+    if (p == NULL && why == 0)
+        p = slot_take(&slabs[first_free]);
+    const size_t held = p != NULL ? ++in_use : in_use;
     (void)pthread_mutex_unlock(&slab_lock);
     if (p == NULL)
-        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no secret memory left (see RLIMIT_MEMLOCK)");
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for one more secret beside %zu: %s", held,
+                         strerror(why));
     *out = (struct loch_secret){p, len};
     return LOCH_OK;
 }
@@ -118,14 +173,13 @@ void loch_secret_fini(struct loch_secret *s)
         return;
     loch_wipe(s->bytes, LOCH_SECRET_MAX_BYTES);
     (void)pthread_mutex_lock(&slab_lock);
-    for (size_t i = 0; i < slab_count; i++) {
-        if (s->bytes < slabs[i].base || s->bytes >= slabs[i].base + SLAB_BYTES)
-            continue;
-        size_t slot = (size_t)(s->bytes - slabs[i].base) / LOCH_SECRET_MAX_BYTES;
-        LOCH_ASSERT((slabs[i].used[slot / 64] >> (slot % 64)) & 1);
-        slabs[i].used[slot / 64] &= ~(UINT64_C(1) << (slot % 64));
-        break;
-    }
+    const size_t at = slab_of(s->bytes);
+    const size_t slot = (size_t)(s->bytes - slabs[at].base) / LOCH_SECRET_MAX_BYTES;
+    LOCH_ASSERT((slabs[at].used[slot / 64] >> (slot % 64)) & 1);
+    slabs[at].used[slot / 64] &= ~(UINT64_C(1) << (slot % 64));
+    in_use--;
+    if (at < first_free)
+        first_free = at;
     (void)pthread_mutex_unlock(&slab_lock);
     *s = (struct loch_secret){0};
 }
@@ -171,5 +225,13 @@ void loch_secret_keep_across_fork(void)
 
 const char *loch_secret_backing(void)
 {
-    return backing;
+    return kinds[backing];
+}
+
+size_t loch_secrets_in_use(void)
+{
+    (void)pthread_mutex_lock(&slab_lock);
+    const size_t n = in_use;
+    (void)pthread_mutex_unlock(&slab_lock);
+    return n;
 }

@@ -6,6 +6,7 @@
 #include "metrics.h"
 
 #include "loch/base/check.h"
+#include "loch/base/secret.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -383,6 +384,10 @@ loch_status loch_metrics_text(struct loch_metrics *metrics, struct loch_buf *out
           "# HELP loch_metrics_overflow_total Series not kept because there are too many.\n"
           "# TYPE loch_metrics_overflow_total counter\nloch_metrics_overflow_total %llu\n",
           (unsigned long long)atomic_load(&metrics->overflow));
+    print(&w,
+          "# HELP loch_secrets Keys in secret memory, 64 bytes each.\n"
+          "# TYPE loch_secrets gauge\nloch_secrets %zu\n",
+          loch_secrets_in_use());
     return loch_writer_finish(&w);
 }
 

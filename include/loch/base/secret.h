@@ -3,7 +3,8 @@
  * A secret is a fixed-size slot in a slab that the process keeps in memfd_secret(2) memory where
  * the kernel has it, else in mlock'ed, MADV_DONTDUMP memory; wiped when freed. A fork()ed child
  * must not use secrets of its parent (memfd_secret slabs are not inherited); exec first. Slabs, not
- * one mapping each, because RLIMIT_MEMLOCK is commonly 8 MiB.
+ * one mapping each, because RLIMIT_MEMLOCK is commonly 8 MiB; as many as the secrets need: beyond
+ * that limit they are plain memory.
  */
 #ifndef LOCH_BASE_SECRET_H
 #define LOCH_BASE_SECRET_H
@@ -40,8 +41,10 @@ LOCH_STATUS loch_process_harden(void);
 /* For a process whose fork()ed children need its secrets (a postmaster): slabs become private
  * locked memory that children inherit as copies. Call before the first secret is created. */
 void loch_secret_keep_across_fork(void);
-/* How secret memory is kept here: "memfd_secret", "mlock" or "plain" (when even mlock was refused).
- */
+/* How secret memory is kept here, where it is kept worst: "memfd_secret", "mlock" or "plain" (when
+ * even mlock was refused). */
 const char *loch_secret_backing(void);
+/* How many there are in this process. */
+size_t loch_secrets_in_use(void);
 
 #endif

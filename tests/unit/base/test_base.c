@@ -138,19 +138,40 @@ static void secrets(void **state)
     loch_secret_fini(&b);
 }
 
+/* More than a large daemon's open layers and keyrings hold: nothing is full before memory is. */
 static void many_secrets(void **state)
 {
-    enum { MANY = 3000 };
+    enum { MANY = 70000 };
     struct loch_secret *s = calloc(MANY, sizeof *s);
+    const size_t before = loch_secrets_in_use();
     (void)state;
-    for (size_t i = 0; i < MANY; i++) {
-        assert_ok(loch_secret_create(&s[i], 32));
-        memset(s[i].bytes, (int)(i & 255), 32);
+    assert_non_null(s);
+    assert_ok(loch_secret_create(&s[0], 32));
+    const char *backing = loch_secret_backing();
+    loch_secret_fini(&s[0]);
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < MANY; i++) {
+            assert_ok(loch_secret_create(&s[i], 32));
+            for (size_t k = 0; k < 32; k++)
+                assert_int_equal(s[i].bytes[k], 0);
+            memcpy(s[i].bytes, &i, sizeof i);
+        }
+        assert_int_equal(loch_secrets_in_use(), before + MANY);
+        for (size_t i = 0; i < MANY; i++)
+            assert_memory_equal(s[i].bytes, &i, sizeof i);
+        for (size_t i = round; i < MANY; i += 7) /* holes, far from one another */
+            loch_secret_fini(&s[i]);
+        for (size_t i = round; i < MANY; i += 7) {
+            assert_ok(loch_secret_create(&s[i], 32));
+            memcpy(s[i].bytes, &i, sizeof i);
+        }
+        for (size_t i = 0; i < MANY; i++)
+            assert_memory_equal(s[i].bytes, &i, sizeof i);
+        for (size_t i = 0; i < MANY; i++)
+            loch_secret_fini(&s[round == 0 ? i : MANY - 1 - i]);
+        assert_int_equal(loch_secrets_in_use(), before);
     }
-    for (size_t i = 0; i < MANY; i++)
-        assert_int_equal(s[i].bytes[31], i & 255);
-    for (size_t i = 0; i < MANY; i++)
-        loch_secret_fini(&s[i]);
+    assert_string_equal(loch_secret_backing(), backing);
     free(s);
 }
 

@@ -58,6 +58,7 @@ static void text_form(void **state)
                 "loch_pages_total{tenant=\"t2\",op=\"get\"} 5\n",
                 true);
     assert_text("# TYPE loch_lag_bytes gauge\nloch_lag_bytes -5\n", true);
+    assert_text("# TYPE loch_secrets gauge\nloch_secrets 0\n", true);
     assert_ptr_equal(loch_metrics_counter(metrics, "loch_pages_total", "Pages.", b, 2), d);
     loch_metrics_drop(metrics, d);
     assert_text("tenant=\"t2\"", true); /* registered twice, dropped once */
