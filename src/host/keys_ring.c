@@ -308,15 +308,15 @@ loch_status keys_ring_get(const struct loch_keys_options *o, const struct loch_i
     if (t == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a tenant's keys");
     LOCH_TRY_OUT(st, ring_read(o, tenant, t, &bytes, &body, &mac));
-    if (t->ring.tombstone) {
-        st = LOCH_FAIL(LOCH_E_DENIED, "the tenant has been shredded");
-        goto out;
-    }
     LOCH_TRY_OUT(st, keys_ring_open(o, t, ask, NULL));
     LOCH_TRY_OUT(st, mac_of(&t->ring, t, body, check));
     if (!loch_bytes_equal(check, mac.data, sizeof check)) {
         object_name(tenant, name);
         st = LOCH_FAIL(LOCH_E_CORRUPT, "%s has been altered: its MAC does not match", name);
+        goto out;
+    }
+    if (t->ring.tombstone) { /* not before: anybody who writes the bucket could say so */
+        st = LOCH_FAIL(LOCH_E_DENIED, "the tenant has been shredded");
         goto out;
     }
     memcpy(t->mac, mac.data, sizeof t->mac);
