@@ -57,11 +57,6 @@ void loch_keys_destroy(struct loch_keys *keys)
     free(keys);
 }
 
-pthread_mutex_t *keys_change_lock(struct loch_keys *keys, const struct loch_id *tenant)
-{
-    return &keys->change[tenant->bytes[0] % KEYS_CHANGE_LOCKS];
-}
-
 static void reading(struct loch_keys *keys)
 {
     const int rc = pthread_rwlock_rdlock(&keys->lock);
@@ -156,7 +151,9 @@ static loch_status install(struct loch_keys *keys, struct keys_tenant *take_tena
 
     writing(keys);
     struct keys_tenant *held = keys_tenant_find(keys, &tenant);
-    if (held != NULL)
+    st = keys_change_check(keys, &tenant);
+    const bool dropped = !loch_is_ok(st);
+    if (loch_is_ok(st) && held != NULL)
         st = check_newer(held, take_tenant);
     if (loch_is_ok(st) && held != NULL)
         st = keys_lock_inherit(&keys->o, take_tenant, held, true);
@@ -174,6 +171,8 @@ static loch_status install(struct loch_keys *keys, struct keys_tenant *take_tena
         gone = held;
     }
     release(keys);
+    if (dropped)
+        keys_witness_forget(&keys->o, &tenant); /* noted above, behind the drop's own back */
     keys_tenant_destroy(gone);
     if (loch_is_ok(st))
         (void)keys_notice_many(&tenant, before, versions);
@@ -243,14 +242,14 @@ loch_status loch_keys_restore(struct loch_keys *keys, const struct loch_id *tena
         *started_ns = asked_ns;
         return LOCH_OK;
     }
-    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
+    keys_change_lock(keys, tenant);
     const uint64_t now_ns = keys_now_ns(keys);
     loch_status st = get_and_install(keys, tenant, &none);
     if (loch_is_ok(st)) {
         st = keys_permit_note(keys, tenant, now_ns, st, true);
         *started_ns = now_ns;
     }
-    (void)pthread_mutex_unlock(keys_change_lock(keys, tenant));
+    keys_change_unlock(keys, tenant);
     return st;
 }
 
@@ -399,6 +398,7 @@ void loch_keys_tenant_drop(struct loch_keys *keys, const struct loch_id *tenant)
         keys->tenants[gone->at]->at = gone->at;
     }
     keys_permit_forget(keys, tenant);
+    keys_change_drop(keys, tenant);
     release(keys);
     keys_witness_forget(&keys->o, tenant);
     keys_tenant_destroy(gone);

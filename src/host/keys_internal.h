@@ -80,6 +80,12 @@ struct keys_work {
     struct keys_work *next, **prev;
 };
 
+/* The change that holds a change lock. */
+struct keys_change {
+    struct loch_id tenant;
+    bool dropped; /* the tenant, since it began: what it has read is not to be taken over */
+};
+
 struct loch_keys {
     struct loch_keys_options o;
     pthread_rwlock_t lock;
@@ -87,7 +93,8 @@ struct loch_keys {
     struct keys_work *work; /* under work_lock */
     /* By tenant, so that the slow key service of one does not hold up another. */
     pthread_mutex_t change[KEYS_CHANGE_LOCKS];
-    struct keys_tenant **tenants; /* under lock, as all of these */
+    struct keys_change changing[KEYS_CHANGE_LOCKS]; /* under work_lock */
+    struct keys_tenant **tenants;                   /* under lock, as all of these */
     size_t count;
     size_t cap;
     struct loch_id_map tenant_map; /* the same by id */
@@ -145,8 +152,14 @@ LOCH_STATUS keys_permit_note(struct loch_keys *keys, const struct loch_id *tenan
                              uint64_t started_ns, loch_status st, bool lifts);
 /* Under lock. Its keys were opened by a Decrypt that started then. */
 void keys_permit_grant(const struct loch_keys *keys, struct keys_permit *p, uint64_t started_ns);
-/* The lock that one change of the tenant's keyring at a time holds. */
-pthread_mutex_t *keys_change_lock(struct loch_keys *keys, const struct loch_id *tenant);
+/* The lock that one change of the tenant's keyring at a time holds, a load or restore too. */
+void keys_change_lock(struct loch_keys *keys, const struct loch_id *tenant);
+void keys_change_unlock(struct loch_keys *keys, const struct loch_id *tenant);
+/* Under lock (to write). The tenant is dropped: a change of it that is under way, and has read its
+ * keyring before, must not bring it back. */
+void keys_change_drop(struct loch_keys *keys, const struct loch_id *tenant);
+/* Under lock and in a change. LOCH_E_NOT_FOUND: the tenant was dropped since that began. */
+LOCH_STATUS keys_change_check(struct loch_keys *keys, const struct loch_id *tenant);
 /* Around all that may hold opened keys, before it looks whether they are blocked
  * (loch_keys_at_work); `work` is the caller's. Not around a restore: it is the leases' own. */
 void keys_work_begin(struct loch_keys *keys, struct keys_work *work, const struct loch_id *tenant,

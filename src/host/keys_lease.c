@@ -90,16 +90,55 @@ void keys_work_end(struct loch_keys *keys, struct keys_work *work)
     (void)pthread_mutex_unlock(&keys->work_lock);
 }
 
+static size_t change_of(const struct loch_id *tenant)
+{
+    return tenant->bytes[0] % KEYS_CHANGE_LOCKS;
+}
+
+void keys_change_lock(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    const size_t i = change_of(tenant);
+
+    (void)pthread_mutex_lock(&keys->change[i]);
+    (void)pthread_mutex_lock(&keys->work_lock);
+    keys->changing[i] = (struct keys_change){.tenant = *tenant};
+    (void)pthread_mutex_unlock(&keys->work_lock);
+}
+
+void keys_change_unlock(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    (void)pthread_mutex_unlock(&keys->change[change_of(tenant)]);
+}
+
+void keys_change_drop(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    struct keys_change *c = &keys->changing[change_of(tenant)];
+
+    (void)pthread_mutex_lock(&keys->work_lock);
+    c->dropped = c->dropped || loch_id_equal(&c->tenant, tenant);
+    (void)pthread_mutex_unlock(&keys->work_lock);
+}
+
+loch_status keys_change_check(struct loch_keys *keys, const struct loch_id *tenant)
+{
+    const struct keys_change *c = &keys->changing[change_of(tenant)];
+
+    (void)pthread_mutex_lock(&keys->work_lock);
+    const bool dropped = c->dropped && loch_id_equal(&c->tenant, tenant);
+    (void)pthread_mutex_unlock(&keys->work_lock);
+    return dropped ? LOCH_FAIL(LOCH_E_NOT_FOUND, "the tenant was dropped meanwhile") : LOCH_OK;
+}
+
 void keys_change_begin(struct loch_keys *keys, struct keys_work *work, const struct loch_id *tenant)
 {
-    (void)pthread_mutex_lock(keys_change_lock(keys, tenant));
+    keys_change_lock(keys, tenant);
     keys_work_begin(keys, work, tenant, &none);
 }
 
 void keys_change_end(struct loch_keys *keys, struct keys_work *work)
 {
     keys_work_end(keys, work);
-    (void)pthread_mutex_unlock(keys_change_lock(keys, &work->tenant));
+    keys_change_unlock(keys, &work->tenant);
 }
 
 bool loch_keys_at_work(struct loch_keys *keys, const struct loch_id *tenant,
@@ -250,6 +289,11 @@ loch_status keys_permit_note(struct loch_keys *keys, const struct loch_id *tenan
         return st;
     (void)snprintf(why, sizeof why, "%s", loch_is_ok(st) ? "" : loch_error_text());
     lock(keys, true);
+    const loch_status gone = keys_change_check(keys, tenant);
+    if (!loch_is_ok(gone)) {
+        unlock(keys);
+        return gone;
+    }
     struct keys_permit *p = permit_make(keys, tenant, &none);
     if (p != NULL && loch_is_ok(st) && p->block != LOCH_E_OK && !lifts) {
         st = (loch_status){p->block}; /* revoked while it was loaded */

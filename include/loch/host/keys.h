@@ -55,7 +55,8 @@ LOCH_STATUS loch_keys_tenant_load(struct loch_keys *keys, const struct loch_id *
 /* The same, unless somebody else has read it while this waited for its turn: for many at once that
  * lack a key. */
 LOCH_STATUS loch_keys_tenant_need(struct loch_keys *keys, const struct loch_id *tenant);
-/* Wipes a tenant's keys; nothing of it opens any more until it is loaded again. */
+/* Wipes a tenant's keys; nothing of it opens any more until it is loaded again. What is loading it
+ * already fails with LOCH_E_NOT_FOUND. */
 void loch_keys_tenant_drop(struct loch_keys *keys, const struct loch_id *tenant);
 /* Adds the timeline's keys (page, wal) to the keyring; existing ones are left (idempotent).
  * Pageserver only. */

@@ -2,6 +2,8 @@
  * PSKs, tampering with the keyring, an old keyring, the CMK gone. */
 #include "../unit.h"
 
+#include "../../../src/objstore/backend.h"
+
 #include "loch/crypto/hkdf.h"
 #include "loch/crypto/random.h"
 #include "loch/crypto/tls.h"
@@ -455,6 +457,85 @@ static void writers_do_not_lose_keys(void **state)
     loch_keys_destroy(b);
 }
 
+/* In front of the store: the tenant is dropped when its keyring has been read, and before anything
+ * is done with it. */
+struct dropping {
+    struct loch_objstore face; /* first */
+    struct loch_objstore *real;
+    struct loch_keys *keys;
+    const struct loch_id *tenant;
+    unsigned left; /* of the next reads: those that drop it */
+};
+
+static loch_status get_and_drop(struct loch_objstore *store, const char *name, size_t max_bytes,
+                                struct loch_buf *out, struct loch_etag *etag)
+{
+    struct dropping *d = (struct dropping *)(void *)store;
+    const loch_status st = loch_objstore_get(d->real, name, max_bytes, out, etag);
+
+    if (d->left > 0) {
+        d->left--;
+        loch_keys_tenant_drop(d->keys, d->tenant);
+    }
+    return st;
+}
+
+static void expect_nothing(struct loch_keys *keys, const struct site *s, const char *witness)
+{
+    struct loch_keys_permit_view *permits = NULL;
+    size_t count = 1;
+
+    assert_int_equal(loch_keys_generation(keys, &s->tenant), 0);
+    assert_false(loch_keys_has(keys, &s->tenant, &none));
+    assert_ok(loch_keys_permits(keys, &permits, &count));
+    assert_int_equal(count, 0);
+    free(permits);
+    assert_int_not_equal(access(witness, F_OK), 0);
+}
+
+/* Whatever its end would have been: a tenant that is gone leaves neither keys nor a lease. */
+static void a_load_under_way_brings_no_dropped_tenant_back(void **state)
+{
+    struct site *s = *state;
+    static const struct objstore_ops ops = {.get = get_and_drop};
+    struct dropping d = {.face = {&ops}, .real = s->store, .tenant = &s->tenant};
+    char seen[80], witness[128], away[112], id[LOCH_ID_TEXT_BYTES];
+    uint64_t started_ns = 0;
+
+    loch_keys_destroy(created(s));
+    (void)snprintf(seen, sizeof seen, "%s/seen", s->dir);
+    (void)snprintf(witness, sizeof witness, "%s/%s", seen, loch_id_format(&s->tenant, id));
+    const struct loch_keys_options o = {.store = &d.face,
+                                        .kms = s->kms,
+                                        .cluster = s->cluster,
+                                        .node = s->node,
+                                        .role = LOCH_ROLE_SAFEKEEPER,
+                                        .env = s->env,
+                                        .lease_ms = 600000,
+                                        .witness_dir = seen};
+    assert_ok(loch_keys_create(&o, &d.keys));
+    for (int held = 0; held < 2; held++) {
+        d.left = 1;
+        assert_code(loch_keys_tenant_load(d.keys, &s->tenant), LOCH_E_NOT_FOUND);
+        expect_nothing(d.keys, s, witness);
+        d.left = 1;
+        assert_code(loch_keys_restore(d.keys, &s->tenant, &none, &started_ns), LOCH_E_NOT_FOUND);
+        expect_nothing(d.keys, s, witness);
+        /* Who asks for it afterwards gets it. */
+        assert_ok(loch_keys_tenant_load(d.keys, &s->tenant));
+        assert_true(loch_keys_has(d.keys, &s->tenant, &s->timeline));
+        assert_ok(loch_keys_usable(d.keys, &s->tenant, NULL));
+        assert_int_equal(access(witness, F_OK), 0);
+    }
+    loch_keys_tenant_drop(d.keys, &s->tenant);
+    (void)snprintf(away, sizeof away, "%s.away", s->cmk);
+    assert_int_equal(rename(s->cmk, away), 0);
+    d.left = 1;
+    assert_false(loch_is_ok(loch_keys_tenant_load(d.keys, &s->tenant)));
+    expect_nothing(d.keys, s, witness);
+    loch_keys_destroy(d.keys);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -468,6 +549,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(forgotten_keys_are_gone, site_up, site_down),
         cmocka_unit_test_setup_teardown(lookups_go_on_while_keys_change, site_up, site_down),
         cmocka_unit_test_setup_teardown(writers_do_not_lose_keys, site_up, site_down),
+        cmocka_unit_test_setup_teardown(a_load_under_way_brings_no_dropped_tenant_back, site_up,
+                                        site_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
