@@ -15,6 +15,8 @@
 
 #define RING_MAX_BYTES   (96u << 20)
 #define STORE_HEAD_BYTES 48u /* of an object in a local store (src/objstore/local.c) */
+#define RING_HEAD_BYTES  124 /* before its first key (docs/format/keyring.md) */
+#define MAGIC_BYTES      8u
 
 void loch_aside_row(json_t *out, const char *what, const char *result, const char *detail)
 {
@@ -29,6 +31,7 @@ struct aside {
     struct loch_env *env;
     struct loch_kms *kms; /* with a pin, of the id `tried`, for each CMK that may be asked */
     json_t *out;
+    size_t rings; /* found so far */
     bool good;
 };
 
@@ -131,18 +134,67 @@ static void judge(struct aside *a, const char *path, const struct loch_buf *byte
     }
 }
 
-static void read_kept(struct aside *a, const char *path)
+/* Files of a node that are text, and hold no keys. */
+static bool is_known_text(const struct aside *a, const char *path)
+{
+    static const char *const names[] = {"audit.log", "audit-heads.json", "kms.pins"};
+    const char *slash = strrchr(path, '/');
+    struct loch_buf bytes = {0};
+    bool text = false;
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && !text; i++)
+        text = strcmp(slash != NULL ? slash + 1 : path, names[i]) == 0;
+    text = text && loch_is_ok(loch_env_read_file(a->env, path, RING_MAX_BYTES, &bytes));
+    for (size_t i = 0; i < bytes.len && text; i++)
+        text = bytes.data[i] == '\n' || (bytes.data[i] >= ' ' && bytes.data[i] <= '~');
+    loch_buf_fini(&bytes);
+    return text;
+}
+
+static void read_ring(struct aside *a, const char *path, bool in_store)
 {
     struct loch_buf bytes = {0};
-    const loch_status st = loch_env_read_file(a->env, path, RING_MAX_BYTES, &bytes);
 
-    if (loch_is_ok(st) && bytes.len > STORE_HEAD_BYTES && memcmp(bytes.data, "LOCHOBJ1", 8) == 0)
-        loch_buf_consume(&bytes, STORE_HEAD_BYTES);
-    if (loch_is_ok(st) && bytes.len > 8 && memcmp(bytes.data, "LOCHRING", 8) == 0)
-        judge(a, path, &bytes);
-    else if (!loch_is_ok(st) && st.code != LOCH_E_LIMIT) /* no keyring is as long */
+    if (!loch_is_ok(loch_env_read_file(a->env, path, RING_MAX_BYTES, &bytes))) {
         unknown(a, path, loch_error_text());
+    } else {
+        if (in_store)
+            loch_buf_consume(&bytes, STORE_HEAD_BYTES);
+        a->rings++;
+        judge(a, path, &bytes);
+    }
     loch_buf_fini(&bytes);
+}
+
+static bool begins(const uint8_t *bytes, const char *magic)
+{
+    return memcmp(bytes, magic, MAGIC_BYTES) == 0;
+}
+
+/* Only what is known to hold no keyring is passed over: anything else may be a backup of many. */
+static void read_kept(struct aside *a, const char *path, off_t size)
+{
+    uint8_t head[STORE_HEAD_BYTES + MAGIC_BYTES] = {0};
+
+    FILE *f = fopen(path, "rbe");
+    const size_t n = f != NULL ? fread(head, 1, sizeof head, f) : 0;
+    if (f == NULL || ferror(f) != 0)
+        unknown(a, path, strerror(errno));
+    if (f != NULL)
+        (void)fclose(f);
+    if (n == 0)
+        return;
+    const bool in_store = begins(head, "LOCHOBJ1");
+    const uint8_t *magic = head + (in_store ? STORE_HEAD_BYTES : 0);
+    if (size - (magic - head) < RING_HEAD_BYTES || begins(magic, "LOCHSEAL") ||
+        begins(magic, "LOCHJRNL"))
+        return;
+    if (begins(magic, "LOCHRING"))
+        read_ring(a, path, in_store);
+    else if (!is_known_text(a, path))
+        unknown(a, path,
+                "not a file of Loch, or a damaged one: keyrings may be in it. Unpack an archive "
+                "or image, and take away what has nothing to do with this");
 }
 
 /* A link to what is looked through anyway hides nothing. */
@@ -168,8 +220,8 @@ static int see_kept(const char *path, const struct stat *sb, int type, struct FT
                 "take it away");
     else if (type == FTW_F && S_ISBLK(sb->st_mode))
         unknown(a, path, "a device, which is not read");
-    else if (type == FTW_F && S_ISREG(sb->st_mode) && sb->st_size >= 8)
-        read_kept(a, path);
+    else if (type == FTW_F && S_ISREG(sb->st_mode) && sb->st_size > 0)
+        read_kept(a, path, sb->st_size);
     return 0;
 }
 
@@ -235,6 +287,8 @@ loch_status loch_aside_check(const struct loch_aside *what, json_t *out, bool *g
     aside_now = &a;
     if (nftw(a.root, see_kept, 16, FTW_PHYS) != 0)
         st = LOCH_FAIL(LOCH_E_IO, "cannot look through %s: %s", a.root, strerror(errno));
+    if (a.rings == 0)
+        unknown(&a, a.root, "no keyring was found below it: is it what was meant?");
     *good = *good && a.good;
 out:
     loch_kms_close(a.kms);

@@ -52,8 +52,8 @@ static const char *path_of(const char *name)
     return path;
 }
 
-/* The golden keyring's first bytes. */
-static void keep(const char *name, size_t cut)
+/* `before` bytes, then the golden keyring but for its last `cut`. */
+static void keep_behind(const char *name, const char *before, size_t before_len, size_t cut)
 {
     char bytes[4096];
 
@@ -64,8 +64,24 @@ static void keep(const char *name, size_t cut)
     assert_true(len > cut);
     f = fopen(path_of(name), "wb");
     assert_non_null(f);
+    assert_int_equal(fwrite(before, 1, before_len, f), before_len);
     assert_int_equal(fwrite(bytes, 1, len - cut, f), len - cut);
     (void)fclose(f);
+}
+
+static void keep(const char *name, size_t cut)
+{
+    keep_behind(name, "", 0, cut);
+}
+
+/* A file that begins so and is as long. */
+static void put(const char *name, const char *begin, off_t size)
+{
+    FILE *f = fopen(path_of(name), "wb");
+    assert_non_null(f);
+    (void)fputs(begin, f);
+    (void)fclose(f);
+    assert_int_equal(truncate(path_of(name), size), 0);
 }
 
 /* Another tenant than that of the golden keyring. */
@@ -120,6 +136,65 @@ static void a_damaged_keyring_is_no_proof(void **state)
     assert_string_equal(result_of("/keyring"), "UNKNOWN");
 }
 
+/* A tar, an image of a disk, what is packed: keyrings may be in it. */
+static void what_is_no_file_of_loch_is_no_proof(void **state)
+{
+    static const char *const names[] = {"/store.tar", "/first", "/store.img", "/pins"};
+    const char zeros[512] = {0};
+
+    (void)state;
+    keep("keyring", 0);
+    keep_behind("store.tar", zeros, sizeof zeros, 0);
+    keep("first", 0);
+    FILE *f = fopen(path_of("first"), "r+b");
+    assert_non_null(f);
+    (void)fputc('l', f); /* its magic is damaged, its keys are not */
+    (void)fclose(f);
+    put("store.img", "\x7f", 97 << 20);
+    put("pins", "words\n", 200);
+    for (size_t i = 0; i < 4; i++) {
+        look(aside);
+        assert_false(good);
+        for (size_t k = 0; k < 4; k++)
+            assert_string_equal(result_of(names[k]), k < i ? "no row" : "UNKNOWN");
+        assert_int_equal(unlink(path_of(names[i] + 1)), 0);
+    }
+    look(aside);
+    assert_true(good);
+}
+
+static void what_is_known_to_hold_no_keyring_is_passed_over(void **state)
+{
+    const char store_head[] = "LOCHOBJ1........................................";
+
+    (void)state;
+    keep_behind("object", store_head, 48, 0);
+    put("layer", "LOCHSEAL", 97 << 20);
+    put("journal", "LOCHJRNL", 4096);
+    put("epoch", "LOCHOBJ1", 56);
+    FILE *f = fopen(path_of("kms.pins"), "w");
+    assert_non_null(f);
+    for (int i = 0; i < 5; i++)
+        (void)fputs("000102030405060708090a0b0c0d0e0f file:/etc/loch/cmk.key\n", f);
+    (void)fclose(f);
+    look(aside);
+    assert_true(good);
+    assert_string_equal(result_of("/object"), "does not open");
+    assert_int_equal(json_array_size(rows), 1);
+}
+
+/* A directory that was not meant proves nothing. */
+static void no_keyring_is_no_proof(void **state)
+{
+    (void)state;
+    look(aside);
+    assert_false(good);
+    put("layer", "LOCHSEAL", 4096);
+    look(aside);
+    assert_false(good);
+    assert_string_equal(result_of("/aside"), "UNKNOWN");
+}
+
 static void what_cannot_be_read_is_no_proof(void **state)
 {
     (void)state;
@@ -170,6 +245,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TRIAL(what_is_whole_is_tried),
         TRIAL(a_damaged_keyring_is_no_proof),
+        TRIAL(what_is_no_file_of_loch_is_no_proof),
+        TRIAL(what_is_known_to_hold_no_keyring_is_passed_over),
+        TRIAL(no_keyring_is_no_proof),
         TRIAL(what_cannot_be_read_is_no_proof),
         TRIAL(links_are_no_proof),
     };
