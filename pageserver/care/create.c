@@ -212,7 +212,7 @@ static void tenant_work(void *arg)
     loch_failure_set(&c->result, make_tenant(c));
     if (loch_is_ok(c->result.st))
         return;
-    if (!loch_is_ok(tenant_remove(c->ps, &c->made.info.tenant)))
+    if (!loch_is_ok(tenant_remove(c->ps, &c->made.info.tenant, NULL)))
         loch_log_failure("cannot remove what a failed creation left");
     loch_keys_tenant_drop(c->ps->keys, &c->made.info.tenant);
     if (!loch_is_ok(loch_kms_unpin(c->ps->kms, &c->made.info.tenant, NULL)))

@@ -12,7 +12,6 @@
 #include "loch/base/log.h"
 #include "loch/host/keys.h"
 #include "loch/io/env.h"
-#include "loch/kms/kms.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,23 +55,14 @@ static void forget_tenant(struct drop *d)
 
 /* ---- objects and files ---- */
 
-/* The tenant's CMK, and those of its branches. */
-static loch_status unpin_all(struct drop *d)
-{
-    const struct loch_tenant_manifest *m = &d->tenant->manifest;
-    for (uint32_t i = 0; i < m->count; i++)
-        LOCH_TRY(loch_kms_unpin(d->ps->kms, &m->timelines[i].timeline, NULL));
-    return loch_kms_unpin(d->ps->kms, &d->tenant->id, NULL);
-}
-
 static void remove_work(void *arg)
 {
     struct drop *d = arg;
     if (loch_id_is_none(&d->timeline)) {
-        loch_failure_set(&d->result, tenant_remove(d->ps, &d->tenant->id));
+        loch_failure_set(&d->result, tenant_remove(d->ps, &d->tenant->id, &d->tenant->manifest));
         loch_keys_tenant_drop(d->ps->keys, &d->tenant->id);
         if (loch_is_ok(d->result.st))
-            loch_failure_set(&d->result, unpin_all(d));
+            loch_failure_set(&d->result, tenant_unpin(d->ps, &d->tenant->id, &d->tenant->manifest));
         loch_redo_pool_drop_tenant(d->ps->redo, &d->tenant->id);
         return;
     }

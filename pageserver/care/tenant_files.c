@@ -178,7 +178,8 @@ LOCH_STATUS tenant_mark_unfinished(struct loch_pageserver *ps, const struct loch
     LOCH_TRY(tenant_path(ps, tenant, "", path));
     LOCH_TRY(loch_env_mkdirs(ps->env, path));
     LOCH_TRY(tenant_path(ps, tenant, UNFINISHED, path));
-    return loch_env_create_file(ps->env, path, loch_slice_of("", 0));
+    loch_status st = loch_env_create_file(ps->env, path, loch_slice_of("", 0));
+    return st.code == LOCH_E_EXISTS ? LOCH_OK : st;
 }
 
 LOCH_STATUS tenant_mark_finished(struct loch_pageserver *ps, const struct loch_id *tenant)
@@ -205,10 +206,10 @@ static loch_status sweep_one(struct loch_pageserver *ps, const struct loch_id *i
         return LOCH_OK;
     if (known)
         return tenant_mark_finished(ps, id);
-    LOCH_INFO("removing what was made of tenant %s before its creation was cut short",
+    LOCH_INFO("removing what is left of tenant %s, whose creation or removal was cut short",
               loch_id_format(id, text));
-    LOCH_TRY(loch_kms_unpin(ps->kms, id, NULL));
-    return tenant_remove(ps, id);
+    LOCH_TRY(tenant_unpin(ps, id, NULL));
+    return tenant_remove(ps, id, NULL);
 }
 
 void tenant_sweep_unfinished(struct loch_pageserver *ps, const struct loch_id *known, size_t count)
@@ -226,16 +227,40 @@ void tenant_sweep_unfinished(struct loch_pageserver *ps, const struct loch_id *k
     }
     names_fini(&names);
     if (!loch_is_ok(st))
-        loch_log_failure("cannot remove what an unfinished creation left");
+        loch_log_failure("cannot remove what an unfinished creation or removal left");
 }
 
-LOCH_STATUS tenant_remove(struct loch_pageserver *ps, const struct loch_id *tenant)
+LOCH_STATUS tenant_unpin(struct loch_pageserver *ps, const struct loch_id *tenant,
+                         const struct loch_tenant_manifest *manifest)
+{
+    for (uint32_t i = 0; manifest != NULL && i < manifest->count; i++)
+        LOCH_TRY(loch_kms_unpin(ps->kms, &manifest->timelines[i].timeline, NULL));
+    return loch_kms_unpin(ps->kms, tenant, NULL);
+}
+
+/* Its keyring is gone. Neither a disk that is full nor anything else holds up the rest. */
+static void begin_removal(struct loch_pageserver *ps, const struct loch_id *tenant,
+                          const struct loch_tenant_manifest *manifest)
+{
+    /* When its objects are gone, too, nothing but this says that its files are to follow. */
+    if (!loch_is_ok(tenant_mark_unfinished(ps, tenant)))
+        loch_log_failure("what a crash leaves of a removal would not be found");
+    /* Before the manifest, which alone names the branches, goes; and after the keys: whoever renews
+     * their leases would be told that the CMK is not to be asked. */
+    loch_keys_tenant_drop(ps->keys, tenant);
+    if (!loch_is_ok(tenant_unpin(ps, tenant, manifest)))
+        loch_log_failure("cannot forget the CMKs of a tenant that is removed");
+}
+
+LOCH_STATUS tenant_remove(struct loch_pageserver *ps, const struct loch_id *tenant,
+                          const struct loch_tenant_manifest *manifest)
 {
     char a[LOCH_ID_TEXT_BYTES], name[LOCH_OBJECT_NAME_MAX], dir[LOCH_LAYER_PATH_BYTES];
     struct names names = {0};
     loch_id_format(tenant, a);
     snprintf(name, sizeof name, "tenants/%s/keyring", a);
     LOCH_TRY(loch_objstore_delete(ps->objstore, name));
+    begin_removal(ps, tenant, manifest);
     snprintf(name, sizeof name, "tenants/%s/", a);
     LOCH_TRY(remove_objects(ps, name));
     LOCH_TRY(timelines_dir(ps, tenant, dir));

@@ -16,14 +16,20 @@ LOCH_STATUS tenant_look_for_remains(struct loch_pageserver *ps, const struct loc
  * and is logged. */
 LOCH_STATUS tenant_remove_files(struct loch_pageserver *ps, const struct loch_id *tenant,
                                 const struct loch_id *timeline);
-/* Removes all of the tenant: the keyring first, so that whatever is left cannot be read. */
-LOCH_STATUS tenant_remove(struct loch_pageserver *ps, const struct loch_id *tenant);
+/* Removes all of the tenant: the keyring first, so that whatever is left cannot be read, then its
+ * keys here and the pins of its branches (`manifest`; NULL: none is known). */
+LOCH_STATUS tenant_remove(struct loch_pageserver *ps, const struct loch_id *tenant,
+                          const struct loch_tenant_manifest *manifest);
+/* Forgets the tenant's CMK, and those of its branches (`manifest`; NULL: none is known). */
+LOCH_STATUS tenant_unpin(struct loch_pageserver *ps, const struct loch_id *tenant,
+                         const struct loch_tenant_manifest *manifest);
 /* A tenant that is being made has an empty file `unfinished` in its local directory, from before
- * its keys are made until its manifest names everything. */
+ * its keys are made until its manifest names everything; one that is being removed, from when its
+ * keyring is gone until all is. Idempotent. */
 LOCH_STATUS tenant_mark_unfinished(struct loch_pageserver *ps, const struct loch_id *tenant);
 LOCH_STATUS tenant_mark_finished(struct loch_pageserver *ps, const struct loch_id *tenant);
-/* Removes what a crash left of tenants that were being made, and have no manifest; `known` are
- * those that have one. At the start. Logs failures. */
+/* Removes what a crash left of tenants that were being made, or removed, and have no manifest;
+ * `known` are those that have one. At the start. Logs failures. */
 void tenant_sweep_unfinished(struct loch_pageserver *ps, const struct loch_id *known, size_t count);
 /* Removes timelines that the manifest does not name: changes that a crash cut short. Logs failures.
  */

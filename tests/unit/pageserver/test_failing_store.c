@@ -263,6 +263,66 @@ static void put_one(struct loch_timeline *t, loch_lsn lsn)
     assert_ok(loch_timeline_freeze(t, loch_slice_of("control", 7)));
 }
 
+static bool count_object(void *arg, const char *name, uint64_t size)
+{
+    (void)name;
+    (void)size;
+    (*(size_t *)arg)++;
+    return true;
+}
+
+static void count_pin(void *arg, const struct loch_id *tenant, const struct loch_kms *cmk)
+{
+    (void)tenant;
+    (void)cmk;
+    (*(size_t *)arg)++;
+}
+
+/* When the keyring and all objects are gone nothing in the store tells that there were any files:
+ * those, and what was pinned, are not left for ever. */
+static void a_removal_of_a_tenant_cut_short_among_its_files_is_ended_by_the_sweep(void **state)
+{
+    struct site *s = *state;
+    struct failing f;
+    struct loch_pageserver ps = {.env = s->env, .keys = s->keys, .kms = s->kms};
+    struct loch_timeline *t = site_timeline(s, L, NULL);
+    struct loch_tenant_timeline entry = {.timeline = loch_timeline_info(t)->timeline};
+    const struct loch_tenant_manifest m = {.tenant = s->tenant, .count = 1, .timelines = &entry};
+    char dir[LOCH_LAYER_PATH_BYTES], text[LOCH_ID_TEXT_BYTES];
+    char in_the_way[LOCH_LAYER_PATH_BYTES + 10];
+    size_t objects = 0, pins = 0;
+    assert_ok(loch_timeline_commit(t, L - 8, loch_slice_of("control", 7)));
+    put_one(t, L + 64);
+    assert_ok(loch_timeline_flush(t));
+    loch_timeline_release(t);
+    snprintf(in_the_way, sizeof in_the_way, "file:%s/cmk.key", s->dir);
+    assert_ok(loch_kms_pin(s->kms, &entry.timeline, in_the_way));
+    put_before(s, &f);
+    ps.store = s->store;
+    ps.objstore = s->store.objstore;
+
+    f.refuse_deletes = true; /* it has its keyring still, and stays */
+    assert_code(tenant_remove(&ps, &s->tenant, &m), LOCH_E_UNAVAILABLE);
+    f.refuse_deletes = false;
+    tenant_sweep_unfinished(&ps, NULL, 0);
+    assert_ok(loch_timeline_dir(&s->store, &s->tenant, &entry.timeline, dir));
+    assert_int_equal(access(dir, F_OK), 0);
+
+    snprintf(in_the_way, sizeof in_the_way, "%s/directory", dir);
+    assert_int_equal(mkdir(in_the_way, 0700), 0);
+    assert_false(loch_is_ok(tenant_remove(&ps, &s->tenant, &m)));
+    assert_ok(loch_objstore_list(s->objstore, "tenants/", count_object, &objects));
+    assert_int_equal(objects, 0);
+    assert_int_equal(access(dir, F_OK), 0);
+    loch_kms_each_pin(s->kms, count_pin, &pins);
+    assert_int_equal(pins, 0);
+
+    assert_int_equal(rmdir(in_the_way), 0);
+    tenant_sweep_unfinished(&ps, NULL, 0); /* the next start, which finds no tenant at all */
+    snprintf(dir, sizeof dir, "%s/tenants/%s", s->pageserver, loch_id_format(&s->tenant, text));
+    assert_int_equal(access(dir, F_OK), -1);
+}
+
 /* How many file operations a flush of put_one's does before its put. */
 static uint64_t flush_ops(struct site *s, struct failing *f)
 {
@@ -452,6 +512,7 @@ int main(void)
         WITH_SITE(a_put_that_was_not_done_fails),
         WITH_SITE(a_change_that_was_done_and_failed_holds_up_no_other),
         WITH_SITE(an_interrupted_removal_is_found_by_the_sweep),
+        WITH_SITE(a_removal_of_a_tenant_cut_short_among_its_files_is_ended_by_the_sweep),
         WITH_SITE(a_flush_that_fails_before_its_put_leaves_no_file),
         WITH_SITE(a_flush_whose_put_fails_goes_on_with_its_files),
         WITH_SITE(what_a_merge_wrote_for_a_failed_put_goes_with_the_next),
