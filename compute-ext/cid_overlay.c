@@ -4,9 +4,13 @@
 
 #include "rules.h"
 #include "running.h"
+#include "settings.h"
 #include "shared.h"
 
 #include "access/htup_details.h"
+#include "utils/timestamp.h"
+
+#define REAP_AGAIN_MS 1000
 
 /* True when the tuple's command id field may say something about a deletion or update. */
 static bool touched_by_xmax(HeapTupleHeader tuple)
@@ -81,6 +85,7 @@ void loch_overlay_reap(void)
 
     if (pg_atomic_read_u64(&loch_shared->overlay_count) == 0)
         return;
+    loch_count(cid_overlay_scans);
     LWLockAcquire(loch_overlay_lock, LW_EXCLUSIVE);
     hash_seq_init(&scan, loch_overlay_table);
     while ((e = hash_seq_search(&scan)) != NULL) {
@@ -96,15 +101,39 @@ void loch_overlay_reap(void)
     LWLockRelease(loch_overlay_lock);
 }
 
+static bool is_full(void)
+{
+    uint64 most = LOCH_OVERLAY_MAX;
+
+#ifdef LOCH_TEST_SWITCHES
+    most = (uint64)loch_settings.test_overlay_max;
+#endif
+    return pg_atomic_read_u64(&loch_shared->overlay_count) >= most - 1;
+}
+
+/* One writer in a second. A transaction that is larger than the table fills it with what is still
+ * needed: to look through all of it for each further page would find nothing, and keep everybody
+ * from the lock. */
+static bool may_reap(void)
+{
+    uint64 last = pg_atomic_read_u64(&loch_shared->overlay_full_at);
+    TimestampTz now = GetCurrentTimestamp();
+
+    if (!loch_fix_on(overlay_full))
+        return true;
+    return TimestampDifferenceExceeds((TimestampTz)last, now, REAP_AGAIN_MS) &&
+           pg_atomic_compare_exchange_u64(&loch_shared->overlay_full_at, &last, (uint64)now);
+}
+
 bool loch_overlay_put(RelFileNode rnode, BlockNumber block, TransactionId xid, CommandId cid)
 {
     struct cid_overlay_key key = key_of(rnode, block);
     struct cid_overlay *e;
     bool found;
 
-    if (pg_atomic_read_u64(&loch_shared->overlay_count) >= LOCH_OVERLAY_MAX - 1)
+    if (is_full() && may_reap())
         loch_overlay_reap();
-    if (pg_atomic_read_u64(&loch_shared->overlay_count) >= LOCH_OVERLAY_MAX - 1)
+    if (is_full())
         return false;
     LWLockAcquire(loch_overlay_lock, LW_EXCLUSIVE);
     e = hash_search(loch_overlay_table, &key, HASH_ENTER_NULL, &found);

@@ -2,6 +2,7 @@
 #include "settings.h"
 
 #include "report.h"
+#include "shared.h"
 
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -90,6 +91,9 @@ static void define_test(void)
                             "How long each relation takes that the list of free space asks about.",
                             NULL, &loch_settings.test_slow_listing_ms, 0, 0, INT_MAX, PGC_SIGHUP,
                             GUC_UNIT_MS, NULL, NULL, NULL);
+    DefineCustomIntVariable("loch.test_overlay_max", "Command ids that may be remembered.", NULL,
+                            &loch_settings.test_overlay_max, LOCH_OVERLAY_MAX, 1, LOCH_OVERLAY_MAX,
+                            PGC_USERSET, 0, NULL, NULL, NULL);
     DefineCustomBoolVariable("loch.test_keep_stop_state", "What a stop left is not used up.", NULL,
                              &loch_settings.test_keep_stop_state, false, PGC_POSTMASTER, 0, NULL,
                              NULL, NULL);

@@ -87,6 +87,7 @@ static void init_shared(struct loch_shared *s)
     pg_atomic_init_u64(&s->throttle_us, 0);
     pg_atomic_init_u64(&s->throttle_round, 0);
     pg_atomic_init_u64(&s->overlay_count, 0);
+    pg_atomic_init_u64(&s->overlay_full_at, 0);
     pg_atomic_init_u64(&s->last_born, 0);
     pg_atomic_init_u64(&s->config_wanted, 0);
     pg_atomic_init_u64(&s->config_done, 0);

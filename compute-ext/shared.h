@@ -49,6 +49,7 @@
     X(cid_overlay_put, "command ids remembered instead of keeping the page")                       \
     X(cid_overlay_applied, "command ids put back into a fetched page")                             \
     X(cid_overlay_reaped, "command ids forgotten because their transaction has ended")             \
+    X(cid_overlay_scans, "times all remembered command ids were looked through for such")          \
     X(all_visible_raised, "LSNs raised for PD_ALL_VISIBLE")                                        \
     X(local_write, "writes of temporary, unlogged and shared relations")                           \
     X(throttled, "times a backend was slowed for the pageserver's lag")                            \
@@ -90,6 +91,7 @@ struct loch_shared {
     struct loch_pageserver_state pageserver;
     pg_atomic_uint64 throttle_round; /* rises with every barrier the throttle emits */
     pg_atomic_uint64 overlay_count;
+    pg_atomic_uint64 overlay_full_at; /* TimestampTz: when a writer last looked through all of it */
     pg_atomic_uint64 prewarm_over;    /* 1: no hot pages are being fetched any more */
     pg_atomic_uint64 init_forks_made; /* rises after an init fork's file has appeared */
     pg_atomic_uint64 last_born;       /* where in WAL the last relation was made */

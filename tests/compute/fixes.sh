@@ -65,6 +65,26 @@ select value > :before from loch.stats where name = 'cid_overlay_applied';
 Q
 }
 
+# A transaction that has more pages than may be remembered: the throttle looks through them once a second, and so may those
+# who write pages out, not for each page. Needs small buffers.
+right_overlay_full="t,8000,t"
+small_overlay_full=1
+test_overlay_full() {
+    sql <<'Q'
+drop table if exists h;
+set loch.test_overlay_max = 50;
+select value as put from loch.stats where name = 'cid_overlay_put' \gset
+select value as scans from loch.stats where name = 'cid_overlay_scans' \gset
+begin;
+create table h(a int, pad text);
+insert into h select g, repeat('x', 900) from generate_series(1, 8000) g;
+select value - :scans <= 2 * extract(epoch from clock_timestamp() - now()) + 5 from loch.stats where name = 'cid_overlay_scans';
+select count(*) from h;
+select value - :put >= 40 from loch.stats where name = 'cid_overlay_put';
+commit;
+Q
+}
+
 right_speculative="1|other updated"
 test_speculative() { speculative "select"; }
 switch_speculative_checkpoint=speculative right_speculative_checkpoint="1|other updated"
