@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "replication/logicalworker.h"
 #include "replication/syncrep.h"
+#include "storage/latch.h"
 
 #include <signal.h>
 #include <time.h>
@@ -25,7 +26,8 @@ static bool guarding;
 static bool
     undecided; /* guarding since PRE_COMMIT: until the commit is under way it may be given up */
 static sigset_t mask_before;
-static bool cancel_came; /* before the guard of a transaction closed: it is for what comes after */
+/* Before the guard of a transaction closed: they are for what comes after. */
+static bool cancel_came, die_came;
 static bool level_raised;
 static int level_before;
 static bool demanded; /* this transaction is durable, whatever its level */
@@ -105,7 +107,8 @@ void loch_commit_guard_demand(void)
 }
 
 /* Others' callbacks may have committed elsewhere by now (postgres_fdw): no cancel ends this
- * transaction any more. One that came is kept from the wait for the quorum. */
+ * transaction any more. One that came is kept from the wait for the quorum, which it would end, and
+ * so is a termination: a worker that is slowed just before this sleeps long enough to meet one. */
 static void guard_transaction(bool durable)
 {
     raise_sync_level(durable);
@@ -114,13 +117,24 @@ static void guard_transaction(bool durable)
     hold_signals();
     loch_count(commits_guarded);
     cancel_came = QueryCancelPending;
+    die_came = ProcDiePending;
     QueryCancelPending = false;
+    ProcDiePending = false;
 }
 
 static void release_signals(void)
 {
     guarding = false;
     (void)sigprocmask(SIG_SETMASK, &mask_before, NULL);
+}
+
+static void give_back_termination(void)
+{
+    if (!die_came)
+        return;
+    die_came = false;
+    ProcDiePending = InterruptPending = true;
+    SetLatch(MyLatch); /* the wait for the quorum has used up what the signal set */
 }
 
 /* A cancel that came meanwhile is for what comes next: the server forgets it where that is the
@@ -133,6 +147,7 @@ static void end_of_transaction(void)
     if (cancel_came)
         QueryCancelPending = InterruptPending = true;
     cancel_came = false;
+    give_back_termination();
 }
 
 void loch_commit_guard_end(void)
@@ -155,9 +170,10 @@ bool loch_commit_guard_open(void)
     sigset_t waiting;
 
     if (!guarding || !undecided || !IsTransactionState() || sigpending(&waiting) != 0 ||
-        (sigismember(&waiting, SIGINT) != 1 && sigismember(&waiting, SIGTERM) != 1))
+        (sigismember(&waiting, SIGINT) != 1 && sigismember(&waiting, SIGTERM) != 1 && !die_came))
         return false;
     release_signals(); /* what waits is handled now */
+    give_back_termination();
     return true;
 }
 

@@ -21,8 +21,8 @@ void loch_commit_guard_end(void);
 /* The transaction under way waits for the quorum even at synchronous_commit = off. */
 void loch_commit_guard_demand(void);
 /* For a wait between PRE_COMMIT and the commit's record, while nothing is decided: when a SIGINT or
- * SIGTERM waits, lets it in and returns true; then the guard is to be closed again if the
- * transaction still goes on. */
+ * SIGTERM waits, or a termination came before, lets it in and returns true; then the guard is to be
+ * closed again if the transaction still goes on. */
 bool loch_commit_guard_open(void);
 void loch_commit_guard_close(void);
 /* In a statement that ends a prepared transaction; where interrupts are held, past its record. */

@@ -29,13 +29,16 @@ ready() { [ "$(here -c "select string_agg(srsubstate::text, '') from pg_subscrip
 wait_until 60 ready || fail "the subscription does not begin"
 [ "$(here -c "select subsynccommit from pg_subscription")" = off ] || fail "a subscription is not made with synchronous_commit = off"
 
-# While the quorum is away: a row of the publisher's, and five times as long as the worker's reports are apart.
-away() { # ROW
+# While the quorum is away: a row of the publisher's, and five times as long as the worker's reports are apart. WHAT comes
+# before the row, and what after it.
+away() { # ROW [WHAT]
     keepers=("$(daemon_pid safekeeper-1)" "$(daemon_pid safekeeper-2)")
     caught_up
     kill -STOP "${keepers[@]}"
+    [ $# = 1 ] || "$2" before
     there -c "insert into s values ($1)"
     row=$(there -c "select pg_current_wal_lsn()")
+    [ $# = 1 ] || "$2" after
     heard=no
     ! wait_until 5 told "$row" || heard=yes
     destroy_compute main
@@ -48,13 +51,40 @@ wait_until 60 told "$row" || fail "the publisher does not hear that the row is f
 wait_until 60 has 2 || fail "the compute has $(rows) rows instead of 2"
 note "ok   a publisher hears of what the quorum has; nothing is missing after the compute's death"
 
+# Its worker is terminated while it is slowed, just before its commit: that is no reason to commit without the quorum.
+slowed() { [ "$(here -c "select writers_wait_us > 1000000000 from loch.lag")" = t ]; }
+worker_waits() {
+    worker=$(here -c "select pid from pg_stat_activity where backend_type = 'logical replication worker' and wait_event = 'Extension'")
+    [ -n "$worker" ]
+}
+terminated() { # before, or after
+    if [ "$1" = before ]; then
+        psql "$(url)" -Xq -c "set synchronous_commit = off" \
+            -c "insert into filler select repeat('x', 1000) from generate_series(1, 20000)" >/dev/null 2>&1 &
+        BACKGROUND+=("$!")
+        wait_until 40 slowed || fail "writers are not slowed"
+    else
+        wait_until 40 worker_waits || fail "the worker is not slowed"
+        sleep 1 # it waits for that, not for a page
+        worker_waits || fail "the worker was slowed for a moment only"
+        here -c "select pg_terminate_backend($worker)" >/dev/null
+    fi
+}
+here -c "create table filler(b text)" -c "alter system set loch.max_lag = '1MB'" -c "select pg_reload_conf()" >/dev/null
+away 2 terminated
+[ "$heard" = no ] || fail "a worker that is terminated while it is slowed commits without the quorum"
+here -c "alter system reset loch.max_lag" -c "select pg_reload_conf()" >/dev/null
+wait_until 60 told "$row" || fail "the publisher does not hear that the row is flushed"
+wait_until 60 has 3 || fail "the compute has $(rows) rows instead of 3"
+note "ok   a worker that is terminated while it is slowed waits for the quorum all the same"
+
 disabled() { [ "$(here -c "show loch.test_disable")" = sync_always ]; }
 here -c "alter system set loch.test_disable = 'sync_always'" -c "select pg_reload_conf()" >/dev/null
 wait_until 20 disabled || fail "loch.test_disable is not taken up"
 here -c "alter subscription s disable" -c "alter subscription s enable" # a worker anew: one that is raised stays so
-there -c "insert into s values (2)"
-wait_until 60 has 3 || fail "the row before the last does not come"
-away 3
+there -c "insert into s values (3)"
+wait_until 60 has 4 || fail "the row before the last does not come"
+away 4
 [ "$heard" = yes ] || fail "negative: without 'sync_always' the publisher hears of nothing either"
 note "ok   negative: without 'sync_always' the publisher hears of a row that no quorum has"
 note "passed"
