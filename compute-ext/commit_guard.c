@@ -66,7 +66,7 @@ static void raise_sync_level(bool durable)
     assign_synchronous_commit(synchronous_commit, NULL);
 }
 
-/* A subscription's worker stays raised: it ends prepared transactions outside of statements. */
+/* A subscription's worker stays raised: whatever it commits is durable. */
 static void restore_sync_level(void)
 {
     if (!level_raised || IsLogicalWorker())

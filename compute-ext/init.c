@@ -23,6 +23,7 @@
 #include "slots.h"
 #include "stop_state.h"
 #include "throttle.h"
+#include "two_phase.h"
 #include "utility.h"
 
 #include "access/xlog.h"
@@ -116,6 +117,7 @@ void _PG_init(void)
         loch_sizes_install();
     loch_slots_install();
     loch_commit_guard_register();
+    loch_two_phase_register(); /* asked before the guard is closed: the newest come first */
     loch_utility_register();
     loch_auth_register();
     loch_throttle_register();

@@ -82,6 +82,7 @@ void loch_settings_load(void);
     X(cache)                                                                                       \
     X(commit)                                                                                      \
     X(commit_prepared)                                                                             \
+    X(two_phase)                                                                                   \
     X(sync_level)                                                                                  \
     X(sync_always)                                                                                 \
     X(move_undo)                                                                                   \

@@ -19,6 +19,7 @@
 #include "settings.h"
 #include "shared.h"
 #include "throttle.h"
+#include "two_phase.h"
 #include "unmade.h"
 
 #include "access/xact.h"
@@ -204,6 +205,8 @@ static void on_utility(PlannedStmt *pstmt, const char *query, bool read_only_tre
     loch_lease_check(); /* a FETCH or a COPY may find all it wants in shared buffers */
     if (tag == T_CreateTableSpaceStmt)
         refuse_tablespace((const CreateTableSpaceStmt *)pstmt->utilityStmt);
+    if (tag == T_CreateSubscriptionStmt)
+        loch_two_phase_check((const CreateSubscriptionStmt *)pstmt->utilityStmt);
     if (tag == T_AlterDatabaseStmt)
         loch_move_limit_check((const AlterDatabaseStmt *)pstmt->utilityStmt);
     if (tag == T_CreatedbStmt && loch_fix_on(createdb))
