@@ -11,6 +11,7 @@ q "CREATE TABLE t AS SELECT g FROM generate_series(1, 1000) g"
 "$ROOT/docker/compute" >"$WORK/out" 2>&1 &
 supervisor=$!
 BACKGROUND+=("$supervisor")
+wait_until 60 grep -q '^name' "$WORK/out" || fail "its first loch up does not end: $(cat "$WORK/out")"
 main=$(daemon_pid compute-main)
 other=$(daemon_pid compute-other)
 
