@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "commit_guard.h"
+#include "settings.h"
 #include "shared.h"
 #include "wait.h"
 
@@ -14,12 +15,14 @@
 #include "replication/message.h"
 #include "replication/syncrep.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define FILE_MAX_BYTES (1u << 20)
 #define WAIT_SLICE_MS  10
+#define ALTER_SYSTEMS  0 /* which of them that statement changes, and waits for */
 
 static const char *const paths[] = {"postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf",
                                     "postgresql.conf"};
@@ -48,44 +51,82 @@ void loch_config_file_log(const char *path, struct loch_slice contents)
     pfree(message);
 }
 
-/* False when the file cannot be read now. */
-static bool log_file(const char *path, size_t size)
+#ifdef LOCH_TEST_SWITCHES
+/* Time for another ALTER SYSTEM between a look at a file and the reading of it. */
+static void pause_for_test(void)
 {
-    char *contents = palloc(size + 1);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t got = -1;
+    for (int ms = 0; ms < loch_settings.test_config_pause_ms; ms++)
+        pg_usleep(1000);
+}
+#else
+static void pause_for_test(void)
+{
+}
+#endif
 
-    if (fd >= 0) {
-        got = read(fd, contents, size);
-        (void)close(fd);
-    }
-    if (got == (ssize_t)size) {
-        loch_config_file_log(path, loch_slice_of(contents, size));
-        ereport(LOG, (errmsg("loch: %s has changed and is kept in storage", path)));
-    }
+/* What `now` was asked of; NULL when that cannot be read, or was changed meanwhile. */
+static char *read_whole(int fd, const struct stat *now)
+{
+    size_t size = (size_t)now->st_size;
+    char *contents = palloc(size + 1);
+    struct stat after;
+
+    pause_for_test();
+    if (read(fd, contents, size + 1) == (ssize_t)size && fstat(fd, &after) == 0 &&
+        same(now, &after))
+        return contents;
     pfree(contents);
-    return got == (ssize_t)size;
+    return NULL;
+}
+
+/* False when the file cannot be looked at now. Size and contents are those of one open file,
+ * whatever is renamed into its place meanwhile: that is for the next look. */
+static bool look_at(const char *path, struct stat *last)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char *contents = NULL;
+    bool changed, fits;
+    struct stat now;
+
+    if (fd < 0)
+        return errno == ENOENT;
+    if (fstat(fd, &now) != 0) {
+        (void)close(fd);
+        return false;
+    }
+    changed = noted && !same(&now, last);
+    fits = (size_t)now.st_size <= FILE_MAX_BYTES;
+    if (changed && fits)
+        contents = read_whole(fd, &now);
+    (void)close(fd);
+    if (changed && !fits)
+        ereport(WARNING,
+                (errmsg("loch: %s is larger than 1 MiB and will not survive this compute", path)));
+    if (changed && fits && contents == NULL)
+        return false;
+    if (contents != NULL) {
+        loch_config_file_log(path, loch_slice_of(contents, (size_t)now.st_size));
+        ereport(LOG, (errmsg("loch: %s has changed and is kept in storage", path)));
+        pfree(contents);
+    }
+    *last = now;
+    return true;
 }
 
 void loch_config_files_look(void)
 {
     uint64 wanted = loch_shared == NULL ? 0 : pg_atomic_read_u64(&loch_shared->config_wanted);
-    struct stat now;
+    bool looked = true;
 
     /* The server's working directory is its data directory. */
     for (size_t i = 0; i < lengthof(paths); i++) {
-        if (stat(paths[i], &now) != 0 || (noted && same(&now, &seen[i])))
-            continue;
-        if (noted && (size_t)now.st_size > FILE_MAX_BYTES)
-            ereport(WARNING,
-                    (errmsg("loch: %s is larger than 1 MiB and will not survive this compute",
-                            paths[i])));
-        else if (noted && !log_file(paths[i], (size_t)now.st_size))
-            continue;
-        seen[i] = now;
+        bool ok = look_at(paths[i], &seen[i]);
+
+        if (i == ALTER_SYSTEMS)
+            looked = ok;
     }
     noted = true;
-    if (loch_shared != NULL)
+    if (loch_shared != NULL && looked)
         pg_atomic_write_u64(&loch_shared->config_done, wanted);
 }
 

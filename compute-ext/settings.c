@@ -91,6 +91,10 @@ static void define_test(void)
                             "How long each relation takes that the list of free space asks about.",
                             NULL, &loch_settings.test_slow_listing_ms, 0, 0, INT_MAX, PGC_SIGHUP,
                             GUC_UNIT_MS, NULL, NULL, NULL);
+    DefineCustomIntVariable("loch.test_config_pause",
+                            "How long after the look at a configuration file it is read.", NULL,
+                            &loch_settings.test_config_pause_ms, 0, 0, INT_MAX, PGC_SIGHUP,
+                            GUC_UNIT_MS, NULL, NULL, NULL);
     DefineCustomIntVariable("loch.test_overlay_max", "Command ids that may be remembered.", NULL,
                             &loch_settings.test_overlay_max, LOCH_OVERLAY_MAX, 1, LOCH_OVERLAY_MAX,
                             PGC_USERSET, 0, NULL, NULL, NULL);

@@ -37,6 +37,7 @@ struct loch_settings {
     char *test_disable;
     int test_cut_every;        /* answers from the pageserver, one of which is cut; 0: none */
     int test_slow_listing_ms;  /* a relation more is looked for on the pageserver after that */
+    int test_config_pause_ms;  /* between the look at a configuration file and reading it */
     int test_overlay_max;      /* entries for command ids that a writer may fill */
     bool test_keep_stop_state; /* what a stop left is not used up, and nothing begins */
     /* parsed once in the postmaster */
