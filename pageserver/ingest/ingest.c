@@ -10,6 +10,8 @@
 #include <stdlib.h>
 
 #define PART_LEAST_BYTES ((size_t)16 << 10)
+/* Of what a record's effects took: kept for the next ones. */
+#define EFFECTS_KEPT_BYTES ((size_t)64 << 10)
 
 static loch_status begin(struct loch_ingest *ingest)
 {
@@ -185,29 +187,38 @@ static loch_status name_failure(const struct loch_ingest *ingest, const struct l
     return loch_status_about(st, what);
 }
 
+/* A prepared transaction's state is copied, and a commit may drop many relations. */
+static void let_go_of_effects(struct loch_ingest *ingest)
+{
+    struct loch_effects *e = &ingest->effects;
+    if (e->bytes.cap > EFFECTS_KEPT_BYTES || e->capacity * sizeof *e->items > EFFECTS_KEPT_BYTES)
+        loch_effects_fini(e);
+}
+
 LOCH_STATUS loch_ingest_feed(struct loch_ingest *ingest, struct loch_slice bytes)
 {
     if (ingest->failed)
         return LOCH_FAIL(LOCH_E_CORRUPT, "ingest stopped at a record it could not apply");
     ingest->stats.bytes += bytes.len;
-    while (bytes.len > 0) {
+    for (;;) {
         struct loch_wal_span span;
         bool found = false;
+        /* Once more when all is taken: no other record may come to end the last one's bytes. */
         LOCH_TRY(loch_wal_scan_next(&ingest->scan, &bytes, &found, &span));
-        if (!found) {
-            if (ingest->scan.ended)
-                return LOCH_FAIL(LOCH_E_CORRUPT,
-                                 "the stream holds no record at " LOCH_LSN_FMT " but zeros",
-                                 LOCH_LSN_ARG(ingest->scan.last_end));
-            continue;
-        }
+        if (!found && ingest->scan.ended)
+            return LOCH_FAIL(LOCH_E_CORRUPT,
+                             "the stream holds no record at " LOCH_LSN_FMT " but zeros",
+                             LOCH_LSN_ARG(ingest->scan.last_end));
+        if (!found)
+            return LOCH_OK;
         const loch_lsn xact_end = ingest->last_xact_end;
         loch_status st = take_record(ingest, &span);
+        let_go_of_effects(ingest);
         if (!loch_is_ok(st)) {
             ingest->failed = !loch_status_passes(st);
             take_back(ingest, &span, xact_end);
+            loch_wal_scan_fini(&ingest->scan); /* a timeline that stands still keeps no record */
             return name_failure(ingest, &span, st);
         }
     }
-    return LOCH_OK;
 }

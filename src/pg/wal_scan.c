@@ -17,6 +17,8 @@
 
 #define MIN_SEGMENT_BYTES (1u << 20)
 #define MAX_SEGMENT_BYTES (1u << 30)
+/* Of the room for a record that spans pages: kept for the next one. */
+#define KEPT_BYTES ((size_t)64 << 10)
 
 uint32_t loch_wal_page_header_bytes(loch_lsn page, uint32_t segment_bytes)
 {
@@ -77,11 +79,19 @@ static size_t min_size(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* A long record is rare, and what it took nobody counts once it is done. */
+static void empty_whole(struct loch_wal_scan *scan)
+{
+    if (scan->whole.cap > KEPT_BYTES)
+        loch_buf_fini(&scan->whole);
+    scan->whole.len = 0;
+}
+
 static void drop_record(struct loch_wal_scan *scan)
 {
     scan->record_len = 0;
     scan->record_got = 0;
-    scan->whole.len = 0;
+    empty_whole(scan);
 }
 
 /* The record's length of record_got bytes is complete and the boundary is reached: report it. */
@@ -330,7 +340,7 @@ LOCH_STATUS loch_wal_scan_next(struct loch_wal_scan *scan, struct loch_slice *in
                          LOCH_LSN_ARG(scan->position));
     if (scan->yielded) {
         scan->yielded = false;
-        scan->whole.len = 0;
+        empty_whole(scan);
     }
     while (in->len > 0 && !*found && !scan->ended) {
         loch_status st = step(scan, in, found, out);

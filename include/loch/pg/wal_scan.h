@@ -77,7 +77,8 @@ void loch_wal_scan_fini(struct loch_wal_scan *scan);
 
 /* Takes bytes off the front of *in until one record is complete (*found true, *out filled) or *in
  * is empty or the end of WAL is met (*found false; then scan->ended, and *in is left where it
- * stopped). Call again until *in is empty. LOCH_E_CORRUPT: the stream is not WAL; the scan stays
+ * stopped). Call again until *in is empty; a call with nothing in it lets go of the last record's
+ * bytes. LOCH_E_CORRUPT: the stream is not WAL; the scan stays
  * failed, its last_start and last_end stay true. LOCH_E_NO_MEMORY (RECORDS only): likewise. */
 LOCH_STATUS loch_wal_scan_next(struct loch_wal_scan *scan, struct loch_slice *in, bool *found,
                                struct loch_wal_span *out);

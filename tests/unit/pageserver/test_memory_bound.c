@@ -1,7 +1,7 @@
 /* The bound over the memory of all timelines: what counts, and when WAL goes on. */
 #include "store_fixture.h"
 
-#include "ingest/ingest.h"
+#include "ingest/ingest_impl.h"
 #include "pageserver.h"
 
 #include "loch/host/metrics.h"
@@ -16,6 +16,7 @@ static int world_up(void **state)
     struct loch_pageserver *ps = calloc(1, sizeof *ps);
     assert_non_null(ps);
     assert_ok(loch_metrics_create("test", &ps->metrics));
+    assert_ok(loch_env_real_create(&ps->env));
     loch_memory_init(ps);
     ps->config.memory_layers_bytes = LIMIT;
     *state = ps;
@@ -26,6 +27,7 @@ static int world_down(void **state)
 {
     struct loch_pageserver *ps = *state;
     loch_metrics_destroy(ps->metrics);
+    loch_env_real_destroy(ps->env);
     free(ps);
     return 0;
 }
@@ -88,10 +90,14 @@ static void what_rests_is_no_writer(void **state)
     assert_int_equal(ps->memory.used + ps->memory.movable + ps->memory.writers, 0);
 }
 
-static void a_record_in_part_is_told(void **state)
+struct bench {
+    struct loch_timeline *timeline;
+    struct loch_ingest *ingest;
+    struct wal_writer wal;
+};
+
+static void bench_up(struct bench *b, struct site *s)
 {
-    enum { RECORD = 50000, LITTLE = 9000, HALF = 20000, HEADERS = 3 * 24 };
-    struct site *s = *state;
     const loch_lsn begin = UINT64_C(0x1000000) + 8192 + 24;
     struct loch_control control = {.segment_bytes = WRITER_SEGMENT};
     struct loch_timeline_info info = {.tenant = s->tenant,
@@ -99,33 +105,71 @@ static void a_record_in_part_is_told(void **state)
                                       .pg_version = 150000,
                                       .segment_bytes = WRITER_SEGMENT,
                                       .start_lsn = begin};
-    struct loch_timeline *t = NULL;
-    struct loch_ingest *ingest = NULL;
     struct loch_buf bytes = {0};
-    struct wal_writer w;
-    uint8_t body[RECORD - 24] = {0};
     assert_ok(loch_random_id(&info.timeline));
     assert_ok(loch_keys_add_timeline(s->keys, &s->tenant, &info.timeline));
-    assert_ok(loch_timeline_create(&s->store, s->keys, &info, NULL, &t));
+    assert_ok(loch_timeline_create(&s->store, s->keys, &info, NULL, &b->timeline));
     assert_ok(loch_control_encode(&control, &bytes));
-    assert_ok(loch_timeline_commit(t, begin - 100, loch_buf_slice(&bytes)));
-    assert_ok(loch_ingest_create(t, &ingest));
-    writer_init(&w, begin, begin - 100);
-    body[0] = 0xFE; /* long main data */
-    loch_put_u32(body + 1, sizeof body - 5);
-    writer_record(&w, 0, 0x20, 0, RECORD, body); /* a NOOP */
-    assert_int_equal(loch_ingest_part_bytes(ingest), 0);
-    assert_ok(loch_ingest_feed(ingest, loch_slice_of(w.bytes.data, LITTLE)));
-    assert_int_equal(loch_ingest_part_bytes(ingest), 0);
-    assert_ok(loch_ingest_feed(ingest, loch_slice_of(w.bytes.data + LITTLE, HALF - LITTLE)));
-    assert_in_range(loch_ingest_part_bytes(ingest), HALF - HEADERS, HALF);
-    assert_ok(loch_ingest_feed(ingest, loch_slice_of(w.bytes.data + HALF, w.bytes.len - HALF)));
-    assert_int_equal(loch_timeline_last_record_lsn(t), w.ends[0]);
-    assert_int_equal(loch_ingest_part_bytes(ingest), 0);
-    loch_ingest_destroy(ingest);
-    loch_timeline_release(t);
+    assert_ok(loch_timeline_commit(b->timeline, begin - 100, loch_buf_slice(&bytes)));
+    assert_ok(loch_ingest_create(b->timeline, &b->ingest));
+    writer_init(&b->wal, begin, begin - 100);
     loch_buf_fini(&bytes);
-    writer_fini(&w);
+}
+
+static void bench_down(struct bench *b)
+{
+    loch_ingest_destroy(b->ingest);
+    loch_timeline_release(b->timeline);
+    writer_fini(&b->wal);
+}
+
+/* A NOOP of `len` bytes in all. */
+static void write_noop(struct bench *b, uint32_t len)
+{
+    uint8_t *body = calloc(1, len - 24);
+    assert_non_null(body);
+    body[0] = 0xFE; /* long main data */
+    loch_put_u32(body + 1, len - 24 - 5);
+    writer_record(&b->wal, 0, 0x20, 0, len, body);
+    free(body);
+}
+
+/* What was written from `from` up to `to`. */
+static void feed(struct bench *b, size_t from, size_t to)
+{
+    assert_ok(loch_ingest_feed(b->ingest, loch_slice_of(b->wal.bytes.data + from, to - from)));
+}
+
+static void a_record_in_part_is_told(void **state)
+{
+    enum { RECORD = 50000, LITTLE = 9000, HALF = 20000, HEADERS = 3 * 24 };
+    struct bench b;
+    bench_up(&b, *state);
+    write_noop(&b, RECORD);
+    assert_int_equal(loch_ingest_part_bytes(b.ingest), 0);
+    feed(&b, 0, LITTLE);
+    assert_int_equal(loch_ingest_part_bytes(b.ingest), 0);
+    feed(&b, LITTLE, HALF);
+    assert_in_range(loch_ingest_part_bytes(b.ingest), HALF - HEADERS, HALF);
+    feed(&b, HALF, b.wal.bytes.len);
+    assert_int_equal(loch_timeline_last_record_lsn(b.timeline), b.wal.ends[0]);
+    assert_int_equal(loch_ingest_part_bytes(b.ingest), 0);
+    bench_down(&b);
+}
+
+/* Nobody counts the room of a record that is in: it goes with it, though no other record come. */
+static void a_long_records_room_goes_with_it(void **state)
+{
+    enum { RECORD = 8 << 20, PIECE = 1 << 20 };
+    struct bench b;
+    bench_up(&b, *state);
+    write_noop(&b, RECORD);
+    for (size_t at = 0; at < b.wal.bytes.len; at += PIECE)
+        feed(&b, at, at + PIECE < b.wal.bytes.len ? at + PIECE : b.wal.bytes.len);
+    assert_int_equal(loch_timeline_last_record_lsn(b.timeline), b.wal.ends[0]);
+    assert_int_equal(loch_ingest_part_bytes(b.ingest), 0);
+    assert_in_range(b.ingest->scan.whole.cap, 0, 64 << 10);
+    bench_down(&b);
 }
 
 int main(void)
@@ -136,6 +180,7 @@ int main(void)
                                         world_down),
         cmocka_unit_test_setup_teardown(what_rests_is_no_writer, world_up, world_down),
         cmocka_unit_test_setup_teardown(a_record_in_part_is_told, site_up, site_down),
+        cmocka_unit_test_setup_teardown(a_long_records_room_goes_with_it, site_up, site_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
