@@ -325,7 +325,7 @@ static loch_status read_copied(struct loch_layer *layer, uint32_t number, struct
 }
 
 /* A damaged block is read from the copy, if there is one; upkeep then heals the file. `st` says
- * what is wrong with it. */
+ * what is wrong with it. A copy that cannot be asked now may be there: that can be tried again. */
 static loch_status read_elsewhere(struct loch_layer *layer, uint32_t number, loch_status st,
                                   struct loch_buf *raw)
 {
@@ -336,7 +336,10 @@ static loch_status read_elsewhere(struct loch_layer *layer, uint32_t number, loc
     snprintf(why, sizeof why, "%s", loch_error_text());
     const bool known = atomic_exchange(&layer->harmed, true);
     raw->len = 0;
-    if (!loch_is_ok(read_copied(layer, number, raw)))
+    const loch_status copied = read_copied(layer, number, raw);
+    if (loch_status_passes(copied))
+        return loch_layer_copy_away(copied, why);
+    if (!loch_is_ok(copied))
         return LOCH_FAIL(st.code, "%s", why);
     if (layer->heals != NULL)
         atomic_fetch_add_explicit(&layer->heals->blocks, 1, memory_order_relaxed);

@@ -63,6 +63,13 @@ void loch_layer_discard(const struct loch_store *store, const struct loch_timeli
                   loch_error_text());
 }
 
+LOCH_STATUS loch_layer_copy_away(loch_status copied, const char *why)
+{
+    char text[400];
+    snprintf(text, sizeof text, "%s", loch_error_text());
+    return LOCH_FAIL(copied.code, "%.300s; and its copy cannot be read now: %s", why, text);
+}
+
 LOCH_STATUS loch_layer_copy_block(struct loch_objstore *objstore, const struct loch_id *tenant,
                                   const struct loch_id *timeline,
                                   const struct loch_layer_desc *desc, uint64_t offset, size_t len,

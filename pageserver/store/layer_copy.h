@@ -49,6 +49,9 @@ LOCH_STATUS loch_layer_copy_fetch(const struct loch_store *store, struct loch_ke
 LOCH_STATUS loch_layer_copy_check(const struct loch_store *store, struct loch_keys *keys,
                                   const struct loch_timeline_info *info,
                                   const struct loch_layer_desc *desc, bool wanted, bool *healed);
+/* The failure `copied` (loch_status_passes) of a copy that was asked because of `why`, and both
+ * texts. */
+LOCH_STATUS loch_layer_copy_away(loch_status copied, const char *why);
 /* One block's stored bytes out of the copy, not checked yet. */
 LOCH_STATUS loch_layer_copy_block(struct loch_objstore *objstore, const struct loch_id *tenant,
                                   const struct loch_id *timeline,

@@ -315,7 +315,10 @@ static loch_status open_layer(struct loch_timeline *t, const struct loch_layer_d
     if (st.code != LOCH_E_CORRUPT && st.code != LOCH_E_NOT_FOUND && st.code != LOCH_E_IO)
         return st;
     snprintf(why, sizeof why, "%s", loch_error_text());
-    if (!loch_is_ok(loch_layer_copy_fetch(&t->store, t->keys, &t->info, desc)))
+    const loch_status fetched = loch_layer_copy_fetch(&t->store, t->keys, &t->info, desc);
+    if (loch_status_passes(fetched)) /* it may be there */
+        return loch_layer_copy_away(fetched, why);
+    if (!loch_is_ok(fetched))
         return LOCH_FAIL(st.code, "%s", why);
     LOCH_WARN("a layer file came back from its copy: %s", why);
     if (t->store.heals != NULL)

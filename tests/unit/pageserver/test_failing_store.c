@@ -7,15 +7,18 @@
 #include "care/tenant_files.h"
 #include "care/tenants.h"
 #include "store/compact.h"
+#include "store/layer_set.h"
 #include "store/manifest.h"
 
 #include "loch/io/fault.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define L ((loch_lsn)0x1000000)
+#define L            ((loch_lsn)0x1000000)
+#define COPIED_PAGES 20u
 
 /* In front of a real one. */
 struct failing {
@@ -24,6 +27,7 @@ struct failing {
     unsigned lose_answers; /* of the next puts that are done */
     bool refuse_puts, refuse_gets, refuse_deletes;
     bool layers_pass;    /* their copies are put all the same */
+    bool layers_stay;    /* they are not read now */
     uint64_t ops_at_put; /* file operations before the last put */
 };
 
@@ -32,10 +36,15 @@ static struct failing *of(struct loch_objstore *store)
     return (struct failing *)(void *)store;
 }
 
+static bool is_held(struct loch_objstore *store, const char *name)
+{
+    return of(store)->layers_stay && strstr(name, "/layers/") != NULL;
+}
+
 static loch_status get(struct loch_objstore *store, const char *name, size_t max_bytes,
                        struct loch_buf *out, struct loch_etag *etag)
 {
-    if (of(store)->refuse_gets)
+    if (of(store)->refuse_gets || is_held(store, name))
         return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the store is away");
     return loch_objstore_get(of(store)->real, name, max_bytes, out, etag);
 }
@@ -43,6 +52,8 @@ static loch_status get(struct loch_objstore *store, const char *name, size_t max
 static loch_status get_range(struct loch_objstore *store, const char *name, uint64_t offset,
                              size_t len, struct loch_buf *out)
 {
+    if (is_held(store, name))
+        return LOCH_FAIL(LOCH_E_UNAVAILABLE, "the store is away");
     return loch_objstore_get_range(of(store)->real, name, offset, len, out);
 }
 
@@ -503,6 +514,84 @@ static void another_pageserver_is_seen_behind_a_put_in_doubt(void **state)
     loch_timeline_release(other);
 }
 
+/* How many of the layer's pages cannot be read, each for the reason `code`. */
+static unsigned unread(struct loch_timeline *t, enum loch_code code)
+{
+    loch_lsn last = LOCH_LSN_NONE;
+    struct loch_layer_set *set = loch_timeline_layers(t, &last);
+    unsigned n = 0;
+    for (uint32_t block = 0; block < COPIED_PAGES; block++) {
+        const struct loch_key key = page_key(block);
+        struct loch_versions list = {0};
+        bool base = false;
+        loch_status st = loch_layer_collect(set->files[0], &key, 0, L, &list, &base);
+        loch_versions_fini(&list);
+        if (loch_is_ok(st))
+            continue;
+        assert_int_equal(st.code, code);
+        n++;
+    }
+    loch_layer_set_release(set);
+    return n;
+}
+
+/* The timeline's one layer, with a copy; `file`: its path. */
+static struct loch_timeline *with_a_copy(struct site *s, char file[LOCH_LAYER_PATH_BYTES])
+{
+    uint8_t page[LOCH_PAGE_BYTES];
+    loch_lsn last = LOCH_LSN_NONE;
+    s->store.copies = true;
+    struct loch_timeline *t = site_timeline(s, L, NULL);
+    for (uint32_t block = 0; block < COPIED_PAGES; block++) {
+        const struct loch_key key = page_key(block);
+        assert_ok(loch_random_bytes(page, sizeof page));
+        assert_ok(loch_timeline_put_value(t, &key, L, loch_slice_of(page, sizeof page)));
+    }
+    assert_ok(loch_timeline_commit(t, L - 8, loch_slice_of("control", 7)));
+    struct loch_layer_set *set = loch_timeline_layers(t, &last);
+    assert_int_equal(set->file_count, 1);
+    assert_ok(
+        loch_layer_path(&s->store, loch_timeline_info(t), loch_layer_desc(set->files[0]), file));
+    loch_layer_set_release(set);
+    return t;
+}
+
+/* What is damaged or gone here, and has a copy that cannot be asked now, is not lost: it can be
+ * tried again. */
+static void a_copy_that_is_away_may_come_back(void **state)
+{
+    struct site *s = *state;
+    struct failing f;
+    char file[LOCH_LAYER_PATH_BYTES];
+    uint8_t byte = 0;
+    put_before(s, &f);
+    struct loch_timeline *t = with_a_copy(s, file), *again = NULL;
+    const struct loch_id id = loch_timeline_info(t)->timeline;
+    const int fd = open(file, O_RDWR);
+    assert_int_equal(pread(fd, &byte, 1, 20000), 1);
+    byte ^= 0x40;
+    assert_int_equal(pwrite(fd, &byte, 1, 20000), 1);
+    close(fd);
+    f.layers_stay = true;
+    assert_int_equal(unread(t, LOCH_E_UNAVAILABLE), 1);
+    assert_non_null(strstr(loch_error_text(), "block "));
+    assert_non_null(strstr(loch_error_text(), "the store is away"));
+    f.layers_stay = false;
+    assert_int_equal(unread(t, LOCH_E_OK), 0);
+    loch_timeline_release(t);
+
+    assert_int_equal(unlink(file), 0);
+    f.layers_stay = true;
+    assert_code(loch_timeline_open(&s->store, s->keys, &s->tenant, &id, NULL, &again),
+                LOCH_E_UNAVAILABLE);
+    assert_non_null(strstr(loch_error_text(), file));
+    assert_non_null(strstr(loch_error_text(), "the store is away"));
+    f.layers_stay = false;
+    assert_ok(loch_timeline_open(&s->store, s->keys, &s->tenant, &id, NULL, &again));
+    assert_int_equal(unread(again, LOCH_E_OK), 0);
+    loch_timeline_release(again);
+}
+
 #define WITH_SITE(f) cmocka_unit_test_setup_teardown(f, site_up, site_down)
 
 int main(void)
@@ -518,6 +607,7 @@ int main(void)
         WITH_SITE(what_a_merge_wrote_for_a_failed_put_goes_with_the_next),
         WITH_SITE(a_put_that_could_not_be_confirmed_is_ours),
         WITH_SITE(another_pageserver_is_seen_behind_a_put_in_doubt),
+        WITH_SITE(a_copy_that_is_away_may_come_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
