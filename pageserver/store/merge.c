@@ -3,12 +3,14 @@
 #include "merge.h"
 
 #include "layer_build.h"
+#include "layer_copy.h"
 #include "mutation.h"
 #include "pushdown.h"
 #include "timeline_impl.h"
 
 #include "loch/base/check.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* One band's files, one after the other. */
@@ -220,6 +222,16 @@ static loch_status retain(struct walk *w, const struct loch_key *key, struct loc
 
 /* ---- files ---- */
 
+/* A file that was written and cannot be opened: no list has it. Passes the failure on. */
+static loch_status discard(const struct loch_merge *m, const struct loch_layer_desc *desc,
+                           loch_status why)
+{
+    char text[400];
+    (void)snprintf(text, sizeof text, "%s", loch_error_text());
+    loch_layer_discard(&m->timeline->store, &m->timeline->info, desc);
+    return LOCH_FAIL(why.code, "%s", text);
+}
+
 static loch_status end_file(struct walk *w)
 {
     struct loch_merge *m = w->merge;
@@ -236,8 +248,10 @@ static loch_status end_file(struct walk *w)
     w->builder = NULL;
     m->stats.written_bytes += desc.file_bytes;
     m->stats.files_written++;
-    LOCH_TRY(loch_layer_open(&m->timeline->store, m->timeline->keys, &m->timeline->info, &desc,
-                             &m->files[m->file_count]));
+    loch_status st = loch_layer_open(&m->timeline->store, m->timeline->keys, &m->timeline->info,
+                                     &desc, &m->files[m->file_count]);
+    if (!loch_is_ok(st))
+        return discard(m, &desc, st);
     m->file_count++;
     return LOCH_OK;
 }

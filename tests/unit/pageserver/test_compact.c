@@ -8,6 +8,7 @@
 #include "store/manifest.h"
 #include "store/merge.h"
 #include "store/retention.h"
+#include "store/timeline_impl.h"
 
 #include "loch/host/keys.h"
 #include "loch/io/fault.h"
@@ -223,6 +224,8 @@ static void any_failed_operation_leaves_all_in_place(void **state)
         loch_status st = loch_timeline_compact(t, &all, &done, &stats);
         loch_io_fault_set(0, 0);
         assert_true(loch_is_ok(st) || st.code == LOCH_E_IO || st.code == LOCH_E_STALE);
+        if (st.code == LOCH_E_IO && t->doubtful_count == 0)
+            assert_int_equal(files_on_disk(s, t), summary(t).layers);
         for (uint32_t r = 0; r <= 3; r++)
             check_round(t, 1000 + 100 * r, r);
         t = site_reopen(s, t, NULL);
