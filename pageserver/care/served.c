@@ -42,6 +42,7 @@ static void note_memory(struct loch_served *s)
                                     .frozen = loch_timeline_frozen_bytes(s->timeline),
                                     .since_ns = s->memory.since_ns,
                                     .wal = s->pending.len + s->fed_bytes + s->part_bytes,
+                                    .part = s->part_bytes,
                                     .ordered = s->memory_ordered,
                                     .lasting = s->problem[0] != '\0',
                                     .resting = !loch_timeline_settled(s->timeline) && !s->flushing};
@@ -360,7 +361,7 @@ static bool memory_full(const struct loch_served *s)
 static void adjust_flow(struct loch_served *s)
 {
     bool pause = s->pending.len > PENDING_MAX_BYTES || memory_full(s) ||
-                 loch_memory_stops(&s->ps->memory, s->pending.len > 0);
+                 loch_memory_stops(&s->ps->memory, &s->memory, s->pending.len > 0);
     if (s->receiver == NULL || pause == s->paused)
         return;
     s->paused = pause;
@@ -374,7 +375,7 @@ static void consider_ingest(struct loch_served *s)
         (s->pending.len == 0 && !idle_freeze))
         return;
     /* What is open can be frozen all the same: that is how memory comes back. */
-    const bool full = loch_memory_stops(&s->ps->memory, false);
+    const bool full = loch_memory_stops(&s->ps->memory, &s->memory, false);
     if (memory_full(s) || (full && !s->freeze_wanted)) {
         adjust_flow(s);
         return;
@@ -509,6 +510,18 @@ bool loch_served_relieve(struct loch_served *s)
     s->memory_ordered = true;
     note_memory(s);
     loch_served_flush_soon(s);
+    return true;
+}
+
+bool loch_served_give_way(struct loch_served *s)
+{
+    if (s->ingesting || s->stopping || s->ingest == NULL || s->problem[0] != '\0' ||
+        !loch_is_ok(loch_ingest_rewind(s->ingest)))
+        return false;
+    loch_buf_fini(&s->pending);
+    s->part_bytes = 0;
+    note_memory(s);
+    pull_again(s, "the rest of a long record does not come, and others wait for the memory");
     return true;
 }
 
@@ -651,6 +664,7 @@ static void timer_fired(void *arg)
         arm_timer(s, SETTLE_AGAIN_MS + s->timeline_id.bytes[0] % 64); /* not all at once again */
         return;
     }
+    note_memory(s); /* who waits for another's long record looks after it */
     s->flush_failed = false;
     if (s->receiver == NULL && !s->waiting_parents)
         pull_wal(s);

@@ -110,6 +110,9 @@ void loch_served_flush_soon(struct loch_served *served);
 const struct loch_memory_share *loch_served_memory(const struct loch_served *served);
 /* The open layer is to be written early; false when it cannot be. */
 bool loch_served_relieve(struct loch_served *served);
+/* What is here of a long record is dropped and asked for again, as it does not come on; false: not
+ * now. */
+bool loch_served_give_way(struct loch_served *served);
 /* A job of somebody else's may have written the timeline's layers: what is in memory is counted
  * anew, and what waited for it goes on. */
 void loch_served_flushed(struct loch_served *served);

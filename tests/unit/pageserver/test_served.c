@@ -2,7 +2,7 @@
 #include "run_until.h"
 #include "store_fixture.h"
 
-#include "care/served.h"
+#include "care/served_impl.h"
 #include "pageserver.h"
 
 #include "loch/host/metrics.h"
@@ -224,6 +224,66 @@ static void what_begins_during_a_stop_ends(void **state)
     assert_null(w->ps.served);
 }
 
+/* So much of a long record is here. */
+static void hold_part(struct world *w, unsigned i, uint64_t mib)
+{
+    w->served[i]->part_bytes = mib << 20;
+    loch_served_flushed(w->served[i]);
+}
+
+static bool stops(const struct world *w, unsigned i)
+{
+    return loch_memory_stops(&w->ps.memory, loch_served_memory(w->served[i]), false);
+}
+
+/* Long records that alone fill the memory are completed one at a time; what is no long record goes
+ * on beside them. */
+static void long_records_take_turns(void **state)
+{
+    struct world *w = *state;
+    for (unsigned i = 0; i < 3; i++)
+        (void)serve(w, L, NULL);
+    hold_part(w, 0, 30);
+    assert_false(w->ps.memory.full);
+    hold_part(w, 1, 40);
+    assert_true(w->ps.memory.full && w->ps.memory.only_wal);
+    assert_true(stops(w, 0)); /* the larger one first */
+    assert_false(stops(w, 1));
+    assert_false(stops(w, 2));
+    hold_part(w, 2, 50);
+    assert_true(stops(w, 2)); /* a turn lasts */
+    assert_false(stops(w, 1));
+    hold_part(w, 1, 0);
+    assert_true(w->ps.memory.full && w->ps.memory.only_wal);
+    assert_true(stops(w, 0));
+    assert_false(stops(w, 2));
+    hold_part(w, 2, 0);
+    assert_false(w->ps.memory.full);
+    assert_false(stops(w, 0));
+}
+
+/* A compute may have died in the middle of its record: that holds up no other. */
+static void a_long_record_that_does_not_come_on_gives_way(void **state)
+{
+    struct world *w = *state;
+    for (unsigned i = 0; i < 2; i++)
+        (void)serve(w, L, NULL);
+    hold_part(w, 0, 40);
+    hold_part(w, 1, 30);
+    assert_false(stops(w, 0));
+    assert_true(stops(w, 1));
+    w->ps.memory.turn_ns = 0; /* long ago */
+    hold_part(w, 0, 50);      /* but it does come on */
+    assert_false(stops(w, 0));
+    w->ps.memory.turn_ns = 0;
+    hold_part(w, 1, 30);
+    assert_int_equal(w->served[0]->part_bytes, 0);
+    assert_int_equal(w->ps.memory.used, UINT64_C(30) << 20);
+    assert_false(w->ps.memory.full);
+    assert_false(stops(w, 1));
+    assert_string_equal(loch_served_problem(w->served[0]), "");
+}
+
 #define TEST(test_) cmocka_unit_test_setup_teardown(test_, world_up, world_down)
 
 int main(void)
@@ -233,6 +293,8 @@ int main(void)
         TEST(a_branch_whose_ancestor_stops_says_so),
         TEST(a_branch_that_has_all_goes_on),
         TEST(what_begins_during_a_stop_ends),
+        TEST(long_records_take_turns),
+        TEST(a_long_record_that_does_not_come_on_gives_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
