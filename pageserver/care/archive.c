@@ -11,6 +11,7 @@
 
 #include "long_work.h"
 #include "read/page_cache.h"
+#include "revocation.h"
 #include "served.h"
 #include "store/layer_copy.h"
 #include "tenant_files.h"
@@ -136,8 +137,12 @@ static void serve(struct archive *a)
     if (a->tenant->dark || a->ps->stopping) /* it comes back with the tenant */
         return;
     a->opened = NULL; /* taken, also on failure */
-    if (!loch_is_ok(loch_served_enter(a->ps, &a->tenant->id, &a->timeline, opened, &a->not_opened)))
-        loch_log_failure("a timeline is not served again");
+    const loch_status st =
+        loch_served_enter(a->ps, &a->tenant->id, &a->timeline, opened, &a->not_opened);
+    if (loch_is_ok(st))
+        return;
+    loch_log_failure("a timeline is not served again");
+    loch_revocation_retry(a->ps, &a->tenant->id, &a->timeline, st);
 }
 
 static void archive_done(void *arg)

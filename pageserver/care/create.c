@@ -3,6 +3,7 @@
 
 #include "history.h"
 #include "long_work.h"
+#include "revocation.h"
 #include "served.h"
 #include "tenant_files.h"
 
@@ -289,6 +290,7 @@ static loch_status serve(struct creation *c)
         loch_log_failure("the new timeline is not served");
         LOCH_TRY(loch_served_create_broken(c->ps, &c->made.info.tenant, &c->made.info.timeline, st,
                                            &served));
+        loch_revocation_retry(c->ps, &c->made.info.tenant, &c->made.info.timeline, st);
     }
     return LOCH_OK;
 }

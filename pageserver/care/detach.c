@@ -12,6 +12,7 @@
 #include "long_work.h"
 #include "read/page_cache.h"
 #include "read/view.h"
+#include "revocation.h"
 #include "served.h"
 #include "store/layer.h"
 #include "store/mem_layer.h"
@@ -328,6 +329,7 @@ static void serve_again(struct detach *d, struct moved *m)
     loch_log_failure("a timeline is not served after a detach");
     if (!loch_is_ok(loch_served_create_broken(d->ps, &d->tenant->id, &m->id, st, &served)))
         loch_log_failure("no memory to remember it");
+    loch_revocation_retry(d->ps, &d->tenant->id, &m->id, st);
 }
 
 static void detach_done(void *arg)

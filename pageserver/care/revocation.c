@@ -549,6 +549,15 @@ bool loch_revocation_hold(void *state, const struct loch_console_request *reques
     return loch_keys_asleep(ps->keys, &t->id) || is_coming(ps, t, request);
 }
 
+void loch_revocation_retry(struct loch_pageserver *ps, const struct loch_id *tenant,
+                           const struct loch_id *timeline, loch_status why)
+{
+    const struct loch_id lock = loch_keys_lock(ps->keys, tenant, timeline);
+
+    if (ps->leases != NULL && loch_status_passes(why))
+        loch_leases_relight(ps->leases, tenant, &lock);
+}
+
 /* What the start could not open for want of something that may come: the branches' own locks are
  * opened by their leases. */
 static void look_again(struct loch_pageserver *ps)
@@ -559,11 +568,9 @@ static void look_again(struct loch_pageserver *ps)
         if (t->dark)
             loch_leases_relight(ps->leases, &t->id, &none);
     for (struct loch_served *s = ps->served; s != NULL; s = loch_served_next(s)) {
-        const struct loch_id lock =
-            loch_keys_lock(ps->keys, loch_served_tenant_id(s), loch_served_timeline_id(s));
-        if (loch_served_timeline(s) == NULL && !loch_served_is_archived(s) &&
-            loch_status_passes(loch_served_usable(s)))
-            loch_leases_relight(ps->leases, loch_served_tenant_id(s), &lock);
+        if (loch_served_timeline(s) == NULL && !loch_served_is_archived(s))
+            loch_revocation_retry(ps, loch_served_tenant_id(s), loch_served_timeline_id(s),
+                                  loch_served_usable(s));
     }
 }
 

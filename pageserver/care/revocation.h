@@ -15,6 +15,10 @@
 
 /* Begins to keep leases on the keys of all tenants. After loch_tenants_open. */
 LOCH_STATUS loch_revocation_start(struct loch_pageserver *ps);
+/* A timeline that is not served because of `why` is opened again, by and by, if that may pass and
+ * its key is there. Before the start it does nothing: that looks at all of them itself. */
+void loch_revocation_retry(struct loch_pageserver *ps, const struct loch_id *tenant,
+                           const struct loch_id *timeline, loch_status why);
 /* For the console: true while a command about a sleeping tenant waits for it, or for the branch
  * that it names. */
 bool loch_revocation_hold(void *state, const struct loch_console_request *request);

@@ -2,6 +2,7 @@
 #include "served_impl.h"
 
 #include "read/page_cache.h"
+#include "revocation.h"
 #include "store/layer_set.h"
 
 #include "loch/base/check.h"
@@ -770,12 +771,15 @@ LOCH_STATUS loch_served_enter(struct loch_pageserver *ps, const struct loch_id *
     struct loch_served *served = NULL;
     struct loch_failure kept;
     loch_status st = loch_keys_blocked(ps->keys, &of, &id);
-    if (loch_is_ok(st) && take_timeline != NULL)
+    const bool blocked = !loch_is_ok(st);
+    if (!blocked && take_timeline != NULL)
         return loch_served_create(ps, take_timeline, &served);
-    if (loch_is_ok(st))
+    if (!blocked)
         st = loch_failure_raise(why);
     loch_failure_set(&kept, st);
     loch_log_failure("a timeline is not served");
+    if (!blocked) /* else it comes with its key */
+        loch_revocation_retry(ps, &of, &id, st);
     loch_timeline_release(take_timeline);
     loch_page_cache_drop(ps->cache, &of, &id);
     return loch_served_create_broken(ps, &of, &id, loch_failure_raise(&kept), &served);

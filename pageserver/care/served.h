@@ -41,7 +41,7 @@ LOCH_STATUS loch_served_create(struct loch_pageserver *ps, struct loch_timeline 
                                struct loch_served **out);
 /* The same for one whose keys may have gone dark while it was opened: it stands there broken then,
  * with that reason, and holds nothing. take_timeline NULL: it could not be opened, and `why` says
- * so (else `why` is not looked at). */
+ * so (else `why` is not looked at); it is tried again if that may pass. */
 LOCH_STATUS loch_served_enter(struct loch_pageserver *ps, const struct loch_id *tenant,
                               const struct loch_id *timeline, struct loch_timeline *take_timeline,
                               const struct loch_failure *why);

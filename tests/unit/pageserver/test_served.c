@@ -2,9 +2,12 @@
 #include "run_until.h"
 #include "store_fixture.h"
 
+#include "care/revocation.h"
 #include "care/served_impl.h"
+#include "care/tenants.h"
 #include "pageserver.h"
 
+#include "loch/host/leases.h"
 #include "loch/host/metrics.h"
 #include "loch/pg/control.h"
 
@@ -284,6 +287,60 @@ static void a_long_record_that_does_not_come_on_gives_way(void **state)
     assert_string_equal(loch_served_problem(w->served[0]), "");
 }
 
+static bool first_is_open(void *arg)
+{
+    struct world *w = arg;
+    struct loch_tenant *t = w->ps.tenants;
+    w->served[0] = loch_served_find(&w->ps, &t->id, &t->manifest.timelines[0].timeline);
+    return !t->busy && w->served[0] != NULL && loch_served_timeline(w->served[0]) != NULL;
+}
+
+static void stop_all(struct world *w)
+{
+    for (unsigned i = 0; i < w->count; i++)
+        loch_served_stop(w->served[i], stopped, w);
+    run_until(w->site->env, all_stopped, w);
+    w->count = w->stopped = 0;
+}
+
+/* A detach that failed, say, could not open its branches again while the store was away. */
+static void what_may_pass_is_opened_again(void **state)
+{
+    struct world *w = *state;
+    struct loch_pageserver *ps = &w->ps;
+    struct loch_tenant_timeline entry = {.name = "main"};
+    struct loch_tenant tenant = {
+        .id = w->site->tenant,
+        .manifest = {.tenant = w->site->tenant, .name = "acme", .timelines = &entry, .count = 1}};
+    const struct loch_keys_options o = {.store = w->site->objstore,
+                                        .kms = w->site->kms,
+                                        .cluster = w->site->cluster,
+                                        .node = ps->store.node,
+                                        .role = LOCH_ROLE_PAGESERVER,
+                                        .env = ps->env,
+                                        .lease_ms = 600000};
+    struct loch_failure why;
+    entry.timeline = loch_timeline_info(serve(w, L, NULL))->timeline;
+    stop_all(w);
+    assert_ok(loch_keys_create(&o, &ps->keys));
+    assert_ok(loch_keys_tenant_load(ps->keys, &tenant.id));
+    assert_ok(loch_tenant_enlist(ps, &tenant));
+    ps->config.leases = (struct loch_lease_settings){
+        .poll_ms = 50, .lease_ms = 600000, .grace_ms = 300, .settle_ms = 150};
+    assert_ok(loch_revocation_start(ps));
+    loch_failure_set(&why, LOCH_FAIL(LOCH_E_UNAVAILABLE, "the store is away"));
+    assert_ok(loch_served_enter(ps, &tenant.id, &entry.timeline, NULL, &why));
+    assert_false(first_is_open(w));
+    assert_string_equal(loch_served_problem(w->served[0]), "the store is away");
+    run_until(ps->env, first_is_open, w);
+    assert_ok(loch_served_usable(w->served[0]));
+    w->count = 1;
+    stop_all(w);
+    assert_true(loch_leases_destroy(ps->leases));
+    loch_keys_destroy(ps->keys);
+    loch_tenant_delist(ps, &tenant);
+}
+
 #define TEST(test_) cmocka_unit_test_setup_teardown(test_, world_up, world_down)
 
 int main(void)
@@ -295,6 +352,7 @@ int main(void)
         TEST(what_begins_during_a_stop_ends),
         TEST(long_records_take_turns),
         TEST(a_long_record_that_does_not_come_on_gives_way),
+        TEST(what_may_pass_is_opened_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
