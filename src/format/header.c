@@ -233,7 +233,7 @@ loch_status header_open(const struct loch_place *expected, bool check_generation
     LOCH_TRY(check_identity(expected, check_generation, &f, p));
     const struct loch_slice salt = loch_slice_of(p + AT_SALT, LOCH_SALT_BYTES);
     place_encode(expected, place_bytes);
-    LOCH_TRY(keys->find(keys->arg, &f.key_id, f.key_version, &tk));
+    LOCH_TRY(keys->find(keys->arg, expected, &f.key_id, f.key_version, &tk));
     LOCH_TRY_OUT(st, loch_dek_unwrap(&tk, salt, loch_slice_of(place_bytes, sizeof place_bytes),
                                      loch_slice_of(p + AT_WRAP, LOCH_WRAPPED_DEK_BYTES), &dek));
     LOCH_TRY_OUT(st, loch_key_commitment(&dek, salt, check));

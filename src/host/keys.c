@@ -557,11 +557,16 @@ uint32_t loch_keys_versions(struct loch_keys *keys, const struct loch_id *tenant
     return versions;
 }
 
+static uint8_t sealing_level(enum loch_purpose purpose)
+{
+    return purpose == LOCH_PURPOSE_META ? LOCH_LEVEL_KEK : LOCH_LEVEL_TK;
+}
+
 loch_status loch_keys_wrap_key(struct loch_keys *keys, const struct loch_id *tenant,
                                const struct loch_id *timeline, enum loch_purpose purpose,
                                struct loch_wrap_key *out)
 {
-    const uint8_t level = purpose == LOCH_PURPOSE_META ? LOCH_LEVEL_KEK : LOCH_LEVEL_TK;
+    const uint8_t level = sealing_level(purpose);
     struct loch_wrap_key key = {0};
     loch_status st;
 
@@ -590,27 +595,52 @@ loch_status loch_keys_wrap_key(struct loch_keys *keys, const struct loch_id *ten
     return LOCH_OK;
 }
 
-static loch_status find_key(void *arg, const struct loch_id *key_id, uint32_t version,
-                            struct loch_secret *out)
+/* The purpose of the key that the writer of such a file asks loch_keys_wrap_key for. */
+static enum loch_purpose purpose_of(const struct loch_place *place)
+{
+    switch (place->kind) {
+    case LOCH_KIND_TENANT_MANIFEST:
+        return LOCH_PURPOSE_META;
+    case LOCH_KIND_LAYER:
+    case LOCH_KIND_TIMELINE_MANIFEST:
+        return LOCH_PURPOSE_PAGE;
+    default:
+        return LOCH_PURPOSE_WAL; /* what safekeepers write */
+    }
+}
+
+static bool seals(const struct opened_key *k, const struct loch_place *place)
+{
+    const enum loch_purpose purpose = purpose_of(place);
+
+    return k->level == sealing_level(purpose) && k->purpose == (uint8_t)purpose &&
+           loch_id_equal(&k->scope, &place->timeline);
+}
+
+/* Whoever has one key of this daemon's can wrap with it for any place: so it has to be the place's.
+ */
+static loch_status find_key(void *arg, const struct loch_place *expected,
+                            const struct loch_id *key_id, uint32_t version, struct loch_secret *out)
 {
     struct loch_keys *keys = arg;
     const struct opened_key *found = NULL;
-    const struct keys_tenant *owner = NULL;
     loch_status st = LOCH_OK;
 
     reading(keys);
-    for (size_t i = 0; i < keys->count && found == NULL; i++) {
-        owner = keys->tenants[i];
-        for (uint32_t k = 0; k < owner->ring.count && found == NULL; k++)
-            if (owner->keys[k].version == version && loch_id_equal(&owner->keys[k].key_id, key_id))
-                found = &owner->keys[k];
-    }
+    const struct keys_tenant *owner = keys_tenant_find(keys, &expected->tenant);
+    for (uint32_t k = 0; owner != NULL && k < owner->ring.count && found == NULL; k++)
+        if (owner->keys[k].version == version && loch_id_equal(&owner->keys[k].key_id, key_id))
+            found = &owner->keys[k];
     if (found != NULL)
-        st = keys_permit_check(keys, &owner->ring.tenant, &found->lock);
+        st = keys_permit_check(keys, &expected->tenant, &found->lock);
     if (!loch_is_ok(st))
         ; /* said already */
     else if (found == NULL)
-        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "no open keyring has the key that a file names");
+        st = LOCH_FAIL(LOCH_E_NOT_FOUND, "the tenant's keyring, as it is open here, does not have "
+                                         "the key that a file names");
+    else if (!seals(found, expected))
+        st = LOCH_FAIL(LOCH_E_CORRUPT, "a %s is sealed under a key that is not for it",
+                       loch_kind_name(expected->kind));
     else if (found->state != LOCH_STATE_ACTIVE && found->state != LOCH_STATE_RETIRED)
         st = LOCH_FAIL(LOCH_E_DENIED, "the key that a file names is %s",
                        loch_key_state_name(found->state));

@@ -29,10 +29,11 @@ static uint64_t now_ns(void)
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static loch_status find(void *arg, const struct loch_id *key_id, uint32_t version,
-                        struct loch_secret *out)
+static loch_status find(void *arg, const struct loch_place *expected, const struct loch_id *key_id,
+                        uint32_t version, struct loch_secret *out)
 {
     (void)arg;
+    (void)expected;
     (void)key_id;
     (void)version;
     return loch_secret_copy(out, &key.secret);

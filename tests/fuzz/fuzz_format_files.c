@@ -34,10 +34,11 @@ static const struct loch_place place_wal = {.kind = LOCH_KIND_WAL, .node = {{3}}
         LOCH_ASSERT(loch_is_ok(must_st_));                                                         \
     } while (0)
 
-static loch_status find(void *arg, const struct loch_id *key_id, uint32_t version,
-                        struct loch_secret *out)
+static loch_status find(void *arg, const struct loch_place *expected, const struct loch_id *key_id,
+                        uint32_t version, struct loch_secret *out)
 {
     (void)arg;
+    (void)expected;
     if (version != key.version || !loch_id_equal(key_id, &key.key_id))
         return LOCH_FAIL(LOCH_E_NOT_FOUND, "no such key");
     return loch_secret_copy(out, &key.secret);

@@ -25,15 +25,6 @@ struct loch_wrap_key {
 
 void loch_wrap_key_fini(struct loch_wrap_key *key);
 
-/* Where readers find the key that an envelope names. find may be called from any thread, does not
- * block, and gives the caller a secret of its own.
- * LOCH_E_NOT_FOUND: unknown key or version; LOCH_E_DENIED: revoked. */
-struct loch_key_source {
-    LOCH_STATUS(*find)
-    (void *arg, const struct loch_id *key_id, uint32_t version, struct loch_secret *out);
-    void *arg;
-};
-
 LOCH_STATUS loch_dek_wrap(const struct loch_secret *key, struct loch_slice salt,
                           struct loch_slice place, const struct loch_secret *dek,
                           uint8_t out[static LOCH_WRAPPED_DEK_BYTES]);

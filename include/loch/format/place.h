@@ -1,10 +1,11 @@
 /* The place of a sealed file: what it is and where it belongs. A reader states the place it
- * expects, and a file that was made for another one does not open.
+ * expects, and a file that was made for another one, or with the key of another one, does not open.
  */
 #ifndef LOCH_FORMAT_PLACE_H
 #define LOCH_FORMAT_PLACE_H
 
 #include "loch/base/buf.h"
+#include "loch/base/secret.h"
 #include "loch/base/types.h"
 
 /* On disk; values never change meaning. */
@@ -26,6 +27,19 @@ struct loch_place {
     struct loch_id file_id;  /* layers: the random file id; WAL files: none */
     struct loch_id node;     /* WAL and control files: the safekeeper; else none */
     uint64_t generation;     /* layers: generation; WAL files: sequence number; archive: begin */
+};
+
+/* Where readers find the key that a file's envelope names. The envelope is not proven, and whoever
+ * has any key can seal a file for any place: so find gives out only a key that such a file is
+ * sealed under at `expected`, that is, of its tenant, timeline and kind. May be called from any
+ * thread, does not block, and gives the caller a secret of its own.
+ * LOCH_E_NOT_FOUND: the tenant has no such key or version; LOCH_E_CORRUPT: it is one for other
+ * places; LOCH_E_DENIED: revoked. */
+struct loch_key_source {
+    LOCH_STATUS(*find)
+    (void *arg, const struct loch_place *expected, const struct loch_id *key_id, uint32_t version,
+     struct loch_secret *out);
+    void *arg;
 };
 
 /* Size of every file's header, envelope included. */

@@ -16,6 +16,7 @@
 #include "loch/base/types.h"
 #include "loch/crypto/psk.h"
 #include "loch/crypto/wrap.h"
+#include "loch/format/place.h"
 #include "loch/keyring/keyring.h"
 
 struct loch_audit;
@@ -108,8 +109,9 @@ uint32_t loch_keys_versions(struct loch_keys *keys, const struct loch_id *tenant
 LOCH_STATUS loch_keys_wrap_key(struct loch_keys *keys, const struct loch_id *tenant,
                                const struct loch_id *timeline, enum loch_purpose purpose,
                                struct loch_wrap_key *out);
-/* Where readers of all loaded tenants find keys; lives as long as `keys`. Key ids are random, and a
- * key of another tenant does not unwrap: the place binds it. */
+/* Where readers of all loaded tenants find keys; lives as long as `keys`. What loch_keys_wrap_key
+ * gives out, or gave out before it was RETIRED, for the place's tenant, timeline and kind opens a
+ * file there, and no other key does. */
 struct loch_key_source loch_keys_source(struct loch_keys *keys);
 /* True when that version of the key is known and RETIRED: what it wraps should be written anew. */
 bool loch_keys_is_retired(struct loch_keys *keys, const struct loch_id *tenant,

@@ -18,11 +18,13 @@ struct fixture_keys {
     bool denied;
 };
 
-static loch_status fixture_find(void *arg, const struct loch_id *key_id, uint32_t version,
+static loch_status fixture_find(void *arg, const struct loch_place *expected,
+                                const struct loch_id *key_id, uint32_t version,
                                 struct loch_secret *out)
 {
     const struct fixture_keys *f = arg;
 
+    (void)expected;
     if (f->denied)
         return LOCH_FAIL(LOCH_E_DENIED, "revoked");
     for (size_t i = 0; i < f->count; i++)

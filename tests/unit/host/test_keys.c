@@ -167,6 +167,108 @@ static void seals_with_the_source(void **state)
     loch_keys_destroy(keys);
 }
 
+struct kept_key {
+    struct loch_id tenant, timeline; /* none: the tenant's own */
+    enum loch_purpose purpose;
+    struct loch_wrap_key key;
+};
+#define KEPT_KEYS 10u /* of two tenants: page and wal of two timelines, and the tenant's own */
+
+static void keep_keys(struct loch_keys *keys, const struct loch_id tenants[static 2],
+                      const struct loch_id timelines[static 4],
+                      struct kept_key out[static KEPT_KEYS])
+{
+    for (size_t i = 0; i < KEPT_KEYS; i++) {
+        const size_t of = i % 5;
+        struct kept_key *k = &out[i];
+        k->tenant = tenants[i / 5];
+        k->timeline = of == 4 ? none : timelines[i / 5 * 2 + of / 2];
+        k->purpose = of == 4       ? LOCH_PURPOSE_META
+                     : of % 2 == 0 ? LOCH_PURPOSE_PAGE
+                                   : LOCH_PURPOSE_WAL;
+        assert_ok(loch_keys_wrap_key(keys, &k->tenant, &k->timeline, k->purpose, &k->key));
+    }
+}
+
+/* Whoever has one of the keys seals a file for a place of the first tenant: it opens there when
+ * that key is the place's own, and else not. */
+static void opens_under_its_own(struct loch_keys *keys, const struct loch_place *place,
+                                enum loch_purpose purpose, const struct kept_key *k)
+{
+    const struct loch_key_source source = loch_keys_source(keys);
+    struct loch_secret found = {0};
+    struct loch_buf sealed = {0};
+    struct loch_buf plain = {0};
+    uint64_t generation = 0;
+    enum loch_code want = LOCH_E_OK;
+
+    if (!loch_id_equal(&k->tenant, &place->tenant))
+        want = LOCH_E_NOT_FOUND;
+    else if (k->purpose != purpose || !loch_id_equal(&k->timeline, &place->timeline))
+        want = LOCH_E_CORRUPT;
+    assert_int_equal(source.find(source.arg, place, &k->key.key_id, k->key.version, &found).code,
+                     want);
+    loch_secret_fini(&found);
+    if (place->kind == LOCH_KIND_LAYER || place->kind == LOCH_KIND_WAL)
+        return; /* their readers ask the same way */
+    assert_ok(loch_sealed_object_seal(place, &k->key, loch_slice_of("m", 1), true, &sealed));
+    assert_int_equal(
+        loch_sealed_object_open(place, &source, loch_buf_slice(&sealed), &plain, &generation).code,
+        want);
+    loch_buf_fini(&sealed);
+    loch_buf_fini(&plain);
+}
+
+static void a_key_opens_its_own_place_only(void **state)
+{
+    static const struct {
+        uint8_t kind;
+        enum loch_purpose purpose;
+    } files[] = {{LOCH_KIND_TENANT_MANIFEST, LOCH_PURPOSE_META},
+                 {LOCH_KIND_LAYER, LOCH_PURPOSE_PAGE},
+                 {LOCH_KIND_WAL, LOCH_PURPOSE_WAL},
+                 {LOCH_KIND_TIMELINE_MANIFEST, LOCH_PURPOSE_PAGE},
+                 {LOCH_KIND_CONTROL, LOCH_PURPOSE_WAL},
+                 {LOCH_KIND_WAL_ARCHIVE, LOCH_PURPOSE_WAL},
+                 {LOCH_KIND_MEMBERS, LOCH_PURPOSE_WAL}};
+    struct site *s = *state;
+    struct loch_keys *keys = created(s);
+    struct loch_id tenants[2] = {s->tenant};
+    struct loch_id timelines[4] = {s->timeline};
+    struct kept_key first[KEPT_KEYS] = {0};
+    struct kept_key second[KEPT_KEYS] = {0};
+    struct loch_rotation_report report;
+
+    assert_ok(loch_random_id(&tenants[1]));
+    assert_ok(loch_keys_tenant_create(keys, &tenants[1]));
+    for (size_t i = 1; i < 4; i++) {
+        assert_ok(loch_random_id(&timelines[i]));
+        assert_ok(loch_keys_add_timeline(keys, &tenants[i / 2], &timelines[i]));
+    }
+    keep_keys(keys, tenants, timelines, first);
+    for (size_t i = 0; i < 2; i++) { /* the first ones are RETIRED now, and open as before */
+        assert_ok(loch_keys_rotate(keys, &tenants[i], &none, LOCH_ROTATE_KEK, &report));
+        assert_ok(loch_keys_rotate(keys, &tenants[i], &none, LOCH_ROTATE_TK, &report));
+    }
+    keep_keys(keys, tenants, timelines, second);
+    for (size_t f = 0; f < sizeof files / sizeof files[0]; f++) {
+        const bool of_tenant = files[f].purpose == LOCH_PURPOSE_META;
+        const struct loch_place place = {.kind = files[f].kind,
+                                         .tenant = s->tenant,
+                                         .timeline = of_tenant ? none : s->timeline,
+                                         .generation = 3};
+        for (size_t i = 0; i < KEPT_KEYS; i++) {
+            opens_under_its_own(keys, &place, files[f].purpose, &first[i]);
+            opens_under_its_own(keys, &place, files[f].purpose, &second[i]);
+        }
+    }
+    for (size_t i = 0; i < KEPT_KEYS; i++) {
+        loch_wrap_key_fini(&first[i].key);
+        loch_wrap_key_fini(&second[i].key);
+    }
+    loch_keys_destroy(keys);
+}
+
 static struct loch_psk_identity identity_of(struct site *s)
 {
     struct loch_psk_identity id = {
@@ -380,7 +482,10 @@ static void forgotten_keys_are_gone(void **state)
     assert_int_equal(loch_keys_generation(keys, &s->tenant), generation);
     assert_false(loch_keys_has(keys, &s->tenant, &s->timeline));
     assert_true(loch_keys_has(keys, &s->tenant, &second));
-    assert_code(source.find(source.arg, &key.key_id, key.version, &secret), LOCH_E_NOT_FOUND);
+    const struct loch_place place = {
+        .kind = LOCH_KIND_LAYER, .tenant = s->tenant, .timeline = s->timeline};
+    assert_code(source.find(source.arg, &place, &key.key_id, key.version, &secret),
+                LOCH_E_NOT_FOUND);
     assert_true(loch_keys_has(other, &s->tenant, &s->timeline)); /* until it loads again */
     assert_ok(loch_keys_tenant_load(other, &s->tenant));
     assert_false(loch_keys_has(other, &s->tenant, &s->timeline));
@@ -541,6 +646,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(create_add_and_share, site_up, site_down),
         cmocka_unit_test_setup_teardown(seals_with_the_source, site_up, site_down),
+        cmocka_unit_test_setup_teardown(a_key_opens_its_own_place_only, site_up, site_down),
         cmocka_unit_test_setup_teardown(psks_are_found_by_their_server_only, site_up, site_down),
         cmocka_unit_test_setup_teardown(altered_keyrings_are_refused, site_up, site_down),
         cmocka_unit_test_setup_teardown(an_old_keyring_is_refused, site_up, site_down),

@@ -219,7 +219,9 @@ static void expect_open(struct site *s, bool open)
     if (open) {
         struct loch_secret found = {0};
         struct loch_key_source source = loch_keys_source(s->keys);
-        assert_ok(source.find(source.arg, &key.key_id, key.version, &found));
+        const struct loch_place place = {
+            .kind = LOCH_KIND_LAYER, .tenant = s->tenant, .timeline = s->timeline};
+        assert_ok(source.find(source.arg, &place, &key.key_id, key.version, &found));
         loch_secret_fini(&found);
     }
     loch_wrap_key_fini(&key);

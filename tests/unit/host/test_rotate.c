@@ -100,16 +100,25 @@ static void active_of(struct site *s, enum loch_purpose purpose, struct loch_wra
 
 /* The version opens to the same bytes as before, here and in a daemon that reads the keyring anew.
  */
-static void still_opens(struct site *s, const struct loch_wrap_key *before)
+static void still_opens(struct site *s, enum loch_purpose purpose,
+                        const struct loch_wrap_key *before)
 {
     struct loch_keys *other = open_keys(s, LOCH_ROLE_SAFEKEEPER);
+    struct loch_place place = {.kind = LOCH_KIND_LAYER, .tenant = s->tenant};
+
+    if (purpose == LOCH_PURPOSE_META)
+        place.kind = LOCH_KIND_TENANT_MANIFEST;
+    else
+        place.timeline = s->timeline;
+    if (purpose == LOCH_PURPOSE_WAL)
+        place.kind = LOCH_KIND_WAL;
 
     assert_ok(loch_keys_tenant_load(other, &s->tenant));
     struct loch_keys *both[] = {s->keys, other};
     for (size_t i = 0; i < 2; i++) {
         struct loch_secret found = {0};
         struct loch_key_source source = loch_keys_source(both[i]);
-        assert_ok(source.find(source.arg, &before->key_id, before->version, &found));
+        assert_ok(source.find(source.arg, &place, &before->key_id, before->version, &found));
         assert_int_equal(found.len, before->secret.len);
         assert_memory_equal(found.bytes, before->secret.bytes, found.len);
         loch_secret_fini(&found);
@@ -153,7 +162,7 @@ static void every_kind(void **state)
         assert_int_equal(r.made, 0);
         assert_int_equal(r.rewrapped, 4 * (round + 1));
         for (size_t i = 0; i < 3; i++)
-            still_opens(s, &before[i]);
+            still_opens(s, purposes[i], &before[i]);
     }
     for (size_t i = 0; i < 3; i++)
         loch_wrap_key_fini(&before[i]);
@@ -221,7 +230,7 @@ static void to_another_cmk(void **state)
     assert_int_equal(unlink(s->cmk[0]), 0);
     assert_ok(loch_kms_unpin(s->kms, &s->tenant, uri[0]));
     assert_ok(loch_keys_prove(s->keys, &s->tenant, &none));
-    still_opens(s, &before);
+    still_opens(s, LOCH_PURPOSE_PAGE, &before);
     missed_it(s, late);
     loch_keys_destroy(late);
     hang_below(s, &none, uri[1]);
@@ -386,7 +395,7 @@ static void a_cmk_that_denies_changes_nothing(void **state)
     assert_int_equal(unlink(s->cmk[1]), 0);
     assert_code(loch_keys_move(s->keys, &s->tenant, &none, uri, &r), LOCH_E_DENIED);
     assert_int_equal(loch_keys_generation(s->keys, &s->tenant), generation);
-    still_opens(s, &before);
+    still_opens(s, LOCH_PURPOSE_PAGE, &before);
     loch_wrap_key_fini(&before);
 }
 
@@ -510,7 +519,7 @@ static void an_interrupted_rotation_is_finished(void **state)
     assert_int_equal(version_of(s, LOCH_PURPOSE_META), 1);
     assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_KEK, &r));
     assert_int_equal(version_of(s, LOCH_PURPOSE_META), 3);
-    still_opens(s, &before);
+    still_opens(s, LOCH_PURPOSE_META, &before);
     loch_wrap_key_fini(&before);
 }
 

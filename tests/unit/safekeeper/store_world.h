@@ -53,11 +53,13 @@ static inline loch_status world_wrap_key(void *arg, const struct loch_id *tenant
     return loch_secret_from(&out->secret, bytes, sizeof bytes);
 }
 
-static inline loch_status world_find_key(void *arg, const struct loch_id *key_id, uint32_t version,
+static inline loch_status world_find_key(void *arg, const struct loch_place *expected,
+                                         const struct loch_id *key_id, uint32_t version,
                                          struct loch_secret *out)
 {
     uint8_t bytes[32];
     (void)arg;
+    (void)expected;
     if (world_at_key != NULL)
         LOCH_TRY(world_at_key());
     memset(bytes, 0x5A, sizeof bytes);
