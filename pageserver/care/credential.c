@@ -19,6 +19,11 @@
 
 #define EPOCH_TRIES   100
 #define WITNESS_TRIES 3
+/* How far the object may be above what was noted here last, or above 0 where nothing was: another
+ * process, or this one before its data directory was put back, may have issued some meanwhile. What
+ * is issued, every safekeeper of the timeline remembers for good, so that one leap to the end of
+ * the numbers would leave none for any later compute. */
+#define EPOCH_LEAP (UINT64_C(1) << 32)
 
 static void epoch_name(const struct loch_id *tenant, const struct loch_id *timeline, char *out,
                        size_t len)
@@ -59,7 +64,27 @@ loch_status loch_compute_epoch_read(struct loch_objstore *store, const struct lo
     return st;
 }
 
-/* An epoch below one that was issued here would let a compute in whose successor has begun. */
+/* An epoch below one that was issued here would let a compute in whose successor has begun; one far
+ * above it is nobody's. */
+static loch_status witness_check(const struct loch_credential_order *o, const char *path,
+                                 const char *name, const struct loch_witness *offered)
+{
+    struct loch_witness noted = {0};
+
+    LOCH_TRY(loch_witness_check(o->env, path, name, offered));
+    const loch_status st = loch_witness_read(o->env, path, &noted);
+    if (!loch_is_ok(st) && st.code != LOCH_E_NOT_FOUND)
+        return st;
+    if (offered->generation - noted.generation > EPOCH_LEAP ||
+        offered->generation >= (uint64_t)INT64_MAX)
+        return LOCH_FAIL(LOCH_E_CORRUPT,
+                         "%s holds epoch %" PRIu64 ", but %" PRIu64
+                         " is the last one that was issued here (%s): nobody issued so many since, "
+                         "put the object back as it was",
+                         name, offered->generation, noted.generation, path);
+    return LOCH_OK;
+}
+
 static loch_status witness(const struct loch_credential_order *o, const char *name, uint64_t epoch,
                            bool note)
 {
@@ -71,8 +96,7 @@ static loch_status witness(const struct loch_credential_order *o, const char *na
     loch_manifest_witness_path(o->dir, &o->tenant, &o->timeline, dir, path, ".epoch");
     loch_put_u64(bytes, epoch);
     LOCH_TRY(loch_sha256(&slice, 1, w.hash));
-    return note ? loch_witness_note(o->env, dir, path, &w)
-                : loch_witness_check(o->env, path, name, &w);
+    return note ? loch_witness_note(o->env, dir, path, &w) : witness_check(o, path, name, &w);
 }
 
 /* Under the timeline's lock: what was seen here is one file, which two would write in any order.

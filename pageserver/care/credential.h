@@ -28,7 +28,8 @@ struct loch_credential_order {
 };
 
 /* Appends the JSON text to *out (NUL-ended, the NUL not counted); the caller wipes it. Blocks: pool
- * thread. LOCH_E_NOT_FOUND, LOCH_E_DENIED (keys), LOCH_E_UNAVAILABLE. */
+ * thread. LOCH_E_NOT_FOUND, LOCH_E_DENIED (keys), LOCH_E_UNAVAILABLE; LOCH_E_STALE, LOCH_E_CORRUPT:
+ * the store's epoch is below the last one issued here, or absurdly far above it. */
 LOCH_STATUS loch_credential_issue(const struct loch_credential_order *order, struct loch_buf *out);
 /* The last epoch issued for the timeline, 0 when none was. Blocks. */
 LOCH_STATUS loch_compute_epoch_read(struct loch_objstore *store, const struct loch_id *tenant,

@@ -23,18 +23,28 @@ static loch_status parse(const char *path, const struct loch_buf *text, struct l
     return LOCH_OK;
 }
 
-loch_status loch_witness_check(struct loch_env *env, const char *path, const char *what,
-                               const struct loch_witness *offered)
+loch_status loch_witness_read(struct loch_env *env, const char *path, struct loch_witness *out)
 {
     struct loch_buf text = {0};
     struct loch_witness newest = {0};
 
     loch_status st = loch_env_read_file(env, path, TEXT_MAX_BYTES, &text);
-    if (st.code == LOCH_E_NOT_FOUND)
-        return LOCH_OK;
     if (loch_is_ok(st))
         st = parse(path, &text, &newest);
     loch_buf_fini(&text);
+    LOCH_TRY(st);
+    *out = newest;
+    return LOCH_OK;
+}
+
+loch_status loch_witness_check(struct loch_env *env, const char *path, const char *what,
+                               const struct loch_witness *offered)
+{
+    struct loch_witness newest;
+
+    const loch_status st = loch_witness_read(env, path, &newest);
+    if (st.code == LOCH_E_NOT_FOUND)
+        return LOCH_OK;
     LOCH_TRY(st);
     if (offered->generation < newest.generation)
         return LOCH_FAIL(LOCH_E_STALE,

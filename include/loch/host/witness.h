@@ -28,6 +28,8 @@ struct loch_witness {
  * (who has that one may have made it), or the file is no witness's. Nothing remembered: OK. */
 LOCH_STATUS loch_witness_check(struct loch_env *env, const char *path, const char *what,
                                const struct loch_witness *offered);
+/* What is remembered. LOCH_E_NOT_FOUND: nothing; LOCH_E_CORRUPT: the file is no witness's. */
+LOCH_STATUS loch_witness_read(struct loch_env *env, const char *path, struct loch_witness *out);
 /* Remembers it from now on; durable on return; `dir` holds `path` and is made when it is not
  * there. Does nothing when it is remembered already. */
 LOCH_STATUS loch_witness_note(struct loch_env *env, const char *dir, const char *path,
