@@ -267,13 +267,26 @@ void loch_manifest_witness_path(const char *data_dir, const struct loch_id *tena
              timeline != NULL ? "." : "", b, suffix);
 }
 
+/* With the version of the key that it is sealed under: a manifest that opens names it truly. */
+static loch_status witness_of(uint64_t generation, struct loch_slice sealed,
+                              struct loch_witness *out)
+{
+    struct loch_witness w = {.generation = generation};
+    struct loch_file_peek peek;
+    LOCH_TRY(loch_file_peek(sealed, &peek));
+    LOCH_TRY(loch_sha256(&sealed, 1, w.hash));
+    w.key_version = peek.key_version;
+    *out = w;
+    return LOCH_OK;
+}
+
 static loch_status witness_check(const struct loch_store *store, const struct loch_id *tenant,
                                  const struct loch_id *timeline, const char *name,
                                  uint64_t generation, struct loch_slice sealed)
 {
     char dir[LOCH_LAYER_PATH_BYTES], path[sizeof dir + 100];
-    struct loch_witness offered = {.generation = generation};
-    LOCH_TRY(loch_sha256(&sealed, 1, offered.hash));
+    struct loch_witness offered;
+    LOCH_TRY(witness_of(generation, sealed, &offered));
     loch_manifest_witness_path(store->dir, tenant, timeline, dir, path, "");
     return loch_witness_check(store->env, path, name, &offered);
 }
@@ -303,8 +316,8 @@ static void witness_note(const struct loch_store *store, const struct loch_id *t
                          const struct loch_id *timeline, uint64_t generation,
                          struct loch_slice sealed)
 {
-    struct loch_witness newest = {.generation = generation};
-    if (loch_is_ok(loch_sha256(&sealed, 1, newest.hash)))
+    struct loch_witness newest;
+    if (loch_is_ok(witness_of(generation, sealed, &newest)))
         note_newest(store, tenant, timeline, &newest);
     else
         loch_log_failure("cannot note which manifest is the newest");
@@ -312,7 +325,7 @@ static void witness_note(const struct loch_store *store, const struct loch_id *t
 
 void loch_manifest_note(const struct loch_store *store, const struct loch_manifest_note *note)
 {
-    struct loch_witness newest = {.generation = note->generation};
+    struct loch_witness newest = {.generation = note->generation, .key_version = note->key_version};
     memcpy(newest.hash, note->hash, sizeof newest.hash);
     note_newest(store, &note->tenant, NULL, &newest);
 }
@@ -436,6 +449,7 @@ static loch_status put_object(const struct loch_store *store, struct loch_keys *
     LOCH_TRY(loch_keys_wrap_key(keys, tenant, timeline != NULL ? timeline : &none,
                                 timeline != NULL ? LOCH_PURPOSE_PAGE : LOCH_PURPOSE_META, &key));
     loch_status st = loch_sealed_object_seal(&place, &key, plain, true, &sealed);
+    const uint32_t key_version = key.version;
     loch_wrap_key_fini(&key);
     struct loch_etag next = {0};
     doubt = doubt != NULL ? doubt : &unasked;
@@ -454,7 +468,8 @@ static loch_status put_object(const struct loch_store *store, struct loch_keys *
         doubt->any = !loch_is_ok(st) && st.code != LOCH_E_STALE && st.code != LOCH_E_EXISTS;
     }
     if (loch_is_ok(st) && later != NULL) {
-        *later = (struct loch_manifest_note){.tenant = *tenant, .generation = generation};
+        *later = (struct loch_manifest_note){
+            .tenant = *tenant, .generation = generation, .key_version = key_version};
         memcpy(later->hash, doubt->hash, sizeof later->hash);
     }
     if (loch_is_ok(st))

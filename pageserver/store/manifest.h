@@ -43,7 +43,7 @@ LOCH_STATUS loch_manifest_encode(const struct loch_manifest *m, struct loch_buf 
 LOCH_STATUS loch_manifest_decode(struct loch_slice bytes, struct loch_manifest *out);
 
 /* LOCH_E_NOT_FOUND, LOCH_E_CORRUPT, LOCH_E_DENIED; LOCH_E_STALE: an older one than this pageserver
- * has seen (loch/host/witness.h). */
+ * has seen (loch/host/witness.h). LOCH_E_CORRUPT also: under an older key than one it has seen. */
 LOCH_STATUS loch_manifest_get(const struct loch_store *store, struct loch_keys *keys,
                               const struct loch_id *tenant, const struct loch_id *timeline,
                               struct loch_manifest *out, struct loch_etag *etag);
@@ -107,6 +107,7 @@ LOCH_STATUS loch_tenant_manifest_put(const struct loch_store *store, struct loch
 struct loch_manifest_note {
     struct loch_id tenant;
     uint64_t generation;
+    uint32_t key_version; /* that it is sealed under */
     uint8_t hash[LOCH_WITNESS_HASH_BYTES];
 };
 /* The same, but that it is the newest is not noted yet when it returns: *later is for

@@ -2,9 +2,10 @@
  * it has seen: a store that is wound back, also while the daemon is down, is noticed.
  *
  * One small file for each object, text: generation, space, SHA-256 of the whole object in hex; of a
- * keyring a space and the version of the META KEK that its MAC is under (files from before have
- * none: any will do); newline. It is no secret and proves nothing against who can write this node's
- * own disk as well. Blocking; any thread; calls for one path do not overlap.
+ * keyring a space and the version of the META KEK that its MAC is under, of a manifest the version
+ * of the key that it is sealed under (files from before have none: any will do); newline. It is no
+ * secret and proves nothing against who can write this node's own disk as well. Blocking; any
+ * thread; calls for one path do not overlap.
  */
 #ifndef LOCH_HOST_WITNESS_H
 #define LOCH_HOST_WITNESS_H

@@ -618,6 +618,78 @@ static void a_manifest_is_noted_later_and_never_back(void **state)
     loch_buf_fini(&old);
 }
 
+static void put_back(struct site *s, const char *name, const struct loch_buf *bytes)
+{
+    struct loch_buf there = {0};
+    struct loch_etag etag = {0};
+    assert_ok(loch_objstore_get(s->store.objstore, name, 1u << 20, &there, &etag));
+    assert_ok(
+        loch_objstore_put_if_match(s->store.objstore, name, &etag, loch_buf_slice(bytes), NULL));
+    loch_buf_fini(&there);
+}
+
+/* Keys were stolen, and rotated. Who has them makes a manifest newer than the newest, which opens:
+ * they are RETIRED. But one under a newer key was seen. */
+static void a_newer_manifest_of_an_older_key_is_refused(void **state)
+{
+    struct site *s = *state;
+    static const struct loch_id none;
+    struct loch_tenant_manifest m = {.generation = 3, .tenant = s->tenant}, back = {0};
+    struct loch_etag etag = {0};
+    struct loch_buf forged = {0}, right = {0};
+    struct loch_rotation_report report;
+    char name[LOCH_OBJECT_NAME_MAX], id[LOCH_ID_TEXT_BYTES];
+    snprintf(m.name, sizeof m.name, "acme");
+    snprintf(name, sizeof name, "tenants/%s/manifest", loch_id_format(&s->tenant, id));
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag, NULL));
+    assert_ok(loch_objstore_get(s->store.objstore, name, 1u << 20, &forged, &etag));
+    loch_manifest_forget(&s->store, &s->tenant, NULL);
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_KEK, &report));
+    m.generation = 2;
+    assert_ok(loch_tenant_manifest_put(&s->store, s->keys, &m, &etag, NULL));
+    assert_ok(loch_objstore_get(s->store.objstore, name, 1u << 20, &right, &etag));
+    put_back(s, name, &forged);
+    assert_code(loch_tenant_manifest_get(&s->store, s->keys, &s->tenant, &back, &etag),
+                LOCH_E_CORRUPT);
+    assert_non_null(strstr(loch_error_text(), "version 1"));
+    put_back(s, name, &right); /* the forged one was not noted as the newest */
+    assert_ok(loch_tenant_manifest_get(&s->store, s->keys, &s->tenant, &back, &etag));
+    assert_int_equal(back.generation, 2);
+    loch_tenant_manifest_fini(&back);
+    loch_buf_fini(&forged);
+    loch_buf_fini(&right);
+}
+
+static void so_is_a_timelines(void **state)
+{
+    struct site *s = *state;
+    static const struct loch_id none;
+    struct loch_timeline *t = with_pages(s);
+    const struct loch_id id = loch_timeline_info(t)->timeline;
+    struct loch_manifest m = {0}, back = {0};
+    struct loch_etag etag = {0};
+    struct loch_buf forged = {0};
+    struct loch_rotation_report report;
+    char name[LOCH_OBJECT_NAME_MAX], a[LOCH_ID_TEXT_BYTES], b[LOCH_ID_TEXT_BYTES];
+    snprintf(name, sizeof name, "tenants/%s/timelines/%s/manifest", loch_id_format(&s->tenant, a),
+             loch_id_format(&id, b));
+    assert_ok(loch_manifest_get(&s->store, s->keys, &s->tenant, &id, &m, &etag));
+    m.generation += 2;
+    assert_ok(loch_manifest_put(&s->store, s->keys, &m, &etag));
+    assert_ok(loch_objstore_get(s->store.objstore, name, 1u << 20, &forged, &etag));
+    loch_manifest_forget(&s->store, &s->tenant, &id);
+    assert_ok(loch_keys_rotate(s->keys, &s->tenant, &none, LOCH_ROTATE_TK, &report));
+    m.generation--;
+    assert_ok(loch_manifest_put(&s->store, s->keys, &m, &etag));
+    put_back(s, name, &forged);
+    assert_code(loch_manifest_get(&s->store, s->keys, &s->tenant, &id, &back, &etag),
+                LOCH_E_CORRUPT);
+    assert_non_null(strstr(loch_error_text(), "version 1"));
+    loch_manifest_fini(&m);
+    loch_buf_fini(&forged);
+    loch_timeline_release(t);
+}
+
 static void cut_manifests_are_corrupt(void **state)
 {
     struct site *s = *state;
@@ -706,6 +778,8 @@ int main(void)
         WITH_SITE(tenant_manifests_round_trip),
         WITH_SITE(an_older_manifest_is_refused),
         WITH_SITE(a_manifest_is_noted_later_and_never_back),
+        WITH_SITE(a_newer_manifest_of_an_older_key_is_refused),
+        WITH_SITE(so_is_a_timelines),
         cmocka_unit_test(a_tenant_manifest_of_format_2_is_read),
         WITH_SITE(cut_manifests_are_corrupt),
         cmocka_unit_test(names),
