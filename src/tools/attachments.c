@@ -12,11 +12,6 @@ struct search {
     json_t *found;
 };
 
-static void note_path(const struct loch_cluster *c, const char *name, char path[700])
-{
-    (void)snprintf(path, 700, "%s/computes/%s.json", c->dir, name);
-}
-
 static loch_status look_at(struct loch_cluster *c, const char *name, void *arg)
 {
     const struct search *s = arg;
@@ -24,7 +19,7 @@ static loch_status look_at(struct loch_cluster *c, const char *name, void *arg)
     json_t *note = NULL;
     pid_t pid;
 
-    note_path(c, name, path);
+    loch_compute_note_path(c, name, path);
     LOCH_TRY(loch_json_read(path, &note));
     if ((strcmp(loch_field(note, "tenant"), s->tenant) == 0 ||
          strcmp(loch_field(note, "tenant_id"), s->tenant) == 0) &&
@@ -96,7 +91,7 @@ static loch_status move_one(struct loch_cluster *c, const char *name, void *arg)
     bool changed = false;
     loch_status st = LOCH_OK;
 
-    note_path(c, name, path);
+    loch_compute_note_path(c, name, path);
     LOCH_TRY(loch_json_read(path, &note));
     for (size_t i = 0; i < 2 && strcmp(loch_field(note, "tenant"), m->tenant) == 0; i++) {
         if (strcmp(loch_field(note, fields[i]), m->branch) != 0)
@@ -133,7 +128,7 @@ void loch_attached_forget(const struct loch_cluster *c, const char *name)
     char path[700];
 
     loch_compute_sweep(c, name, true); /* without its note nobody would */
-    note_path(c, name, path);
+    loch_compute_note_path(c, name, path);
     (void)unlink(path);
     (void)snprintf(path, sizeof path, "%s/conf/compute-%s.ini", c->dir, name);
     (void)unlink(path);

@@ -133,7 +133,7 @@ static void remove_all(const struct ingest *run)
     const char *const drop[] = {"branch", "delete", run->name, NULL};
     char note[700];
 
-    (void)snprintf(note, sizeof note, "%s/computes/%s.json", run->order->cluster->dir, run->name);
+    loch_compute_note_path(run->order->cluster, run->name, note);
     if (access(note, F_OK) == 0 && !loch_is_ok(loch_command(run, stop)))
         (void)fprintf(stderr, "warning: compute %s stays: %s\n", run->name, loch_error_text());
     if (!loch_is_ok(loch_command(run, drop)))
@@ -147,7 +147,7 @@ static loch_status find_url(struct ingest *run)
     char path[700], password[128] = "";
     json_t *note = NULL;
 
-    (void)snprintf(path, sizeof path, "%s/computes/%s.json", c->dir, run->name);
+    loch_compute_note_path(c, run->name, path);
     LOCH_TRY(loch_json_read(path, &note));
     const int port = (int)json_integer_value(json_object_get(note, "port"));
     json_decref(note);

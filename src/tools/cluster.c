@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,24 +54,36 @@ bool loch_write_all(int fd, const char *text, size_t len)
     return true;
 }
 
-loch_status loch_text_write(const char *path, const char *text, mode_t mode)
+loch_status loch_text_replace(const char *path, const char *text, mode_t mode,
+                              const struct stat *was)
 {
-    char tmp[720];
+    char tmp[PATH_MAX + 32];
 
     /* another command may write the same file */
     (void)snprintf(tmp, sizeof tmp, "%s.%d.tmp", path, (int)getpid());
     (void)unlink(tmp);
-    int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    const int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     if (fd < 0)
         return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", tmp, strerror(errno));
-    const bool ok =
-        loch_write_all(fd, text, strlen(text)) && fsync(fd) == 0 && rename(tmp, path) == 0;
+    bool ok = was->st_mode == 0 ||
+              (fchown(fd, was->st_uid, was->st_gid) == 0 && fchmod(fd, was->st_mode & 07777) == 0);
+    ok = ok && loch_write_all(fd, text, strlen(text)) && fsync(fd) == 0 && rename(tmp, path) == 0;
     const int why = errno;
     (void)close(fd);
     if (ok)
         return LOCH_OK;
     (void)unlink(tmp);
-    return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", path, strerror(why));
+    return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s; it is left as it was", path, strerror(why));
+}
+
+loch_status loch_text_write(const char *path, const char *text, mode_t mode)
+{
+    return loch_text_replace(path, text, mode, &(struct stat){0});
+}
+
+void loch_compute_note_path(const struct loch_cluster *c, const char *name, char path[static 700])
+{
+    (void)snprintf(path, 700, "%s/computes/%s.json", c->dir, name);
 }
 
 loch_status loch_json_write(const char *path, const json_t *value, mode_t mode)

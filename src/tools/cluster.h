@@ -30,6 +30,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #define LOCH_SAFEKEEPERS     3 /* of a new cluster */
@@ -156,7 +157,14 @@ const char *loch_log_tail(const struct loch_cluster *c, const char *name, char *
 LOCH_STATUS loch_json_write(const char *path, const json_t *value, mode_t mode);
 /* LOCH_E_NOT_FOUND when there is none. The caller decrefs *out. */
 LOCH_STATUS loch_json_read(const char *path, json_t **out);
+/* Beside the file, synced, then renamed into its place: after a failure it is left as it was. */
 LOCH_STATUS loch_text_write(const char *path, const char *text, mode_t mode);
+/* The same with the owner and mode of the file that is replaced, `was`, whose reader may be another
+ * user. st_mode 0: there is none, and it gets `mode`. */
+LOCH_STATUS loch_text_replace(const char *path, const char *text, mode_t mode,
+                              const struct stat *was);
+/* D/computes/NAME.json: what a compute is, as `loch compute start` was told. */
+void loch_compute_note_path(const struct loch_cluster *c, const char *name, char path[static 700]);
 /* False: not all of it was written, and errno says why. */
 bool loch_write_all(int fd, const char *text, size_t len);
 /* Makes a directory with exactly that mode, whatever the umask, and its parents; one that is there

@@ -146,7 +146,7 @@ static loch_status bring_up_one(struct loch_cluster *c, const char *name, void *
     json_t *note = NULL;
     char path[700];
 
-    (void)snprintf(path, sizeof path, "%s/computes/%s.json", c->dir, name);
+    loch_compute_note_path(c, name, path);
     if (loch_compute_heed_fencing(c, name))
         loch_progress("compute %s stays down: another compute has taken over its branch (loch "
                       "compute start %s takes it back)",

@@ -23,11 +23,6 @@
 #define DARK_TIMEOUT_MS  3000  /* a key that has just come back is with all daemons by then */
 #define HARD_TIMEOUT_MS  15000 /* the agent kills a server that does not heed it after 5 s */
 
-static void note_path(const struct loch_cluster *c, const char *name, char *path, size_t len)
-{
-    (void)snprintf(path, len, "%s/computes/%s.json", c->dir, name);
-}
-
 static void process_name(const char *name, char out[80])
 {
     (void)snprintf(out, 80, "compute-%s", name);
@@ -71,7 +66,7 @@ void loch_compute_sweep(const struct loch_cluster *c, const char *name, bool kep
     int lock = -1;
     pid_t pid;
 
-    note_path(c, name, path, sizeof path);
+    loch_compute_note_path(c, name, path);
     process_name(name, proc);
     if (access(path, F_OK) != 0 || loch_process_alive(c, proc, &pid) ||
         !loch_is_ok(loch_json_read(path, &note)))
@@ -121,7 +116,7 @@ loch_status loch_compute_describe(struct loch_cluster *c, const char *name, json
     const char *pgdata = "";
     int wire_epoch = 0;
 
-    note_path(c, name, path, sizeof path);
+    loch_compute_note_path(c, name, path);
     LOCH_TRY(loch_json_read(path, &note));
     process_name(name, proc);
     if (loch_process_alive(c, proc, &pid)) {
@@ -162,7 +157,7 @@ static loch_status check_port_use(struct loch_cluster *c, const char *name, void
     char path[700];
     json_t *note = NULL;
 
-    note_path(c, name, path, sizeof path);
+    loch_compute_note_path(c, name, path);
     LOCH_TRY(loch_json_read(path, &note));
     use->taken = use->taken || json_int(note, "port") == use->port;
     json_decref(note);
@@ -284,7 +279,7 @@ static loch_status write_note(struct loch_cluster *c, const struct loch_options 
     struct loch_id id;
     int port = 0;
 
-    note_path(c, name, path, sizeof path);
+    loch_compute_note_path(c, name, path);
     if (access(path, F_OK) == 0) { /* another command was faster */
         LOCH_TRY(check_same(o, path, name));
         return move_port(c, o, path, name);
@@ -479,7 +474,7 @@ loch_status loch_compute_bring_up(struct loch_cluster *c, const char *name, json
     pid_t pid;
     loch_status st = LOCH_OK;
 
-    note_path(c, name, path, sizeof path);
+    loch_compute_note_path(c, name, path);
     LOCH_TRY(loch_json_read(path, &note));
     process_name(name, proc);
     bool mine = !loch_process_alive(c, proc, &pid);
@@ -506,7 +501,7 @@ loch_status loch_compute_want(struct loch_cluster *c, const char *name, bool wan
     char path[700];
     json_t *note = NULL;
 
-    note_path(c, name, path, sizeof path);
+    loch_compute_note_path(c, name, path);
     if (access(path, F_OK) != 0)
         return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no compute %s (see loch compute list)", name);
     LOCH_TRY(loch_json_read(path, &note));
@@ -527,7 +522,7 @@ static loch_status take_down(struct loch_cluster *c, const char *name, bool imme
     json_t *note = NULL;
     loch_status st = LOCH_OK;
 
-    note_path(c, name, path, sizeof path);
+    loch_compute_note_path(c, name, path);
     LOCH_TRY(loch_json_read(path, &note));
     process_name(name, proc);
     if (loch_process_alive(c, proc, &pid)) {
@@ -555,7 +550,7 @@ static pid_t unnoted(const struct loch_cluster *c, const char *name)
     char path[700];
     json_t *note = NULL;
 
-    note_path(c, name, path, sizeof path);
+    loch_compute_note_path(c, name, path);
     if (!loch_is_ok(loch_json_read(path, &note)))
         return 0;
     const pid_t pid = loch_process_holder(loch_field(note, "scratch"));
@@ -670,7 +665,7 @@ static loch_status compute_start(struct loch_cluster *c, const struct loch_optio
         return LOCH_FAIL(LOCH_E_INVALID,
                          "--at wants --read-only; to write from there on make a branch "
                          "(loch branch create NAME --at ...) and start a compute on it");
-    note_path(c, name, path, sizeof path);
+    loch_compute_note_path(c, name, path);
     if (access(path, F_OK) == 0)
         LOCH_TRY(check_known(c, o, path, name));
     else

@@ -76,7 +76,7 @@ static loch_status end_later(const struct loch_cluster *c, const char *compute, 
     loch_progress("warning: %s: the branch of compute %s goes at the next `loch up`",
                   loch_error_text(), compute);
     json_object_set_new(unwanted, "wanted", json_false());
-    (void)snprintf(path, sizeof path, "%s/computes/%s.json", c->dir, compute);
+    loch_compute_note_path(c, compute, path);
     const loch_status st = loch_json_write(path, unwanted, 0600);
     json_decref(unwanted);
     return st;

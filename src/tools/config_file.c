@@ -7,13 +7,11 @@
 #include "cluster.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define NAME_BYTES     64u /* sections and settings have short names */
 #define FILE_BYTES_MAX (1u << 20)
@@ -140,28 +138,6 @@ static loch_status read_old(const char *path, char **text, struct stat *was)
     return LOCH_OK;
 }
 
-/* was: the file that is replaced, whose reader may be another user; mode 0: there is none. */
-static loch_status replace(const char *path, const char *text, mode_t mode, const struct stat *was)
-{
-    char tmp[PATH_MAX + 32];
-
-    (void)snprintf(tmp, sizeof tmp, "%s.%d.tmp", path, (int)getpid());
-    (void)unlink(tmp);
-    const int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-    if (fd < 0)
-        return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s", tmp, strerror(errno));
-    bool ok = was->st_mode == 0 ||
-              (fchown(fd, was->st_uid, was->st_gid) == 0 && fchmod(fd, was->st_mode & 07777) == 0);
-    ok = ok && loch_write_all(fd, text, strlen(text)) && fsync(fd) == 0;
-    ok = ok && rename(tmp, path) == 0;
-    const int why = errno;
-    (void)close(fd);
-    if (ok)
-        return LOCH_OK;
-    (void)unlink(tmp);
-    return LOCH_FAIL(LOCH_E_IO, "cannot write %s: %s; it is left as it was", path, strerror(why));
-}
-
 loch_status loch_config_file_write(const char *path, const char *text, mode_t mode,
                                    const struct loch_config_ours *ours)
 {
@@ -177,7 +153,7 @@ loch_status loch_config_file_write(const char *path, const char *text, mode_t mo
         path = real;
     LOCH_TRY_OUT(st, read_old(path, &old, &was));
     if (old[0] == '\0') { /* none, or what a write that failed once left */
-        st = replace(path, text, mode, &was);
+        st = loch_text_replace(path, text, mode, &was);
         goto out;
     }
     f = open_memstream(&merged, &len);
@@ -188,7 +164,7 @@ loch_status loch_config_file_write(const char *path, const char *text, mode_t mo
         goto out;
     }
     if (strcmp(old, merged) != 0)
-        st = replace(path, merged, mode, &was);
+        st = loch_text_replace(path, merged, mode, &was);
 out:
     free(merged);
     free(old);

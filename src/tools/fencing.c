@@ -11,11 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static void note_path(const struct loch_cluster *c, const char *name, char path[700])
-{
-    (void)snprintf(path, 700, "%s/computes/%s.json", c->dir, name);
-}
-
 static bool is_wanted(const json_t *note)
 {
     return json_is_true(json_object_get(note, "wanted"));
@@ -43,7 +38,7 @@ static loch_status note_fenced(const struct loch_cluster *c, const char *name, j
 {
     char path[700];
 
-    note_path(c, name, path);
+    loch_compute_note_path(c, name, path);
     json_object_set_new(note, "wanted", json_false());
     if (agent != NULL)
         json_object_set(note, "fenced_agent", json_object_get(agent, "pid"));
@@ -58,7 +53,7 @@ bool loch_compute_heed_fencing(const struct loch_cluster *c, const char *name)
     json_t *agent = NULL;
     pid_t pid;
 
-    note_path(c, name, path);
+    loch_compute_note_path(c, name, path);
     (void)snprintf(proc, sizeof proc, "compute-%s", name);
     if (loch_process_alive(c, proc, &pid) || !loch_is_ok(loch_json_read(path, &note)))
         return false;
@@ -92,7 +87,7 @@ static loch_status take_over_from(struct loch_cluster *c, const char *name, void
 
     if (strcmp(name, t->name) == 0)
         return LOCH_OK;
-    note_path(c, name, path);
+    loch_compute_note_path(c, name, path);
     LOCH_TRY(loch_json_read(path, &note));
     if (is_wanted(note) && same_branch(note, t->note)) {
         loch_progress("compute %s has taken over the branch of compute %s, which `loch up` does "

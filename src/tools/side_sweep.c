@@ -34,7 +34,7 @@ static loch_status look_at(struct loch_cluster *c, const char *name, void *arg)
     char path[700];
     json_t *note = NULL;
 
-    (void)snprintf(path, sizeof path, "%s/computes/%s.json", c->dir, name);
+    loch_compute_note_path(c, name, path);
     LOCH_TRY(loch_json_read(path, &note));
     o->found = o->found || (strcmp(loch_field(note, "tenant_id"), o->tenant) == 0 &&
                             strcmp(loch_field(note, "branch"), o->branch) == 0);
