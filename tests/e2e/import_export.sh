@@ -155,7 +155,7 @@ until more || dead "$importing"; do :; done # without a pause: it may be short
 kill -9 "$(daemon_pid pageserver)"
 wait "$importing" && fail "an import without its pageserver ended well"
 "$LOCH" up >/dev/null 2>&1 || fail "up again"
-grep -q "removing what was made of tenant .* before its creation was cut short" "$DIR/log/pageserver.log" || fail "nothing says that it is removed"
+grep -q "removing what is left of tenant .*, whose creation or removal was cut short" "$DIR/log/pageserver.log" || fail "nothing says that it is removed"
 for d in "$DIR/pageserver/tenants" "$DIR/store/tenants"; do
     [ "$(find "$d" -type f ! -name .lock -printf '%P\n' | cut -d/ -f1 | sort -u | wc -l)" = 3 ] || fail "something of it stays: $(find "$d" -type f | tail -20)"
 done
