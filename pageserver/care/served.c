@@ -434,10 +434,11 @@ struct flush_job {
     struct loch_failure result;
 };
 
+/* One layer at a time: whoever waits for memory need not wait for all of it. */
 static void flush_work(void *arg)
 {
     struct flush_job *job = arg;
-    loch_failure_set(&job->result, loch_timeline_flush(job->served->timeline));
+    loch_failure_set(&job->result, loch_timeline_flush_oldest(job->served->timeline));
 }
 
 static void flush_done(void *arg)

@@ -53,11 +53,13 @@ LOCH_STATUS loch_layer_write(const struct loch_store *store, struct loch_keys *k
                              const struct loch_timeline_info *info, struct loch_mem_layer *mem,
                              const struct loch_imager *imager, struct loch_layer_desc *out);
 
-/* The same as several files at once, each of a stretch of the keys: at most store->flush_parts,
- * each of flush_part_bytes of memory or more. */
+/* The same as several files at once, each of a stretch of the keys: with how many to begin, at most
+ * store->flush_parts, each of flush_part_bytes of memory or more. */
 size_t loch_layer_parts(const struct loch_store *store, const struct loch_mem_layer *mem);
-/* As loch_layer_write, as at most `parts` files (1 to LOCH_FLUSH_PARTS_MAX), by key; imagers: one
- * for each part, or NULL. *count: how many there are. A failure leaves none. */
+/* As loch_layer_write, as `parts` files to begin with (1 to LOCH_FLUSH_PARTS_MAX, a thread each),
+ * by key; imagers: one for each of them, or NULL. A thread that is done goes on with half of what
+ * is left of another's, as one more file. `out` has room for LOCH_FLUSH_PARTS_MAX, *count: how many
+ * there are, at most twice `parts`. A failure leaves none. */
 LOCH_STATUS loch_layer_write_parts(const struct loch_store *store, struct loch_keys *keys,
                                    const struct loch_timeline_info *info,
                                    struct loch_mem_layer *mem, const struct loch_imager *imagers,

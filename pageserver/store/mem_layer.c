@@ -1,14 +1,11 @@
-/* A layer in memory: an arena of bytes, an array of version nodes chained per key (newest first),
- * and a hash of keys. The lock guards the arrays, which move when they grow; the arena's chunks
- * never do. */
+/* A layer in memory: an arena of bytes, a list of version nodes chained per key (newest first), and
+ * a hash of keys. The lock guards all but the arena's chunks, which never move. */
 #include "mem_layer.h"
 
-#include "chunk.h"
+#include "nodes.h"
 
 #include "loch/base/check.h"
-#include "loch/base/large.h"
 
-#include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -16,25 +13,13 @@
 /* Chunks grow from the least to the most: a branch that has one small value open is not to cost a
  * megabyte. A quarter of the most and more has a chunk of its own. */
 #define CHUNK_LEAST_BYTES ((size_t)4 << 10)
-#define NODES_LEAST       16u
 #define KEYS_LEAST        16u
 #define TABLE_LEAST       64u
-#define NONE              UINT32_MAX
+#define NONE              LOCH_NODE_NONE
 /* The way to an old version passes over so many newer ones of its key at a time, and over the
  * square of that: a step is a cache line, and nothing is touched for it when a version is put. */
 #define MARK_EVERY 64u
 #define KEYS_MOST  (1u << 28)
-
-struct node {
-    loch_lsn lsn, start_lsn;
-    const uint8_t *data;
-    uint32_t len;
-    uint32_t older;    /* node of the same key, or NONE */
-    uint32_t mark;     /* one further down, or NONE */
-    uint32_t key : 28; /* index of it */
-    uint32_t kind : 4;
-};
-static_assert(sizeof(struct node) == 40, "one for each version in memory");
 
 struct slot_key {
     struct loch_key key;
@@ -53,8 +38,7 @@ struct loch_mem_layer {
     uint8_t *at; /* free space of the newest ordinary chunk */
     size_t left;
     size_t chunk_bytes; /* of the newest ordinary chunk; 0: none yet */
-    struct node *nodes;
-    uint32_t node_count, node_cap;
+    struct loch_nodes nodes;
     struct slot_key *keys;
     uint32_t key_count, key_cap;
     uint32_t *table; /* index into keys, or NONE; a power of two, at most half full */
@@ -90,7 +74,7 @@ static void give_up_memory(struct loch_mem_layer *layer)
         loch_chunk_destroy(layer->chunks);
         layer->chunks = next;
     }
-    free(layer->nodes);
+    loch_nodes_fini(&layer->nodes);
     free(layer->keys);
     free(layer->table);
 }
@@ -121,7 +105,7 @@ size_t loch_mem_layer_bytes(const struct loch_mem_layer *layer)
 
 size_t loch_mem_layer_versions(const struct loch_mem_layer *layer)
 {
-    return layer->node_count;
+    return layer->nodes.count;
 }
 
 void loch_mem_layer_freeze(struct loch_mem_layer *layer, loch_lsn end_lsn)
@@ -238,16 +222,10 @@ static loch_status rehash(struct loch_mem_layer *layer)
 /* Room for one more node and one more key. */
 static loch_status reserve(struct loch_mem_layer *layer)
 {
-    if (layer->node_count == layer->node_cap) {
-        uint32_t cap = layer->node_cap == 0 ? NODES_LEAST : layer->node_cap * 2;
-        struct node *nodes = cap == 0 ? NULL : reallocarray(layer->nodes, cap, sizeof *nodes);
-        if (nodes == NULL)
-            return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for %u versions", cap);
-        count_bytes(layer, (cap - layer->node_cap) * sizeof *nodes);
-        loch_large_pages(nodes, cap * sizeof *nodes);
-        layer->nodes = nodes;
-        layer->node_cap = cap;
-    }
+    size_t more = 0;
+    LOCH_TRY(loch_nodes_reserve(&layer->nodes, &more));
+    if (more > 0)
+        count_bytes(layer, more);
     if (layer->key_count == layer->key_cap) {
         uint32_t cap = layer->key_cap == 0 ? KEYS_LEAST : layer->key_cap * 2;
         struct slot_key *keys =
@@ -306,19 +284,19 @@ static loch_status put_locked(struct loch_mem_layer *layer, const struct loch_ke
                 (struct slot_key){.key = keys[i], .newest = NONE, .mark = NONE, .great = NONE};
             layer->table[slot] = k;
         }
-        layer->nodes[layer->node_count] = (struct node){
+        struct loch_node *node = loch_node_at(&layer->nodes, layer->nodes.count);
+        *node = (struct loch_node){
             .lsn = version->lsn,
             .start_lsn = version->start_lsn,
             .data = data,
             .len = (uint32_t)version->bytes.len,
             .older = layer->keys[k].newest,
-            .mark = take_mark(&layer->keys[k], layer->node_count),
+            .mark = take_mark(&layer->keys[k], layer->nodes.count),
             .key = k & (KEYS_MOST - 1),
             .kind = (kinds != NULL ? kinds[i] : (uint32_t)version->kind) & 15u,
         };
-        count_chain(&layer->keys[k], (enum loch_version_kind)layer->nodes[layer->node_count].kind,
-                    version->bytes.len);
-        layer->keys[k].newest = layer->node_count++;
+        count_chain(&layer->keys[k], (enum loch_version_kind)node->kind, version->bytes.len);
+        layer->keys[k].newest = layer->nodes.count++;
         if (chains != NULL)
             chains[i] = (struct loch_mem_chain){layer->keys[k].chain, layer->keys[k].chain_known};
     }
@@ -354,24 +332,25 @@ LOCH_STATUS loch_mem_layer_put(struct loch_mem_layer *layer, const struct loch_k
 /* The key's marks and chain, from the versions that it has. */
 static void count_again(const struct loch_mem_layer *layer, struct slot_key *key)
 {
-    const struct node *nodes = layer->nodes;
+    const struct loch_node *node;
     uint64_t bytes = 0;
     bool base = false;
     uint32_t left = key->count;
     key->mark = key->great = NONE;
     key->chain = (struct loch_chain){0};
-    for (uint32_t n = key->newest; n != NONE && (!base || key->great == NONE); n = nodes[n].older) {
-        const bool record = nodes[n].kind != LOCH_VERSION_VALUE;
+    for (uint32_t n = key->newest; n != NONE && (!base || key->great == NONE); n = node->older) {
+        node = loch_node_at(&layer->nodes, n);
+        const bool record = node->kind != LOCH_VERSION_VALUE;
         left--;
         if (left % MARK_EVERY == 0 && key->mark == NONE)
             key->mark = n;
         if (left % (MARK_EVERY * MARK_EVERY) == 0 && key->great == NONE)
             key->great = n;
         if (!base && record) {
-            bytes += nodes[n].len;
+            bytes += node->len;
             key->chain.records++;
         }
-        base = base || !record || nodes[n].kind == LOCH_VERSION_RECORD_INIT;
+        base = base || !record || node->kind == LOCH_VERSION_RECORD_INIT;
     }
     key->chain.bytes = (uint32_t)loch_min_u64(UINT32_MAX, bytes);
     key->chain_known = base;
@@ -380,14 +359,15 @@ static void count_again(const struct loch_mem_layer *layer, struct slot_key *key
 /* Keys and versions lie in the order in which they came. */
 static void take_back_locked(struct loch_mem_layer *layer, loch_lsn lsn)
 {
-    const uint32_t nodes = layer->node_count, keys = layer->key_count;
-    while (layer->node_count > 0 && layer->nodes[layer->node_count - 1].lsn > lsn) {
-        const struct node *node = &layer->nodes[--layer->node_count];
+    struct loch_nodes *nodes = &layer->nodes;
+    const uint32_t count = nodes->count, keys = layer->key_count;
+    while (nodes->count > 0 && loch_node_at(nodes, nodes->count - 1)->lsn > lsn) {
+        const struct loch_node *node = loch_node_at(nodes, --nodes->count);
         layer->keys[node->key].newest = node->older;
         layer->keys[node->key].count--;
     }
-    for (uint32_t n = layer->node_count; n < nodes; n++)
-        count_again(layer, &layer->keys[layer->nodes[n].key]);
+    for (uint32_t n = nodes->count; n < count; n++)
+        count_again(layer, &layer->keys[loch_node_at(nodes, n)->key]);
     while (layer->key_count > 0 && layer->keys[layer->key_count - 1].count == 0)
         layer->key_count--;
     if (layer->key_count < keys)
@@ -397,12 +377,11 @@ static void take_back_locked(struct loch_mem_layer *layer, loch_lsn lsn)
 static void empty_locked(struct loch_mem_layer *layer)
 {
     give_up_memory(layer);
-    layer->nodes = NULL;
     layer->keys = NULL;
     layer->table = NULL;
     layer->at = NULL;
     layer->left = layer->chunk_bytes = 0;
-    layer->node_cap = layer->key_cap = layer->table_size = 0;
+    layer->key_cap = layer->table_size = 0;
     atomic_store_explicit(&layer->bytes, 0, memory_order_relaxed);
 }
 
@@ -412,14 +391,14 @@ void loch_mem_layer_take_back(struct loch_mem_layer *layer, loch_lsn lsn)
     pthread_rwlock_wrlock(&layer->lock);
     take_back_locked(layer, lsn);
     layer->newest_lsn = loch_min_u64(layer->newest_lsn, lsn);
-    if (layer->node_count == 0)
+    if (layer->nodes.count == 0)
         empty_locked(layer);
     pthread_rwlock_unlock(&layer->lock);
 }
 
 /* ---- reading ---- */
 
-static struct loch_version node_version(const struct node *node)
+static struct loch_version node_version(const struct loch_node *node)
 {
     return (struct loch_version){.lsn = node->lsn,
                                  .start_lsn = node->start_lsn,
@@ -431,11 +410,12 @@ static struct loch_version node_version(const struct node *node)
 static uint32_t find_node(const struct loch_mem_layer *layer, uint32_t newest, loch_lsn lsn,
                           uint64_t *passed)
 {
-    const struct node *nodes = layer->nodes;
+    const struct loch_nodes *nodes = &layer->nodes;
     uint32_t n = newest;
-    for (; n != NONE && nodes[n].lsn > lsn; (*passed)++) {
-        const uint32_t mark = nodes[n].mark;
-        n = mark != NONE && nodes[mark].lsn > lsn ? mark : nodes[n].older;
+    for (; n != NONE && loch_node_at(nodes, n)->lsn > lsn; (*passed)++) {
+        const struct loch_node *node = loch_node_at(nodes, n);
+        const bool far = node->mark != NONE && loch_node_at(nodes, node->mark)->lsn > lsn;
+        n = far ? node->mark : node->older;
     }
     return n;
 }
@@ -449,8 +429,9 @@ static loch_status collect_locked(const struct loch_mem_layer *layer, const stru
     if (k == NONE)
         return LOCH_OK;
     uint32_t n = find_node(layer, layer->keys[k].newest, lsn, &out->passed);
-    for (; n != NONE; n = layer->nodes[n].older) {
-        const struct node *node = &layer->nodes[n];
+    const struct loch_node *node;
+    for (; n != NONE; n = node->older) {
+        node = loch_node_at(&layer->nodes, n);
         if (node->lsn < floor)
             return LOCH_OK;
         struct loch_version v = node_version(node);
@@ -568,18 +549,19 @@ static void scan_order(struct loch_mem_scan *s, uint32_t *ranks)
     qsort(s->keys, s->count, sizeof *s->keys, compare_ranked);
     for (uint32_t i = 0; i < s->count; i++)
         ranks[s->keys[i].index] = i;
-    for (uint32_t n = 0; n < layer->node_count; n++) {
-        const uint32_t rank = ranks[layer->nodes[n].key];
+    for (uint32_t n = 0; n < layer->nodes.count; n++) {
+        const struct loch_node *node = loch_node_at(&layer->nodes, n);
+        const uint32_t rank = ranks[node->key];
         s->starts[rank + 1]++;
-        s->bytes[rank] += layer->nodes[n].len + sizeof layer->nodes[n];
+        s->bytes[rank] += node->len + sizeof *node;
     }
     for (uint32_t i = 0; i < s->count; i++)
         s->starts[i + 1] += s->starts[i];
-    for (uint32_t n = 0; n < layer->node_count; n++) /* the oldest to the end */
-        s->nodes[--s->starts[ranks[layer->nodes[n].key] + 1]] = n;
+    for (uint32_t n = 0; n < layer->nodes.count; n++) /* the oldest to the end */
+        s->nodes[--s->starts[ranks[loch_node_at(&layer->nodes, n)->key] + 1]] = n;
     /* what was the end of each is its start now */
     memmove(s->starts, s->starts + 1, s->count * sizeof *s->starts);
-    s->starts[s->count] = layer->node_count;
+    s->starts[s->count] = layer->nodes.count;
 }
 
 LOCH_STATUS loch_mem_scan_create(const struct loch_mem_layer *layer, struct loch_mem_scan **out)
@@ -594,7 +576,7 @@ LOCH_STATUS loch_mem_scan_create(const struct loch_mem_layer *layer, struct loch
     s->count = layer->key_count;
     s->keys = calloc(count + 1, sizeof *s->keys);
     s->starts = calloc(count + 1, sizeof *s->starts);
-    s->nodes = calloc((size_t)layer->node_count + 1, sizeof *s->nodes);
+    s->nodes = calloc((size_t)layer->nodes.count + 1, sizeof *s->nodes);
     s->bytes = calloc(count + 1, sizeof *s->bytes);
     if (ranks == NULL || s->keys == NULL || s->starts == NULL || s->nodes == NULL ||
         s->bytes == NULL) {
@@ -632,12 +614,12 @@ const struct loch_key *loch_mem_scan_key(const struct loch_mem_scan *scan, size_
 
 static void fetch_ahead(const struct loch_mem_scan *s, uint32_t at)
 {
-    const struct node *nodes = s->layer->nodes;
+    const struct loch_nodes *nodes = &s->layer->nodes;
     const uint32_t left = s->starts[s->count] - at;
     if (left > FETCH_AHEAD)
-        __builtin_prefetch(&nodes[s->nodes[at + FETCH_AHEAD]]);
+        __builtin_prefetch(loch_node_at(nodes, s->nodes[at + FETCH_AHEAD]));
     if (left > FETCH_AHEAD / 2)
-        __builtin_prefetch(nodes[s->nodes[at + FETCH_AHEAD / 2]].data);
+        __builtin_prefetch(loch_node_at(nodes, s->nodes[at + FETCH_AHEAD / 2])->data);
 }
 
 LOCH_STATUS loch_mem_scan_history(const struct loch_mem_scan *scan, size_t i,
@@ -645,7 +627,8 @@ LOCH_STATUS loch_mem_scan_history(const struct loch_mem_scan *scan, size_t i,
 {
     LOCH_ASSERT(i < scan->count);
     for (uint32_t at = scan->starts[i]; at < scan->starts[i + 1]; at++) {
-        const struct loch_version v = node_version(&scan->layer->nodes[scan->nodes[at]]);
+        const struct loch_version v =
+            node_version(loch_node_at(&scan->layer->nodes, scan->nodes[at]));
         fetch_ahead(scan, at);
         LOCH_TRY(loch_versions_add(out, &v));
     }
@@ -667,4 +650,17 @@ size_t loch_mem_scan_divide(const struct loch_mem_scan *scan, size_t parts, size
     }
     ends[n++] = scan->count;
     return n;
+}
+
+uint64_t loch_mem_scan_halve(const struct loch_mem_scan *scan, size_t begin, size_t end,
+                             size_t *middle)
+{
+    uint64_t all = 0, sum = 0;
+    LOCH_ASSERT(end <= scan->count);
+    LOCH_ASSERT(end - begin >= 2);
+    for (size_t i = begin; i < end; i++)
+        all += scan->bytes[i];
+    for (*middle = begin; *middle + 1 < end && (*middle == begin || sum < all / 2); ++*middle)
+        sum += scan->bytes[*middle];
+    return all;
 }

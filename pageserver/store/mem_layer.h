@@ -89,5 +89,9 @@ LOCH_STATUS loch_mem_scan_history(const struct loch_mem_scan *scan, size_t i,
 /* Divides the keys, of which there is one, into at most `parts` stretches of like size in bytes,
  * none of them empty: ends[i] is where the i-th ends. Returns how many. */
 size_t loch_mem_scan_divide(const struct loch_mem_scan *scan, size_t parts, size_t *ends);
+/* The bytes of keys begin to end (exclusive), of which there are two; *middle: where they divide
+ * into two stretches of like size, neither of them empty. */
+uint64_t loch_mem_scan_halve(const struct loch_mem_scan *scan, size_t begin, size_t end,
+                             size_t *middle);
 
 #endif

@@ -278,16 +278,17 @@ static loch_status merge_key(struct walk *w, const struct loch_key *key, struct 
 
 static loch_status merge_all(struct walk *w)
 {
+    struct loch_versions list = {0};
     struct loch_key key;
-    while (next_key(w, &key)) {
-        struct loch_versions list = {0};
-        loch_status st = merge_key(w, &key, &list);
-        loch_versions_fini(&list);
+    loch_status st = LOCH_OK;
+    while (loch_is_ok(st) && next_key(w, &key)) {
+        st = merge_key(w, &key, &list);
+        loch_versions_clear(&list);
         if (loch_is_ok(st))
             st = pace(w);
-        LOCH_TRY(st);
     }
-    return end_file(w);
+    loch_versions_fini(&list);
+    return loch_is_ok(st) ? end_file(w) : st;
 }
 
 /* The LSNs of all that is merged; an import's one LSN becomes a range that ends there. */

@@ -6,8 +6,7 @@
 
 #include "loch/base/check.h"
 #include "loch/base/log.h"
-
-#include <stdlib.h>
+#include "loch/base/secret.h"
 
 enum base { UNKNOWN, FROM_NOTHING, FROM_PAGE };
 
@@ -15,12 +14,13 @@ struct walk {
     const struct loch_imager *imager;
     const struct loch_key *key;
     struct loch_versions *list;
-    struct loch_versions out; /* oldest first; borrows what list holds */
+    struct loch_versions out; /* from the first image on, oldest first; borrows what list holds */
+    bool begun;               /* `out` is what counts */
     struct loch_chain chain;
     enum base base;
     size_t from; /* index in list of the oldest version on top of the base */
     loch_lsn base_lsn;
-    uint8_t page[LOCH_PAGE_BYTES];
+    const uint8_t *page; /* FROM_PAGE: what list or out borrow */
     bool given_up;
 };
 
@@ -38,7 +38,7 @@ static void pass(struct walk *w, size_t i)
         w->base = UNKNOWN;
         if (v->bytes.len != LOCH_PAGE_BYTES)
             return;
-        memcpy(w->page, v->bytes.data, LOCH_PAGE_BYTES);
+        w->page = v->bytes.data;
         w->base = FROM_PAGE;
         w->base_lsn = v->lsn;
         w->from = i - 1; /* of no use when i is 0: the walk is over then */
@@ -73,28 +73,46 @@ static loch_status make(struct walk *w, size_t i, uint8_t page[LOCH_PAGE_BYTES],
     return w->imager->read(w->imager->arg, w->key, v->lsn, page, made);
 }
 
-static loch_status add_image(struct walk *w, size_t i)
+/* What was passed over so far stands before the first image. */
+static loch_status begin_out(struct walk *w, size_t i)
 {
-    struct loch_buf bytes = {0};
+    w->begun = true;
+    for (size_t n = w->list->count; n-- > i;)
+        LOCH_TRY(loch_versions_add(&w->out, &w->list->items[n]));
+    return LOCH_OK;
+}
+
+static loch_status put_image(struct walk *w, size_t i, struct loch_buf *page)
+{
     struct loch_frame *frame = NULL;
-    uint8_t page[LOCH_PAGE_BYTES];
-    bool made = false;
-    LOCH_TRY(make(w, i, page, &made));
-    w->given_up = !made;
-    if (!made)
-        return LOCH_OK;
-    LOCH_TRY(loch_buf_append(&bytes, page, sizeof page));
-    LOCH_TRY(loch_frame_create(&bytes, &frame));
-    struct loch_version image = {
+    LOCH_TRY(loch_frame_create(page, &frame));
+    const struct loch_version image = {
         .lsn = w->list->items[i].lsn, .kind = LOCH_VERSION_VALUE, .bytes = loch_frame_bytes(frame)};
     LOCH_TRY(loch_versions_hold(w->list, frame));
+    if (!w->begun)
+        LOCH_TRY(begin_out(w, i));
     LOCH_TRY(loch_versions_add(&w->out, &image));
-    memcpy(w->page, page, sizeof page);
+    w->page = image.bytes.data;
     w->chain = (struct loch_chain){0};
     w->base = FROM_PAGE;
     w->base_lsn = image.lsn;
     w->from = i - 1;
     return LOCH_OK;
+}
+
+static loch_status add_image(struct walk *w, size_t i)
+{
+    struct loch_buf page = {0};
+    bool made = false;
+    LOCH_TRY(loch_buf_reserve(&page, LOCH_PAGE_BYTES));
+    page.len = LOCH_PAGE_BYTES;
+    loch_status st = make(w, i, page.data, &made);
+    w->given_up = !made;
+    if (loch_is_ok(st) && made)
+        return put_image(w, i, &page);
+    loch_wipe(page.data, page.len);
+    loch_buf_fini(&page);
+    return st;
 }
 
 /* The newest version gets an image that older ones of its length would not. */
@@ -111,7 +129,8 @@ static loch_status walk_all(struct walk *w)
     for (size_t i = w->list->count; i-- > 0;) {
         const struct loch_version *v = &w->list->items[i];
         pass(w, i);
-        LOCH_TRY(loch_versions_add(&w->out, v));
+        if (w->begun)
+            LOCH_TRY(loch_versions_add(&w->out, v));
         /* an image stands behind the last of several versions with one LSN */
         bool last = i == 0 || w->list->items[i - 1].lsn != v->lsn;
         const bool wanted =
@@ -133,23 +152,25 @@ LOCH_STATUS loch_push_images(const struct loch_imager *imager, const struct loch
     if (key->kind != LOCH_KEY_PAGE || list->count == 0)
         return LOCH_OK;
     struct walk w = {.imager = imager, .key = key, .list = list};
-    loch_status st;
+    loch_status st = LOCH_OK;
     if (!loch_version_is_base(&list->items[list->count - 1]) &&
         !LOCH_STORE_MUTATED(CHAIN_FORGOTTEN))
-        LOCH_TRY_OUT(st, imager->below(imager->arg, key, start_lsn, &w.chain));
-    LOCH_TRY_OUT(st, walk_all(&w));
-    free(list->items);
-    list->items = w.out.items;
-    list->count = w.out.count;
-    list->cap = w.out.cap;
-    w.out = (struct loch_versions){0};
-    for (size_t a = 0, b = list->count - 1; a < b; a++, b--) {
-        struct loch_version v = list->items[a];
-        list->items[a] = list->items[b];
-        list->items[b] = v;
+        st = imager->below(imager->arg, key, start_lsn, &w.chain);
+    w.out.items = list->spare;
+    w.out.cap = list->spare_cap;
+    if (loch_is_ok(st))
+        st = walk_all(&w);
+    list->spare = w.out.items;
+    list->spare_cap = w.out.cap;
+    LOCH_TRY(st);
+    if (w.begun) {
+        list->spare = list->items;
+        list->spare_cap = list->cap;
+        list->items = w.out.items;
+        list->count = w.out.count;
+        list->cap = w.out.cap;
+        loch_versions_reverse(list, 0);
     }
     *chain = w.chain;
-out:
-    loch_versions_fini(&w.out);
-    return st;
+    return LOCH_OK;
 }

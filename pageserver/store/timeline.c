@@ -682,19 +682,34 @@ static loch_status flush_one(struct loch_timeline *t, struct frozen *f)
     return commit_flush(t, f);
 }
 
-LOCH_STATUS loch_timeline_flush(struct loch_timeline *t)
+static struct frozen *oldest(struct loch_timeline *t)
+{
+    pthread_mutex_lock(&t->lock);
+    struct frozen *f = t->oldest;
+    pthread_mutex_unlock(&t->lock);
+    return f;
+}
+
+LOCH_STATUS loch_timeline_flush_oldest(struct loch_timeline *t)
 {
     loch_status st = LOCH_OK;
     pthread_mutex_lock(&t->flush);
-    for (;;) {
-        pthread_mutex_lock(&t->lock);
-        struct frozen *f = t->oldest;
-        pthread_mutex_unlock(&t->lock);
-        if (f == NULL || !loch_is_ok(st))
-            break;
-        st = flush_one(t, f);
-    }
+    struct frozen *f = oldest(t);
+    do {
+        if (f != NULL)
+            st = flush_one(t, f);
+        f = oldest(t);
+    } while (loch_is_ok(st) && f != NULL && loch_mem_layer_versions(f->layer) == 0);
     pthread_mutex_unlock(&t->flush);
+    return st;
+}
+
+LOCH_STATUS loch_timeline_flush(struct loch_timeline *t)
+{
+    loch_status st;
+    do
+        st = loch_timeline_flush_oldest(t);
+    while (loch_is_ok(st) && oldest(t) != NULL);
     return st;
 }
 

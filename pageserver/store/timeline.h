@@ -47,7 +47,7 @@ struct loch_store {
     bool copies;                          /* each layer in the object store too (layer_copy.h) */
     bool zstd;                            /* new layers are compressed with it, not with LZ4 */
     uint32_t flush_parts;                 /* a flush writes at most so many files at once; 0: one */
-    size_t flush_part_bytes;    /* of memory, in each at least; 0: LOCH_FLUSH_PART_BYTES */
+    size_t flush_part_bytes;    /* of memory, in each to begin with; 0: LOCH_FLUSH_PART_BYTES */
     bool one_thread;            /* the world is not for several threads: one part after the other */
     size_t open_layer_bytes;    /* freeze the open layer at this size */
     uint32_t image_records_max; /* a read applies at most so many records from layers ... */
@@ -143,6 +143,9 @@ size_t loch_timeline_frozen_bytes(const struct loch_timeline *t);
 size_t loch_timeline_open_bytes(const struct loch_timeline *t);
 /* Writes every frozen layer and commits the manifest; pool thread. */
 LOCH_STATUS loch_timeline_flush(struct loch_timeline *t);
+/* The same with the oldest of them alone, and those behind it that hold nothing: its memory is free
+ * when this returns. Pool thread. */
+LOCH_STATUS loch_timeline_flush_oldest(struct loch_timeline *t);
 /* ---- a new root's values, in parts, so that memory need not hold them all ---- */
 /* Parts lie below one another in LSNs that nobody reads at, just below info->start_lsn. */
 #define LOCH_TIMELINE_PARTS_MAX 65536u

@@ -94,11 +94,18 @@ LOCH_STATUS loch_versions_hold(struct loch_versions *list, struct loch_frame *ta
     return LOCH_OK;
 }
 
-void loch_versions_fini(struct loch_versions *list)
+void loch_versions_clear(struct loch_versions *list)
 {
     for (size_t i = 0; i < list->frame_count; i++)
         loch_frame_release(list->frames[i]);
+    list->count = list->frame_count = 0;
+}
+
+void loch_versions_fini(struct loch_versions *list)
+{
+    loch_versions_clear(list);
     free(list->frames);
     free(list->items);
+    free(list->spare);
     *list = (struct loch_versions){0};
 }

@@ -39,6 +39,8 @@ struct loch_versions {
     size_t count, cap;
     struct loch_frame **frames; /* references held */
     size_t frame_count, frame_cap;
+    struct loch_version *spare; /* memory for whoever puts versions in between (pushdown.h) */
+    size_t spare_cap;
     bool at_once;                 /* fail rather than wait for a disk */
     struct loch_passing *passing; /* NULL: frames come from the cache and stay there */
     uint64_t passed;              /* newer versions looked at in memory, on the way to these */
@@ -56,6 +58,8 @@ void loch_versions_reverse(struct loch_versions *list, size_t first);
 /* Takes over one reference on the frame, also on failure. */
 LOCH_STATUS loch_versions_hold(struct loch_versions *list, struct loch_frame *take_frame);
 void loch_versions_fini(struct loch_versions *list);
+/* Empty again, with its memory for the next ones. */
+void loch_versions_clear(struct loch_versions *list);
 
 /* Bytes of a layer file's frame, opened and decompressed; shared by reference counting. Any thread.
  */

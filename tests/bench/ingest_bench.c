@@ -170,7 +170,7 @@ static void *flush_frozen(void *arg)
         if (loch_timeline_frozen_bytes(f->timeline) == 0)
             break;
         pthread_mutex_unlock(&f->lock);
-        MUST(loch_timeline_flush(f->timeline));
+        MUST(loch_timeline_flush_oldest(f->timeline));
         pthread_mutex_lock(&f->lock);
         pthread_cond_broadcast(&f->moved);
     }

@@ -3,6 +3,7 @@
 
 #include "store/layer.h"
 #include "store/layer_set.h"
+#include "store/pushdown.h"
 
 #include "loch/format/place.h"
 #include "loch/io/fault.h"
@@ -11,6 +12,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PAGES 100u
@@ -148,7 +151,7 @@ static void a_flush_whose_parts_fail(void **state)
 {
     struct site *s = *state;
     s->store.flush_parts = 3;
-    s->store.flush_part_bytes = 1;
+    s->store.flush_part_bytes = PAGES * LOCH_PAGE_BYTES / 3;
     struct loch_timeline *t = site_timeline(s, 1000, NULL);
     put_pages(t, 1000);
     assert_ok(loch_timeline_commit(t, 900, loch_slice_of("control", 7)));
@@ -177,6 +180,86 @@ static void a_flush_whose_parts_fail(void **state)
     assert_int_equal(files_of(s, t, 2), 6); /* what nobody names is swept */
     assert_pages(t, 1000);
     assert_pages(t, 2000);
+    loch_timeline_release(t);
+}
+
+/* Makes no image. The first part stands still at its second page, which the first thread comes to,
+ * until the other thread comes to a page of that part. */
+struct gate {
+    pthread_mutex_t lock;
+    pthread_cond_t moved;
+    uint32_t least_by_other; /* page */
+    struct timespec until;
+};
+
+static loch_status below_first(void *arg, const struct loch_key *key, loch_lsn lsn,
+                               struct loch_chain *out)
+{
+    struct gate *gate = arg;
+    (void)lsn;
+    *out = (struct loch_chain){0};
+    int rc = 0;
+    pthread_mutex_lock(&gate->lock);
+    while (key->block == 1 && gate->least_by_other >= PAGES / 2 && rc == 0)
+        rc = pthread_cond_timedwait(&gate->moved, &gate->lock, &gate->until);
+    pthread_mutex_unlock(&gate->lock);
+    return LOCH_OK;
+}
+
+static loch_status below_other(void *arg, const struct loch_key *key, loch_lsn lsn,
+                               struct loch_chain *out)
+{
+    struct gate *gate = arg;
+    (void)lsn;
+    *out = (struct loch_chain){0};
+    pthread_mutex_lock(&gate->lock);
+    if (key->block < gate->least_by_other)
+        gate->least_by_other = key->block;
+    pthread_cond_signal(&gate->moved);
+    pthread_mutex_unlock(&gate->lock);
+    return LOCH_OK;
+}
+
+/* A thread that is done takes over what another has not come to: one more file, in its place. */
+static void a_part_that_takes_long_is_divided(void **state)
+{
+    struct site *s = *state;
+    struct gate gate = {.lock = PTHREAD_MUTEX_INITIALIZER,
+                        .moved = PTHREAD_COND_INITIALIZER,
+                        .least_by_other = PAGES};
+    struct loch_imager imagers[2] = {
+        {.arg = &gate, .records_max = 32, .bytes_max = 1 << 20, .below = below_first},
+        {.arg = &gate, .records_max = 32, .bytes_max = 1 << 20, .below = below_other}};
+    struct loch_layer_desc descs[LOCH_FLUSH_PARTS_MAX];
+    struct loch_mem_layer *mem = NULL;
+    size_t count = 0;
+    uint32_t keys = 0;
+    s->store.flush_parts = 2;
+    s->store.flush_part_bytes = 1;
+    struct loch_timeline *t = site_timeline(s, 100, NULL);
+    assert_ok(loch_mem_layer_create(100, &mem));
+    for (uint32_t i = 0; i < PAGES; i++) {
+        const struct loch_key key = page_key(i);
+        const struct loch_version v = {
+            .lsn = 200, .kind = LOCH_VERSION_RECORD, .bytes = loch_slice_of("record", 6)};
+        assert_ok(loch_mem_layer_put(mem, &key, NULL, 1, &v));
+    }
+    loch_mem_layer_freeze(mem, 300);
+    clock_gettime(CLOCK_REALTIME, &gate.until);
+    gate.until.tv_sec += 60;
+    assert_ok(loch_layer_write_parts(&s->store, s->keys, loch_timeline_info(t), mem, imagers, 2,
+                                     descs, &count));
+    assert_true(gate.least_by_other > 1);
+    assert_true(gate.least_by_other < PAGES / 2);
+    assert_in_range(count, 3, 4);
+    for (size_t i = 0; i < count; i++) {
+        keys += descs[i].keys;
+        if (i > 0)
+            assert_int_equal(descs[i].span.first.block, descs[i - 1].span.last.block + 1);
+    }
+    assert_int_equal(keys, PAGES);
+    assert_int_equal(descs[0].span.first.block, 0);
+    loch_mem_layer_release(mem);
     loch_timeline_release(t);
 }
 
@@ -210,6 +293,15 @@ static void keys_are_divided(void **state)
     for (size_t i = 0; i < n; i++)
         assert_true(ends[i] > (i > 0 ? ends[i - 1] : 0));
     assert_int_equal(ends[n - 1], 100);
+    size_t middle = 0;
+    const uint64_t all = loch_mem_scan_halve(scan, 0, 100, &middle);
+    assert_int_equal(middle, 71);
+    assert_true(all > loch_mem_scan_halve(scan, 71, 100, &middle));
+    assert_in_range(middle, 84, 86);
+    (void)loch_mem_scan_halve(scan, 70, 72, &middle); /* neither half is empty */
+    assert_int_equal(middle, 71);
+    (void)loch_mem_scan_halve(scan, 69, 71, &middle);
+    assert_int_equal(middle, 70);
     loch_mem_scan_destroy(scan);
     loch_mem_layer_release(mem);
 }
@@ -219,9 +311,8 @@ static void keys_are_divided(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_SITE(layers_of_both_codecs),
-        WITH_SITE(a_flush_as_several_files),
-        WITH_SITE(a_flush_whose_parts_fail),
+        WITH_SITE(layers_of_both_codecs),    WITH_SITE(a_flush_as_several_files),
+        WITH_SITE(a_flush_whose_parts_fail), WITH_SITE(a_part_that_takes_long_is_divided),
         cmocka_unit_test(keys_are_divided),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
