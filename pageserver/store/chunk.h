@@ -21,7 +21,7 @@ struct loch_chunk {
 /* The size of those that are kept: a large page with its head. */
 #define LOCH_CHUNK_MOST_BYTES (LOCH_LARGE_PAGE_BYTES - sizeof(struct loch_chunk))
 /* So many are kept at most. */
-#define LOCH_CHUNKS_KEPT_MAX 64u
+#define LOCH_CHUNKS_KEPT_MAX 128u
 
 /* `next` and what is in it are the caller's to set; NULL: no memory. */
 struct loch_chunk *loch_chunk_create(size_t size);

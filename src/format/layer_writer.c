@@ -21,7 +21,9 @@
 
 #define PAD_TO     512u
 #define ZSTD_LEVEL 1
-#define LZ4_SPEED  1 /* its default: larger is faster, and the files larger */
+/* LZ4's "acceleration": its default, and one that finds less in less time. */
+#define LZ4_THOROUGH 1
+#define LZ4_HURRIED  4
 /* Below this a frame is stored as it is: compression would win nothing. */
 #define COMPRESS_FROM_BYTES 256u
 
@@ -30,6 +32,7 @@ struct loch_layer_writer {
     uint8_t hash[LOCH_SHA256_BYTES];
     ZSTD_CCtx *zstd; /* that of the codec, or neither */
     void *lz4;       /* positions of what was compressed, none of its bytes */
+    int lz4_speed;
     bool pad;
     bool finished;
     uint32_t frames;
@@ -67,6 +70,7 @@ loch_status loch_layer_writer_create(const struct loch_place *place,
     if (w == NULL)
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a layer writer");
     w->pad = pad;
+    w->lz4_speed = LZ4_THOROUGH;
     if (options->codec == LOCH_LAYER_ZSTD)
         w->zstd = ZSTD_createCCtx();
     if (options->codec == LOCH_LAYER_LZ4)
@@ -104,6 +108,11 @@ uint64_t loch_layer_writer_bytes(const struct loch_layer_writer *writer)
     return writer->bytes;
 }
 
+void loch_layer_writer_hurry(struct loch_layer_writer *writer, bool hurry)
+{
+    writer->lz4_speed = hurry ? LZ4_HURRIED : LZ4_THOROUGH;
+}
+
 /* The frame compressed behind its prefix at `p`, which learns of it; bytes with the prefix, or 0
  * where it does not pay. */
 static size_t pack(struct loch_layer_writer *w, struct loch_slice raw, uint8_t *p)
@@ -122,7 +131,7 @@ static size_t pack(struct loch_layer_writer *w, struct loch_slice raw, uint8_t *
         return 0;
     const int n = LZ4_compress_fast_extState(w->lz4, (const char *)raw.data,
                                              (char *)payload + LAYER_LZ4_HEAD_BYTES, (int)raw.len,
-                                             (int)(most - LAYER_LZ4_HEAD_BYTES), LZ4_SPEED);
+                                             (int)(most - LAYER_LZ4_HEAD_BYTES), w->lz4_speed);
     if (n <= 0)
         return 0;
     p[4] = CODEC_LZ4;

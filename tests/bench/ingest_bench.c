@@ -15,6 +15,7 @@
 #include "store/timeline.h"
 
 #include "loch/base/check.h"
+#include "loch/base/large.h"
 #include "loch/base/log.h"
 #include "loch/crypto/aead.h"
 #include "loch/crypto/random.h"
@@ -127,13 +128,17 @@ struct wal {
     loch_lsn begin, end;
 };
 
-/* All of it in memory first: what is measured begins where the network would hand it over. */
+/* All of it in memory first: what is measured begins where the network would hand it over, out of a
+ * buffer that is used again and again; large pages, for not to measure the first touch of each. */
 static void read_wal(struct wal *wal)
 {
     char path[4200], name[64];
 
-    wal->bytes = malloc((size_t)(wal->end - wal->begin));
+    const size_t len =
+        ((size_t)(wal->end - wal->begin) / LOCH_LARGE_PAGE_BYTES + 1) * LOCH_LARGE_PAGE_BYTES;
+    wal->bytes = aligned_alloc(LOCH_LARGE_PAGE_BYTES, len);
     LOCH_ASSERT(wal->bytes != NULL);
+    loch_large_pages(wal->bytes, len);
     for (loch_lsn at = wal->begin; at < wal->end;) {
         const loch_lsn next = loch_min_u64(wal->end, (at / SEGMENT_BYTES + 1) * SEGMENT_BYTES);
 

@@ -4,7 +4,8 @@
 #
 # Two stretches of WAL as a compute writes it (full_page_writes = off): TRANSACTIONS of `pgbench` on tables of SCALE, and a bulk
 # load (COPY, an index). TRANSACTIONS: enough for several layers, or no layer is written while the next one fills. The replay is a stock server's archive recovery with its settings as initdb makes them, from WAL in its pg_wal, by
-# what it logs itself ("redo done ... elapsed"); its page cache is warm, as the ingest's.
+# what it logs itself ("redo done ... elapsed"); its page cache is warm, as the ingest's. What was written before is synced before
+# either begins.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "${1:-$here/../../build}" && pwd)
@@ -46,6 +47,7 @@ replay() {
     "${as[@]}" cp "$2"/* replay/pg_wal/
     "${as[@]}" touch replay/recovery.signal
     printf "restore_command = 'false'\nlog_line_prefix = ''\n" >>replay/postgresql.conf
+    sync -f "$work"
     ctl replay start
     for _ in $(seq 1200); do # it takes connections before its redo is done
         if grep -q 'redo done at' replay.log; then
@@ -68,6 +70,7 @@ measure() {
     for _ in 1 2 3; do
         seconds+=("$(replay "$2" "$wal")")
     done
+    sync -f "$work"
     line=$("$build/bin/ingest_bench" "$2" "$wal" "$end" "$work/scratch" | grep '^{')
     python3 - "$1" "$line" "${seconds[@]}" <<'END'
 import json, statistics, sys

@@ -52,6 +52,8 @@ LOCH_STATUS loch_layer_writer_create(const struct loch_place *place,
                                      const struct loch_layer_options *options, struct loch_buf *out,
                                      struct loch_layer_writer **writer);
 void loch_layer_writer_destroy(struct loch_layer_writer *writer);
+/* LZ4 (else it means nothing): frames from here on are compressed sooner, and a little less. */
+void loch_layer_writer_hurry(struct loch_layer_writer *writer, bool hurry);
 /* Seals one frame and says where it is. LOCH_E_LIMIT above LOCH_LAYER_FRAME_MAX_BYTES. */
 LOCH_STATUS loch_layer_writer_frame(struct loch_layer_writer *writer, struct loch_slice raw,
                                     struct loch_buf *out, struct loch_layer_ref *ref);
