@@ -102,6 +102,12 @@ LOCH_STATUS loch_command_tenant(struct loch_pageserver *ps,
     const char *text = loch_console_arg(request, "tenant");
     struct loch_id id;
     struct loch_tenant *tenant = loch_tenant_by_name(ps, text);
+    /* one that was made while the keys of the other, and so its name, could not be had */
+    const struct loch_tenant *other = tenant != NULL ? loch_tenant_namesake(tenant) : NULL;
+    char a[LOCH_ID_TEXT_BYTES], b[LOCH_ID_TEXT_BYTES];
+    if (other != NULL)
+        return LOCH_FAIL(LOCH_E_INVALID, "two tenants are named %s: say which of %s and %s", text,
+                         loch_id_format(&tenant->id, a), loch_id_format(&other->id, b));
     if (tenant == NULL && loch_is_ok(loch_id_parse(text, &id)))
         tenant = loch_tenant_find(ps, &id);
     if (tenant == NULL)

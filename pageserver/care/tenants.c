@@ -39,13 +39,23 @@ struct loch_tenant *loch_tenant_find(struct loch_pageserver *ps, const struct lo
     return loch_id_map_get(&ps->tenant_map, id);
 }
 
-struct loch_tenant *loch_tenant_by_name(struct loch_pageserver *ps, const char *name)
+static struct loch_tenant *named(struct loch_tenant *from, const char *name)
 {
-    for (struct loch_tenant *t = ps->tenants; t != NULL; t = t->next) {
+    for (struct loch_tenant *t = from; t != NULL; t = t->next) {
         if (strcmp(t->manifest.name, name) == 0)
             return t;
     }
     return NULL;
+}
+
+struct loch_tenant *loch_tenant_by_name(struct loch_pageserver *ps, const char *name)
+{
+    return named(ps->tenants, name);
+}
+
+const struct loch_tenant *loch_tenant_namesake(const struct loch_tenant *tenant)
+{
+    return named(tenant->next, tenant->manifest.name);
 }
 
 const struct loch_tenant_timeline *loch_tenant_timeline_find(const struct loch_tenant *tenant,

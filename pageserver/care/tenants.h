@@ -38,6 +38,8 @@ LOCH_STATUS loch_tenant_enlist(struct loch_pageserver *ps, struct loch_tenant *t
 void loch_tenant_delist(struct loch_pageserver *ps, struct loch_tenant *tenant);
 struct loch_tenant *loch_tenant_find(struct loch_pageserver *ps, const struct loch_id *id);
 struct loch_tenant *loch_tenant_by_name(struct loch_pageserver *ps, const char *name);
+/* The next of the same name behind the first, or NULL. */
+const struct loch_tenant *loch_tenant_namesake(const struct loch_tenant *tenant);
 const struct loch_tenant_timeline *loch_tenant_timeline_find(const struct loch_tenant *tenant,
                                                              const struct loch_id *timeline);
 

@@ -23,6 +23,7 @@ loch_status loch_tenant_find(const struct loch_cluster *c, const char *name, cha
     json_t *rows = NULL;
     json_t *row;
     size_t i;
+    loch_status st = LOCH_OK;
 
     LOCH_TRY(loch_name_check("tenant", name));
     LOCH_TRY(loch_console(c, loch_port_pageserver(c), "SHOW TENANTS", &rows));
@@ -31,14 +32,48 @@ loch_status loch_tenant_find(const struct loch_cluster *c, const char *name, cha
     {
         if (strcmp(loch_field(row, "name"), name) != 0)
             continue;
-        (void)snprintf(id, 33, "%s", loch_field(row, "tenant"));
+        if (found)
+            st =
+                LOCH_FAIL(LOCH_E_INVALID,
+                          "two tenants are named \"%s\", %s and %s (one was made while the keys of "
+                          "the other could not be had): `loch tenant delete ID` ends one of them",
+                          name, id, loch_field(row, "tenant"));
+        else
+            (void)snprintf(id, 33, "%s", loch_field(row, "tenant"));
         found = true;
     }
     json_decref(rows);
     if (!found)
         return LOCH_FAIL(LOCH_E_NOT_FOUND, "there is no tenant \"%s\" (see loch tenant list)",
                          name);
-    return LOCH_OK;
+    return st;
+}
+
+/* A tenant whose keys cannot be had has no name now. Whether it may be this one: its password is
+ * kept here. */
+static loch_status refuse_hidden(const struct loch_cluster *c, const char *name)
+{
+    char path[700];
+    json_t *rows = NULL;
+    json_t *row;
+    size_t i;
+    loch_status st = LOCH_OK;
+
+    (void)snprintf(path, sizeof path, "%s/secrets/%s", c->dir, name);
+    if (access(path, F_OK) != 0)
+        return LOCH_OK;
+    LOCH_TRY(loch_console(c, loch_port_pageserver(c), "SHOW TENANTS", &rows));
+    json_array_foreach(rows, i, row)
+    {
+        if (loch_field(row, "name")[0] == '\0')
+            st = LOCH_FAIL(LOCH_E_EXISTS,
+                           "tenant %s has no name while its keys cannot be had, and may be \"%s\", "
+                           "whose password is kept in %s: choose another name, or see `loch key "
+                           "status`",
+                           loch_field(row, "tenant"), name, path);
+    }
+    json_decref(rows);
+    return st;
 }
 
 /* The password is kept for URLs; it is shown to nobody else. */
@@ -94,8 +129,12 @@ static loch_status tenant_create(struct loch_cluster *c, const char *name,
     loch_status st;
 
     LOCH_TRY(loch_name_check("tenant", name));
-    if (loch_is_ok(loch_tenant_find(c, name, id)))
+    st = loch_tenant_find(c, name, id);
+    if (loch_is_ok(st))
         return explain_there(c, name, id);
+    if (st.code != LOCH_E_NOT_FOUND)
+        return st;
+    LOCH_TRY(refuse_hidden(c, name));
     LOCH_TRY(loch_kms_clause(kms_uri, kms, sizeof kms));
     LOCH_TRY(import_clause(o->import, import, sizeof import));
     if (o->import == NULL)

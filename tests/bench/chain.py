@@ -4,8 +4,9 @@ table, same layers, all of it on disk. Progress on standard error; one JSON obje
 
     tests/bench/chain.py [--pages 4000] [--rounds 5] [--seconds 3] [--connections 1] [--port-base 24100] [--dir DIR]
 
-A stock cluster with two such tables is imported; each page of one gets ten HOT updates. The pageserver has no page cache to
-speak of; opened blocks are cached (frame_cache, 64 MiB by default: an image's block is opened for each read all the same).
+A stock cluster with two such tables is imported; each page of one gets ten HOT updates. Measured first as it was written (the
+records in a layer above the images'), then merged (a page's image and records in one block). The pageserver has no page cache
+to speak of; opened blocks of several pages are cached (frame_cache, 64 MiB by default), an image's is opened for each read.
 Compared is the pageserver's CPU of an answer, round by round; `records` says what a read applied, `image_again` is the noise.
 """
 import argparse
@@ -55,8 +56,9 @@ def prepare(cluster, data):
     paths = run(["psql", url, "-XAtqc", "SELECT pg_relation_filepath(x) FROM unnest('{image,chain}'::regclass[]) x"]).split()
     cluster.loch("compute", "stop", "bench")
     branch = cluster.branch(tenant="bench")
-    cluster.console(f"FLUSH {branch['tenant']} {branch['timeline']}")
-    return paths
+    name = f"{branch['tenant']} {branch['timeline']}"
+    cluster.console(f"FLUSH {name}")
+    return name, paths
 
 
 def read_records(cluster):
@@ -74,6 +76,17 @@ def measure(cluster, relation, o):
             "records": records / got["answers"]}
 
 
+def compare(cluster, image, chain, o):
+    rounds = {"image": [], "chain": [], "image_again": []}
+    for _ in range(o.rounds):
+        for what, relation in (("image", image), ("chain", chain), ("image_again", image)):
+            rounds[what].append(measure(cluster, relation, o))
+            note(f"{what}: {rounds[what][-1]}")
+    ratios = [2 * chain["cpu_us"] / (image["cpu_us"] + again["cpu_us"]) for image, chain, again in zip(*rounds.values())]
+    medians = {what: {key: round(statistics.median(r[key] for r in rows), 2) for key in rows[0]} for what, rows in rounds.items()}
+    return {**medians, "cpu_ratio": round(statistics.median(ratios), 3)}
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in (("pages", 4000), ("rounds", 5), ("seconds", 3), ("connections", 1), ("port-base", 24100)):
@@ -83,20 +96,18 @@ def main():
     os.environ.update(LOCH_PAGESERVER_PAGE_CACHE="1MiB", LOCH_LAYERS_UPKEEP="1s")  # which notes what was read
     work = pathlib.Path(tempfile.mkdtemp(prefix="loch-bench.", dir=o.dir))
     os.chmod(work, 0o711)
-    cluster, rounds = Cluster(work / "loch", o.port_base), {"image": [], "chain": [], "image_again": []}
+    cluster = Cluster(work / "loch", o.port_base)
     try:
-        image, chain = prepare(cluster, stock(work / "stock", o.port_base + 99, o.pages))
+        branch, (image, chain) = prepare(cluster, stock(work / "stock", o.port_base + 99, o.pages))
         measure(cluster, image, o)
-        for _ in range(o.rounds):
-            for what, relation in (("image", image), ("chain", chain), ("image_again", image)):
-                rounds[what].append(measure(cluster, relation, o))
-                note(f"{what}: {rounds[what][-1]}")
+        result = {"as_written": compare(cluster, image, chain, o)}
+        cluster.console(f"COMPACT {branch}")
+        measure(cluster, image, o)
+        result["merged"] = compare(cluster, image, chain, o)
     finally:
         cluster.stop()
         shutil.rmtree(work, ignore_errors=True)
-    result = {what: {key: round(statistics.median(r[key] for r in rows), 2) for key in rows[0]} for what, rows in rounds.items()}
-    ratios = [2 * chain["cpu_us"] / (image["cpu_us"] + again["cpu_us"]) for image, chain, again in zip(*rounds.values())]
-    print(json.dumps({"what": "chain", "pages": o.pages, **result, "cpu_ratio": round(statistics.median(ratios), 3)}))
+    print(json.dumps({"what": "chain", "pages": o.pages, **result}))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ mv "$CMK" "$CMK.away"
 said=$("$LOCH" compute start ours 2>&1) && fail "a compute started without the tenant's CMK"
 "$LOCH" compute stop ours >/dev/null
 "$LOCH" tenant list --json | sees 'the CMK file .* is gone' || fail "tenant list does not say why: $("$LOCH" tenant list)"
+said=$("$LOCH" tenant create ours 2>&1) && fail "another tenant of the name of one that is dark"
+grep -q "$id has no name" <<<"$said" || fail "tenant create of a dark one's name says: $said"
 note "dark: $(tail -1 <<<"$said" | cut -c1-160)"
 
 # A pin that is lost is asked for by name, and given again with one command.
@@ -84,6 +86,7 @@ grep -hs OURS_PIN "$DIR"/*/kms.pins && fail "a move that failed leaves a pin"
 "$LOCH" key list --tenant ours | sees OURS_PIN && fail "a move that failed wraps: $("$LOCH" key list --tenant ours)"
 note "a move that too few daemons can follow leaves nothing"
 "$LOCH" tenant create hsm --kms-uri "$HSM" >/dev/null || fail "a tenant under a token's key"
+hsm=$(tenant_of hsm)
 "$LOCH" compute start hsm --tenant hsm >/dev/null || fail "a compute under a token's key"
 q "CREATE TABLE t AS SELECT g FROM generate_series(1, 300) g" hsm
 "$LOCH" compute stop hsm >/dev/null
@@ -96,9 +99,19 @@ owner disable cmk
 says_why() { "$LOCH" tenant list --json | sees 'CKR_KEY_FUNCTION_NOT_PERMITTED'; }
 wait_until 60 says_why || fail "tenant list does not say why: $("$LOCH" tenant list)"
 [ "$(q 'SELECT count(*) FROM t' ours)" = 1000 ] || fail "the other tenant's rows"
+# Nobody knows its name now, had it been imported: there is no password of it here. Then two have it, and none is taken for the other.
+mv "$DIR/secrets/hsm" "$WORK/secret"
+"$LOCH" tenant create hsm >/dev/null || fail "a tenant of a name that nobody knows"
+twin=$(tenant_of hsm)
 owner enable cmk
 "$LOCH" down >/dev/null
-"$LOCH" up >/dev/null || fail "up"
+"$LOCH" up >/dev/null 2>&1 || fail "up"
+two_of_them() { said=$("$LOCH" tenant delete hsm 2>&1) || grep -q "$hsm.*$twin\|$twin.*$hsm" <<<"$said"; }
+wait_until 60 two_of_them || fail "a deletion by the name of two says: $said"
+"$LOCH" tenant list | grep -q "$hsm" || fail "deleted by a name that two have"
+"$LOCH" branch create b --tenant hsm >/dev/null 2>&1 && fail "a branch of one of two"
+"$LOCH" tenant delete "$twin" >/dev/null || fail "delete by id"
+mv "$WORK/secret" "$DIR/secrets/hsm"
 hsm_starts() { "$LOCH" compute start hsm >/dev/null; }
 wait_until 60 hsm_starts || fail "a compute with the key enabled: $("$LOCH" tenant list)"
 [ "$(q 'SELECT count(*) FROM t' hsm)" = 300 ] || fail "rows under a token's key"
