@@ -121,7 +121,8 @@ static const struct loch_config_item items[] = {
      .value = "2",
      .min = 1,
      .max = LOCH_FLUSH_PARTS_MAX,
-     .help = "A large memory layer is written as so many files at once, a thread each."},
+     .help = "A large memory layer is written as so many files at once, a thread each; one "
+             "that is done takes over half of another's rest, as one more file."},
     {.section = "layers",
      .key = "compact",
      .type = LOCH_CONFIG_U64,

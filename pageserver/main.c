@@ -86,8 +86,8 @@ static void make_metrics(struct loch_pageserver *ps)
                                          "WAL records ingested.", NULL, 0);
     ps->m_wal_bytes = loch_metrics_counter(m, "loch_pageserver_ingested_bytes_total",
                                            "WAL bytes ingested.", NULL, 0);
-    ps->m_flushes =
-        loch_metrics_counter(m, "loch_pageserver_flushes_total", "Layer flushes.", NULL, 0);
+    ps->m_flushes = loch_metrics_counter(m, "loch_pageserver_flushes_total",
+                                         "Memory layers written to files.", NULL, 0);
     make_redo_metrics(ps);
     loch_memory_init(ps);
 }

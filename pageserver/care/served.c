@@ -126,7 +126,7 @@ static void stop_gathering(struct loch_served *s)
     s->gather = NULL;
 }
 
-/* Ingest cannot go on; what is there can still be read. */
+/* Ingest cannot go on; what is there can still be read, and written. */
 static void stand_still(struct loch_served *s, const struct loch_failure *why)
 {
     char id[LOCH_ID_TEXT_BYTES];
@@ -141,6 +141,7 @@ static void stand_still(struct loch_served *s, const struct loch_failure *why)
     stop_gathering(s);
     s->pending.len = 0;
     note_memory(s);
+    consider_flush(s);
     fail_waiters(s, loch_failure_raise(why));
 }
 
@@ -448,20 +449,23 @@ static void flush_done(void *arg)
     s->flushing = false;
     s->work--;
     s->ps->settling -= job->settles;
+    const loch_status st = job->result.st;
+    s->flush_barred =
+        st.code == LOCH_E_STALE || st.code == LOCH_E_EXISTS || st.code == LOCH_E_LIMIT;
     note_memory(s);
     loch_metric_add(s->ps->m_flushes, 1);
     if (s->stopping) {
         consider_stop(s);
-    } else if (job->result.st.code == LOCH_E_STALE || job->result.st.code == LOCH_E_EXISTS) {
+    } else if (st.code == LOCH_E_STALE || st.code == LOCH_E_EXISTS) {
         struct loch_failure why = job->result;
         snprintf(why.text, sizeof why.text, "another pageserver has taken the timeline over (%s)",
                  job->result.text);
         break_down(s, &why);
-    } else if (job->result.st.code == LOCH_E_LIMIT) {
+    } else if (st.code == LOCH_E_LIMIT) {
         struct loch_failure why = job->result; /* it would be no smaller at the next try */
         snprintf(why.text, sizeof why.text, "a layer cannot be written: %s", job->result.text);
         break_down(s, &why);
-    } else if (!loch_is_ok(job->result.st)) {
+    } else if (!loch_is_ok(st)) {
         LOCH_ERROR("a layer could not be written, will try again: %s", job->result.text);
         s->flush_failed = true;
         arm_timer(s, RETRY_MS);
@@ -476,8 +480,8 @@ static void flush_done(void *arg)
 
 static void consider_flush(struct loch_served *s)
 {
-    if (s->flushing || s->stopping || s->flush_failed || s->problem[0] != '\0' ||
-        s->timeline == NULL || loch_timeline_frozen_bytes(s->timeline) == 0)
+    if (s->flushing || s->stopping || s->flush_failed || s->flush_barred || s->timeline == NULL ||
+        loch_timeline_frozen_bytes(s->timeline) == 0)
         return;
     struct flush_job *job = calloc(1, sizeof *job);
     if (job == NULL)
@@ -660,14 +664,16 @@ static void timer_fired(void *arg)
 {
     struct loch_served *s = arg;
     s->timer = NULL;
-    if (s->problem[0] != '\0')
+    s->flush_failed = false;
+    if (s->problem[0] != '\0') {
+        consider_flush(s);
         return;
+    }
     if (!loch_timeline_settled(s->timeline) && s->ps->settling >= SETTLE_AT_ONCE) {
         arm_timer(s, SETTLE_AGAIN_MS + s->timeline_id.bytes[0] % 64); /* not all at once again */
         return;
     }
     note_memory(s); /* who waits for another's long record looks after it */
-    s->flush_failed = false;
     if (s->receiver == NULL && !s->waiting_parents)
         pull_wal(s);
     else if (loch_timeline_settled(s->timeline) && loch_timeline_open_bytes(s->timeline) > 0)

@@ -28,6 +28,7 @@ struct loch_served {
     unsigned retries;    /* so many times in a row there */
     loch_lsn rest_lsn;   /* last_record_lsn when a flush was asked for, to rest */
     bool ingesting, flushing, paused, waiting_parents, freeze_wanted, flush_failed;
+    bool flush_barred;   /* no later try would end better */
     bool memory_ordered; /* the freeze that is wanted is for want of memory */
     unsigned work;       /* in flight */
     uint64_t term, min_epoch;

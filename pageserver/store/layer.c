@@ -446,7 +446,7 @@ static loch_status read_version(struct loch_reader *r, struct loch_version *v)
     return LOCH_OK;
 }
 
-/* A chain's first records lie one behind the other in a frame that was opened a while ago: asked for
+/* A chain's first records lie one behind the other in a frame that was opened a while ago: fetched
  * together, they come in the time of one. */
 static void fetch_run(const uint8_t *at, size_t len)
 {

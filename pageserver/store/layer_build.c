@@ -14,6 +14,7 @@
 #include "timeline.h"
 
 #include "loch/base/check.h"
+#include "loch/base/secret.h"
 #include "loch/format/layer_file.h"
 #include "loch/host/keys.h"
 #include "loch/io/env.h"
@@ -215,6 +216,7 @@ void loch_layer_builder_destroy(struct loch_layer_builder *w)
     loch_new_file_abandon(w->out);
     loch_layer_writer_destroy(w->writer);
     loch_buf_fini(&w->file);
+    loch_wipe(w->frame.data, w->frame.cap);
     loch_buf_fini(&w->frame);
     loch_buf_fini(&w->refs);
     loch_buf_fini(&w->runs);

@@ -94,7 +94,7 @@ static struct part *divide_locked(struct flush *f, const struct loch_imager *ima
     struct part *largest = NULL;
     uint64_t most = 0;
     size_t middle = 0;
-    for (size_t i = 0; i < f->count; i++) {
+    for (size_t i = 0; i < f->count && f->count < f->most; i++) {
         struct part *p = &f->parts[i];
         size_t here = 0;
         if (!loch_is_ok(p->st))
@@ -108,7 +108,7 @@ static struct part *divide_locked(struct flush *f, const struct loch_imager *ima
         most = bytes;
         middle = here;
     }
-    if (largest == NULL || f->count == f->most)
+    if (largest == NULL)
         return NULL;
     struct part *p = &f->parts[f->count++];
     *p = (struct part){

@@ -32,8 +32,8 @@ LOCH_STATUS loch_nodes_reserve(struct loch_nodes *nodes, size_t *more)
     *more = 0;
     if (nodes->count < old)
         return LOCH_OK;
-    if (old > LOCH_NODE_NONE - LOCH_NODES_A_BLOCK)
-        return LOCH_FAIL(LOCH_E_LIMIT, "a layer of %u versions in memory", old);
+    if (old > LOCH_NODE_NONE - 2 * LOCH_NODES_A_BLOCK)
+        return LOCH_FAIL(LOCH_E_NO_MEMORY, "a layer of %u versions in memory", old);
     const bool first = old < LOCH_NODES_A_BLOCK;
     if (old == 0 || !first)
         LOCH_TRY(reserve_block(nodes));

@@ -16,6 +16,7 @@ LOCH_STATUS loch_frame_create(struct loch_buf *take_bytes, struct loch_frame **o
 {
     struct loch_frame *frame = malloc(sizeof *frame);
     if (frame == NULL) {
+        loch_wipe(take_bytes->data, take_bytes->len);
         loch_buf_fini(take_bytes);
         return LOCH_FAIL(LOCH_E_NO_MEMORY, "no memory for a frame");
     }

@@ -200,6 +200,7 @@ loch_status loch_layer_writer_finish(struct loch_layer_writer *writer, struct lo
 
     LOCH_ASSERT(!writer->finished);
     writer->finished = true;
+    loch_layer_writer_hurry(writer, false); /* every opening reads it */
     if (index.len > LOCH_LAYER_INDEX_MAX_BYTES)
         return LOCH_FAIL(LOCH_E_LIMIT, "a layer index of %zu bytes", index.len);
     LOCH_TRY(

@@ -184,10 +184,11 @@ static void a_flush_whose_parts_fail(void **state)
 }
 
 /* Makes no image. The first part stands still at its second page, which the first thread comes to,
- * until the other thread comes to a page of that part. */
+ * until the other thread comes to a page of that part; and the other waits for it to come there. */
 struct gate {
     pthread_mutex_t lock;
     pthread_cond_t moved;
+    bool first_there;
     uint32_t least_by_other; /* page */
     struct timespec until;
 };
@@ -200,6 +201,8 @@ static loch_status below_first(void *arg, const struct loch_key *key, loch_lsn l
     *out = (struct loch_chain){0};
     int rc = 0;
     pthread_mutex_lock(&gate->lock);
+    gate->first_there = gate->first_there || key->block == 1;
+    pthread_cond_signal(&gate->moved);
     while (key->block == 1 && gate->least_by_other >= PAGES / 2 && rc == 0)
         rc = pthread_cond_timedwait(&gate->moved, &gate->lock, &gate->until);
     pthread_mutex_unlock(&gate->lock);
@@ -212,7 +215,10 @@ static loch_status below_other(void *arg, const struct loch_key *key, loch_lsn l
     struct gate *gate = arg;
     (void)lsn;
     *out = (struct loch_chain){0};
+    int rc = 0;
     pthread_mutex_lock(&gate->lock);
+    while (!gate->first_there && rc == 0)
+        rc = pthread_cond_timedwait(&gate->moved, &gate->lock, &gate->until);
     if (key->block < gate->least_by_other)
         gate->least_by_other = key->block;
     pthread_cond_signal(&gate->moved);
@@ -220,23 +226,10 @@ static loch_status below_other(void *arg, const struct loch_key *key, loch_lsn l
     return LOCH_OK;
 }
 
-/* A thread that is done takes over what another has not come to: one more file, in its place. */
-static void a_part_that_takes_long_is_divided(void **state)
+/* A record for each page, frozen. */
+static struct loch_mem_layer *records_of_all_pages(void)
 {
-    struct site *s = *state;
-    struct gate gate = {.lock = PTHREAD_MUTEX_INITIALIZER,
-                        .moved = PTHREAD_COND_INITIALIZER,
-                        .least_by_other = PAGES};
-    struct loch_imager imagers[2] = {
-        {.arg = &gate, .records_max = 32, .bytes_max = 1 << 20, .below = below_first},
-        {.arg = &gate, .records_max = 32, .bytes_max = 1 << 20, .below = below_other}};
-    struct loch_layer_desc descs[LOCH_FLUSH_PARTS_MAX];
     struct loch_mem_layer *mem = NULL;
-    size_t count = 0;
-    uint32_t keys = 0;
-    s->store.flush_parts = 2;
-    s->store.flush_part_bytes = 1;
-    struct loch_timeline *t = site_timeline(s, 100, NULL);
     assert_ok(loch_mem_layer_create(100, &mem));
     for (uint32_t i = 0; i < PAGES; i++) {
         const struct loch_key key = page_key(i);
@@ -245,10 +238,41 @@ static void a_part_that_takes_long_is_divided(void **state)
         assert_ok(loch_mem_layer_put(mem, &key, NULL, 1, &v));
     }
     loch_mem_layer_freeze(mem, 300);
-    clock_gettime(CLOCK_REALTIME, &gate.until);
-    gate.until.tv_sec += 60;
-    assert_ok(loch_layer_write_parts(&s->store, s->keys, loch_timeline_info(t), mem, imagers, 2,
-                                     descs, &count));
+    return mem;
+}
+
+/* ms: after which the gate opens by itself. */
+static loch_status write_divided(struct site *s, const struct loch_timeline *t,
+                                 struct loch_mem_layer *mem, uint32_t ms, struct gate *gate,
+                                 struct loch_layer_desc *descs, size_t *count)
+{
+    *gate = (struct gate){.lock = PTHREAD_MUTEX_INITIALIZER,
+                          .moved = PTHREAD_COND_INITIALIZER,
+                          .least_by_other = PAGES};
+    const struct loch_imager imagers[2] = {
+        {.arg = gate, .records_max = 32, .bytes_max = 1 << 20, .below = below_first},
+        {.arg = gate, .records_max = 32, .bytes_max = 1 << 20, .below = below_other}};
+    clock_gettime(CLOCK_REALTIME, &gate->until);
+    const uint64_t until = (uint64_t)gate->until.tv_nsec + UINT64_C(1000000) * ms;
+    gate->until.tv_sec += (time_t)(until / 1000000000);
+    gate->until.tv_nsec = (long)(until % 1000000000);
+    return loch_layer_write_parts(&s->store, s->keys, loch_timeline_info(t), mem, imagers, 2, descs,
+                                  count);
+}
+
+/* A thread that is done takes over what another has not come to: one more file, in its place. */
+static void a_part_that_takes_long_is_divided(void **state)
+{
+    struct site *s = *state;
+    struct gate gate;
+    struct loch_layer_desc descs[LOCH_FLUSH_PARTS_MAX];
+    size_t count = 0;
+    uint32_t keys = 0;
+    s->store.flush_parts = 2;
+    s->store.flush_part_bytes = 1;
+    struct loch_timeline *t = site_timeline(s, 100, NULL);
+    struct loch_mem_layer *mem = records_of_all_pages();
+    assert_ok(write_divided(s, t, mem, 60000, &gate, descs, &count));
     assert_true(gate.least_by_other > 1);
     assert_true(gate.least_by_other < PAGES / 2);
     assert_in_range(count, 3, 4);
@@ -259,6 +283,39 @@ static void a_part_that_takes_long_is_divided(void **state)
     }
     assert_int_equal(keys, PAGES);
     assert_int_equal(descs[0].span.first.block, 0);
+    loch_mem_layer_release(mem);
+    loch_timeline_release(t);
+}
+
+/* Whichever part fails, of those to begin with or of those made later: no file stays. The gate
+ * opens by itself where the other thread's part failed, and takes no more. */
+static void a_part_that_fails_takes_the_divided_with_it(void **state)
+{
+    struct site *s = *state;
+    struct gate gate;
+    struct loch_layer_desc descs[LOCH_FLUSH_PARTS_MAX];
+    size_t count = 0;
+    unsigned divided = 0, failures = 0;
+    struct loch_timeline *t = site_timeline(s, 100, NULL);
+    put_pages(t, 100);
+    assert_ok(loch_timeline_commit(t, 90, loch_slice_of("control", 7)));
+    s->store.flush_parts = 2;
+    s->store.flush_part_bytes = 1;
+    struct loch_mem_layer *mem = records_of_all_pages();
+    for (uint64_t n = 1;; n++) {
+        loch_io_fault_set(n, EIO);
+        const loch_status st = write_divided(s, t, mem, 100, &gate, descs, &count);
+        loch_io_fault_set(0, 0);
+        divided += gate.least_by_other < PAGES / 2;
+        if (loch_is_ok(st))
+            break;
+        assert_int_equal(st.code, LOCH_E_IO);
+        failures++;
+        assert_int_equal(files_of(s, t, 2), 1);
+    }
+    assert_true(failures >= 6);
+    assert_true(divided >= 1);
+    assert_int_equal(files_of(s, t, 2), 1 + count);
     loch_mem_layer_release(mem);
     loch_timeline_release(t);
 }
@@ -311,8 +368,11 @@ static void keys_are_divided(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_SITE(layers_of_both_codecs),    WITH_SITE(a_flush_as_several_files),
-        WITH_SITE(a_flush_whose_parts_fail), WITH_SITE(a_part_that_takes_long_is_divided),
+        WITH_SITE(layers_of_both_codecs),
+        WITH_SITE(a_flush_as_several_files),
+        WITH_SITE(a_flush_whose_parts_fail),
+        WITH_SITE(a_part_that_takes_long_is_divided),
+        WITH_SITE(a_part_that_fails_takes_the_divided_with_it),
         cmocka_unit_test(keys_are_divided),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

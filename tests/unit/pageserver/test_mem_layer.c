@@ -3,6 +3,7 @@
 
 #include "store/chunk.h"
 #include "store/mem_layer.h"
+#include "store/nodes.h"
 
 static void mem_collects_down_to_the_base(void **state)
 {
@@ -207,6 +208,40 @@ static void mem_keeps_values_of_every_size(void **state)
     loch_mem_layer_release(layer);
 }
 
+/* More blocks than the list of them begins with; what is taken back may end in any of them. */
+static void mem_of_many_versions(void **state)
+{
+    (void)state;
+    struct loch_mem_layer *layer = NULL;
+    const uint32_t keys = 7, count = 6 * LOCH_NODES_A_BLOCK;
+    const uint32_t left[] = {5 * LOCH_NODES_A_BLOCK + 3, 4 * LOCH_NODES_A_BLOCK,
+                             4 * LOCH_NODES_A_BLOCK - 1, LOCH_NODES_A_BLOCK + 1, 20};
+    assert_ok(loch_mem_layer_create(1, &layer));
+    for (uint32_t i = 0; i < count; i++) {
+        const struct loch_key key = page_key(i % keys);
+        const struct loch_version v = {.lsn = 10 + i,
+                                       .start_lsn = 9 + i,
+                                       .kind = LOCH_VERSION_VALUE,
+                                       .bytes = loch_slice_of(&i, sizeof i)};
+        assert_ok(loch_mem_layer_put(layer, &key, NULL, 1, &v));
+    }
+    for (size_t n = 0; n < sizeof left / sizeof *left; n++) {
+        loch_mem_layer_take_back(layer, 10 + left[n] - 1);
+        assert_int_equal(loch_mem_layer_versions(layer), left[n]);
+        for (uint32_t back = 1; back <= keys; back++) {
+            const uint32_t newest = left[n] - back;
+            const struct loch_key key = page_key(newest % keys);
+            struct loch_versions list = {0};
+            bool base = false;
+            assert_ok(loch_mem_layer_collect(layer, &key, 0, 10 + count, &list, &base));
+            assert_int_equal(list.count, 1);
+            assert_memory_equal(list.items[0].bytes.data, &newest, sizeof newest);
+            loch_versions_fini(&list);
+        }
+    }
+    loch_mem_layer_release(layer);
+}
+
 static void mem_shares_a_records_bytes(void **state)
 {
     (void)state;
@@ -376,6 +411,7 @@ int main(void)
         cmocka_unit_test(mem_grows_and_lists_keys),
         cmocka_unit_test(mem_holds_little_for_little),
         cmocka_unit_test(mem_keeps_values_of_every_size),
+        cmocka_unit_test(mem_of_many_versions),
         cmocka_unit_test(mem_shares_a_records_bytes),
         cmocka_unit_test(mem_counts_chains),
         cmocka_unit_test(mem_takes_back),

@@ -170,8 +170,28 @@ static void check_stands_with(struct world *w, unsigned i, const char *where)
     assert_non_null(strstr(problem, "a layer cannot be written: "));
 }
 
-/* The parent ingests again what is not on disk yet, and does not come as far as the branch point:
- * who waits for a branch of it hears so, and whoever comes later. */
+static void freeze_two(struct loch_timeline *t)
+{
+    uint8_t page[LOCH_PAGE_BYTES] = {1};
+    for (loch_lsn lsn = L + 72; lsn <= L + 80; lsn += 8) {
+        const struct loch_key key = page_key(1);
+        assert_ok(loch_timeline_put_value(t, &key, lsn, loch_slice_of(page, sizeof page)));
+        loch_timeline_advance(t, lsn, lsn - 8);
+        assert_ok(loch_timeline_freeze(t, loch_slice_of("control", 7)));
+    }
+}
+
+static bool branch_is_written(void *arg)
+{
+    const struct world *w = arg;
+    const struct loch_timeline *t = loch_served_timeline(w->served[1]);
+    return loch_timeline_disk_consistent_lsn(t) == L + 80 &&
+           loch_served_memory(w->served[1])->frozen == 0;
+}
+
+/* What is frozen is written all the same. The parent ingests again what is not on disk yet, and
+ * does not come as far as the branch point: who waits for a branch of it hears so, and whoever
+ * comes later. */
 static void a_branch_whose_ancestor_stops_says_so(void **state)
 {
     struct world *w = *state;
@@ -184,6 +204,7 @@ static void a_branch_whose_ancestor_stops_says_so(void **state)
     loch_served_wait(w->served[1], &old.waiter);
     loch_served_wait(w->served[2], &young.waiter);
     assert_string_equal(loch_served_problem(w->served[1]), "");
+    freeze_two(branch);
     break_first(w);
     assert_int_equal(old.times, 1);
     assert_int_equal(young.times, 1);
@@ -191,6 +212,7 @@ static void a_branch_whose_ancestor_stops_says_so(void **state)
     assert_int_equal(young.st.code, LOCH_E_UNAVAILABLE);
     for (unsigned i = 1; i < 3; i++)
         check_stands_with(w, i, "what it stands on stops at 0/1000010, before 0/1000040: ");
+    run_until(w->site->env, branch_is_written, w);
     (void)serve(w, L + 48, parent);
     check_stands_with(w, 3, "what it stands on stops at 0/1000010, before 0/1000030: ");
     assert_ok(loch_served_usable(w->served[3])); /* what is there can be read */
