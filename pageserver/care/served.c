@@ -450,18 +450,18 @@ static void flush_done(void *arg)
     s->work--;
     s->ps->settling -= job->settles;
     const loch_status st = job->result.st;
-    s->flush_barred =
-        st.code == LOCH_E_STALE || st.code == LOCH_E_EXISTS || st.code == LOCH_E_LIMIT;
     note_memory(s);
     loch_metric_add(s->ps->m_flushes, 1);
     if (s->stopping) {
         consider_stop(s);
     } else if (st.code == LOCH_E_STALE || st.code == LOCH_E_EXISTS) {
+        s->flush_barred = true;
         struct loch_failure why = job->result;
         snprintf(why.text, sizeof why.text, "another pageserver has taken the timeline over (%s)",
                  job->result.text);
         break_down(s, &why);
     } else if (st.code == LOCH_E_LIMIT) {
+        s->flush_barred = true;
         struct loch_failure why = job->result; /* it would be no smaller at the next try */
         snprintf(why.text, sizeof why.text, "a layer cannot be written: %s", job->result.text);
         break_down(s, &why);

@@ -151,7 +151,7 @@ static loch_status find_url(struct ingest *run)
     LOCH_TRY(loch_json_read(path, &note));
     const int port = (int)json_integer_value(json_object_get(note, "port"));
     json_decref(note);
-    (void)snprintf(path, sizeof path, "%s/secrets/%s", c->dir, run->order->tenant);
+    loch_password_path(c, run->order->tenant, path);
     FILE *f = fopen(path, "re");
     if (f != NULL) {
         if (fgets(password, sizeof password, f) == NULL)

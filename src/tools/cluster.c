@@ -86,6 +86,11 @@ void loch_compute_note_path(const struct loch_cluster *c, const char *name, char
     (void)snprintf(path, 700, "%s/computes/%s.json", c->dir, name);
 }
 
+void loch_password_path(const struct loch_cluster *c, const char *tenant, char path[static 700])
+{
+    (void)snprintf(path, 700, "%s/secrets/%s", c->dir, tenant);
+}
+
 loch_status loch_json_write(const char *path, const json_t *value, mode_t mode)
 {
     char *text = json_dumps(value, JSON_INDENT(2));

@@ -165,6 +165,8 @@ LOCH_STATUS loch_text_replace(const char *path, const char *text, mode_t mode,
                               const struct stat *was);
 /* D/computes/NAME.json: what a compute is, as `loch compute start` was told. */
 void loch_compute_note_path(const struct loch_cluster *c, const char *name, char path[static 700]);
+/* D/secrets/TENANT: the password of the tenant of that name, where `loch` made it. */
+void loch_password_path(const struct loch_cluster *c, const char *tenant, char path[static 700]);
 /* False: not all of it was written, and errno says why. */
 bool loch_write_all(int fd, const char *text, size_t len);
 /* Makes a directory with exactly that mode, whatever the umask, and its parents; one that is there

@@ -91,7 +91,7 @@ static void make_url(const struct loch_cluster *c, const json_t *note, char *url
     char password[128] = "";
     char host[LOCH_LISTEN_HOST_BYTES];
 
-    (void)snprintf(path, sizeof path, "%s/secrets/%s", c->dir, loch_field(note, "tenant"));
+    loch_password_path(c, loch_field(note, "tenant"), path);
     FILE *f = fopen(path, "re");
     if (f != NULL) {
         if (fgets(password, sizeof password, f) == NULL)

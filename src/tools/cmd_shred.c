@@ -73,7 +73,7 @@ static void forget_tenant(const struct loch_cluster *c, const char *tenant, cons
             loch_tenant_unpin(c, loch_field(row, "timeline"));
     }
     loch_tenant_unpin(c, tenant);
-    (void)snprintf(path, sizeof path, "%s/secrets/%s", c->dir, name);
+    loch_password_path(c, name, path);
     (void)unlink(path);
 }
 

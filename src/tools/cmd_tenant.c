@@ -59,7 +59,7 @@ static loch_status refuse_hidden(const struct loch_cluster *c, const char *name)
     size_t i;
     loch_status st = LOCH_OK;
 
-    (void)snprintf(path, sizeof path, "%s/secrets/%s", c->dir, name);
+    loch_password_path(c, name, path);
     if (access(path, F_OK) != 0)
         return LOCH_OK;
     LOCH_TRY(loch_console(c, loch_port_pageserver(c), "SHOW TENANTS", &rows));
@@ -82,7 +82,7 @@ static loch_status keep_password(const struct loch_cluster *c, const char *tenan
 {
     char path[700];
 
-    (void)snprintf(path, sizeof path, "%s/secrets/%s", c->dir, tenant);
+    loch_password_path(c, tenant, path);
     return loch_text_write(path, password, 0600);
 }
 
@@ -260,7 +260,7 @@ static loch_status finish_deletion(struct loch_cluster *c, const json_t *note)
         loch_attached_go(c, attached);
     json_decref(attached);
     LOCH_TRY(st);
-    (void)snprintf(text, sizeof text, "%s/secrets/%s", c->dir, name);
+    loch_password_path(c, name, text);
     if (name[0] != '\0' && loch_tenant_find(c, name, other).code == LOCH_E_NOT_FOUND)
         (void)unlink(text);
     if (all)
